@@ -1,0 +1,115 @@
+"""Dynamic programming on the extracted model: the exact optimum, as a learner.
+
+Bellman (1957), "Dynamic Programming"; the bounds as in Puterman (1994), "Markov Decision
+Processes", section 6.3. The model is solved without a single environment step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rl_lab.agent import Policy
+from rl_lab.config import above, at_least, within
+from rl_lab.mdp.model import TabularModel
+from rl_lab.mdp.rows import NeverEnds
+from rl_lab.mdp.solve import value_iteration
+from rl_lab.run import Run
+from rl_lab.types import Array, Decision, Obs, Problem, State, UsageError
+
+ROWS = 200  # at most, of one solution
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fields of value iteration."""
+
+    gamma: float = 0.99
+    """Discount per environment step; 1 for problems that end."""
+    tolerance: float = 1e-10
+    """Certified bound on the error of V in the sup norm, relative to max(1, |V|)."""
+    max_sweeps: int = 1_000_000
+    """Sweeps after which it is an error not to have converged."""
+
+    def __post_init__(self) -> None:
+        within(self, 0.0, 1.0, "gamma")
+        above(self, 0.0, "tolerance")
+        at_least(self, 1, "max_sweeps")
+
+
+class SolvedPolicy:
+    """Takes the optimal action of the state that an observation shows."""
+
+    def __init__(self, model: TabularModel, weights: dict[str, Any]):
+        self._actions, self._v, self._q = weights["policy"], weights["v"], weights["q"]
+        self._state_of = _lookup(model)
+
+    def initial_state(self, num_envs: int) -> State:
+        """Return (): it remembers nothing."""
+        return ()
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Look the actions int64 [N] up."""
+        return Decision(self._actions[self._state_of(obs)])
+
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
+        """Return the optimal values."""
+        states = self._state_of(obs)
+        return {"q_values": self._q[states], "value": self._v[states]}
+
+
+def _lookup(model: TabularModel) -> Any:
+    """Return the function from observations [N, ...] to states int64 [N]."""
+    shown = model.observe(np.arange(model.num_states))
+    if shown.ndim == 1 and np.array_equal(shown, np.arange(model.num_states)):
+        return lambda obs: obs
+    table = {row.tobytes(): s for s, row in enumerate(shown)}
+    return lambda obs: np.array([table[row.tobytes()] for row in np.asarray(obs, shown.dtype)])
+
+
+class ValueIteration:
+    """Solves the model behind an environment."""
+
+    resumes = True  # by solving again: it is deterministic
+    Config = Config
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    def refuse(self, problem: Problem) -> str | None:
+        """Say that there is no model, if there is none."""
+        if problem.model is None:
+            return f"value-iteration needs a finite MDP, and {problem.env_id} gives no model (allowed: toy-text, lab/*)"
+        return None
+
+    def learn(self, problem: Problem, run: Run) -> Policy:
+        """Solve, with a row per sweep (thinned out), and finish the run."""
+        model, config = problem.model, self.config
+        assert model is not None
+        run.start_clock()
+
+        def on_sweep(sweep: int, values: Array, bound: float) -> None:
+            if sweep <= ROWS // 2 or sweep % (10 ** (len(str(sweep)) - 1)) == 0:
+                run.row(0, {"sweep": sweep, "bound": bound, "v_start": float(model.initial @ values)})
+
+        try:
+            solution = value_iteration(model, config.gamma, config.tolerance, config.max_sweeps, on_sweep)
+        except NeverEnds as error:
+            raise UsageError(str(error)) from error
+        run.row(0, {"sweep": solution.sweeps, "bound": solution.bound, "v_start": float(model.initial @ solution.v)})
+        weights = {"policy": solution.policy, "v": solution.v, "q": solution.q}
+        policy = self.load(problem, weights)
+        run.finish(0, policy, {"weights": weights}, gradient_steps=0)
+        return policy
+
+    def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
+        """Return the policy of a solution."""
+        assert problem.model is not None
+        return SolvedPolicy(problem.model, weights)
+
+
+def build_value_iteration(**fields: Any) -> ValueIteration:
+    """Build the learner."""
+    return ValueIteration(Config(**fields))

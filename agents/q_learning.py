@@ -1,0 +1,136 @@
+"""Tabular Q-learning.
+
+Watkins, C. (1989), "Learning from Delayed Rewards"; Watkins & Dayan (1992), "Q-learning".
+https://link.springer.com/article/10.1007/BF00992698
+
+Deviations: the behaviour's ties are broken at random, since with the first index an untrained agent
+would repeat one action; the step size may decay linearly, which convergence on slippery
+environments needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_lab.config import at_least, within
+from rl_lab.exploration import EpsilonGreedy, ValuePolicy, legal, random_tie
+from rl_lab.interaction import Interaction
+from rl_lab.schedules import Schedule, linear
+from rl_lab.seeding import Streams
+from rl_lab.td import q_learning_target
+from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fields of tabular Q-learning."""
+
+    learning_rate: float = 0.5
+    """Step size at the start, in (0, 1]."""
+    learning_rate_final: float = 0.01
+    """Step size at the end of the budget; the decay is linear in environment steps."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    epsilon_initial: float = 1.0
+    """Probability of a random action at the start."""
+    epsilon_final: float = 0.1
+    """Probability of a random action once the schedule has ended."""
+    epsilon_fraction: float = 0.5
+    """Share of the budget over which epsilon falls linearly."""
+    initial_value: float = 0.0
+    """Every entry of the table before learning; high values explore by optimism."""
+
+    def __post_init__(self) -> None:
+        within(self, 0.0, 1.0, "learning_rate", "learning_rate_final", "gamma")
+        within(self, 0.0, 1.0, "epsilon_initial", "epsilon_final", "epsilon_fraction")
+        at_least(self, -1e12, "initial_value")
+
+
+class QLearning:
+    """Q(s, a) += alpha * (r + gamma * (1 - terminated) * max Q(s', .) - Q(s, a)) on every step."""
+
+    collect_env_steps = 1
+
+    def __init__(self, config: Config, problem: Problem, streams: Streams):
+        self.config = config
+        states, actions = problem.spec.observation_space, problem.spec.action_space
+        assert isinstance(states, spaces.Discrete)
+        assert isinstance(actions, spaces.Discrete)
+        self.q = np.full((int(states.n), int(actions.n)), config.initial_value)  # [S, A]
+        self.gradient_steps, self.env_steps = 0, 0
+        horizon = problem.total_steps
+        self._epsilon: Schedule = linear(
+            config.epsilon_initial, config.epsilon_final, config.epsilon_fraction * horizon
+        )
+        self._learning_rate: Schedule = linear(config.learning_rate, config.learning_rate_final, horizon)
+        self._rng = streams["explore"]
+        self._step: Step | None = None
+
+    def epsilon(self) -> float:
+        """Return the probability of a random action at the current step."""
+        return self._epsilon(self.env_steps)
+
+    def policy(self, *, explore: bool) -> ValuePolicy:
+        """Return the policy over the live table."""
+        exploring = EpsilonGreedy(self._rng, self.epsilon, random_tie(self._rng)) if explore else None
+        return ValuePolicy(self._values, self.q.shape[1], explore=exploring)
+
+    def _values(self, obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
+        return self.q[obs], ()
+
+    def observe(self, step: Step) -> None:
+        """Keep the step until `update`."""
+        self._step = step
+        self.env_steps += len(step.reward)
+
+    def update(self) -> Metrics | None:
+        """Learn from the step just observed; environments that stand on one entry add up."""
+        step, self._step = self._step, None
+        if step is None:
+            return None
+        next_q = legal(self.q[step.next_obs], step.next_mask).max(axis=-1)  # [N]
+        target = q_learning_target(step.reward, self.config.gamma, step.terminated, next_q)
+        error = target - self.q[step.obs, step.action]
+        np.add.at(self.q, (step.obs, step.action), self._learning_rate(self.env_steps) * error)
+        self.gradient_steps += 1
+        return {"td_error": float(np.abs(error).mean())}
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return epsilon, the step size and the scale of the table."""
+        return {
+            "epsilon": self.epsilon(),
+            "learning_rate": self._learning_rate(self.env_steps),
+            "q_mean": float(self.q.mean()),
+            "q_max": float(self.q.max()),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the table and the counters."""
+        return {
+            "weights": {"q": self.q},
+            "env_steps": self.env_steps,
+            "gradient_steps": self.gradient_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a table, and counters where there are any, in place."""
+        self.q[...] = state["weights"]["q"]
+        self.env_steps = state.get("env_steps", 0)
+        self.gradient_steps = state.get("gradient_steps", 0)
+
+
+def build(**fields: Any) -> Interaction:
+    """Build the learner."""
+    return Interaction(Config(**fields), QLearning, refuse)
+
+
+def refuse(config: Config, spec: EnvSpec) -> str | None:
+    """Say why a table can't hold this problem."""
+    for kind, space in (("observations", spec.observation_space), ("actions", spec.action_space)):
+        if not isinstance(space, spaces.Discrete) or space.start != 0:
+            return f"q-learning needs Discrete {kind} that start at 0; {spec.env_id} has {space}"
+    return None

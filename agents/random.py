@@ -1,0 +1,106 @@
+"""Uniformly random legal actions: the baseline that every learner has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_lab.exploration import random_actions
+from rl_lab.interaction import Interaction
+from rl_lab.seeding import Streams, seed_of
+from rl_lab.types import Array, Decision, EnvSpec, Metrics, Obs, Problem, State, Step
+
+
+@dataclass(frozen=True)
+class Config:
+    """The random agent has nothing to set."""
+
+
+class RandomPolicy:
+    """Draws each action uniformly from the space, or from the legal ones."""
+
+    def __init__(self, draw: Callable[[int, Array | None], Array], num_actions: int | None):
+        self._draw, self._num_actions = draw, num_actions
+
+    def initial_state(self, num_envs: int) -> State:
+        """Return (): it remembers nothing."""
+        return ()
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Draw an action for each environment."""
+        return Decision(self._draw(len(is_first), mask))
+
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
+        """Return the uniform distribution over the legal actions, where there are finitely many."""
+        if self._num_actions is None:
+            return {}
+        allowed = np.ones((len(is_first), self._num_actions)) if mask is None else mask.astype(float)
+        return {"probabilities": allowed / allowed.sum(axis=-1, keepdims=True)}
+
+
+class RandomAgent:
+    """Acts at random and learns nothing."""
+
+    gradient_steps = 0
+    collect_env_steps = 1
+
+    def __init__(self, config: Config, problem: Problem, streams: Streams):
+        self._space = problem.spec.action_space
+        self._seed, self._rng = problem.seed, streams["explore"]
+
+    def policy(self, *, explore: bool) -> RandomPolicy:
+        """Return the policy; evaluation draws from a generator of its own, started afresh."""
+        rng = self._rng if explore else np.random.default_rng(seed_of(self._seed, "random evaluation"))
+        return RandomPolicy(_draw_from(self._space, rng), _num_actions(self._space))
+
+    def observe(self, step: Step) -> None:
+        """Store nothing."""
+
+    def update(self) -> Metrics | None:
+        """Learn nothing."""
+        return None
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return nothing."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return no weights."""
+        return {"weights": {}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing in."""
+
+
+def _num_actions(space: spaces.Space) -> int | None:
+    return int(space.n) if isinstance(space, spaces.Discrete) else None
+
+
+def _draw_from(space: spaces.Space, rng: np.random.Generator) -> Callable[[int, Array | None], Array]:
+    """Return the function that draws [N, ...] actions from a space with this generator."""
+    if isinstance(space, spaces.Discrete):
+        return lambda n, mask: space.start + random_actions(rng, n, int(space.n), mask)
+    if isinstance(space, spaces.Box):
+        low, high = np.maximum(space.low, -1e6), np.minimum(space.high, 1e6)
+        return lambda n, mask: rng.uniform(low, high, (n, *space.shape)).astype(space.dtype)
+    return lambda n, mask: np.stack([_sample(space, rng) for _ in range(n)])
+
+
+def _sample(space: spaces.Space, rng: np.random.Generator) -> Any:
+    space.seed(int(rng.integers(2**31)))
+    return space.sample()
+
+
+def build(**fields: Any) -> Interaction:
+    """Build the learner."""
+    return Interaction(Config(**fields), RandomAgent, _refuse)
+
+
+def _refuse(config: Config, spec: EnvSpec) -> str | None:
+    if isinstance(spec.action_space, spaces.Dict | spaces.Tuple):
+        return f"random draws arrays of actions, not {spec.action_space} (allowed: Discrete, MultiDiscrete, Box, ...)"
+    return None

@@ -1,0 +1,401 @@
+"""Stable-Baselines3's own algorithms on the lab's episodes, evaluation and records.
+
+Raffin et al. (2021), "Stable-Baselines3: Reliable Reinforcement Learning Implementations",
+https://jmlr.org/papers/v22/20-1364.html
+
+SB3 keeps its own `learn()`, called once: the parameters it ends with are those of plain SB3, bit for
+bit. It can't resume exactly (its load re-seeds and drops the last observation), so its runs don't.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from rl_lab.agent import Policy
+from rl_lab.config import above, at_least, within
+from rl_lab.environments import SingleVector, VectorEnv
+from rl_lab.nn.optim import load_weights
+from rl_lab.recorder import Episode, action_dtype
+from rl_lab.run import Run
+from rl_lab.seeding import episode_seed
+from rl_lab.types import Array, Decision, Obs, Problem, State, UsageError
+
+# Environments and records ----------------------------------------------------------------------------
+
+
+class SeededEpisodes(gymnasium.Wrapper):
+    """Resets episode k of environment i to the lab's seed for it, whatever seed is passed; keeps the record."""
+
+    def __init__(self, env: gymnasium.Env, seed: int, env_index: int, finished: list[Episode]):
+        super().__init__(env)
+        self._seed, self._index, self._finished = seed, env_index, finished
+        self._dtype = action_dtype(env.action_space)
+        self._episode = -1
+        self._actions: list[Any] = []
+        self._return = 0.0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Open the next episode; the given seed is ignored."""
+        self._episode += 1
+        self._actions, self._return = [], 0.0
+        return self.env.reset(seed=episode_seed(self._seed, self._index, self._episode), options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, and put a finished episode on the list."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self._actions.append(action)
+        self._return += float(reward)
+        if terminated or truncated:
+            self._finished.append(self._record(bool(terminated), bool(truncated)))
+        return obs, reward, terminated, truncated, info
+
+    def _record(self, terminated: bool, truncated: bool) -> Episode:
+        seed = episode_seed(self._seed, self._index, self._episode)
+        actions = np.asarray(self._actions, dtype=self._dtype)
+        return Episode(
+            0, self._index, self._episode, seed, self._return, len(actions), terminated, truncated, actions
+        )
+
+
+def make_vec_env(problem: Problem, finished: list[Episode]) -> VecEnv:
+    """Make SB3's vector of the lab's environments with the lab's seeds."""
+
+    def make(i: int) -> gymnasium.Env:
+        vector: VectorEnv = problem.make(1)
+        assert isinstance(vector, SingleVector)
+        return SeededEpisodes(vector.env, problem.seed, i, finished)
+
+    return DummyVecEnv([lambda i=i: make(i) for i in range(problem.num_envs)])
+
+
+class Feed(BaseCallback):
+    """Hands SB3's episodes, figures and moments to the run; draws no random number."""
+
+    def __init__(self, run: Run, policy: Policy, finished: list[Episode]):
+        super().__init__()
+        self._run, self._policy, self._finished = run, policy, finished
+
+    def _on_step(self) -> bool:
+        if self._finished:
+            self.take_episodes()
+        return not (self._run.due(self.num_timesteps) and self._moment())
+
+    def take_episodes(self) -> None:
+        """Pass finished episodes on, now that the step count is known."""
+        for e in self._finished:
+            self._run.episode(
+                Episode(
+                    self.num_timesteps, e.env_index, e.episode, e.seed, e.return_, e.length,
+                    e.terminated, e.truncated, e.actions,
+                )
+            )  # fmt: skip
+        self._finished.clear()
+
+    def _moment(self) -> bool:
+        steps, run = self.num_timesteps, self._run
+        if run.row_due(steps):
+            run.row(steps, _figures(self.model))
+        return run.moment(steps, self._policy, lambda: {"weights": _weights(self.model)})
+
+
+def _figures(model: BaseAlgorithm) -> dict[str, float]:
+    """Return what SB3 knows at the moment, under the lab's names."""
+    logged = model.logger.name_to_value
+    names = {"train/loss": "loss", "train/value_loss": "value_loss", "train/entropy_loss": "entropy_loss"}
+    out = {ours: float(logged[theirs]) for theirs, ours in names.items() if theirs in logged}
+    if hasattr(model, "exploration_rate"):
+        out["epsilon"] = float(model.exploration_rate)
+    return out | {"gradient_steps": gradient_steps(model)}
+
+
+def gradient_steps(model: BaseAlgorithm) -> int:
+    """Return the optimiser steps so far; PPO counts epochs, each of several minibatches."""
+    updates = int(model._n_updates)  # type: ignore[attr-defined]
+    if isinstance(model, PPO):
+        return updates * -(-model.n_steps * model.n_envs // model.batch_size)
+    return updates
+
+
+def _weights(model: BaseAlgorithm) -> dict[str, Any]:
+    return dict(model.policy.state_dict())
+
+
+class SB3Policy:
+    """Acts deterministically with a policy of SB3."""
+
+    def __init__(self, policy: Any):
+        self._policy = policy
+
+    def initial_state(self, num_envs: int) -> State:
+        """Return (): these policies remember nothing."""
+        return ()
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Return SB3's deterministic action; it knows no masks."""
+        return Decision(self._policy.predict(obs, deterministic=True)[0])
+
+    @torch.no_grad()
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
+        """Return the action values [N, A] of DQN, the value [N] of the others."""
+        tensor, _ = self._policy.obs_to_tensor(obs)
+        if hasattr(self._policy, "q_net"):
+            return {"q_values": self._policy.q_net(tensor).cpu().numpy()}
+        return {"value": self._policy.predict_values(tensor)[:, 0].cpu().numpy()}
+
+
+# The learner -----------------------------------------------------------------------------------------
+
+
+class SB3:
+    """Runs one of SB3's algorithms; `config` says which and with what arguments."""
+
+    resumes = False
+
+    def __init__(self, config: Any):
+        self.config, self.Config = config, type(config)
+
+    def refuse(self, problem: Problem) -> str | None:
+        """Say why SB3 can't take this problem."""
+        space = problem.spec.action_space
+        if not isinstance(space, self.config.ACTIONS):
+            allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
+            return f"{self.config.NAME} takes {allowed} actions; {problem.env_id} has {space}"
+        return self.config.refuse(problem.num_envs)
+
+    def learn(self, problem: Problem, run: Run) -> Policy:
+        """Call SB3's learn() once, with a callback that feeds the run."""
+        finished: list[Episode] = []
+        model = self.make_model(problem, make_vec_env(problem, finished))
+        policy = SB3Policy(model.policy)
+        feed = Feed(run, policy, finished)
+        run.start_clock()
+        model.learn(problem.total_steps, callback=feed)
+        if not run.stopped:
+            feed.take_episodes()
+            run.finish(model.num_timesteps, policy, {"weights": _weights(model)}, gradient_steps(model))
+        model.get_env().close()
+        return policy
+
+    def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
+        """Return the policy of stored weights; only tensors are read, never SB3's own files."""
+        model = self.make_model(problem, make_vec_env(problem, []), for_acting=True)
+        load_weights(model.policy, weights)
+        return SB3Policy(model.policy)
+
+    def make_model(self, problem: Problem, envs: VecEnv, *, for_acting: bool = False) -> BaseAlgorithm:
+        """Make the algorithm; one that only acts gets no replay."""
+        arguments = self.config.arguments(problem.num_envs)
+        if for_acting and "buffer_size" in arguments:
+            arguments |= {"buffer_size": problem.num_envs}
+        kind = "MlpPolicy" if not _is_image(envs.observation_space) else "CnnPolicy"
+        if isinstance(envs.observation_space, spaces.Dict):
+            kind = "MultiInputPolicy"
+        try:
+            return self.config.ALGORITHM(kind, envs, seed=problem.seed, device=problem.device, **arguments)
+        except (AssertionError, ValueError, NotImplementedError) as error:
+            raise UsageError(f"{self.config.NAME} refuses {problem.env_id}: {' '.join(str(error).split())}") from error
+
+
+def _is_image(space: spaces.Space) -> bool:
+    from stable_baselines3.common.preprocessing import is_image_space
+
+    return is_image_space(space)
+
+
+# Configs ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DQNConfig:
+    """Fields of SB3's DQN under the lab's names; defaults are SB3's."""
+
+    learning_rate: float = 1e-4
+    """Step size of Adam."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    batch_size: int = 32
+    """Transitions per gradient step."""
+    replay_capacity: int = 1_000_000
+    """Transitions kept (buffer_size)."""
+    learning_starts_env_steps: int = 100
+    """Environment steps before the first gradient step."""
+    train_period_env_steps: int = 4
+    """Environment steps between updates (train_freq counts vector steps); a multiple of num_envs."""
+    gradient_steps_per_update: int = 1
+    """Gradient steps in one update."""
+    target_period_env_steps: int = 10_000
+    """Environment steps between updates of the target network; a multiple of num_envs."""
+    target_tau: float = 1.0
+    """Share by which the target moves to the online network."""
+    max_grad_norm: float = 10.0
+    """Gradients are scaled down to this norm."""
+    epsilon_initial: float = 1.0
+    """Probability of a random action at the start."""
+    epsilon_final: float = 0.05
+    """Probability of a random action once the schedule has ended."""
+    epsilon_fraction: float = 0.1
+    """Share of the budget over which epsilon falls linearly."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the dense layers (net_arch)."""
+
+    NAME: ClassVar[str] = "sb3-dqn"
+    ALGORITHM: ClassVar[type[BaseAlgorithm]] = DQN
+    ACTIONS: ClassVar[tuple[type, ...]] = (spaces.Discrete,)
+
+    def __post_init__(self) -> None:
+        above(self, 0.0, "learning_rate", "max_grad_norm", "target_tau")
+        within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
+        at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "target_period_env_steps")
+        at_least(self, 1, "gradient_steps_per_update")
+        at_least(self, 0, "learning_starts_env_steps")
+
+    def refuse(self, num_envs: int) -> str | None:
+        """SB3's clocks tick once a vector step: only multiples of num_envs can be meant exactly."""
+        for name in ("train_period_env_steps", "target_period_env_steps"):
+            if getattr(self, name) % num_envs:
+                return f"{name} {getattr(self, name)} must be a multiple of num_envs {num_envs} with sb3-dqn"
+        return None
+
+    def arguments(self, num_envs: int) -> dict[str, Any]:
+        """Translate into SB3's arguments.
+
+        train_freq counts vector steps. SB3 divides target_update_interval by n_envs itself and counts
+        it while collecting, so that environment steps pass through as they are.
+        """
+        return {
+            "learning_rate": self.learning_rate,
+            "gamma": self.gamma,
+            "batch_size": self.batch_size,
+            "buffer_size": self.replay_capacity,
+            "learning_starts": self.learning_starts_env_steps,
+            "train_freq": self.train_period_env_steps // num_envs,
+            "gradient_steps": self.gradient_steps_per_update,
+            "target_update_interval": self.target_period_env_steps,
+            "tau": self.target_tau,
+            "max_grad_norm": self.max_grad_norm,
+            "exploration_initial_eps": self.epsilon_initial,
+            "exploration_final_eps": self.epsilon_final,
+            "exploration_fraction": self.epsilon_fraction,
+            "policy_kwargs": {"net_arch": list(self.hidden)},
+        }
+
+
+@dataclass(frozen=True)
+class OnPolicyConfig:
+    """Fields that SB3's PPO and A2C share."""
+
+    learning_rate: float = 3e-4
+    """Step size at the start."""
+    linear_decay: bool = False
+    """Let the step size (and PPO's clip range) fall linearly to 0 over the budget."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    n_steps: int = 2048
+    """Vector steps of a rollout."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 0.5
+    """Gradients are scaled down to this norm."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the dense layers of policy and value (net_arch)."""
+
+    ACTIONS: ClassVar[tuple[type, ...]] = (spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)
+
+    def __post_init__(self) -> None:
+        above(self, 0.0, "learning_rate", "max_grad_norm")
+        within(self, 0.0, 1.0, "gamma", "gae_lambda")
+        at_least(self, 1, "n_steps")
+        at_least(self, 0, "ent_coef", "vf_coef")
+
+    def refuse(self, num_envs: int) -> str | None:
+        """Nothing to refuse."""
+        return None
+
+    def _decaying(self, value: float) -> Any:
+        return (lambda remaining: remaining * value) if self.linear_decay else value
+
+    def arguments(self, num_envs: int) -> dict[str, Any]:
+        """Translate into SB3's arguments."""
+        names = ("gamma", "gae_lambda", "n_steps", "ent_coef", "vf_coef", "max_grad_norm")
+        return {name: getattr(self, name) for name in names} | {
+            "learning_rate": self._decaying(self.learning_rate),
+            "policy_kwargs": {"net_arch": list(self.hidden)},
+        }
+
+
+@dataclass(frozen=True)
+class PPOConfig(OnPolicyConfig):
+    """Fields of SB3's PPO; defaults are SB3's."""
+
+    batch_size: int = 64
+    """Steps of a minibatch."""
+    n_epochs: int = 10
+    """Passes over a rollout."""
+    clip_range: float = 0.2
+    """Bound on the change of the probability ratio."""
+
+    NAME: ClassVar[str] = "sb3-ppo"
+    ALGORITHM: ClassVar[type[BaseAlgorithm]] = PPO
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "n_epochs")
+        at_least(self, 2, "batch_size")
+        above(self, 0.0, "clip_range")
+
+    def arguments(self, num_envs: int) -> dict[str, Any]:
+        """Translate into SB3's arguments."""
+        return super().arguments(num_envs) | {
+            "batch_size": self.batch_size,
+            "n_epochs": self.n_epochs,
+            "clip_range": self._decaying(self.clip_range),
+        }
+
+
+@dataclass(frozen=True)
+class A2CConfig(OnPolicyConfig):
+    """Fields of SB3's A2C; defaults are SB3's."""
+
+    learning_rate: float = 7e-4
+    """Step size of RMSprop at the start."""
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation; 1 is the plain return."""
+    n_steps: int = 5
+    """Vector steps of a rollout."""
+
+    NAME: ClassVar[str] = "sb3-a2c"
+    ALGORITHM: ClassVar[type[BaseAlgorithm]] = A2C
+
+
+def build_dqn(**fields: Any) -> SB3:
+    """Build the learner of SB3's DQN."""
+    return SB3(DQNConfig(**_tupled(fields)))
+
+
+def build_ppo(**fields: Any) -> SB3:
+    """Build the learner of SB3's PPO."""
+    return SB3(PPOConfig(**_tupled(fields)))
+
+
+def build_a2c(**fields: Any) -> SB3:
+    """Build the learner of SB3's A2C."""
+    return SB3(A2CConfig(**_tupled(fields)))
+
+
+def _tupled(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON and YAML know lists only."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

@@ -1,0 +1,34 @@
+"""rl_lab: exact, tabular and deep reinforcement-learning agents behind one interface.
+
+The names below are loaded when first used: importing rl_lab imports neither torch, SB3 nor wandb.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rl_lab.environments import make_env, make_envs
+    from rl_lab.evaluation import evaluate
+    from rl_lab.learning import Result, learn, load_policy, resume
+    from rl_lab.types import UsageError
+
+__all__ = ["Result", "UsageError", "evaluate", "learn", "load_policy", "make_env", "make_envs", "resume"]
+
+_HOMES = {
+    "Result": "learning",
+    "UsageError": "types",
+    "evaluate": "evaluation",
+    "learn": "learning",
+    "load_policy": "learning",
+    "make_env": "environments",
+    "make_envs": "environments",
+    "resume": "learning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rl_lab' has no attribute {name!r}")
+    return getattr(import_module(f"rl_lab.{_HOMES[name]}"), name)

@@ -1,0 +1,314 @@
+"""Atomic checkpoints that contain no code.
+
+A checkpoint is a manifest (JSON) over immutable segments, each named by the SHA-256 of its bytes:
+JSON for structure and scalars, safetensors for arrays, .npy for the rows of ring buffers. Kept
+checkpoints share segments, so that a large replay adds only what is new. Segments are written
+first, then the manifest, each to a temporary name, synced and renamed: a kill at any moment leaves
+the previous checkpoint whole. Every byte is verified before it is decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """Something about a checkpoint on disk; the message is one line."""
+
+
+class CheckpointCorrupt(CheckpointError):
+    """Bytes on disk are not those that were written."""
+
+
+class CheckpointMissing(CheckpointError):
+    """There is no checkpoint."""
+
+
+class FormatTooNew(CheckpointError):
+    """A newer version of the lab wrote this checkpoint."""
+
+
+@dataclass(frozen=True)
+class Ring:
+    """A ring buffer's leaf: row r of all that were ever written is at array[r % capacity]."""
+
+    array: np.ndarray  # [capacity, ...]
+    written: int  # rows ever written
+
+
+@dataclass(frozen=True)
+class StoredRing:
+    """A ring buffer's leaf as it was loaded: verified segments that are decoded one by one."""
+
+    written: int
+    segments: tuple[tuple[int, Path], ...]  # (number of the first row, file)
+
+    def copy_into(self, array: np.ndarray) -> None:
+        """Write the stored rows to where a ring of this capacity keeps them."""
+        for first, path in self.segments:
+            rows = np.load(path, allow_pickle=False)
+            if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:
+                raise CheckpointError(
+                    f"stored rows {rows.dtype}{rows.shape[1:]} don't fit {array.dtype}{array.shape[1:]}"
+                )
+            array[np.arange(first, first + len(rows)) % len(array)] = rows
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`."""
+
+    def __init__(self, folder: Path, keep_last: int = 2):
+        self.folder = Path(folder)
+        self._segments = self.folder / "segments"
+        self._keep_last = keep_last
+        self._rings: dict[str, list[dict[str, Any]]] = {}  # what is on disk already, by path
+
+    # Writing -------------------------------------------------------------------------------------
+
+    def save(self, env_steps: int, members: dict[str, Any], info: dict[str, Any] | None = None) -> Path:
+        """Write a checkpoint of named state trees; returns its manifest.
+
+        Trees are dicts with string keys, tuples and lists over scalars, strings, arrays, tensors and `Ring`s.
+
+        Args:
+            info: small JSON facts that a reader can have without loading the members.
+        """
+        self._segments.mkdir(parents=True, exist_ok=True)
+        body = {
+            "format": FORMAT,
+            "env_steps": env_steps,
+            "info": info or {},
+            "members": {name: self._write_member(name, tree) for name, tree in members.items()},
+        }
+        data = _json_bytes(body)
+        path = self.folder / f"{env_steps:012d}-{_sha(data)[:16]}.json"
+        write_atomically(path, data)
+        self._sweep(keep=path)
+        return path
+
+    def _write_member(self, name: str, tree: Any) -> dict[str, Any]:
+        tensors: dict[str, np.ndarray] = {}
+        rings: dict[str, Ring] = {}
+        structure = _encode(tree, "", tensors, rings)
+        return {
+            "structure": self._write_segment(_json_bytes(structure), ".json"),
+            "tensors": self._write_segment(save_safetensors(tensors), ".safetensors") if tensors else None,
+            "rings": {path: self._write_ring(f"{name}/{path}", ring) for path, ring in rings.items()},
+        }
+
+    def _write_ring(self, path: str, ring: Ring) -> dict[str, Any]:
+        """Write the rows that no segment holds yet; drop the segments that have been overwritten."""
+        capacity, oldest = len(ring.array), max(0, ring.written - len(ring.array))
+        known = [s for s in self._rings.get(path, []) if s["stop"] > oldest and s["stop"] <= ring.written]
+        first = max(oldest, max((s["stop"] for s in known), default=0))
+        if first < ring.written:
+            rows = ring.array[np.arange(first, ring.written) % capacity]
+            known.append({"start": first, "stop": ring.written} | self._write_segment(_npy_bytes(rows), ".npy"))
+        self._rings[path] = known
+        return {"written": ring.written, "segments": known}
+
+    def _write_segment(self, data: bytes, suffix: str) -> dict[str, Any]:
+        sha = _sha(data)
+        path = self._segments / (sha + suffix)
+        if not path.exists():
+            write_atomically(path, data)
+        return {"file": path.name, "sha256": sha, "bytes": len(data)}
+
+    def _sweep(self, keep: Path) -> None:
+        """Remove old manifests, then the segments and temporaries that no manifest needs."""
+        manifests = self.manifests()
+        kept = {keep, *manifests[-self._keep_last :]}
+        for path in manifests:
+            if path not in kept:
+                path.unlink()
+        used = {s["file"] for path in kept if (body := _try_manifest(path)) for s in _segments_of(body)}
+        for path in [*self._segments.iterdir(), *self.folder.glob("*.tmp")]:
+            if path.name not in used and path.is_file():
+                path.unlink()
+
+    # Reading -------------------------------------------------------------------------------------
+
+    def manifests(self) -> list[Path]:
+        """Return the manifests, oldest first."""
+        found = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        return sorted(found, key=lambda path: (path.name.split("-")[0], path.stat().st_mtime_ns))
+
+    def load(self, only: tuple[str, ...] | None = None) -> tuple[int, dict[str, Any]]:
+        """Return (env_steps, members) of the newest checkpoint that is whole.
+
+        A corrupt one is passed over with a warning that says what was wrong.
+
+        Args:
+            only: load (and verify) these members alone.
+
+        Raises:
+            CheckpointMissing: there is none.
+            CheckpointCorrupt: there is none that is whole.
+            FormatTooNew: a newer version wrote it.
+        """
+        manifests = self.manifests()
+        if not manifests:
+            raise CheckpointMissing(f"no checkpoint in {self.folder}")
+        for path in reversed(manifests):
+            try:
+                return self._load(path, only)
+            except CheckpointCorrupt as error:
+                corrupt = error
+                warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+        raise CheckpointCorrupt(f"no whole checkpoint in {self.folder}; the last error: {corrupt}")
+
+    def _load(self, path: Path, only: tuple[str, ...] | None) -> tuple[int, dict[str, Any]]:
+        body = read_manifest(path)
+        chosen = {n: m for n, m in body["members"].items() if only is None or n in only}
+        for segment in _segments_of({"members": chosen}):
+            self._verify(segment)
+        self._rings |= {f"{n}/{p}": r["segments"] for n, m in chosen.items() for p, r in m["rings"].items()}
+        return body["env_steps"], {name: self._decode(member) for name, member in chosen.items()}
+
+    def _verify(self, segment: dict[str, Any]) -> None:
+        path = self._path(segment)
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointCorrupt(f"{path}: {error.strerror}") from error
+        if found != segment["sha256"]:
+            raise CheckpointCorrupt(f"{path} has SHA-256 {found[:12]}..., expected {segment['sha256'][:12]}...")
+
+    def _path(self, segment: dict[str, Any]) -> Path:
+        name = segment["file"]
+        if Path(name).name != name:
+            raise CheckpointCorrupt(f"segment {name!r} leaves its folder")
+        return self._segments / name
+
+    def _decode(self, member: dict[str, Any]) -> Any:
+        tensors = load_safetensors(self._path(member["tensors"]).read_bytes()) if member["tensors"] else {}
+        rings = {path: self._stored_ring(ring) for path, ring in member["rings"].items()}
+        return _rebuild(json.loads(self._path(member["structure"]).read_bytes()), tensors, rings)
+
+    def _stored_ring(self, ring: dict[str, Any]) -> StoredRing:
+        return StoredRing(ring["written"], tuple((s["start"], self._path(s)) for s in ring["segments"]))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return a manifest's body, verified against the hash in its name."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointCorrupt(f"{path}: {error.strerror}") from error
+    if _sha(data)[:16] != path.stem.split("-")[-1]:
+        raise CheckpointCorrupt(f"manifest {path} differs from the hash in its name")
+    body = json.loads(data)
+    if body["format"] > FORMAT:
+        raise FormatTooNew(f"{path} has format {body['format']}; this version reads up to {FORMAT}")
+    return body
+
+
+def weights_sha256(weights: Any) -> str:
+    """Return one hash over all arrays of a tree, by their paths."""
+    tensors: dict[str, np.ndarray] = {}
+    structure = _encode(weights, "", tensors, {})
+    digest = hashlib.sha256(_json_bytes(structure))
+    for path in sorted(tensors):
+        digest.update(f"{path}{tensors[path].dtype}{tensors[path].shape}".encode())
+        digest.update(tensors[path].tobytes())
+    return digest.hexdigest()
+
+
+def _try_manifest(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_manifest(path)
+    except CheckpointError:
+        return None
+
+
+def _segments_of(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for member in body["members"].values():
+        yield member["structure"]
+        if member["tensors"]:
+            yield member["tensors"]
+        for ring in member["rings"].values():
+            yield from ring["segments"]
+
+
+def _encode(tree: Any, path: str, tensors: dict[str, np.ndarray], rings: dict[str, Ring]) -> Any:
+    """Return the JSON structure of a tree; arrays and rings move to the side, by path."""
+    if isinstance(tree, dict):
+        return {_key(k): _encode(v, f"{path}/{k}", tensors, rings) for k, v in tree.items()}
+    if isinstance(tree, tuple):
+        return {"$tuple": [_encode(v, f"{path}/{i}", tensors, rings) for i, v in enumerate(tree)]}
+    if isinstance(tree, list):
+        return [_encode(v, f"{path}/{i}", tensors, rings) for i, v in enumerate(tree)]
+    if isinstance(tree, Ring):
+        rings[path] = tree
+        return {"$ring": path}
+    if hasattr(tree, "detach"):  # a torch tensor, without importing torch
+        tree = tree.detach().cpu().numpy()
+    if isinstance(tree, np.ndarray):
+        tensors[path] = np.array(tree, order="C")  # a copy: leaves may be live
+        return {"$tensor": path}
+    return tree.item() if isinstance(tree, np.generic) else tree
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str) or key.startswith("$"):
+        raise TypeError(f"state key {key!r} must be a string that doesn't start with '$'")
+    return key
+
+
+def _rebuild(node: Any, tensors: dict[str, np.ndarray], rings: dict[str, StoredRing]) -> Any:
+    if isinstance(node, list):
+        return [_rebuild(v, tensors, rings) for v in node]
+    if not isinstance(node, dict):
+        return node
+    special: dict[str, Callable[[Any], Any]] = {
+        "$tensor": lambda path: tensors[path],
+        "$ring": lambda path: rings[path],
+        "$tuple": lambda items: tuple(_rebuild(v, tensors, rings) for v in items),
+    }
+    if len(node) == 1 and (key := next(iter(node))) in special:
+        return special[key](node[key])
+    return {k: _rebuild(v, tensors, rings) for k, v in node.items()}
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _npy_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file by way of a synced temporary beside it, so that it is whole at any moment."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,174 @@
+"""What a run is asked to do: the fields that every agent shares, and how fields are read and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from rl_lab.types import UsageError
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The fields of a run that don't depend on the agent."""
+
+    env_id: str
+    """Gymnasium id, namespace/id of an installed package, or module:id."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment, as name=value."""
+    preprocess: Literal["auto", "none", "atari"] = "auto"
+    """Wrappers: atari is 84x84 grey, every 4th frame, 4 stacked; auto takes it for ALE ids."""
+    life_loss_terminates: bool = False
+    """A lost life zeroes the bootstrap (the episode and its return go on)."""
+    total_steps: int = 50_000
+    """Budget in environment steps (agent decisions summed over the vector)."""
+    num_envs: int = 1
+    """Environments stepped together."""
+    vector: Literal["sync", "async"] = "sync"
+    """How several environments run: in this process, or in one process each."""
+    seed: int = 0
+    """The one seed behind every random number of the run."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks live; auto takes the CPU for small networks' sake unless CUDA is there."""
+    threads: int = 1
+    """Threads of numpy and torch; more than one pays for large networks only."""
+    run_dir: str | None = None
+    """Folder of the run; by default runs/<env>-<agent>-seed<seed>-<time>."""
+    eval_episodes: int = 20
+    """Greedy episodes of an evaluation; 0 for none."""
+    eval_every_steps: int | None = None
+    """Environment steps between evaluations; by default a tenth of the budget."""
+    eval_envs: int = 4
+    """Environments that an evaluation plays at once; it changes no episode's seed."""
+    eval_gamma: float | None = None
+    """Discount of optimal_return and regret; by default the agent's gamma."""
+    eval_max_steps: int = 10_000
+    """Steps at which an evaluation episode is cut and marked as capped."""
+    log_every_steps: int | None = None
+    """Environment steps between rows of metrics.jsonl; by default a hundredth of the budget."""
+    checkpoint_every_steps: int | None = None
+    """Environment steps between checkpoints; by default a fifth of the budget."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept."""
+    video_episodes: int = 1
+    """Episodes of the final policy filmed into videos/; 0 for none."""
+    wandb: Literal["offline", "online", "disabled"] | None = None
+    """Weights & Biases; by default offline without an API key, online with one."""
+    group: str | None = None
+    """Name under which W&B groups runs; by default <env>-<agent>."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints")
+        at_least(self, 0, "seed", "eval_episodes", "video_episodes")
+        at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
+        within(self, 0.0, 1.0, "eval_gamma")
+        for name in ("preprocess", "vector", "device", "wandb"):
+            one_of(self, name, _choices(RunConfig, name))
+
+    def period(self, name: str) -> int:
+        """Return a period in environment steps, with its default share of the budget filled in."""
+        shares = {"eval_every_steps": 10, "log_every_steps": 100, "checkpoint_every_steps": 5}
+        return getattr(self, name) or max(1, self.total_steps // shares[name])
+
+
+def _choices(owner: type, name: str) -> tuple[str, ...]:
+    """Return the strings that a Literal field allows."""
+    import typing
+
+    hint = typing.get_type_hints(owner)[name]
+    parts = [hint, *typing.get_args(hint)]
+    return tuple(v for p in parts for v in typing.get_args(p) if isinstance(v, str))
+
+
+# Checks, for the configs of agents too ---------------------------------------------------------------
+
+
+def at_least(config: Any, least: float, *names: str) -> None:
+    """Refuse a field below `least`; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= least:
+            raise UsageError(f"{name} must be at least {least}, got {value}")
+
+
+def above(config: Any, bound: float, *names: str) -> None:
+    """Refuse a field that isn't greater than `bound` (nan included)."""
+    for name in names:
+        value = getattr(config, name)
+        if not value > bound:
+            raise UsageError(f"{name} must be greater than {bound}, got {value}")
+
+
+def within(config: Any, low: float, high: float, *names: str) -> None:
+    """Refuse a field outside [low, high]; None passes."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not low <= value <= high:
+            raise UsageError(f"{name} must be between {low} and {high}, got {value}")
+
+
+def one_of(config: Any, name: str, allowed: tuple[str, ...]) -> None:
+    """Refuse a field that isn't one of the names allowed; None passes."""
+    value = getattr(config, name)
+    if value is not None and value not in allowed:
+        raise UsageError(f"{name} {value!r} is unknown (allowed: {', '.join(allowed)})")
+
+
+# Fields from outside ---------------------------------------------------------------------------------
+
+
+def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split fields into those of RunConfig and those of an agent's config.
+
+    Raises:
+        UsageError: a name that neither has.
+    """
+    of_run = {f.name for f in dataclasses.fields(RunConfig)}
+    of_agent = {f.name for f in dataclasses.fields(config)}
+    for name in fields:
+        if name not in of_run | of_agent:
+            raise UsageError(unknown_name("field", name, sorted(of_run | of_agent)))
+    return (
+        {k: v for k, v in fields.items() if k in of_run},
+        {k: v for k, v in fields.items() if k in of_agent},
+    )
+
+
+def unknown_name(kind: str, name: str, allowed: list[str]) -> str:
+    """Return the one line that says a name is unknown, and which are allowed or close."""
+    close = difflib.get_close_matches(name, allowed, n=3)
+    hint = f"close: {', '.join(close)}" if close else f"allowed: {', '.join(allowed)}"
+    return f"unknown {kind} {name!r} ({hint})"
+
+
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """Return the fields of a YAML or JSON file; a config.json of a run serves too."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
+    except OSError as error:
+        raise UsageError(f"config file {str(path)!r}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise UsageError(f"config file {str(path)!r} must hold name: value pairs, got {type(loaded).__name__}")
+    return dict(loaded)
+
+
+def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """Return {"name": value} of "name=value" words; values are read as YAML scalars or lists."""
+    out = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{pair!r} must be of the form name=value")
+        try:
+            out[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"{pair!r} has a value that can't be read") from error
+    return out

@@ -1,0 +1,247 @@
+"""From names and fields to a trained policy in a run directory, and back from there."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rl_lab.agent import Learner, Policy
+from rl_lab.checkpoint import CheckpointMissing, Checkpoints, write_atomically
+from rl_lab.config import RunConfig, split_fields
+from rl_lab.environments import make_envs
+from rl_lab.progress import make_progress
+from rl_lab.registry import make_learner, preset_fields
+from rl_lab.run import Members, Run
+from rl_lab.signals import stop_on_signals
+from rl_lab.tracking import resolve_mode, start_mirror
+from rl_lab.types import Problem, UsageError
+from rl_lab.versions import versions
+
+FORMAT = 1
+NOT_HASHED = ("run_dir", "wandb", "group", "versions", "config_sha256")  # they change no result
+
+
+@dataclass(frozen=True)
+class Result:
+    """What training leaves behind."""
+
+    run_dir: Path
+    policy: Policy
+    summary: dict[str, Any] | None  # None: stopped by a signal after saving
+
+
+def learn(
+    agent: str,
+    env_id: str | None = None,
+    *,
+    preset: str | None = None,
+    progress: bool = False,
+    signals: bool = False,
+    **fields: Any,
+) -> Result:
+    """Train an agent by name in a fresh run directory.
+
+    Args:
+        preset: named fields of the agent; what is given in `fields` goes before them.
+        progress: show a bar, or plain lines without a terminal.
+        signals: on SIGINT and SIGTERM save at a step boundary and return without a summary.
+        fields: those of RunConfig and of the agent's own Config.
+
+    Raises:
+        UsageError: a wrong name or value, or a run directory that holds another run.
+    """
+    given = (preset_fields(agent, preset) if preset else {}) | fields | ({"env_id": env_id} if env_id else {})
+    learner, config = configure(agent, given)
+    problem = problem_of(config, learner)
+    require_accepted(learner, problem)
+    folder = _claim(config, agent)
+    described = _describe(agent, learner, config, problem)
+    write_atomically(folder / "config.json", json.dumps(described, indent=1).encode())
+    return _run(learner, config, described, problem, folder, None, progress, signals)
+
+
+def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False) -> Result:
+    """Go on with a run that was stopped or killed, from its last whole checkpoint.
+
+    Raises:
+        UsageError: no run there, or a learner whose runs can't resume.
+    """
+    folder = Path(run_dir)
+    described = read_config(folder)
+    learner, config = _from_described(described)
+    if not learner.resumes:
+        raise UsageError(f"agent {described['agent']!r} can't resume exactly: start a new run from zero")
+    problem = problem_of(config, learner)
+    if (folder / "summary.json").exists():
+        summary = json.loads((folder / "summary.json").read_bytes())
+        return Result(folder, load_policy(folder), summary)
+    return _run(learner, config, described, problem, folder, _restored(folder), progress, signals)
+
+
+def load_policy(run_dir: str | Path) -> Policy:
+    """Return the greedy policy that a run directory's last checkpoint holds.
+
+    Raises:
+        UsageError: there is no run, or nothing was saved yet.
+    """
+    folder = Path(run_dir)
+    learner, config = _from_described(read_config(folder))
+    try:
+        _, members = Checkpoints(folder / "checkpoints").load(only=("weights",))
+    except CheckpointMissing as error:
+        raise UsageError(f"run directory {str(folder)!r} has no checkpoint yet") from error
+    set_threads(config.threads)
+    return learner.load(problem_of(config, learner), members["weights"])
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return a run directory's config.json.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UsageError(f"{str(folder)!r} holds no run (allowed: a folder with a config.json)")
+    return json.loads(path.read_bytes())
+
+
+def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig]:
+    """Build learner and run config from fields; a learner that runs on one device says which.
+
+    Raises:
+        UsageError: an unknown field, a missing env_id, or a value that isn't allowed.
+    """
+    of_run, of_agent = split_fields(fields, make_learner(agent).Config)
+    if "env_id" not in of_run:
+        raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
+    return make_learner(agent, **of_agent), RunConfig(**of_run)
+
+
+def problem_of(config: RunConfig, learner: Learner) -> Problem:
+    """Return the problem that a config describes, with the device resolved."""
+    make = partial(
+        make_envs,
+        config.env_id,
+        env_kwargs=config.env_kwargs,
+        preprocess=config.preprocess,
+        life_loss_terminates=config.life_loss_terminates,
+    )
+    return Problem(
+        env_id=config.env_id,
+        env_kwargs=config.env_kwargs,
+        num_envs=config.num_envs,
+        total_steps=config.total_steps,
+        seed=config.seed,
+        device=_device(config.device),
+        make=lambda n: make(n, vector="sync" if n == 1 else config.vector),
+    )
+
+
+def require_accepted(learner: Learner, problem: Problem) -> None:
+    """Raise a UsageError with the learner's reason if it refuses the problem."""
+    if (reason := learner.refuse(problem)) is not None:
+        raise UsageError(reason)
+
+
+def set_threads(threads: int) -> None:
+    """Bound the threads of BLAS and torch: two busy processes with two each starve one another."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
+def _device(asked: str) -> str:
+    """Resolve "auto": CUDA where there is one; learners without torch run on the CPU."""
+    torch = sys.modules.get("torch")
+    has_cuda = torch is not None and torch.cuda.is_available()
+    if asked == "cuda" and not has_cuda:
+        raise UsageError("device 'cuda' is not there (allowed: auto, cpu)")
+    return ("cuda" if has_cuda else "cpu") if asked == "auto" else asked
+
+
+def _claim(config: RunConfig, agent: str) -> Path:
+    """Make the run directory; one that holds a run is refused."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{config.env_id.replace('/', '_').replace(':', '_')}-{agent}-seed{config.seed}-{stamp}"
+    folder = Path(config.run_dir or Path("runs") / name)
+    if (folder / "config.json").exists():
+        raise UsageError(f"run_dir {str(folder)!r} already holds a run (allowed: an empty folder, or --resume)")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"run_dir {str(folder)!r} can't be made: {error.strerror}") from error
+    return folder
+
+
+def _describe(agent: str, learner: Learner, config: RunConfig, problem: Problem) -> dict[str, Any]:
+    """Return config.json: everything needed to run it again, with what "auto" resolved to."""
+    gamma = config.eval_gamma if config.eval_gamma is not None else getattr(learner.config, "gamma", 0.99)
+    described = dataclasses.asdict(config) | {
+        "format": FORMAT,
+        "agent": agent,
+        "fields": dataclasses.asdict(learner.config),
+        "device": problem.device,
+        "eval_gamma": gamma,
+        "wandb": resolve_mode(config.wandb),
+        "group": config.group or f"{config.env_id}-{agent}",
+        "versions": versions(),
+    }
+    hashed = {k: v for k, v in described.items() if k not in NOT_HASHED}
+    text = json.dumps(hashed, sort_keys=True)
+    return described | {"config_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _from_described(described: dict[str, Any]) -> tuple[Learner, RunConfig]:
+    names = {f.name for f in dataclasses.fields(RunConfig)}
+    return (
+        make_learner(described["agent"], **described["fields"]),
+        RunConfig(**{k: v for k, v in described.items() if k in names}),
+    )
+
+
+def _restored(folder: Path) -> Members | None:
+    """Return the last whole checkpoint; None if the run was killed before its first."""
+    try:
+        return Checkpoints(folder / "checkpoints").load()[1]
+    except CheckpointMissing:
+        return None
+
+
+def _run(
+    learner: Learner,
+    config: RunConfig,
+    described: dict[str, Any],
+    problem: Problem,
+    folder: Path,
+    restored: Members | None,
+    progress: bool,
+    signals: bool,
+) -> Result:
+    set_threads(config.threads)
+    at = restored["cursor"]["env_steps"] if restored else 0
+    run = Run(
+        folder,
+        config,
+        described,
+        problem,
+        restored=restored,
+        progress=make_progress(config.total_steps, at) if progress else None,
+    )
+    run.mirror(start_mirror(folder, described["wandb"]))
+    try:
+        with stop_on_signals(run, enabled=signals):
+            policy = learner.learn(problem, run)
+    finally:
+        run.close()
+    return Result(folder, policy, run.summary)

@@ -1,0 +1,119 @@
+"""The available actions of a finite MDP as a list of rows, and what is computed on them.
+
+Row by row, an MDP whose states differ in their number of actions needs no padding. That is what
+the undiscounted problem becomes once states that reach one another for free are merged.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import linalg
+
+from rl_lab.mdp.model import TabularModel, find_reaching
+from rl_lab.types import Array
+
+
+class NotConverged(RuntimeError):
+    """Value iteration stopped at its cap, or float64 can't certify the tolerance asked for."""
+
+
+class NeverEnds(ValueError):
+    """At gamma = 1 an episode may go on for ever, so that its return is not defined."""
+
+
+class Rows(NamedTuple):
+    """Actions of all states, sorted by state; each state owns at least one."""
+
+    first: Array  # int64 [S]: the first row of each state
+    owner: Array  # int64 [R]
+    reward: Array  # float64 [R], expected
+    termination: Array  # float64 [R]
+    continuation: sparse.csr_matrix  # [R, S]
+    origin: Array  # int64 [R]: state * A + action in the model; -1 for an added row
+
+
+def list_rows(model: TabularModel) -> Rows:
+    """Return the available (state, action) pairs of a model as rows."""
+    origin = np.flatnonzero(model.available)
+    owner = origin // model.num_actions
+    return Rows(
+        first=np.searchsorted(owner, np.arange(model.num_states)),
+        owner=owner,
+        reward=model.expected_reward.ravel()[origin],
+        termination=model.termination.ravel()[origin],
+        continuation=model.continuation[origin],
+        origin=origin,
+    )
+
+
+def back_up(rows: Rows, values: Array, gamma: float) -> Array:
+    """Return the action values [R] that follow from state values [S]."""
+    return rows.reward + gamma * (rows.continuation @ values)
+
+
+def take_best(rows: Rows, action_values: Array) -> Array:
+    """Return the largest action value [S] of each state."""
+    return np.maximum.reduceat(action_values, rows.first)
+
+
+def pick_first(rows: Rows, flagged: Array) -> Array:
+    """Return each state's first flagged row [S]; at least one is flagged in each."""
+    candidates = np.where(flagged, np.arange(len(flagged)), len(flagged))
+    return np.minimum.reduceat(candidates, rows.first)
+
+
+def bound_rounding(rows: Rows, values: Array, gamma: float) -> float:
+    """Bound the float64 rounding error of `back_up(rows, values) - values`, in the sup norm.
+
+    A sum of n products errs by less than n + 2 roundings of the sum of their magnitudes
+    (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+    """
+    terms = int(np.diff(rows.continuation.indptr).max(initial=0)) + 5
+    sizes = np.abs(rows.reward) + gamma * (rows.continuation @ np.abs(values)) + np.abs(values)[rows.owner]
+    return float(terms * np.finfo(np.float64).eps * sizes.max())
+
+
+def evaluate_rows(rows: Rows, chosen: Array, gamma: float) -> Array:
+    """Return the values [S] of always taking the chosen row [S] of each state."""
+    return solve_values(rows.continuation[chosen], rows.reward[chosen], rows.termination[chosen], gamma)
+
+
+def solve_values(chain: sparse.csr_matrix, reward: Array, termination: Array, gamma: float) -> Array:
+    """Solve `v = reward + gamma * chain @ v` for a Markov chain [S, S] with rewards [S].
+
+    At gamma = 1 a state from which no reward can be met is worth 0, whether or not it ends. Raises
+    NeverEnds where rewards go on for ever.
+    """
+    chain = sparse.csr_matrix(chain)
+    chain.eliminate_zeros()
+    if gamma < 1.0:
+        return _solve_refined(chain, reward, gamma)
+    values = np.zeros(len(reward))
+    earning = find_reaching(chain, reward != 0)
+    _require_end(chain, earning, termination)
+    inner = np.flatnonzero(earning)
+    values[inner] = _solve_refined(chain[inner][:, inner], reward[inner], 1.0)
+    return values
+
+
+def _require_end(chain: sparse.csr_matrix, earning: Array, termination: Array) -> None:
+    """Raise NeverEnds naming the first state from which rewards never stop."""
+    leaves = (termination > 0) | (chain @ (~earning).astype(np.float64) > 0)
+    stops = find_reaching(chain, leaves | ~earning)
+    if not stops.all():
+        raise NeverEnds(
+            f"gamma = 1: from state {int(np.argmin(stops))} rewards may go on for ever, so that no"
+            " undiscounted return is defined; take gamma below 1"
+        )
+
+
+def _solve_refined(chain: sparse.csr_matrix, reward: Array, gamma: float) -> Array:
+    if not len(reward):
+        return np.zeros(0)
+    system = sparse.identity(len(reward), format="csc") - gamma * sparse.csc_matrix(chain)
+    factors = linalg.splu(sparse.csc_matrix(system))
+    values = factors.solve(reward)
+    return values + factors.solve(reward - system @ values)  # one refinement takes most of the rounding out

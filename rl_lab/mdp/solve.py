@@ -1,0 +1,218 @@
+"""Exact solutions of finite MDPs: policy evaluation, and value iteration with a certified error.
+
+Value iteration stops on a bound of the error of V itself. The span of its changes, on which others
+stop, says how good the policy is and nothing of V. What it converges to is then polished by policy
+iteration, so that the values returned are those of the policy returned, to about 1e-12.
+Source: Puterman, "Markov Decision Processes", 1994, theorems 6.3.1 and 6.4.6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from rl_lab.mdp import rows as tables
+from rl_lab.mdp import undiscounted
+from rl_lab.mdp.model import TabularModel
+from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows
+from rl_lab.types import Array
+
+__all__ = ["NeverEnds", "NotConverged", "Solution", "policy_evaluation", "value_iteration"]
+
+TIE_TOLERANCE = 1e-12  # relative to the largest value: true ties differ by rounding alone
+OnSweep = Callable[[int, Array, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """An optimal policy of a finite MDP, its values, and how exact they are."""
+
+    v: Array
+    """Optimal values [S], those of `policy`."""
+    q: Array
+    """Optimal action values [S, A]; -inf where an action is unavailable."""
+    policy: Array
+    """The first optimal action [S]. At gamma = 1 it may be a later one, where the first never ends."""
+    optimal_actions: Array
+    """Actions [S, A] bool within TIE_TOLERANCE * max(1, |v|) of the best."""
+    sweeps: int
+    """Sweeps of value iteration over all states."""
+    bound: float
+    """Certified bound on |v - V*| in the sup norm, rounding included; V* is that of the model's
+    float64 `expected_reward` and `continuation`."""
+
+
+def policy_evaluation(model: TabularModel, policy: Array, gamma: float) -> Array:
+    """Return the values [S] of a policy given as probabilities [S, A].
+
+    Raises NeverEnds, a ValueError, where gamma = 1 and the policy goes on earning for ever.
+    """
+    _check_gamma(gamma)
+    chain, reward, termination = follow_policy(model, policy)
+    return tables.solve_values(chain, reward, termination, gamma)
+
+
+def follow_policy(model: TabularModel, policy: Array) -> tuple[sparse.csr_matrix, Array, Array]:
+    """Return the Markov chain that a policy [S, A] makes of a model.
+
+    That is the probabilities [S, S] of going on, the expected reward [S] and the probability [S]
+    of ending. Unavailable actions with known outcomes may be taken, as the environment allows it.
+    """
+    weights = _check_policy(model, policy).ravel()
+    states = np.repeat(np.arange(model.num_states), model.num_actions)
+    shape = (model.num_states, len(weights))
+    select = sparse.csr_matrix((weights, (states, np.arange(len(weights)))), shape)
+    chain = sparse.csr_matrix(select @ model.continuation)
+    chain.eliminate_zeros()
+    return chain, select @ model.expected_reward.ravel(), select @ model.termination.ravel()
+
+
+def value_iteration(
+    model: TabularModel,
+    gamma: float,
+    tolerance: float = 1e-10,
+    max_sweeps: int = 1_000_000,
+    on_sweep: OnSweep | None = None,
+) -> Solution:
+    """Solve a model exactly.
+
+    `tolerance` bounds the error of V in the sup norm, relative to max(1, |V|). `on_sweep` is given
+    each sweep's number, values [S] and error bound; at gamma = 1 the bound is the sweep's largest
+    change, since a bound is only certified in the end, and values are shared by states that
+    reach one another for free.
+
+    Raises NotConverged after `max_sweeps`, and NeverEnds where gamma = 1 has no answer.
+    """
+    _check_gamma(gamma)
+    if not tolerance > 0 or max_sweeps < 1:
+        raise ValueError(f"tolerance {tolerance} must be above 0 and max_sweeps {max_sweeps} at least 1")
+    rows = tables.list_rows(model)
+    if gamma == 1.0:
+        return _solve_undiscounted(model, rows, tolerance, max_sweeps, on_sweep)
+    values, sweeps = _sweep(rows, gamma, tolerance, max_sweeps, on_sweep)
+    chosen, values = _polish(rows, gamma, values)
+    chosen, values = _prefer_first(rows, gamma, chosen, values)
+    residual = np.abs(tables.take_best(rows, tables.back_up(rows, values, gamma)) - values).max()
+    bound = (float(residual) + tables.bound_rounding(rows, values, gamma)) / (1.0 - gamma)
+    if bound > tolerance * _scale(values):
+        raise NotConverged(
+            f"the error of V can't be certified below {bound:.1e} in float64 at gamma = {gamma};"
+            f" ask for a tolerance above {bound / _scale(values):.1e}, not {tolerance:.1e}"
+        )
+    return _describe(model, rows, gamma, chosen, values, sweeps, bound)
+
+
+def _solve_undiscounted(
+    model: TabularModel, rows: Rows, tolerance: float, max_sweeps: int, on_sweep: OnSweep | None
+) -> Solution:
+    free, label = undiscounted.find_free_rows(rows)
+    merged = undiscounted.merge_free(rows, free, label)
+    undiscounted.require_end(merged, label)
+    report = None if on_sweep is None else lambda sweep, v, bound: on_sweep(sweep, v[label], bound)
+    values, sweeps = _sweep(merged, 1.0, tolerance, max_sweeps, report)
+    chosen, values = _polish(merged, 1.0, values)
+    bound = undiscounted.certify(merged, chosen, values, tolerance * _scale(values))
+    lifted = undiscounted.lift_choice(rows, merged, chosen, free, label)
+    lifted, exact = _prefer_first(rows, 1.0, lifted, tables.evaluate_rows(rows, lifted, 1.0))
+    bound += float(np.abs(exact - values[label]).max())
+    return _describe(model, rows, 1.0, lifted, exact, sweeps, bound)
+
+
+def _sweep(
+    rows: Rows, gamma: float, tolerance: float, max_sweeps: int, on_sweep: OnSweep | None
+) -> tuple[Array, int]:
+    """Return (values [S], sweeps) once the error bound is within the relative tolerance."""
+    values = np.zeros(len(rows.first))
+    # A last change of size c leaves at most gamma * c / (1 - gamma). Without a discount nothing
+    # follows from c: it only starts the polish, whose result is certified by other means.
+    factor = gamma / (1.0 - gamma) if gamma < 1.0 else 1.0
+    for sweep in range(1, max_sweeps + 1):
+        previous, values = values, tables.take_best(rows, tables.back_up(rows, values, gamma))
+        residual = float(np.abs(values - previous).max())
+        if on_sweep is not None:
+            on_sweep(sweep, values, factor * residual)
+        if factor * residual <= tolerance * _scale(values):
+            return values, sweep
+    raise NotConverged(
+        f"value iteration stopped after max_sweeps = {max_sweeps} with a residual of {residual:.3g};"
+        f" the tolerance {tolerance:.1e} asks for {tolerance * _scale(values) / max(factor, 1e-300):.3g}"
+    )
+
+
+def _polish(rows: Rows, gamma: float, values: Array, max_rounds: int = 1000) -> tuple[Array, Array]:
+    """Return (chosen rows [S], their values [S]) by policy iteration from nearly optimal values."""
+    action_values = tables.back_up(rows, values, gamma)
+    chosen = tables.pick_first(rows, action_values >= tables.take_best(rows, action_values)[rows.owner])
+    for _ in range(max_rounds):
+        values = tables.evaluate_rows(rows, chosen, gamma)
+        action_values = tables.back_up(rows, values, gamma)
+        best = tables.take_best(rows, action_values)
+        # A choice is left only for a better one, never for a tie, or rounding would turn in circles.
+        better = best > action_values[chosen] + TIE_TOLERANCE * _scale(values)
+        if not better.any():
+            return chosen, values
+        chosen = np.where(better, tables.pick_first(rows, action_values >= best[rows.owner]), chosen)
+    raise NotConverged(f"policy iteration still improved after {max_rounds} rounds")
+
+
+def _prefer_first(rows: Rows, gamma: float, chosen: Array, values: Array) -> tuple[Array, Array]:
+    """Return the first among equal choices, and their values, if that is as good as it should be."""
+    action_values = tables.back_up(rows, values, gamma)
+    first = tables.pick_first(rows, _find_ties(rows, action_values, values))
+    try:
+        first_values = tables.evaluate_rows(rows, first, gamma)
+    except NeverEnds:
+        return chosen, values
+    worse = first_values < values - TIE_TOLERANCE * _scale(values)
+    return (chosen, values) if worse.any() else (first, first_values)
+
+
+def _find_ties(rows: Rows, action_values: Array, values: Array) -> Array:
+    best = tables.take_best(rows, action_values)[rows.owner]
+    return action_values >= best - TIE_TOLERANCE * _scale(values)
+
+
+def _describe(
+    model: TabularModel, rows: Rows, gamma: float, chosen: Array, values: Array, sweeps: int, bound: float
+) -> Solution:
+    action_values = tables.back_up(rows, values, gamma)
+    q = np.full(model.available.size, -np.inf)
+    q[rows.origin] = action_values
+    optimal = np.zeros(model.available.size, dtype=bool)
+    optimal[rows.origin] = _find_ties(rows, action_values, values)
+    return Solution(
+        v=values,
+        q=q.reshape(model.available.shape),
+        policy=rows.origin[chosen] % model.num_actions,
+        optimal_actions=optimal.reshape(model.available.shape),
+        sweeps=sweeps,
+        bound=bound,
+    )
+
+
+def _scale(values: Array) -> float:
+    return max(1.0, float(np.abs(values).max()))
+
+
+def _check_gamma(gamma: float) -> None:
+    if not 0.0 <= gamma <= 1.0:
+        raise ValueError(f"gamma {gamma} must be in 0..1")
+
+
+def _check_policy(model: TabularModel, policy: Array) -> Array:
+    policy = np.asarray(policy, dtype=np.float64)
+    if policy.shape != model.available.shape:
+        raise ValueError(f"policy has the shape {policy.shape}, the model's is {model.available.shape}")
+    # float32 probabilities of a network sum to 1 within about 1e-6
+    wrong = ~((policy >= 0).all(axis=1) & (np.abs(policy.sum(axis=1) - 1.0) <= 1e-5))
+    if wrong.any():
+        state = int(np.argmax(wrong))
+        raise ValueError(f"policy of state {state} is no distribution: {policy[state]}")
+    empty = (np.diff(model.indptr) == 0).reshape(policy.shape) & (policy > 0)
+    if empty.any():
+        state, action = np.argwhere(empty)[0]
+        raise ValueError(f"policy takes action {action} in state {state}, which has no outcomes there")
+    return policy / policy.sum(axis=1, keepdims=True)

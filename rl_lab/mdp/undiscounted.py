@@ -1,0 +1,137 @@
+"""The undiscounted problem (gamma = 1): made well-posed, and its solution certified.
+
+Where one may wander for ever at no cost (a wall to bump into, reward 0), Bellman's equation has
+many solutions and greedy policies that never arrive. States that reach one another surely and for
+free are worth the same, so they are merged into one, which may also stay for 0 for ever: the end
+components of Haddad and Monmege, "Interval iteration algorithm for MDPs and IMDPs", 2018
+(https://doi.org/10.1016/j.tcs.2016.12.003). In what is left, values come with a certificate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
+
+from rl_lab.mdp.model import find_reaching
+from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows, back_up, bound_rounding, evaluate_rows
+from rl_lab.types import Array
+
+
+def find_free_rows(rows: Rows) -> tuple[Array, Array]:
+    """Return (free [R], label [S]): rows that surely stay among equals at no reward, and who equals whom.
+
+    States of one label reach one another with probability 1 along free rows, earning nothing.
+    """
+    free = (rows.reward == 0) & (rows.termination == 0)
+    while True:
+        label = _label_components(rows, free)
+        inside = free & ~_leaves_component(rows, label)
+        if np.array_equal(inside, free):
+            return free, label
+        free = inside
+
+
+def merge_free(rows: Rows, free: Array, label: Array) -> Rows:
+    """Return the rows of the merged problem: those not free, and one for staying for ever at 0."""
+    count = int(label.max()) + 1
+    stays = np.unique(label[rows.owner[free]])  # the merged states in which one may stay
+    owner = np.concatenate((label[rows.owner[~free]], stays))
+    order = np.argsort(owner, kind="stable")
+    members = sparse.csr_matrix((np.ones(len(label)), (np.arange(len(label)), label)), (len(label), count))
+    kept = sparse.csr_matrix(rows.continuation[np.flatnonzero(~free)] @ members)
+    nowhere = sparse.csr_matrix((len(stays), count))
+    zeros = np.zeros(len(stays))
+    return Rows(
+        first=np.searchsorted(owner[order], np.arange(count)),
+        owner=owner[order],
+        reward=np.concatenate((rows.reward[~free], zeros))[order],
+        termination=np.concatenate((rows.termination[~free], zeros + 1.0))[order],
+        continuation=sparse.csr_matrix(sparse.vstack((kept, nowhere), format="csr")[order]),
+        origin=np.concatenate((rows.origin[~free], np.full(len(stays), -1)))[order],
+    )
+
+
+def require_end(rows: Rows, label: Array) -> None:
+    """Raise NeverEnds naming a state from which no policy at all comes to an end."""
+    ends = find_reaching(
+        link_states(rows, np.ones(len(rows.owner), bool)), _any_row(rows, rows.termination > 0)
+    )
+    if not ends.all():
+        state = int(np.argmin(ends[label]))
+        raise NeverEnds(
+            f"gamma = 1: from state {state} no policy ends and rewards go on for ever; take gamma below 1"
+        )
+
+
+def certify(rows: Rows, chosen: Array, values: Array, tolerance: float) -> float:
+    """Bound the sup-norm distance of values [S] from the optimum of a merged problem.
+
+    Let h be the expected number of steps under the chosen rows, and u = values + eps * h. Where
+    u exceeds reward + P u strictly in every row, a policy's expected reward in n steps is at most
+    u less the slack collected: policies that end are worth at most u, all others minus infinity.
+    Below, the chosen rows are worth at least values - eps * h. Hence the bound eps * max(h).
+
+    Raises NotConverged where no eps up to tolerance / max(h) does it.
+    """
+    steps = evaluate_rows(rows._replace(reward=np.ones(len(rows.owner))), chosen, 1.0)
+    drift = rows.continuation @ steps - steps[rows.owner]  # -1 in the chosen rows, up to rounding
+    drift += bound_rounding(rows._replace(reward=np.zeros(len(rows.owner))), steps, 1.0)
+    error = bound_rounding(rows, values, 1.0)
+    gap = values[rows.owner] - back_up(rows, values, 1.0)
+    eps = 2.0 * (float(np.abs(gap[chosen]).max()) + error)
+    while eps * steps.max() <= tolerance:
+        if np.min(gap - error - eps * drift) > 0:
+            return float(eps * steps.max() * (1.0 + 1e-12))
+        eps *= 4.0
+    raise NotConverged(
+        f"gamma = 1: values can't be certified to {tolerance:.1e}: within rounding, going on for longer"
+        " costs nothing; take gamma below 1 or a larger tolerance"
+    )
+
+
+def lift_choice(rows: Rows, merged: Rows, chosen: Array, free: Array, label: Array) -> Array:
+    """Return a row [S] of the original problem for each state that does what the merged choice does.
+
+    Inside a merged state one walks along free rows to the member that owns the chosen row.
+    """
+    picked = np.full(len(label), -1)
+    origin = merged.origin[chosen]
+    leaving = np.searchsorted(rows.origin, origin[origin >= 0])
+    picked[rows.owner[leaving]] = leaving
+    stay = (origin < 0)[label]  # any free row will do
+    candidates = np.flatnonzero(free & stay[rows.owner])[::-1]
+    picked[rows.owner[candidates]] = candidates
+    while np.any(picked < 0):
+        known = (picked >= 0).astype(np.float64)
+        closer = free & (picked[rows.owner] < 0) & (rows.continuation @ known > 0)
+        candidates = np.flatnonzero(closer)[::-1]
+        assert candidates.size, "merged states reach one another"
+        picked[rows.owner[candidates]] = candidates
+    return picked
+
+
+def link_states(rows: Rows, selected: Array) -> sparse.csr_matrix:
+    """Return a matrix [S, S] with an entry wherever a selected row leads from one state to another."""
+    size = len(rows.first)
+    index = np.flatnonzero(selected)
+    owners = sparse.csr_matrix(
+        (np.ones(len(index)), (rows.owner[index], np.arange(len(index)))), (size, len(index))
+    )
+    return sparse.csr_matrix(owners @ rows.continuation[index])
+
+
+def _label_components(rows: Rows, selected: Array) -> Array:
+    _, label = csgraph.connected_components(link_states(rows, selected), connection="strong")
+    return label.astype(np.int64)
+
+
+def _leaves_component(rows: Rows, label: Array) -> Array:
+    owner = np.repeat(rows.owner, np.diff(rows.continuation.indptr))
+    row = np.repeat(np.arange(len(rows.owner)), np.diff(rows.continuation.indptr))
+    outside = label[rows.continuation.indices] != label[owner]
+    return np.bincount(row[outside], minlength=len(rows.owner)) > 0
+
+
+def _any_row(rows: Rows, flagged: Array) -> Array:
+    return np.logical_or.reduceat(flagged, rows.first)

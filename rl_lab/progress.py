@@ -1,0 +1,95 @@
+"""What a person sees of a run while it learns: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol, TextIO
+
+from tqdm import tqdm
+
+
+class Progress(Protocol):
+    """Shows rows of metrics as they come."""
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Show one row."""
+
+    def note(self, text: str) -> None:
+        """Show one line that isn't a row."""
+
+    def close(self) -> None:
+        """Leave the terminal as it should be."""
+
+
+class NullProgress:
+    """Shows nothing."""
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Bar:
+    """A tqdm bar: steps/s, time left, return, epsilon."""
+
+    def __init__(self, total_steps: int, at: int = 0):
+        self._bar = tqdm(total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True)
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Move the bar to the row's env_steps."""
+        figures = _figures(row)
+        self._bar.set_postfix(figures, refresh=False)
+        self._bar.update(row["env_steps"] - self._bar.n)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()
+
+
+class Lines:
+    """One plain line per tenth of the budget, for logs and pipes."""
+
+    def __init__(self, total_steps: int, at: int = 0, out: TextIO | None = None):
+        self._total, self._begun_at, self._next = total_steps, at, at
+        self._out = out or sys.stderr
+        self._started = time.monotonic()
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Print the row if another tenth of the budget is done."""
+        steps = row["env_steps"]
+        if steps < self._next:
+            return
+        self._next = steps + max(1, self._total // 10)
+        seconds = max(time.monotonic() - self._started, 1e-9)
+        rate = (steps - self._begun_at) / seconds
+        left = f"{(self._total - steps) / rate:.0f} s left" if rate > 0 else "time left unknown"
+        figures = ", ".join(f"{k} {v}" for k, v in _figures(row).items())
+        text = f"{steps}/{self._total} steps, {rate:.0f} steps/s, {left}"
+        self.note(f"{text}, {figures}" if figures else text)
+
+    def note(self, text: str) -> None:
+        """Print the line."""
+        print(text, file=self._out, flush=True)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def make_progress(total_steps: int, at: int = 0) -> Progress:
+    """Return a bar on a terminal and plain lines without one."""
+    return Bar(total_steps, at) if sys.stderr.isatty() else Lines(total_steps, at)
+
+
+def _figures(row: dict[str, Any]) -> dict[str, str]:
+    names = {"episode_return_mean": "return", "epsilon": "epsilon", "loss": "loss", "residual": "residual"}
+    return {short: f"{row[name]:.4g}" for name, short in names.items() if row.get(name) is not None}

@@ -1,0 +1,63 @@
+"""Learners by name, from the entry points of installed packages; only the one chosen is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import yaml
+
+from rl_lab.agent import Learner
+from rl_lab.config import unknown_name
+from rl_lab.types import UsageError
+
+GROUP = "rl_lab.agents"
+
+
+def agent_names() -> list[str]:
+    """Return the names of all installed learners."""
+    return sorted(entry_points(group=GROUP).names)
+
+
+@cache
+def _factory(name: str) -> Callable[..., Learner]:
+    found = entry_points(group=GROUP, name=name)
+    if not found:
+        raise UsageError(unknown_name("agent", name, agent_names()))
+    try:
+        return next(iter(found)).load()
+    except ImportError as error:
+        raise UsageError(f"agent {name!r} needs a package that is missing: {error}") from error
+
+
+def make_learner(name: str, **fields: Any) -> Learner:
+    """Build a learner by name.
+
+    Raises:
+        UsageError: unknown name or field, or a value out of range.
+    """
+    try:
+        return _factory(name)(**fields)
+    except TypeError as error:
+        raise UsageError(f"agent {name!r}: {error}") from error
+
+
+def preset_fields(agent: str, preset: str) -> dict[str, Any]:
+    """Return the fields of a preset. They stand in `presets.yaml` of the package that brings the agent."""
+    entry = next(iter(entry_points(group=GROUP, name=agent)), None)
+    if entry is None:
+        raise UsageError(unknown_name("agent", agent, agent_names()))
+    presets = _presets(entry).get(agent, {})
+    if preset not in presets:
+        known = ", ".join(presets) or "none"
+        raise UsageError(f"agent {agent!r} has no preset {preset!r} (allowed: {known})")
+    return dict(presets[preset])
+
+
+def _presets(entry: EntryPoint) -> dict[str, dict[str, Any]]:
+    from importlib.resources import files
+
+    file = files(entry.module.split(".")[0]) / "presets.yaml"
+    return yaml.safe_load(file.read_text(encoding="utf8")) if file.is_file() else {}

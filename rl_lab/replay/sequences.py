@@ -1,0 +1,70 @@
+"""Replay of sequences, for networks with a carry: windows of one episode with the carry they began with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.types import Array, EnvSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Sequences:
+    """B windows of up to T steps, each of one episode; time leads.
+
+    obs[t + 1] is the true successor of step t wherever step t is valid.
+    """
+
+    obs: Array  # [T + 1, B, ...]
+    action: Array  # int64 [T, B]
+    reward: Array  # float32 [T, B]
+    terminated: Array  # bool [T, B]
+    next_mask: Array | None  # bool [T, B, A]
+    valid: Array  # bool [T, B]: false behind the episode's end
+    state: tuple[Array, ...]  # the carry before obs[0], each [B, ...]
+    age: float  # mean age of the windows' first steps in environment steps
+
+
+class SequenceReplay(TransitionReplay):
+    """Draws windows from the same columns; `carry` holds arrays [1, ...] that show the carry's shapes."""
+
+    def __init__(self, capacity: int, spec: EnvSpec, carry: tuple[Array, ...], length: int):
+        super().__init__(capacity, spec, carry)
+        self.length = length
+
+    @property
+    def can_sample(self) -> bool:
+        """Say whether one whole window has been written."""
+        return min(self.written, self.rows) >= self.length
+
+    def sample_sequences(self, batch_size: int, rng: np.random.Generator) -> Sequences:
+        """Draw windows uniformly over their first steps; none crosses the write head."""
+        held = min(self.written, self.rows)
+        first = self.written - held + rng.integers(held - self.length + 1, size=batch_size)  # [B]
+        env = rng.integers(self.num_envs, size=batch_size)  # [B]
+        rows = (first + np.arange(self.length)[:, None]) % self.rows  # [T, B]
+        take = {name: column[rows, env] for name, column in self.columns.items() if name != "next_obs"}
+        over = take["terminated"] | take["truncated"]
+        over[:-1] |= take["is_first"][1:]  # an episode that was cut at a resume ends without a flag
+        valid = np.ones_like(over)
+        valid[1:] = ~np.logical_or.accumulate(over[:-1], axis=0)
+        return Sequences(
+            obs=self._observations(take["obs"], rows, env, valid),
+            action=take["action"],
+            reward=take["reward"],
+            terminated=take["terminated"],
+            next_mask=take.get("next_mask"),
+            valid=valid,
+            state=tuple(take[f"state_{k}"][0] for k in range(self._carry)),
+            age=float((self.written - 1 - first).mean()) * self.num_envs,
+        )
+
+    def _observations(self, obs: Array, rows: Array, env: Array, valid: Array) -> Array:
+        """Append the true successor of each window's last valid step."""
+        last = valid.sum(axis=0) - 1  # [B]
+        column = np.arange(len(env))
+        whole = np.concatenate((obs, obs[-1:]))  # [T + 1, B, ...]
+        whole[last + 1, column] = self.columns["next_obs"][rows[last, column], env]
+        return whole

@@ -1,0 +1,75 @@
+"""Every random number of a run comes from one seed, through named streams."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+
+def seed_of(seed: int, *path: str | int) -> int:
+    """Return a seed in [0, 2**31) that is a function of the run's seed and a path such as ("env", i, k).
+
+    A cryptographic hash makes neighbouring paths independent and is the same on every machine.
+    """
+    text = "/".join(map(str, (seed, *path)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
+
+
+def episode_seed(seed: int, env_index: int, episode: int) -> int:
+    """Return the seed that environment `env_index` is reset with for its training episode `episode`."""
+    return seed_of(seed, "env", env_index, episode)
+
+
+class Streams:
+    """The generators of a run, by name. They are created on first use and saved as one."""
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self._generators: dict[str, np.random.Generator] = {}
+
+    def __getitem__(self, name: str) -> np.random.Generator:
+        if name not in self._generators:
+            self._generators[name] = np.random.Generator(np.random.PCG64(seed_of(self.seed, "stream", name)))
+        return self._generators[name]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return each stream's state (JSON scalars), and torch's global one if torch is in use."""
+        return {
+            "numpy": {name: g.bit_generator.state for name, g in self._generators.items()},
+            "torch": _torch_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore in place: generators already handed out go on from the saved state."""
+        for name, bits in state["numpy"].items():
+            self[name].bit_generator.state = bits
+        if state["torch"] is not None:
+            import torch
+
+            torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
+
+
+def _torch_state() -> np.ndarray | None:
+    import sys
+
+    torch = sys.modules.get("torch")
+    return None if torch is None else torch.get_rng_state().numpy()
+
+
+class EpisodeSeeds:
+    """Counts the episodes of each environment and says what seed the next one starts from."""
+
+    def __init__(self, seed: int, num_envs: int, episodes: tuple[int, ...] | None = None):
+        self.seed = seed
+        self.episodes = episodes or (0,) * num_envs  # replaced, never mutated
+
+    def current(self) -> list[int]:
+        """Return the seed of each environment's open episode."""
+        return [episode_seed(self.seed, i, k) for i, k in enumerate(self.episodes)]
+
+    def advance(self, done: np.ndarray) -> list[int | None]:
+        """Open the next episode where `done`; return its seed there and None elsewhere."""
+        self.episodes = tuple(k + int(d) for k, d in zip(self.episodes, done, strict=True))
+        return [episode_seed(self.seed, i, self.episodes[i]) if d else None for i, d in enumerate(done)]

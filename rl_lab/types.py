@@ -1,0 +1,108 @@
+"""What passes between environments, agents, learners and the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import gymnasium
+
+    from rl_lab.environments import VectorEnv
+    from rl_lab.mdp.model import TabularModel
+
+Array = np.ndarray
+Obs = Any  # an array [N, ...], or a dict or tuple of them
+State = Any  # a carry: nested tuples of arrays [N, ...]; () when memoryless
+Metrics = Mapping[str, float]
+
+
+class UsageError(ValueError):
+    """A wrong argument: one line that names the value and what is allowed. Scripts exit with 2."""
+
+
+class Decision(NamedTuple):
+    """What a policy answers to one vector of observations."""
+
+    action: Array  # [N, ...]
+    state: State = ()  # the carry after this observation
+    extras: Mapping[str, Array] = {}  # noqa: RUF012  what learning wants remembered: log_prob, value
+
+
+@dataclass(slots=True)
+class Step:
+    """One vector step; every array leads with [N].
+
+    `next_obs` is always the true successor, never the observation of a reset. At `is_first`,
+    `state` is still the previous episode's carry: zero it before storing.
+    """
+
+    obs: Obs
+    action: Array
+    reward: Array  # float64 [N]
+    terminated: Array  # bool [N]: zero the bootstrap (a lost life too, where asked for)
+    truncated: Array  # bool [N]: the episode is over, keep the bootstrap
+    next_obs: Obs
+    is_first: Array  # bool [N]: obs opened an episode
+    state: State
+    next_state: State
+    mask: Array | None  # bool [N, A]: legal actions at obs; None without masks
+    next_mask: Array | None
+    extras: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EnvSpec:
+    """What an agent may know of an environment before it starts."""
+
+    env_id: str
+    observation_space: gymnasium.Space  # of a single environment
+    action_space: gymnasium.Space
+    num_envs: int
+    max_episode_steps: int | None  # the time limit in agent decisions; None without one
+    has_mask: bool  # info carries "action_mask"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where interaction stands: all that the loop needs to go on from here."""
+
+    obs: Obs
+    is_first: Array  # bool [N]
+    state: State
+    mask: Array | None
+    env_steps: int  # agent decisions, summed over the vector
+    episodes: tuple[int, ...]  # the open episode's number in each environment
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is to be learned, and under which budget. `spec` and `model` are made when asked for."""
+
+    env_id: str
+    env_kwargs: Mapping[str, Any]
+    num_envs: int
+    total_steps: int
+    seed: int
+    device: str
+    make: Callable[[int], VectorEnv]  # make(n): a vector of n environments without autoreset
+
+    @cached_property
+    def spec(self) -> EnvSpec:
+        """The environment's spaces and limits, read off one instance."""
+        return self._probe[0]
+
+    @cached_property
+    def model(self) -> TabularModel | None:
+        """The finite MDP behind the environment; None where there is none."""
+        return self._probe[1]
+
+    @cached_property
+    def _probe(self) -> tuple[EnvSpec, TabularModel | None]:
+        from rl_lab.environments import probe
+
+        return probe(self)

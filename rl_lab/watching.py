@@ -1,0 +1,69 @@
+"""Watching a trained policy: its episodes as frames, into a video or a window."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rl_lab.agent import Policy
+from rl_lab.environments import make_env
+from rl_lab.evaluation import evaluation_seed, record
+from rl_lab.types import UsageError
+from rl_lab.video import LiveWindow, VideoWriter
+
+FPS = 30.0  # where an environment doesn't say
+MAX_FRAMES = 3_000  # of one episode
+
+
+def frames(
+    policy: Policy, described: dict[str, Any], seeds: list[int], actions: list[np.ndarray] | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the rendered frames of one episode per seed.
+
+    Args:
+        described: the config.json of the run.
+        actions: replays these instead of asking the policy, one array an episode.
+    """
+    return record(policy, lambda: _rendering_env(described), seeds=seeds, max_steps=MAX_FRAMES, actions=actions)
+
+
+def film(path: Path, policy: Policy, described: dict[str, Any], episodes: int) -> str | None:
+    """Film evaluation episodes into `path`; return why there is no film, or None."""
+    try:
+        seeds = [evaluation_seed(described["seed"], e) for e in range(episodes)]
+        with VideoWriter(path, frames_per_second(described)) as writer:
+            for frame in frames(policy, described, seeds):
+                writer.add(frame)
+    except (UsageError, ValueError, gymnasium.error.Error) as error:  # it can't be drawn: training goes on
+        return str(error).splitlines()[0]
+    return None
+
+
+def frames_per_second(described: dict[str, Any]) -> float:
+    """Return the speed at which the environment is meant to be watched."""
+    env = _rendering_env(described)
+    try:
+        return float(env.metadata.get("render_fps") or FPS)
+    finally:
+        env.close()
+
+
+def live_window(fps: float, title: str) -> LiveWindow:
+    """Open a window; without a display pygame's dummy driver takes the frames."""
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY") and os.name == "posix":
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    return LiveWindow(fps, title)
+
+
+def _rendering_env(described: dict[str, Any]) -> gymnasium.Env:
+    return make_env(
+        described["env_id"],
+        described["env_kwargs"],
+        preprocess=described["preprocess"],
+        render_mode="rgb_array",
+    )
