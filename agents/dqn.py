@@ -32,7 +32,7 @@ from rl_lab.nn.optim import adam, load_optimiser_state, load_weights, optimiser_
 from rl_lab.nn.recurrent import CORES
 from rl_lab.nn.views import numpy_values
 from rl_lab.replay.sequences import SequenceReplay, Sequences
-from rl_lab.replay.transitions import TransitionReplay, Transitions
+from rl_lab.replay.transitions import TransitionReplay, Transitions, refuse_memory
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.td import double_q_target, q_learning_target
@@ -349,6 +349,9 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Say why the network can't take this problem."""
     if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
         return f"dqn needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
+    if (reason := encoders.refuse(config.encoder, spec.observation_space)) is not None:
+        return reason
     if config.memory != "none" and config.sequence_length > config.replay_capacity // spec.num_envs:
         return f"sequence_length {config.sequence_length} is longer than the replay of {config.replay_capacity}"
-    return encoders.refuse(config.encoder, spec.observation_space)
+    carry = (np.zeros((1, config.memory_size), np.float32),) * (2 if config.memory == "lstm" else 0)
+    return refuse_memory(config.replay_capacity, spec, carry)

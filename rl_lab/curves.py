@@ -101,7 +101,7 @@ class RunRecord:
 
 
 @dataclass(frozen=True)
-class Study:
+class StudyRecord:
     """A comparison: every run that was asked for, whether or not it finished."""
 
     directory: Path
@@ -130,23 +130,26 @@ def run_directory(study_dir: Path, env_id: str, agent: str, seed: int) -> Path:
     return Path(study_dir, "runs", *parts, f"seed_{seed}")
 
 
-def load_study(study_dir: Path) -> Study:
+def load_study(study_dir: Path) -> StudyRecord:
     """Read a study directory; runs that are missing or cut short are read as far as they go."""
     file = Path(study_dir) / "study.json"
     if not file.is_file():
         raise UsageError(f"{study_dir} is not a study directory: it has no study.json")
     info = json.loads(file.read_text(encoding="utf-8"))
     env_ids, agents = (tuple(dict.fromkeys(info[key])) for key in ("env_ids", "agents"))
-    seeds = _seeds_asked(Path(study_dir), info["seeds"])
+    asked = info["seeds"]  # a count, or their list
+    seeds = tuple(range(asked)) if isinstance(asked, int) else tuple(asked)
     runs = {
         (env_id, agent): tuple(_load_run(Path(study_dir), env_id, agent, seed) for seed in seeds)
         for env_id in env_ids
         for agent in agents
     }
-    return Study(Path(study_dir), env_ids, agents, seeds, info["total_steps"], runs)
+    return StudyRecord(Path(study_dir), env_ids, agents, seeds, info["total_steps"], runs)
 
 
-def draw_curves(study: Study, env_id: str, key: str, prefix: str, reference: float | None) -> str | None:
+def draw_curves(
+    study: StudyRecord, env_id: str, key: str, prefix: str, reference: float | None
+) -> str | None:
     """Return the curves of `key` for all agents as an SVG element; None where nobody was evaluated.
 
     Ids start with `prefix`: "curve-AGENT" is the IQM over finished runs, "band-AGENT" its interval,
@@ -171,7 +174,7 @@ def draw_curves(study: Study, env_id: str, key: str, prefix: str, reference: flo
 _TITLES = {RETURN: "evaluation return", REGRET: "regret"}
 
 
-def _draw_agent(axes: Axes, study: Study, runs: Iterable[RunRecord], key: str, end: float) -> None:
+def _draw_agent(axes: Axes, study: StudyRecord, runs: Iterable[RunRecord], key: str, end: float) -> None:
     finished = []
     for run in runs:
         steps, values = _stretched(run.curve(key), end)
@@ -186,7 +189,7 @@ def _draw_agent(axes: Axes, study: Study, runs: Iterable[RunRecord], key: str, e
         _draw_average(axes, study, run.agent, grid, matrix)
 
 
-def _draw_average(axes: Axes, study: Study, agent: str, grid: Array, matrix: Array) -> None:
+def _draw_average(axes: Axes, study: StudyRecord, agent: str, grid: Array, matrix: Array) -> None:
     colour = study.colour(agent)
     low, high = curve_interval(matrix)
     axes.fill_between(grid, low, high, color=colour, alpha=0.16, linewidth=0, gid=f"band-{agent}")
@@ -256,15 +259,6 @@ def _make_local(element: ElementTree.Element, prefix: str) -> None:
     if name.startswith("curve-"):
         attributes["data-curve"] = name.removeprefix("curve-")
     element.attrib = attributes
-
-
-def _seeds_asked(study_dir: Path, seeds: int | list[int]) -> tuple[int, ...]:
-    """Return the seeds by name. A bare count starts at the lowest seed on disk, at 0 by default."""
-    if not isinstance(seeds, int):
-        return tuple(seeds)
-    names = [path.name.removeprefix("seed_") for path in study_dir.glob("runs/*/*/seed_*")]
-    first = min((int(name) for name in names if name.isdigit()), default=0)
-    return tuple(range(first, first + seeds))
 
 
 def _load_run(study_dir: Path, env_id: str, agent: str, seed: int) -> RunRecord:

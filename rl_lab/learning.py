@@ -65,7 +65,11 @@ def learn(
     folder = _claim(config, agent)
     described = _describe(agent, learner, config, problem)
     write_atomically(folder / "config.json", json.dumps(described, indent=1).encode())
-    return _run(learner, config, described, problem, folder, None, progress, signals)
+    try:
+        return _run(learner, config, described, problem, folder, None, progress, signals)
+    except UsageError:  # refused after all: the folder holds no run
+        (folder / "config.json").unlink()
+        raise
 
 
 def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False) -> Result:

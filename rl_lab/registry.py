@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
+from importlib.resources import files
 from typing import Any
 
 import yaml
@@ -46,18 +47,21 @@ def make_learner(name: str, **fields: Any) -> Learner:
 
 def preset_fields(agent: str, preset: str) -> dict[str, Any]:
     """Return the fields of a preset. They stand in `presets.yaml` of the package that brings the agent."""
-    entry = next(iter(entry_points(group=GROUP, name=agent)), None)
-    if entry is None:
-        raise UsageError(unknown_name("agent", agent, agent_names()))
-    presets = _presets(entry).get(agent, {})
+    presets = _presets(agent)
     if preset not in presets:
         known = ", ".join(presets) or "none"
         raise UsageError(f"agent {agent!r} has no preset {preset!r} (allowed: {known})")
     return dict(presets[preset])
 
 
-def _presets(entry: EntryPoint) -> dict[str, dict[str, Any]]:
-    from importlib.resources import files
+def has_preset(agent: str, preset: str) -> bool:
+    """Say whether an agent knows a preset."""
+    return preset in _presets(agent)
 
+
+def _presets(agent: str) -> dict[str, dict[str, Any]]:
+    entry = next(iter(entry_points(group=GROUP, name=agent)), None)
+    if entry is None:
+        raise UsageError(unknown_name("agent", agent, agent_names()))
     file = files(entry.module.split(".")[0]) / "presets.yaml"
-    return yaml.safe_load(file.read_text(encoding="utf8")) if file.is_file() else {}
+    return yaml.safe_load(file.read_text(encoding="utf8")).get(agent, {}) if file.is_file() else {}

@@ -26,7 +26,7 @@ from rl_lab.curves import (
     REGRET,
     RETURN,
     RunRecord,
-    Study,
+    StudyRecord,
     draw_curves,
     load_study,
 )
@@ -90,7 +90,7 @@ def _template() -> Any:
     return environment.get_template("report.html.jinja")
 
 
-def _section(study: Study, env_id: str, prefix: str) -> Row:
+def _section(study: StudyRecord, env_id: str, prefix: str) -> Row:
     """Return all that the page says about one environment."""
     runs = study.of_env(env_id)
     reference = optimal_policy_return(runs)
@@ -162,7 +162,7 @@ def _estimate(scores: Sequence[float]) -> Estimate | None:
     return Estimate(float(iqm(scores)), *bootstrap_interval(scores)) if scores else None
 
 
-def _improvements(study: Study, env_id: str) -> list[Row]:
+def _improvements(study: StudyRecord, env_id: str) -> list[Row]:
     """Return the probability of improvement of each pair with finished runs, the likely winner first."""
     scores = {agent: _results(study.runs[env_id, agent], RETURN) for agent in study.agents}
     rows = []
@@ -172,7 +172,7 @@ def _improvements(study: Study, env_id: str) -> list[Row]:
     return rows
 
 
-def _video(study: Study, agent: str, runs: Iterable[RunRecord]) -> Row | None:
+def _video(study: StudyRecord, agent: str, runs: Iterable[RunRecord]) -> Row | None:
     """Return the last video of the agent's best run that has one."""
     ranked = sorted(runs, key=lambda run: _or(run.result(RETURN), -np.inf), reverse=True)
     for run in ranked:
@@ -188,13 +188,13 @@ def _natural(path: Path) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def _source(study: Study, video: Path) -> str:
+def _source(study: StudyRecord, video: Path) -> str:
     if video.stat().st_size > EMBEDDED_BYTES:
         return quote(video.relative_to(study.directory).as_posix())
     return "data:video/mp4;base64," + base64.b64encode(video.read_bytes()).decode("ascii")
 
 
-def _fields(study: Study, env_id: str) -> list[Row]:
+def _fields(study: StudyRecord, env_id: str) -> list[Row]:
     """Return the hyperparameters side by side, those that several agents have first."""
     configs = [_flat_config(study.runs[env_id, agent]) for agent in study.agents]
     names = dict.fromkeys(name for config in configs for name in config)
@@ -223,7 +223,7 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _versions(study: Study) -> dict[str, list[str]]:
+def _versions(study: StudyRecord) -> dict[str, list[str]]:
     """Return each package's versions; more than one means that the runs are not alike."""
     found: dict[str, set[str]] = {}
     for run in (run for env_id in study.env_ids for run in study.of_env(env_id)):

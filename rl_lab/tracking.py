@@ -30,6 +30,7 @@ from rl_lab.types import UsageError
 MODES = ("offline", "online", "disabled")
 CLOSE_SECONDS = 60.0  # how long training waits for the mirror at its end
 LINGER_SECONDS = 180  # how long a mirror may outlive training that did not wait for it
+WENT_OFFLINE = 3  # exit code of a mirror that met a mishap and then wrote everything offline
 MISHAP = "mirror: "  # begins the line of mirror.log that training repeats as its warning
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def _start_process(run_dir: Path, mode: str) -> subprocess.Popen[bytes]:
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "mirror.log", "wb") as log:
         return subprocess.Popen(
-            _command(run_dir, mode),
+            _command(run_dir, mode, _size(run_dir / "metrics.jsonl")),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -127,7 +128,8 @@ def _mishap(run_dir: Path, code: int) -> str:
         lines = (run_dir / "wandb" / "mirror.log").read_text(errors="replace").splitlines()
     reasons = [line.removeprefix(MISHAP) for line in lines if line.startswith(MISHAP)]
     ending = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    return reasons[0] if reasons else f"the mirror {ending}"
+    reason = reasons[0] if reasons else f"the mirror {ending}"
+    return f"{reason} (mirrored offline instead)" if code == WENT_OFFLINE else reason
 
 
 def _warn(run_dir: Path, reason: str) -> None:
@@ -208,28 +210,21 @@ def _ended_with_training(parent: int) -> Callable[[float], bool]:
     return ended
 
 
-def _follow(run_dir: Path, mode: str, retry: bool) -> int:
+def _follow(run_dir: Path, mode: str, size: int, retry: bool) -> int:
     """Mirror while training runs; after a mishap start again offline. Return the exit code."""
     from rl_lab.wandb_mirror import mirror, next_segment
 
     try:
         _step_back()
-        mirror(run_dir, mode, next_segment(run_dir), _ended_with_training(os.getppid()))
+        mirror(run_dir, mode, next_segment(run_dir, size), _ended_with_training(os.getppid()))
     except Exception as error:
         print(f"{MISHAP}{_one_line(error)}", flush=True)
-        if not retry:
-            # A new program in the same process: W&B's client does not recover from a dead service.
-            arguments = [
-                sys.executable,
-                "-m",
-                "rl_lab.tracking",
-                str(run_dir),
-                "--mode",
-                "offline",
-                "--retry",
-            ]
-            os.execve(sys.executable, arguments, mirror_environment(run_dir, "offline"))
-    return 3 if retry else 0
+        if retry:
+            return 1
+        # A new program in the same process: W&B's client does not recover from a dead service.
+        command = [*_command(run_dir, "offline", size), "--retry"]
+        os.execve(sys.executable, command, mirror_environment(run_dir, "offline"))
+    return WENT_OFFLINE if retry else 0
 
 
 def _rebuild(run_dir: Path, mode: str) -> int:
@@ -252,8 +247,13 @@ def _step_back() -> None:
     os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-def _command(run_dir: Path, mode: str) -> list[str]:
-    return [sys.executable, "-m", "rl_lab.tracking", str(run_dir), "--mode", mode]
+def _command(run_dir: Path, mode: str, size: int) -> list[str]:
+    arguments = [str(run_dir), "--mode", mode, "--size", str(size)]
+    return [sys.executable, "-m", "rl_lab.tracking", *arguments]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _one_line(error: BaseException) -> str:
@@ -266,6 +266,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path, help="a run directory")
     parser.add_argument("--mode", choices=("offline", "online"), default="offline")
     parser.add_argument("--rebuild", action="store_true", help="make one whole run out of the local files")
+    # What training itself passes: the bytes of metrics.jsonl at its start, and that W&B failed before.
+    parser.add_argument("--size", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--retry", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     run_dir = arguments.run_dir.absolute()
@@ -273,7 +275,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"RUN_DIR {str(arguments.run_dir)!r} has no config.json: it must be a run directory")
     if arguments.rebuild:
         return _rebuild(run_dir, arguments.mode)
-    return _follow(run_dir, arguments.mode, arguments.retry)
+    return _follow(run_dir, arguments.mode, arguments.size, arguments.retry)
 
 
 if __name__ == "__main__":

@@ -86,14 +86,18 @@ class Segment:
             temporary.replace(self.path)
 
 
-def next_segment(run_dir: Path) -> Segment:
-    """Open the segment that goes on where the earlier ones of this run directory stopped."""
+def next_segment(run_dir: Path, size: int) -> Segment:
+    """Open the segment that goes on where the earlier ones of this run directory stopped.
+
+    `size` is that of metrics.jsonl when training started: a resume cuts the file back and then writes
+    on, so an earlier segment's end may lie in the middle of a new row.
+    """
     before = _segments(run_dir)
-    base = _base_id(before)
-    done = [segment for segment in before if segment.end_byte is not None]
-    segment = Segment(run_dir / "wandb" / f"segment-{len(before)}.json", f"{base}-{len(before)}")
-    if done:
-        segment.start_byte, segment.videos = done[-1].end_byte or 0, list(done[-1].videos)
+    segment = Segment(run_dir / "wandb" / f"segment-{len(before)}.json", f"{_base_id(before)}-{len(before)}")
+    if before:
+        last = before[-1]
+        stopped = last.start_byte if last.end_byte is None else last.end_byte
+        segment.start_byte, segment.videos = min(stopped, size), list(last.videos)
     segment.write()
     return segment
 

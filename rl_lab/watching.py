@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from rl_lab.agent import Policy
 from rl_lab.environments import make_env
 from rl_lab.evaluation import evaluation_seed, record
+from rl_lab.logs import read_actions, read_episodes
 from rl_lab.types import UsageError
 from rl_lab.video import LiveWindow, VideoWriter
 
@@ -30,6 +32,44 @@ def frames(
         actions: replays these instead of asking the policy, one array an episode.
     """
     return record(policy, lambda: _rendering_env(described), seeds=seeds, max_steps=MAX_FRAMES, actions=actions)
+
+
+def show(
+    policy: Policy,
+    described: dict[str, Any],
+    folder: Path,
+    files: list[Path],
+    windows: list[LiveWindow],
+    episodes: int,
+    seed: int | None = None,
+    training_episode: int | None = None,
+) -> int:
+    """Show episodes to video files and windows; return the number of frames."""
+    base = described["seed"] if seed is None else seed
+    seeds, actions = [evaluation_seed(base, e) for e in range(episodes)], None
+    if training_episode is not None:
+        seeds, actions = _training_episode(described, folder, training_episode)
+    count = 0
+    with ExitStack() as stack:
+        fps = frames_per_second(described)
+        sinks = [stack.enter_context(s) for s in (*windows, *(VideoWriter(f, fps) for f in files))]
+        for frame in frames(policy, described, seeds, actions):
+            count += 1
+            if not all([sink.add(frame) for sink in sinks]):  # a list: every sink gets the frame
+                break
+    return count
+
+
+def _training_episode(
+    described: dict[str, Any], folder: Path, row: int
+) -> tuple[list[int], list[np.ndarray]]:
+    """Return seed and actions of the training episode in a row of episodes.csv."""
+    env = _rendering_env(described)
+    try:
+        actions = read_actions(folder, row, env.action_space)
+    finally:
+        env.close()
+    return [int(read_episodes(folder)[row]["seed"])], [actions]
 
 
 def film(path: Path, policy: Policy, described: dict[str, Any], episodes: int) -> str | None:
@@ -55,12 +95,18 @@ def frames_per_second(described: dict[str, Any]) -> float:
 
 def live_window(fps: float, title: str) -> LiveWindow:
     """Open a window; without a display pygame's dummy driver takes the frames."""
-    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY") and os.name == "posix":
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    _without_display()
     return LiveWindow(fps, title)
 
 
+def _without_display() -> None:
+    """Let SDL draw into memory where there is no screen, instead of complaining."""
+    if os.name == "posix" and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
 def _rendering_env(described: dict[str, Any]) -> gymnasium.Env:
+    _without_display()
     return make_env(
         described["env_id"],
         described["env_kwargs"],

@@ -232,6 +232,24 @@ def test_colours_belong_to_agents_not_to_figures(html):
     assert len(re.findall(r"-curve-value-iteration", html)) == 2
 
 
+def test_curve_is_the_interquartile_mean_of_the_finished_seeds(tmp_path):
+    study = describe(tmp_path, ["dqn"], seeds=5)
+    for seed, score in enumerate([1.0, 0.0, 1.0, 100.0]):
+        write_run(study, "dqn", seed, [score] * 3, env_steps=300)
+    write_run(study, "dqn", 4, [50.0] * 3)
+    html = write_report(study).read_text(encoding="utf-8")
+    path = {name: _path(html, name) for name in ("curve-dqn", "seed-dqn-0", "seed-dqn-1", "seed-dqn-4")}
+    assert path["curve-dqn"]["d"] == path["seed-dqn-0"]["d"] != path["seed-dqn-1"]["d"]
+    assert "dasharray" in path["seed-dqn-4"]["style"]  # did not finish: dotted, and not in the curve
+    assert "dasharray" not in path["seed-dqn-0"]["style"]
+
+
+def _path(html: str, name: str) -> dict[str, str]:
+    tags = Page(html).tags
+    start = next(i for i, (_, a) in enumerate(tags) if a.get("id") == f"env0-return-{name}")
+    return next(a for tag, a in tags[start:] if tag == "path")
+
+
 def test_study_without_any_run_says_so(tmp_path):
     study = describe(tmp_path, ["dqn"], seeds=3)
     html = write_report(study).read_text(encoding="utf-8")
@@ -263,8 +281,7 @@ def test_environments_with_a_namespace_are_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("on_disk", "asked", "expected"),
-    [([], 2, (0, 1)), ([1, 2], 2, (1, 2)), ([0, 2], 3, (0, 1, 2)), ([5], [5, 6], (5, 6))],
+    ("on_disk", "asked", "expected"), [([], 2, (0, 1)), ([1, 2], 2, (0, 1)), ([5], [5, 6], (5, 6))]
 )
 def test_seeds_are_named_from_a_count_or_a_list(tmp_path, on_disk, asked, expected):
     describe(tmp_path, ["dqn"], seeds=asked)

@@ -60,12 +60,13 @@ def test_one_outlier_does_not_move_the_iqm_of_four_or_more(scores, further):
         assert iqm(worse) == pytest.approx(iqm(scores), abs=1e-9 * max(1, *np.abs(scores)))
 
 
+@pytest.mark.parametrize("scores", [[0.0, 1.0], [[0.0], [1.0]]])
 @pytest.mark.parametrize(
     ("confidence", "expected"),
     [(0.95, (0.0, 1.0)), (0.4, (0.5, 0.5))],  # resampled means: 0, 1/2, 1 with 1/4, 1/2, 1/4
 )
-def test_interval_of_two_runs_by_hand(confidence, expected):
-    assert bootstrap_interval([0.0, 1.0], np.mean, seed=0, confidence=confidence) == expected
+def test_interval_of_two_runs_by_hand(scores, confidence, expected):
+    assert bootstrap_interval(scores, np.mean, seed=0, confidence=confidence) == expected
 
 
 def test_interval_is_stratified_by_task():

@@ -223,7 +223,7 @@ def test_rebuild_makes_one_whole_run(resumed):
     assert all_steps([run]) == [*range(0, 6000, 100), 5900]  # the last one is the video
     assert run.group == "study-7"
     assert len([file for file in run.files if file.endswith(".mp4")]) == 1
-    assert next_segment(run_dir).run_id.endswith("-2")  # a rebuilt run is no segment
+    assert next_segment(run_dir, 0).run_id.endswith("-2")  # a rebuilt run is no segment
 
 
 # ---------------------------------------------------------------- faults
@@ -274,6 +274,17 @@ def test_a_killed_service_costs_no_row(tmp_path, caplog):
     assert last.exit_code is not None
 
 
+def test_a_worker_that_holds_the_pipe_open_does_not_delay_the_end(tmp_path, caplog):
+    run_dir = make_run_dir(tmp_path, rows=3)
+    mirror = start_mirror(run_dir, "offline")
+    worker = subprocess.Popen(["sleep", "60"], pass_fds=[mirror.process.stdin.fileno()])
+    mirror.close(timeout_seconds=15)
+    worker.kill()
+    worker.wait()
+    assert caplog.records == []
+    assert all_steps(read_offline_runs(run_dir)) == [0, 100, 200]
+
+
 def test_online_without_a_key_goes_on_offline(tmp_path, caplog, monkeypatch):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
@@ -282,6 +293,7 @@ def test_online_without_a_key_goes_on_offline(tmp_path, caplog, monkeypatch):
     mirror.close()
     assert len(caplog.records) == 1
     assert "No API key" in caplog.text
+    assert "mirrored offline instead" in caplog.text
     (run,) = read_offline_runs(run_dir)
     assert all_steps([run]) == list(range(0, 500, 100))
 
@@ -442,22 +454,24 @@ def test_loggable_keeps_numbers_and_turns_lists_into_histograms():
 
 def test_a_segment_goes_on_after_the_last_clean_one(tmp_path):
     (tmp_path / "wandb").mkdir()
-    first = next_segment(tmp_path)
+    first = next_segment(tmp_path, 900)
     first.end_byte, first.videos = 700, ["a.mp4"]
     first.write()
-    second = next_segment(tmp_path)  # will not end cleanly
+    second = next_segment(tmp_path, 900)  # will not end cleanly
     assert (second.start_byte, second.videos) == (700, ["a.mp4"])
-    third = next_segment(tmp_path)
+    third = next_segment(tmp_path, 900)
     assert (third.start_byte, third.videos) == (700, ["a.mp4"])
     assert [s.run_id.rpartition("-")[2] for s in (first, second, third)] == ["0", "1", "2"]
     assert len({s.run_id.rpartition("-")[0] for s in (first, second, third)}) == 1
+    assert next_segment(tmp_path, 600).start_byte == 600  # the file was cut back
+    assert next_segment(tmp_path, 800).start_byte == 600  # nothing after it was mirrored cleanly
     assert rebuilt_segment(tmp_path).start_byte == 0
 
 
 def test_segments_are_counted_past_ten(tmp_path):
     (tmp_path / "wandb").mkdir()
     for _ in range(11):
-        segment = next_segment(tmp_path)
+        segment = next_segment(tmp_path, 900)
     segment.end_byte = 5
     segment.write()
-    assert next_segment(tmp_path).start_byte == 5
+    assert next_segment(tmp_path, 900).start_byte == 5

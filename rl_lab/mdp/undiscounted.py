@@ -79,7 +79,7 @@ def certify(rows: Rows, chosen: Array, values: Array, tolerance: float) -> float
     drift += bound_rounding(rows._replace(reward=np.zeros(len(rows.owner))), steps, 1.0)
     error = bound_rounding(rows, values, 1.0)
     gap = values[rows.owner] - back_up(rows, values, 1.0)
-    eps = 2.0 * (float(np.abs(gap[chosen]).max()) + error)
+    eps = 2.0 * (float(np.abs(gap[chosen]).max()) + error) + 1e-30  # above 0 even where all values are 0
     while eps * steps.max() <= tolerance:
         if np.min(gap - error - eps * drift) > 0:
             return float(eps * steps.max() * (1.0 + 1e-12))

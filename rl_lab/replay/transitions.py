@@ -39,10 +39,11 @@ class TransitionReplay:
     """
 
     def __init__(self, capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = ()):
+        if (reason := refuse_memory(capacity, spec, carry)) is not None:
+            raise UsageError(reason)
         self.num_envs = spec.num_envs
         self.rows = max(1, capacity // self.num_envs)
         shapes = _column_shapes(spec, carry)
-        _require_memory(self.rows, self.num_envs, shapes)
         self.columns = {n: np.zeros((self.rows, self.num_envs, *s), d) for n, (s, d) in shapes.items()}
         self._flat = {n: c.reshape(-1, *c.shape[2:]) for n, c in self.columns.items()}
         self.written = 0  # rows ever written
@@ -117,14 +118,17 @@ def _column_shapes(spec: EnvSpec, carry: tuple[Array, ...]) -> Shapes:
     return shapes | {f"state_{k}": (part.shape[1:], part.dtype) for k, part in enumerate(carry)}
 
 
-def _require_memory(rows: int, num_envs: int, shapes: Shapes) -> None:
-    per_row = num_envs * sum(
-        int(np.prod(s, dtype=np.int64)) * np.dtype(d).itemsize for s, d in shapes.values()
-    )
+def refuse_memory(capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = ()) -> str | None:
+    """Say in one line that a replay would not fit into 80 % of the free memory, and what would; None if it fits."""
+    rows = max(1, capacity // spec.num_envs)
+    sizes = [
+        np.prod(s, dtype=np.int64) * np.dtype(d).itemsize for s, d in _column_shapes(spec, carry).values()
+    ]
+    per_row = spec.num_envs * int(sum(sizes))
     allowed = MEMORY_SHARE * psutil.virtual_memory().available
-    if rows * per_row > allowed:
-        fits = int(allowed // per_row) * num_envs
-        raise UsageError(
-            f"replay_capacity {rows * num_envs} needs {rows * per_row / 1e9:.1f} GB,"
-            f" {allowed / 1e9:.1f} GB may be used (allowed: up to {fits})"
-        )
+    if rows * per_row <= allowed:
+        return None
+    return (
+        f"replay_capacity {rows * spec.num_envs} needs {rows * per_row / 1e9:.1f} GB,"
+        f" {allowed / 1e9:.1f} GB may be used (allowed: up to {int(allowed // per_row) * spec.num_envs})"
+    )

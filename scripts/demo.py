@@ -1,0 +1,76 @@
+"""The main job in a few minutes: exact and tabular agents on FrozenLake, DQN beside SB3's on CartPole."""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl_lab.cli import main, parse
+from rl_lab.report import write_report
+from rl_lab.study import Study, run_study
+
+STUDIES = {
+    "frozenlake": Study(
+        env_ids=("FrozenLake-v1",),
+        agents=("value-iteration", "q-learning"),
+        seeds=2,
+        fields={"total_steps": 100_000, "eval_episodes": 100},
+    ),
+    "cartpole": Study(
+        env_ids=("CartPole-v1",),
+        agents=("dqn", "sb3-dqn"),
+        seeds=2,
+        preset="zoo:CartPole-v1",  # equal hyperparameters on both sides
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What demo.py takes."""
+
+    out: str = "runs/demo"
+    """Folder of everything that is written; what it held before is removed."""
+    workers: int = 2
+    """Runs at a time."""
+
+
+def demo(argv: Sequence[str]) -> int:
+    """Run both studies and say where everything is."""
+    options: Options = parse(Options, argv, description=__doc__)
+    out = Path(options.out)
+    shutil.rmtree(out, ignore_errors=True)
+    failures, pages = {}, []
+    for name, study in STUDIES.items():
+        print(f"== {', '.join(study.agents)} on {', '.join(study.env_ids)}", flush=True)
+        failures |= run_study(study, out / name, workers=options.workers)
+        pages.append(write_report(out / name))
+    _tell(out, pages)
+    for name, cause in failures.items():
+        print(f"failed: {name}: {cause}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _tell(out: Path, pages: list[Path]) -> None:
+    """Print the results, and where pages, the best agent's video and the W&B runs are."""
+    summaries = {path.parent: json.loads(path.read_bytes()) for path in sorted(out.glob("*/runs/**/summary.json"))}
+    for folder, s in summaries.items():
+        print(f"{s['agent']:>16} seed {s['seed']} on {s['env_id']}: {_result(s)}   {folder}")
+    best = max((f for f in summaries if "cartpole" in f.parts), key=lambda f: summaries[f]["eval_return_mean"])
+    video = shutil.copy(best / "videos" / "final.mp4", out / "best_agent.mp4")
+    print("comparison pages:", *pages, sep="\n  ")
+    print(f"video of the best agent ({summaries[best]['agent']} on CartPole-v1):\n  {video}")
+    print("W&B offline runs (upload with `wandb sync`):", *sorted(out.glob("*/runs/**/wandb/offline-run-*")), sep="\n  ")
+
+
+def _result(summary: dict) -> str:
+    parts = [f"mean return {summary['eval_return_mean']:.4g}", f"{summary['train_seconds']:.1f} s"]
+    if summary["regret"] is not None:
+        parts.append(f"regret {summary['regret']:.4g} to the optimum {summary['optimal_return']:.4g}")
+    return ", ".join(parts)
+
+
+if __name__ == "__main__":
+    main(demo)
