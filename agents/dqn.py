@@ -56,7 +56,7 @@ class Config:
     train_period_env_steps: int = 4
     """Environment steps between updates."""
     gradient_steps_per_update: int = 1
-    """Gradient steps in one update."""
+    """Gradient steps in one update; 0 acts without learning."""
     target_period_env_steps: int = 500
     """Environment steps between updates of the target network."""
     target_tau: float = 1.0
@@ -87,9 +87,9 @@ class Config:
     def __post_init__(self) -> None:
         above(self, 0.0, "learning_rate", "max_grad_norm", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
-        at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "gradient_steps_per_update")
+        at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps")
         at_least(self, 1, "target_period_env_steps", "memory_size", "sequence_length")
-        at_least(self, 0, "learning_starts_env_steps")
+        at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
         one_of(self, "encoder", encoders.ENCODERS)
         one_of(self, "memory", CORES)
         one_of(self, "loss", ("huber", "squared"))
@@ -129,15 +129,11 @@ class DQN:
             config.epsilon_initial, config.epsilon_final, config.epsilon_fraction * problem.total_steps
         )
         self._values = self._make_values()
+        self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
         self._age, self._sample_seconds = 0.0, 0.0
 
     # Acting ------------------------------------------------------------------------------------------
-
-    @property
-    def collect_env_steps(self) -> int:
-        """Return the environment steps that belong to one update."""
-        return self.config.train_period_env_steps
 
     def epsilon(self) -> float:
         """Return the probability of a random action at the current step."""
@@ -341,7 +337,6 @@ def _metrics(figures: Array) -> Metrics:
 
 def build(**fields: Any) -> Interaction:
     """Build the learner."""
-    fields = fields | ({"hidden": tuple(fields["hidden"])} if "hidden" in fields else {})
     return Interaction(Config(**fields), DQN, refuse)
 
 
@@ -352,6 +347,8 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     if (reason := encoders.refuse(config.encoder, spec.observation_space)) is not None:
         return reason
     if config.memory != "none" and config.sequence_length > config.replay_capacity // spec.num_envs:
-        return f"sequence_length {config.sequence_length} is longer than the replay of {config.replay_capacity}"
+        return (
+            f"sequence_length {config.sequence_length} is longer than the replay of {config.replay_capacity}"
+        )
     carry = (np.zeros((1, config.memory_size), np.float32),) * (2 if config.memory == "lstm" else 0)
     return refuse_memory(config.replay_capacity, spec, carry)

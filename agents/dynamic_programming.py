@@ -73,10 +73,9 @@ class ValueIteration:
     """Solves the model behind an environment."""
 
     resumes = True  # by solving again: it is deterministic
-    Config = Config
 
     def __init__(self, config: Config):
-        self.config = config
+        self.config, self.Config = config, type(config)
 
     def refuse(self, problem: Problem) -> str | None:
         """Say that there is no model, if there is none."""
@@ -85,10 +84,17 @@ class ValueIteration:
         return None
 
     def learn(self, problem: Problem, run: Run) -> Policy:
-        """Solve, with a row per sweep (thinned out), and finish the run."""
+        """Solve, unless it was done before a kill, and finish the run."""
+        run.start_clock()
+        weights = self._solve(problem, run) if run.restored is None else run.restored["weights"]
+        policy = self.load(problem, weights)
+        run.finish(0, policy, {"weights": weights}, gradient_steps=0)
+        return policy
+
+    def _solve(self, problem: Problem, run: Run) -> dict[str, Any]:
+        """Return the weights; push a row per sweep (thinned out)."""
         model, config = problem.model, self.config
         assert model is not None
-        run.start_clock()
 
         def on_sweep(sweep: int, values: Array, bound: float) -> None:
             if sweep <= ROWS // 2 or sweep % (10 ** (len(str(sweep)) - 1)) == 0:
@@ -98,11 +104,11 @@ class ValueIteration:
             solution = value_iteration(model, config.gamma, config.tolerance, config.max_sweeps, on_sweep)
         except NeverEnds as error:
             raise UsageError(str(error)) from error
-        run.row(0, {"sweep": solution.sweeps, "bound": solution.bound, "v_start": float(model.initial @ solution.v)})
-        weights = {"policy": solution.policy, "v": solution.v, "q": solution.q}
-        policy = self.load(problem, weights)
-        run.finish(0, policy, {"weights": weights}, gradient_steps=0)
-        return policy
+        run.row(
+            0,
+            {"sweep": solution.sweeps, "bound": solution.bound, "v_start": float(model.initial @ solution.v)},
+        )
+        return {"policy": solution.policy, "v": solution.v, "q": solution.q}
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy of a solution."""

@@ -23,11 +23,13 @@ class Config:
 class RandomPolicy:
     """Draws each action uniformly from the space, or from the legal ones."""
 
-    def __init__(self, draw: Callable[[int, Array | None], Array], num_actions: int | None):
-        self._draw, self._num_actions = draw, num_actions
+    def __init__(self, space: spaces.Space, generator: Callable[[], np.random.Generator]):
+        self._space, self._generator = space, generator
+        self._draw = _draw_from(space, generator())
 
     def initial_state(self, num_envs: int) -> State:
-        """Return (): it remembers nothing."""
+        """Return (): it remembers nothing. Play from here on asks for its generator anew."""
+        self._draw = _draw_from(self._space, self._generator())
         return ()
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
@@ -36,9 +38,9 @@ class RandomPolicy:
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return the uniform distribution over the legal actions, where there are finitely many."""
-        if self._num_actions is None:
+        if not isinstance(self._space, spaces.Discrete):
             return {}
-        allowed = np.ones((len(is_first), self._num_actions)) if mask is None else mask.astype(float)
+        allowed = np.ones((len(is_first), int(self._space.n))) if mask is None else mask.astype(float)
         return {"probabilities": allowed / allowed.sum(axis=-1, keepdims=True)}
 
 
@@ -53,9 +55,12 @@ class RandomAgent:
         self._seed, self._rng = problem.seed, streams["explore"]
 
     def policy(self, *, explore: bool) -> RandomPolicy:
-        """Return the policy; evaluation draws from a generator of its own, started afresh."""
-        rng = self._rng if explore else np.random.default_rng(seed_of(self._seed, "random evaluation"))
-        return RandomPolicy(_draw_from(self._space, rng), _num_actions(self._space))
+        """Return the policy; each evaluation starts a generator of its own afresh, so that all are alike."""
+        if explore:
+            return RandomPolicy(self._space, lambda: self._rng)
+        return RandomPolicy(
+            self._space, lambda: np.random.default_rng(seed_of(self._seed, "random evaluation"))
+        )
 
     def observe(self, step: Step) -> None:
         """Store nothing."""
@@ -74,10 +79,6 @@ class RandomAgent:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take nothing in."""
-
-
-def _num_actions(space: spaces.Space) -> int | None:
-    return int(space.n) if isinstance(space, spaces.Discrete) else None
 
 
 def _draw_from(space: spaces.Space, rng: np.random.Generator) -> Callable[[int, Array | None], Array]:

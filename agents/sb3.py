@@ -9,7 +9,8 @@ bit. It can't resume exactly (its load re-seeds and drops the last observation),
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import gymnasium
@@ -19,6 +20,7 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rl_lab.agent import Policy
@@ -26,9 +28,10 @@ from rl_lab.config import above, at_least, within
 from rl_lab.environments import SingleVector, VectorEnv
 from rl_lab.nn.optim import load_weights
 from rl_lab.recorder import Episode, action_dtype
+from rl_lab.replay.transitions import refuse_memory
 from rl_lab.run import Run
 from rl_lab.seeding import episode_seed
-from rl_lab.types import Array, Decision, Obs, Problem, State, UsageError
+from rl_lab.types import Array, Decision, EnvSpec, Obs, Problem, State, UsageError
 
 # Environments and records ----------------------------------------------------------------------------
 
@@ -44,7 +47,9 @@ class SeededEpisodes(gymnasium.Wrapper):
         self._actions: list[Any] = []
         self._return = 0.0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         """Open the next episode; the given seed is ignored."""
         self._episode += 1
         self._actions, self._return = [], 0.0
@@ -75,7 +80,7 @@ def make_vec_env(problem: Problem, finished: list[Episode]) -> VecEnv:
         assert isinstance(vector, SingleVector)
         return SeededEpisodes(vector.env, problem.seed, i, finished)
 
-    return DummyVecEnv([lambda i=i: make(i) for i in range(problem.num_envs)])
+    return DummyVecEnv([partial(make, i) for i in range(problem.num_envs)])
 
 
 class Feed(BaseCallback):
@@ -92,13 +97,8 @@ class Feed(BaseCallback):
 
     def take_episodes(self) -> None:
         """Pass finished episodes on, now that the step count is known."""
-        for e in self._finished:
-            self._run.episode(
-                Episode(
-                    self.num_timesteps, e.env_index, e.episode, e.seed, e.return_, e.length,
-                    e.terminated, e.truncated, e.actions,
-                )
-            )  # fmt: skip
+        for episode in self._finished:
+            self._run.episode(replace(episode, env_steps=self.num_timesteps))
         self._finished.clear()
 
     def _moment(self) -> bool:
@@ -120,7 +120,7 @@ def _figures(model: BaseAlgorithm) -> dict[str, float]:
 
 def gradient_steps(model: BaseAlgorithm) -> int:
     """Return the optimiser steps so far; PPO counts epochs, each of several minibatches."""
-    updates = int(model._n_updates)  # type: ignore[attr-defined]
+    updates = int(model._n_updates)
     if isinstance(model, PPO):
         return updates * -(-model.n_steps * model.n_envs // model.batch_size)
     return updates
@@ -170,12 +170,13 @@ class SB3:
         if not isinstance(space, self.config.ACTIONS):
             allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
             return f"{self.config.NAME} takes {allowed} actions; {problem.env_id} has {space}"
-        return self.config.refuse(problem.num_envs)
+        return self.config.refuse(problem.spec)
 
     def learn(self, problem: Problem, run: Run) -> Policy:
         """Call SB3's learn() once, with a callback that feeds the run."""
         finished: list[Episode] = []
-        model = self.make_model(problem, make_vec_env(problem, finished))
+        envs = make_vec_env(problem, finished)
+        model = self.make_model(problem, envs)
         policy = SB3Policy(model.policy)
         feed = Feed(run, policy, finished)
         run.start_clock()
@@ -183,7 +184,7 @@ class SB3:
         if not run.stopped:
             feed.take_episodes()
             run.finish(model.num_timesteps, policy, {"weights": _weights(model)}, gradient_steps(model))
-        model.get_env().close()
+        envs.close()
         return policy
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
@@ -197,19 +198,15 @@ class SB3:
         arguments = self.config.arguments(problem.num_envs)
         if for_acting and "buffer_size" in arguments:
             arguments |= {"buffer_size": problem.num_envs}
-        kind = "MlpPolicy" if not _is_image(envs.observation_space) else "CnnPolicy"
+        kind = "MlpPolicy" if not is_image_space(envs.observation_space) else "CnnPolicy"
         if isinstance(envs.observation_space, spaces.Dict):
             kind = "MultiInputPolicy"
         try:
             return self.config.ALGORITHM(kind, envs, seed=problem.seed, device=problem.device, **arguments)
         except (AssertionError, ValueError, NotImplementedError) as error:
-            raise UsageError(f"{self.config.NAME} refuses {problem.env_id}: {' '.join(str(error).split())}") from error
-
-
-def _is_image(space: spaces.Space) -> bool:
-    from stable_baselines3.common.preprocessing import is_image_space
-
-    return is_image_space(space)
+            raise UsageError(
+                f"{self.config.NAME} refuses {problem.env_id}: {' '.join(str(error).split())}"
+            ) from error
 
 
 # Configs ---------------------------------------------------------------------------------------------
@@ -232,7 +229,7 @@ class DQNConfig:
     train_period_env_steps: int = 4
     """Environment steps between updates (train_freq counts vector steps); a multiple of num_envs."""
     gradient_steps_per_update: int = 1
-    """Gradient steps in one update."""
+    """Gradient steps in one update; 0 acts without learning."""
     target_period_env_steps: int = 10_000
     """Environment steps between updates of the target network; a multiple of num_envs."""
     target_tau: float = 1.0
@@ -255,16 +252,17 @@ class DQNConfig:
     def __post_init__(self) -> None:
         above(self, 0.0, "learning_rate", "max_grad_norm", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
-        at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "target_period_env_steps")
-        at_least(self, 1, "gradient_steps_per_update")
-        at_least(self, 0, "learning_starts_env_steps")
+        at_least(
+            self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "target_period_env_steps"
+        )
+        at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
 
-    def refuse(self, num_envs: int) -> str | None:
+    def refuse(self, spec: EnvSpec) -> str | None:
         """SB3's clocks tick once a vector step: only multiples of num_envs can be meant exactly."""
         for name in ("train_period_env_steps", "target_period_env_steps"):
-            if getattr(self, name) % num_envs:
-                return f"{name} {getattr(self, name)} must be a multiple of num_envs {num_envs} with sb3-dqn"
-        return None
+            if getattr(self, name) % spec.num_envs:
+                return f"{name} {getattr(self, name)} must be a multiple of num_envs {spec.num_envs} with sb3-dqn"
+        return refuse_memory(self.replay_capacity, spec) if spec.observation_space.shape is not None else None
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
         """Translate into SB3's arguments.
@@ -313,7 +311,12 @@ class OnPolicyConfig:
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the dense layers of policy and value (net_arch)."""
 
-    ACTIONS: ClassVar[tuple[type, ...]] = (spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)
+    ACTIONS: ClassVar[tuple[type, ...]] = (
+        spaces.Discrete,
+        spaces.Box,
+        spaces.MultiDiscrete,
+        spaces.MultiBinary,
+    )
 
     def __post_init__(self) -> None:
         above(self, 0.0, "learning_rate", "max_grad_norm")
@@ -321,7 +324,7 @@ class OnPolicyConfig:
         at_least(self, 1, "n_steps")
         at_least(self, 0, "ent_coef", "vf_coef")
 
-    def refuse(self, num_envs: int) -> str | None:
+    def refuse(self, spec: EnvSpec) -> str | None:
         """Nothing to refuse."""
         return None
 
@@ -383,19 +386,14 @@ class A2CConfig(OnPolicyConfig):
 
 def build_dqn(**fields: Any) -> SB3:
     """Build the learner of SB3's DQN."""
-    return SB3(DQNConfig(**_tupled(fields)))
+    return SB3(DQNConfig(**fields))
 
 
 def build_ppo(**fields: Any) -> SB3:
     """Build the learner of SB3's PPO."""
-    return SB3(PPOConfig(**_tupled(fields)))
+    return SB3(PPOConfig(**fields))
 
 
 def build_a2c(**fields: Any) -> SB3:
     """Build the learner of SB3's A2C."""
-    return SB3(A2CConfig(**_tupled(fields)))
-
-
-def _tupled(fields: dict[str, Any]) -> dict[str, Any]:
-    """JSON and YAML know lists only."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    return SB3(A2CConfig(**fields))

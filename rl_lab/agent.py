@@ -19,9 +19,7 @@ class Policy(Protocol):
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
         """Choose an action [N, ...] for each observation; zero the carry where `is_first`."""
 
-    def inspect(
-        self, obs: Obs, state: State, is_first: Array, mask: Array | None = None
-    ) -> dict[str, Array]:
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return what lies behind the choice: `q_values` or `probabilities` [N, A], `value` [N]; {} if nothing.
 
         Where `probabilities` is given it is the distribution that `act` draws from; otherwise `act`

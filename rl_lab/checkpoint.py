@@ -117,14 +117,16 @@ class Checkpoints:
         first = max(oldest, max((s["stop"] for s in known), default=0))
         if first < ring.written:
             rows = ring.array[np.arange(first, ring.written) % capacity]
-            known.append({"start": first, "stop": ring.written} | self._write_segment(_npy_bytes(rows), ".npy"))
+            known.append(
+                {"start": first, "stop": ring.written} | self._write_segment(_npy_bytes(rows), ".npy")
+            )
         self._rings[path] = known
         return {"written": ring.written, "segments": known}
 
     def _write_segment(self, data: bytes, suffix: str) -> dict[str, Any]:
         sha = _sha(data)
         path = self._segments / (sha + suffix)
-        if not path.exists():
+        if not path.exists() or _sha(path.read_bytes()) != sha:  # shared, but only while it is whole
             write_atomically(path, data)
         return {"file": path.name, "sha256": sha, "bytes": len(data)}
 
@@ -187,7 +189,9 @@ class Checkpoints:
         except OSError as error:
             raise CheckpointCorrupt(f"{path}: {error.strerror}") from error
         if found != segment["sha256"]:
-            raise CheckpointCorrupt(f"{path} has SHA-256 {found[:12]}..., expected {segment['sha256'][:12]}...")
+            raise CheckpointCorrupt(
+                f"{path} has SHA-256 {found[:12]}..., expected {segment['sha256'][:12]}..."
+            )
 
     def _path(self, segment: dict[str, Any]) -> Path:
         name = segment["file"]
@@ -248,7 +252,7 @@ def _segments_of(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _encode(tree: Any, path: str, tensors: dict[str, np.ndarray], rings: dict[str, Ring]) -> Any:
     """Return the JSON structure of a tree; arrays and rings move to the side, by path."""
     if isinstance(tree, dict):
-        return {_key(k): _encode(v, f"{path}/{k}", tensors, rings) for k, v in tree.items()}
+        return {_key(k): _encode(v, f"{path}/{_escape(k)}", tensors, rings) for k, v in tree.items()}
     if isinstance(tree, tuple):
         return {"$tuple": [_encode(v, f"{path}/{i}", tensors, rings) for i, v in enumerate(tree)]}
     if isinstance(tree, list):
@@ -268,6 +272,11 @@ def _key(key: Any) -> str:
     if not isinstance(key, str) or key.startswith("$"):
         raise TypeError(f"state key {key!r} must be a string that doesn't start with '$'")
     return key
+
+
+def _escape(key: str) -> str:
+    """Keep a slash within a key apart from those between keys, as in JSON pointers."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _rebuild(node: Any, tensors: dict[str, np.ndarray], rings: dict[str, StoredRing]) -> Any:

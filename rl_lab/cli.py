@@ -84,7 +84,9 @@ def _one_line(box: str) -> str:
     first, last = (rules[0] + 1, rules[1]) if len(rules) > 1 else (0, len(lines))
     text = " ".join(line for line in lines[first:last] if line)
     text = re.sub(r"^Error parsing (run|agent|command): ", "", text)  # ours, from a check of the config
-    hints = [line.split()[0] for line in lines[last:] if line[:3].strip("-")[:1].isalpha() and line[:2] == "--"]
+    hints = [
+        line.split()[0] for line in lines[last:] if line[:3].strip("-")[:1].isalpha() and line[:2] == "--"
+    ]
     return f"{text} (close: {', '.join(hints)})" if hints and text.startswith("Unrecognized") else text
 
 
@@ -93,7 +95,9 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
-    def _pairs(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    def _pairs(
+        info: tyro.constructors.PrimitiveTypeInfo,
+    ) -> tyro.constructors.PrimitiveConstructorSpec | None:
         if get_origin(info.type) is not dict:
             return None
         return tyro.constructors.PrimitiveConstructorSpec(
@@ -193,7 +197,8 @@ def _parse_fields(argv: Sequence[str], agent: str | None, given: dict[str, Any])
     default = kind(
         TrainOptions(agent or tyro.MISSING), RunConfig(**({"env_id": tyro.MISSING} | of_run)), default_config
     )
-    about = f"Train an agent; with --agent NAME the agent's own fields are listed too. Agents: {', '.join(agent_names())}."
+    names = ", ".join(agent_names())
+    about = f"Train an agent; with --agent NAME the agent's own fields are listed too. Agents: {names}."
     return parse(kind, argv, default=default, description=about)
 
 
@@ -230,7 +235,9 @@ def _require_same(asked: dict[str, Any], stored: dict[str, Any]) -> None:
     for name, value in asked.items():
         was = tuple(stored[name]) if isinstance(stored[name], list) else stored[name]
         if value != was:
-            raise UsageError(f"{name} {value!r} differs from the run's {was!r} (allowed with --resume: the same)")
+            raise UsageError(
+                f"{name} {value!r} differs from the run's {was!r} (allowed with --resume: the same)"
+            )
 
 
 # compare ---------------------------------------------------------------------------------------------

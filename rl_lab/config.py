@@ -64,7 +64,9 @@ class RunConfig:
     """Name under which W&B groups runs; by default <env>-<agent>."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints")
+        at_least(
+            self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
+        )
         at_least(self, 0, "seed", "eval_episodes", "video_episodes")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
@@ -156,7 +158,9 @@ def read_fields(path: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
-        raise UsageError(f"config file {str(path)!r} must hold name: value pairs, got {type(loaded).__name__}")
+        raise UsageError(
+            f"config file {str(path)!r} must hold name: value pairs, got {type(loaded).__name__}"
+        )
     return dict(loaded)
 
 

@@ -116,7 +116,9 @@ def _refuse_memory_across_episodes(env: gymnasium.Env) -> None:
     layer = env
     while isinstance(layer, gymnasium.Wrapper):
         if isinstance(layer, NormalizeObservation | NormalizeReward):
-            raise UsageError(f"wrapper {type(layer).__name__} remembers across episodes: normalise in the agent")
+            raise UsageError(
+                f"wrapper {type(layer).__name__} remembers across episodes: normalise in the agent"
+            )
         layer = layer.env
 
 
@@ -204,7 +206,9 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
         return lambda obs: tuple(batch(x) for batch, x in zip(columns, obs, strict=True))
     dtype = space.dtype
     if space.shape is None or dtype is None:
-        raise UsageError(f"observation space {space} has no fixed shape (allowed: Box, Discrete, Dict, Tuple, ...)")
+        raise UsageError(
+            f"observation space {space} has no fixed shape (allowed: Box, Discrete, Dict, Tuple, ...)"
+        )
     return lambda obs: np.array((obs,), dtype=dtype)
 
 
@@ -292,7 +296,9 @@ class MaskedVector:
     def __init__(self, envs: gymnasium.vector.VectorEnv):
         mode = envs.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.DISABLED:
-            raise UsageError(f"{type(envs).__name__} has autoreset mode {mode} (allowed: AutoresetMode.DISABLED)")
+            raise UsageError(
+                f"{type(envs).__name__} has autoreset mode {mode} (allowed: AutoresetMode.DISABLED)"
+            )
         self.envs = envs
         self.num_envs = envs.num_envs
         self.single_observation_space = envs.single_observation_space
@@ -302,7 +308,7 @@ class MaskedVector:
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
         """Reset all, or those in options["reset_mask"]; the others keep their observations."""
-        obs, info = self.envs.reset(seed=list(seed), options=options)
+        obs, info = self.envs.reset(seed=list(seed), options=options)  # type: ignore[arg-type]
         return obs, _known(info)
 
     def step(self, action: Array) -> StepResult:
@@ -314,7 +320,11 @@ class MaskedVector:
     def _check(self, action: Array) -> None:
         space = self.single_action_space
         if isinstance(space, spaces.Discrete):
-            bad = (action < space.start) | (action >= space.start + space.n) | (action != action.astype(np.int64))
+            bad = (
+                (action < space.start)
+                | (action >= space.start + space.n)
+                | (action != action.astype(np.int64))
+            )
         else:
             bad = np.array([not space.contains(a) for a in action])
         if np.count_nonzero(bad):
@@ -330,7 +340,9 @@ class MaskedVector:
 
 
 def _known(info: Mapping[str, Any]) -> dict[str, Array]:
-    return {key: np.asarray(info[key]).astype(np.bool_) for key in ("action_mask", "life_lost") if key in info}
+    return {
+        key: np.asarray(info[key]).astype(np.bool_) for key in ("action_mask", "life_lost") if key in info
+    }
 
 
 def mask_of(info: Mapping[str, Array]) -> Array | None:
@@ -340,6 +352,11 @@ def mask_of(info: Mapping[str, Array]) -> Array | None:
     """
     mask = info.get("action_mask")
     return None if mask is None else mask | ~mask.any(axis=-1, keepdims=True)
+
+
+def merge_masks(reset: Array, fresh: Array | None, mask: Array | None) -> Array | None:
+    """Return the masks after a masked reset: vectors return all-zero ones for environments not reset."""
+    return fresh if fresh is None or mask is None else np.where(reset[:, None], fresh, mask)
 
 
 def probe(problem: Problem) -> tuple[EnvSpec, Any]:

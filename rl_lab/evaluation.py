@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from rl_lab.agent import Policy
-from rl_lab.environments import VectorEnv, mask_of
+from rl_lab.environments import VectorEnv, mask_of, merge_masks
 from rl_lab.seeding import seed_of
 from rl_lab.types import Array, Obs, State
 
@@ -21,7 +21,9 @@ class Evaluation:
     returns: Array  # float64 [E], undiscounted, raw
     lengths: Array  # int64 [E]
     discounted_returns: Array  # float64 [E]
-    predicted_values: Array  # float64 [E]: the policy's own value of the first observation; nan if it has none
+    predicted_values: (
+        Array  # float64 [E]: the policy's own value of the first observation; nan if it has none
+    )
     capped: Array  # bool [E]: cut at max_steps, where the environment itself has no end
 
     def figures(self) -> dict[str, float]:
@@ -86,8 +88,7 @@ def _next_episodes(
     """Columns without an episode left play on for nobody; they too start from a seed of their own."""
     seeds = [evaluation_seed(seed, int(e)) if o else None for e, o in zip(numbers, over, strict=True)]
     obs, info = envs.reset(seed=seeds, options={"reset_mask": over})
-    fresh = mask_of(info)
-    return obs, fresh if fresh is None or mask is None else np.where(over[:, None], fresh, mask)
+    return obs, merge_masks(over, mask_of(info), mask)
 
 
 def _value(policy: Policy, obs: Obs, state: State, is_first: Array, mask: Array | None) -> Array:
@@ -149,7 +150,9 @@ def record(
     envs = SingleVector(make())
     try:
         for index, seed in enumerate(seeds):
-            yield from _episode_frames(policy, envs, seed, max_steps, None if actions is None else actions[index])
+            yield from _episode_frames(
+                policy, envs, seed, max_steps, None if actions is None else actions[index]
+            )
     finally:
         envs.close()
 

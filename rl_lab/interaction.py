@@ -28,9 +28,7 @@ class Interaction:
 
     resumes = True
 
-    def __init__(
-        self, config: Any, build_agent: BuildAgent, refuse: Callable[[Any, EnvSpec], str | None]
-    ):
+    def __init__(self, config: Any, build_agent: BuildAgent, refuse: Callable[[Any, EnvSpec], str | None]):
         self.config, self.Config = config, type(config)
         self._build_agent, self._refuse = build_agent, refuse
 
@@ -64,7 +62,7 @@ class _Session:
         self.agent = build(config, problem, self.streams)
         self.greedy = self.agent.policy(explore=False)
         self.acting = self.agent.policy(explore=True)
-        self.total_steps = _round_up(problem.total_steps, self.agent.collect_env_steps)
+        self.total_steps = run.total_steps = _round_up(problem.total_steps, self.agent.collect_env_steps)
         self.recorder = Recorder(problem.seed, envs.num_envs, envs.single_action_space, run.episode)
         self.meter = Meter()
         self.seeds, self.at = self._begin(problem, run.restored)

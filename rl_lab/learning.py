@@ -180,7 +180,9 @@ def _claim(config: RunConfig, agent: str) -> Path:
     name = f"{config.env_id.replace('/', '_').replace(':', '_')}-{agent}-seed{config.seed}-{stamp}"
     folder = Path(config.run_dir or Path("runs") / name)
     if (folder / "config.json").exists():
-        raise UsageError(f"run_dir {str(folder)!r} already holds a run (allowed: an empty folder, or --resume)")
+        raise UsageError(
+            f"run_dir {str(folder)!r} already holds a run (allowed: an empty folder, or --resume)"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -233,7 +235,7 @@ def _run(
     signals: bool,
 ) -> Result:
     set_threads(config.threads)
-    at = restored["cursor"]["env_steps"] if restored else 0
+    at = restored["run"]["at"] if restored else 0
     run = Run(
         folder,
         config,

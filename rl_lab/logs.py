@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from rl_lab.checkpoint import CheckpointCorrupt
 from rl_lab.recorder import Episode, action_dtype
 from rl_lab.types import UsageError
 
@@ -27,6 +29,9 @@ class RowFiles:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             self._files[name] = path.open("ab")
+        self._head()
+
+    def _head(self) -> None:
         if self._files[EPISODES].tell() == 0:
             self._files[EPISODES].write(COLUMNS.encode() + b"\n")
 
@@ -47,15 +52,25 @@ class RowFiles:
             file.flush()
 
     def positions(self) -> dict[str, int]:
-        """Return the length of each file in bytes."""
+        """Return the length of each file in bytes; that much outlives a power cut."""
         self.flush()
+        for file in self._files.values():
+            os.fsync(file.fileno())
         return {name: file.tell() for name, file in self._files.items()}
 
     def cut_back(self, positions: Mapping[str, int]) -> None:
-        """Drop what was written after a checkpoint, so that nothing stands twice."""
+        """Drop what was written after a checkpoint, so that nothing stands twice; {} drops everything.
+
+        Raises:
+            CheckpointCorrupt: a file is shorter than it was at the checkpoint.
+        """
         for name, file in self._files.items():
-            file.truncate(positions[name])
-            file.seek(positions[name])
+            length, position = file.seek(0, os.SEEK_END), positions.get(name, 0)
+            if length < position:
+                raise CheckpointCorrupt(f"{file.name} has {length} bytes, {position} at the last checkpoint")
+            file.truncate(position)
+            file.seek(position)
+        self._head()
 
     def close(self) -> None:
         """Close the files."""
@@ -78,7 +93,9 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
 def read_episodes(folder: Path) -> list[dict[str, float]]:
     """Return the rows of episodes.csv as numbers."""
     with (Path(folder) / EPISODES).open(newline="") as file:
-        return [{k: float(v) if k == "return" else int(v) for k, v in row.items()} for row in csv.DictReader(file)]
+        return [
+            {k: float(v) if k == "return" else int(v) for k, v in row.items()} for row in csv.DictReader(file)
+        ]
 
 
 def read_actions(folder: Path, row: int, action_space: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.environments import VectorEnv, mask_of
+from rl_lab.environments import VectorEnv, mask_of, merge_masks
 from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.types import Array, Cursor, Obs, Step
 
@@ -63,9 +63,7 @@ class OpenEpisode:
 class Recorder:
     """Follows the steps of a vector, hands finished episodes to `sink`, keeps the open ones."""
 
-    def __init__(
-        self, seed: int, num_envs: int, action_space: spaces.Space, sink: Callable[[Episode], None]
-    ):
+    def __init__(self, seed: int, num_envs: int, action_space: spaces.Space, sink: Callable[[Episode], None]):
         self._seed = seed
         self._sink = sink
         self._dtype = action_dtype(action_space)
@@ -89,9 +87,13 @@ class Recorder:
         actions = np.stack([s.action for s in self._steps]).astype(self._dtype)  # [K, N, ...]
         rewards = np.stack([s.reward for s in self._steps])  # [K, N]
         done = np.stack(self._done)  # [K, N]
-        leaves = [np.stack(column) for column in zip(*(leaves_of(s.next_obs) for s in self._steps), strict=True)]
+        leaves = [
+            np.stack(column) for column in zip(*(leaves_of(s.next_obs) for s in self._steps), strict=True)
+        ]
         for start, end, i in _segments(done):
-            self._open[i].extend(actions[start:end, i], rewards[start:end, i], [x[start:end, i] for x in leaves])
+            self._open[i].extend(
+                actions[start:end, i], rewards[start:end, i], [x[start:end, i] for x in leaves]
+            )
             if done[end - 1, i]:
                 step, env_steps = self._steps[end - 1], self._env_steps + end * len(self._open)
                 self._finish(i, env_steps, bool(step.terminated[i]), bool(step.truncated[i]))
@@ -105,7 +107,9 @@ class Recorder:
         seed = episode_seed(self._seed, i, number)
         actions = np.concatenate(episode.actions)
         self._sink(
-            Episode(env_steps, i, number, seed, episode.return_, episode.length, terminated, truncated, actions)
+            Episode(
+                env_steps, i, number, seed, episode.return_, episode.length, terminated, truncated, actions
+            )
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -116,9 +120,7 @@ class Recorder:
             "numbers": list(self._numbers),
             "digests": [e.digest() for e in self._open],
             "returns": [e.return_ for e in self._open],
-            "actions": {
-                str(i): np.concatenate(e.actions) for i, e in enumerate(self._open) if e.length
-            },
+            "actions": {str(i): np.concatenate(e.actions) for i, e in enumerate(self._open) if e.length},
         }
 
     def restore(self, state: dict[str, Any], envs: VectorEnv, seeds: EpisodeSeeds) -> tuple[Obs, Any, Array]:
@@ -130,27 +132,30 @@ class Recorder:
         """
         self._env_steps, self._numbers = state["env_steps"], list(state["numbers"])
         actions = {int(i): a for i, a in state["actions"].items()}
-        obs, mask = self._replay(envs, seeds, actions)
+        obs, mask, ended = self._replay(envs, seeds, actions)
         digests = np.array([e.digest() for e in self._open])
-        differs = digests != np.array(state["digests"])
+        differs = ended | (digests != np.array(state["digests"]))
         for i in map(int, np.flatnonzero(differs)):
             self._open[i] = OpenEpisode([actions[i]], state["returns"][i], len(actions[i]))
             self._finish(i, self._env_steps, terminated=False, truncated=True)
         if np.count_nonzero(differs):
             obs, info = envs.reset(seed=seeds.advance(differs), options={"reset_mask": differs})
-            mask = None if mask is None else np.where(differs[:, None], mask_of(info), mask)
+            mask = merge_masks(differs, mask_of(info), mask)
         return obs, mask, differs
 
     def _replay(
         self, envs: VectorEnv, seeds: EpisodeSeeds, actions: dict[int, Array]
-    ) -> tuple[Obs, Array | None]:
-        """Replay all columns so that they end together; a column plays filler until its turn comes."""
+    ) -> tuple[Obs, Array | None, Array]:
+        """Replay all columns so that they end together; a column plays filler until its turn comes.
+
+        The last value says, bool [N], where an episode that is open came to an end.
+        """
         lengths = np.array([len(actions.get(i, ())) for i in range(envs.num_envs)])
         longest = int(lengths.max())
         obs, info = envs.reset(seed=seeds.current())
         mask = mask_of(info)
         filler = _first_action(envs.single_action_space)
-        done = np.zeros(envs.num_envs, dtype=np.bool_)
+        done = ended = np.zeros(envs.num_envs, dtype=np.bool_)
         for t in range(longest):
             begins = (lengths == longest - t) & (t > 0)
             if np.count_nonzero(reset := begins | done):
@@ -159,13 +164,20 @@ class Recorder:
             action = np.stack(
                 [actions[i][t - (longest - lengths[i])] if p else filler for i, p in enumerate(playing)]
             )
-            obs, reward, terminated, truncated, info = envs.step(action.astype(envs.single_action_space.dtype))
+            obs, reward, terminated, truncated, info = envs.step(
+                action.astype(envs.single_action_space.dtype)
+            )
             mask, done = mask_of(info), terminated | truncated
+            ended = ended | (done & playing)
             for i in np.flatnonzero(playing):
                 self._open[i].extend(
-                    action[i : i + 1].astype(self._dtype), reward[i : i + 1], [x[i : i + 1] for x in leaves_of(obs)]
+                    action[i : i + 1].astype(self._dtype),
+                    reward[i : i + 1],
+                    [x[i : i + 1] for x in leaves_of(obs)],
                 )
-        return self._fresh_where_unplayed(envs, seeds, lengths == 0, obs, mask) if longest else (obs, mask)
+        if longest:
+            obs, mask = self._fresh_where_unplayed(envs, seeds, lengths == 0, obs, mask)
+        return obs, mask, ended
 
     def _fresh_where_unplayed(
         self, envs: VectorEnv, seeds: EpisodeSeeds, unplayed: Array, obs: Obs, mask: Array | None
@@ -174,7 +186,7 @@ class Recorder:
         if not np.count_nonzero(unplayed):
             return obs, mask
         obs, info = envs.reset(seed=seeds.current(), options={"reset_mask": unplayed})
-        return obs, None if mask is None else np.where(unplayed[:, None], mask_of(info), mask)
+        return obs, merge_masks(unplayed, mask_of(info), mask)
 
 
 def _segments(done: Array) -> Iterator[tuple[int, int, int]]:
@@ -209,7 +221,6 @@ def _first_action(space: spaces.Space) -> Array:
     """Return any valid action, without drawing from a generator that others use."""
     if isinstance(space, spaces.Discrete):
         return np.asarray(space.start, dtype=space.dtype)
-    probe = type(space)
-    if probe is spaces.Box:
-        return np.clip(np.zeros(space.shape, space.dtype), space.low, space.high)  # type: ignore[attr-defined]
+    if isinstance(space, spaces.Box):
+        return np.clip(np.zeros_like(space.low), space.low, space.high)
     return np.asarray(space.sample())

@@ -39,8 +39,9 @@ def make_learner(name: str, **fields: Any) -> Learner:
     Raises:
         UsageError: unknown name or field, or a value out of range.
     """
+    hashable = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}  # JSON knows no tuples
     try:
-        return _factory(name)(**fields)
+        return _factory(name)(**hashable)
     except TypeError as error:
         raise UsageError(f"agent {name!r}: {error}") from error
 

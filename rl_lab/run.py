@@ -42,6 +42,7 @@ class Run:
         progress: Progress | None = None,
     ):
         self.folder, self.config, self.restored = folder, config, restored
+        self.total_steps = config.total_steps  # a learner that rounds its budget up says so here
         self.stop_requested = False  # set by a signal; honoured at the next step boundary
         self.stopped = False
         self._described, self._problem = described, problem
@@ -58,6 +59,8 @@ class Run:
         self._pause_began: float | None = None
         if restored is not None:
             self._restore(restored["run"])
+        else:
+            self._files.cut_back({})  # of a run that was killed before its first checkpoint
         self._started = time.perf_counter()
         self._wall_started = time.time()
         self._next_due = 0
@@ -129,9 +132,11 @@ class Run:
         before, self._at = self._at, env_steps
         self._next_due = min(
             (env_steps // p + 1) * p
-            for p in map(self.config.period, ("eval_every_steps", "log_every_steps", "checkpoint_every_steps"))
+            for p in map(
+                self.config.period, ("eval_every_steps", "log_every_steps", "checkpoint_every_steps")
+            )
         )
-        over = env_steps >= self.config.total_steps
+        over = env_steps >= self.total_steps
         with self.pause():
             if not over and crossings(before, env_steps, self.config.period("eval_every_steps")):
                 self.evaluate(env_steps, policy)
@@ -206,8 +211,8 @@ class Run:
         """Evaluate and save for the last time, film the policy, write summary.json."""
         with self.pause():
             seconds = self.train_seconds
+            self.save(env_steps, members)  # first: after a kill what follows is done again, once
             figures = self.evaluate(env_steps, policy)
-            self.save(env_steps, members)
             self._film(policy)
             summary = {
                 **{k: self._described[k] for k in ("agent", "env_id", "seed", "total_steps", "eval_gamma")},

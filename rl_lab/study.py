@@ -128,7 +128,9 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
     }
     path = out / "study.json"
     if path.exists() and json.loads(path.read_bytes()) != json.loads(json.dumps(described)):
-        raise UsageError(f"out {str(out)!r} already holds another study (allowed: an empty folder, or the same study)")
+        raise UsageError(
+            f"out {str(out)!r} already holds another study (allowed: an empty folder, or the same study)"
+        )
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(described, indent=1).encode())
 
@@ -139,7 +141,11 @@ def run_task(task: Task) -> str | None:
     error = task.folder / "error.txt"
     error.unlink(missing_ok=True)
     threads = str(task.fields.get("threads", 1))
-    env = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    env = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+    }
     command = [sys.executable, "-m", "rl_lab.study", json.dumps({"agent": task.agent, "fields": task.fields})]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     (task.folder / "log.txt").write_text(done.stdout + done.stderr)

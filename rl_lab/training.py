@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rl_lab.agent import Agent, Policy
-from rl_lab.environments import VectorEnv, mask_of
+from rl_lab.environments import VectorEnv, mask_of, merge_masks
 from rl_lab.seeding import EpisodeSeeds
 from rl_lab.types import Array, Cursor, Metrics, Obs, Step
 
@@ -51,7 +51,4 @@ def reset_done(
 ) -> tuple[Obs, Array | None]:
     """Open the next episode where `done`, with its own seed; the others keep observation and mask."""
     obs, info = envs.reset(seed=seeds.advance(done), options={"reset_mask": done})
-    mask = mask_of(info)
-    if mask is not None and next_mask is not None:  # vectors return all-zero masks for the others
-        mask = np.where(done[:, None], mask, next_mask)
-    return obs, mask
+    return obs, merge_masks(done, mask_of(info), next_mask)

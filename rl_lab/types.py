@@ -30,7 +30,7 @@ class Decision(NamedTuple):
 
     action: Array  # [N, ...]
     state: State = ()  # the carry after this observation
-    extras: Mapping[str, Array] = {}  # noqa: RUF012  what learning wants remembered: log_prob, value
+    extras: Mapping[str, Array] = {}
 
 
 @dataclass(slots=True)

@@ -31,7 +31,9 @@ def frames(
         described: the config.json of the run.
         actions: replays these instead of asking the policy, one array an episode.
     """
-    return record(policy, lambda: _rendering_env(described), seeds=seeds, max_steps=MAX_FRAMES, actions=actions)
+    return record(
+        policy, lambda: _rendering_env(described), seeds=seeds, max_steps=MAX_FRAMES, actions=actions
+    )
 
 
 def show(
@@ -52,10 +54,13 @@ def show(
     count = 0
     with ExitStack() as stack:
         fps = frames_per_second(described)
-        sinks = [stack.enter_context(s) for s in (*windows, *(VideoWriter(f, fps) for f in files))]
+        sinks: list[Any] = [*windows, *(VideoWriter(file, fps) for file in files)]
+        for sink in sinks:
+            stack.enter_context(sink)
         for frame in frames(policy, described, seeds, actions):
             count += 1
-            if not all([sink.add(frame) for sink in sinks]):  # a list: every sink gets the frame
+            wanted = [sink.add(frame) for sink in sinks]  # every sink gets the frame
+            if not all(wanted):
                 break
     return count
 

@@ -55,14 +55,22 @@ def demo(argv: Sequence[str]) -> int:
 
 def _tell(out: Path, pages: list[Path]) -> None:
     """Print the results, and where pages, the best agent's video and the W&B runs are."""
-    summaries = {path.parent: json.loads(path.read_bytes()) for path in sorted(out.glob("*/runs/**/summary.json"))}
+    summaries = {
+        path.parent: json.loads(path.read_bytes()) for path in sorted(out.glob("*/runs/**/summary.json"))
+    }
     for folder, s in summaries.items():
         print(f"{s['agent']:>16} seed {s['seed']} on {s['env_id']}: {_result(s)}   {folder}")
-    best = max((f for f in summaries if "cartpole" in f.parts), key=lambda f: summaries[f]["eval_return_mean"])
+    best = max(
+        (f for f in summaries if "cartpole" in f.parts), key=lambda f: summaries[f]["eval_return_mean"]
+    )
     video = shutil.copy(best / "videos" / "final.mp4", out / "best_agent.mp4")
     print("comparison pages:", *pages, sep="\n  ")
     print(f"video of the best agent ({summaries[best]['agent']} on CartPole-v1):\n  {video}")
-    print("W&B offline runs (upload with `wandb sync`):", *sorted(out.glob("*/runs/**/wandb/offline-run-*")), sep="\n  ")
+    print(
+        "W&B offline runs (upload with `wandb sync`):",
+        *sorted(out.glob("*/runs/**/wandb/offline-run-*")),
+        sep="\n  ",
+    )
 
 
 def _result(summary: dict) -> str:

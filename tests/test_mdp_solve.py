@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linprog
 
 from rl_lab.mdp.model import TabularModel, extract_model
+from rl_lab.mdp.rows import list_rows
 from rl_lab.mdp.solve import NeverEnds, NotConverged, policy_evaluation, value_iteration
+from rl_lab.mdp.undiscounted import certify
 
 # From 0: stay for 1, or move on for 0. From 1: stay for 2, or end for 10.
 HAND = [
@@ -210,6 +212,14 @@ class TestWithoutDiscount:
         solution = value_iteration(model, 1.0)
         assert solution.v[0] == 1.0
         assert policy_evaluation(model, greedy(model, solution.policy), 1.0)[0] == 1.0
+
+    def test_values_short_of_the_optimum_get_a_bound_that_covers_it_or_none(self):
+        """Action 0 ends for 1, action 1 for a millionth more: the values of action 0 are off by that."""
+        rows = list_rows(build([(0, 0, 1.0, 0, 1.0, True), (0, 1, 1.0, 0, 1.000001, True)], 1, 2))
+        chosen, values = np.array([0]), np.array([1.0])
+        assert 1e-6 <= certify(rows, chosen, values, tolerance=1e-3) <= 1e-3
+        with pytest.raises(NotConverged, match="certified"):
+            certify(rows, chosen, values, tolerance=1e-7)
 
     def test_costs_without_an_end_are_refused(self):
         with pytest.raises(NeverEnds, match="state 0"):

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from wandb_reader import OfflineRun, read_offline_runs
 
-from rl_lab import tracking
+from rl_lab import tracking, wandb_mirror
 from rl_lab.tracking import Mirror, NullMirror, resolve_mode, start_mirror
 from rl_lab.types import UsageError
 from rl_lab.video import write_video
 from rl_lab.wandb_mirror import Tail, loggable, next_segment, rebuilt_segment
+from tests.wandb_reader import OfflineRun, read_offline_runs
 
 CANARY = "canary0123456789canary0123456789canary01"  # as long as an API key
 CONFIG = {
@@ -91,7 +91,7 @@ TRAINING = """
 import json, os, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from test_tracking import SUMMARY, append_rows, row
+from tests.test_tracking import SUMMARY, append_rows, row
 from rl_lab.tracking import start_mirror
 run_dir = Path(sys.argv[1])
 for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]: del sys.modules[name]
@@ -106,7 +106,7 @@ kept = (run_dir / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:30]
 (run_dir / "metrics.jsonl").write_bytes(b"".join(kept))  # the checkpoint is older than the last rows
 mirror = start_mirror(run_dir, "offline")
 append_rows(run_dir, range(30, 60))
-from test_tracking import moving_video
+from tests.test_tracking import moving_video
 moving_video(run_dir / "videos" / "evaluation_4000.mp4")
 (run_dir / "summary.json").write_text(json.dumps(SUMMARY))
 mirror.close()
@@ -134,7 +134,14 @@ def resumed(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
         "NETRC": str(folder / "netrc"),
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-c", TRAINING, str(run_dir), str(Path(__file__).parent), f"--token={CANARY}"]
+    command = [
+        sys.executable,
+        "-c",
+        TRAINING,
+        str(run_dir),
+        str(Path(__file__).parents[1]),
+        f"--token={CANARY}",
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     return run_dir, done
 
@@ -445,6 +452,35 @@ def test_tail_follows_a_file_that_is_cut_back(tmp_path):
     with open(path, "a") as file:
         file.write('{"env_steps": 2}\n')
     assert list(tail.rows()) == [{"env_steps": 2}]
+
+
+class FakeRun:
+    """A W&B run that remembers what is logged."""
+
+    def __init__(self, folder: Path):
+        self.dir = str(folder / "files")
+        self.logged: list[dict[str, Any]] = []
+        self.summary: dict[str, Any] = {}
+
+    def log(self, entry: dict[str, Any]) -> None:
+        self.logged.append(entry)
+
+    def finish(self, exit_code: int) -> None:
+        pass
+
+
+def test_rows_written_just_before_the_end_are_mirrored(tmp_path, monkeypatch):
+    run_dir, run = make_run_dir(tmp_path, rows=2), FakeRun(tmp_path)
+    monkeypatch.setattr(wandb_mirror, "_open_run", lambda *arguments: run)
+    waits = []
+
+    def ended(seconds: float) -> bool:
+        waits.append(seconds)
+        append_rows(run_dir, range(2 * len(waits), 2 * len(waits) + 2))
+        return len(waits) == 3
+
+    wandb_mirror.mirror(run_dir, "offline", rebuilt_segment(run_dir), ended)
+    assert run.logged == [row(i) for i in range(8)]
 
 
 def test_loggable_keeps_numbers_and_turns_lists_into_histograms():

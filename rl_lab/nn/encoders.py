@@ -50,7 +50,7 @@ class Flat(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return the flat vectors."""
-        return obs.flatten(1).float()
+        return obs.reshape(len(obs), -1).float()
 
 
 class Image(nn.Module):
@@ -124,7 +124,9 @@ def _cnn(space: spaces.Space, hidden: Sequence[int]) -> Encoder:
     channels, height, width = image_shape(space)
     layers: list[nn.Module] = [
         Image(
-            channels_last=len(space.shape) == 3 and space.shape[2] == channels and space.shape[2] < space.shape[0],
+            channels_last=len(space.shape) == 3
+            and space.shape[2] == channels
+            and space.shape[2] < space.shape[0],
             has_channels=len(space.shape) == 3,
             scale=1.0 / 255.0 if space.dtype == np.uint8 else 1.0,
         )

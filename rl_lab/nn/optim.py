@@ -17,11 +17,12 @@ def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam
 @torch.no_grad()
 def polyak_update(source: nn.Module, target: nn.Module, tau: float) -> None:
     """Move target weights towards the source's: target += tau * (source - target); 1 copies."""
-    pairs = list(target.parameters()), list(source.parameters())
+    into: list[Tensor] = list(target.parameters())
+    out_of: list[Tensor] = list(source.parameters())
     if tau == 1.0:
-        torch._foreach_copy_(*pairs)
+        torch._foreach_copy_(into, out_of)
     else:
-        torch._foreach_lerp_(*pairs, tau)
+        torch._foreach_lerp_(into, out_of, tau)
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -31,9 +32,9 @@ def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take the tensors of `optimiser_state` in."""
+    """Take copies of the tensors of `optimiser_state` in; torch itself would go on writing into them."""
     groups = optimiser.state_dict()["param_groups"]
-    tensors = {int(i): {k: torch.as_tensor(v) for k, v in part.items()} for i, part in state.items()}
+    tensors = {int(i): {k: torch.as_tensor(v).clone() for k, v in part.items()} for i, part in state.items()}
     optimiser.load_state_dict({"state": tensors, "param_groups": groups})
 
 

@@ -6,6 +6,8 @@ A core maps features [T, B, F], a carry of [B, ...] tensors and is_first bool [T
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -65,7 +67,7 @@ def _stretches(is_first: Tensor) -> list[tuple[int, int]]:
     if steps == 1:
         return [(0, 1)]
     cuts = [0, *(1 + is_first[1:].any(dim=1).nonzero()[:, 0]).tolist(), steps]
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
 
 
 def make_core(name: str, features: int, size: int) -> Memoryless | LSTM:
