@@ -119,7 +119,7 @@ class DQN:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
             self.online = _network(config, spec).to(self.device)
-        self.target = _network(config, spec).to(self.device).requires_grad_(False)
+            self.target = _network(config, spec).to(self.device).requires_grad_(False)
         polyak_update(self.online, self.target, 1.0)
         self.optimiser = adam(self.online.parameters(), config.learning_rate)
         self._explore_rng, self._replay_rng = streams["explore"], streams["replay"]
@@ -208,7 +208,7 @@ class DQN:
         """Take one gradient step; return loss, mean and maximal Q, |error|, target and gradient norm [6].
 
         Raises:
-            FloatingPointError: the gradient isn't finite; the weights are left as they were.
+            FloatingPointError: loss or gradient isn't finite; the weights are left as they were.
         """
         batch = self._unroll(drawn) if isinstance(drawn, Sequences) else self._evaluate(drawn)
         q = batch.q.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)  # [...]
@@ -218,9 +218,10 @@ class DQN:
         self.optimiser.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.config.max_grad_norm)
-        if not torch.isfinite(norm):
+        if not torch.isfinite(loss.detach() + norm):  # the gradient of the Huber loss is finite even at inf
             raise FloatingPointError(
-                f"gradient norm {norm.item()} at env step {self.env_steps}, gradient step {self.gradient_steps}"
+                f"loss {loss.item()}, gradient norm {norm.item()}"
+                f" at env step {self.env_steps}, gradient step {self.gradient_steps}"
             )
         self.optimiser.step()
         self.gradient_steps += 1

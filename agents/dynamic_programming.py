@@ -78,7 +78,9 @@ class ValueIteration:
         self.config, self.Config = config, type(config)
 
     def refuse(self, problem: Problem) -> str | None:
-        """Say that there is no model, if there is none."""
+        """Say that there is no model, or that there is nothing to start from."""
+        if problem.initial_weights is not None:
+            return "value-iteration solves the model from nothing (allowed: no init_from)"
         if problem.model is None:
             return f"value-iteration needs a finite MDP, and {problem.env_id} gives no model (allowed: toy-text, lab/*)"
         return None

@@ -11,6 +11,7 @@ environments needs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -88,16 +89,23 @@ class QLearning:
         self.env_steps += len(step.reward)
 
     def update(self) -> Metrics | None:
-        """Learn from the step just observed; environments that stand on one entry add up."""
+        """Learn from the step just observed; environments that stand on one entry add up.
+
+        Raises:
+            FloatingPointError: a reward isn't finite; the table is left as it was.
+        """
         step, self._step = self._step, None
         if step is None:
             return None
         next_q = legal(self.q[step.next_obs], step.next_mask).max(axis=-1)  # [N]
         target = q_learning_target(step.reward, self.config.gamma, step.terminated, next_q)
         error = target - self.q[step.obs, step.action]
+        td_error = float(np.abs(error).mean())
+        if not isfinite(td_error):
+            raise FloatingPointError(f"temporal-difference error {td_error} at env step {self.env_steps}")
         np.add.at(self.q, (step.obs, step.action), self._learning_rate(self.env_steps) * error)
         self.gradient_steps += 1
-        return {"td_error": float(np.abs(error).mean())}
+        return {"td_error": td_error}
 
     def diagnostics(self) -> dict[str, float]:
         """Return epsilon, the step size and the scale of the table."""

@@ -9,12 +9,12 @@ bit. It can't resume exactly (its load re-seeds and drops the last observation),
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
 import gymnasium
-import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
@@ -27,49 +27,13 @@ from rl_lab.agent import Policy
 from rl_lab.config import above, at_least, within
 from rl_lab.environments import SingleVector, VectorEnv
 from rl_lab.nn.optim import load_weights
-from rl_lab.recorder import Episode, action_dtype
+from rl_lab.recorder import Episode
 from rl_lab.replay.transitions import refuse_memory
 from rl_lab.run import Run
-from rl_lab.seeding import episode_seed
+from rl_lab.seeded_episodes import SeededEpisodes
 from rl_lab.types import Array, Decision, EnvSpec, Obs, Problem, State, UsageError
 
 # Environments and records ----------------------------------------------------------------------------
-
-
-class SeededEpisodes(gymnasium.Wrapper):
-    """Resets episode k of environment i to the lab's seed for it, whatever seed is passed; keeps the record."""
-
-    def __init__(self, env: gymnasium.Env, seed: int, env_index: int, finished: list[Episode]):
-        super().__init__(env)
-        self._seed, self._index, self._finished = seed, env_index, finished
-        self._dtype = action_dtype(env.action_space)
-        self._episode = -1
-        self._actions: list[Any] = []
-        self._return = 0.0
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Open the next episode; the given seed is ignored."""
-        self._episode += 1
-        self._actions, self._return = [], 0.0
-        return self.env.reset(seed=episode_seed(self._seed, self._index, self._episode), options=options)
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, and put a finished episode on the list."""
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        self._actions.append(action)
-        self._return += float(reward)
-        if terminated or truncated:
-            self._finished.append(self._record(bool(terminated), bool(truncated)))
-        return obs, reward, terminated, truncated, info
-
-    def _record(self, terminated: bool, truncated: bool) -> Episode:
-        seed = episode_seed(self._seed, self._index, self._episode)
-        actions = np.asarray(self._actions, dtype=self._dtype)
-        return Episode(
-            0, self._index, self._episode, seed, self._return, len(actions), terminated, truncated, actions
-        )
 
 
 def make_vec_env(problem: Problem, finished: list[Episode]) -> VecEnv:
@@ -130,6 +94,13 @@ def _weights(model: BaseAlgorithm) -> dict[str, Any]:
     return dict(model.policy.state_dict())
 
 
+def _start_from(model: BaseAlgorithm, weights: Mapping[str, Any]) -> None:
+    try:
+        load_weights(model.policy, weights)
+    except RuntimeError as error:
+        raise UsageError(f"init_from: {' '.join(str(error).split())}") from error
+
+
 class SB3Policy:
     """Acts deterministically with a policy of SB3."""
 
@@ -177,6 +148,8 @@ class SB3:
         finished: list[Episode] = []
         envs = make_vec_env(problem, finished)
         model = self.make_model(problem, envs)
+        if problem.initial_weights is not None:
+            _start_from(model, problem.initial_weights)
         policy = SB3Policy(model.policy)
         feed = Feed(run, policy, finished)
         run.start_clock()

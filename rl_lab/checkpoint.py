@@ -24,6 +24,8 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 FORMAT = 1
+# From a format to the next: each takes a manifest's body of format n and returns that of n + 1.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
 
 class CheckpointError(Exception):
@@ -36,6 +38,10 @@ class CheckpointCorrupt(CheckpointError):
 
 class CheckpointMissing(CheckpointError):
     """There is no checkpoint."""
+
+
+class NotWritten(CheckpointError):
+    """A file could not be written (the disk is full, say); what was there before is whole."""
 
 
 class FormatTooNew(CheckpointError):
@@ -71,10 +77,10 @@ class StoredRing:
 class Checkpoints:
     """The checkpoints of one run, in `folder`."""
 
-    def __init__(self, folder: Path, keep_last: int = 2):
+    def __init__(self, folder: Path, keep_last: int = 2, keep_best: int = 0):
         self.folder = Path(folder)
         self._segments = self.folder / "segments"
-        self._keep_last = keep_last
+        self._keep_last, self._keep_best = keep_last, keep_best
         self._rings: dict[str, list[dict[str, Any]]] = {}  # what is on disk already, by path
 
     # Writing -------------------------------------------------------------------------------------
@@ -85,7 +91,11 @@ class Checkpoints:
         Trees are dicts with string keys, tuples and lists over scalars, strings, arrays, tensors and `Ring`s.
 
         Args:
-            info: small JSON facts that a reader can have without loading the members.
+            info: small JSON facts that a reader can have without loading the members; "score" counts for
+                `keep_best`.
+
+        Raises:
+            NotWritten: the disk is full, say; the previous checkpoint is whole.
         """
         self._segments.mkdir(parents=True, exist_ok=True)
         body = {
@@ -133,7 +143,7 @@ class Checkpoints:
     def _sweep(self, keep: Path) -> None:
         """Remove old manifests, then the segments and temporaries that no manifest needs."""
         manifests = self.manifests()
-        kept = {keep, *manifests[-self._keep_last :]}
+        kept = {keep, *manifests[-self._keep_last :], *self.best()[: self._keep_best]}
         for path in manifests:
             if path not in kept:
                 path.unlink()
@@ -149,13 +159,28 @@ class Checkpoints:
         found = self.folder.glob("*.json") if self.folder.is_dir() else ()
         return sorted(found, key=lambda path: (path.name.split("-")[0], path.stat().st_mtime_ns))
 
-    def load(self, only: tuple[str, ...] | None = None) -> tuple[int, dict[str, Any]]:
+    def best(self) -> list[Path]:
+        """Return the manifests whose info has a "score", best first, the newer before its equals."""
+        scored = []
+        for age, path in enumerate(reversed(self.manifests())):
+            body = _try_manifest(path)
+            if body is not None and body["info"].get("score") is not None:
+                scored.append((-body["info"]["score"], age, path))
+        return [path for _, _, path in sorted(scored)]
+
+    def best_score(self) -> float | None:
+        """Return the best score of the checkpoints on disk; None if none has one."""
+        best = self.best()
+        return read_manifest(best[0])["info"]["score"] if best else None
+
+    def load(self, only: tuple[str, ...] | None = None, *, best: bool = False) -> tuple[int, dict[str, Any]]:
         """Return (env_steps, members) of the newest checkpoint that is whole.
 
         A corrupt one is passed over with a warning that says what was wrong.
 
         Args:
             only: load (and verify) these members alone.
+            best: take the one with the best score instead, if any has one.
 
         Raises:
             CheckpointMissing: there is none.
@@ -165,7 +190,8 @@ class Checkpoints:
         manifests = self.manifests()
         if not manifests:
             raise CheckpointMissing(f"no checkpoint in {self.folder}")
-        for path in reversed(manifests):
+        newest_first = list(reversed(manifests))
+        for path in [*self.best(), *newest_first] if best else newest_first:
             try:
                 return self._load(path, only)
             except CheckpointCorrupt as error:
@@ -219,6 +245,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     body = json.loads(data)
     if body["format"] > FORMAT:
         raise FormatTooNew(f"{path} has format {body['format']}; this version reads up to {FORMAT}")
+    while body["format"] < FORMAT:
+        body = MIGRATIONS[body["format"]](body)
     return body
 
 
@@ -309,13 +337,21 @@ def _sha(data: bytes) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by way of a synced temporary beside it, so that it is whole at any moment."""
+    """Replace a file by way of a synced temporary beside it, so that it is whole at any moment.
+
+    Raises:
+        NotWritten: the file system refused.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise NotWritten(f"{path} could not be written: {error.strerror}") from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -56,6 +56,10 @@ class RunConfig:
     """Environment steps between checkpoints; by default a fifth of the budget."""
     keep_checkpoints: int = 2
     """Newest checkpoints that are kept."""
+    keep_best: int = 1
+    """Checkpoints with the best evaluation that are kept too."""
+    init_from: str | None = None
+    """Run directory whose weights to start from; everything else starts afresh."""
     video_episodes: int = 1
     """Episodes of the final policy filmed into videos/; 0 for none."""
     wandb: Literal["offline", "online", "disabled"] | None = None
@@ -67,7 +71,7 @@ class RunConfig:
         at_least(
             self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
         )
-        at_least(self, 0, "seed", "eval_episodes", "video_episodes")
+        at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
         for name in ("preprocess", "vector", "device", "wandb"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rl_lab.agent import Agent, Policy
@@ -13,7 +13,7 @@ from rl_lab.recorder import Recorder
 from rl_lab.run import Members, Run
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training import start, train
-from rl_lab.types import Cursor, EnvSpec, Metrics, Problem
+from rl_lab.types import Cursor, EnvSpec, Metrics, Problem, UsageError
 
 
 class BuildAgent(Protocol):
@@ -69,6 +69,8 @@ class _Session:
 
     def _begin(self, problem: Problem, saved: Members | None) -> tuple[EpisodeSeeds, Cursor]:
         if saved is None:
+            if problem.initial_weights is not None:
+                load_initial_weights(self.agent, problem.initial_weights)
             seeds = EpisodeSeeds(problem.seed, problem.num_envs)
             return seeds, start(self.acting, self.envs, seeds)
         self.agent.load_state_dict(saved["agent"] | {"weights": saved["weights"]})
@@ -135,6 +137,22 @@ class _Session:
                 "episodes": list(self.at.episodes),
             },
         }
+
+
+def load_initial_weights(agent: Agent, weights: Mapping[str, Any]) -> None:
+    """Start an agent from another run's weights; everything else stays fresh.
+
+    Raises:
+        UsageError: names or shapes differ.
+    """
+    own = {name: tuple(value.shape) for name, value in agent.state_dict()["weights"].items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in own | given:
+        if own.get(name) != given.get(name):
+            raise UsageError(
+                f"init_from: weights {name!r} have shape {given.get(name)} there (allowed here: {own.get(name)})"
+            )
+    agent.load_state_dict({"weights": weights})
 
 
 def _round_up(steps: int, multiple: int) -> int:

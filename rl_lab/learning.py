@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.agent import Learner, Policy
-from rl_lab.checkpoint import CheckpointMissing, Checkpoints, write_atomically
+from rl_lab.checkpoint import CheckpointMissing, Checkpoints, weights_sha256, write_atomically
 from rl_lab.config import RunConfig, split_fields
 from rl_lab.environments import make_envs
 from rl_lab.progress import make_progress
@@ -26,7 +26,7 @@ from rl_lab.types import Problem, UsageError
 from rl_lab.versions import versions
 
 FORMAT = 1
-NOT_HASHED = ("run_dir", "wandb", "group", "versions", "config_sha256")  # they change no result
+NOT_HASHED = ("run_dir", "wandb", "group", "init_from", "versions", "config_sha256")  # they change no result
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def learn(
     given = (preset_fields(agent, preset) if preset else {}) | fields | ({"env_id": env_id} if env_id else {})
     learner, config = configure(agent, given)
     problem = problem_of(config, learner)
+    if config.init_from is not None:
+        problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
     require_accepted(learner, problem)
     folder = _claim(config, agent)
     described = _describe(agent, learner, config, problem)
@@ -90,20 +92,34 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
     return _run(learner, config, described, problem, folder, _restored(folder), progress, signals)
 
 
-def load_policy(run_dir: str | Path) -> Policy:
+def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
     """Return the greedy policy that a run directory's last checkpoint holds.
+
+    Args:
+        best: take the checkpoint with the best evaluation instead.
+
+    Raises:
+        UsageError: there is no run, or nothing was saved yet.
+    """
+    learner, config = _from_described(read_config(Path(run_dir)))
+    weights = read_weights(run_dir, best=best)
+    set_threads(config.threads)
+    return learner.load(problem_of(config, learner), weights)
+
+
+def read_weights(run_dir: str | Path, *, best: bool = False) -> dict[str, Any]:
+    """Return the weights of a run directory's last (or best) checkpoint, and nothing else of it.
 
     Raises:
         UsageError: there is no run, or nothing was saved yet.
     """
     folder = Path(run_dir)
-    learner, config = _from_described(read_config(folder))
+    read_config(folder)
     try:
-        _, members = Checkpoints(folder / "checkpoints").load(only=("weights",))
+        _, members = Checkpoints(folder / "checkpoints").load(only=("weights",), best=best)
     except CheckpointMissing as error:
         raise UsageError(f"run directory {str(folder)!r} has no checkpoint yet") from error
-    set_threads(config.threads)
-    return learner.load(problem_of(config, learner), members["weights"])
+    return members["weights"]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -201,11 +217,16 @@ def _describe(agent: str, learner: Learner, config: RunConfig, problem: Problem)
         "eval_gamma": gamma,
         "wandb": resolve_mode(config.wandb),
         "group": config.group or f"{config.env_id}-{agent}",
+        "init_from_weights_sha256": _hash_of(problem.initial_weights),
         "versions": versions(),
     }
     hashed = {k: v for k, v in described.items() if k not in NOT_HASHED}
     text = json.dumps(hashed, sort_keys=True)
     return described | {"config_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _hash_of(weights: Mapping[str, Any] | None) -> str | None:
+    return None if weights is None else weights_sha256(weights)
 
 
 def _from_described(described: dict[str, Any]) -> tuple[Learner, RunConfig]:

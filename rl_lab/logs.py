@@ -7,12 +7,13 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from rl_lab.checkpoint import CheckpointCorrupt
+from rl_lab.checkpoint import CheckpointCorrupt, NotWritten
 from rl_lab.recorder import Episode, action_dtype
 from rl_lab.types import UsageError
 
@@ -36,7 +37,7 @@ class RowFiles:
             self._files[EPISODES].write(COLUMNS.encode() + b"\n")
 
     def row(self, values: Mapping[str, Any]) -> None:
-        """Append one row of metrics, and bring all files to disk."""
+        """Append one row of metrics, and hand all files to the operating system."""
         self._files[METRICS].write(json.dumps(_finite(values)).encode() + b"\n")
         self.flush()
 
@@ -47,9 +48,16 @@ class RowFiles:
         self._files[ACTIONS].write(e.actions.tobytes())
 
     def flush(self) -> None:
-        """Hand everything to the operating system."""
-        for file in self._files.values():
-            file.flush()
+        """Hand everything to the operating system.
+
+        Raises:
+            NotWritten: it refused (the disk is full, say).
+        """
+        for name, file in self._files.items():
+            try:
+                file.flush()
+            except OSError as error:
+                raise NotWritten(f"{name} could not be written: {error.strerror}") from error
 
     def positions(self) -> dict[str, int]:
         """Return the length of each file in bytes; that much outlives a power cut."""
@@ -73,9 +81,10 @@ class RowFiles:
         self._head()
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files; what a full disk refused was reported when it was flushed."""
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):
+                file.close()
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

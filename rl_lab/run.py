@@ -50,7 +50,7 @@ class Run:
         self._progress: Progress = progress or NullProgress()
         self._mirror: Mirror | NullMirror = NullMirror()
         self._files = RowFiles(folder)
-        self._checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints)
+        self._checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints, config.keep_best)
         self._returns: list[float] = []  # of the episodes since the last row
         self._lengths: list[int] = []
         self._episodes = 0
@@ -137,23 +137,36 @@ class Run:
             )
         )
         over = env_steps >= self.total_steps
+        if over:
+            return False  # `finish` evaluates and saves
         with self.pause():
-            if not over and crossings(before, env_steps, self.config.period("eval_every_steps")):
-                self.evaluate(env_steps, policy)
-            self.stopped = self.stop_requested and not over
+            score = None
+            if crossings(before, env_steps, self.config.period("eval_every_steps")):
+                score = self.evaluate(env_steps, policy)["eval_return_mean"]
+            self.stopped = self.stop_requested
             due = crossings(before, env_steps, self.config.period("checkpoint_every_steps"))
-            if self.stopped or (due and not over):
-                self.save(env_steps, members())
+            if self.stopped or due or self._is_best(score):
+                self.save(env_steps, members(), score)
         return self.stopped
+
+    def _is_best(self, score: float | None) -> bool:
+        """Say whether a score beats those of all checkpoints that are kept as the best."""
+        if score is None or not self.config.keep_best:
+            return False
+        best = self._checkpoints.best_score()
+        return best is None or score > best
 
     # Evaluation and checkpoints ------------------------------------------------------------------------
 
     def evaluate(self, env_steps: int, policy: Policy) -> dict[str, Any]:
         """Play the evaluation episodes, find the exact figures, and append them as a row."""
-        with _untouched_torch():
-            figures = self._played(policy) | self._exact(policy)
+        figures = self._measure(policy)
         self._files.row({"env_steps": env_steps, **figures})
         return figures
+
+    def _measure(self, policy: Policy) -> dict[str, Any]:
+        with _untouched_torch():
+            return self._played(policy) | self._exact(policy)
 
     def _played(self, policy: Policy) -> dict[str, Any]:
         if not self.config.eval_episodes:
@@ -185,9 +198,9 @@ class Run:
             self.config.eval_envs,
         )
 
-    def save(self, env_steps: int, members: Members) -> None:
+    def save(self, env_steps: int, members: Members, score: float | None = None) -> None:
         """Write a checkpoint of these members and of the run's own state."""
-        self._checkpoints.save(env_steps, members | {"run": self._state(env_steps)})
+        self._checkpoints.save(env_steps, members | {"run": self._state(env_steps)}, {"score": score})
 
     def _state(self, env_steps: int) -> dict[str, Any]:
         return {
@@ -211,8 +224,10 @@ class Run:
         """Evaluate and save for the last time, film the policy, write summary.json."""
         with self.pause():
             seconds = self.train_seconds
-            self.save(env_steps, members)  # first: after a kill what follows is done again, once
-            figures = self.evaluate(env_steps, policy)
+            figures = self._measure(policy)
+            # saved before the row is written: after a kill the end is done again, and stands once
+            self.save(env_steps, members, figures["eval_return_mean"])
+            self._files.row({"env_steps": env_steps, **figures})
             self._film(policy)
             summary = {
                 **{k: self._described[k] for k in ("agent", "env_id", "seed", "total_steps", "eval_gamma")},

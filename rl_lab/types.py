@@ -90,6 +90,7 @@ class Problem:
     seed: int
     device: str
     make: Callable[[int], VectorEnv]  # make(n): a vector of n environments without autoreset
+    initial_weights: Mapping[str, Any] | None = None  # of a warm start; None for fresh ones
 
     @cached_property
     def spec(self) -> EnvSpec:

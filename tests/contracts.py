@@ -10,8 +10,10 @@ import csv
 import dataclasses
 import inspect
 import json
+import textwrap
 import typing
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +51,9 @@ def documented_fields(config: type) -> set[str]:
     """Return the fields with a docstring beneath them, in the class or in one that it builds on."""
     found: set[str] = set()
     for kind in config.__mro__[:-1]:
-        tree = ast.parse(inspect.cleandoc("if 1:\n" + inspect.getsource(kind)))
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
         body = next(n for n in ast.walk(tree) if isinstance(n, ast.ClassDef)).body
-        for node, below in zip(body, body[1:], strict=False):
+        for node, below in pairwise(body):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and _is_text(below):
                 found.add(node.target.id)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +38,6 @@ def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, Any]
     optimiser.load_state_dict({"state": tensors, "param_groups": groups})
 
 
-def load_weights(module: nn.Module, weights: dict[str, Any]) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
     """Copy weights in, in place, so that views of them stay valid."""
     module.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,22 @@ class TransitionReplay:
         self._flat = {n: c.reshape(-1, *c.shape[2:]) for n, c in self.columns.items()}
         self.written = 0  # rows ever written
         self._carry = len(carry)
+        self._has_floats = self.columns["obs"].dtype.kind == "f"
 
     def __len__(self) -> int:
         """Return the number of transitions held."""
         return min(self.written, self.rows) * self.num_envs
 
     def add(self, step: Step) -> None:
-        """Store one vector step."""
+        """Store one vector step.
+
+        Raises:
+            FloatingPointError: a reward or observation isn't finite; nothing is stored.
+        """
+        _require_finite("reward", step.reward)
+        if self._has_floats:
+            _require_finite("observation", step.obs)
+            _require_finite("next observation", step.next_obs)
         row, c = self.written % self.rows, self.columns
         c["obs"][row] = step.obs
         c["action"][row] = step.action
@@ -95,6 +105,12 @@ class TransitionReplay:
         for name, ring in state.items():
             ring.copy_into(self.columns[name])
             self.written = ring.written
+
+
+def _require_finite(name: str, values: Array) -> None:
+    """Refuse nan and inf: the replay would hand them out for as long as it remembers them."""
+    if not isfinite(values.sum()) and not np.isfinite(values).all():  # the sum is quicker, but may overflow
+        raise FloatingPointError(f"the environment gave a {name} that is not finite: {values.tolist()}")
 
 
 Shapes = dict[str, tuple[tuple[int, ...], Any]]

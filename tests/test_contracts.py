@@ -1,0 +1,394 @@
+"""Every registered learner and environment keeps its contract; the interface carries other kinds of agents."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from contracts import (
+    SUMMARY_KEYS,
+    documented_fields,
+    implements,
+    play,
+    require_documented_config,
+    require_environment,
+    require_refusals,
+    require_run_directory,
+    require_same_play,
+    require_state_in_place,
+    require_works_from_construction,
+)
+from gymnasium import spaces
+
+import rl_lab
+from rl_lab import registry
+from rl_lab.agent import Agent, Learner, Policy
+from rl_lab.config import RunConfig
+from rl_lab.environments import make_env, make_envs
+from rl_lab.interaction import Interaction
+from rl_lab.learning import configure, problem_of
+from rl_lab.registry import agent_names
+from rl_lab.seeding import EpisodeSeeds, Streams
+from rl_lab.training import start, train
+from rl_lab.types import Array, Decision, EnvSpec, Metrics, Problem, Step
+from runs import differences, fingerprint, learn
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+importlib.import_module("envs")  # registers lab/*
+
+ENVIRONMENTS = ("CartPole-v1", "FrozenLake-v1", "Pendulum-v1")  # each learner takes the first that it can
+SMALL: dict[str, dict[str, Any]] = {
+    "dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
+    "sb3-dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
+    "sb3-ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2},
+}
+STEPS = 300
+RANDOM = ("random",)  # its greedy policy draws
+
+
+@cache
+def subject(name: str) -> tuple[Learner, Problem]:
+    """A learner and the first problem that it takes."""
+    for env_id in ENVIRONMENTS:
+        fields = {"env_id": env_id, "total_steps": STEPS, "seed": 4} | SMALL.get(name, {})
+        learner, config = configure(name, fields)
+        problem = problem_of(config, learner)
+        if learner.refuse(problem) is None:
+            return learner, problem
+    raise AssertionError(f"{name} takes none of {ENVIRONMENTS}")
+
+
+@pytest.fixture(scope="module", params=agent_names())
+def trained(request, tmp_path_factory):
+    """Each learner after a short run: (name, learner, problem, result)."""
+    name = request.param
+    learner, problem = subject(name)
+    folder = tmp_path_factory.mktemp(name)
+    fields = SMALL.get(name, {})
+    return name, learner, problem, learn(folder, name, problem.env_id, total_steps=STEPS, seed=4, **fields)
+
+
+class TestLearners:
+    def test_has_what_the_protocol_asks_for(self, trained):
+        assert implements(Learner, trained[1]) == set()
+
+    def test_config_is_frozen_and_documented(self, trained):
+        require_documented_config(trained[1].Config)
+
+    def test_refuses_in_one_line_or_not_at_all(self, trained):
+        _, learner, problem, _ = trained
+        others = [problem_of(RunConfig(env_id=env_id), learner) for env_id in ENVIRONMENTS]
+        accepted = require_refusals(learner, [problem, *others])
+        assert accepted[0]
+
+    def test_leaves_a_whole_run_directory(self, trained):
+        require_run_directory(trained[3].run_dir)
+
+    def test_stored_policy_acts_like_the_one_that_was_returned(self, trained):
+        _, _, problem, result = trained
+        assert implements(Policy, result.policy) == set()
+        require_same_play(result.policy, rl_lab.load_policy(result.run_dir), problem.make)
+
+    def test_greedy_policy_is_deterministic(self, trained):
+        name, _, problem, result = trained
+        if name in RANDOM:
+            pytest.skip("it draws its actions")
+        require_same_play(result.policy, result.policy, problem.make)
+        envs = problem.make(3)
+        obs, info = envs.reset(seed=[1, 2, 3])
+        acts = [
+            result.policy.act(obs, result.policy.initial_state(3), np.ones(3, bool), info.get("action_mask"))
+            for _ in range(5)
+        ]
+        envs.close()
+        assert len({a.action.tobytes() for a in acts}) == 1
+
+    def test_two_runs_with_one_seed_are_equal(self, trained, tmp_path):
+        name, _, problem, result = trained
+        again = learn(tmp_path, name, problem.env_id, total_steps=STEPS, seed=4, **SMALL.get(name, {}))
+        assert differences(fingerprint(result.run_dir), fingerprint(again.run_dir)) == set()
+
+    def test_another_seed_gives_another_run(self, trained, tmp_path):
+        name, _, problem, result = trained
+        if name == "value-iteration":
+            pytest.skip("it draws nothing")
+        other = learn(tmp_path, name, problem.env_id, total_steps=STEPS, seed=5, **SMALL.get(name, {}))
+        assert "episodes.csv" in differences(fingerprint(result.run_dir), fingerprint(other.run_dir))
+
+    def test_evaluating_more_often_changes_no_result(self, trained, tmp_path):
+        name, _, problem, result = trained
+        fields = SMALL.get(name, {}) | {"eval_every_steps": 40}
+        other = learn(tmp_path, name, problem.env_id, total_steps=STEPS, seed=4, **fields)
+        changed = differences(fingerprint(result.run_dir), fingerprint(other.run_dir))
+        assert changed <= {"rows"}
+
+
+def interacting() -> list[str]:
+    return [name for name in agent_names() if isinstance(subject(name)[0], Interaction)]
+
+
+def build(name: str) -> Agent:
+    learner, problem = subject(name)
+    return learner._build_agent(learner.config, problem, Streams(problem.seed))
+
+
+def steps_of(agent: Agent, problem: Problem, steps: int) -> None:
+    envs, seeds = problem.make(problem.num_envs), EpisodeSeeds(problem.seed, problem.num_envs)
+    policy = agent.policy(explore=True)
+    for _ in train(agent, policy, envs, seeds, steps, start(policy, envs, seeds)):
+        pass
+    envs.close()
+
+
+@pytest.mark.parametrize("name", interacting())
+class TestAgents:
+    def test_has_what_the_protocols_ask_for(self, name):
+        assert implements(Agent, build(name)) == set()
+        assert implements(Policy, build(name).policy(explore=True)) == set()
+
+    def test_works_from_construction(self, name):
+        require_works_from_construction(build(name), subject(name)[1].make)
+
+    def test_state_comes_back_in_place(self, name, tmp_path):
+        agent = build(name)
+        steps_of(agent, subject(name)[1], 101)
+        require_state_in_place(agent, build(name), tmp_path, subject(name)[1].make)
+
+    def test_weights_alone_make_the_policy(self, name):
+        agent, fresh = build(name), build(name)
+        steps_of(agent, subject(name)[1], 101)
+        fresh.load_state_dict({"weights": agent.state_dict()["weights"]})
+        require_same_play(fresh.policy(explore=False), agent.policy(explore=False), subject(name)[1].make)
+        assert fresh.gradient_steps == 0
+
+
+def lab_environments() -> list[str]:
+    return sorted(i for i in gymnasium.registry if i.startswith("lab/"))
+
+
+class TestEnvironments:
+    @pytest.mark.parametrize("env_id", lab_environments())
+    def test_keeps_the_contract(self, env_id):
+        require_environment(partial(make_env, env_id))
+
+    def test_there_are_some(self):
+        assert len(lab_environments()) >= 3
+
+
+class TestTheContractItself:
+    def test_sees_a_field_without_a_docstring(self):
+        @dataclass(frozen=True)
+        class Config:
+            """Fields."""
+
+            told: int = 1
+            """What this one is for."""
+            untold: int = 2
+
+        assert documented_fields(Config) == {"told"}
+        with pytest.raises(AssertionError, match="untold"):
+            require_documented_config(Config)
+
+    def test_sees_a_config_that_can_change(self):
+        @dataclass
+        class Config:
+            """Fields."""
+
+        with pytest.raises(AssertionError):
+            require_documented_config(Config)
+
+    def test_knows_every_key_of_the_summary(self):
+        assert len(SUMMARY_KEYS) == 19
+
+    def test_sees_an_environment_that_remembers(self):
+        class Forgetless(gymnasium.Env):
+            observation_space, action_space = spaces.Discrete(50), spaces.Discrete(2)
+            metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+            render_mode = "rgb_array"
+            count = 0
+
+            def reset(self, *, seed=None, options=None):
+                self.count = min(self.count + 1, 49)
+                return self.count, {}
+
+            def step(self, action):
+                return self.count, 0.0, True, False, {}
+
+        from contracts import require_determinism
+
+        with pytest.raises(AssertionError):
+            require_determinism(Forgetless(), Forgetless())
+
+
+# Agents of other kinds ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LinearConfig:
+    """Fields of the agents below."""
+
+    rollout_vector_steps: int = 8
+    """Vector steps between updates of the on-policy agent."""
+
+
+class LinearPolicy:
+    """action = clip(w . obs + noise), with what an on-policy agent wants remembered in extras."""
+
+    def __init__(self, w: Array, space: spaces.Box, rng: np.random.Generator | None):
+        self.w, self.space, self.rng = w, space, rng
+
+    def initial_state(self, num_envs):
+        return ()
+
+    def act(self, obs, state, is_first, mask=None):
+        mean = obs @ self.w  # [N, 1]
+        noise = 0.0 if self.rng is None else self.rng.normal(size=mean.shape)
+        raw = mean + noise
+        action = np.clip(raw, self.space.low, self.space.high).astype(self.space.dtype)
+        extras = {"log_prob": -0.5 * (np.square(raw - mean)).sum(-1), "value": obs.sum(-1), "raw": raw}
+        return Decision(action, (), extras)
+
+    def inspect(self, obs, state, is_first, mask=None):
+        return {"value": obs.sum(-1)}
+
+
+class LinearAgent:
+    """Off-policy: moves its weights a little towards the actions that were rewarded."""
+
+    collect_env_steps = 1
+
+    def __init__(self, config: LinearConfig, problem: Problem, streams: Streams):
+        self.space, self.rng = problem.spec.action_space, streams["explore"]
+        self.w = np.zeros((problem.spec.observation_space.shape[0], 1))
+        self.gradient_steps = 0
+        self.seen: Step | None = None
+
+    def policy(self, *, explore):
+        return LinearPolicy(self.w, self.space, self.rng if explore else None)
+
+    def observe(self, step: Step):
+        assert step.action.shape == (len(step.reward), *self.space.shape)
+        assert step.action.dtype == self.space.dtype
+        assert all(self.space.contains(a) for a in step.action)
+        self.seen = step
+
+    def update(self) -> Metrics | None:
+        step, self.seen = self.seen, None
+        self.w += 1e-3 * (step.obs.T @ (step.action * step.reward[:, None])) / len(step.reward)
+        self.gradient_steps += 1
+        return {"w_norm": float(np.linalg.norm(self.w))}
+
+    def diagnostics(self):
+        return {}
+
+    def state_dict(self):
+        return {"weights": {"w": self.w}, "gradient_steps": self.gradient_steps}
+
+    def load_state_dict(self, state):
+        self.w[...] = state["weights"]["w"]
+        self.gradient_steps = state.get("gradient_steps", 0)
+
+
+class OnPolicyAgent(LinearAgent):
+    """Collects a rollout with its extras, learns from it once it is full, and throws it away."""
+
+    def __init__(self, config, problem, streams):
+        super().__init__(config, problem, streams)
+        self.length = config.rollout_vector_steps
+        self.collect_env_steps = self.length * problem.num_envs
+        self.rollout: dict[str, list[Array]] = {}
+
+    def observe(self, step: Step):
+        kept = {"obs": step.obs, "action": step.action, "reward": step.reward, **step.extras}
+        for name, column in kept.items():
+            self.rollout.setdefault(name, []).append(np.array(column))
+
+    def update(self) -> Metrics | None:
+        if len(self.rollout["reward"]) < self.length:
+            return None
+        columns = {name: np.stack(column) for name, column in self.rollout.items()}  # [T, N, ...]
+        assert columns["log_prob"].shape == columns["reward"].shape
+        np.testing.assert_array_equal(columns["value"], columns["obs"].sum(-1))  # of the same step
+        np.testing.assert_array_equal(
+            columns["action"], np.clip(columns["raw"], self.space.low, self.space.high).astype(np.float32)
+        )
+        mean = columns["obs"] @ self.w  # still the weights that acted
+        np.testing.assert_allclose(columns["log_prob"], -0.5 * np.square(columns["raw"] - mean).sum(-1))
+        advantage = columns["reward"] - columns["value"]  # [T, N]
+        gradient = np.einsum("tno,tna,tn->oa", columns["obs"], columns["raw"] - mean, advantage)
+        self.w += 1e-4 * gradient / advantage.size
+        self.gradient_steps += 1
+        self.rollout = {}
+        return {"advantage": float(advantage.mean())}
+
+    def state_dict(self):
+        return super().state_dict() | {"rollout": self.rollout}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.rollout = {name: list(column) for name, column in state.get("rollout", {}).items()}
+
+
+def refuse(config: LinearConfig, spec: EnvSpec) -> str | None:
+    return None if isinstance(spec.action_space, spaces.Box) else "needs Box actions"
+
+
+KINDS = {"box-actions": LinearAgent, "on-policy": OnPolicyAgent}
+
+
+@pytest.fixture
+def dummies(monkeypatch):
+    """Let the registry know the agents above."""
+
+    def factory(name: str):
+        return lambda **fields: Interaction(LinearConfig(**fields), KINDS[name], refuse)
+
+    monkeypatch.setattr(registry, "_factory", factory)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+class TestOtherKindsOfAgents:
+    def test_are_driven_by_the_loop(self, kind, num_envs):
+        problem = problem_of(RunConfig(env_id="Pendulum-v1", num_envs=num_envs), object())
+        agent = KINDS[kind](LinearConfig(), problem, Streams(0))
+        steps_of(agent, problem, 48 * num_envs)
+        assert agent.gradient_steps == (48 if kind == "box-actions" else 6)
+        assert np.abs(agent.w).max() > 0
+
+    def test_resume_exactly_in_the_middle(self, dummies, tmp_path, kind, num_envs):
+        """450 vector steps cross Pendulum's limit of 200 twice; the stop falls within a rollout."""
+        run = partial(learn, agent=kind, env_id="Pendulum-v1", total_steps=450 * num_envs, num_envs=num_envs)
+        run(tmp_path / "whole")
+        stopped = run(tmp_path / "stopped", stop_at=203 * num_envs)
+        assert stopped.summary is None
+        resumed = rl_lab.resume(tmp_path / "stopped")
+        assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "stopped")) == set()
+        assert resumed.summary["env_steps"] == {"box-actions": 450, "on-policy": 456}[kind] * num_envs
+        assert resumed.summary["episodes"] == 2 * num_envs
+        require_same_play(resumed.policy, rl_lab.load_policy(tmp_path / "stopped"), partial(make_envs, "Pendulum-v1"))
+
+    def test_a_stop_between_the_budget_and_its_rounding_is_honoured(self, dummies, tmp_path, kind, num_envs):
+        """With rollouts of 8 the on-policy budget of 50 becomes 56 vector steps."""
+        total = 50 * num_envs
+        stopped = learn(
+            tmp_path, kind, "Pendulum-v1", total_steps=total, num_envs=num_envs, stop_at=total + num_envs
+        )
+        assert (stopped.summary is None) == (kind == "on-policy")
+
+    def test_keep_the_contract_of_agents(self, tmp_path, kind, num_envs):
+        problem = problem_of(RunConfig(env_id="Pendulum-v1", num_envs=num_envs), object())
+        make = partial(KINDS[kind], LinearConfig(), problem)
+        require_works_from_construction(make(Streams(0)), problem.make)
+        agent = make(Streams(0))
+        steps_of(agent, problem, 13 * num_envs)
+        require_state_in_place(agent, make(Streams(0)), tmp_path, problem.make)
+        envs = problem.make(num_envs)
+        assert len(play(agent.policy(explore=True), envs, 3)[0]) == num_envs
+        envs.close()

@@ -1,0 +1,588 @@
+"""DQN: its arithmetic against hand and SB3, its clock against a count, its learning against thresholds."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import groupby
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import agents.dqn
+from agents.dqn import DQN, Config, refuse
+from rl_lab.evaluation import evaluate
+from rl_lab.mdp.evaluate import exact_figures
+from rl_lab.registry import preset_fields
+from rl_lab.replay.sequences import Sequences
+from rl_lab.replay.transitions import Transitions
+from rl_lab.types import Step, UsageError
+from tests.toys import (
+    ConstantReward,
+    Counting,
+    CueRecall,
+    Identity,
+    agent_on,
+    interact,
+    problem_on,
+    spec_of,
+    vector,
+)
+
+# Arithmetic ------------------------------------------------------------------------------------------
+
+ONLINE = [[1.0, 3.0], [2.0, 0.0], [5.0, 6.0]]  # q(s, a) of the three states
+TARGET = [[4.0, 8.0], [10.0, 20.0], [-6.0, -2.0]]
+
+
+def table_agent(**fields):
+    """A DQN over three states whose networks are the tables above."""
+    agent = agent_on(problem_on(lambda: Identity(3)), hidden=(), gamma=0.5, **fields)
+    agent.num_actions = 2
+    for network, table in ((agent.online, ONLINE), (agent.target, TARGET)):
+        network.head = torch.nn.Linear(3, 2)
+        network.head.weight.data[...] = torch.tensor(table).T
+        network.head.bias.data[...] = 0.0
+    agent.optimiser = torch.optim.SGD(agent.online.parameters(), lr=1.0)
+    return agent
+
+
+def transitions(obs, action, reward, terminated, next_obs, next_mask=None):
+    return Transitions(
+        np.array(obs),
+        np.array(action),
+        np.array(reward, np.float32),
+        np.array(terminated, np.bool_),
+        np.array(next_obs),
+        None if next_mask is None else np.array(next_mask, np.bool_),
+        0.0,
+    )
+
+
+FIGURES = ("loss", "q_mean", "q_max", "td_error", "target_mean", "grad_norm")
+
+
+def figures(agent, drawn):
+    return dict(zip(FIGURES, agent.learn(drawn).tolist(), strict=True))
+
+
+class TestArithmetic:
+    """One transition from state 0 with action 1, where q = 3."""
+
+    @pytest.mark.parametrize(
+        ("fields", "terminated", "mask", "target"),
+        [
+            ({}, 0, None, 1 + 0.5 * 20),  # the greatest value of the target network at state 1
+            ({}, 1, None, 1),
+            ({}, 0, [1, 0], 1 + 0.5 * 10),  # action 1 is illegal there
+            ({"double": True}, 0, None, 1 + 0.5 * 10),  # the online network takes action 0 there
+            ({"double": True}, 0, [0, 1], 1 + 0.5 * 20),
+            ({"double": True}, 1, [0, 1], 1),
+        ],
+    )
+    def test_targets_and_losses_equal_those_computed_by_hand(self, fields, terminated, mask, target):
+        drawn = transitions([0], [1], [1.0], [terminated], [1], None if mask is None else [mask])
+        error = target - 3
+        for loss, expected in (("huber", abs(error) - 0.5), ("squared", error**2)):
+            found = figures(table_agent(loss=loss, **fields), drawn)
+            assert found["target_mean"] == pytest.approx(target, abs=1e-6)
+            assert found["loss"] == pytest.approx(expected, abs=1e-6)
+            assert found["td_error"] == pytest.approx(abs(error), abs=1e-6)
+            assert found["q_mean"] == found["q_max"] == 3
+
+    def test_a_small_error_is_squared_by_the_huber_loss(self):
+        found = figures(table_agent(), transitions([1], [0], [1.6], [1], [0]))  # q = 2, target = 1.6
+        assert found["loss"] == pytest.approx(0.5 * 0.4**2, abs=1e-6)
+
+    def test_losses_are_averaged_over_the_batch(self):
+        drawn = transitions([0, 1], [1, 0], [1, 1.6], [0, 1], [1, 0])  # errors 8 and -0.4
+        found = figures(table_agent(), drawn)
+        assert found["loss"] == pytest.approx((7.5 + 0.08) / 2, abs=1e-6)
+        assert found["target_mean"] == pytest.approx((11 + 1.6) / 2, abs=1e-6)
+
+    def test_one_gradient_step_moves_only_what_was_taken(self):
+        agent = table_agent(loss="squared")
+        agent.learn(transitions([0, 1], [1, 0], [1, 1.6], [0, 1], [1, 0]))
+        # d/dq of the mean of (q - target)^2 is (q - target): -8 and 0.4; the norm of all of it is below 10 but
+        # the bias shares it: sqrt(2 * (8^2 + 0.4^2)) = 11.33, so that it is scaled by 10 / 11.33
+        scale = 10 / np.sqrt(2 * (8**2 + 0.4**2))
+        expected = np.array(ONLINE)
+        expected[0, 1] += 8 * scale
+        expected[1, 0] -= 0.4 * scale
+        np.testing.assert_allclose(agent.online.head.weight.detach().numpy().T, expected, atol=1e-5)
+
+    def test_the_target_network_is_left_alone(self):
+        agent = table_agent()
+        agent.learn(transitions([0], [1], [1.0], [0], [1]))
+        np.testing.assert_array_equal(agent.target.head.weight.detach().numpy().T, TARGET)
+        assert all(p.grad is None for p in agent.target.parameters())
+
+    @pytest.mark.parametrize("double", [False, True])
+    def test_windows_equal_their_valid_transitions_one_by_one(self, double):
+        """Two windows of three steps; the second ends after its first."""
+        window = Sequences(
+            obs=np.array([[0, 1], [1, 2], [2, 0], [0, 0]]),
+            action=np.array([[1, 0], [0, 1], [1, 1]]),
+            reward=np.array([[1, 2], [3, 4], [5, 6]], np.float32),
+            terminated=np.array([[0, 0], [0, 1], [1, 0]], np.bool_),
+            next_mask=np.array([[[1, 1], [1, 0]], [[1, 1], [0, 1]], [[1, 1], [1, 1]]], np.bool_),
+            valid=np.array([[1, 1], [1, 0], [1, 0]], np.bool_),
+            state=(),
+            age=0.0,
+        )
+        single = transitions(
+            [0, 1, 2, 1], [1, 0, 1, 0], [1, 3, 5, 2], [0, 0, 1, 0], [1, 2, 0, 2],
+            [[1, 1], [1, 1], [1, 1], [1, 0]],
+        )  # fmt: skip
+        one, other = table_agent(double=double), table_agent(double=double)
+        found, expected = figures(one, window), figures(other, single)
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+        assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
+        torch.testing.assert_close(one.online.head.weight, other.online.head.weight)
+
+
+class TestStoredCarry:
+    def test_windows_are_learned_from_the_carry_they_were_acted_with(self):
+        """Unrolled over its own replay, the network finds the values that it acted on."""
+        problem = problem_on(CueRecall, num_envs=2, total_steps=60)
+        agent = agent_on(
+            problem, memory="lstm", memory_size=8, sequence_length=5, learning_starts_env_steps=60
+        )
+        seen = []
+
+        def remember(step):
+            carry = tuple(np.where(step.is_first[:, None], 0, part) for part in step.state)
+            q, _ = agent._network_values(step.obs, carry, np.zeros(2, np.bool_))
+            seen.append(q)
+
+        interact(agent, problem, remember)
+        drawn = agent.replay.sample_sequences(32, np.random.default_rng(0))
+        batch = agent._unroll(drawn)
+        rows = np.stack(seen)  # [K, N, A]
+        for b in range(32):
+            for t in np.flatnonzero(drawn.valid[:, b]):
+                distance = np.abs(rows - batch.q[t, b].detach().numpy()).max(axis=-1)
+                assert distance.min() < 1e-5
+
+
+# Against SB3 -----------------------------------------------------------------------------------------
+
+
+class TestAgainstSB3:
+    @pytest.mark.parametrize("hidden", [(256, 256), (16,)])
+    def test_the_same_batches_from_the_same_weights_give_the_same_parameters(self, hidden):
+        """100 updates with a copy of the target after every 10th."""
+        from stable_baselines3.common.buffers import ReplayBufferSamples
+
+        agent, model = self.twins(hidden)
+        rng = np.random.default_rng(0)
+        for update in range(100):
+            drawn = self.draw(rng)
+            column = [torch.as_tensor(x)[:, None].float() for x in (drawn.terminated, drawn.reward)]
+            samples = ReplayBufferSamples(
+                torch.as_tensor(drawn.obs), torch.as_tensor(drawn.action)[:, None],
+                torch.as_tensor(drawn.next_obs), *column,
+            )  # fmt: skip
+            model.replay_buffer.sample = lambda *_, samples=samples, **__: samples
+            model.train(gradient_steps=1, batch_size=64)
+            agent.learn(drawn)
+            if update % 10 == 9:
+                self.update_targets(agent, model)
+        for ours, theirs in ((agent.online, model.q_net), (agent.target, model.q_net_target)):
+            for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+                torch.testing.assert_close(p, q, atol=1e-6, rtol=0)
+        first = next(agent.online.parameters())
+        assert (first - self.initial).abs().max() > 0.01  # they did go somewhere
+
+    def twins(self, hidden):
+        from stable_baselines3 import DQN as SB3DQN
+        from stable_baselines3.common.logger import Logger
+
+        model = SB3DQN(
+            "MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, gamma=0.99, seed=3, device="cpu",
+            buffer_size=100, policy_kwargs={"net_arch": list(hidden)},
+        )  # fmt: skip
+        model.set_logger(Logger(None, []))
+        problem = problem_on(lambda: gymnasium.make("CartPole-v1"))
+        agent = agent_on(problem, learning_rate=2.3e-3, gamma=0.99, hidden=hidden)
+        with torch.no_grad():
+            for ours, theirs in ((agent.online, model.q_net), (agent.target, model.q_net_target)):
+                for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+                    p.copy_(q)
+        self.initial = next(agent.online.parameters()).detach().clone()
+        return agent, model
+
+    @staticmethod
+    def draw(rng):
+        return Transitions(
+            obs=rng.normal(size=(64, 4)).astype(np.float32),
+            action=rng.integers(2, size=64),
+            reward=rng.normal(size=64).astype(np.float32),
+            terminated=rng.random(64) < 0.2,
+            next_obs=rng.normal(size=(64, 4)).astype(np.float32),
+            next_mask=None,
+            age=0.0,
+        )
+
+    @staticmethod
+    def update_targets(agent, model):
+        from stable_baselines3.common.utils import polyak_update as theirs
+
+        agents.dqn.polyak_update(agent.online, agent.target, 1.0)
+        theirs(model.q_net.parameters(), model.q_net_target.parameters(), 1.0)
+
+
+# The clock -------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Counts the gradient steps and target updates of an agent that is fed the same step over and over."""
+
+    def __init__(self, monkeypatch, num_envs=1, **fields):
+        self.agent = agent_on(problem_on(Counting, num_envs=num_envs), **fields)
+        self.learned, self.synchronised = [], []  # env_steps of each
+        monkeypatch.setattr(
+            agents.dqn,
+            "polyak_update",
+            lambda *args: self.synchronised.append((self.agent.env_steps, args[2])),
+        )
+        monkeypatch.setattr(self.agent, "_sample", lambda: None)
+        monkeypatch.setattr(self.agent, "learn", self._learn)
+        seen, n = np.zeros((num_envs, 1), np.float32), num_envs
+        no = np.zeros(n, np.bool_)
+        self.step = Step(seen, np.zeros(n, int), np.zeros(n), no, no, seen, no, (), (), None, None)
+
+    def _learn(self, drawn):
+        self.learned.append(self.agent.env_steps)
+        return torch.zeros(len(FIGURES))
+
+    def run(self, env_steps):
+        while self.agent.env_steps < env_steps:
+            self.agent.observe(self.step)
+            self.agent.update()
+        return self
+
+
+class TestClock:
+    def test_the_preset_of_cartpole_learns_in_bursts_and_synchronises_while_collecting(self, monkeypatch):
+        fields = preset_fields("dqn", "zoo:CartPole-v1")
+        total = fields.pop("total_steps")
+        fields = agents.dqn.build(**fields).config.__dict__ | {"replay_capacity": 1_000, "hidden": ()}
+        clock = Clock(monkeypatch, **fields)
+        assert clock.agent.collect_env_steps == 256
+        env_steps = -(-total // 256) * 256
+        clock.run(env_steps)
+        assert (env_steps, len(clock.learned)) == (50_176, 24_704)
+        when, how_many = np.unique(clock.learned, return_counts=True)
+        assert when.tolist() == list(range(1_024, 50_177, 256))  # the first multiple behind 1000
+        assert set(how_many) == {128}
+        assert clock.synchronised == [(step, 1.0) for step in range(10, 50_177, 10)]
+
+    def test_within_a_burst_the_target_stands_still(self, monkeypatch):
+        clock = Clock(
+            monkeypatch,
+            train_period_env_steps=256,
+            gradient_steps_per_update=128,
+            target_period_env_steps=10,
+            learning_starts_env_steps=0,
+        )
+        order = []
+        monkeypatch.setattr(agents.dqn, "polyak_update", lambda *_: order.append("target"))
+        monkeypatch.setattr(clock.agent, "learn", lambda _: order.append("learn") or torch.zeros(6))
+        clock.run(1_280)  # 1280 is due for both
+        runs = [(k, len(list(g))) for k, g in groupby(order)]
+        assert runs == [("target", n) if k == "target" else (k, 128) for k, n in runs]
+        assert [n for k, n in runs if k == "target"] == [25, 26, 25, 26, 26]
+        assert order[-128:] == ["learn"] * 128  # the target goes first
+
+    @pytest.mark.parametrize(
+        ("num_envs", "period", "expected"),
+        [
+            (1, 10, list(range(10, 101, 10))),
+            (4, 10, [12, 20, 32, 40, 52, 60, 72, 80, 92, 100]),  # the first step behind each multiple
+            (4, 8, list(range(8, 101, 8))),
+            (4, 3, list(range(4, 101, 4))),  # once a step, however many multiples it passes
+            (3, 50, [51, 102]),
+        ],
+    )
+    @pytest.mark.parametrize("tau", [1.0, 0.25])
+    def test_target_periods_are_counted_in_environment_steps(
+        self, monkeypatch, num_envs, period, expected, tau
+    ):
+        clock = Clock(monkeypatch, num_envs, target_period_env_steps=period, target_tau=tau).run(100)
+        assert clock.synchronised == [(step, tau) for step in expected]
+
+    @pytest.mark.parametrize(
+        ("num_envs", "starts", "period", "expected"),
+        [
+            (1, 0, 4, [4, 8, 12, 16, 20]),
+            (1, 8, 4, [12, 16, 20]),  # strictly behind, as in SB3
+            (1, 7, 4, [8, 12, 16, 20]),
+            (2, 8, 4, [12, 16, 20]),
+            (2, 0, 1, sorted([*range(2, 21, 2)] * 2)),  # two are due in each step
+            (3, 0, 4, [6, 9, 12, 18, 21]),
+        ],
+    )
+    def test_no_gradient_step_comes_before_learning_starts(
+        self, monkeypatch, num_envs, starts, period, expected
+    ):
+        fields = {"learning_starts_env_steps": starts, "train_period_env_steps": period}
+        assert Clock(monkeypatch, num_envs, **fields).run(20).learned == expected
+
+    def test_epsilon_is_one_until_learning_starts_and_then_follows_the_budget(self, monkeypatch):
+        clock = Clock(
+            monkeypatch, learning_starts_env_steps=100, epsilon_fraction=0.5, epsilon_final=0.1
+        )  # of 1000 steps
+        found = {}
+        for step in (0, 99, 100, 250, 500, 900):
+            clock.run(step)
+            found[step] = clock.agent.epsilon()
+        assert found == pytest.approx({0: 1, 99: 1, 100: 0.82, 250: 0.55, 500: 0.1, 900: 0.1})
+
+    def test_a_soft_update_moves_by_its_share(self):
+        problem = problem_on(Counting, total_steps=4)
+        agent = agent_on(problem, target_period_env_steps=4, target_tau=0.25)
+        with torch.no_grad():
+            for ours, theirs in zip(agent.target.parameters(), agent.online.parameters(), strict=True):
+                theirs.fill_(8.0)
+                ours.fill_(4.0)
+        interact(agent, problem)
+        assert {float(w) for p in agent.target.parameters() for w in p.flatten()} == {5.0}
+
+
+# What must not happen --------------------------------------------------------------------------------
+
+
+class TestFailures:
+    @pytest.mark.parametrize("reward", [float("nan"), float("inf"), -float("inf")])
+    @pytest.mark.parametrize("loss", ["huber", "squared"])
+    def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(self, reward, loss):
+        agent = agent_on(problem_on(Counting), loss=loss)
+        before = [p.detach().clone() for p in agent.online.parameters()]
+        drawn = transitions(
+            np.ones((2, 1), np.float32), [0, 1], [1, reward], [0, 0], np.ones((2, 1), np.float32)
+        )
+        with pytest.raises(FloatingPointError) as caught:
+            agent.learn(drawn)
+        assert "\n" not in str(caught.value)
+        assert agent.gradient_steps == 0
+        for p, kept in zip(agent.online.parameters(), before, strict=True):
+            assert torch.equal(p, kept)
+
+    def test_an_observation_that_is_not_finite_raises_too(self):
+        agent = agent_on(problem_on(Counting))
+        seen = np.full((1, 1), np.nan, np.float32)
+        with pytest.raises(FloatingPointError):
+            agent.learn(transitions(seen, [0], [1], [0], seen))
+        assert all(p.isfinite().all() for p in agent.online.parameters())
+
+    @pytest.mark.parametrize("num_envs", [1, 2])
+    def test_a_broken_environment_stops_training_at_the_very_step(self, num_envs):
+        class Broken(Counting):
+            steps = 0
+
+            def step(self, action):
+                obs, reward, *rest = super().step(action)
+                self.steps += 1
+                return obs, float("nan") if self.steps == 60 else reward, *rest
+
+        problem = problem_on(Broken, num_envs=num_envs)
+        agent = agent_on(problem, learning_starts_env_steps=20)
+        with pytest.raises(FloatingPointError, match="reward that is not finite"):
+            interact(agent, problem)
+        assert agent.env_steps == 59 * num_envs == len(agent.replay)
+        assert agent.gradient_steps > 0
+        assert all(p.isfinite().all() for p in agent.online.parameters())
+
+    def test_building_an_agent_leaves_the_global_generator_alone(self):
+        before = torch.get_rng_state()
+        agent_on(problem_on(Counting))
+        assert torch.equal(torch.get_rng_state(), before)
+
+    def test_the_seed_decides_the_weights(self):
+        def weights(seed):
+            torch.manual_seed(torch.seed() % 1_000)
+            return next(agent_on(problem_on(Counting, seed=seed)).online.parameters())
+
+        assert torch.equal(weights(1), weights(1))
+        assert not torch.equal(weights(1), weights(2))
+
+    @pytest.mark.parametrize(
+        ("fields", "says"),
+        [
+            ({"learning_rate": 0.0}, "learning_rate must be greater than 0.0, got 0.0"),
+            ({"learning_rate": float("nan")}, "learning_rate must be greater than 0.0, got nan"),
+            ({"gamma": 1.5}, "gamma must be between 0.0 and 1.0, got 1.5"),
+            ({"target_tau": 0.0}, "target_tau must be greater than 0.0, got 0.0"),
+            ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+            ({"memory": "gru"}, "memory 'gru' is unknown (allowed: none, lstm)"),
+            ({"loss": "l1"}, "loss 'l1' is unknown (allowed: huber, squared)"),
+        ],
+    )
+    def test_values_out_of_range_are_refused_by_name(self, fields, says):
+        with pytest.raises(UsageError) as caught:
+            Config(**fields)
+        assert str(caught.value) == says
+
+    @pytest.mark.parametrize(
+        ("spec", "fields", "says"),
+        [
+            (spec_of(spaces.MultiDiscrete([2, 2])), {}, "takes Box or Discrete observations"),
+            (spec_of(spaces.Discrete(2)), {"encoder": "cnn"}, "takes images"),
+            (
+                spec_of(spaces.Discrete(2), num_envs=4),
+                {"memory": "lstm", "replay_capacity": 60},
+                "sequence_length 16 is longer than the replay of 60",
+            ),
+            (spec_of(spaces.Discrete(2)), {"replay_capacity": 10**15}, "allowed: up to"),
+        ],
+    )
+    def test_problems_it_cannot_take_are_refused_in_a_line(self, spec, fields, says):
+        reason = refuse(Config(**fields), spec)
+        assert reason is not None
+        assert says in reason
+        assert "\n" not in reason
+
+    def test_actions_that_are_not_counted_from_zero_are_refused(self):
+
+        spec = spec_of(spaces.Discrete(2))
+        for actions in (spaces.Discrete(2, start=1), spaces.Box(-1, 1, (1,))):
+            reason = refuse(Config(), dataclasses.replace(spec, action_space=actions))
+            assert reason is not None
+            assert reason.startswith("dqn needs Discrete actions that start at 0")
+        assert refuse(Config(), spec) is None
+
+
+# Learning --------------------------------------------------------------------------------------------
+
+
+def mean_return(agent, make, episodes):
+    return evaluate(agent.policy(explore=False), vector(make, 4), episodes=episodes, seed=1).returns.mean()
+
+
+class TestLearning:
+    def test_a_constant_reward_under_a_time_limit_is_worth_that_of_eternity(self):
+        """The limit truncates, so that Q is 1 / (1 - gamma) = 5, not the 3.4 of five steps."""
+        problem = problem_on(ConstantReward, total_steps=2_000)
+        agent = interact(
+            agent_on(
+                problem, gamma=0.8, learning_rate=3e-3, learning_starts_env_steps=50, target_period_env_steps=20,
+                hidden=(16,), batch_size=32,
+            ),
+            problem,
+        )  # fmt: skip
+        q = agent.policy(explore=False).inspect(np.zeros((1, 1), np.float32), (), np.ones(1, np.bool_))
+        np.testing.assert_allclose(q["q_values"], 5.0, atol=0.05)
+
+    @pytest.mark.parametrize("fields", [{}, {"double": True, "target_tau": 0.5}])
+    def test_the_identity_is_learned(self, fields):
+        problem = problem_on(lambda: Identity(6), num_envs=2, total_steps=1_500)
+        agent = interact(
+            agent_on(problem, gamma=0.5, learning_starts_env_steps=100, target_period_env_steps=50, **fields),
+            problem,
+        )
+        assert mean_return(agent, lambda: Identity(6), 5) * 5 >= 95  # of 100 steps
+
+    def test_one_hot_states_reach_the_optimum_of_frozen_lake(self):
+        def make():
+            return gymnasium.make("FrozenLake-v1", is_slippery=False)
+
+        problem = problem_on(make, num_envs=2, total_steps=5_000)
+        agent = interact(
+            agent_on(
+                problem,
+                learning_starts_env_steps=500,
+                epsilon_fraction=0.6,
+                target_period_env_steps=100,
+                gamma=0.9,
+            ),
+            problem,
+        )
+        found = exact_figures(agent.policy(explore=False), problem.model, 0.9, 100, 16)
+        assert found["optimal_return"] == pytest.approx(0.9**5)
+        assert found["regret"] < 0.02
+
+    def test_a_cue_is_recalled_with_memory_and_cannot_be_without(self):
+        def learn(**fields):
+            problem = problem_on(CueRecall, num_envs=4, total_steps=6_000)
+            return interact(
+                agent_on(
+                    problem, gamma=0.9, learning_rate=3e-3, learning_starts_env_steps=200,
+                    train_period_env_steps=8, target_period_env_steps=100, batch_size=32,
+                    hidden=(16,), memory_size=16, sequence_length=3, **fields,
+                ),
+                problem,
+            )  # fmt: skip
+
+        assert mean_return(learn(memory="lstm"), CueRecall, 100) >= 0.95
+        assert mean_return(learn(), CueRecall, 100) == pytest.approx(0.5, abs=0.2)
+
+    def test_a_picture_is_learned_from(self):
+        import rl_lab
+
+        def make():
+            return rl_lab.make_env("lab/GridWorldPixels-v0", {"map": "S..G"})
+
+        problem = problem_on(make, total_steps=800)
+        agent = interact(
+            agent_on(
+                problem, gamma=0.9, learning_starts_env_steps=100, epsilon_fraction=0.7, batch_size=16,
+                hidden=(32,), target_period_env_steps=25, replay_capacity=1_000, double=True,
+            ),
+            problem,
+        )  # fmt: skip
+        assert agent.replay.columns["obs"].dtype == np.uint8
+        found = exact_figures(agent.policy(explore=False), problem.model, 0.9, 200, 4)
+        assert found["regret"] < 0.02
+
+
+# State -----------------------------------------------------------------------------------------------
+
+
+class TestState:
+    @pytest.mark.parametrize("fields", [{}, {"memory": "lstm", "sequence_length": 3, "memory_size": 8}])
+    def test_a_loaded_agent_learns_on_to_the_bit(self, tmp_path, fields):
+        from rl_lab.checkpoint import Checkpoints
+
+        fields |= {"learning_starts_env_steps": 50, "replay_capacity": 80, "target_period_env_steps": 30}
+        problem = problem_on(CueRecall, num_envs=2, total_steps=200)
+        agent = interact(agent_on(problem, **fields), problem)
+        Checkpoints(tmp_path).save(200, {"agent": agent.state_dict()})
+        other = agent_on(problem, **fields)
+        values = other.policy(explore=False)
+        other.load_state_dict(Checkpoints(tmp_path).load()[1]["agent"])
+        assert (other.env_steps, other.gradient_steps) == (agent.env_steps, agent.gradient_steps)
+        for one in (agent, other):
+            one._replay_rng.bit_generator.state = np.random.PCG64(5).state
+            for _ in range(5):
+                one.learn(one._sample())
+        for ours, theirs in zip(other.online.parameters(), agent.online.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+        obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
+        asked = [p.inspect(obs, p.initial_state(5), first) for p in (values, agent.policy(explore=False))]
+        np.testing.assert_array_equal(asked[0]["q_values"], asked[1]["q_values"])
+
+    def test_weights_alone_make_a_policy_without_a_replay(self):
+        problem = problem_on(CueRecall, total_steps=20)
+        agent = interact(agent_on(problem), problem)
+        other = agent_on(problem)
+        other.load_state_dict({"weights": agent.state_dict()["weights"]})
+        assert other.replay is None
+        assert isinstance(other, DQN)
+        obs = np.eye(5, dtype=np.float32)
+        ours, theirs = (a.policy(explore=False).inspect(obs, (), np.ones(5, bool)) for a in (other, agent))
+        np.testing.assert_array_equal(ours["q_values"], theirs["q_values"])
+
+    def test_diagnostics_tell_where_it_stands(self):
+        problem = problem_on(CueRecall, num_envs=2, total_steps=40)
+        agent = agent_on(problem, replay_capacity=20, learning_starts_env_steps=10)
+        assert agent.diagnostics()["replay_size"] == 0
+        interact(agent, problem)
+        found = agent.diagnostics()
+        assert found["replay_size"] == 20
+        assert found["epsilon"] == pytest.approx(0.05)
+        assert 0 < found["replay_age_env_steps"] < 20
+        assert found["sample_seconds"] > 0
+        assert agent.diagnostics()["sample_seconds"] == 0
