@@ -7,7 +7,7 @@ OUT := runs/demo
 export SDL_VIDEODRIVER ?= dummy
 export MPLBACKEND ?= Agg
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo verify torture test lint clean
 
 setup: $(STAMP)
 
@@ -21,6 +21,13 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(PYTHON) scripts/demo.py --out $(OUT)
+
+# A killed and resumed run beside an undisturbed one, in under a minute; torture is the long form.
+verify: setup
+	$(PYTHON) scripts/verify.py
+
+torture: setup
+	$(PYTHON) scripts/torture.py
 
 test: setup
 	$(PYTHON) -m pytest

@@ -287,6 +287,7 @@ class DQN:
             "replay": {} if self.replay is None else self.replay.state_dict(),
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
+            "replay_age_env_steps": self._age,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -296,6 +297,7 @@ class DQN:
         if "optimiser" in state:
             load_optimiser_state(self.optimiser, state["optimiser"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
+            self._age = state.get("replay_age_env_steps", 0.0)
         if state.get("replay"):
             self.replay = self._make_replay()
             self.replay.load_state_dict(state["replay"])

@@ -10,6 +10,7 @@ bit. It can't resume exactly (its load re-seeds and drops the last observation),
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -141,6 +142,8 @@ class SB3:
         if not isinstance(space, self.config.ACTIONS):
             allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
             return f"{self.config.NAME} takes {allowed} actions; {problem.env_id} has {space}"
+        if problem.spec.has_lives:
+            return f"{self.config.NAME} would end the episode with a life (allowed: life_loss_terminates False)"
         return self.config.refuse(problem.spec)
 
     def learn(self, problem: Problem, run: Run) -> Policy:
@@ -153,16 +156,17 @@ class SB3:
         policy = SB3Policy(model.policy)
         feed = Feed(run, policy, finished)
         run.start_clock()
-        model.learn(problem.total_steps, callback=feed)
+        with closing(envs):
+            model.learn(problem.total_steps, callback=feed)
         if not run.stopped:
             feed.take_episodes()
             run.finish(model.num_timesteps, policy, {"weights": _weights(model)}, gradient_steps(model))
-        envs.close()
         return policy
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy of stored weights; only tensors are read, never SB3's own files."""
-        model = self.make_model(problem, make_vec_env(problem, []), for_acting=True)
+        with closing(make_vec_env(problem, [])) as envs:
+            model = self.make_model(problem, envs, for_acting=True)
         load_weights(model.policy, weights)
         return SB3Policy(model.policy)
 

@@ -14,16 +14,19 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 FORMAT = 1
+_MALFORMED = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError)
 # From a format to the next: each takes a manifest's body of format n and returns that of n + 1.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -61,12 +64,14 @@ class StoredRing:
     """A ring buffer's leaf as it was loaded: verified segments that are decoded one by one."""
 
     written: int
+    capacity: int
     segments: tuple[tuple[int, Path], ...]  # (number of the first row, file)
 
     def copy_into(self, array: np.ndarray) -> None:
         """Write the stored rows to where a ring of this capacity keeps them."""
         for first, path in self.segments:
-            rows = np.load(path, allow_pickle=False)
+            with _malformed_as_corrupt(path):  # mapped: a header's promise is held against the file's size
+                rows = np.load(path, mmap_mode="r", allow_pickle=False)
             if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:
                 raise CheckpointError(
                     f"stored rows {rows.dtype}{rows.shape[1:]} don't fit {array.dtype}{array.shape[1:]}"
@@ -131,7 +136,7 @@ class Checkpoints:
                 {"start": first, "stop": ring.written} | self._write_segment(_npy_bytes(rows), ".npy")
             )
         self._rings[path] = known
-        return {"written": ring.written, "segments": known}
+        return {"written": ring.written, "capacity": capacity, "segments": known}
 
     def _write_segment(self, data: bytes, suffix: str) -> dict[str, Any]:
         sha = _sha(data)
@@ -147,10 +152,14 @@ class Checkpoints:
         for path in manifests:
             if path not in kept:
                 path.unlink()
-        used = {s["file"] for path in kept if (body := _try_manifest(path)) for s in _segments_of(body)}
+        used = self._used(kept)
         for path in [*self._segments.iterdir(), *self.folder.glob("*.tmp")]:
             if path.name not in used and path.is_file():
                 path.unlink()
+
+    def _used(self, manifests: Iterable[Path]) -> set[str]:
+        bodies = filter(None, map(_try_manifest, manifests))
+        return {segment["file"] for body in bodies for segment in _segments_of(body)}
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -158,6 +167,11 @@ class Checkpoints:
         """Return the manifests, oldest first."""
         found = self.folder.glob("*.json") if self.folder.is_dir() else ()
         return sorted(found, key=lambda path: (path.name.split("-")[0], path.stat().st_mtime_ns))
+
+    def files(self) -> set[str]:
+        """Return the names of all files that the checkpoints on disk consist of."""
+        manifests = self.manifests()
+        return {p.name for p in manifests} | self._used(manifests)
 
     def best(self) -> list[Path]:
         """Return the manifests whose info has a "score", best first, the newer before its equals."""
@@ -193,7 +207,8 @@ class Checkpoints:
         newest_first = list(reversed(manifests))
         for path in [*self.best(), *newest_first] if best else newest_first:
             try:
-                return self._load(path, only)
+                with _malformed_as_corrupt(path):
+                    return self._load(path, only)
             except CheckpointCorrupt as error:
                 corrupt = error
                 warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
@@ -231,7 +246,18 @@ class Checkpoints:
         return _rebuild(json.loads(self._path(member["structure"]).read_bytes()), tensors, rings)
 
     def _stored_ring(self, ring: dict[str, Any]) -> StoredRing:
-        return StoredRing(ring["written"], tuple((s["start"], self._path(s)) for s in ring["segments"]))
+        segments = tuple((s["start"], self._path(s)) for s in ring["segments"])
+        return StoredRing(ring["written"], ring["capacity"], segments)
+
+
+@contextmanager
+def _malformed_as_corrupt(path: Path) -> Iterator[None]:
+    """Bytes whose hash is right may still be nothing that the lab wrote."""
+    try:
+        yield
+    except _MALFORMED as error:
+        text = " ".join(str(error).split())
+        raise CheckpointCorrupt(f"{path} can't be decoded: {type(error).__name__}: {text}") from error
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -242,12 +268,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise CheckpointCorrupt(f"{path}: {error.strerror}") from error
     if _sha(data)[:16] != path.stem.split("-")[-1]:
         raise CheckpointCorrupt(f"manifest {path} differs from the hash in its name")
-    body = json.loads(data)
-    if body["format"] > FORMAT:
-        raise FormatTooNew(f"{path} has format {body['format']}; this version reads up to {FORMAT}")
-    while body["format"] < FORMAT:
-        body = MIGRATIONS[body["format"]](body)
-    return body
+    with _malformed_as_corrupt(path):
+        body = json.loads(data)
+        if body["format"] > FORMAT:
+            raise FormatTooNew(f"{path} has format {body['format']}; this version reads up to {FORMAT}")
+        while body["format"] < FORMAT:
+            body = MIGRATIONS[body["format"]](body)
+        return body
 
 
 def weights_sha256(weights: Any) -> str:

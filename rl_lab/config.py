@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -95,27 +96,34 @@ def _choices(owner: type, name: str) -> tuple[str, ...]:
 # Checks, for the configs of agents too ---------------------------------------------------------------
 
 
-def at_least(config: Any, least: float, *names: str) -> None:
-    """Refuse a field below `least`; None passes."""
+def _numbers(config: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield the fields that aren't None; a text is refused (YAML reads 1e-3 as one, and 1.0e-3 as a number)."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and not value >= least:
+        if value is not None and not isinstance(value, Real):
+            raise UsageError(f"{name} must be a number, got {value!r}")
+        if value is not None:
+            yield name, value
+
+
+def at_least(config: Any, least: float, *names: str) -> None:
+    """Refuse a field below `least`; None passes."""
+    for name, value in _numbers(config, names):
+        if not value >= least:
             raise UsageError(f"{name} must be at least {least}, got {value}")
 
 
 def above(config: Any, bound: float, *names: str) -> None:
-    """Refuse a field that isn't greater than `bound` (nan included)."""
-    for name in names:
-        value = getattr(config, name)
+    """Refuse a field that isn't greater than `bound` (nan included); None passes."""
+    for name, value in _numbers(config, names):
         if not value > bound:
             raise UsageError(f"{name} must be greater than {bound}, got {value}")
 
 
 def within(config: Any, low: float, high: float, *names: str) -> None:
     """Refuse a field outside [low, high]; None passes."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not low <= value <= high:
+    for name, value in _numbers(config, names):
+        if not low <= value <= high:
             raise UsageError(f"{name} must be between {low} and {high}, got {value}")
 
 

@@ -97,7 +97,7 @@ def _gym_make(env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
         raise UsageError(_unknown(env_id)) from error
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"environment {env_id!r} needs a package that is missing: {error}") from error
-    except (gymnasium.error.Error, TypeError, ValueError) as error:
+    except (gymnasium.error.Error, TypeError, ValueError, LookupError, AssertionError) as error:
         raise UsageError(f"environment {env_id!r} with {kwargs}: {_first_line(error)}") from error
 
 
@@ -147,7 +147,7 @@ class LifeLoss(gymnasium.Wrapper):
     def reset(self, **kwargs):
         """Reset the count of lives with the game."""
         obs, info = self.env.reset(**kwargs)
-        self._lives = info.get("lives", 0)
+        info["life_lost"], self._lives = False, info.get("lives", 0)
         return obs, info
 
     def step(self, action):
@@ -375,6 +375,7 @@ def probe(problem: Problem) -> tuple[EnvSpec, Any]:
             num_envs=problem.num_envs,
             max_episode_steps=limit,
             has_mask=mask_of(info) is not None,
+            has_lives="life_lost" in info,
         )
         return spec, None if env is None else extract_model(env)
     finally:

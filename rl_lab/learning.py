@@ -131,7 +131,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise UsageError(f"{str(folder)!r} holds no run (allowed: a folder with a config.json)")
-    return json.loads(path.read_bytes())
+    try:
+        described = json.loads(path.read_bytes())
+        if described["format"] > FORMAT:
+            raise UsageError(f"{path} has format {described['format']} (allowed: up to {FORMAT})")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+    return described
 
 
 def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig]:

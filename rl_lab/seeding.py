@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,11 @@ class Streams:
             self._generators[name] = np.random.Generator(np.random.PCG64(seed_of(self.seed, "stream", name)))
         return self._generators[name]
 
+    def seed_torch(self) -> None:
+        """Start torch's global generator from the run's seed, if torch is in use: else it differs by process."""
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.manual_seed(seed_of(self.seed, "stream", "torch"))
+
     def state_dict(self) -> dict[str, Any]:
         """Return each stream's state (JSON scalars), and torch's global one if torch is in use."""
         return {
@@ -52,8 +58,6 @@ class Streams:
 
 
 def _torch_state() -> np.ndarray | None:
-    import sys
-
     torch = sys.modules.get("torch")
     return None if torch is None else torch.get_rng_state().numpy()
 

@@ -65,6 +65,7 @@ class EnvSpec:
     num_envs: int
     max_episode_steps: int | None  # the time limit in agent decisions; None without one
     has_mask: bool  # info carries "action_mask"
+    has_lives: bool = False  # a lost life zeroes the bootstrap, and the episode goes on
 
 
 @dataclass(frozen=True, slots=True)

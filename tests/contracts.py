@@ -162,7 +162,9 @@ def addresses(tree: Any) -> list[int]:
     return [tree.__array_interface__["data"][0]] if isinstance(tree, np.ndarray) else []
 
 
-def require_state_in_place(agent: Agent, fresh: Agent, folder: Path, make: Callable[[int], VectorEnv]) -> None:
+def require_state_in_place(
+    agent: Agent, fresh: Agent, folder: Path, make: Callable[[int], VectorEnv]
+) -> None:
     """A state goes through a checkpoint into a fresh agent, in place, and policies handed out see it."""
     acting = fresh.policy(explore=False)  # made before: it must follow the weights
     before = addresses(fresh.state_dict()["weights"])

@@ -17,6 +17,7 @@ from rl_lab.learning import Result, read_config
 from rl_lab.logs import ACTIONS, EPISODES, read_rows
 from rl_lab.run import Run
 
+WITHOUT_TORCH = ("q-learning", "random")
 QUICK = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 2, "eval_envs": 2}
 
 
@@ -51,14 +52,17 @@ def rows_without_times(folder: Path) -> list[dict[str, Any]]:
 def fingerprint(folder: Path) -> dict[str, str]:
     """Hash all that a run has learned, holds and recorded, by name; what a clock has measured is left out."""
     members = Checkpoints(folder / "checkpoints").load()[1]
-    run = members.pop("run")
+    config, run = read_config(folder), members.pop("run")
+    if config["agent"] in WITHOUT_TORCH:  # what torch's generator is depends on whether torch is loaded
+        members["streams"].pop("torch")
     members["run"] = {k: run[k] for k in ("returns", "lengths", "episodes", "at")}
-    config = read_config(folder)
     rows = config["fields"].get("replay_capacity", 0) // config["num_envs"]
     hashes = {name: weights_sha256(_plain(tree, rows)) for name, tree in members.items()}
     for name in (EPISODES, ACTIONS):
         hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    hashes["rows"] = hashlib.sha256(json.dumps(rows_without_times(folder)).encode()).hexdigest()
+    hashes["rows"] = hashlib.sha256(
+        json.dumps(rows_without_times(folder), sort_keys=True).encode()
+    ).hexdigest()
     summary = folder / "summary.json"
     if summary.exists():
         found = json.loads(summary.read_bytes())

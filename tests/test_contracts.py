@@ -372,7 +372,9 @@ class TestOtherKindsOfAgents:
         assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "stopped")) == set()
         assert resumed.summary["env_steps"] == {"box-actions": 450, "on-policy": 456}[kind] * num_envs
         assert resumed.summary["episodes"] == 2 * num_envs
-        require_same_play(resumed.policy, rl_lab.load_policy(tmp_path / "stopped"), partial(make_envs, "Pendulum-v1"))
+        require_same_play(
+            resumed.policy, rl_lab.load_policy(tmp_path / "stopped"), partial(make_envs, "Pendulum-v1")
+        )
 
     def test_a_stop_between_the_budget_and_its_rounding_is_honoured(self, dummies, tmp_path, kind, num_envs):
         """With rollouts of 8 the on-policy budget of 50 becomes 56 vector steps."""

@@ -40,10 +40,12 @@ class World:
         rng, n = self.rng, self.num_envs
         over = rng.random(n) < 1 / self.mean_length
         terminated = over & (rng.random(n) < 0.5)
+        truncated = over & ~terminated
+        terminated |= ~over & (rng.random(n) < 0.05)  # a lost life: the episode goes on
         cut = rng.random(n) < 0.05  # the next step opens an episode although this one has no flag
         next_state = self._carry()
         step = Step(
-            self._seen(), rng.integers(ACTIONS, size=n), rng.normal(size=n), terminated, over & ~terminated,
+            self._seen(), rng.integers(ACTIONS, size=n), rng.normal(size=n), terminated, truncated,
             self._seen(1), self.is_first, self.state, next_state, None, self._mask(),
         )  # fmt: skip
         self.state, self.is_first = next_state, over | cut

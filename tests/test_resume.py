@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from rl_lab.checkpoint import CheckpointCorrupt, Checkpoints
 from rl_lab.logs import ACTIONS, EPISODES, METRICS, read_episodes, read_rows
 from rl_lab.seeding import Streams
 from rl_lab.signals import STOPPED
-from runs import QUICK, differences, fingerprint, learn, rows_without_times
+from runs import QUICK, asking_to_stop, differences, fingerprint, learn, rows_without_times
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = str(ROOT / "scripts" / "train.py")
@@ -40,15 +41,16 @@ MLP = {
     "train_period_env_steps": 4,
     "target_period_env_steps": 50,
     "epsilon_fraction": 0.5,
+    "log_every_steps": 50,
 }
 LSTM = MLP | {"memory": "lstm", "memory_size": 8, "sequence_length": 4, "epsilon_final": 0.3}
 CNN = MLP | {"target_period_env_steps": 30}
 CASES: dict[str, tuple[str, str, int, int, dict[str, Any]]] = {
-    "table-slippery": ("q-learning", "FrozenLake-v1", 500, 271, {}),
+    "table-slippery": ("q-learning", "FrozenLake-v1", 500, 271, {"log_every_steps": 100}),
     "table-masked": ("q-learning", "Taxi-v4", 500, 271, {}),
     "mlp": ("dqn", "CartPole-v1", 300, 173, MLP),
     "lstm": ("dqn", "CartPole-v1", 200, 117, LSTM),
-    "cnn": ("dqn", "lab/GridWorldPixels-v0", 90, 61, CNN | {"env_kwargs": {"map": "corridor"}}),
+    "cnn": ("dqn", "lab/GridWorldPixels-v0", 70, 51, CNN | {"env_kwargs": {"map": "S.\n.G"}}),
     "baseline": ("random", "Taxi-v4", 300, 171, {}),
 }
 VARIANTS = [(name, n) for name in CASES for n in (1, 4)]
@@ -63,9 +65,10 @@ def run_case(folder: Path, name: str, num_envs: int, *, stopped: bool = False, *
     return folder
 
 
-def in_new_process(code: str, **environment: str) -> None:
+def new_process(code: str, **environment: str) -> subprocess.Popen:
+    """Start Python on `code`; a warning is an error there."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": TESTS} | environment
-    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], env=env, check=True, timeout=120)
+    return subprocess.Popen([sys.executable, "-W", "error::UserWarning", "-c", code], env=env)
 
 
 def cut_short(code: Callable[[], Any]) -> list[str]:
@@ -96,7 +99,7 @@ def resumed(tmp_path_factory):
     base = tmp_path_factory.mktemp("resumed")
     folders = {v: run_case(base / f"{v[0]}-{v[1]}", *v, stopped=True) for v in VARIANTS}
     paths = [str(folder) for folder in folders.values()]
-    in_new_process(f"import rl_lab\nfor path in {paths!r}:\n    rl_lab.resume(path)")
+    assert new_process(f"import rl_lab\nfor path in {paths!r}:\n    rl_lab.resume(path)").wait(120) == 0
     return folders
 
 
@@ -105,15 +108,23 @@ class TestExactResume:
     def test_in_a_new_process_equals_the_uninterrupted_run(self, wholes, resumed, name, num_envs):
         whole, cut = fingerprint(wholes(name, num_envs)), fingerprint(resumed[name, num_envs])
         assert differences(whole, cut) == set()
-        assert {"weights", "agent", "streams", "recorder", "meter", "cursor", EPISODES, ACTIONS, "rows"} <= set(whole)
+        assert {
+            "weights",
+            "agent",
+            "streams",
+            "recorder",
+            "meter",
+            "cursor",
+            EPISODES,
+            ACTIONS,
+            "rows",
+        } <= set(whole)
         assert len(read_episodes(resumed[name, num_envs])) > 0
 
     def test_stopping_again_and_again_changes_nothing(self, wholes, tmp_path):
         agent, env_id, steps, _, fields = CASES["mlp"]
         learn(tmp_path, agent, env_id, stop_at=7, total_steps=steps, seed=3, **fields)
-        for stop in (8, 41, 42, 99, 250):
-            from runs import asking_to_stop
-
+        for stop in (8, 41, 49, 99, 250):  # at 49 no update comes before the next row
             with asking_to_stop(stop):
                 assert rl_lab.resume(tmp_path).summary is None
         rl_lab.resume(tmp_path)
@@ -186,6 +197,7 @@ def zeros(tree):
 
 OMISSIONS: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "random streams": ("mlp", fresh_streams),
+    "torch's stream": ("mlp", set_to("streams", "torch", lambda t: t * 0)),
     "target network": ("mlp", lambda m: m["agent"].pop("target")),
     "optimiser": ("mlp", set_to("agent", "optimiser", zeros)),
     "replay": ("mlp", set_to("agent", "replay", {})),
@@ -198,28 +210,30 @@ OMISSIONS: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "carry": ("lstm", set_to("cursor", "state", zeros)),
     "first flag": ("lstm", set_to("cursor", "is_first", lambda f: ~f)),
     "averages since the last row": ("mlp", lambda m: m.update(meter={})),
-    "returns since the last row": ("table-slippery", set_to("run", "returns", [])),
+    "returns since the last row": ("mlp", set_to("run", "returns", [])),
     "count of episodes": ("table-slippery", set_to("run", "episodes", 0)),
     "lengths of files": ("table-slippery", set_to("run", "positions", lambda p: dict.fromkeys(p, 0))),
-    "table": ("table-slippery", lambda m: m.update(weights=zeros(m["weights"]))),
+    "table": ("table-masked", lambda m: m.update(weights=zeros(m["weights"]))),
     "place in the periods": ("table-slippery", set_to("run", "at", 0)),
     "table's steps": ("table-slippery", set_to("agent", "env_steps", 0)),
 }
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """Stopped runs, made when first asked for."""
+    made: dict[str, Path] = {}
+
+    def stop(name: str) -> Path:
+        if name not in made:
+            made[name] = run_case(tmp_path_factory.mktemp("stopped") / name, name, 1, stopped=True)
+        return made[name]
+
+    return stop
+
+
 class TestNothingCanBeLeftOut:
     """The comparison is sharp: a checkpoint without any one part gives another run, or none."""
-
-    @pytest.fixture(scope="class")
-    def stopped(self, tmp_path_factory):
-        made: dict[str, Path] = {}
-
-        def stop(name: str) -> Path:
-            if name not in made:
-                made[name] = run_case(tmp_path_factory.mktemp("stopped") / name, name, 1, stopped=True)
-            return made[name]
-
-        return stop
 
     @pytest.mark.parametrize("part", OMISSIONS)
     def test_each_part_counts(self, wholes, stopped, tmp_path, monkeypatch, part):
@@ -228,12 +242,12 @@ class TestNothingCanBeLeftOut:
 
     @pytest.mark.parametrize("name", ["mlp", "lstm", "table-slippery"])
     def test_with_all_parts_nothing_differs(self, wholes, stopped, tmp_path, monkeypatch, name):
-        assert not self._resumed_differs(wholes(name, 1), stopped(name), tmp_path, monkeypatch, lambda m: None)
+        assert not self._resumed_differs(
+            wholes(name, 1), stopped(name), tmp_path, monkeypatch, lambda m: None
+        )
 
     @staticmethod
     def _resumed_differs(whole, stopped, tmp_path, monkeypatch, leave_out) -> bool:
-        import shutil
-
         folder = tmp_path / "run"
         shutil.copytree(stopped, folder)
         members = copy.deepcopy(Checkpoints(folder / "checkpoints").load()[1])
@@ -248,7 +262,16 @@ class TestNothingCanBeLeftOut:
 
 # Signals and kills of the real script ------------------------------------------------------------------
 
-BUDGET = ["--total-steps", "40000", "--log-every-steps", "500", "--checkpoint-every-steps", "8000", "--seed", "3"]
+BUDGET = [
+    "--total-steps",
+    "40000",
+    "--log-every-steps",
+    "500",
+    "--checkpoint-every-steps",
+    "8000",
+    "--seed",
+    "3",
+]
 COMMAND = [sys.executable, TRAIN, "--agent", "q-learning", "--env-id", "FrozenLake-v1", *BUDGET]
 CALM = ["--wandb", "disabled", "--video-episodes", "0", "--eval-episodes", "2", "--eval-envs", "2"]
 
@@ -276,7 +299,9 @@ def interrupt(process: subprocess.Popen, number: int, when: Callable[[], bool]) 
 
 
 def resume_script(folder: Path) -> None:
-    done = subprocess.run([sys.executable, TRAIN, "--resume", "--run-dir", str(folder)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, TRAIN, "--resume", "--run-dir", str(folder)], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -364,9 +389,12 @@ class TestWhatMustNotMatter:
 
     def test_neither_does_the_seed_of_pythons_hashes(self, tmp_path):
         agent, env_id, steps, _, fields = CASES["lstm"]
+        running = []
         for seed in ("1", "2"):
             given = QUICK | fields | {"total_steps": steps, "run_dir": str(tmp_path / seed)}
-            in_new_process(f"import rl_lab\nrl_lab.learn({agent!r}, {env_id!r}, **{given!r})", PYTHONHASHSEED=seed)
+            code = f"import rl_lab\nrl_lab.learn({agent!r}, {env_id!r}, **{given!r})"
+            running.append(new_process(code, PYTHONHASHSEED=seed))
+        assert [process.wait(120) for process in running] == [0, 0]
         assert differences(fingerprint(tmp_path / "1"), fingerprint(tmp_path / "2")) == set()
 
 

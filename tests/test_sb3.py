@@ -13,7 +13,16 @@ from stable_baselines3 import A2C, DQN, PPO
 
 import agents.dqn
 import rl_lab
-from agents.sb3 import A2CConfig, DQNConfig, PPOConfig, build_dqn, build_ppo, gradient_steps, make_vec_env
+from agents.sb3 import (
+    A2CConfig,
+    DQNConfig,
+    PPOConfig,
+    SB3Policy,
+    build_dqn,
+    build_ppo,
+    gradient_steps,
+    make_vec_env,
+)
 from rl_lab.learning import configure, problem_of, read_config
 from rl_lab.logs import read_actions, read_episodes, read_rows
 from rl_lab.seeding import episode_seed
@@ -436,6 +445,18 @@ class TestOtherSpaces:
         model = learner.make_model(problem, make_vec_env(problem, []))
         model.learn(1_500)
         assert model.predict(np.arange(3), deterministic=True)[0].tolist() == [0, 1, 2]
+
+    def test_a_stochastic_policy_acts_on_its_most_likely_action(self):
+        problem = problem_on(ConstantReward)
+        model = build_ppo().make_model(problem, make_vec_env(problem, []))
+        policy, obs = (
+            SB3Policy(model.policy),
+            np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32),
+        )
+        likely = model.policy.get_distribution(torch.from_numpy(obs)).distribution.probs.argmax(dim=1)
+        action = policy.act(obs, (), np.ones(500, np.bool_)).action
+        np.testing.assert_array_equal(action, likely.numpy())
+        assert policy.inspect(obs, (), np.ones(500, np.bool_))["value"].shape == (500,)
 
     def test_a_policy_that_only_acts_allocates_no_replay(self):
         problem = problem_on(ConstantReward)

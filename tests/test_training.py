@@ -87,12 +87,24 @@ def collect(envs, policy, vector_steps: int, seed: int = SEED) -> tuple[list[Ste
 
 def column(steps: list[Step], i: int) -> list[tuple[Any, ...]]:
     """Return environment i's transitions as plain values."""
-    names = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "is_first", "mask", "next_mask")
+    names = (
+        "obs",
+        "action",
+        "reward",
+        "terminated",
+        "truncated",
+        "next_obs",
+        "is_first",
+        "mask",
+        "next_mask",
+    )
     values = ((getattr(s, n) for n in names) for s in steps)
     return [tuple(None if v is None else np.asarray(v[i]).tolist() for v in row) for row in values]
 
 
-def single_episodes(env: gymnasium.Env, policy, i: int, steps: int, seed: int = SEED) -> list[tuple[Any, ...]]:
+def single_episodes(
+    env: gymnasium.Env, policy, i: int, steps: int, seed: int = SEED
+) -> list[tuple[Any, ...]]:
     """The same transitions, played by hand in one environment that is reset to (seed, i, k)."""
     out, k = [], 0
     obs, info = env.reset(seed=episode_seed(seed, i, k))
@@ -340,7 +352,9 @@ class TestRecorder:
                 if at.is_first[i]:
                     actions, rewards = zip(*open_[i], strict=True)
                     row = (at.env_steps, i, counts[i], episode_seed(SEED, i, counts[i]), sum(rewards))
-                    expected.append((*row, len(rewards), bool(step.terminated[i]), bool(step.truncated[i]), actions))
+                    expected.append(
+                        (*row, len(rewards), bool(step.terminated[i]), bool(step.truncated[i]), actions)
+                    )
                     open_[i], counts[i] = [], counts[i] + 1
         recorder.flush()
         envs.close()
@@ -361,7 +375,10 @@ class TestEvaluation:
             played = evaluate(policy, envs, episodes=7, seed=3, gamma=0.9, max_steps=60)
             envs.close()
             outcomes.append(
-                [x.tolist() for x in (played.returns, played.lengths, played.discounted_returns, played.capped)]
+                [
+                    x.tolist()
+                    for x in (played.returns, played.lengths, played.discounted_returns, played.capped)
+                ]
             )
         assert outcomes[0] == outcomes[1] == outcomes[2]
         assert len(outcomes[0][0]) == 7

@@ -114,7 +114,7 @@ def _refuse_cnn(space: spaces.Space) -> str | None:
         return f"encoder 'cnn' takes images (Box with 2 or 3 axes), not {space}"
     _, height, width = image_shape(space)
     if min(height, width) < 5:
-        return f"encoder 'cnn' takes images from 5x5, not {height}x{width}"
+        return f"encoder 'cnn' takes images from 5x5, not {height}x{width} (allowed: 'mlp')"
     return None
 
 

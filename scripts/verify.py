@@ -1,0 +1,102 @@
+"""The reader's own proof: a run that is killed again and again ends as one that never was.
+
+For q-learning and dqn an undisturbed run is compared with one that is killed (SIGKILL) at random moments and
+resumed in a new process each time: SHA-256 of weights, target, optimiser, replay, random streams, episodes.csv,
+actions and metrics.
+"""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl_lab.cli import main, parse
+from rl_lab.fingerprint import fingerprint
+from rl_lab.logs import read_rows
+
+TRAIN = [sys.executable, str(Path(__file__).with_name("train.py"))]
+RUNS = (
+    "--agent q-learning --env-id Taxi-v4 --num-envs 2 --total-steps 60000 --checkpoint-every-steps 5000",
+    "--agent dqn --env-id CartPole-v1 --total-steps 6000 --checkpoint-every-steps 500 --batch-size 32",
+)
+QUIET = ["--wandb", "disabled", "--video-episodes", "0", "--eval-episodes", "4"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What verify.py takes."""
+
+    out: str = "runs/verify"
+    """Folder of the runs; what it held before is removed."""
+    kills: int = 3
+    """Kills of each disturbed run."""
+    seed: int | None = None
+    """Seed of the moments of the kills; by default another one each time."""
+    env_id: tuple[str, ...] = ()
+    """Environments to try instead, each with the random agent: whether their episodes replay exactly."""
+    total_steps: int = 5_000
+    """Environment steps on each of them."""
+
+
+def verify(argv: Sequence[str]) -> int:
+    """Compare killed with undisturbed runs; 0 if all hashes are equal."""
+    options: Options = parse(Options, argv, description=__doc__)
+    shutil.rmtree(options.out, ignore_errors=True)
+    seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
+    print(f"moments of the kills: seed {seed}")
+    rng = random.Random(seed)
+    steps = f"--total-steps {options.total_steps} --eval-max-steps 200"
+    runs = [f"--agent random --env-id {env_id} {steps}" for env_id in options.env_id] or RUNS
+    return max([_verify(run, Path(options.out) / str(i), options.kills, rng) for i, run in enumerate(runs)])
+
+
+def _verify(run: str, out: Path, kills: int, rng: random.Random) -> int:
+    """Compare one run with its killed twin; return 0 if they are equal or the run says where they part."""
+    command = [*TRAIN, *run.split(), *QUIET]
+    subprocess.run([*command, "--run-dir", str(out / "undisturbed")], check=True, capture_output=True)
+    killed_at = _disturbed(command, out / "killed", kills, rng)
+    print(f"{run}\n  killed at {', '.join(map(str, killed_at))} environment steps, resumed each time")
+    whole, killed = fingerprint(out / "undisturbed"), fingerprint(out / "killed")
+    for name, sha in whole.items():
+        equal = "equal" if killed.get(name) == sha else f"DIFFERS: {killed.get(name, 'missing')[:16]}"
+        print(f"  {name:20} {sha[:16]}  {equal}")
+    cut = [row["truncated_at_resume"] for row in read_rows(out / "killed") if "truncated_at_resume" in row]
+    if cut:
+        print(f"  episodes that did not replay exactly were closed, and the metrics say so: {len(cut)}")
+    return 0 if whole == killed or cut else 1
+
+
+def _disturbed(command: list[str], folder: Path, kills: int, rng: random.Random) -> list[int]:
+    """Train with kills at random numbers of rows; return the environment steps at which they came."""
+    full = _rows(folder.parent / "undisturbed")
+    targets = sorted(rng.sample(range(2, len(full) - 2), kills))
+    start = [*command, "--run-dir", str(folder)]
+    resume = [*TRAIN, "--resume", "--run-dir", str(folder)]
+    killed_at = []
+    for row in targets:
+        with subprocess.Popen(
+            resume if (folder / "config.json").exists() else start,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            while len(_rows(folder)) < row and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(rng.random() * 0.02)
+            process.send_signal(signal.SIGKILL)
+        killed_at.append(int(_rows(folder)[-1].split(b",")[0].split(b":")[1]))
+    subprocess.run(resume, check=True, capture_output=True)
+    return killed_at
+
+
+def _rows(folder: Path) -> list[bytes]:
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+if __name__ == "__main__":
+    main(verify)
