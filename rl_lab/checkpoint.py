@@ -26,7 +26,15 @@ from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
 FORMAT = 1
-_MALFORMED = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, RecursionError, MemoryError)
+_MALFORMED = (
+    SafetensorError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+)
 # From a format to the next: each takes a manifest's body of format n and returns that of n + 1.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -153,9 +161,15 @@ class Checkpoints:
             if path not in kept:
                 path.unlink()
         used = self._used(kept)
-        for path in [*self._segments.iterdir(), *self.folder.glob("*.tmp")]:
+        for path in self._segments.iterdir():
             if path.name not in used and path.is_file():
                 path.unlink()
+        self.sweep_temporaries()
+
+    def sweep_temporaries(self) -> None:
+        """Remove what a kill inside a write left behind."""
+        for path in self.folder.rglob("*.tmp"):
+            path.unlink()
 
     def _used(self, manifests: Iterable[Path]) -> set[str]:
         bodies = filter(None, map(_try_manifest, manifests))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,11 +98,12 @@ def _choices(owner: type, name: str) -> tuple[str, ...]:
 
 
 def _numbers(config: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield the fields that aren't None; a text is refused (YAML reads 1e-3 as one, and 1.0e-3 as a number)."""
+    """Yield the fields that aren't None; a text, or a fraction for an int, is refused."""
+    whole = {f.name for f in dataclasses.fields(config) if str(f.type).startswith("int")}
     for name in names:
         value = getattr(config, name)
-        if value is not None and not isinstance(value, Real):
-            raise UsageError(f"{name} must be a number, got {value!r}")
+        if value is not None and not isinstance(value, Integral if name in whole else Real):
+            raise UsageError(f"{name} must be a {'whole ' * (name in whole)}number, got {value!r}")
         if value is not None:
             yield name, value
 
@@ -173,7 +175,14 @@ def read_fields(path: str | Path) -> dict[str, Any]:
         raise UsageError(
             f"config file {str(path)!r} must hold name: value pairs, got {type(loaded).__name__}"
         )
-    return dict(loaded)
+    return {name: _number_or_same(value) for name, value in loaded.items()}
+
+
+def _number_or_same(value: Any) -> Any:
+    """YAML reads 1e-3 as a text and 1.0e-3 as a number; people mean the number."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
 
 
 def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
@@ -184,7 +193,7 @@ def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError(f"{pair!r} must be of the form name=value")
         try:
-            out[name] = yaml.safe_load(text)
+            out[name] = _number_or_same(yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise UsageError(f"{pair!r} has a value that can't be read") from error
     return out

@@ -123,6 +123,8 @@ def _refuse_memory_across_episodes(env: gymnasium.Env) -> None:
 
 
 def _wants_atari(env_id: str, preprocess: str) -> bool:
+    if preprocess == "atari" and "ALE/" not in env_id:
+        raise UsageError(f"preprocess 'atari' needs a game, ALE/..., not {env_id!r}")
     if preprocess not in PREPROCESSING:
         raise UsageError(f"preprocess {preprocess!r} is unknown (allowed: {', '.join(PREPROCESSING)})")
     return preprocess == "atari" or (preprocess == "auto" and env_id.startswith("ALE/"))
@@ -132,8 +134,6 @@ def _atari(env: gymnasium.Env) -> gymnasium.Env:
     """Wrap as Machado et al. (2018), "Revisiting the Arcade Learning Environment": 84x84 grey, 4 stacked."""
     from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
-    if not hasattr(env.unwrapped, "ale"):
-        raise UsageError(f"preprocess 'atari' needs an Atari game, not {env}")
     return FrameStackObservation(AtariPreprocessing(env), 4)
 
 

@@ -23,7 +23,9 @@ def fingerprint(run_dir: str | Path) -> dict[str, str]:
     hashes = {name: weights_sha256(_filled(tree)) for name, tree in members.items()}
     for name in (EPISODES, ACTIONS):
         hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    hashes["metrics"] = hashlib.sha256(json.dumps(rows_without_times(folder), sort_keys=True).encode()).hexdigest()
+    hashes["metrics"] = hashlib.sha256(
+        json.dumps(rows_without_times(folder), sort_keys=True).encode()
+    ).hexdigest()
     summary = folder / "summary.json"
     if summary.exists():
         found = json.loads(summary.read_bytes())

@@ -68,7 +68,7 @@ def learn(
     described = _describe(agent, learner, config, problem)
     write_atomically(folder / "config.json", json.dumps(described, indent=1).encode())
     try:
-        return _run(learner, config, described, problem, folder, None, progress, signals)
+        return _run(learner, config, described, problem, folder, progress, signals, resuming=False)
     except UsageError:  # refused after all: the folder holds no run
         (folder / "config.json").unlink()
         raise
@@ -89,7 +89,7 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
     if (folder / "summary.json").exists():
         summary = json.loads((folder / "summary.json").read_bytes())
         return Result(folder, load_policy(folder), summary)
-    return _run(learner, config, described, problem, folder, _restored(folder), progress, signals)
+    return _run(learner, config, described, problem, folder, progress, signals, resuming=True)
 
 
 def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
@@ -245,10 +245,11 @@ def _from_described(described: dict[str, Any]) -> tuple[Learner, RunConfig]:
     )
 
 
-def _restored(folder: Path) -> Members | None:
+def _restored(checkpoints: Checkpoints) -> Members | None:
     """Return the last whole checkpoint; None if the run was killed before its first."""
+    checkpoints.sweep_temporaries()
     try:
-        return Checkpoints(folder / "checkpoints").load()[1]
+        return checkpoints.load()[1]
     except CheckpointMissing:
         return None
 
@@ -259,17 +260,21 @@ def _run(
     described: dict[str, Any],
     problem: Problem,
     folder: Path,
-    restored: Members | None,
     progress: bool,
     signals: bool,
+    *,
+    resuming: bool,
 ) -> Result:
     set_threads(config.threads)
+    checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints, config.keep_best)
+    restored = _restored(checkpoints) if resuming else None
     at = restored["run"]["at"] if restored else 0
     run = Run(
         folder,
         config,
         described,
         problem,
+        checkpoints,
         restored=restored,
         progress=make_progress(config.total_steps, at) if progress else None,
     )

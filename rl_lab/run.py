@@ -37,6 +37,7 @@ class Run:
         config: RunConfig,
         described: dict[str, Any],
         problem: Problem,
+        checkpoints: Checkpoints,
         *,
         restored: Members | None = None,
         progress: Progress | None = None,
@@ -50,7 +51,7 @@ class Run:
         self._progress: Progress = progress or NullProgress()
         self._mirror: Mirror | NullMirror = NullMirror()
         self._files = RowFiles(folder)
-        self._checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints, config.keep_best)
+        self._checkpoints = checkpoints  # the object that loaded knows what is on disk already
         self._returns: list[float] = []  # of the episodes since the last row
         self._lengths: list[int] = []
         self._episodes = 0

@@ -18,10 +18,12 @@ from typing import Any
 import counting
 import numpy as np
 import pytest
+import torch
 
 import rl_lab
 from rl_lab import learning
 from rl_lab.checkpoint import CheckpointCorrupt, Checkpoints
+from rl_lab.evaluation import evaluate
 from rl_lab.logs import ACTIONS, EPISODES, METRICS, read_episodes, read_rows
 from rl_lab.seeding import Streams
 from rl_lab.signals import STOPPED
@@ -387,6 +389,19 @@ class TestWhatMustNotMatter:
         watched = {"rows", "summary", "meter", "run"}  # the last three hold what falls between two rows
         assert differences(fingerprint(wholes("mlp", 1)), fingerprint(tmp_path)) <= watched
 
+    def test_a_policy_that_draws_from_torch_while_it_is_evaluated_changes_nothing(
+        self, wholes, tmp_path, monkeypatch
+    ):
+        whole = fingerprint(wholes("mlp", 1))
+
+        def drawing(*args, **kwargs):
+            torch.rand(3)
+            return evaluate(*args, **kwargs)
+
+        monkeypatch.setattr("rl_lab.run.evaluate", drawing)
+        run_case(tmp_path, "mlp", 1)
+        assert differences(whole, fingerprint(tmp_path)) == set()
+
     def test_neither_does_the_seed_of_pythons_hashes(self, tmp_path):
         agent, env_id, steps, _, fields = CASES["lstm"]
         running = []
@@ -419,6 +434,14 @@ class TestReplaysThatDiffer:
         assert result.summary["env_steps"] == 100 * num_envs
         actions = (tmp_path / ACTIONS).stat().st_size
         assert actions == sum(e["length"] for e in read_episodes(tmp_path))
+
+    def test_an_end_that_only_its_flag_gives_away_counts_too(self, tmp_path, monkeypatch):
+        """In the other world the second episode is over at the very step of the stop."""
+        learn(tmp_path, "random", "test/Early-v0", total_steps=60, stop_at=42)
+        monkeypatch.setattr(counting.Wayward, "world", 1)
+        rl_lab.resume(tmp_path)
+        assert [r["truncated_at_resume"] for r in read_rows(tmp_path) if "truncated_at_resume" in r] == [[0]]
+        assert read_episodes(tmp_path)[1]["length"] == 2
 
     def test_in_the_same_world_nothing_is_cut(self, tmp_path):
         for folder, stop in ((tmp_path / "whole", None), (tmp_path / "cut", 53)):

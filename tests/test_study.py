@@ -16,7 +16,10 @@ QUIET = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 4, "total_st
 
 def study(**changes):
     return Study(
-        **({"env_ids": ("FrozenLake-v1",), "agents": ("q-learning", "random"), "seeds": 2, "fields": QUIET} | changes)
+        **(
+            {"env_ids": ("FrozenLake-v1",), "agents": ("q-learning", "random"), "seeds": 2, "fields": QUIET}
+            | changes
+        )
     )
 
 
@@ -92,7 +95,9 @@ def test_killed_worker_is_named_and_a_rerun_gives_the_unkilled_result(tmp_path):
     assert "killed by signal 9" in page
     assert run_study(slow, tmp_path / "killed") == {}
     assert run_study(slow, tmp_path / "whole", workers=2) == {}
-    hashes = [sorted(s["weights_sha256"] for s in summaries(tmp_path / n).values()) for n in ("killed", "whole")]
+    hashes = [
+        sorted(s["weights_sha256"] for s in summaries(tmp_path / n).values()) for n in ("killed", "whole")
+    ]
     assert hashes[0] == hashes[1]
 
 
