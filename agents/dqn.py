@@ -116,6 +116,7 @@ class DQN:
         assert isinstance(spec.action_space, spaces.Discrete)
         self.config, self.device = config, torch.device(problem.device)
         self.num_actions, self.num_envs = int(spec.action_space.n), spec.num_envs
+        streams.use_torch()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
             self.online = _network(config, spec).to(self.device)

@@ -10,81 +10,47 @@ the previous checkpoint whole. Every byte is verified before it is decoded.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-FORMAT = 1
-_MALFORMED = (
-    SafetensorError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    MemoryError,
+from rl_lab.state_trees import Ring, StoredRing, encode, rebuild, weights_sha256
+from rl_lab.storage import (
+    CheckpointCorrupt,
+    CheckpointError,
+    CheckpointMissing,
+    FormatTooNew,
+    NotWritten,
+    json_bytes,
+    malformed_as_corrupt,
+    npy_bytes,
+    sha256,
+    write_atomically,
 )
+
+__all__ = [
+    "CheckpointCorrupt",
+    "CheckpointError",
+    "CheckpointMissing",
+    "Checkpoints",
+    "FormatTooNew",
+    "NotWritten",
+    "Ring",
+    "StoredRing",
+    "read_manifest",
+    "weights_sha256",
+    "write_atomically",
+]
+
+FORMAT = 1
 # From a format to the next: each takes a manifest's body of format n and returns that of n + 1.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-
-
-class CheckpointError(Exception):
-    """Something about a checkpoint on disk; the message is one line."""
-
-
-class CheckpointCorrupt(CheckpointError):
-    """Bytes on disk are not those that were written."""
-
-
-class CheckpointMissing(CheckpointError):
-    """There is no checkpoint."""
-
-
-class NotWritten(CheckpointError):
-    """A file could not be written (the disk is full, say); what was there before is whole."""
-
-
-class FormatTooNew(CheckpointError):
-    """A newer version of the lab wrote this checkpoint."""
-
-
-@dataclass(frozen=True)
-class Ring:
-    """A ring buffer's leaf: row r of all that were ever written is at array[r % capacity]."""
-
-    array: np.ndarray  # [capacity, ...]
-    written: int  # rows ever written
-
-
-@dataclass(frozen=True)
-class StoredRing:
-    """A ring buffer's leaf as it was loaded: verified segments that are decoded one by one."""
-
-    written: int
-    capacity: int
-    segments: tuple[tuple[int, Path], ...]  # (number of the first row, file)
-
-    def copy_into(self, array: np.ndarray) -> None:
-        """Write the stored rows to where a ring of this capacity keeps them."""
-        for first, path in self.segments:
-            with _malformed_as_corrupt(path):  # mapped: a header's promise is held against the file's size
-                rows = np.load(path, mmap_mode="r", allow_pickle=False)
-            if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:
-                raise CheckpointError(
-                    f"stored rows {rows.dtype}{rows.shape[1:]} don't fit {array.dtype}{array.shape[1:]}"
-                )
-            array[np.arange(first, first + len(rows)) % len(array)] = rows
 
 
 class Checkpoints:
@@ -117,8 +83,8 @@ class Checkpoints:
             "info": info or {},
             "members": {name: self._write_member(name, tree) for name, tree in members.items()},
         }
-        data = _json_bytes(body)
-        path = self.folder / f"{env_steps:012d}-{_sha(data)[:16]}.json"
+        data = json_bytes(body)
+        path = self.folder / f"{env_steps:012d}-{sha256(data)[:16]}.json"
         write_atomically(path, data)
         self._sweep(keep=path)
         return path
@@ -126,9 +92,9 @@ class Checkpoints:
     def _write_member(self, name: str, tree: Any) -> dict[str, Any]:
         tensors: dict[str, np.ndarray] = {}
         rings: dict[str, Ring] = {}
-        structure = _encode(tree, "", tensors, rings)
+        structure = encode(tree, "", tensors, rings)
         return {
-            "structure": self._write_segment(_json_bytes(structure), ".json"),
+            "structure": self._write_segment(json_bytes(structure), ".json"),
             "tensors": self._write_segment(save_safetensors(tensors), ".safetensors") if tensors else None,
             "rings": {path: self._write_ring(f"{name}/{path}", ring) for path, ring in rings.items()},
         }
@@ -141,15 +107,15 @@ class Checkpoints:
         if first < ring.written:
             rows = ring.array[np.arange(first, ring.written) % capacity]
             known.append(
-                {"start": first, "stop": ring.written} | self._write_segment(_npy_bytes(rows), ".npy")
+                {"start": first, "stop": ring.written} | self._write_segment(npy_bytes(rows), ".npy")
             )
         self._rings[path] = known
         return {"written": ring.written, "capacity": capacity, "segments": known}
 
     def _write_segment(self, data: bytes, suffix: str) -> dict[str, Any]:
-        sha = _sha(data)
+        sha = sha256(data)
         path = self._segments / (sha + suffix)
-        if not path.exists() or _sha(path.read_bytes()) != sha:  # shared, but only while it is whole
+        if not path.exists() or sha256(path.read_bytes()) != sha:  # shared, but only while it is whole
             write_atomically(path, data)
         return {"file": path.name, "sha256": sha, "bytes": len(data)}
 
@@ -221,7 +187,7 @@ class Checkpoints:
         newest_first = list(reversed(manifests))
         for path in [*self.best(), *newest_first] if best else newest_first:
             try:
-                with _malformed_as_corrupt(path):
+                with malformed_as_corrupt(path):
                     return self._load(path, only)
             except CheckpointCorrupt as error:
                 corrupt = error
@@ -257,21 +223,11 @@ class Checkpoints:
     def _decode(self, member: dict[str, Any]) -> Any:
         tensors = load_safetensors(self._path(member["tensors"]).read_bytes()) if member["tensors"] else {}
         rings = {path: self._stored_ring(ring) for path, ring in member["rings"].items()}
-        return _rebuild(json.loads(self._path(member["structure"]).read_bytes()), tensors, rings)
+        return rebuild(json.loads(self._path(member["structure"]).read_bytes()), tensors, rings)
 
     def _stored_ring(self, ring: dict[str, Any]) -> StoredRing:
         segments = tuple((s["start"], self._path(s)) for s in ring["segments"])
         return StoredRing(ring["written"], ring["capacity"], segments)
-
-
-@contextmanager
-def _malformed_as_corrupt(path: Path) -> Iterator[None]:
-    """Bytes whose hash is right may still be nothing that the lab wrote."""
-    try:
-        yield
-    except _MALFORMED as error:
-        text = " ".join(str(error).split())
-        raise CheckpointCorrupt(f"{path} can't be decoded: {type(error).__name__}: {text}") from error
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -280,26 +236,15 @@ def read_manifest(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointCorrupt(f"{path}: {error.strerror}") from error
-    if _sha(data)[:16] != path.stem.split("-")[-1]:
+    if sha256(data)[:16] != path.stem.split("-")[-1]:
         raise CheckpointCorrupt(f"manifest {path} differs from the hash in its name")
-    with _malformed_as_corrupt(path):
+    with malformed_as_corrupt(path):
         body = json.loads(data)
         if body["format"] > FORMAT:
             raise FormatTooNew(f"{path} has format {body['format']}; this version reads up to {FORMAT}")
         while body["format"] < FORMAT:
             body = MIGRATIONS[body["format"]](body)
         return body
-
-
-def weights_sha256(weights: Any) -> str:
-    """Return one hash over all arrays of a tree, by their paths."""
-    tensors: dict[str, np.ndarray] = {}
-    structure = _encode(weights, "", tensors, {})
-    digest = hashlib.sha256(_json_bytes(structure))
-    for path in sorted(tensors):
-        digest.update(f"{path}{tensors[path].dtype}{tensors[path].shape}".encode())
-        digest.update(tensors[path].tobytes())
-    return digest.hexdigest()
 
 
 def _try_manifest(path: Path) -> dict[str, Any] | None:
@@ -316,85 +261,3 @@ def _segments_of(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield member["tensors"]
         for ring in member["rings"].values():
             yield from ring["segments"]
-
-
-def _encode(tree: Any, path: str, tensors: dict[str, np.ndarray], rings: dict[str, Ring]) -> Any:
-    """Return the JSON structure of a tree; arrays and rings move to the side, by path."""
-    if isinstance(tree, dict):
-        return {_key(k): _encode(v, f"{path}/{_escape(k)}", tensors, rings) for k, v in tree.items()}
-    if isinstance(tree, tuple):
-        return {"$tuple": [_encode(v, f"{path}/{i}", tensors, rings) for i, v in enumerate(tree)]}
-    if isinstance(tree, list):
-        return [_encode(v, f"{path}/{i}", tensors, rings) for i, v in enumerate(tree)]
-    if isinstance(tree, Ring):
-        rings[path] = tree
-        return {"$ring": path}
-    if hasattr(tree, "detach"):  # a torch tensor, without importing torch
-        tree = tree.detach().cpu().numpy()
-    if isinstance(tree, np.ndarray):
-        tensors[path] = np.array(tree, order="C")  # a copy: leaves may be live
-        return {"$tensor": path}
-    return tree.item() if isinstance(tree, np.generic) else tree
-
-
-def _key(key: Any) -> str:
-    if not isinstance(key, str) or key.startswith("$"):
-        raise TypeError(f"state key {key!r} must be a string that doesn't start with '$'")
-    return key
-
-
-def _escape(key: str) -> str:
-    """Keep a slash within a key apart from those between keys, as in JSON pointers."""
-    return key.replace("~", "~0").replace("/", "~1")
-
-
-def _rebuild(node: Any, tensors: dict[str, np.ndarray], rings: dict[str, StoredRing]) -> Any:
-    if isinstance(node, list):
-        return [_rebuild(v, tensors, rings) for v in node]
-    if not isinstance(node, dict):
-        return node
-    special: dict[str, Callable[[Any], Any]] = {
-        "$tensor": lambda path: tensors[path],
-        "$ring": lambda path: rings[path],
-        "$tuple": lambda items: tuple(_rebuild(v, tensors, rings) for v in items),
-    }
-    if len(node) == 1 and (key := next(iter(node))) in special:
-        return special[key](node[key])
-    return {k: _rebuild(v, tensors, rings) for k, v in node.items()}
-
-
-def _json_bytes(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _npy_bytes(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by way of a synced temporary beside it, so that it is whole at any moment.
-
-    Raises:
-        NotWritten: the file system refused.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise NotWritten(f"{path} could not be written: {error.strerror}") from error
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

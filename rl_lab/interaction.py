@@ -59,7 +59,6 @@ class _Session:
     def __init__(self, config: Any, build: BuildAgent, problem: Problem, run: Run, envs: VectorEnv):
         self.run, self.envs = run, envs
         self.streams = Streams(problem.seed)
-        self.streams.seed_torch()
         self.agent = build(config, problem, self.streams)
         self.greedy = self.agent.policy(explore=False)
         self.acting = self.agent.policy(explore=True)

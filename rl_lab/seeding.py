@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from typing import Any
 
 import numpy as np
@@ -29,22 +28,25 @@ class Streams:
     def __init__(self, seed: int):
         self.seed = seed
         self._generators: dict[str, np.random.Generator] = {}
+        self._uses_torch = False
 
     def __getitem__(self, name: str) -> np.random.Generator:
         if name not in self._generators:
             self._generators[name] = np.random.Generator(np.random.PCG64(seed_of(self.seed, "stream", name)))
         return self._generators[name]
 
-    def seed_torch(self) -> None:
-        """Start torch's global generator from the run's seed, if torch is in use: else it differs by process."""
-        if (torch := sys.modules.get("torch")) is not None:
-            torch.manual_seed(seed_of(self.seed, "stream", "torch"))
+    def use_torch(self) -> None:
+        """Start torch's global generator from the run's seed and save it too; agents with networks ask for it."""
+        import torch
+
+        torch.manual_seed(seed_of(self.seed, "stream", "torch"))
+        self._uses_torch = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return each stream's state (JSON scalars), and torch's global one if torch is in use."""
+        """Return each stream's state (JSON scalars), and torch's global one if it is used."""
         return {
             "numpy": {name: g.bit_generator.state for name, g in self._generators.items()},
-            "torch": _torch_state(),
+            "torch": _torch_state() if self._uses_torch else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -57,9 +59,10 @@ class Streams:
             torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
 
 
-def _torch_state() -> np.ndarray | None:
-    torch = sys.modules.get("torch")
-    return None if torch is None else torch.get_rng_state().numpy()
+def _torch_state() -> np.ndarray:
+    import torch
+
+    return torch.get_rng_state().numpy()
 
 
 class EpisodeSeeds:

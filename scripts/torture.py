@@ -73,7 +73,11 @@ def _torture(agent: str, out: Path, kills: int, options: Options, rng: random.Ra
     learn(agent, run_dir=str(out / "undisturbed"), **fields)
     folder = out / "killed"
     count = {"kills": 0, "inside_a_save": 0, "unloadable": 0}
-    while count["kills"] < kills and not (folder / "summary.json").exists():
+    equal = True
+    while count["kills"] < kills:
+        if (folder / "summary.json").exists():  # it came through: another life to be killed in
+            equal &= _is_equal(folder)
+            shutil.rmtree(folder)
         if not _live_and_die(agent, folder, fields, rng.uniform(0.05, options.longest_seconds)):
             continue
         count["kills"] += 1
@@ -81,9 +85,12 @@ def _torture(agent: str, out: Path, kills: int, options: Options, rng: random.Ra
         count["unloadable"] += not _loads(folder)
         if sys.stderr.isatty():
             print(f"\r{agent}: {count}", end="", file=sys.stderr)
-    if not (folder / "summary.json").exists():
-        resume(folder)
-    return {**count, "equal": fingerprint(folder) == fingerprint(out / "undisturbed")}
+    resume(folder)
+    return {**count, "equal": equal and _is_equal(folder)}
+
+
+def _is_equal(folder: Path) -> bool:
+    return fingerprint(folder) == fingerprint(folder.with_name("undisturbed"))
 
 
 def _live_and_die(agent: str, folder: Path, fields: dict[str, Any], seconds: float) -> bool:

@@ -1,7 +1,9 @@
 """Nothing is lost: kills, chains of stops, full disks, old formats; and what a warm start takes over."""
 
+import errno
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import signal
@@ -18,9 +20,10 @@ import agents.dqn  # noqa: F401  loaded once, so that forks need not
 import rl_lab
 from rl_lab import checkpoint
 from rl_lab.checkpoint import CheckpointError, CheckpointMissing, Checkpoints, NotWritten, read_manifest
+from rl_lab.fingerprint import fingerprint
 from rl_lab.learning import read_weights
 from rl_lab.types import UsageError
-from runs import QUICK, asking_to_stop, differences, fingerprint, learn
+from runs import QUICK, asking_to_stop, differences, learn
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FORK = multiprocessing.get_context("fork")  # a new process without the second that imports take
@@ -198,9 +201,6 @@ class TestFullDisk:
 
 def fail_at_write(monkeypatch, number):
     """Let the disk be full from the `number`-th synced file on."""
-    import errno
-    import os
-
     real, count = os.fsync, [0]
 
     def fsync(descriptor):
@@ -211,7 +211,7 @@ def fail_at_write(monkeypatch, number):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
-    monkeypatch.setattr(checkpoint.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
 
 
 class TestFormats:

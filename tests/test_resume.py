@@ -24,10 +24,11 @@ import rl_lab
 from rl_lab import learning
 from rl_lab.checkpoint import CheckpointCorrupt, Checkpoints
 from rl_lab.evaluation import evaluate
+from rl_lab.fingerprint import fingerprint, rows_without_times
 from rl_lab.logs import ACTIONS, EPISODES, METRICS, read_episodes, read_rows
 from rl_lab.seeding import Streams
 from rl_lab.signals import STOPPED
-from runs import QUICK, asking_to_stop, differences, fingerprint, learn, rows_without_times
+from runs import QUICK, asking_to_stop, differences, learn
 
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = str(ROOT / "scripts" / "train.py")
@@ -119,7 +120,7 @@ class TestExactResume:
             "cursor",
             EPISODES,
             ACTIONS,
-            "rows",
+            "metrics",
         } <= set(whole)
         assert len(read_episodes(resumed[name, num_envs])) > 0
 
@@ -386,7 +387,7 @@ class TestWhatMustNotMatter:
     )
     def test_watching_changes_nothing_that_is_learned(self, wholes, tmp_path, fields):
         run_case(tmp_path, "mlp", 1, **fields)
-        watched = {"rows", "summary", "meter", "run"}  # the last three hold what falls between two rows
+        watched = {"metrics", "summary", "meter", "run"}  # the last three hold what falls between two rows
         assert differences(fingerprint(wholes("mlp", 1)), fingerprint(tmp_path)) <= watched
 
     def test_a_policy_that_draws_from_torch_while_it_is_evaluated_changes_nothing(
