@@ -318,6 +318,8 @@ class WatchOptions:
     """Episodes to watch."""
     seed: int | None = None
     """Seed of the episodes; by default the run's, whose evaluation episodes are shown."""
+    best: bool = False
+    """Watch the checkpoint with the best evaluation instead of the last."""
     training_episode: int | None = None
     """Show the training episode in this row of episodes.csv (from 0) exactly as it happened."""
 
@@ -332,7 +334,7 @@ def watch(argv: Sequence[str]) -> int:
         raise UsageError(f"episodes must be at least 1, got {options.episodes}")
     folder = Path(options.run_dir)
     described = read_config(folder)
-    policy = load_policy(folder)
+    policy = load_policy(folder, best=options.best)
     files = [Path(f) for f in (options.video, options.gif) if f is not None]
     if not files and not options.human:
         files = [folder / "videos" / "watch.mp4"]
