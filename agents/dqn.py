@@ -23,7 +23,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, mse_loss
 
-from rl_lab.config import above, at_least, one_of, within
+from rl_lab.config import above, at_least, flags, one_of, widths, within
 from rl_lab.exploration import EpsilonGreedy, ValuePolicy
 from rl_lab.interaction import Interaction
 from rl_lab.nn import encoders
@@ -90,6 +90,8 @@ class Config:
         at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps")
         at_least(self, 1, "target_period_env_steps", "memory_size", "sequence_length")
         at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
+        widths(self, "hidden")
+        flags(self, "double")
         one_of(self, "encoder", encoders.ENCODERS)
         one_of(self, "memory", CORES)
         one_of(self, "loss", ("huber", "squared"))

@@ -25,7 +25,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rl_lab.agent import Policy
-from rl_lab.config import above, at_least, within
+from rl_lab.config import above, at_least, flags, widths, within
 from rl_lab.environments import SingleVector, VectorEnv
 from rl_lab.nn.optim import load_weights
 from rl_lab.recorder import Episode
@@ -235,6 +235,7 @@ class DQNConfig:
             self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "target_period_env_steps"
         )
         at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
+        widths(self, "hidden")
 
     def refuse(self, spec: EnvSpec) -> str | None:
         """SB3's clocks tick once a vector step: only multiples of num_envs can be meant exactly."""
@@ -302,6 +303,8 @@ class OnPolicyConfig:
         within(self, 0.0, 1.0, "gamma", "gae_lambda")
         at_least(self, 1, "n_steps")
         at_least(self, 0, "ent_coef", "vf_coef")
+        widths(self, "hidden")
+        flags(self, "linear_decay")
 
     def refuse(self, spec: EnvSpec) -> str | None:
         """Nothing to refuse."""

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 
 GRID_STEPS = 200  # time limit of the grid worlds; their default map takes 14 steps
+WANDER_STEPS = 1000  # time limit where a random policy takes long to arrive
+ENDLESS_STEPS = 100  # time limit of problems that go on for ever
 
 
-def _register(env_id: str, observation: str) -> None:
+def _register(env_id: str, entry_point: str, max_episode_steps: int | None, **kwargs: Any) -> None:
     if env_id in gymnasium.registry:  # an entry point may import this module under a second name
         return
-    gymnasium.register(
-        id=env_id,
-        entry_point="envs.gridworld:GridWorld",
-        max_episode_steps=GRID_STEPS,
-        kwargs={"observation": observation},
-    )
+    gymnasium.register(id=env_id, entry_point=entry_point, max_episode_steps=max_episode_steps, kwargs=kwargs)
 
 
-_register("lab/GridWorld-v0", "state")
-_register("lab/GridWorldCoordinates-v0", "coordinates")
-_register("lab/GridWorldPixels-v0", "pixels")
+_register("lab/GridWorld-v0", "envs.gridworld:GridWorld", GRID_STEPS, observation="state")
+_register("lab/GridWorldCoordinates-v0", "envs.gridworld:GridWorld", GRID_STEPS, observation="coordinates")
+_register("lab/GridWorldPixels-v0", "envs.gridworld:GridWorld", GRID_STEPS, observation="pixels")
+
+# The examples of Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed.
+_register("lab/SuttonGrid5x5-v0", "envs.sutton_grid5x5:SuttonGrid5x5", ENDLESS_STEPS)
+_register("lab/SuttonGrid4x4-v0", "envs.sutton_grid4x4:SuttonGrid4x4", GRID_STEPS)
+_register("lab/WindyGrid-v0", "envs.windy_grid:WindyGrid", WANDER_STEPS)
+_register("lab/Cliff-v0", "envs.cliff:Cliff", WANDER_STEPS)
+_register("lab/DynaMaze-v0", "envs.dyna_maze:DynaMaze", WANDER_STEPS)
+_register("lab/Gambler-v0", "envs.gambler:Gambler", WANDER_STEPS)
+_register("lab/CarRental-v0", "envs.car_rental:CarRental", ENDLESS_STEPS)
+_register("lab/RandomWalk-v0", "envs.random_walk:RandomWalk", WANDER_STEPS)
+_register("lab/RandomWalk19-v0", "envs.random_walk:RandomWalk", WANDER_STEPS, states=19, left_reward=-1.0)
+_register("lab/Blackjack-v0", "envs.blackjack:Blackjack", None)
+_register("lab/Bandit-v0", "envs.bandit:Bandit", None)
+
+# Other problems whose truth is known.
+_register("lab/DeepSea-v0", "envs.deep_sea:DeepSea", None)
+_register("lab/Garnet-v0", "envs.garnet:Garnet", ENDLESS_STEPS)

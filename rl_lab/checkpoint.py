@@ -49,6 +49,7 @@ __all__ = [
 ]
 
 FORMAT = 1
+SEGMENT_BYTES = 2**26  # of a ring's segment at most
 # From a format to the next: each takes a manifest's body of format n and returns that of n + 1.
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
@@ -104,11 +105,13 @@ class Checkpoints:
         capacity, oldest = len(ring.array), max(0, ring.written - len(ring.array))
         known = [s for s in self._rings.get(path, []) if s["stop"] > oldest and s["stop"] <= ring.written]
         first = max(oldest, max((s["stop"] for s in known), default=0))
-        if first < ring.written:
-            rows = ring.array[np.arange(first, ring.written) % capacity]
-            known.append(
-                {"start": first, "stop": ring.written} | self._write_segment(npy_bytes(rows), ".npy")
-            )
+        rows = max(1, SEGMENT_BYTES // max(1, ring.array[:1].nbytes))
+        while first < ring.written:  # a stretch at a time, up to the array's end: saving takes little memory
+            row = first % capacity
+            stretch = ring.array[row : min(row + rows, capacity, row + ring.written - first)]
+            stop = first + len(stretch)
+            known.append({"start": first, "stop": stop} | self._write_segment(npy_bytes(stretch), ".npy"))
+            first = stop
         self._rings[path] = known
         return {"written": ring.written, "capacity": capacity, "segments": known}
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NoReturn, get_origin
 
 import tyro
 
-from rl_lab.config import RunConfig, parse_pairs, read_fields, split_fields
+from rl_lab.config import RunConfig, fields_of_run, parse_pairs, read_fields, split_fields
 from rl_lab.registry import agent_names, make_learner, preset_fields
 from rl_lab.signals import STOPPED
 from rl_lab.types import UsageError
@@ -142,6 +142,8 @@ def train(argv: Sequence[str]) -> int:
         result = resume(fields["run_dir"], progress=True, signals=True)
     else:
         result = learn(options.agent, progress=True, signals=True, **fields)
+    if result.summary is None and not make_learner(options.agent).resumes:
+        raise RuntimeError(f"stopped; {options.agent} can't resume exactly, and starts again from zero")
     if result.summary is None:
         print(f"stopped after saving; go on with: --resume --run-dir {result.run_dir}")
         return STOPPED
@@ -173,16 +175,20 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
         UsageError: an unknown agent, option or value; resuming with other values than the run has.
     """
     stored = _stored_run(argv) if "--resume" in argv else {}
-    agent = _option(argv, "--agent") or stored.get("agent")
+    file, preset = _option(argv, "--config"), _option(argv, "--preset")
+    if stored and (file or preset):
+        raise UsageError(f"--resume goes on as the run was (allowed beside it: no --config {file or ''})")
+    loaded = read_fields(file) if file else {}
+    agent = _option(argv, "--agent") or stored.get("agent") or loaded.pop("agent", None)
+    loaded.pop("agent", None)
     if agent is None and not {"-h", "--help"} & set(argv):
         raise UsageError(f"--agent is missing (allowed: {', '.join(agent_names())})")
-    file, preset = _option(argv, "--config"), _option(argv, "--preset")
-    given = _flat(stored) if stored else _flat(read_fields(file) if file else {})
+    given = fields_of_run(stored) | {"run_dir": stored["run_dir"]} if stored else loaded
     given |= preset_fields(agent, preset) if agent and preset else {}
     parsed = _parse_fields(argv, agent, given)
     fields = {f.name: getattr(part, f.name) for part in (parsed.run, parsed.agent) for f in dc.fields(part)}
     if stored:
-        _require_same(fields | {"agent": parsed.command.agent}, _flat(stored) | {"agent": stored["agent"]})
+        _require_same(fields | {"agent": parsed.command.agent}, given | {"agent": stored["agent"]})
     return parsed.command, fields
 
 
@@ -220,14 +226,6 @@ def _stored_run(argv: Sequence[str]) -> dict[str, Any]:
     if folder is None:
         raise UsageError("--resume needs --run-dir DIR, the run to go on with")
     return read_config(Path(folder)) | {"run_dir": folder}
-
-
-def _flat(described: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a file or a config.json; what only describes the run is left out."""
-    names = {f.name for f in dc.fields(RunConfig)}
-    if "config_sha256" not in described:
-        return {k: v for k, v in described.items() if k != "agent"}
-    return {k: v for k, v in described.items() if k in names} | described["fields"]
 
 
 def _require_same(asked: dict[str, Any], stored: dict[str, Any]) -> None:
@@ -272,12 +270,16 @@ class CompareOptions:
 def compare(argv: Sequence[str]) -> int:
     """Compare agents; the command behind scripts/compare.py."""
     from rl_lab.report import write_report
-    from rl_lab.study import run_study
+    from rl_lab.study import Stopped, run_study
 
     options: CompareOptions = parse(CompareOptions, argv, description="Compare agents on equal terms.")
     if options.workers < 1:
         raise UsageError(f"workers must be at least 1, got {options.workers}")
-    failures = run_study(_study(options), Path(options.out), workers=options.workers)
+    try:
+        failures = run_study(_study(options), Path(options.out), workers=options.workers, signals=True)
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on")
+        return STOPPED
     print(f"comparison page: {write_report(options.out)}")
     for name, cause in failures.items():
         print(f"failed: {name}: {cause}", file=sys.stderr)
@@ -335,6 +337,8 @@ def watch(argv: Sequence[str]) -> int:
     folder = Path(options.run_dir)
     described = read_config(folder)
     policy = load_policy(folder, best=options.best)
+    if options.gif is not None and not options.gif.lower().endswith(".gif"):
+        raise UsageError(f"--gif {options.gif!r} must end in .gif")
     files = [Path(f) for f in (options.video, options.gif) if f is not None]
     if not files and not options.human:
         files = [folder / "videos" / "watch.mp4"]

@@ -76,6 +76,7 @@ class RunConfig:
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
+        flags(self, "life_loss_terminates")
         for name in ("preprocess", "vector", "device", "wandb"):
             one_of(self, name, _choices(RunConfig, name))
 
@@ -129,6 +130,22 @@ def within(config: Any, low: float, high: float, *names: str) -> None:
             raise UsageError(f"{name} must be between {low} and {high}, got {value}")
 
 
+def widths(config: Any, *names: str) -> None:
+    """Refuse a field that isn't a tuple of whole numbers from 1."""
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, tuple) or not all(isinstance(w, int) and w >= 1 for w in value):
+            raise UsageError(f"{name} must be whole numbers from 1, got {value!r}")
+
+
+def flags(config: Any, *names: str) -> None:
+    """Refuse a field that isn't true or false."""
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, bool):
+            raise UsageError(f"{name} must be true or false, got {value!r}")
+
+
 def one_of(config: Any, name: str, allowed: tuple[str, ...]) -> None:
     """Refuse a field that isn't one of the names allowed; None passes."""
     value = getattr(config, name)
@@ -164,7 +181,7 @@ def unknown_name(kind: str, name: str, allowed: list[str]) -> str:
 
 
 def read_fields(path: str | Path) -> dict[str, Any]:
-    """Return the fields of a YAML or JSON file; a config.json of a run serves too."""
+    """Return the fields of a YAML or JSON file, flat; a config.json of a run serves too, with its "agent"."""
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
     except OSError as error:
@@ -175,7 +192,16 @@ def read_fields(path: str | Path) -> dict[str, Any]:
         raise UsageError(
             f"config file {str(path)!r} must hold name: value pairs, got {type(loaded).__name__}"
         )
+    if "config_sha256" in loaded:
+        kept = {k: v for k, v in fields_of_run(loaded).items() if k not in ("run_dir", "group")}
+        return kept | {"agent": loaded.get("agent")}
     return {name: _number_or_same(value) for name, value in loaded.items()}
+
+
+def fields_of_run(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run's and the agent's fields of a config.json; what only describes the run is left out."""
+    names = {f.name for f in dataclasses.fields(RunConfig)}
+    return {k: v for k, v in described.items() if k in names} | dict(described["fields"])
 
 
 def _number_or_same(value: Any) -> Any:

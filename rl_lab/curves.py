@@ -126,8 +126,12 @@ class StudyRecord:
 
 def run_directory(study_dir: Path, env_id: str, agent: str, seed: int) -> Path:
     """Return where a study keeps a run."""
-    parts = (name.replace("/", "_") for name in (env_id, agent))
-    return Path(study_dir, "runs", *parts, f"seed_{seed}")
+    return Path(study_dir, "runs", folder_name(env_id), folder_name(agent), f"seed_{seed}")
+
+
+def folder_name(name: str) -> str:
+    """Return the name of the folder of an environment or an agent."""
+    return name.replace("/", "_").replace(":", "_")
 
 
 def load_study(study_dir: Path) -> StudyRecord:

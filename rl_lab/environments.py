@@ -8,7 +8,8 @@ only what the lab reads passes: "action_mask" bool [N, A] and "life_lost" bool [
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, Protocol
@@ -68,12 +69,13 @@ def make_env(
     """
     _load_namespace(env_id)
     kwargs = dict(env_kwargs or {}) | ({"render_mode": render_mode} if render_mode else {})
-    is_atari = _wants_atari(env_id, preprocess)
+    is_atari = resolve_preprocessing(env_id, preprocess) == "atari"
     if is_atari:
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
-    env = _gym_make(env_id, kwargs)
-    _refuse_memory_across_episodes(env)
-    env = _atari(env) if is_atari else env
+    with _errors_of_usage(env_id, kwargs):
+        env = gymnasium.make(env_id, **kwargs)
+        _refuse_memory_across_episodes(env)
+        env = _atari(env) if is_atari else env
     return LifeLoss(env) if life_loss_terminates else env
 
 
@@ -90,10 +92,17 @@ def _load_namespace(env_id: str) -> None:
             module.ALEInterface.setLoggerMode(module.LoggerMode.Error)
 
 
-def _gym_make(env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env:
+@contextmanager
+def _errors_of_usage(env_id: str, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Say in one line what is wrong with an environment's name, its arguments or its installation."""
     try:
-        return gymnasium.make(env_id, **kwargs)
-    except (gymnasium.error.UnregisteredEnv, ModuleNotFoundError) as error:
+        yield
+    except UsageError:
+        raise
+    except ModuleNotFoundError as error:
+        missing = error.name is not None and error.name != env_id.split(":")[0].split("/")[0]
+        raise UsageError(f"environment {env_id!r}: {error}" if missing else _unknown(env_id)) from error
+    except gymnasium.error.UnregisteredEnv as error:
         raise UsageError(_unknown(env_id)) from error
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"environment {env_id!r} needs a package that is missing: {error}") from error
@@ -122,12 +131,18 @@ def _refuse_memory_across_episodes(env: gymnasium.Env) -> None:
         layer = layer.env
 
 
-def _wants_atari(env_id: str, preprocess: str) -> bool:
+def resolve_preprocessing(env_id: str, preprocess: str) -> str:
+    """Return "atari" or "none": auto takes the former for ALE ids.
+
+    Raises:
+        UsageError: an unknown name, or atari for another environment.
+    """
     if preprocess == "atari" and "ALE/" not in env_id:
         raise UsageError(f"preprocess 'atari' needs a game, ALE/..., not {env_id!r}")
     if preprocess not in PREPROCESSING:
         raise UsageError(f"preprocess {preprocess!r} is unknown (allowed: {', '.join(PREPROCESSING)})")
-    return preprocess == "atari" or (preprocess == "auto" and env_id.startswith("ALE/"))
+    is_atari = preprocess == "atari" or (preprocess == "auto" and env_id.startswith("ALE/"))
+    return "atari" if is_atari else "none"
 
 
 def _atari(env: gymnasium.Env) -> gymnasium.Env:

@@ -14,6 +14,10 @@ from rl_lab.seeding import seed_of
 from rl_lab.types import Array, Obs, State
 
 
+class Interrupted(Exception):
+    """Whoever asked for an evaluation doesn't want to wait for its end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """The outcome of E episodes; episode e is the same whatever the width."""
@@ -56,12 +60,17 @@ def evaluate(
     seed: int,
     gamma: float = 1.0,
     max_steps: int = 100_000,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Play seeded episodes: column i of W plays episodes i, i + W, ...
 
     Args:
         gamma: discount of `discounted_returns`.
         max_steps: an episode is cut here and marked as capped.
+        should_stop: asked before every step.
+
+    Raises:
+        Interrupted: should_stop said so.
     """
     width = envs.num_envs
     numbers = np.arange(width)  # the episode that each column plays
@@ -69,6 +78,8 @@ def evaluate(
     obs, info = envs.reset(seed=[evaluation_seed(seed, int(e)) for e in numbers])
     state, mask, is_first = policy.initial_state(width), mask_of(info), np.ones(width, np.bool_)
     while (numbers < episodes).any():
+        if should_stop():
+            raise Interrupted
         if is_first.any():
             table.predict(numbers, is_first, _value(policy, obs, state, is_first, mask))
         decision = policy.act(obs, state, is_first, mask)

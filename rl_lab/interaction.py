@@ -87,15 +87,15 @@ class _Session:
 
     def go(self) -> None:
         """Interact until the budget is spent or the run asks to stop, then finish the run."""
-        run, recorder, meter, agent = self.run, self.recorder, self.meter, self.agent
-        clock = Stopwatch()
+        run, meter, agent, clock = self.run, self.meter, self.agent, Stopwatch()
+        recorder = clock.timed(self.recorder, add="record")
         loop = train(
             clock.timed(agent, observe="store", update="update"),
             clock.timed(self.acting, act="act"),
-            clock.timed(self.envs, step="step"),
+            clock.timed(self.envs, step="step", reset="reset"),
             self.seeds, self.total_steps, self.at,
         )  # fmt: skip
-        run.start_clock()
+        run.catch_up(self.at.env_steps, self.greedy)
         for step, metrics, self.at in loop:
             recorder.add(step, self.at)
             if metrics is not None:
@@ -128,7 +128,7 @@ class _Session:
             "weights": state.pop("weights"),
             "agent": state,
             "streams": self.streams.state_dict(),
-            "recorder": self.recorder.state_dict(),
+            "recorder": self.recorder.state_dict(self.at.obs),
             "meter": self.meter.state_dict(),
             "cursor": {
                 "is_first": self.at.is_first,
@@ -200,9 +200,9 @@ class Stopwatch:
     def _time(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
         seconds, now = self._seconds, time.perf_counter
 
-        def timed(*args: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             begun = now()
-            out = call(*args)
+            out = call(*args, **kwargs)
             seconds[name] += now() - begun
             return out
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from rl_lab.agent import Learner, Policy
 from rl_lab.checkpoint import CheckpointMissing, Checkpoints, weights_sha256, write_atomically
 from rl_lab.config import RunConfig, split_fields
-from rl_lab.environments import make_envs
+from rl_lab.environments import make_envs, resolve_preprocessing
+from rl_lab.locking import exclusive
+from rl_lab.logs import EPISODES, METRICS, read_rows
 from rl_lab.progress import make_progress
 from rl_lab.registry import make_learner, preset_fields
 from rl_lab.run import Members, Run
@@ -64,14 +68,16 @@ def learn(
     if config.init_from is not None:
         problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
     require_accepted(learner, problem)
-    folder = _claim(config, agent)
-    described = _describe(agent, learner, config, problem)
-    write_atomically(folder / "config.json", json.dumps(described, indent=1).encode())
-    try:
-        return _run(learner, config, described, problem, folder, progress, signals, resuming=False)
-    except UsageError:  # refused after all: the folder holds no run
-        (folder / "config.json").unlink()
-        raise
+    folder = _make_folder(config, agent)
+    with exclusive(folder):
+        _refuse_occupied(folder)
+        described = _describe(agent, learner, config, problem)
+        write_atomically(folder / "config.json", json.dumps(described, indent=1).encode())
+        try:
+            return _run(learner, config, described, problem, folder, progress, signals)
+        except Exception:
+            _clear_if_nothing_came_of_it(folder)
+            raise
 
 
 def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False) -> Result:
@@ -85,11 +91,12 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
     learner, config = _from_described(described)
     if not learner.resumes:
         raise UsageError(f"agent {described['agent']!r} can't resume exactly: start a new run from zero")
-    problem = problem_of(config, learner)
     if (folder / "summary.json").exists():
         summary = json.loads((folder / "summary.json").read_bytes())
         return Result(folder, load_policy(folder), summary)
-    return _run(learner, config, described, problem, folder, progress, signals, resuming=True)
+    with exclusive(folder):
+        problem = _warm_again(problem_of(config, learner), config, described, folder)
+        return _run(learner, config, described, problem, folder, progress, signals, resuming=True)
 
 
 def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
@@ -104,7 +111,7 @@ def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
     learner, config = _from_described(read_config(Path(run_dir)))
     weights = read_weights(run_dir, best=best)
     set_threads(config.threads)
-    return learner.load(problem_of(config, learner), weights)
+    return learner.load(problem_of(config, learner, for_acting=True), weights)
 
 
 def read_weights(run_dir: str | Path, *, best: bool = False) -> dict[str, Any]:
@@ -135,6 +142,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         described = json.loads(path.read_bytes())
         if described["format"] > FORMAT:
             raise UsageError(f"{path} has format {described['format']} (allowed: up to {FORMAT})")
+        missing = {"agent", "fields", "env_id"} - set(described)
+        if missing:
+            raise UsageError(f"{path} lacks {', '.join(sorted(missing))}")
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         if isinstance(error, UsageError):
             raise
@@ -154,8 +164,8 @@ def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig
     return make_learner(agent, **of_agent), RunConfig(**of_run)
 
 
-def problem_of(config: RunConfig, learner: Learner) -> Problem:
-    """Return the problem that a config describes, with the device resolved."""
+def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False) -> Problem:
+    """Return the problem that a config describes, with the device resolved; acting makes do with a CPU."""
     make = partial(
         make_envs,
         config.env_id,
@@ -169,7 +179,7 @@ def problem_of(config: RunConfig, learner: Learner) -> Problem:
         num_envs=config.num_envs,
         total_steps=config.total_steps,
         seed=config.seed,
-        device=_device(config.device),
+        device=_device("auto" if for_acting else config.device),
         make=lambda n: make(n, vector="sync" if n == 1 else config.vector),
     )
 
@@ -191,27 +201,59 @@ def set_threads(threads: int) -> None:
 
 def _device(asked: str) -> str:
     """Resolve "auto": CUDA where there is one; learners without torch run on the CPU."""
-    torch = sys.modules.get("torch")
+    torch = import_module("torch") if asked == "cuda" else sys.modules.get("torch")
     has_cuda = torch is not None and torch.cuda.is_available()
     if asked == "cuda" and not has_cuda:
         raise UsageError("device 'cuda' is not there (allowed: auto, cpu)")
     return ("cuda" if has_cuda else "cpu") if asked == "auto" else asked
 
 
-def _claim(config: RunConfig, agent: str) -> Path:
-    """Make the run directory; one that holds a run is refused."""
+def _make_folder(config: RunConfig, agent: str) -> Path:
+    """Make the run directory."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{config.env_id.replace('/', '_').replace(':', '_')}-{agent}-seed{config.seed}-{stamp}"
     folder = Path(config.run_dir or Path("runs") / name)
-    if (folder / "config.json").exists():
-        raise UsageError(
-            f"run_dir {str(folder)!r} already holds a run (allowed: an empty folder, or --resume)"
-        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"run_dir {str(folder)!r} can't be made: {error.strerror}") from error
     return folder
+
+
+OF_A_RUN = ("config.json", METRICS, EPISODES, "actions", "checkpoints", "summary.json")
+
+
+def _refuse_occupied(folder: Path) -> None:
+    """Refuse a folder that holds a run, or what is left of one."""
+    if found := [name for name in OF_A_RUN if (folder / name).exists()]:
+        raise UsageError(
+            f"run_dir {str(folder)!r} already holds a run ({found[0]}; allowed: an empty folder, or --resume)"
+        )
+
+
+def _clear_if_nothing_came_of_it(folder: Path) -> None:
+    """Take back what a run that failed before its first row has written, so that a corrected one may follow."""
+    if Checkpoints(folder / "checkpoints").manifests() or read_rows(folder):
+        return
+    for path in (folder / name for name in OF_A_RUN):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _warm_again(problem: Problem, config: RunConfig, described: dict[str, Any], folder: Path) -> Problem:
+    """Read the weights of a warm start once more if the run was killed before it saved them itself.
+
+    Raises:
+        UsageError: they are gone, or not those that the run began with.
+    """
+    if config.init_from is None or Checkpoints(folder / "checkpoints").manifests():
+        return problem
+    weights = read_weights(config.init_from)
+    if weights_sha256(weights) != described["init_from_weights_sha256"]:
+        raise UsageError(f"init_from {config.init_from!r} has other weights than the run began with")
+    return dataclasses.replace(problem, initial_weights=weights)
 
 
 def _describe(agent: str, learner: Learner, config: RunConfig, problem: Problem) -> dict[str, Any]:
@@ -222,6 +264,7 @@ def _describe(agent: str, learner: Learner, config: RunConfig, problem: Problem)
         "agent": agent,
         "fields": dataclasses.asdict(learner.config),
         "device": problem.device,
+        "preprocess": resolve_preprocessing(config.env_id, config.preprocess),
         "eval_gamma": gamma,
         "wandb": resolve_mode(config.wandb),
         "group": config.group or f"{config.env_id}-{agent}",
@@ -263,7 +306,7 @@ def _run(
     progress: bool,
     signals: bool,
     *,
-    resuming: bool,
+    resuming: bool = False,
 ) -> Result:
     set_threads(config.threads)
     checkpoints = Checkpoints(folder / "checkpoints", config.keep_checkpoints, config.keep_best)

@@ -91,5 +91,5 @@ def make_progress(total_steps: int, at: int = 0) -> Progress:
 
 
 def _figures(row: dict[str, Any]) -> dict[str, str]:
-    names = {"episode_return_mean": "return", "epsilon": "epsilon", "loss": "loss", "residual": "residual"}
+    names = {"episode_return_mean": "return", "epsilon": "epsilon", "loss": "loss", "bound": "bound"}
     return {short: f"{row[name]:.4g}" for name, short in names.items() if row.get(name) is not None}

@@ -50,10 +50,15 @@ class OpenEpisode:
         self.actions.append(actions)
         self.return_ = float(np.cumsum(np.concatenate(([self.return_], rewards)))[-1])
         self.length += len(rewards)
-        while len(self.hashers) < len(leaves) + 1:
-            self.hashers.append(hashlib.blake2b(digest_size=16))
         for hasher, values in zip(self.hashers, (rewards, *leaves), strict=True):
             hasher.update(np.ascontiguousarray(values).data)
+
+    def open(self, leaves: list[Array]) -> None:
+        """Take the first observation in."""
+        if not self.hashers:
+            self.hashers = [hashlib.blake2b(digest_size=16) for _ in range(len(leaves) + 1)]
+            for hasher, values in zip(self.hashers[1:], leaves, strict=True):
+                hasher.update(np.ascontiguousarray(values).data)
 
     def digest(self) -> str:
         """Return the hash of all observations and rewards so far."""
@@ -91,6 +96,7 @@ class Recorder:
             np.stack(column) for column in zip(*(leaves_of(s.next_obs) for s in self._steps), strict=True)
         ]
         for start, end, i in _segments(done):
+            self._open[i].open([x[i : i + 1] for x in leaves_of(self._steps[start].obs)])
             self._open[i].extend(
                 actions[start:end, i], rewards[start:end, i], [x[start:end, i] for x in leaves]
             )
@@ -112,9 +118,10 @@ class Recorder:
             )
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the record of the open episodes, for `restore`."""
+    def state_dict(self, obs: Obs) -> dict[str, Any]:
+        """Return the record of the open episodes, for `restore`; `obs` are the observations to go on from."""
         self.flush()
+        self._open_new(obs)
         return {
             "env_steps": self._env_steps,
             "numbers": list(self._numbers),
@@ -122,6 +129,12 @@ class Recorder:
             "returns": [e.return_ for e in self._open],
             "actions": {str(i): np.concatenate(e.actions) for i, e in enumerate(self._open) if e.length},
         }
+
+    def _open_new(self, obs: Obs) -> None:
+        """Take in the observations that open episodes without a step yet."""
+        for i, episode in enumerate(self._open):
+            if not episode.length:
+                episode.open([x[i : i + 1] for x in leaves_of(obs)])
 
     def restore(self, state: dict[str, Any], envs: VectorEnv, seeds: EpisodeSeeds) -> tuple[Obs, Any, Array]:
         """Rebuild the open episodes by replaying their actions.
@@ -133,10 +146,12 @@ class Recorder:
         self._env_steps, self._numbers = state["env_steps"], list(state["numbers"])
         actions = {int(i): a for i, a in state["actions"].items()}
         obs, mask, ended = self._replay(envs, seeds, actions)
+        self._open_new(obs)
         digests = np.array([e.digest() for e in self._open])
         differs = ended | (digests != np.array(state["digests"]))
         for i in map(int, np.flatnonzero(differs)):
-            self._open[i] = OpenEpisode([actions[i]], state["returns"][i], len(actions[i]))
+            taken = actions.get(i, np.zeros((0, *(envs.single_action_space.shape or ())), self._dtype))
+            self._open[i] = OpenEpisode([taken], state["returns"][i], len(taken))
             self._finish(i, self._env_steps, terminated=False, truncated=True)
         if np.count_nonzero(differs):
             obs, info = envs.reset(seed=seeds.advance(differs), options={"reset_mask": differs})
@@ -161,6 +176,8 @@ class Recorder:
             if np.count_nonzero(reset := begins | done):
                 obs, info = envs.reset(seed=seeds.current(), options={"reset_mask": reset})
             playing = lengths >= longest - t
+            for i in np.flatnonzero(playing):
+                self._open[i].open([x[i : i + 1] for x in leaves_of(obs)])
             action = np.stack(
                 [actions[i][t - (longest - lengths[i])] if p else filler for i, p in enumerate(playing)]
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.resources import files
@@ -39,11 +39,15 @@ def make_learner(name: str, **fields: Any) -> Learner:
     Raises:
         UsageError: unknown name or field, or a value out of range.
     """
-    hashable = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}  # JSON knows no tuples
     try:
-        return _factory(name)(**hashable)
+        return _factory(name)(**_tupled(fields))
     except TypeError as error:
         raise UsageError(f"agent {name!r}: {error}") from error
+
+
+def _tupled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON and YAML know no tuples."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def preset_fields(agent: str, preset: str) -> dict[str, Any]:
@@ -52,7 +56,7 @@ def preset_fields(agent: str, preset: str) -> dict[str, Any]:
     if preset not in presets:
         known = ", ".join(presets) or "none"
         raise UsageError(f"agent {agent!r} has no preset {preset!r} (allowed: {known})")
-    return dict(presets[preset])
+    return _tupled(presets[preset])
 
 
 def has_preset(agent: str, preset: str) -> bool:

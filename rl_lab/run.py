@@ -13,7 +13,7 @@ from typing import Any
 from rl_lab.agent import Policy
 from rl_lab.checkpoint import Checkpoints, weights_sha256, write_atomically
 from rl_lab.config import RunConfig
-from rl_lab.evaluation import Evaluation, evaluate
+from rl_lab.evaluation import Evaluation, Interrupted, evaluate
 from rl_lab.logs import RowFiles
 from rl_lab.progress import NullProgress, Progress
 from rl_lab.recorder import Episode
@@ -56,6 +56,8 @@ class Run:
         self._lengths: list[int] = []
         self._episodes = 0
         self._at = 0  # env_steps at the last moment
+        self._pending = False  # an evaluation at that moment is due
+        self._wall_before = 0.0
         self._seconds_before, self._paused = 0.0, 0.0
         self._pause_began: float | None = None
         if restored is not None:
@@ -141,14 +143,29 @@ class Run:
         if over:
             return False  # `finish` evaluates and saves
         with self.pause():
-            score = None
-            if crossings(before, env_steps, self.config.period("eval_every_steps")):
-                score = self.evaluate(env_steps, policy)["eval_return_mean"]
+            self._pending = crossings(before, env_steps, self.config.period("eval_every_steps")) > 0
+            score = self._evaluate_pending(env_steps, policy)
             self.stopped = self.stop_requested
             due = crossings(before, env_steps, self.config.period("checkpoint_every_steps"))
             if self.stopped or due or self._is_best(score):
                 self.save(env_steps, members(), score)
         return self.stopped
+
+    def catch_up(self, env_steps: int, policy: Policy) -> None:
+        """After a restore, play the evaluation that a stop cut short; then begin to count time."""
+        self._evaluate_pending(env_steps, policy)
+        self.start_clock()
+
+    def _evaluate_pending(self, env_steps: int, policy: Policy) -> float | None:
+        """Evaluate if it is due and return the score; one that a stop cuts short stays pending."""
+        if not self._pending:
+            return None
+        try:
+            score = self.evaluate(env_steps, policy)["eval_return_mean"]
+        except Interrupted:
+            return None
+        self._pending = False
+        return score
 
     def _is_best(self, score: float | None) -> bool:
         """Say whether a score beats those of all checkpoints that are kept as the best."""
@@ -181,6 +198,7 @@ class Run:
                 seed=self.config.seed,
                 gamma=self._described["eval_gamma"],
                 max_steps=self.config.eval_max_steps,
+                should_stop=lambda: self.stop_requested,
             )
         finally:
             envs.close()
@@ -211,43 +229,59 @@ class Run:
             "lengths": self._lengths,
             "episodes": self._episodes,
             "at": env_steps,
+            "evaluation_pending": self._pending,
+            "wall_seconds": self._wall_seconds(),
         }
+
+    def _wall_seconds(self) -> float:
+        """Return the seconds from start to now, over all sessions of the run."""
+        return self._wall_before + time.time() - self._wall_started
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._files.cut_back(state["positions"])
         self._seconds_before = state["train_seconds"]
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
         self._episodes, self._at = state["episodes"], state["at"]
+        self._pending, self._wall_before = state["evaluation_pending"], state["wall_seconds"]
 
     # The end -------------------------------------------------------------------------------------------
 
     def finish(self, env_steps: int, policy: Policy, members: Members, gradient_steps: int) -> None:
-        """Evaluate and save for the last time, film the policy, write summary.json."""
+        """Evaluate and save for the last time, write summary.json, film the policy."""
         with self.pause():
             seconds = self.train_seconds
-            figures = self._measure(policy)
+            try:
+                figures = self._measure(policy)
+            except Interrupted:  # a resumed run comes here again at once
+                self.save(env_steps, members)
+                self.stopped = True
+                return
             # saved before the row is written: after a kill the end is done again, and stands once
             self.save(env_steps, members, figures["eval_return_mean"])
             self._files.row({"env_steps": env_steps, **figures})
-            self._film(policy)
-            summary = {
-                **{k: self._described[k] for k in ("agent", "env_id", "seed", "total_steps", "eval_gamma")},
-                "env_steps": env_steps,
-                "gradient_steps": gradient_steps,
-                "train_seconds": seconds,
-                "env_steps_per_second": env_steps / seconds if seconds > 0 else 0.0,
-                "wall_seconds": time.time() - self._wall_started,
-                "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-                "episodes": self._episodes,
-                **figures,
-                "versions": versions(),
-                "config_sha256": self._described["config_sha256"],
-                "weights_sha256": weights_sha256(members["weights"]),
-            }
-            write_atomically(self.folder / "summary.json", json.dumps(summary, indent=1).encode())
-            self.summary = summary
+            self.summary = self._summarise(env_steps, gradient_steps, seconds, figures, members["weights"])
+            write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=1).encode())
+            self._film(policy)  # last: what can't be drawn costs no result
         if not self._episodes and env_steps:
             self._progress.note(f"no training episode ended within {env_steps} steps")
+
+    def _summarise(
+        self, env_steps: int, gradient_steps: int, seconds: float, figures: dict[str, Any], weights: Any
+    ) -> dict[str, Any]:
+        return {
+            **{k: self._described[k] for k in ("agent", "env_id", "seed", "total_steps", "eval_gamma")},
+            "env_steps": env_steps,
+            "gradient_steps": gradient_steps,
+            "train_seconds": seconds,
+            "env_steps_per_second": env_steps / seconds if seconds > 0 else 0.0,
+            "wall_seconds": self._wall_seconds(),
+            "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "episodes": self._episodes,
+            **figures,
+            "versions": versions(),
+            "config_sha256": self._described["config_sha256"],
+            "weights_sha256": weights_sha256(weights),
+        }
 
     def _film(self, policy: Policy) -> None:
         from rl_lab.watching import film

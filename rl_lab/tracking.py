@@ -249,7 +249,7 @@ def _step_back() -> None:
 
 def _command(run_dir: Path, mode: str, size: int) -> list[str]:
     arguments = [str(run_dir), "--mode", mode, "--size", str(size)]
-    return [sys.executable, "-m", "rl_lab.tracking", *arguments]
+    return [sys.executable, "-P", "-m", "rl_lab.tracking", *arguments]
 
 
 def _size(path: Path) -> int:

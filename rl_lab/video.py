@@ -64,7 +64,11 @@ class VideoWriter:
         return True
 
     def _start(self, picture: np.ndarray) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary.touch()
+        except OSError as error:
+            raise UsageError(f"{str(self.path)!r} can't be written: {error.strerror}") from error
         self._encoder = _ENCODERS[self.path.suffix.lower()](self._temporary, self._fps, picture.shape)
         self._shape = picture.shape
 

@@ -15,7 +15,6 @@ from rl_lab.agent import Policy
 from rl_lab.environments import make_env
 from rl_lab.evaluation import evaluation_seed, record
 from rl_lab.logs import read_actions, read_episodes
-from rl_lab.types import UsageError
 from rl_lab.video import LiveWindow, VideoWriter
 
 FPS = 30.0  # where an environment doesn't say
@@ -84,8 +83,8 @@ def film(path: Path, policy: Policy, described: dict[str, Any], episodes: int) -
         with VideoWriter(path, frames_per_second(described)) as writer:
             for frame in frames(policy, described, seeds):
                 writer.add(frame)
-    except (UsageError, ValueError, gymnasium.error.Error) as error:  # it can't be drawn: training goes on
-        return str(error).splitlines()[0]
+    except Exception as error:  # a renderer may raise anything, and no film is worth a run
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 

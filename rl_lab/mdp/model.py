@@ -19,6 +19,7 @@ from scipy import sparse
 
 from rl_lab.types import Array
 
+BLOCK_ROWS = 2**16
 SUM_TOLERANCE = 1e-9  # on the sum of a row's probabilities: thirds and their like pass, mistakes do not
 
 # Wrappers that neither change what is seen, chosen or paid, nor when an episode terminates.
@@ -31,6 +32,11 @@ _TRANSPARENT = (
     wrappers.RenderCollection,
     wrappers.HumanRendering,
 )
+
+
+def index_type(size: int) -> type[np.signedinteger]:
+    """Return the smallest integer type, of 32 bits or 64, that numbers `size` things."""
+    return np.int32 if size < 2**31 else np.int64
 
 
 def show_index(states: Array) -> Array:
@@ -50,7 +56,7 @@ class TabularModel:
     """Row i owns the outcomes `indptr[i]:indptr[i + 1]`."""
     probability: Array  # float64 [K]
     """Probability of each outcome; the same successor may occur more than once in a row."""
-    successor: Array  # int64 [K]
+    successor: Array  # int32 [K], int64 beyond 2**31 states
     """The state that follows, also where the episode terminates in it."""
     reward: Array  # float64 [K]
     """Reward paid with each outcome."""
@@ -81,30 +87,39 @@ class TabularModel:
     @cached_property
     def expected_reward(self) -> Array:
         """Return the expected reward [S, A] of one step; 0 for an empty row."""
-        return self._sum_rows(self.probability * self.reward).reshape(self.available.shape)
+        return self._sum_rows(self.probability, self.reward).reshape(self.available.shape)
 
     @cached_property
     def termination(self) -> Array:
         """Return the probability [S, A] that one step ends the episode."""
-        return self._sum_rows(self.probability * self.terminated).reshape(self.available.shape)
+        return self._sum_rows(self.probability, self.terminated).reshape(self.available.shape)
 
     @cached_property
     def continuation(self) -> sparse.csr_matrix:
         """Return the probabilities [S * A, S] of reaching each state without terminating."""
         weights = np.where(self.terminated, 0.0, self.probability)
         shape = (self.available.size, self.num_states)
-        matrix = sparse.csr_matrix((weights, self.successor.copy(), self.indptr.copy()), shape=shape)
+        narrow = index_type(max(len(weights), self.num_states))
+        indices, indptr = self.successor.astype(narrow), self.indptr.astype(narrow)
+        matrix = sparse.csr_matrix((weights, indices, indptr), shape=shape)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         return matrix
 
-    @cached_property
+    @property
     def row(self) -> Array:
         """Return the row number [K] of each outcome."""
         return np.repeat(np.arange(self.available.size), np.diff(self.indptr))
 
-    def _sum_rows(self, values: Array) -> Array:
-        return np.bincount(self.row, weights=values, minlength=self.available.size)
+    def _sum_rows(self, *factors: Array) -> Array:
+        """Return the sums [S * A] of products of outcomes' factors [K], block by block to save memory."""
+        sums = np.zeros(self.available.size)
+        for start in range(0, len(sums), BLOCK_ROWS):
+            offsets = self.indptr[start : start + BLOCK_ROWS + 1]
+            product = np.prod([f[offsets[0] : offsets[-1]] for f in factors], axis=0, dtype=np.float64)
+            row = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+            sums[start : start + BLOCK_ROWS] = np.bincount(row, product, len(offsets) - 1)
+        return sums
 
     @classmethod
     def from_outcomes(
@@ -131,11 +146,45 @@ class TabularModel:
         return cls(
             indptr=np.concatenate(([0], np.cumsum(counts))),
             probability=table[order, 2],
-            successor=table[order, 3].astype(np.int64),
+            successor=table[order, 3].astype(index_type(num_states)),
             reward=table[order, 4],
             terminated=table[order, 5] != 0,
             initial=np.asarray(initial, dtype=np.float64),
             available=np.asarray(available, dtype=bool),
+            observe=observe,
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        probability: Array,
+        successor: Array,
+        reward: Array,
+        terminated: Array | bool = False,
+        initial: Array | None = None,
+        available: Array | None = None,
+        observe: Callable[[Array], Array] = show_index,
+    ) -> TabularModel:
+        """Build a model from arrays [S, A, B] of B outcomes for each (state, action); nothing is looped over.
+
+        `reward` and `terminated` may have any shape that broadcasts, such as [S, A, 1]. Outcomes of
+        probability 0 are allowed, to fill up. Without `initial`, all states are as likely. Arrays of
+        the right type are kept, not copied.
+        """
+        probability = np.ascontiguousarray(probability, dtype=np.float64)
+        if probability.ndim != 3 or np.shape(successor) != probability.shape:
+            raise ValueError(
+                f"probability {probability.shape} and successor {np.shape(successor)} must be [S, A, B]"
+            )
+        shape, (states, actions, width) = probability.shape, probability.shape
+        return cls(
+            indptr=np.arange(states * actions + 1, dtype=np.int64) * width,
+            probability=probability.reshape(-1),
+            successor=_narrow(np.asarray(successor), states).reshape(-1),
+            reward=np.broadcast_to(np.asarray(reward, np.float64), shape).reshape(-1),
+            terminated=np.broadcast_to(np.asarray(terminated, bool), shape).reshape(-1),
+            initial=np.full(states, 1 / states) if initial is None else np.asarray(initial, np.float64),
+            available=np.ones((states, actions), bool) if available is None else np.asarray(available, bool),
             observe=observe,
         )
 
@@ -201,6 +250,14 @@ def find_reaching(graph: sparse.spmatrix, targets: Array) -> Array:
         if np.array_equal(wider, reached):
             return reached
         reached = wider
+
+
+def _narrow(successor: Array, num_states: int) -> Array:
+    """Return successors as small integers; those out of range are left for `TabularModel` to name."""
+    if not np.issubdtype(successor.dtype, np.integer):
+        raise ValueError(f"successor must hold integers, not {successor.dtype}")
+    inside = not successor.size or (successor.min() >= 0 and successor.max() < num_states)
+    return np.ascontiguousarray(successor, dtype=index_type(num_states) if inside else None)
 
 
 def _find_final(model: TabularModel) -> Array:
@@ -274,7 +331,7 @@ def _check_rows(model: TabularModel) -> None:
     for wrong, name, values, rule in faults:
         if wrong.any():
             first = int(np.argmax(wrong))
-            where = _name_row(model, int(model.row[first]))
+            where = _name_row(model, int(np.searchsorted(model.indptr, first, side="right")) - 1)
             raise ValueError(f"{name} {values[first]} of {where} must be {rule}")
     _check_sums(model)
 

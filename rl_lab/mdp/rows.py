@@ -44,7 +44,7 @@ def list_rows(model: TabularModel) -> Rows:
         owner=owner,
         reward=model.expected_reward.ravel()[origin],
         termination=model.termination.ravel()[origin],
-        continuation=model.continuation[origin],
+        continuation=model.continuation if model.available.all() else model.continuation[origin],
         origin=origin,
     )
 

@@ -1,29 +1,32 @@
-"""Exact solutions of finite MDPs: policy evaluation, and value iteration with a certified error.
+"""Exact solutions of finite MDPs: policy evaluation, and the optimum with a certified error.
 
-Value iteration stops on a bound of the error of V itself. The span of its changes, on which others
-stop, says how good the policy is and nothing of V. What it converges to is then polished by policy
-iteration, so that the values returned are those of the policy returned, to about 1e-12.
+All methods stop on a bound of the error of V itself. The span of its changes, on which others
+stop, says how good the policy is and nothing of V. What they converge to is then polished by policy
+iteration, so that the values returned are those of the policy returned, to about 1e-12. Large
+discounted models, whose equations can't be factorised, are swept until the bound is certified.
 Source: Puterman, "Markov Decision Processes", 1994, theorems 6.3.1 and 6.4.6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import sparse
 
 from rl_lab.mdp import rows as tables
 from rl_lab.mdp import undiscounted
+from rl_lab.mdp.methods import METHODS, TIE_TOLERANCE, OnSweep, Task, improve_policy, scale
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows
+from rl_lab.mdp.sweeps import is_large, make_sweeps
 from rl_lab.types import Array
 
-__all__ = ["NeverEnds", "NotConverged", "Solution", "policy_evaluation", "value_iteration"]
+__all__ = ["METHODS", "NeverEnds", "NotConverged", "Solution", "policy_evaluation", "solve", "value_iteration"]
 
-TIE_TOLERANCE = 1e-12  # relative to the largest value: true ties differ by rounding alone
-OnSweep = Callable[[int, Array, float], None]
+DEFAULT_METHOD = "modified-policy-iteration"
+Method = Callable[[Task], tuple[Array, int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,15 +34,16 @@ class Solution:
     """An optimal policy of a finite MDP, its values, and how exact they are."""
 
     v: Array
-    """Optimal values [S], those of `policy`."""
+    """Optimal values [S], those of `policy`; of a large model within `bound` of the optimum."""
     q: Array
     """Optimal action values [S, A]; -inf where an action is unavailable."""
     policy: Array
     """The first optimal action [S]. At gamma = 1 it may be a later one, where the first never ends."""
     optimal_actions: Array
-    """Actions [S, A] bool within TIE_TOLERANCE * max(1, |v|) of the best."""
+    """Actions [S, A] bool within TIE_TOLERANCE * max(1, |v|) of the best; of a large model within
+    2 * `bound`, so that none is missed."""
     sweeps: int
-    """Sweeps of value iteration over all states."""
+    """Sweeps over all states; improvements of policy iteration, iterations of linear programming."""
     bound: float
     """Certified bound on |v - V*| in the sup norm, rounding included; V* is that of the model's
     float64 `expected_reward` and `continuation`."""
@@ -70,6 +74,44 @@ def follow_policy(model: TabularModel, policy: Array) -> tuple[sparse.csr_matrix
     return chain, select @ model.expected_reward.ravel(), select @ model.termination.ravel()
 
 
+def solve(
+    model: TabularModel,
+    gamma: float,
+    method: str = DEFAULT_METHOD,
+    *,
+    tolerance: float = 1e-10,
+    max_sweeps: int = 1_000_000,
+    on_sweep: OnSweep | None = None,
+    threads: int = 1,
+) -> Solution:
+    """Solve a model exactly, by the method named.
+
+    Args:
+        method: one of METHODS.
+        tolerance: bounds the error of V in the sup norm, relative to max(1, |V|).
+        max_sweeps: after which it is an error not to have converged.
+        on_sweep: is given each sweep's number, values [S] and error bound; at gamma = 1 the bound is
+            the sweep's largest change, since a bound is only certified in the end, and values are
+            shared by states that reach one another for free.
+        threads: that share the sweeps of a large model; they change no result.
+
+    Raises:
+        NotConverged: after `max_sweeps`, with the residual, or below what float64 can certify.
+        NeverEnds: where gamma = 1 has no answer.
+    """
+    _check_gamma(gamma)
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown (allowed: {', '.join(METHODS)})")
+    if not tolerance > 0 or max_sweeps < 1:
+        raise ValueError(f"tolerance {tolerance} must be above 0 and max_sweeps {max_sweeps} at least 1")
+    rows = tables.list_rows(model)
+    task = Task(method.replace("-", " "), make_sweeps(rows, gamma, threads), tolerance, max_sweeps, on_sweep)
+    if gamma == 1.0:
+        return _solve_undiscounted(model, task, METHODS[method], threads)
+    values, sweeps = METHODS[method](task)
+    return (_finish_large if is_large(rows) else _finish)(model, task, values, sweeps)
+
+
 def value_iteration(
     model: TabularModel,
     gamma: float,
@@ -77,85 +119,69 @@ def value_iteration(
     max_sweeps: int = 1_000_000,
     on_sweep: OnSweep | None = None,
 ) -> Solution:
-    """Solve a model exactly.
+    """Solve a model by value iteration (Jacobi); for the arguments and errors see `solve`."""
+    return solve(
+        model, gamma, "value-iteration", tolerance=tolerance, max_sweeps=max_sweeps, on_sweep=on_sweep
+    )
 
-    `tolerance` bounds the error of V in the sup norm, relative to max(1, |V|). `on_sweep` is given
-    each sweep's number, values [S] and error bound; at gamma = 1 the bound is the sweep's largest
-    change, since a bound is only certified in the end, and values are shared by states that
-    reach one another for free.
 
-    Raises NotConverged after `max_sweeps`, and NeverEnds where gamma = 1 has no answer.
-    """
-    _check_gamma(gamma)
-    if not tolerance > 0 or max_sweeps < 1:
-        raise ValueError(f"tolerance {tolerance} must be above 0 and max_sweeps {max_sweeps} at least 1")
-    rows = tables.list_rows(model)
-    if gamma == 1.0:
-        return _solve_undiscounted(model, rows, tolerance, max_sweeps, on_sweep)
-    values, sweeps = _sweep(rows, gamma, tolerance, max_sweeps, on_sweep)
+def _finish(model: TabularModel, task: Task, values: Array, sweeps: int) -> Solution:
+    """Return the policy that nearly optimal values lead to, evaluated exactly."""
+    rows, gamma = task.rows, task.gamma
     chosen, values = _polish(rows, gamma, values)
     chosen, values = _prefer_first(rows, gamma, chosen, values)
     residual = np.abs(tables.take_best(rows, tables.back_up(rows, values, gamma)) - values).max()
     bound = (float(residual) + tables.bound_rounding(rows, values, gamma)) / (1.0 - gamma)
-    if bound > tolerance * _scale(values):
-        raise NotConverged(
-            f"the error of V can't be certified below {bound:.1e} in float64 at gamma = {gamma};"
-            f" ask for a tolerance above {bound / _scale(values):.1e}, not {tolerance:.1e}"
-        )
+    if bound > task.tolerance * scale(values):
+        raise _beyond_float64(bound, values, task)
     return _describe(model, rows, gamma, chosen, values, sweeps, bound)
 
 
-def _solve_undiscounted(
-    model: TabularModel, rows: Rows, tolerance: float, max_sweeps: int, on_sweep: OnSweep | None
-) -> Solution:
+def _finish_large(model: TabularModel, task: Task, values: Array, sweeps: int) -> Solution:
+    """Sweep on from nearly optimal values until their error is certified, rounding included.
+
+    Values backed up once more err by at most gamma / (1 - gamma) of what changed.
+    """
+    least = np.inf
+    while True:
+        values, chosen, change = task.sweeps.improve(values)
+        sweeps += 1
+        rounding = tables.bound_rounding(task.rows, values, task.gamma)
+        bound = (task.gamma * change.size + rounding) / (1.0 - task.gamma)
+        if bound <= task.tolerance * scale(values):
+            return _describe(model, task.rows, task.gamma, chosen, values, sweeps, bound, 2.0 * bound)
+        if bound > 0.999999 * least:  # it fell for as long as rounding let it
+            raise _beyond_float64(bound, values, task)
+        least = bound
+
+
+def _beyond_float64(bound: float, values: Array, task: Task) -> NotConverged:
+    return NotConverged(
+        f"the error of V can't be certified below {bound:.1e} in float64 at gamma = {task.gamma};"
+        f" ask for a tolerance above {bound / scale(values):.1e}, not {task.tolerance:.1e}"
+    )
+
+
+def _solve_undiscounted(model: TabularModel, task: Task, method: Method, threads: int) -> Solution:
+    rows, on_sweep = task.rows, task.on_sweep
     free, label = undiscounted.find_free_rows(rows)
     merged = undiscounted.merge_free(rows, free, label)
     undiscounted.require_end(merged, label)
     report = None if on_sweep is None else lambda sweep, v, bound: on_sweep(sweep, v[label], bound)
-    values, sweeps = _sweep(merged, 1.0, tolerance, max_sweeps, report)
+    values, sweeps = method(replace(task, sweeps=make_sweeps(merged, 1.0, threads), on_sweep=report))
     chosen, values = _polish(merged, 1.0, values)
-    bound = undiscounted.certify(merged, chosen, values, tolerance * _scale(values))
+    bound = undiscounted.certify(merged, chosen, values, task.tolerance * scale(values))
     lifted = undiscounted.lift_choice(rows, merged, chosen, free, label)
     lifted, exact = _prefer_first(rows, 1.0, lifted, tables.evaluate_rows(rows, lifted, 1.0))
     bound += float(np.abs(exact - values[label]).max())
     return _describe(model, rows, 1.0, lifted, exact, sweeps, bound)
 
 
-def _sweep(
-    rows: Rows, gamma: float, tolerance: float, max_sweeps: int, on_sweep: OnSweep | None
-) -> tuple[Array, int]:
-    """Return (values [S], sweeps) once the error bound is within the relative tolerance."""
-    values = np.zeros(len(rows.first))
-    # A last change of size c leaves at most gamma * c / (1 - gamma). Without a discount nothing
-    # follows from c: it only starts the polish, whose result is certified by other means.
-    factor = gamma / (1.0 - gamma) if gamma < 1.0 else 1.0
-    for sweep in range(1, max_sweeps + 1):
-        previous, values = values, tables.take_best(rows, tables.back_up(rows, values, gamma))
-        residual = float(np.abs(values - previous).max())
-        if on_sweep is not None:
-            on_sweep(sweep, values, factor * residual)
-        if factor * residual <= tolerance * _scale(values):
-            return values, sweep
-    raise NotConverged(
-        f"value iteration stopped after max_sweeps = {max_sweeps} with a residual of {residual:.3g};"
-        f" the tolerance {tolerance:.1e} asks for {tolerance * _scale(values) / max(factor, 1e-300):.3g}"
-    )
-
-
-def _polish(rows: Rows, gamma: float, values: Array, max_rounds: int = 1000) -> tuple[Array, Array]:
+def _polish(rows: Rows, gamma: float, values: Array) -> tuple[Array, Array]:
     """Return (chosen rows [S], their values [S]) by policy iteration from nearly optimal values."""
     action_values = tables.back_up(rows, values, gamma)
     chosen = tables.pick_first(rows, action_values >= tables.take_best(rows, action_values)[rows.owner])
-    for _ in range(max_rounds):
-        values = tables.evaluate_rows(rows, chosen, gamma)
-        action_values = tables.back_up(rows, values, gamma)
-        best = tables.take_best(rows, action_values)
-        # A choice is left only for a better one, never for a tie, or rounding would turn in circles.
-        better = best > action_values[chosen] + TIE_TOLERANCE * _scale(values)
-        if not better.any():
-            return chosen, values
-        chosen = np.where(better, tables.pick_first(rows, action_values >= best[rows.owner]), chosen)
-    raise NotConverged(f"policy iteration still improved after {max_rounds} rounds")
+    return improve_policy(rows, gamma, chosen)[:2]
 
 
 def _prefer_first(rows: Rows, gamma: float, chosen: Array, values: Array) -> tuple[Array, Array]:
@@ -166,23 +192,30 @@ def _prefer_first(rows: Rows, gamma: float, chosen: Array, values: Array) -> tup
         first_values = tables.evaluate_rows(rows, first, gamma)
     except NeverEnds:
         return chosen, values
-    worse = first_values < values - TIE_TOLERANCE * _scale(values)
+    worse = first_values < values - TIE_TOLERANCE * scale(values)
     return (chosen, values) if worse.any() else (first, first_values)
 
 
-def _find_ties(rows: Rows, action_values: Array, values: Array) -> Array:
+def _find_ties(rows: Rows, action_values: Array, values: Array, doubt: float = 0.0) -> Array:
     best = tables.take_best(rows, action_values)[rows.owner]
-    return action_values >= best - TIE_TOLERANCE * _scale(values)
+    return action_values >= best - max(TIE_TOLERANCE * scale(values), doubt)
 
 
 def _describe(
-    model: TabularModel, rows: Rows, gamma: float, chosen: Array, values: Array, sweeps: int, bound: float
+    model: TabularModel,
+    rows: Rows,
+    gamma: float,
+    chosen: Array,
+    values: Array,
+    sweeps: int,
+    bound: float,
+    doubt: float = 0.0,  # within which two action values may still change places
 ) -> Solution:
     action_values = tables.back_up(rows, values, gamma)
     q = np.full(model.available.size, -np.inf)
     q[rows.origin] = action_values
     optimal = np.zeros(model.available.size, dtype=bool)
-    optimal[rows.origin] = _find_ties(rows, action_values, values)
+    optimal[rows.origin] = _find_ties(rows, action_values, values, doubt)
     return Solution(
         v=values,
         q=q.reshape(model.available.shape),
@@ -191,10 +224,6 @@ def _describe(
         sweeps=sweeps,
         bound=bound,
     )
-
-
-def _scale(values: Array) -> float:
-    return max(1.0, float(np.abs(values).max()))
 
 
 def _check_gamma(gamma: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,13 @@ from rl_lab.checkpoint import Ring, StoredRing
 from rl_lab.types import Array, EnvSpec, Step, UsageError
 
 MEMORY_SHARE = 0.8  # of what is free
+CGROUP = tuple(
+    (Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,17 @@ def _column_shapes(spec: EnvSpec, carry: tuple[Array, ...]) -> Shapes:
     return shapes | {f"state_{k}": (part.shape[1:], part.dtype) for k, part in enumerate(carry)}
 
 
+def free_memory() -> int:
+    """Return the bytes that may still be taken: what the machine has free, or what the cgroup leaves."""
+    free = psutil.virtual_memory().available
+    for limit, used in CGROUP:
+        try:
+            free = min(free, int(limit.read_text()) - int(used.read_text()))
+        except (OSError, ValueError):  # no such controller, or no limit ("max")
+            continue
+    return max(free, 0)
+
+
 def refuse_memory(capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = ()) -> str | None:
     """Say in one line that a replay would not fit into 80 % of the free memory, and what would; None if it fits."""
     rows = max(1, capacity // spec.num_envs)
@@ -141,7 +160,7 @@ def refuse_memory(capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = ()) -
         np.prod(s, dtype=np.int64) * np.dtype(d).itemsize for s, d in _column_shapes(spec, carry).values()
     ]
     per_row = spec.num_envs * int(sum(sizes))
-    allowed = MEMORY_SHARE * psutil.virtual_memory().available
+    allowed = MEMORY_SHARE * free_memory()
     if rows * per_row <= allowed:
         return None
     return (
