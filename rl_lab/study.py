@@ -64,7 +64,7 @@ class Study:
         for name in self.fields_of:
             if name not in self.agents:
                 raise UsageError(f"fields are given for agent {name!r}, which isn't compared")
-        if self.preset and not any([has_preset(agent, self.preset) for agent in self.agents]):
+        if self.preset and not any(has_preset(agent, self.preset) for agent in self.agents):
             raise UsageError("; ".join(_refusals(self.agents, self.preset)))
 
     def fields_for(self, agent: str) -> dict[str, Any]:

@@ -87,8 +87,9 @@ def _disturbed(command: list[str], folder: Path, kills: int, rng: random.Random)
             while len(_rows(folder)) < row and process.poll() is None:
                 time.sleep(0.002)
             time.sleep(rng.random() * 0.02)
-            process.send_signal(signal.SIGKILL)
-        killed_at.append(int(_rows(folder)[-1].split(b",")[0].split(b":")[1]))
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                killed_at.append(int(_rows(folder)[-1].split(b",")[0].split(b":")[1]))
     subprocess.run(resume, check=True, capture_output=True)
     return killed_at
 

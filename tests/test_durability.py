@@ -1,6 +1,7 @@
 """Nothing is lost: kills, chains of stops, full disks, old formats; and what a warm start takes over."""
 
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -26,6 +27,7 @@ from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop, differences, learn
 
 FIXTURES = Path(__file__).parent / "fixtures"
+FORMAT_1 = "4c7bab7a6648c689fb296e4f0d41ebe94bc7d5921b843b92c9c5cc870535c2e6"
 FORK = multiprocessing.get_context("fork")  # a new process without the second that imports take
 
 MLP = {
@@ -222,6 +224,14 @@ class TestFormats:
         assert fingerprint(folder) == expected
         assert rl_lab.load_policy(folder).act is not None
         assert rl_lab.resume(folder).summary["env_steps"] in (200, 400)
+
+    def test_fixture_of_format_1_is_the_one_that_was_kept(self):
+        """Rewriting it with today's code would prove nothing."""
+        found = hashlib.sha256()
+        for path in sorted((FIXTURES / "format_1").rglob("*")):
+            if path.is_file() and path.name != ".lock":
+                found.update(path.relative_to(FIXTURES).as_posix().encode() + path.read_bytes())
+        assert found.hexdigest() == FORMAT_1
 
     def test_older_manifests_are_migrated_step_by_step(self, tmp_path, monkeypatch):
         Checkpoints(tmp_path).save(1, {"weights": {"w": np.arange(3)}})

@@ -238,16 +238,13 @@ def test_sync_and_async_vectors_end_with_equal_hashes(tmp_path):
 
 
 def test_regret_of_q_learning_shrinks_with_steps_on_slippery_ice(tmp_path):
-    learn(
-        tmp_path,
-        "q-learning",
-        "FrozenLake-v1",
-        **(QUICK | {"total_steps": 60_000, "eval_every_steps": 6_000}),
-    )
+    fields = {"total_steps": 60_000, "eval_every_steps": 1_000}
+    learn(tmp_path, "q-learning", "FrozenLake-v1", **(QUICK | fields))
     regrets = [row["regret"] for row in rows_without_times(tmp_path) if "regret" in row]
-    assert regrets[0] > 0.05
-    assert np.mean(regrets[-3:]) < 0.2 * np.mean(regrets[:3])
-    assert regrets[-1] < 0.01
+    thirds = [np.mean(part) for part in np.array_split(regrets, 3)]
+    assert thirds[0] > 0.15
+    assert thirds[0] > 2 * thirds[1] > 4 * thirds[2]
+    assert thirds[2] < 0.05
 
 
 def test_a_large_ring_is_saved_in_bounded_stretches(tmp_path, monkeypatch):
