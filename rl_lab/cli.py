@@ -290,6 +290,7 @@ def _study(options: CompareOptions) -> Any:
     from rl_lab.study import Study
 
     shared = read_fields(options.config) if options.config else {}
+    shared.pop("agent", None)
     single: dict[str, dict[str, Any]] = {}
     for word in options.set:
         agent, colon, pair = word.partition(":")

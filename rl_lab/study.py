@@ -20,6 +20,7 @@ from typing import Any
 
 from rl_lab.checkpoint import write_atomically
 from rl_lab.learning import configure, learn, problem_of, require_accepted, resume
+from rl_lab.locking import exclusive
 from rl_lab.registry import has_preset, preset_fields
 from rl_lab.signals import STOPPED, stop_on_signals
 from rl_lab.types import UsageError
@@ -311,14 +312,19 @@ def _work(agent: str, fields: dict[str, Any]) -> int:
     if (folder / "config.json").exists() and configure(agent, fields)[0].resumes:
         result = resume(folder, signals=True)
     else:
-        for path in _leftovers(folder):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        _clear(folder)
         result = learn(agent, signals=True, **fields)
     return STOPPED if result.summary is None else 0
 
 
-def _leftovers(folder: Path) -> Iterator[Path]:
-    return (path for path in list(folder.iterdir()) if path.name != "log.txt")
+def _clear(folder: Path) -> None:
+    """Remove what is left of a run that starts anew."""
+    with exclusive(folder):
+        for path in list(folder.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in ("log.txt", ".lock"):
+                path.unlink()
 
 
 def _end_with_study() -> None:

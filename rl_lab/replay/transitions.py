@@ -71,7 +71,8 @@ class TransitionReplay:
         """
         _require_finite("reward", step.reward)
         if self._has_floats:
-            _require_finite("observation", step.obs)
+            if np.count_nonzero(step.is_first):  # any other was checked as the step before's successor
+                _require_finite("observation", step.obs)
             _require_finite("next observation", step.next_obs)
         row, c = self.written % self.rows, self.columns
         c["obs"][row] = step.obs
@@ -117,7 +118,8 @@ class TransitionReplay:
 
 def _require_finite(name: str, values: Array) -> None:
     """Refuse nan and inf: the replay would hand them out for as long as it remembers them."""
-    if not isfinite(values.sum()) and not np.isfinite(values).all():  # the sum is quicker, but may overflow
+    total = np.add.reduce(values, axis=None)  # quicker than asking each, but it may overflow
+    if not isfinite(total) and not np.isfinite(values).all():
         raise FloatingPointError(f"the environment gave a {name} that is not finite: {values.tolist()}")
 
 
