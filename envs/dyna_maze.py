@@ -1,0 +1,52 @@
+"""The mazes of chapter 8, on which planning from a learned model is shown."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from envs.boards import Board, BoardEnv, build_model
+from rl_lab.mdp.model import TabularModel
+
+OPEN = "........."
+TOP, BOTTOM = ("........G", OPEN, OPEN), (OPEN, "...S.....")
+LEFT_GAP, RIGHT_GAP, BOTH_GAPS = ".########", "########.", ".#######."
+MAZES = {  # (name, changed) -> rows
+    ("dyna", False): (".......#G", "..#....#.", "S.#....#.", "..#......", ".....#...", OPEN),
+    ("blocking", False): (*TOP, RIGHT_GAP, *BOTTOM),
+    ("blocking", True): (*TOP, LEFT_GAP, *BOTTOM),
+    ("shortcut", False): (*TOP, LEFT_GAP, *BOTTOM),
+    ("shortcut", True): (*TOP, BOTH_GAPS, *BOTTOM),
+}
+
+
+class DynaMaze(BoardEnv):
+    """Walk through a maze to the goal, which pays 1; all else pays 0.
+
+    Actions 0 to 3 go up, right, down and left; walls and the border hold back. `maze` is "dyna"
+    (example 8.1, shortest way 14 steps), "blocking" (example 8.2: 10 steps, 16 once `changed`) or
+    "shortcut" (example 8.3: 16 steps, 10 once `changed`). A maze never changes while it is played, so
+    each is an MDP; cells keep their number, so that what was learned in one can be carried to the
+    other. States are the 54 cells row by row, walls included, which are never occupied. The book
+    discounts with 0.95.
+
+    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., examples 8.1 to
+    8.3 (figures 8.2, 8.4 and 8.5).
+    """
+
+    def __init__(self, *, maze: str = "dyna", changed: bool = False, render_mode: str | None = None) -> None:
+        if (maze, False) not in MAZES:
+            raise ValueError(f"maze {maze!r} must be one of {sorted({name for name, _ in MAZES})}")
+        if (maze, changed) not in MAZES:
+            raise ValueError(f"changed {changed} must be False for the maze {maze!r}, which never changes")
+        board = Board(MAZES[maze, changed])
+        super().__init__(_make_model(board.lines), board, render_mode)
+
+
+@lru_cache(maxsize=8)
+def _make_model(lines: tuple[str, ...]) -> TabularModel:
+    board = Board(lines)
+    goal = board.find("G")
+    reward = np.isin(board.neighbours, goal).astype(np.float64)
+    return build_model(board, board.neighbours, reward, goal, board.find("S"))

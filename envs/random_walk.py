@@ -1,0 +1,46 @@
+"""The random walks of examples 6.2 and 7.1, on which predictions are compared."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from envs.boards import Board, BoardEnv
+from envs.tabular import end_rows, spread_evenly
+from rl_lab.mdp.model import TabularModel
+
+
+class RandomWalk(BoardEnv):
+    """Drift left or right with equal chances until one end is left; there is nothing to decide.
+
+    States 1 to `states` are numbered from the left, 0 and `states + 1` are the ends; the walk
+    starts in the middle, so that `states` is odd. The only action is 0. Leaving on the right pays 1,
+    on the left `left_reward`. Undiscounted, state k is worth k / (states + 1) if the left pays 0.
+
+    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 6.2 (5
+    states) and example 7.1 (19 states, where leaving on the left pays -1).
+    """
+
+    def __init__(self, *, states: int = 5, left_reward: float = 0.0, render_mode: str | None = None) -> None:
+        if states < 1 or states % 2 == 0:
+            raise ValueError(f"states {states} must be odd and at least 1")
+        if not np.isfinite(left_reward):
+            raise ValueError(f"left_reward {left_reward} must be finite")
+        middle = (states + 1) // 2
+        labels = {k: chr(ord("A") + k - 1) if states <= 5 else str(k) for k in range(1, states + 1)}
+        line = "P" + "." * (middle - 1) + "S" + "." * (middle - 1) + "G"
+        super().__init__(_make_model(states, left_reward), Board((line,), labels=labels), render_mode)
+
+
+@lru_cache(maxsize=8)
+def _make_model(states: int, left_reward: float) -> TabularModel:
+    last = states + 1
+    rows = [end_rows(np.array([0, last]), 1)]
+    for state in range(1, last):
+        for target in (state - 1, state + 1):
+            reward = {0: left_reward, last: 1.0}.get(target, 0.0)
+            rows.append(np.array([[state, 0, 0.5, target, reward, target in (0, last)]]))
+    return TabularModel.from_outcomes(
+        np.concatenate(rows), last + 1, 1, spread_evenly(np.array([last // 2]), last + 1)
+    )
