@@ -15,7 +15,7 @@ from rl_lab.agent import Policy
 from rl_lab.config import above, at_least, within
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.rows import NeverEnds
-from rl_lab.mdp.solve import value_iteration
+from rl_lab.mdp.solve import METHODS, solve
 from rl_lab.run import Run
 from rl_lab.types import Array, Decision, Obs, Problem, State, UsageError
 
@@ -24,14 +24,14 @@ ROWS = 200  # at most, of one solution
 
 @dataclass(frozen=True)
 class Config:
-    """Fields of value iteration."""
+    """Fields of dynamic programming."""
 
     gamma: float = 0.99
     """Discount per environment step; 1 for problems that end."""
     tolerance: float = 1e-10
     """Certified bound on the error of V in the sup norm, relative to max(1, |V|)."""
     max_sweeps: int = 1_000_000
-    """Sweeps after which it is an error not to have converged."""
+    """Sweeps (improvements, iterations of the linear program) after which it is an error not to have converged."""
 
     def __post_init__(self) -> None:
         within(self, 0.0, 1.0, "gamma")
@@ -69,20 +69,21 @@ def _lookup(model: TabularModel) -> Any:
     return lambda obs: np.array([table[row.tobytes()] for row in np.asarray(obs, shown.dtype)])
 
 
-class ValueIteration:
-    """Solves the model behind an environment."""
+class DynamicProgramming:
+    """Solves the model behind an environment, by the method it is named after."""
 
     resumes = True  # by solving again: it is deterministic
 
-    def __init__(self, config: Config):
-        self.config, self.Config = config, type(config)
+    def __init__(self, config: Config, method: str):
+        assert method in METHODS
+        self.config, self.Config, self.method = config, type(config), method
 
     def refuse(self, problem: Problem) -> str | None:
         """Say that there is no model, or that there is nothing to start from."""
         if problem.initial_weights is not None:
-            return "value-iteration solves the model from nothing (allowed: no init_from)"
+            return f"{self.method} solves the model from nothing (allowed: no init_from)"
         if problem.model is None:
-            return f"value-iteration needs a finite MDP, and {problem.env_id} gives no model (allowed: toy-text, lab/*)"
+            return f"{self.method} needs a finite MDP, and {problem.env_id} gives no model (allowed: toy-text, lab/*)"
         return None
 
     def learn(self, problem: Problem, run: Run) -> Policy:
@@ -103,7 +104,15 @@ class ValueIteration:
                 run.row(0, {"sweep": sweep, "bound": bound, "v_start": float(model.initial @ values)})
 
         try:
-            solution = value_iteration(model, config.gamma, config.tolerance, config.max_sweeps, on_sweep)
+            solution = solve(
+                model,
+                config.gamma,
+                self.method,
+                tolerance=config.tolerance,
+                max_sweeps=config.max_sweeps,
+                on_sweep=on_sweep,
+                threads=run.config.threads,
+            )
         except NeverEnds as error:
             raise UsageError(str(error)) from error
         run.row(
@@ -118,6 +127,21 @@ class ValueIteration:
         return SolvedPolicy(problem.model, weights)
 
 
-def build_value_iteration(**fields: Any) -> ValueIteration:
-    """Build the learner."""
-    return ValueIteration(Config(**fields))
+def build_value_iteration(**fields: Any) -> DynamicProgramming:
+    """Build the learner that sweeps over all states."""
+    return DynamicProgramming(Config(**fields), "value-iteration")
+
+
+def build_policy_iteration(**fields: Any) -> DynamicProgramming:
+    """Build the learner that evaluates a policy and improves it."""
+    return DynamicProgramming(Config(**fields), "policy-iteration")
+
+
+def build_modified_policy_iteration(**fields: Any) -> DynamicProgramming:
+    """Build the learner that evaluates roughly and improves often."""
+    return DynamicProgramming(Config(**fields), "modified-policy-iteration")
+
+
+def build_linear_programming(**fields: Any) -> DynamicProgramming:
+    """Build the learner that hands the problem to HiGHS."""
+    return DynamicProgramming(Config(**fields), "linear-programming")

@@ -78,6 +78,11 @@ class BoardEnv(TabularEnv):
         super().__init__(model, render_mode=render_mode)
         self.board = board
 
+    @property
+    def cells(self) -> Array:
+        """(row, column) of each state, int64 [S, 2]."""
+        return self.board.cells
+
     def _make_picture(self) -> BoardPicture:
         from envs.board_picture import BoardPicture
 

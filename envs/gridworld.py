@@ -146,6 +146,11 @@ class GridWorld(gymnasium.Env):
         self._trail: deque[int] = deque([self._state], maxlen=TRAIL_STEPS)
         self._picture: Picture | None = None
 
+    @property
+    def cells(self) -> Array:
+        """(row, column) of each state, int64 [S, 2]."""
+        return self.grid.cells
+
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         """Start an episode in a start cell drawn from the environment's generator."""
         super().reset(seed=seed, options=options)

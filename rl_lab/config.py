@@ -64,6 +64,8 @@ class RunConfig:
     """Run directory whose weights to start from; everything else starts afresh."""
     video_episodes: int = 1
     """Episodes of the final policy filmed into videos/; 0 for none."""
+    pictures: bool = True
+    """Draw maps of values, policy and errors into pictures/, where the model is known."""
     wandb: Literal["offline", "online", "disabled"] | None = None
     """Weights & Biases; by default offline without an API key, online with one."""
     group: str | None = None
@@ -76,7 +78,7 @@ class RunConfig:
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
-        flags(self, "life_loss_terminates")
+        flags(self, "life_loss_terminates", "pictures")
         for name in ("preprocess", "vector", "device", "wandb"):
             one_of(self, name, _choices(RunConfig, name))
 

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
-from rl_lab.types import Array, EnvSpec, Obs, Problem, UsageError
+from rl_lab.types import Array, Obs, UsageError
 
 StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
 PREPROCESSING = ("auto", "none", "atari")
@@ -372,26 +372,3 @@ def mask_of(info: Mapping[str, Array]) -> Array | None:
 def merge_masks(reset: Array, fresh: Array | None, mask: Array | None) -> Array | None:
     """Return the masks after a masked reset: vectors return all-zero ones for environments not reset."""
     return fresh if fresh is None or mask is None else np.where(reset[:, None], fresh, mask)
-
-
-def probe(problem: Problem) -> tuple[EnvSpec, Any]:
-    """Read an environment's spec and finite MDP (or None) off one instance."""
-    from rl_lab.mdp.model import extract_model
-
-    envs = problem.make(1)
-    try:
-        _, info = envs.reset(seed=[problem.seed])
-        env = getattr(envs, "env", None)
-        limit = env.spec.max_episode_steps if env is not None and env.spec is not None else None
-        spec = EnvSpec(
-            env_id=problem.env_id,
-            observation_space=envs.single_observation_space,
-            action_space=envs.single_action_space,
-            num_envs=problem.num_envs,
-            max_episode_steps=limit,
-            has_mask=mask_of(info) is not None,
-            has_lives="life_lost" in info,
-        )
-        return spec, None if env is None else extract_model(env)
-    finally:
-        envs.close()

@@ -34,6 +34,11 @@ from rl_lab.statistics import Estimate, bootstrap_interval, iqm, probability_of_
 
 EMBEDDED_BYTES = 8 * 2**20  # larger videos are linked, so that the page still opens on a phone
 SOLVED = 1e-6  # a regret below this is rounding: the policy is optimal
+MAPS = {
+    "values": "exact value and actions; red: an action that loses",
+    "value_errors": "largest |Q - Q*|; red: an action that loses",
+    "residuals": "bound on the error of V by sweep",
+}
 Row = dict[str, Any]
 
 
@@ -105,6 +110,7 @@ def _section(study: StudyRecord, env_id: str, prefix: str) -> Row:
         "rows": [_table_row(agent, study.runs[env_id, agent]) for agent in study.agents],
         "missing": _missing(runs),
         "improvements": _improvements(study, env_id),
+        "maps": [m for agent in study.agents for m in _maps(study, agent, study.runs[env_id, agent])],
         "videos": [_video(study, agent, study.runs[env_id, agent]) for agent in study.agents],
         "fields": _fields(study, env_id),
     }
@@ -183,15 +189,30 @@ def _video(study: StudyRecord, agent: str, runs: Iterable[RunRecord]) -> Row | N
     return None
 
 
+def _maps(study: StudyRecord, agent: str, runs: Iterable[RunRecord]) -> list[Row]:
+    """Return the pictures of what is known exactly of the agent's best run that has some."""
+    ranked = sorted(runs, key=lambda run: _or(run.result(RETURN), -np.inf), reverse=True)
+    for run in ranked:
+        if pictures := sorted(run.directory.glob("pictures/*.png")):
+            names = [MAPS.get(p.stem, p.stem) for p in pictures]
+            return [
+                {"agent": agent, "seed": run.seed, "name": name, "source": _source(study, picture)}
+                for name, picture in zip(names, pictures, strict=True)
+            ]
+    return []
+
+
 def _natural(path: Path) -> list[Any]:
     """Return a sorting key by which 900 comes before 10000."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def _source(study: StudyRecord, video: Path) -> str:
-    if video.stat().st_size > EMBEDDED_BYTES:
-        return quote(video.relative_to(study.directory).as_posix())
-    return "data:video/mp4;base64," + base64.b64encode(video.read_bytes()).decode("ascii")
+def _source(study: StudyRecord, file: Path) -> str:
+    """Return a picture or video as a data URI, or as a link if it is large."""
+    if file.stat().st_size > EMBEDDED_BYTES:
+        return quote(file.relative_to(study.directory).as_posix())
+    kind = "image/png" if file.suffix == ".png" else "video/mp4"
+    return f"data:{kind};base64," + base64.b64encode(file.read_bytes()).decode("ascii")
 
 
 def _fields(study: StudyRecord, env_id: str) -> list[Row]:

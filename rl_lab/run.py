@@ -205,10 +205,10 @@ class Run:
         return {"eval_returns": played.returns.tolist(), **played.figures()}
 
     def _exact(self, policy: Policy) -> dict[str, Any]:
-        from rl_lab.mdp.evaluate import exact_figures
+        from rl_lab.mdp.evaluate import FIGURES, exact_figures
 
         if self._problem.model is None:
-            return {"optimal_return": None, "regret": None, "exact_eval_return": None}
+            return dict.fromkeys(FIGURES)
         return exact_figures(
             policy,
             self._problem.model,
@@ -261,6 +261,7 @@ class Run:
             self._files.row({"env_steps": env_steps, **figures})
             self.summary = self._summarise(env_steps, gradient_steps, seconds, figures, members["weights"])
             write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=1).encode())
+            self._draw(policy)
             self._film(policy)  # last: what can't be drawn costs no result
         if not self._episodes and env_steps:
             self._progress.note(f"no training episode ended within {env_steps} steps")
@@ -282,6 +283,19 @@ class Run:
             "config_sha256": self._described["config_sha256"],
             "weights_sha256": weights_sha256(weights),
         }
+
+    def _draw(self, policy: Policy) -> None:
+        from rl_lab.mdp.pictures import draw_run
+
+        if self.config.pictures and self._problem.model is not None:
+            draw_run(
+                self.folder,
+                policy,
+                self._problem.model,
+                self._problem.cells,
+                gamma=self._described["eval_gamma"],
+                width=self.config.eval_envs,
+            )
 
     def _film(self, policy: Policy) -> None:
         from rl_lab.watching import film

@@ -103,8 +103,13 @@ class Problem:
         """The finite MDP behind the environment; None where there is none."""
         return self._probe[1]
 
+    @property
+    def cells(self) -> Array | None:
+        """(row, column) of each of the model's states, int64 [S, 2], for pictures; None where they lie on no grid."""
+        return self._probe[2]
+
     @cached_property
-    def _probe(self) -> tuple[EnvSpec, TabularModel | None]:
-        from rl_lab.environments import probe
+    def _probe(self) -> tuple[EnvSpec, TabularModel | None, Array | None]:
+        from rl_lab.probing import probe
 
         return probe(self)

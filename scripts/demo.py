@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rl_lab.cli import main, parse
 from rl_lab.report import write_report
-from rl_lab.study import Study, run_study
+from rl_lab.signals import STOPPED
+from rl_lab.study import Stopped, Study, run_study
 
 STUDIES = {
     "frozenlake": Study(
@@ -45,7 +46,11 @@ def demo(argv: Sequence[str]) -> int:
     failures, pages = {}, []
     for name, study in STUDIES.items():
         print(f"== {', '.join(study.agents)} on {', '.join(study.env_ids)}", flush=True)
-        failures |= run_study(study, out / name, workers=options.workers)
+        try:
+            failures |= run_study(study, out / name, workers=options.workers, signals=True)
+        except Stopped as stopped:
+            print(f"{stopped}; the demo starts anew")
+            return STOPPED
         pages.append(write_report(out / name))
     _tell(out, pages)
     for name, cause in failures.items():

@@ -11,7 +11,7 @@ import rl_lab
 from rl_lab.learning import Result
 from rl_lab.run import Run
 
-QUICK = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 2, "eval_envs": 2}
+QUICK = {"wandb": "disabled", "video_episodes": 0, "pictures": False, "eval_episodes": 2, "eval_envs": 2}
 
 
 def learn(folder: Path, agent: str, env_id: str, *, stop_at: int | None = None, **fields: Any) -> Result:

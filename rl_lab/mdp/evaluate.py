@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,10 +12,13 @@ from scipy import sparse
 from rl_lab.agent import Policy
 from rl_lab.mdp.model import TabularModel, find_reaching
 from rl_lab.mdp.rows import NeverEnds, NotConverged, solve_values
-from rl_lab.mdp.solve import follow_policy, value_iteration
+from rl_lab.mdp.solve import Solution, follow_policy, solve
 from rl_lab.types import Array
 
 REGRET_ROUNDING = 1e-12  # relative to max(1, |optimal return|)
+FIGURES = (
+    "optimal_return", "regret", "exact_eval_return", "losing_states", "value_error_mean", "value_error_max",
+)  # fmt: skip
 
 
 def action_probabilities(policy: Policy, model: TabularModel, width: int) -> Array | None:
@@ -27,11 +32,7 @@ def action_probabilities(policy: Policy, model: TabularModel, width: int) -> Arr
         raise ValueError(f"width {width} must be at least 1")
     if not _is_memoryless(policy):
         return None
-    batches = []
-    for start in range(0, model.num_states, width):
-        states = np.minimum(np.arange(start, start + width), model.num_states - 1)
-        batches.append(_ask(policy, model, states))
-    return np.concatenate(batches)[: model.num_states]
+    return _by_batches(lambda states: _ask(policy, model, states), model, width)
 
 
 def expected_return(model: TabularModel, probabilities: Array, gamma: float) -> float:
@@ -68,19 +69,57 @@ def limited_return(model: TabularModel, probabilities: Array, max_steps: int | N
 
 
 @lru_cache(maxsize=16)
+def optimum(model: TabularModel, gamma: float) -> Solution:
+    """Solve a model; remembered, since it is asked for at each evaluation. Raises what `solve` raises."""
+    return solve(model, gamma)
+
+
 def optimal_return(model: TabularModel, gamma: float) -> float:
-    """Return the best expected discounted return from `initial`, without a time limit.
-
-    Remembered by model, since it is asked for at each evaluation. Raises what `value_iteration` raises.
-    """
-    return float(model.initial @ value_iteration(model, gamma).v)
+    """Return the best expected discounted return from `initial`, without a time limit."""
+    return float(model.initial @ optimum(model, gamma).v)
 
 
-def measure_regret(optimal: float, achieved: float) -> float:
-    """Return by how much a return falls short of the optimum; exactly 0.0 where it does not."""
+@dataclass(frozen=True)
+class Shortfall:
+    """Where a policy's values and actions fall short of the optimum, state by state."""
+
+    live: Array
+    """States [S] bool that are no end."""
+    losing: Array
+    """States [S] bool in which it may take an action that isn't optimal."""
+    value_error: Array | None
+    """Largest |Q - Q*| [S] over the available actions, 0 in ends; None for a policy without action values."""
+
+    def figures(self) -> dict[str, float | None]:
+        """Return the scalars of a row of metrics."""
+        error = None if self.value_error is None else self.value_error[self.live]
+        return {
+            "losing_states": int(np.count_nonzero(self.losing)),
+            "value_error_mean": None if error is None else float(error.mean()),
+            "value_error_max": None if error is None else float(error.max()),
+        }
+
+
+def find_shortfall(
+    policy: Policy, model: TabularModel, gamma: float, width: int, probabilities: Array
+) -> Shortfall:
+    """Hold a memoryless policy with these probabilities [S, A] against the optimum."""
+    best = optimum(model, gamma)
+    live = ~((model.termination == 1.0) & (model.expected_reward == 0.0)).all(axis=1)
+    losing = live & ((probabilities > 0.0) & ~best.optimal_actions).any(axis=1)
+    q_values = _by_batches(lambda states: _action_values(policy, model, states), model, width)
+    if q_values is None:
+        return Shortfall(live, losing, None)
+    counts = model.available & live[:, None]
+    error = np.abs(np.subtract(q_values, best.q, out=np.zeros(best.q.shape), where=counts)).max(axis=1)
+    return Shortfall(live, losing, error)
+
+
+def measure_regret(optimal: float, achieved: float, bound: float = 0.0) -> float:
+    """Return by how much a return falls short of an optimum known to `bound`; exactly 0.0 where it does not."""
     regret = optimal - achieved
     # The optimum and an optimal policy's return come from different sums and differ by rounding.
-    return 0.0 if abs(regret) < REGRET_ROUNDING * max(1.0, abs(optimal)) else regret
+    return 0.0 if abs(regret) < max(REGRET_ROUNDING * max(1.0, abs(optimal)), bound) else regret
 
 
 def exact_figures(
@@ -89,24 +128,46 @@ def exact_figures(
     """Return `optimal_return`, `regret` and `exact_eval_return` of a policy.
 
     The first two are discounted and without the time limit, the last is undiscounted and with it.
-    All are None without a model and for a policy with a carry; each is None where it isn't defined.
+    Beside them stand the scalars of `Shortfall`. All are None without a model and for a policy with a
+    carry; each is None where it isn't defined.
     """
-    figures: dict[str, float | None] = dict.fromkeys(("optimal_return", "regret", "exact_eval_return"))
+    figures: dict[str, float | None] = dict.fromkeys(FIGURES)
     probabilities = None if model is None else action_probabilities(policy, model, width)
     if model is None or probabilities is None:
         return figures
     figures["exact_eval_return"] = limited_return(model, probabilities, max_steps)
     try:
         figures["optimal_return"] = best = optimal_return(model, gamma)
-        figures["regret"] = measure_regret(best, expected_return(model, probabilities, gamma))
+        figures["regret"] = measure_regret(
+            best, expected_return(model, probabilities, gamma), optimum(model, gamma).bound
+        )
+        figures |= find_shortfall(policy, model, gamma, width, probabilities).figures()
     except (NeverEnds, NotConverged):
         pass
     return figures
 
 
+def _by_batches(ask: Callable[[Array], Array | None], model: TabularModel, width: int) -> Array | None:
+    """Ask for all states, `width` at a time, the last batch padded; None if the answer is."""
+    batches = []
+    for start in range(0, model.num_states, width):
+        states = np.minimum(np.arange(start, start + width), model.num_states - 1)
+        if (answer := ask(states)) is None:
+            return None
+        batches.append(answer)
+    return np.concatenate(batches)[: model.num_states]
+
+
 def _is_memoryless(policy: Policy) -> bool:
     carry = policy.initial_state(1)
     return isinstance(carry, tuple) and not carry
+
+
+def _action_values(policy: Policy, model: TabularModel, states: Array) -> Array | None:
+    """Return the policy's own action values [K, A] in the given states [K]; None if it has none."""
+    mask = None if model.available.all() else model.available[states]
+    inspected = policy.inspect(model.observe(states), (), np.ones(len(states), dtype=bool), mask)
+    return np.asarray(inspected["q_values"], np.float64) if "q_values" in inspected else None
 
 
 def _ask(policy: Policy, model: TabularModel, states: Array) -> Array:

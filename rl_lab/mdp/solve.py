@@ -23,7 +23,15 @@ from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows
 from rl_lab.mdp.sweeps import is_large, make_sweeps
 from rl_lab.types import Array
 
-__all__ = ["METHODS", "NeverEnds", "NotConverged", "Solution", "policy_evaluation", "solve", "value_iteration"]
+__all__ = [
+    "METHODS",
+    "NeverEnds",
+    "NotConverged",
+    "Solution",
+    "policy_evaluation",
+    "solve",
+    "value_iteration",
+]
 
 DEFAULT_METHOD = "modified-policy-iteration"
 Method = Callable[[Task], tuple[Array, int]]
@@ -57,6 +65,60 @@ def policy_evaluation(model: TabularModel, policy: Array, gamma: float) -> Array
     _check_gamma(gamma)
     chain, reward, termination = follow_policy(model, policy)
     return tables.solve_values(chain, reward, termination, gamma)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a policy is worth, and how exactly that is known."""
+
+    v: Array
+    """Values [S] of the policy."""
+    q: Array
+    """Values [S, A] of one action, then the policy; -inf where an action is unavailable."""
+    sweeps: int
+    """Sweeps over all states; 0 of a direct solution."""
+    bound: float
+    """Certified bound on the error of v in the sup norm, rounding included."""
+
+
+def evaluate_iteratively(
+    model: TabularModel,
+    policy: Array,
+    gamma: float,
+    *,
+    tolerance: float = 1e-10,
+    max_sweeps: int = 1_000_000,
+    on_sweep: OnSweep | None = None,
+    threads: int = 1,
+) -> Evaluation:
+    """Evaluate a policy [S, A] by sweeps alone, for models too large for a direct solution.
+
+    gamma is below 1. For the arguments and errors see `solve`.
+    """
+    if not 0.0 <= gamma < 1.0:
+        raise ValueError(
+            f"gamma {gamma} must be in 0..1, and below 1: at 1 only policy_evaluation is certified"
+        )
+    chain, reward, termination = follow_policy(model, policy)
+    states = np.arange(model.num_states)
+    rows = Rows(states, states, reward, termination, chain, states)
+    sweeps = make_sweeps(rows, gamma, threads)
+    task = Task("policy evaluation", sweeps, tolerance, max_sweeps, on_sweep)
+    near, count = METHODS["modified-policy-iteration"](task)
+    values, _, count, bound = _settle(task, near, count)
+    return Evaluation(values, _action_values(model, tables.list_rows(model), values, gamma), count, bound)
+
+
+def evaluate_directly(model: TabularModel, policy: Array, gamma: float) -> Evaluation:
+    """Evaluate a policy [S, A] by `policy_evaluation`, with its error. gamma is below 1."""
+    if not 0.0 <= gamma < 1.0:
+        raise ValueError(f"gamma {gamma} must be in 0..1, and below 1 for a bound")
+    chain, reward, termination = follow_policy(model, policy)
+    values, states = tables.solve_values(chain, reward, termination, gamma), np.arange(model.num_states)
+    rows = Rows(states, states, reward, termination, chain, states)
+    residual = float(np.abs(tables.back_up(rows, values, gamma) - values).max())
+    bound = (residual + tables.bound_rounding(rows, values, gamma)) / (1.0 - gamma)
+    return Evaluation(values, _action_values(model, tables.list_rows(model), values, gamma), 0, bound)
 
 
 def follow_policy(model: TabularModel, policy: Array) -> tuple[sparse.csr_matrix, Array, Array]:
@@ -138,9 +200,16 @@ def _finish(model: TabularModel, task: Task, values: Array, sweeps: int) -> Solu
 
 
 def _finish_large(model: TabularModel, task: Task, values: Array, sweeps: int) -> Solution:
+    """Return the greedy policy of values that are certified."""
+    values, chosen, sweeps, bound = _settle(task, values, sweeps)
+    return _describe(model, task.rows, task.gamma, chosen, values, sweeps, bound, 2.0 * bound)
+
+
+def _settle(task: Task, values: Array, sweeps: int) -> tuple[Array, Array, int, float]:
     """Sweep on from nearly optimal values until their error is certified, rounding included.
 
-    Values backed up once more err by at most gamma / (1 - gamma) of what changed.
+    Values backed up once more err by at most gamma / (1 - gamma) of what changed. Returns (values
+    [S], the rows [S] they come from, sweeps, bound).
     """
     least = np.inf
     while True:
@@ -149,7 +218,7 @@ def _finish_large(model: TabularModel, task: Task, values: Array, sweeps: int) -
         rounding = tables.bound_rounding(task.rows, values, task.gamma)
         bound = (task.gamma * change.size + rounding) / (1.0 - task.gamma)
         if bound <= task.tolerance * scale(values):
-            return _describe(model, task.rows, task.gamma, chosen, values, sweeps, bound, 2.0 * bound)
+            return values, chosen, sweeps, bound
         if bound > 0.999999 * least:  # it fell for as long as rounding let it
             raise _beyond_float64(bound, values, task)
         least = bound
@@ -172,9 +241,22 @@ def _solve_undiscounted(model: TabularModel, task: Task, method: Method, threads
     chosen, values = _polish(merged, 1.0, values)
     bound = undiscounted.certify(merged, chosen, values, task.tolerance * scale(values))
     lifted = undiscounted.lift_choice(rows, merged, chosen, free, label)
-    lifted, exact = _prefer_first(rows, 1.0, lifted, tables.evaluate_rows(rows, lifted, 1.0))
-    bound += float(np.abs(exact - values[label]).max())
-    return _describe(model, rows, 1.0, lifted, exact, sweeps, bound)
+    lifted, values, noise = _choose_lifted(rows, lifted, values[label], task.tolerance)
+    return _describe(model, rows, 1.0, lifted, values, sweeps, bound + noise)
+
+
+def _choose_lifted(rows: Rows, lifted: Array, values: Array, tolerance: float) -> tuple[Array, Array, float]:
+    """Return (chosen rows [S], their values [S], how far from the given ones), the first choices if possible.
+
+    A policy that arrives surely, but after some 1e16 steps, has equations that float64 can't solve.
+    What it is worth is known from the merged problem all the same.
+    """
+    exact = tables.evaluate_rows(rows, lifted, 1.0)
+    for chosen, own in (_prefer_first(rows, 1.0, lifted, exact), (lifted, exact)):
+        noise = float(np.abs(own - values).max())
+        if noise <= tolerance * scale(values):
+            return chosen, own, noise
+    return lifted, values, 0.0
 
 
 def _polish(rows: Rows, gamma: float, values: Array) -> tuple[Array, Array]:
@@ -211,19 +293,24 @@ def _describe(
     bound: float,
     doubt: float = 0.0,  # within which two action values may still change places
 ) -> Solution:
-    action_values = tables.back_up(rows, values, gamma)
-    q = np.full(model.available.size, -np.inf)
-    q[rows.origin] = action_values
+    q = _action_values(model, rows, values, gamma)
+    action_values = q.ravel()[rows.origin]
     optimal = np.zeros(model.available.size, dtype=bool)
     optimal[rows.origin] = _find_ties(rows, action_values, values, doubt)
     return Solution(
         v=values,
-        q=q.reshape(model.available.shape),
+        q=q,
         policy=rows.origin[chosen] % model.num_actions,
         optimal_actions=optimal.reshape(model.available.shape),
         sweeps=sweeps,
         bound=bound,
     )
+
+
+def _action_values(model: TabularModel, rows: Rows, values: Array, gamma: float) -> Array:
+    q = np.full(model.available.size, -np.inf)
+    q[rows.origin] = tables.back_up(rows, values, gamma)
+    return q.reshape(model.available.shape)
 
 
 def _check_gamma(gamma: float) -> None:

@@ -1,0 +1,245 @@
+"""Ways to the optimum of a finite MDP: each returns values near it, or exactly there.
+
+What they return is finished and certified by `solve`. Sources: Puterman, "Markov Decision
+Processes", 1994: value iteration and its bounds 6.3, policy iteration 6.4, modified policy
+iteration 6.5, linear programming 6.9. Moore and Atkeson, "Prioritized sweeping", 1993
+(https://doi.org/10.1007/BF00993104).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog
+
+from rl_lab.mdp import rows as tables
+from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows
+from rl_lab.mdp.sweeps import Change, Sweeps, is_large
+from rl_lab.types import Array
+
+TIE_TOLERANCE = 1e-12  # relative to the largest value: true ties differ by rounding alone
+ROUNDING = 4e-15  # relative: changes of this size are noise
+EVALUATION_FRACTION = 0.1  # of a sweep's change: where modified policy iteration stops evaluating
+EVALUATION_SWEEPS = 100  # at most, between two improvements
+OnSweep = Callable[[int, Array, float], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is to solve, and when to stop."""
+
+    name: str
+    sweeps: Sweeps
+    tolerance: float
+    """Of V in the sup norm, relative to max(1, |V|)."""
+    max_sweeps: int
+    on_sweep: OnSweep | None = None
+    """Is given each sweep's number, values [S] and error bound."""
+
+    @property
+    def rows(self) -> Rows:
+        """The problem."""
+        return self.sweeps.rows
+
+    @property
+    def gamma(self) -> float:
+        """The discount."""
+        return self.sweeps.gamma
+
+    def report(self, sweep: int, values: Array, bound: float) -> bool:
+        """Report a sweep; return whether the bound is good enough, and raise NotConverged at the cap."""
+        if self.on_sweep is not None:
+            self.on_sweep(sweep, values, bound)
+        done = bound <= self.tolerance * scale(values)
+        if sweep >= self.max_sweeps and not done:
+            raise NotConverged(
+                f"{self.name} stopped after max_sweeps = {self.max_sweeps} with a residual of"
+                f" {bound / max(self.factor, 1e-300):.3g}; the tolerance {self.tolerance:.1e} asks for"
+                f" {self.tolerance * scale(values) / max(self.factor, 1e-300):.3g}"
+            )
+        return done
+
+    @property
+    def factor(self) -> float:
+        """What a last change of size 1 leaves at most: the error of values after a sweep.
+
+        Without a discount nothing follows from a change: a small one only starts the finish, whose
+        result is certified by other means.
+        """
+        return self.gamma / (1.0 - self.gamma) if self.gamma < 1.0 else 1.0
+
+
+def scale(values: Array) -> float:
+    """Return max(1, |values|)."""
+    return max(1.0, float(values.max()), -float(values.min()))
+
+
+def value_iteration(task: Task) -> tuple[Array, int]:
+    """Back all states up from the last sweep's values (Jacobi)."""
+    values, sweep, done = np.zeros(len(task.rows.first)), 0, False
+    while not done:
+        values, _, change = task.sweeps.improve(values)
+        sweep += 1
+        done = task.report(sweep, values, task.factor * change.size)
+    return values, sweep
+
+
+def gauss_seidel(task: Task) -> tuple[Array, int]:
+    """Back the states up in order, each from the newest values."""
+    values, sweep, done = np.zeros(len(task.rows.first)), 0, False
+    while not done:
+        change = task.sweeps.gauss_seidel(values)
+        sweep += 1
+        done = task.report(sweep, values, task.factor * change.size)
+    return values, sweep
+
+
+def prioritised_sweeping(task: Task) -> tuple[Array, int]:
+    """Back the state with the largest Bellman error up first; as many backups as states are a sweep."""
+    values, sweep = np.zeros(len(task.rows.first)), 0
+    while True:
+        best, _, change = task.sweeps.improve(values)
+        sweep += 1
+        if task.report(sweep, best, task.factor * change.size):
+            return best, sweep
+        threshold = 0.5 * task.tolerance * scale(values) / max(task.factor, 1e-300)
+        task.sweeps.prioritise(values, np.abs(best - values), min(threshold, change.size / 2), len(values))
+
+
+def modified_policy_iteration(task: Task) -> tuple[Array, int]:
+    """Improve the policy, evaluate it for some sweeps, improve again."""
+    values = np.zeros(len(task.rows.first))
+    if task.gamma == 1.0:  # from below, values rise to the optimum without a discount too
+        values = tables.evaluate_rows(task.rows, ending_choice(task.rows), 1.0)
+    return _alternate(task, values, EVALUATION_FRACTION, EVALUATION_SWEEPS)
+
+
+def policy_iteration(task: Task) -> tuple[Array, int]:
+    """Evaluate a policy and improve it until nothing is left to improve; sweeps count improvements.
+
+    Large discounted models, whose equations can't be factorised, are evaluated by sweeps, all of
+    which count.
+    """
+    if task.gamma < 1.0 and is_large(task.rows):
+        return _alternate(task, np.zeros(len(task.rows.first)), 0.0, task.max_sweeps)
+    chosen = ending_choice(task.rows) if task.gamma == 1.0 else task.rows.first
+    _, values, rounds = improve_policy(task.rows, task.gamma, chosen, task.max_sweeps, task.report)
+    return values, rounds
+
+
+def _alternate(task: Task, values: Array, fraction: float, most: int) -> tuple[Array, int]:
+    """Alternate improvements with at most `most` sweeps of evaluation, down to a fraction of the change.
+
+    Where no episode ends, adding c to all values adds gamma * c to all that is backed up. The
+    optimum is then known to half the span of a sweep's changes, and what it is shifted by is known.
+    """
+    closed = task.gamma < 1.0 and not task.rows.termination.any()
+    sweep = 0
+    while True:
+        values, chosen, change = task.sweeps.improve(values)
+        sweep += 1
+        shift = task.factor * (change.low + change.high) / 2 if closed else 0.0
+        size = _size(change, closed)
+        if task.report(sweep, values + shift, task.factor * size):
+            return values + shift, sweep
+        enough = 0.1 * task.tolerance * scale(values + shift) / max(task.factor, 1e-300)
+        target = max(fraction * size, enough, ROUNDING * scale(values))
+        chain = task.sweeps.follow(chosen)
+        for _ in range(min(most, task.max_sweeps - 1 - sweep)):
+            values, change = chain.sweep(values)
+            sweep += 1
+            if _size(change, closed) <= target:
+                break
+
+
+def _size(change: Change, closed: bool) -> float:
+    return change.half_span if closed else change.size
+
+
+def improve_policy(
+    rows: Rows,
+    gamma: float,
+    chosen: Array,
+    max_rounds: int = 1000,
+    report: Callable[[int, Array, float], object] | None = None,
+) -> tuple[Array, Array, int]:
+    """Return (chosen rows [S], their values [S], rounds) by policy iteration with direct solves."""
+    for round_ in range(1, max_rounds + 1):
+        values = tables.evaluate_rows(rows, chosen, gamma)
+        action_values = tables.back_up(rows, values, gamma)
+        best = tables.take_best(rows, action_values)
+        # A choice is left only for a better one, never for a tie, or rounding would turn in circles.
+        better = best > action_values[chosen] + TIE_TOLERANCE * scale(values)
+        residual = float(np.abs(best - values).max())
+        if report is not None and (round_ < max_rounds or better.any()):
+            report(round_, values, residual / (1.0 - gamma) if gamma < 1.0 else residual)
+        if not better.any():
+            return chosen, values, round_
+        chosen = np.where(better, tables.pick_first(rows, action_values >= best[rows.owner]), chosen)
+    raise NotConverged(
+        f"policy iteration still improved after {max_rounds} rounds, with a residual of {residual:.3g}"
+    )
+
+
+def ending_choice(rows: Rows) -> Array:
+    """Return a row [S] of each state such that episodes surely end: each may lead a step nearer to it."""
+    chosen = np.full(len(rows.first), -1)
+    ends = rows.termination > 0
+    while True:
+        index = np.flatnonzero(ends & (chosen[rows.owner] < 0))[::-1]
+        if not index.size:
+            break
+        chosen[rows.owner[index]] = index
+        ends = rows.continuation @ (chosen >= 0).astype(np.float64) > 0
+    if (chosen < 0).any():
+        raise NeverEnds(f"gamma = 1: from state {int(np.argmin(chosen))} no policy ends; take gamma below 1")
+    return chosen
+
+
+def linear_programming(task: Task) -> tuple[Array, int]:
+    """Minimise the sum of all values subject to Bellman's inequalities, by HiGHS; sweeps are its iterations."""
+    rows = task.rows
+    pairs = np.arange(len(rows.owner))
+    owners = sparse.csr_matrix((np.ones(len(pairs)), (pairs, rows.owner)), rows.continuation.shape)
+    result = linprog(
+        np.ones(len(rows.first)),
+        A_ub=sparse.csr_matrix(task.gamma * rows.continuation - owners),
+        b_ub=-rows.reward,
+        bounds=(None, None),
+        method="highs",
+        options={
+            "maxiter": task.max_sweeps,
+            "primal_feasibility_tolerance": 1e-10,
+            "dual_feasibility_tolerance": 1e-10,
+        },
+    )
+    if result.status in (2, 3):
+        raise NeverEnds("gamma = 1: the linear program has no finite solution; take gamma below 1")
+    if result.x is None:
+        raise NotConverged(
+            f"linear programming stopped after {result.nit} iterations, without a residual: {result.message}"
+        )
+    residual = float(
+        np.abs(tables.take_best(rows, tables.back_up(rows, result.x, task.gamma)) - result.x).max()
+    )
+    if result.status != 0:
+        raise NotConverged(
+            f"linear programming stopped after max_sweeps = {task.max_sweeps} iterations with a residual of"
+            f" {residual:.3g}"
+        )
+    if task.on_sweep is not None:
+        task.on_sweep(result.nit, result.x, residual / (1.0 - task.gamma) if task.gamma < 1.0 else residual)
+    return result.x, result.nit
+
+
+METHODS: dict[str, Callable[[Task], tuple[Array, int]]] = {
+    "value-iteration": value_iteration,
+    "gauss-seidel": gauss_seidel,
+    "prioritised-sweeping": prioritised_sweeping,
+    "policy-iteration": policy_iteration,
+    "modified-policy-iteration": modified_policy_iteration,
+    "linear-programming": linear_programming,
+}

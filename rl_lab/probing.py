@@ -1,0 +1,45 @@
+"""What one instance of an environment tells before the first step: spaces, finite MDP, layout."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+
+from rl_lab.environments import mask_of
+from rl_lab.mdp.model import TabularModel, extract_model
+from rl_lab.types import Array, EnvSpec, Problem
+
+
+def cells_of(env: gymnasium.Env) -> Array | None:
+    """Return (row, column) of each state, int64 [S, 2], where an environment lays its states out on a grid.
+
+    Ours say so in `cells`; Gymnasium's toy-text grids are numbered row by row.
+    """
+    base = env.unwrapped
+    if (cells := getattr(base, "cells", None)) is not None:
+        return np.asarray(cells)
+    shape = getattr(base, "shape", None) or (getattr(base, "nrow", 0), getattr(base, "ncol", 0))
+    states = getattr(base.observation_space, "n", 0)
+    return np.argwhere(np.ones(shape, bool)) if len(shape) == 2 and states == np.prod(shape) > 0 else None
+
+
+def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]:
+    """Read an environment's spec, its finite MDP and the layout of its states (or None) off one instance."""
+    envs = problem.make(1)
+    try:
+        _, info = envs.reset(seed=[problem.seed])
+        env = getattr(envs, "env", None)
+        limit = env.spec.max_episode_steps if env is not None and env.spec is not None else None
+        spec = EnvSpec(
+            env_id=problem.env_id,
+            observation_space=envs.single_observation_space,
+            action_space=envs.single_action_space,
+            num_envs=problem.num_envs,
+            max_episode_steps=limit,
+            has_mask=mask_of(info) is not None,
+            has_lives="life_lost" in info,
+        )
+        model = None if env is None else extract_model(env)
+        return spec, model, None if env is None or model is None else cells_of(env)
+    finally:
+        envs.close()
