@@ -6,6 +6,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
+
 from wandb_reader import read_offline_runs
 
 OUT = Path(__file__).parent.parent / "runs" / "demo"

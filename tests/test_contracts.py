@@ -11,6 +11,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium import spaces
+
+import rl_lab
 from contracts import (
     SUMMARY_KEYS,
     documented_fields,
@@ -24,9 +27,6 @@ from contracts import (
     require_state_in_place,
     require_works_from_construction,
 )
-from gymnasium import spaces
-
-import rl_lab
 from rl_lab import registry
 from rl_lab.agent import Agent, Learner, Policy
 from rl_lab.config import RunConfig

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import counting
 import numpy as np
 import pytest
 import torch
 
+import counting
 import rl_lab
 from rl_lab import learning
 from rl_lab.checkpoint import CheckpointCorrupt, Checkpoints

@@ -15,9 +15,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from counting import Counting
 
 import rl_lab
+from counting import Counting
 from rl_lab import evaluation, learning
 from rl_lab.checkpoint import Checkpoints
 from rl_lab.cli import main, train

@@ -9,11 +9,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
-from counting import EPISODE, Counting
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, TimeLimit
 
+from counting import EPISODE, Counting
 from rl_lab.environments import (
     LifeLoss,
     MaskedVector,
