@@ -75,7 +75,11 @@ def write(
     anchor: str = "center",
 ) -> None:
     """Write text with the point `anchor` of its box (a name of pygame.Rect's) at a position."""
-    image = _font(size).render(text, True, colour)
+    try:
+        image = _font(size).render(text, True, colour)
+    except pygame.error:  # another environment has shut pygame down since the font was made
+        _font.cache_clear()
+        image = _font(size).render(text, True, colour)
     surface.blit(image, image.get_rect(**{anchor: position}))
 
 

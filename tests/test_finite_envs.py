@@ -183,6 +183,19 @@ class TestEveryFiniteEnvironment:
 
 
 class TestBase:
+    @pytest.mark.parametrize(
+        "env_id", ["lab/Gambler-v0", "lab/Blackjack-v0", "lab/GridWorld-v0", "lab/Cliff-v0"]
+    )
+    def test_pictures_outlive_a_pygame_that_others_shut_down(self, env_id):
+        import pygame
+
+        env = gymnasium.make(env_id, render_mode="rgb_array")
+        env.reset(seed=1)
+        before = env.render()
+        pygame.quit()
+        assert np.array_equal(env.render(), before)
+        env.close()
+
     @pytest.mark.parametrize("action", [-1, 4, 1.5])
     def test_refuses_other_actions(self, action):
         env = make("Cliff").unwrapped

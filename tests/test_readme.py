@@ -79,7 +79,7 @@ def test_its_package_trains_compares_and_is_watched(site, tmp_path):
 
 
 def test_its_python_example_runs(tmp_path, monkeypatch):
-    example = next(block for block in blocks("python") if block.startswith("import rl_lab"))
+    example = next(block for block in blocks("python") if "rl_lab.learn(" in block)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     said = {}
@@ -88,6 +88,12 @@ def test_its_python_example_runs(tmp_path, monkeypatch):
         {"said": said},
     )
     assert said["returns"].shape == (20,)
+
+
+def test_its_exact_example_solves_car_rental(capsys):
+    example = next(block for block in blocks("python") if "solve(" in block)
+    exec(compile(example, "README", "exec"), {})
+    assert capsys.readouterr().out.startswith("636.98")
 
 
 def test_every_option_it_shows_exists():
