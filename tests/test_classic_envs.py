@@ -14,7 +14,7 @@ from scipy import stats
 from envs.boards import Board
 from envs.car_rental import bounded_poisson
 from rl_lab.mdp.model import TabularModel, extract_model
-from rl_lab.mdp.solve import Solution, policy_evaluation, value_iteration
+from rl_lab.mdp.solve import METHODS, Solution, policy_evaluation, solve, value_iteration
 
 importlib.import_module("envs")  # registers lab/*
 UP, RIGHT, DOWN, LEFT = range(4)
@@ -195,6 +195,13 @@ def bold_stakes() -> np.ndarray:
 
 
 class TestGambler:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_undiscounted_values_are_certified_by_every_method(self, method):
+        """Many stakes are tied, and some of them go on for longer than others."""
+        solution = solve(model_of("Gambler"), 1.0, method)
+        np.testing.assert_allclose(solution.v[[25, 50, 75]], [0.16, 0.4, 0.64], atol=1e-12)
+        assert solution.bound < 1e-10
+
     """Below even odds bold play is optimal (Dubins and Savage, 1965): that gives the exact values."""
 
     model = property(lambda self: model_of("Gambler"))

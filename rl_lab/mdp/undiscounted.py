@@ -14,8 +14,18 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from rl_lab.mdp.model import find_reaching
-from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows, back_up, bound_rounding, evaluate_rows
+from rl_lab.mdp.rows import (
+    NeverEnds,
+    NotConverged,
+    Rows,
+    back_up,
+    bound_rounding,
+    evaluate_rows,
+    pick_first,
+)
 from rl_lab.types import Array
+
+TIED = 1e-10  # relative to max(1, |V|): rows worth this much less than the best count as equal
 
 
 def find_free_rows(rows: Rows) -> tuple[Array, Array]:
@@ -67,18 +77,19 @@ def require_end(rows: Rows, label: Array) -> None:
 def certify(rows: Rows, chosen: Array, values: Array, tolerance: float) -> float:
     """Bound the sup-norm distance of values [S] from the optimum of a merged problem.
 
-    Let h be the expected number of steps under the chosen rows, and u = values + eps * h. Where
-    u exceeds reward + P u strictly in every row, a policy's expected reward in n steps is at most
-    u less the slack collected: policies that end are worth at most u, all others minus infinity.
-    Below, the chosen rows are worth at least values - eps * h. Hence the bound eps * max(h).
+    Let h be the longest expected number of steps under rows tied with the chosen ones, so that none of
+    them gains by going on, and u = values + eps * h. Where u exceeds reward + P u strictly in every row,
+    a policy's expected reward in n steps is at most u less the slack collected: policies that end are
+    worth at most u, all others minus infinity. Below, the chosen rows are worth at least
+    values - eps * h, since h falls by at least 1 along them. Hence the bound eps * max(h).
 
     Raises NotConverged where no eps up to tolerance / max(h) does it.
     """
-    steps = evaluate_rows(rows._replace(reward=np.ones(len(rows.owner))), chosen, 1.0)
-    drift = rows.continuation @ steps - steps[rows.owner]  # -1 in the chosen rows, up to rounding
-    drift += bound_rounding(rows._replace(reward=np.zeros(len(rows.owner))), steps, 1.0)
     error = bound_rounding(rows, values, 1.0)
     gap = values[rows.owner] - back_up(rows, values, 1.0)
+    steps = _longest(rows, chosen, gap <= TIED * max(1.0, float(np.abs(values).max())))
+    drift = rows.continuation @ steps - steps[rows.owner]  # at most -1 in the chosen rows, up to rounding
+    drift += bound_rounding(rows._replace(reward=np.zeros(len(rows.owner))), steps, 1.0)
     eps = 2.0 * (float(np.abs(gap[chosen]).max()) + error) + 1e-30  # above 0 even where all values are 0
     while eps * steps.max() <= tolerance:
         if np.min(gap - error - eps * drift) > 0:
@@ -88,6 +99,27 @@ def certify(rows: Rows, chosen: Array, values: Array, tolerance: float) -> float
         f"gamma = 1: values can't be certified to {tolerance:.1e}: within rounding, going on for longer"
         " costs nothing; take gamma below 1 or a larger tolerance"
     )
+
+
+def _longest(rows: Rows, chosen: Array, tied: Array) -> Array:
+    """Return the longest expected number of steps [S] under tied rows [R], by policy iteration.
+
+    Where some tied rows never end there is no longest: it is that of the chosen rows then.
+    """
+    lasting = rows._replace(reward=np.ones(len(rows.owner)))
+    tied = tied | np.isin(np.arange(len(rows.owner)), chosen)
+    steps = of_chosen = evaluate_rows(lasting, chosen, 1.0)
+    while True:
+        onward = np.where(tied, rows.continuation @ steps, -np.inf)
+        longest = np.maximum.reduceat(onward, rows.first)
+        gains = longest > onward[chosen] + 1e-9 * (1.0 + longest)
+        if not gains.any():
+            return steps
+        chosen = np.where(gains, pick_first(rows, onward >= longest[rows.owner]), chosen)
+        try:
+            steps = evaluate_rows(lasting, chosen, 1.0)
+        except NeverEnds:
+            return of_chosen
 
 
 def lift_choice(rows: Rows, merged: Rows, chosen: Array, free: Array, label: Array) -> Array:
