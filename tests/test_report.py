@@ -333,3 +333,22 @@ def test_browser_shows_every_curve_without_errors_or_requests(study, html, width
     assert overflow <= 0
     assert messages == []
     assert [url for url in requests if not url.startswith("data:")] == [page_file.as_uri()]
+
+
+def test_maps_of_what_is_known_exactly_are_embedded(study):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1, 1))
+    figure.subplots().plot([0, 1])
+    run = next(path.parent for path in sorted(study.glob("runs/*/*/*/summary.json")))
+    (run / "pictures").mkdir(exist_ok=True)
+    figure.savefig(run / "pictures" / "value_errors.png")
+    try:
+        html = write_report(study).read_text()
+    finally:
+        (run / "pictures" / "value_errors.png").unlink()
+        (run / "pictures").rmdir()
+        write_report(study)
+    assert html.count('class="map"') == 1
+    assert 'src="data:image/png;base64,' in html
+    assert "largest |Q - Q*|" in html
