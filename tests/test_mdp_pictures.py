@@ -6,7 +6,6 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-import rl_lab
 from rl_lab.environments import make_env, make_envs
 from rl_lab.evaluation import evaluate
 from rl_lab.exploration import ValuePolicy
@@ -116,4 +115,3 @@ def test_states_of_grids_know_their_cells():
     learner, config = configure("value-iteration", {"env_id": "lab/Gambler-v0"})
     assert problem_of(config, learner).cells is None
     assert make_env("lab/GridWorld-v0").unwrapped.cells.shape[1] == 2
-    assert rl_lab.UsageError is not None
