@@ -29,7 +29,8 @@ from rl_lab.config import above, at_least, flags, widths, within
 from rl_lab.environments import SingleVector, VectorEnv
 from rl_lab.nn.optim import load_weights
 from rl_lab.recorder import Episode
-from rl_lab.replay.transitions import refuse_memory
+from rl_lab.replay.frames import frame_bytes
+from rl_lab.replay.memory import refuse_bytes
 from rl_lab.run import Run
 from rl_lab.seeded_episodes import SeededEpisodes
 from rl_lab.types import Array, Decision, EnvSpec, Obs, Problem, State, UsageError
@@ -89,6 +90,12 @@ def gradient_steps(model: BaseAlgorithm) -> int:
     if isinstance(model, PPO):
         return updates * -(-model.n_steps * model.n_envs // model.batch_size)
     return updates
+
+
+def buffer_bytes(capacity: int, spec: EnvSpec) -> int:
+    """Return the bytes of SB3's replay buffer, which keeps both ends of a transition and stacks in full."""
+    rest = 8 + 3 * 4  # action; reward, done and timeout
+    return capacity * (2 * frame_bytes(replace(spec, frame_stack=1)) + rest)
 
 
 def _weights(model: BaseAlgorithm) -> dict[str, Any]:
@@ -242,7 +249,9 @@ class DQNConfig:
         for name in ("train_period_env_steps", "target_period_env_steps"):
             if getattr(self, name) % spec.num_envs:
                 return f"{name} {getattr(self, name)} must be a multiple of num_envs {spec.num_envs} with sb3-dqn"
-        return refuse_memory(self.replay_capacity, spec) if spec.observation_space.shape is not None else None
+        if spec.observation_space.shape is None:
+            return None
+        return refuse_bytes(self.replay_capacity, spec.num_envs, lambda n: buffer_bytes(n, spec))
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
         """Translate into SB3's arguments.

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces, wrappers
 
-from rl_lab.environments import mask_of
+from rl_lab.environments import LifeLoss, mask_of
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.types import Array, EnvSpec, Problem
+
+LEAVE_OBSERVATIONS_ALONE = (
+    LifeLoss,
+    wrappers.TimeLimit,
+    wrappers.PassiveEnvChecker,
+    wrappers.OrderEnforcing,
+    wrappers.RecordEpisodeStatistics,
+)
 
 
 def cells_of(env: gymnasium.Env) -> Array | None:
@@ -21,6 +30,19 @@ def cells_of(env: gymnasium.Env) -> Array | None:
     shape = getattr(base, "shape", None) or (getattr(base, "nrow", 0), getattr(base, "ncol", 0))
     states = getattr(base.observation_space, "n", 0)
     return np.argwhere(np.ones(shape, bool)) if len(shape) == 2 and states == np.prod(shape) > 0 else None
+
+
+def frame_stack_of(env: gymnasium.Env) -> int:
+    """Return how many frames the wrappers stack along the observation's leading axis; 1 for none.
+
+    Only below wrappers that are known to leave observations alone: any other may change a stack.
+    """
+    while isinstance(env, gymnasium.Wrapper) and type(env) in LEAVE_OBSERVATIONS_ALONE:
+        env = env.env
+    space = env.observation_space
+    if not isinstance(env, wrappers.FrameStackObservation) or not isinstance(space, spaces.Box):
+        return 1
+    return env.stack_size if space.shape[0] == env.stack_size else 1
 
 
 def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]:
@@ -38,6 +60,7 @@ def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]
             max_episode_steps=limit,
             has_mask=mask_of(info) is not None,
             has_lives="life_lost" in info,
+            frame_stack=1 if env is None else frame_stack_of(env),
         )
         model = None if env is None else extract_model(env)
         return spec, model, None if env is None or model is None else cells_of(env)

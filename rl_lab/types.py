@@ -12,6 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     import gymnasium
 
+    from rl_lab.datasets import Dataset
     from rl_lab.environments import VectorEnv
     from rl_lab.mdp.model import TabularModel
 
@@ -66,6 +67,7 @@ class EnvSpec:
     max_episode_steps: int | None  # the time limit in agent decisions; None without one
     has_mask: bool  # info carries "action_mask"
     has_lives: bool = False  # a lost life zeroes the bootstrap, and the episode goes on
+    frame_stack: int = 1  # frames stacked along the observation's leading axis; 1: not stacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ class Problem:
     device: str
     make: Callable[[int], VectorEnv]  # make(n): a vector of n environments without autoreset
     initial_weights: Mapping[str, Any] | None = None  # of a warm start; None for fresh ones
+    dataset: Dataset | None = None  # recorded steps to learn from; None: the agent acts itself
 
     @cached_property
     def spec(self) -> EnvSpec:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rl_lab.replay.transitions import TransitionReplay
-from rl_lab.types import Array, EnvSpec
+from rl_lab.types import Array, EnvSpec, Obs
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Sequences:
     obs[t + 1] is the true successor of step t wherever step t is valid.
     """
 
-    obs: Array  # [T + 1, B, ...]
+    obs: Obs  # [T + 1, B, ...]
     action: Array  # int64 [T, B]
     reward: Array  # float32 [T, B]
     terminated: Array  # bool [T, B]
@@ -30,30 +30,37 @@ class Sequences:
 class SequenceReplay(TransitionReplay):
     """Draws windows from the same columns; `carry` holds arrays [1, ...] that show the carry's shapes."""
 
-    def __init__(self, capacity: int, spec: EnvSpec, carry: tuple[Array, ...], length: int):
-        super().__init__(capacity, spec, carry)
+    def __init__(
+        self,
+        capacity: int,
+        spec: EnvSpec,
+        carry: tuple[Array, ...],
+        length: int,
+        reward_clip: float | None = None,
+    ):
+        super().__init__(capacity, spec, carry, reward_clip=reward_clip)
         self.length = length
 
     @property
     def can_sample(self) -> bool:
-        """Say whether one whole window has been written."""
-        return min(self.written, self.rows) >= self.length
+        """Say whether one whole window is held."""
+        return self.written - self.oldest >= self.length
 
     def sample_sequences(self, batch_size: int, rng: np.random.Generator) -> Sequences:
         """Draw windows uniformly over their first steps; none crosses the write head."""
-        held = min(self.written, self.rows)
-        first = self.written - held + rng.integers(held - self.length + 1, size=batch_size)  # [B]
+        held = self.written - self.oldest
+        first = self.oldest + rng.integers(held - self.length + 1, size=batch_size)  # [B]
         env = rng.integers(self.num_envs, size=batch_size)  # [B]
         rows = (first + np.arange(self.length)[:, None]) % self.rows  # [T, B]
-        take = {name: column[rows, env] for name, column in self.columns.items() if name != "next_obs"}
+        take = {name: column[rows, env] for name, column in self.columns.items()}
         over = take["terminated"] | take["truncated"]
         over[:-1] |= take["is_first"][1:]  # an episode that was cut at a resume ends without a flag
         valid = np.ones_like(over)
         valid[1:] = ~np.logical_or.accumulate(over[:-1], axis=0)
         return Sequences(
-            obs=self._observations(take["obs"], rows, env, valid),
+            obs=self._windows_of(take["position"], valid),
             action=take["action"],
-            reward=take["reward"],
+            reward=self._clipped(take["reward"]),
             terminated=take["terminated"],
             next_mask=take.get("next_mask"),
             valid=valid,
@@ -61,10 +68,9 @@ class SequenceReplay(TransitionReplay):
             age=float((self.written - 1 - first).mean()) * self.num_envs,
         )
 
-    def _observations(self, obs: Array, rows: Array, env: Array, valid: Array) -> Array:
-        """Append the true successor of each window's last valid step."""
-        last = valid.sum(axis=0) - 1  # [B]
-        column = np.arange(len(env))
-        whole = np.concatenate((obs, obs[-1:]))  # [T + 1, B, ...]
-        whole[last + 1, column] = self.columns["next_obs"][rows[last, column], env]
-        return whole
+    def _windows_of(self, position: Array, valid: Array) -> Obs:
+        """Return the observations at [T, B] and the true successor of each window's last valid step."""
+        last, window = valid.sum(axis=0) - 1, np.arange(valid.shape[1])  # [B]
+        whole = np.concatenate((position, position[-1:]))  # [T + 1, B]
+        whole[last + 1, window] = position[last, window] + self.num_envs
+        return self.observations.get(self.observations.slots(whole))

@@ -1,171 +1,254 @@
-"""Replay of single transitions: columns of a ring, sampled without a Python loop."""
+"""Replay of single transitions and n-step windows: columns of a ring, sampled without a Python loop."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import isfinite
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-from gymnasium import spaces
 
 from rl_lab.checkpoint import Ring, StoredRing
-from rl_lab.types import Array, EnvSpec, Step, UsageError
+from rl_lab.replay.frames import Observations, require_finite
+from rl_lab.replay.memory import column_shapes, refuse_memory
+from rl_lab.replay.prioritised import Sampler, Uniform
+from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
 
-MEMORY_SHARE = 0.8  # of what is free
-CGROUP = tuple(
-    (Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used)
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    )
-)
+__all__ = ["TransitionReplay", "Transitions", "refuse_memory"]
 
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """A batch of B transitions; `next_obs` are true successors, truncated or not."""
+    """A batch of B transitions of m steps each, m up to n; `next_obs` are true successors, truncated or not.
 
-    obs: Array  # [B, ...]
+    A target is reward + discount * (1 - terminated) * value(next_obs).
+    """
+
+    obs: Obs  # [B, ...]
     action: Array  # int64 [B]
-    reward: Array  # float32 [B]
-    terminated: Array  # bool [B]
-    next_obs: Array  # [B, ...]
+    reward: Array  # float32 [B]: of the m steps, discounted
+    discount: Array  # float32 [B]: gamma ** m
+    terminated: Array  # bool [B]: the last step did
+    next_obs: Obs  # [B, ...]: after the last step
     next_mask: Array | None  # bool [B, A]
+    weight: Array | None  # float32 [B] of importance, at most 1; None: all alike
+    index: Array  # int64 [B]: for update_priorities
     age: float  # mean age in environment steps
 
 
 class TransitionReplay:
-    """The last `capacity` transitions of N environments: each column is an array [rows, N, ...].
+    """The last `capacity` transitions of N environments; columns are arrays [rows, N, ...].
 
-    Both ends of a transition are stored as they were seen, so nothing is ever read across an
-    episode's end or the write head.
+    Each observation is kept once (see `frames`); rewards are kept raw. Nothing is read across an
+    episode's end, a cut at a resume or the write head.
+
+    Args:
+        carry: arrays [1, ...] that show what `Step.state` holds.
+        n_steps: the most steps of one transition that `sample` returns.
+        gamma: discount per environment step.
+        reward_clip: rewards are cut to [-reward_clip, reward_clip] when sampled; None leaves them.
+        sampler: chooses among the transitions; by default uniformly.
 
     Raises:
         UsageError: it would not fit into 80 % of the free memory; the line names what would.
     """
 
-    def __init__(self, capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = ()):
-        if (reason := refuse_memory(capacity, spec, carry)) is not None:
+    def __init__(
+        self,
+        capacity: int,
+        spec: EnvSpec,
+        carry: tuple[Array, ...] = (),
+        *,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+        reward_clip: float | None = None,
+        sampler: Sampler | None = None,
+    ):
+        self._sampler: Sampler = sampler or Uniform()
+        if (reason := refuse_memory(capacity, spec, carry, self._sampler)) is not None:
             raise UsageError(reason)
+        if n_steps < 1:
+            raise ValueError(f"n_steps must be at least 1, got {n_steps}")
         self.num_envs = spec.num_envs
         self.rows = max(1, capacity // self.num_envs)
-        shapes = _column_shapes(spec, carry)
-        self.columns = {n: np.zeros((self.rows, self.num_envs, *s), d) for n, (s, d) in shapes.items()}
-        self._flat = {n: c.reshape(-1, *c.shape[2:]) for n, c in self.columns.items()}
+        self._size = self.rows * self.num_envs
+        shapes = column_shapes(spec, carry)
+        self.columns: dict[str, Array] = {
+            n: np.zeros((self.rows, self.num_envs, *s), d) for n, (s, d) in shapes.items()
+        }
+        self._flat: dict[str, Array] = {n: c.reshape(-1, *c.shape[2:]) for n, c in self.columns.items()}
+        self.observations = Observations(spec, self.rows)
+        self._slot = np.zeros((self.rows, self.num_envs), np.int64)  # of each position; not saved
+        self._sampler.allocate(self._size)
         self.written = 0  # rows ever written
-        self._carry = len(carry)
-        self._has_floats = self.columns["obs"].dtype.kind == "f"
+        self.oldest = 0  # row from which on everything is whole
+        self._space = spec.observation_space
+        self._carry, self._reward_clip = len(carry), reward_clip
+        self._ahead = np.arange(n_steps)[:, None]  # [n, 1]
+        self._powers = gamma ** np.arange(n_steps + 1.0)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all arrays."""
+        arrays = [*self.columns.values(), self._slot, *self.observations.arrays]
+        return sum(array.nbytes for array in arrays) + self._sampler.bytes_for(self._size)
 
     def __len__(self) -> int:
         """Return the number of transitions held."""
-        return min(self.written, self.rows) * self.num_envs
+        return (self.written - self.oldest) * self.num_envs
+
+    # Writing -----------------------------------------------------------------------------------------
 
     def add(self, step: Step) -> None:
         """Store one vector step.
 
         Raises:
             FloatingPointError: a reward or observation isn't finite; nothing is stored.
+            ValueError: observations aren't the stacks that the spec promised; nothing is stored.
         """
-        _require_finite("reward", step.reward)
-        if self._has_floats:
-            if np.count_nonzero(step.is_first):  # any other was checked as the step before's successor
-                _require_finite("observation", step.obs)
-            _require_finite("next observation", step.next_obs)
+        require_finite("reward", step.reward)
         row, c = self.written % self.rows, self.columns
-        c["obs"][row] = step.obs
+        c["position"][row], self._slot[row], c["is_first"][row] = self.observations.add(step)
         c["action"][row] = step.action
         c["reward"][row] = step.reward
         c["terminated"][row] = step.terminated
         c["truncated"][row] = step.truncated
-        c["next_obs"][row] = step.next_obs
-        c["is_first"][row] = step.is_first
         if step.next_mask is not None:
             c["next_mask"][row] = step.next_mask
         for k in range(self._carry):  # at is_first the carry is still the old episode's
             part = c[f"state_{k}"][row]
             part[...] = step.state[k]
             part[step.is_first] = 0
-        self.written += 1
+        self._advance()
 
-    def sample(self, batch_size: int, rng: np.random.Generator) -> Transitions:
-        """Draw transitions uniformly with replacement."""
-        index = rng.integers(len(self), size=batch_size)
-        row, flat = index // self.num_envs, self._flat
-        age = (self.written - 1 - row) % self.rows * self.num_envs
+    def _advance(self) -> None:
+        """Count the row that was written, and let go of those that are no longer whole."""
+        first = self.written % self.rows * self.num_envs
+        self.written += 1
+        self._sampler.added(first, first + self.num_envs)
+        if self.written - self.oldest > self.rows:  # the row just written took the oldest one's place
+            self.oldest += 1
+        if not self.observations.never_expires:
+            self._expire()
+
+    def _expire(self) -> None:
+        """Let go of rows whose frames were overwritten: many short episodes take more than there are."""
+        lost, position = self.observations.lost, self.columns["position"]
+        while self.oldest < self.written and (position[self.oldest % self.rows] < lost).any():
+            first = self.oldest % self.rows * self.num_envs
+            self._sampler.expired(first, first + self.num_envs)
+            self.oldest += 1
+
+    def update_priorities(self, index: Array, td_errors: Array) -> None:
+        """Tell how far off the transitions of a batch were, by their `index`; without effect if drawn uniformly.
+
+        Raises:
+            FloatingPointError: an error isn't finite; nothing is changed.
+        """
+        held = (index // self.num_envs - self.oldest) % self.rows < self.written - self.oldest
+        self._sampler.update(index[held], td_errors[held])
+
+    # Sampling ----------------------------------------------------------------------------------------
+
+    def sample(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Transitions:
+        """Draw transitions with replacement; `beta` is the exponent of the importance weights."""
+        index, weight = self._sampler.draw(batch_size, rng, self._first(), len(self), beta)
+        flat = self._flat
+        last, ahead, reward, discount = self._windows(index)
+        obs, next_obs = self.observations.pair(self._slot.take(index) + ahead)
         return Transitions(
-            obs=flat["obs"].take(index, axis=0),
+            obs=obs,
             action=flat["action"].take(index),
-            reward=flat["reward"].take(index),
-            terminated=flat["terminated"].take(index),
-            next_obs=flat["next_obs"].take(index, axis=0),
-            next_mask=flat["next_mask"].take(index, axis=0) if "next_mask" in flat else None,
-            age=float(age.mean()),
+            reward=reward,
+            discount=discount,
+            terminated=flat["terminated"].take(last),
+            next_obs=next_obs,
+            next_mask=flat["next_mask"].take(last, axis=0) if "next_mask" in flat else None,
+            weight=weight,
+            index=index,
+            age=self._mean_age(index),
         )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the columns as rings: a checkpoint adds only the rows that are new."""
-        return {name: Ring(column, self.written) for name, column in self.columns.items()}
+    def _first(self) -> int:
+        """Return the index at which those held begin; 0 where they are all of the ring that was written."""
+        return (
+            0 if self.oldest == max(0, self.written - self.rows) else self.oldest % self.rows * self.num_envs
+        )
 
-    def load_state_dict(self, state: dict[str, StoredRing]) -> None:
-        """Fill the columns in place."""
-        for name, ring in state.items():
+    def _mean_age(self, index: Array) -> float:
+        """Return the mean number of environment steps since."""
+        head = self.written % self.rows  # rows from here on are a lap older
+        older = np.count_nonzero(index >= head * self.num_envs) if self.written >= self.rows else 0
+        rows = int(np.add.reduce(index if self.num_envs == 1 else index // self.num_envs))
+        return ((head - 1) * len(index) + older * self.rows - rows) * self.num_envs / len(index)
+
+    def _windows(self, index: Array) -> tuple[Array, Array, Array, Array]:
+        """Return of each window its last index, the ways to its ends [2, B or 1], its reward and its discount."""
+        if len(self._ahead) == 1:
+            discount = np.empty(len(index), np.float32)
+            discount.fill(self._powers[1])
+            return index, self.observations.next, self._clipped(self._flat["reward"].take(index)), discount
+        return self._long_windows(index)
+
+    def _long_windows(self, index: Array) -> tuple[Array, Array, Array, Array]:
+        """Follow each window until its n steps, its episode or what is written ends."""
+        flat, column = self._flat, np.arange(len(index))
+        around = (index + self._ahead * self.num_envs) % self._size  # [n, B]
+        over = flat["terminated"].take(around[:-1]) | flat["truncated"].take(around[:-1])
+        after = (self.written - 1 - index // self.num_envs) % self.rows  # [B] rows behind the first
+        stays = (self._ahead[1:] <= after) & ~over & ~flat["is_first"].take(around[1:])  # [n - 1, B]
+        used = np.logical_and.accumulate(stays)
+        steps = 1 + used.sum(axis=0)
+        rewards = self._clipped(flat["reward"].take(around)) * self._powers[:-1, None]
+        rewards[1:] *= used
+        last, reward = around[steps - 1, column], rewards.sum(axis=0).astype(np.float32)
+        return last, steps * self.observations.next, reward, self._powers[steps].astype(np.float32)
+
+    def _clipped(self, reward: Array) -> Array:
+        return reward if self._reward_clip is None else reward.clip(-self._reward_clip, self._reward_clip)
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return columns and frames as rings: a checkpoint adds only the rows that are new."""
+        return {
+            "columns": {name: Ring(column, self.written) for name, column in self.columns.items()},
+            "frames": self.observations.state_dict(),
+            "oldest": self.oldest,
+            "sampler": self._sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Fill a fresh replay in place, from this layout or from the one that kept both ends of a transition."""
+        if "columns" in state:
+            self._load_columns(state["columns"])
+            self.oldest = max(state["oldest"], self.written - self.rows)
+            self.observations.load_state_dict(state["frames"])
+            self._slot[...] = self.observations.slots(self.columns["position"])
+            self._sampler.load_state_dict(state["sampler"])
+        else:
+            self._load_both_ends(state)
+
+    def _load_columns(self, rings: dict[str, StoredRing]) -> None:
+        for name, ring in rings.items():
             ring.copy_into(self.columns[name])
             self.written = ring.written
 
-
-def _require_finite(name: str, values: Array) -> None:
-    """Refuse nan and inf: the replay would hand them out for as long as it remembers them."""
-    total = np.add.reduce(values, axis=None)  # quicker than asking each, but it may overflow
-    if not isfinite(total) and not np.isfinite(values).all():
-        raise FloatingPointError(f"the environment gave a {name} that is not finite: {values.tolist()}")
-
-
-Shapes = dict[str, tuple[tuple[int, ...], Any]]
-
-
-def _column_shapes(spec: EnvSpec, carry: tuple[Array, ...]) -> Shapes:
-    space, actions = spec.observation_space, spec.action_space
-    assert isinstance(actions, spaces.Discrete)
-    assert space.shape is not None
-    shapes: Shapes = {
-        "obs": (space.shape, space.dtype),
-        "action": ((), np.int64),
-        "reward": ((), np.float32),
-        "terminated": ((), np.bool_),
-        "truncated": ((), np.bool_),
-        "next_obs": (space.shape, space.dtype),
-        "is_first": ((), np.bool_),
-    }
-    if spec.has_mask:
-        shapes["next_mask"] = ((int(actions.n),), np.bool_)
-    return shapes | {f"state_{k}": (part.shape[1:], part.dtype) for k, part in enumerate(carry)}
+    def _load_both_ends(self, rings: dict[str, StoredRing]) -> None:
+        """Write the frames of stored transitions anew, row by row; each row stays where it was."""
+        shape = (self.rows, self.num_envs, *(self._space.shape or ()))
+        obs, next_obs = np.zeros(shape, self._space.dtype), np.zeros(shape, self._space.dtype)
+        rings["obs"].copy_into(obs)
+        rings["next_obs"].copy_into(next_obs)
+        self._load_columns({name: ring for name, ring in rings.items() if name in self.columns})
+        held, c = min(self.written, self.rows), self.columns
+        self.written = self.oldest = self.written - held
+        for row in (np.arange(self.written, self.written + held) % self.rows).tolist():
+            stored = {name: column[row] for name, column in c.items() if name in _OF_A_STEP}
+            step = Step(
+                obs[row], next_obs=next_obs[row], state=(), next_state=(), mask=None, next_mask=None, **stored
+            )
+            c["position"][row], self._slot[row], c["is_first"][row] = self.observations.add(step)
+            self._advance()
 
 
-def free_memory() -> int:
-    """Return the bytes that may still be taken: what the machine has free, or what the cgroup leaves."""
-    free = psutil.virtual_memory().available
-    for limit, used in CGROUP:
-        try:
-            free = min(free, int(limit.read_text()) - int(used.read_text()))
-        except (OSError, ValueError):  # no such controller, or no limit ("max")
-            continue
-    return max(free, 0)
-
-
-def refuse_memory(capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = ()) -> str | None:
-    """Say in one line that a replay would not fit into 80 % of the free memory, and what would; None if it fits."""
-    rows = max(1, capacity // spec.num_envs)
-    sizes = [
-        np.prod(s, dtype=np.int64) * np.dtype(d).itemsize for s, d in _column_shapes(spec, carry).values()
-    ]
-    per_row = spec.num_envs * int(sum(sizes))
-    allowed = MEMORY_SHARE * free_memory()
-    if rows * per_row <= allowed:
-        return None
-    return (
-        f"replay_capacity {rows * spec.num_envs} needs {rows * per_row / 1e9:.1f} GB,"
-        f" {allowed / 1e9:.1f} GB may be used (allowed: up to {int(allowed // per_row) * spec.num_envs})"
-    )
+_OF_A_STEP = ("action", "reward", "terminated", "truncated", "is_first")

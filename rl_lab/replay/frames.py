@@ -1,0 +1,247 @@
+"""Observations kept once: T + 1 for the T steps of an episode, and of a stack only its newest frame.
+
+Each environment writes a stream of frames: all frames of the observation that opens an episode,
+then the newest one of every successor. So the observation whose newest frame has number f is made
+of the frames f - stack + 1 to f, its successor's newest frame is f + 1, and nothing is ever padded.
+
+Positions are absolute: frame f of environment i of N is at position f * N + i. One number says
+all, the next frame is N further on, and a ring [rows, N, ...] keeps it at the slot `position % size`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import isfinite, prod
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_lab.checkpoint import Ring, StoredRing
+from rl_lab.types import Array, EnvSpec, Obs, Step
+
+SMALL_BYTES = 1024  # observations up to this never expire, however short the episodes are
+ROOMY_BYTES = 2**26  # neither do larger ones as long as all frames take no more than this
+SLACK = 40  # beyond it, one frame in so many is left for the openings of episodes
+
+Leaf = tuple[str, tuple[int, ...], np.dtype]  # path, shape of one frame, dtype
+
+
+class Observations:
+    """The observations that the last `rows` steps of N environments saw, their successors included.
+
+    With large observations and short episodes, fewer: `lost` says where what is left begins.
+
+    Raises:
+        ValueError: the spec promises a stack that its observations don't show.
+    """
+
+    def __init__(self, spec: EnvSpec, rows: int):
+        self.num_envs, self.stack = spec.num_envs, spec.frame_stack
+        self.rows = frame_rows(spec, rows)
+        self.never_expires = self.rows >= rows * (self.stack + 1)
+        self._leaves = leaves_of(spec)
+        self.arrays = [np.zeros((self.rows, self.num_envs, *shape), d) for _, shape, d in self._leaves]
+        self._flat = [array.reshape(-1, *array.shape[2:]) for array in self.arrays]
+        self._size = self.rows * self.num_envs
+        self._split, self._join = _splitter(spec.observation_space), _joiner(spec.observation_space)
+        self._back = np.arange(1 - self.stack, 1) * self.num_envs  # [stack]
+        self.next = np.array([[0], [self.num_envs]])  # [2, 1] from a slot to it and its successor's
+        self._floats = [k for k, (_, _, dtype) in enumerate(self._leaves) if dtype.kind == "f"]
+        self._last: Obs = None  # the successor written last, by identity
+        self._set_newest(np.arange(-self.num_envs, 0))
+
+    def _set_newest(self, position: Array) -> None:
+        """Take in the position of each environment's newest frame, [N]."""
+        # One environment's is a plain int: the same arithmetic at a fifth of an array's cost.
+        self._newest: Any = int(position[0]) if self.num_envs == 1 else position
+        self._slot = self._newest % self._size
+
+    # Writing -----------------------------------------------------------------------------------------
+
+    def add(self, step: Step) -> tuple[Any, Any, Array]:
+        """Write what is new in a step.
+
+        Returns:
+            Position and slot of `obs`, int64 [N] (ints for N = 1), and bool [N]: where it opened an episode.
+
+        Raises:
+            FloatingPointError: an observation isn't finite; nothing is written.
+            ValueError: a successor doesn't continue the stack before it; nothing is written.
+        """
+        opens, parts = self._opening(step), self._split(step.next_obs)
+        any_opens = True in opens.tolist()  # a tenth of any()'s cost
+        if any_opens:  # any other observation was checked as the step before's successor
+            self._require_finite("observation", self._split(step.obs))
+        self._require_finite("next observation", parts)
+        if self.stack > 1:
+            self._require_stack(step)
+        if any_opens:
+            self._open(opens, self._split(step.obs))
+        position, slot = self._newest, self._slot
+        self._newest = position + self.num_envs
+        self._slot = self._newest % self._size
+        self._put(self._slot, parts, -1)
+        self._last = step.next_obs
+        return position, slot, opens
+
+    def _opening(self, step: Step) -> Array:
+        """Return bool [N]: where `obs` isn't the successor written last."""
+        if step.obs is self._last or np.count_nonzero(step.is_first) == self.num_envs:
+            return step.is_first
+        newest = np.atleast_1d(self._slot)  # [N]
+        if self.is_empty:
+            return np.ones_like(step.is_first)
+        opens = step.is_first
+        for seen, kept in zip(self._split(step.obs), self._gather(newest), strict=True):
+            opens = opens | (seen != kept).any(axis=tuple(range(1, kept.ndim)))
+        return opens
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether nothing was written yet."""
+        return np.min(self._newest) < 0
+
+    def _require_stack(self, step: Step) -> None:
+        if not np.array_equal(step.next_obs[:, :-1], step.obs[:, 1:]):
+            raise ValueError(
+                f"observations aren't stacks of {self.stack} frames: a successor's first {self.stack - 1}"
+                " differ from the last ones before the step (allowed: frame_stack 1)"
+            )
+
+    def _require_finite(self, name: str, parts: list[Array]) -> None:
+        for k in self._floats:
+            require_finite(name, parts[k], self._leaves[k][0])
+
+    def _open(self, opens: Array, parts: list[Array]) -> None:
+        """Write all frames of the observations that open an episode."""
+        newest, env = np.atleast_1d(self._newest).copy(), np.flatnonzero(opens)
+        chosen = [part[env] for part in parts]
+        for k in range(self.stack):
+            newest[env] += self.num_envs
+            self._put(newest[env] % self._size, chosen, k)
+        self._set_newest(newest)
+
+    def _put(self, slot: Any, parts: list[Array], k: int) -> None:
+        """Write frame k of observations, each leaf [M, ...], at slots [M]."""
+        for flat, part in zip(self._flat, parts, strict=True):
+            flat[slot, ...] = part if self.stack == 1 else part[:, k]
+
+    # Reading -----------------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> Any:
+        """The positions, one an environment, before which an observation is no longer whole."""
+        return self._newest - (self.rows - self.stack) * self.num_envs
+
+    def get(self, slot: Array) -> Obs:
+        """Return the observations at slots [...], off by a lap at most: each leaf [..., *shape]."""
+        return self._join(iter(self._gather(slot)))
+
+    def pair(self, slot: Array) -> tuple[Obs, Obs]:
+        """Return the observations at slots [2, B]: the first and the second."""
+        parts = self._gather(slot)  # one pass for both
+        return self._join(iter([part[0] for part in parts])), self._join(iter([part[1] for part in parts]))
+
+    def slots(self, position: Array) -> Array:
+        """Return where in the ring positions are kept."""
+        return position % self._size
+
+    def _gather(self, slots: Array) -> list[Array]:
+        if self.stack > 1:
+            slots = slots[..., None] + self._back  # [..., stack]
+        return [flat.take(slots, axis=0, mode="wrap") for flat in self._flat]
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> list[list[Ring]]:
+        """Return one ring for each leaf and environment: a checkpoint adds only the frames that are new."""
+        written = np.atleast_1d(self._newest) // self.num_envs + 1  # [N]
+        return [[Ring(array[:, i], int(written[i])) for i in range(self.num_envs)] for array in self.arrays]
+
+    def load_state_dict(self, state: list[list[StoredRing]]) -> None:
+        """Fill the arrays in place."""
+        for array, rings in zip(self.arrays, state, strict=True):
+            for i, ring in enumerate(rings):
+                ring.copy_into(array[:, i])
+        written = np.array([ring.written for ring in state[0]])
+        self._set_newest((written - 1) * self.num_envs + np.arange(self.num_envs))
+        self._last = None
+
+
+def require_finite(name: str, values: Array, path: str = "") -> None:
+    """Refuse nan and inf: the replay would hand them out for as long as it remembers them."""
+    # A sum is quicker than asking each value, but it may overflow; for a few values a list is quickest.
+    total = sum(values.tolist()) if values.ndim == 1 and len(values) < 16 else np.vdot(values, values)
+    if not isfinite(total) and not np.isfinite(values).all():
+        raise FloatingPointError(f"the environment gave a {name}{path} that is not finite: {values.tolist()}")
+
+
+# Sizes -----------------------------------------------------------------------------------------------
+
+
+def leaves_of(spec: EnvSpec) -> list[Leaf]:
+    """Return what is kept of each leaf of an observation: of a stack, one frame.
+
+    Raises:
+        ValueError: a stack that the space doesn't show, or a leaf without a fixed shape.
+    """
+    if spec.frame_stack == 1:
+        return list(_leaves(spec.observation_space, ""))
+    space = spec.observation_space
+    if not isinstance(space, spaces.Box) or space.shape[:1] != (spec.frame_stack,):
+        raise ValueError(f"frame_stack {spec.frame_stack} isn't the leading axis of {space}")
+    return [("", space.shape[1:], np.dtype(space.dtype))]
+
+
+def _leaves(space: spaces.Space, path: str) -> Iterator[Leaf]:
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for key, part in parts:
+            yield from _leaves(part, f"{path}[{key!r}]")
+    elif space.shape is None or space.dtype is None:
+        raise ValueError(
+            f"observation{path} {space} has no fixed shape (allowed: Box, Discrete, Dict, Tuple, ...)"
+        )
+    else:
+        yield path, space.shape, np.dtype(space.dtype)
+
+
+def frame_rows(spec: EnvSpec, rows: int) -> int:
+    """Return how many frames each environment keeps for `rows` steps."""
+    always = rows * (spec.frame_stack + 1)  # each step opened an episode
+    frame = frame_bytes(spec)
+    if frame * spec.frame_stack <= SMALL_BYTES:
+        return always
+    lean = rows + rows // SLACK + 4 * (spec.frame_stack + 1)
+    return min(always, max(lean, ROOMY_BYTES // (frame * spec.num_envs)))
+
+
+def frame_bytes(spec: EnvSpec) -> int:
+    """Return the bytes of one frame, all leaves together."""
+    return sum(prod(shape) * dtype.itemsize for _, shape, dtype in leaves_of(spec))
+
+
+# Trees -----------------------------------------------------------------------------------------------
+
+
+def _splitter(space: spaces.Space) -> Callable[[Obs], list[Array]]:
+    """Return the function that lists an observation's leaves, in the space's order."""
+    if isinstance(space, spaces.Dict):
+        by_key = [(key, _splitter(part)) for key, part in space.spaces.items()]
+        return lambda obs: [leaf for key, split in by_key for leaf in split(obs[key])]
+    if isinstance(space, spaces.Tuple):
+        parts = [_splitter(part) for part in space.spaces]
+        return lambda obs: [leaf for split, x in zip(parts, obs, strict=True) for leaf in split(x)]
+    return lambda obs: [obs]
+
+
+def _joiner(space: spaces.Space) -> Callable[[Iterator[Array]], Obs]:
+    """Return the function that makes an observation of its leaves: a splitter's inverse."""
+    if isinstance(space, spaces.Dict):
+        by_key = [(key, _joiner(part)) for key, part in space.spaces.items()]
+        return lambda leaves: {key: join(leaves) for key, join in by_key}
+    if isinstance(space, spaces.Tuple):
+        parts = [_joiner(part) for part in space.spaces]
+        return lambda leaves: tuple(join(leaves) for join in parts)
+    return next

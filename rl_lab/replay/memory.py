@@ -1,0 +1,90 @@
+"""What a replay takes of the memory, said before anything is allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from gymnasium import spaces
+
+from rl_lab.replay.frames import frame_bytes, frame_rows
+from rl_lab.replay.prioritised import Sampler, Uniform
+from rl_lab.types import Array, EnvSpec
+
+MEMORY_SHARE = 0.8  # of what is free
+CGROUP = tuple(
+    (Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used)
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    )
+)
+
+SLOT_BYTES = 8  # where a transition's frames are
+
+Shapes = dict[str, tuple[tuple[int, ...], Any]]
+
+
+def column_shapes(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Shapes:
+    """Return shape and dtype of what is kept of one transition besides its observations, by name."""
+    actions = spec.action_space
+    assert isinstance(actions, spaces.Discrete)
+    shapes: Shapes = {
+        "position": ((), np.int64),
+        "action": ((), np.int64),
+        "reward": ((), np.float32),
+        "terminated": ((), np.bool_),
+        "truncated": ((), np.bool_),
+        "is_first": ((), np.bool_),
+    }
+    if spec.has_mask:
+        shapes["next_mask"] = ((int(actions.n),), np.bool_)
+    return shapes | {f"state_{k}": (part.shape[1:], part.dtype) for k, part in enumerate(carry)}
+
+
+def replay_bytes(
+    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Sampler | None = None
+) -> int:
+    """Return the bytes of all arrays of a replay: columns, frames and the sampler's."""
+    rows = max(1, capacity // spec.num_envs)
+    columns = SLOT_BYTES + sum(prod(s) * np.dtype(d).itemsize for s, d in column_shapes(spec, carry).values())
+    frames = frame_rows(spec, rows) * frame_bytes(spec)
+    return spec.num_envs * (rows * columns + frames) + (sampler or Uniform()).bytes_for(rows * spec.num_envs)
+
+
+def refuse_memory(
+    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Sampler | None = None
+) -> str | None:
+    """Say in one line that a replay would not fit into 80 % of the free memory, and what would; None if it fits."""
+    return refuse_bytes(capacity, spec.num_envs, lambda n: replay_bytes(n, spec, carry, sampler))
+
+
+def refuse_bytes(capacity: int, num_envs: int, nbytes: Callable[[int], int]) -> str | None:
+    """Say the same of a replay that takes `nbytes(capacity)`, which grows with the capacity."""
+    capacity = max(1, capacity // num_envs) * num_envs
+    allowed = MEMORY_SHARE * free_memory()
+    if nbytes(capacity) <= allowed:
+        return None
+    fits, too_many = 0, capacity // num_envs  # vector steps
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        fits, too_many = (middle, too_many) if nbytes(middle * num_envs) <= allowed else (fits, middle)
+    return (
+        f"replay_capacity {capacity} needs {nbytes(capacity) / 1e9:.1f} GB,"
+        f" {allowed / 1e9:.1f} GB may be used (allowed: up to {fits * num_envs})"
+    )
+
+
+def free_memory() -> int:
+    """Return the bytes that may still be taken: what the machine has free, or what the cgroup leaves."""
+    free = psutil.virtual_memory().available
+    for limit, used in CGROUP:
+        try:
+            free = min(free, int(limit.read_text()) - int(used.read_text()))
+        except (OSError, ValueError):  # no such controller, or no limit ("max")
+            continue
+    return max(free, 0)

@@ -1,0 +1,230 @@
+"""Which transitions are drawn: all alike, or in proportion to how much they surprised.
+
+Schaul et al. (2016), "Prioritized Experience Replay", https://arxiv.org/abs/1511.05952: the
+proportional variant, with stratified draws, and importance weights over their batch's maximum.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import numpy as np
+
+from rl_lab.types import Array
+
+
+class Sampler(Protocol):
+    """Draws among the transitions of a replay, each known by its index in the ring."""
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return the bytes that `allocate` will take."""
+
+    def allocate(self, capacity: int) -> None:
+        """Make room for indices up to `capacity`."""
+
+    def added(self, first: int, stop: int) -> None:
+        """Take in the new transitions at `first:stop`."""
+
+    def expired(self, first: int, stop: int) -> None:
+        """Never draw what was at `first:stop` again."""
+
+    def draw(
+        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
+    ) -> tuple[Array, Array | None]:
+        """Draw indices [B] among the `held` ones from `first` on, and weights float32 [B] or None."""
+
+    def update(self, index: Array, td_errors: Array) -> None:
+        """Take in how far off the transitions' values were."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be kept."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state in, after `allocate`."""
+
+
+class Uniform:
+    """Draws uniformly with replacement; weights nothing."""
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return 0."""
+        return 0
+
+    def allocate(self, capacity: int) -> None:
+        """Remember where the ring ends."""
+        self._capacity = capacity
+
+    def added(self, first: int, stop: int) -> None:
+        """Do nothing."""
+
+    def expired(self, first: int, stop: int) -> None:
+        """Do nothing: the caller says where those held begin."""
+
+    def draw(
+        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
+    ) -> tuple[Array, None]:
+        """Draw indices [B] among the `held` ones from `first` on."""
+        index = rng.integers(held, size=batch_size)
+        return ((index + first) % self._capacity if first else index), None
+
+    def update(self, index: Array, td_errors: Array) -> None:
+        """Do nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
+
+
+class Prioritised:
+    """Draws with probability priority ** alpha over the sum; priority = |TD error| + epsilon.
+
+    New transitions get the largest priority seen so far, 1 at first.
+    """
+
+    def __init__(self, alpha: float = 0.6, epsilon: float = 1e-6):
+        if not 0 <= alpha <= 1 or not 0 < epsilon < float("inf"):
+            raise ValueError(f"alpha {alpha} must lie in [0, 1] and epsilon {epsilon} be above 0")
+        self.alpha, self.epsilon = alpha, epsilon
+        self.largest = 1.0  # priority
+        self._stop = 0  # of the indices ever added
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return the bytes of the tree."""
+        return 16 * leaves_for(capacity)
+
+    def allocate(self, capacity: int) -> None:
+        """Make the tree."""
+        self.tree = SumTree(capacity)
+
+    def added(self, first: int, stop: int) -> None:
+        """Give the new transitions the largest priority, so that each is soon seen."""
+        self.tree[np.arange(first, stop)] = np.full(stop - first, self.largest**self.alpha)
+        self._stop = max(self._stop, stop)
+
+    def expired(self, first: int, stop: int) -> None:
+        """Never draw these again."""
+        self.tree[np.arange(first, stop)] = np.zeros(stop - first)
+
+    def draw(
+        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
+    ) -> tuple[Array, Array]:
+        """Draw one index in each of B equal shares of the sum; the weights' maximum is 1."""
+        total = self.tree.total
+        index = self.tree.find((np.arange(batch_size) + rng.random(batch_size)) * (total / batch_size))
+        weight = (held * self.tree[index] / total) ** -beta
+        return index, (weight / weight.max()).astype(np.float32)
+
+    def update(self, index: Array, td_errors: Array) -> None:
+        """Set priorities; the last one counts where an index comes twice.
+
+        Raises:
+            FloatingPointError: an error isn't finite; nothing is changed.
+        """
+        priority = np.abs(td_errors, dtype=np.float64) + self.epsilon
+        if not np.isfinite(priority).all():
+            raise FloatingPointError(f"TD errors that are not finite: {np.asarray(td_errors).tolist()}")
+        if len(priority):
+            self.largest = max(self.largest, float(priority.max()))
+            self.tree[index] = priority**self.alpha
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the leaves; the sums follow from them."""
+        return {"leaves": self.tree.leaves[: self._stop], "largest": self.largest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take the leaves in and build the same tree."""
+        self._stop, self.largest = len(state["leaves"]), float(state["largest"])
+        self.tree.leaves[: self._stop] = state["leaves"]
+        self.tree.leaves[self._stop :] = 0.0
+        self.tree.rebuild()
+
+
+class SumTree:
+    """A binary tree over leaves [capacity] of which each node holds its children's sum.
+
+    A parent is always computed as left + right, so that the tree is a function of its leaves.
+    """
+
+    def __init__(self, capacity: int):
+        self.size = leaves_for(capacity)
+        self._nodes = np.zeros(2 * self.size)  # node k has the children 2 k and 2 k + 1; the root is 1
+        self.leaves = self._nodes[self.size : self.size + capacity]
+        self.nbytes = self._nodes.nbytes
+        self._kernels = compile_all()
+
+    @property
+    def total(self) -> float:
+        """The sum of all leaves."""
+        return float(self._nodes[1])
+
+    def __getitem__(self, index: Array) -> Array:
+        """Return leaves [B]."""
+        return self.leaves[index]
+
+    def __setitem__(self, index: Array, values: Array) -> None:
+        """Set leaves [B], in order: the last one counts where an index comes twice."""
+        if len(index) and not 0 <= index.min() <= index.max() < len(self.leaves):  # no kernel checks
+            raise IndexError(f"leaves {index.min()} to {index.max()} (allowed: 0 to {len(self.leaves) - 1})")
+        self._kernels.assign(self._nodes, np.ascontiguousarray(index, np.int64), values)
+
+    def find(self, mass: Array) -> Array:
+        """Return, for each mass [B], the first leaf at which the sum from the left exceeds it.
+
+        A leaf of 0 is never found while the total is above 0, whatever the rounding.
+        """
+        return self._kernels.find(self._nodes, mass)
+
+    def rebuild(self) -> None:
+        """Compute all sums anew."""
+        self._kernels.rebuild(self._nodes)
+
+
+def leaves_for(capacity: int) -> int:
+    """Return the power of two that holds so many leaves."""
+    return 1 << max(0, capacity - 1).bit_length()
+
+
+# Kernels: the first half of `nodes` holds the sums, the second the leaves --------------------------------
+
+
+def assign(nodes, index, values):
+    """Set leaves one after the other."""
+    for k in range(len(index)):
+        node = len(nodes) // 2 + index[k]
+        nodes[node] = values[k]
+        while node > 1:
+            node //= 2
+            nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
+
+
+def find(nodes, mass):
+    """Descend to where each mass lies; a sum of 0 is never entered."""
+    found = np.empty(len(mass), np.int64)
+    for k in range(len(mass)):
+        left, node = mass[k], 1
+        while node < len(nodes) // 2:
+            node *= 2
+            if left >= nodes[node] and nodes[node + 1] > 0.0:
+                left -= nodes[node]
+                node += 1
+        found[k] = node - len(nodes) // 2
+    return found
+
+
+def rebuild(nodes):
+    """Compute every sum."""
+    for node in range(len(nodes) // 2 - 1, 0, -1):
+        nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
+
+
+@lru_cache(maxsize=1)
+def compile_all() -> SimpleNamespace:
+    """Return the kernels as machine code, kept on disk where a folder can be written."""
+    from rl_lab.mdp.kernels import _compile  # numba loads in it, only where priorities are used
+
+    return SimpleNamespace(**{kernel.__name__: _compile(kernel) for kernel in (assign, find, rebuild)})
