@@ -2,41 +2,47 @@
 
 Mnih et al. (2015), "Human-level control through deep reinforcement learning",
 https://www.nature.com/articles/nature14236; with `double`: van Hasselt et al. (2016),
-https://arxiv.org/abs/1509.06461; with `memory`: Hausknecht & Stone (2015), "Deep Recurrent
+https://arxiv.org/abs/1509.06461; with `dueling`: Wang et al. (2016), https://arxiv.org/abs/1511.06581;
+with `n_steps`: Sutton (1988), as in https://arxiv.org/abs/1710.02298; with `prioritised`: Schaul et al.
+(2016), https://arxiv.org/abs/1511.05952; with `memory`: Hausknecht & Stone (2015), "Deep Recurrent
 Q-Learning for Partially Observable MDPs", https://arxiv.org/abs/1507.06527, on windows that start
 from the stored carry.
 
-Deviations: Adam instead of RMSProp; the Huber loss instead of clipped errors (the same gradient); the
-target period is counted in environment steps and runs while collecting, as peers do.
+Deviations, but for the preset `nature`: Adam instead of RMSProp; the target period is counted in
+environment steps and runs while collecting, as peers do. Everywhere the Huber loss stands for clipped
+errors (the same gradient). With `n_steps` the rewards in between are those of the behaviour, uncorrected.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
-from torch.nn.functional import huber_loss, mse_loss
+from torch import Tensor
 
 from rl_lab.config import above, at_least, flags, one_of, widths, within
 from rl_lab.exploration import EpsilonGreedy, ValuePolicy
 from rl_lab.interaction import Interaction
 from rl_lab.nn import encoders
 from rl_lab.nn.heads import QNetwork, make_q_network
-from rl_lab.nn.optim import adam, load_optimiser_state, load_weights, optimiser_state, polyak_update
+from rl_lab.nn.optim import OPTIMISERS, load_optimiser_state, load_weights, optimiser_state, polyak_update
 from rl_lab.nn.recurrent import CORES
+from rl_lab.nn.updates import Clip, Outcome, Updates, figures_of, has_compiler
 from rl_lab.nn.views import numpy_values
+from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sequences import SequenceReplay, Sequences
 from rl_lab.replay.transitions import TransitionReplay, Transitions, refuse_memory
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams, seed_of
-from rl_lab.td import double_q_target, q_learning_target
-from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step
+from rl_lab.td import Batch, TDLoss, WindowedTDLoss, batch_of_transitions, batch_of_windows
+from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step, UsageError
+
+PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about half a millisecond a step
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,9 @@ class Config:
     """Fields of DQN."""
 
     learning_rate: float = 1e-3
-    """Step size of Adam."""
+    """Step size of the optimiser at the start."""
+    learning_rate_final: float | None = None
+    """Step size at the end of the budget, reached linearly; None: it stays as it is."""
     gamma: float = 0.99
     """Discount per environment step."""
     batch_size: int = 64
@@ -59,14 +67,32 @@ class Config:
     """Gradient steps in one update; 0 acts without learning."""
     target_period_env_steps: int = 500
     """Environment steps between updates of the target network."""
+    target_period_updates: int | None = None
+    """Gradient steps between updates of the target network, in place of the period in environment steps."""
     target_tau: float = 1.0
     """Share by which the target moves to the online network: 1 copies it (hard), less is soft."""
     double: bool = False
     """Let the online network choose the action that the target network values."""
+    dueling: bool = False
+    """Split the values into those of the state and the actions' advantages."""
+    n_steps: int = 1
+    """Rewards summed before the bootstrap; fewer where an episode ends."""
+    prioritised: bool = False
+    """Replay transitions in proportion to their last error."""
+    priority_alpha: float = 0.6
+    """Exponent of the priorities: 0 is uniform."""
+    priority_beta: float = 0.4
+    """Exponent of the importance weights at the start; it rises linearly to 1 over the budget."""
     loss: Literal["huber", "squared"] = "huber"
     """Loss of the temporal-difference error."""
-    max_grad_norm: float = 10.0
-    """Gradients are scaled down to this norm."""
+    max_grad_norm: float | None = 10.0
+    """Gradients are scaled down to this norm; None: not at all."""
+    max_grad_value: float | None = None
+    """Bound of each gradient entry, before the norm's."""
+    reward_clip: float | None = None
+    """Bound of the rewards that are learned from, each step's; reported returns stay raw."""
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or the centred RMSprop of Mnih et al. (2015)."""
     epsilon_initial: float = 1.0
     """Probability of a random action at the start."""
     epsilon_final: float = 0.05
@@ -83,31 +109,34 @@ class Config:
     """Width of the carry."""
     sequence_length: int = 16
     """Steps of a training window, with a memory."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """Compile the whole update; auto: where a compiler is there and the run long enough to pay it back."""
+
+    def resolve(self, problem: Problem) -> Config:
+        """Decide whether to compile: a resumed run must do as it began."""
+        return replace(self, compile="yes" if _pays_to_compile(self, problem) else "no")
 
     def __post_init__(self) -> None:
-        above(self, 0.0, "learning_rate", "max_grad_norm", "target_tau")
+        at_least(self, 0, "learning_rate_final")
+        above(self, 0.0, "learning_rate", "max_grad_norm", "max_grad_value", "reward_clip", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
-        at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps")
-        at_least(self, 1, "target_period_env_steps", "memory_size", "sequence_length")
+        within(self, 0.0, 1.0, "priority_alpha", "priority_beta")
+        at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "n_steps")
+        at_least(
+            self, 1, "target_period_env_steps", "target_period_updates", "memory_size", "sequence_length"
+        )
         at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
         widths(self, "hidden")
-        flags(self, "double")
+        flags(self, "double", "dueling", "prioritised")
+        one_of(self, "optimiser", tuple(OPTIMISERS))
+        one_of(self, "compile", ("auto", "yes", "no"))
         one_of(self, "encoder", encoders.ENCODERS)
         one_of(self, "memory", CORES)
         one_of(self, "loss", ("huber", "squared"))
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one gradient step learns from, on the device; [B], or [T, B] for windows."""
-
-    q: Tensor  # [..., A] of the online network, with its gradient
-    next_q_online: Tensor | None  # [..., A]; None unless double
-    next_q_target: Tensor  # [..., A]
-    action: Tensor  # int64 [...]
-    reward: Tensor  # float32 [...]
-    terminated: Tensor  # float32 [...]
-    weight: Tensor | None  # float32 [...], sums to 1 over what counts; None: the plain mean
+        if self.memory != "none" and (self.n_steps > 1 or self.prioritised):
+            raise UsageError(
+                f"memory {self.memory!r} doesn't go with n_steps above 1 or prioritised (allowed: 'none')"
+            )
 
 
 class DQN:
@@ -124,14 +153,25 @@ class DQN:
             self.online = _network(config, spec).to(self.device)
             self.target = _network(config, spec).to(self.device).requires_grad_(False)
         polyak_update(self.online, self.target, 1.0)
-        self.optimiser = adam(self.online.parameters(), config.learning_rate)
+        structure = (config, repr(spec.observation_space), self.num_actions)
+        self.updates = Updates(
+            self.online,
+            self.target,
+            (TDLoss if self.online.is_memoryless else WindowedTDLoss)(config.double, config.loss),
+            OPTIMISERS[config.optimiser](self.online.parameters(), config.learning_rate),
+            Clip(config.max_grad_value, config.max_grad_norm),
+            structure if config.compile == "yes" else None,
+        )
         self._explore_rng, self._replay_rng = streams["explore"], streams["replay"]
         self._make_replay = lambda: _replay(config, spec, self._initial_state(1))
         self.replay: TransitionReplay | None = None  # allocated when the first step comes
         self._epsilon: Schedule = linear(
             config.epsilon_initial, config.epsilon_final, config.epsilon_fraction * problem.total_steps
         )
+        self._learning_rate = _learning_rate(config, problem.total_steps)
+        self._beta: Schedule = linear(config.priority_beta, 1.0, problem.total_steps)
         self._values = self._make_values()
+        self._burst = steps_per_call(config)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
         self._age, self._sample_seconds = 0.0, 0.0
@@ -183,13 +223,13 @@ class DQN:
         """Update the target while collecting, then take the burst of gradient steps that is due."""
         config, after = self.config, self.env_steps
         before = after - self.num_envs
-        if crossings(before, after, config.target_period_env_steps):
+        if config.target_period_updates is None and crossings(before, after, config.target_period_env_steps):
             polyak_update(self.online, self.target, config.target_tau)
         due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
         if not due or after <= config.learning_starts_env_steps or not self._can_sample():
             return None
-        figures = torch.stack([self.learn(self._sample()) for _ in range(due)]).cpu().numpy()  # [due, 6]
-        return _metrics(figures)
+        self.updates.optimiser.param_groups[0]["lr"] = self._learning_rate(after)
+        return figures_of([self.learn(self._sample()) for _ in range(due // self._burst)])
 
     def _can_sample(self) -> bool:
         return not isinstance(self.replay, SequenceReplay) or self.replay.can_sample
@@ -205,69 +245,35 @@ class DQN:
         assert self.replay is not None
         if isinstance(self.replay, SequenceReplay):
             return self.replay.sample_sequences(self.config.batch_size, self._replay_rng)
-        return self.replay.sample(self.config.batch_size, self._replay_rng)
+        size = self._burst * self.config.batch_size
+        return self.replay.sample(size, self._replay_rng, self._beta(self.env_steps))
 
-    def learn(self, drawn: Transitions | Sequences) -> Tensor:
-        """Take one gradient step; return loss, mean and maximal Q, |error|, target and gradient norm [6].
+    def learn(self, drawn: Transitions | Sequences) -> Outcome:
+        """Take a gradient step on each batch of those drawn, and pass the errors on to the priorities.
 
         Raises:
             FloatingPointError: loss or gradient isn't finite; the weights are left as they were.
         """
-        batch = self._unroll(drawn) if isinstance(drawn, Sequences) else self._evaluate(drawn)
-        q = batch.q.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)  # [...]
-        target = self._targets(batch)
-        assert q.shape == target.shape
-        loss = self._loss(q, target, batch.weight)
-        self.optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.online.parameters(), self.config.max_grad_norm)
-        if not torch.isfinite(loss.detach() + norm):  # the gradient of the Huber loss is finite even at inf
-            raise FloatingPointError(
-                f"loss {loss.item()}, gradient norm {norm.item()}"
-                f" at env step {self.env_steps}, gradient step {self.gradient_steps}"
-            )
-        self.optimiser.step()
-        self.gradient_steps += 1
-        with torch.no_grad():
-            return torch.stack((loss, q.mean(), q.max(), (target - q).abs().mean(), target.mean(), norm))
+        before = self.gradient_steps
+        try:
+            outcome = self.updates(self._batch(drawn), before)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
+        self.gradient_steps += len(outcome.loss)
+        period = self.config.target_period_updates
+        if period is not None and crossings(before, self.gradient_steps, period):
+            polyak_update(self.online, self.target, self.config.target_tau)
+        if self.replay is not None and isinstance(drawn, Transitions) and drawn.weight is not None:
+            errors = (outcome.target - outcome.prediction).flatten().cpu().numpy()
+            self.replay.update_priorities(drawn.index, errors)
+        return outcome
 
-    @torch.no_grad()
-    def _targets(self, batch: Batch) -> Tensor:
-        args = batch.reward, self.config.gamma, batch.terminated
-        if batch.next_q_online is not None:
-            return double_q_target(*args, batch.next_q_online, batch.next_q_target)
-        return q_learning_target(*args, batch.next_q_target.amax(-1))
-
-    def _loss(self, q: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        loss = huber_loss if self.config.loss == "huber" else mse_loss
-        if weight is None:
-            return loss(q, target)
-        return (loss(q, target, reduction="none") * weight).sum()
-
-    def _evaluate(self, drawn: Transitions) -> Batch:
-        """Run the networks over single transitions."""
-        obs, next_obs = self._tensor(drawn.obs), self._tensor(drawn.next_obs)
-        mask = None if drawn.next_mask is None else self._tensor(drawn.next_mask)
-        none = torch.zeros(len(drawn.action), dtype=torch.bool, device=self.device)
-        with torch.no_grad():
-            next_online = _legal(self.online(next_obs, (), none)[0], mask) if self.config.double else None
-            next_target = _legal(self.target(next_obs, (), none)[0], mask)
-        return Batch(self.online(obs, (), none)[0], next_online, next_target, *self._outcome(drawn), None)
-
-    def _unroll(self, drawn: Sequences) -> Batch:
-        """Run the networks over windows, from the stored carry; step t's successor is at t + 1."""
-        obs, carry = self._tensor(drawn.obs), tuple(map(self._tensor, drawn.state))
-        mask = None if drawn.next_mask is None else self._tensor(drawn.next_mask)
-        none = torch.zeros(obs.shape[:2], dtype=torch.bool, device=self.device)
-        q = self.online(obs, carry, none)[0]
-        with torch.no_grad():
-            next_online = _legal(q[1:].detach(), mask) if self.config.double else None
-            next_target = _legal(self.target(obs, carry, none)[0][1:], mask)
-        valid = self._tensor(drawn.valid).float()
-        return Batch(q[:-1], next_online, next_target, *self._outcome(drawn), valid / valid.sum())
-
-    def _outcome(self, drawn: Transitions | Sequences) -> tuple[Tensor, Tensor, Tensor]:
-        return self._tensor(drawn.action), self._tensor(drawn.reward), self._tensor(drawn.terminated).float()
+    def _batch(self, drawn: Transitions | Sequences) -> Batch:
+        """Move to the device what was drawn: as many batches as fit, or one of windows."""
+        if isinstance(drawn, Sequences):
+            return batch_of_windows(drawn, self.config.gamma, self._tensor)
+        steps = max(1, len(drawn.action) // self.config.batch_size)
+        return batch_of_transitions(drawn, steps, self._tensor)
 
     # State -------------------------------------------------------------------------------------------
 
@@ -286,7 +292,7 @@ class DQN:
         return {
             "weights": dict(self.online.state_dict()),
             "target": dict(self.target.state_dict()),
-            "optimiser": optimiser_state(self.optimiser),
+            "optimiser": optimiser_state(self.updates.optimiser),
             "replay": {} if self.replay is None else self.replay.state_dict(),
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
@@ -298,12 +304,17 @@ class DQN:
         load_weights(self.online, state["weights"])
         load_weights(self.target, state.get("target", state["weights"]))
         if "optimiser" in state:
-            load_optimiser_state(self.optimiser, state["optimiser"])
+            load_optimiser_state(self.updates.optimiser, state["optimiser"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
             self._age = state.get("replay_age_env_steps", 0.0)
         if state.get("replay"):
             self.replay = self._make_replay()
             self.replay.load_state_dict(state["replay"])
+
+
+def _learning_rate(config: Config, total_steps: int) -> Schedule:
+    last = config.learning_rate_final
+    return linear(config.learning_rate, config.learning_rate if last is None else last, total_steps)
 
 
 def _network(config: Config, spec: EnvSpec) -> QNetwork:
@@ -315,30 +326,29 @@ def _network(config: Config, spec: EnvSpec) -> QNetwork:
         hidden=config.hidden,
         memory=config.memory,
         memory_size=config.memory_size,
+        dueling=config.dueling,
     )
 
 
 def _replay(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
-    if not carry:
-        return TransitionReplay(config.replay_capacity, spec)
-    return SequenceReplay(config.replay_capacity, spec, carry, config.sequence_length)
+    if carry:
+        return SequenceReplay(config.replay_capacity, spec, carry, config.sequence_length, config.reward_clip)
+    return TransitionReplay(
+        config.replay_capacity, spec, n_steps=config.n_steps, gamma=config.gamma,
+        reward_clip=config.reward_clip, sampler=_sampler(config),
+    )  # fmt: skip
 
 
-def _legal(q: Tensor, mask: Tensor | None) -> Tensor:
-    return q if mask is None else q.masked_fill(~mask, float("-inf"))
+def _sampler(config: Config) -> Prioritised | None:
+    return Prioritised(config.priority_alpha) if config.prioritised else None
 
 
-def _metrics(figures: Array) -> Metrics:
-    """Return the figures of a burst [due, 6] by name."""
-    loss, q_mean, q_max, error, target, norm = figures.T
-    return {
-        "loss": float(loss.mean()),
-        "q_mean": float(q_mean.mean()),
-        "q_max": float(q_max.max()),
-        "td_error": float(error.mean()),
-        "target_mean": float(target.mean()),
-        "grad_norm": float(norm.mean()),
-    }
+def steps_per_call(config: Config) -> int:
+    """Return how many gradient steps are taken in one call: between them neither target nor priorities change."""
+    if config.memory != "none" or config.prioritised:
+        return 1
+    counts = config.gradient_steps_per_update, config.target_period_updates or 0
+    return next(k for k in (4, 3, 2, 1) if not any(count % k for count in counts))
 
 
 def build(**fields: Any) -> Interaction:
@@ -356,5 +366,25 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
         return (
             f"sequence_length {config.sequence_length} is longer than the replay of {config.replay_capacity}"
         )
+    if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
+        return f"compile 'yes' {reason} (allowed: auto, no)"
     carry = (np.zeros((1, config.memory_size), np.float32),) * (2 if config.memory == "lstm" else 0)
-    return refuse_memory(config.replay_capacity, spec, carry)
+    return refuse_memory(config.replay_capacity, spec, carry, _sampler(config))
+
+
+def _pays_to_compile(config: Config, problem: Problem) -> bool:
+    """Say whether compiling is asked for, or can be expected to be paid back."""
+    if config.compile != "auto":
+        return config.compile == "yes"
+    steps = problem.total_steps // config.train_period_env_steps * config.gradient_steps_per_update
+    image = config.encoder == "cnn" or encoders.is_image(problem.spec.observation_space)
+    worthwhile = steps >= PAYS_BACK_GRADIENT_STEPS and problem.device == "cpu" and not image
+    return worthwhile and refuse_compiling(config) is None
+
+
+def refuse_compiling(config: Config) -> str | None:
+    """Say why the update can't be compiled; None if it can."""
+    for name, value in (("memory", "none"), ("optimiser", "adam")):
+        if getattr(config, name) != value:
+            return f"goes with {name} {value!r} alone"
+    return None if has_compiler() else "needs a C++ compiler, and there is none"

@@ -188,7 +188,8 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
     parsed = _parse_fields(argv, agent, given)
     fields = {f.name: getattr(part, f.name) for part in (parsed.run, parsed.agent) for f in dc.fields(part)}
     if stored:
-        _require_same(fields | {"agent": parsed.command.agent}, given | {"agent": stored["agent"]})
+        begun = _completed(stored["agent"], given) | {"agent": stored["agent"]}
+        _require_same(fields | {"agent": parsed.command.agent}, begun)
     return parsed.command, fields
 
 
@@ -226,6 +227,14 @@ def _stored_run(argv: Sequence[str]) -> dict[str, Any]:
     if folder is None:
         raise UsageError("--resume needs --run-dir DIR, the run to go on with")
     return read_config(Path(folder)) | {"run_dir": folder}
+
+
+def _completed(agent: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's fields, with the defaults of those that did not exist yet when it began."""
+    from rl_lab.learning import configure
+
+    learner, config = configure(agent, given)
+    return dc.asdict(config) | dc.asdict(learner.config)
 
 
 def _require_same(asked: dict[str, Any], stored: dict[str, Any]) -> None:
@@ -337,6 +346,11 @@ def watch(argv: Sequence[str]) -> int:
         raise UsageError(f"episodes must be at least 1, got {options.episodes}")
     folder = Path(options.run_dir)
     described = read_config(folder)
+    if options.training_episode is not None and described.get("dataset"):
+        raise UsageError(
+            f"--training-episode {options.training_episode}: the run played none, it learned from dataset"
+            f" {described['dataset']!r} (allowed: without it)"
+        )
     policy = load_policy(folder, best=options.best)
     if options.gif is not None and not options.gif.lower().endswith(".gif"):
         raise UsageError(f"--gif {options.gif!r} must end in .gif")

@@ -18,6 +18,7 @@ from typing import Any
 from rl_lab.agent import Learner, Policy
 from rl_lab.checkpoint import CheckpointMissing, Checkpoints, weights_sha256, write_atomically
 from rl_lab.config import RunConfig, split_fields
+from rl_lab.datasets import Dataset
 from rl_lab.environments import make_envs, resolve_preprocessing
 from rl_lab.locking import exclusive
 from rl_lab.logs import EPISODES, METRICS, read_rows
@@ -30,7 +31,8 @@ from rl_lab.types import Problem, UsageError
 from rl_lab.versions import versions
 
 FORMAT = 1
-NOT_HASHED = ("run_dir", "wandb", "group", "init_from", "versions", "config_sha256")  # they change no result
+# they change no result; what a path leads to has a hash of its own
+NOT_HASHED = ("run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256")
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ def learn(
     if config.init_from is not None:
         problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
     require_accepted(learner, problem)
+    learner = _resolved(agent, learner, problem)
     folder = _make_folder(config, agent)
     with exclusive(folder):
         _refuse_occupied(folder)
@@ -96,6 +99,7 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
         return Result(folder, load_policy(folder), summary)
     with exclusive(folder):
         problem = _warm_again(problem_of(config, learner), config, described, folder)
+        _require_same_dataset(problem, described)
         return _run(learner, config, described, problem, folder, progress, signals, resuming=True)
 
 
@@ -161,7 +165,13 @@ def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig
     of_run, of_agent = split_fields(fields, make_learner(agent).Config)
     if "env_id" not in of_run:
         raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
-    return make_learner(agent, **of_agent), RunConfig(**of_run)
+    learner, config = make_learner(agent, **of_agent), RunConfig(**of_run)
+    if config.dataset is not None and not getattr(learner, "takes_datasets", False):
+        raise UsageError(
+            f"agent {agent!r} can't learn from dataset {config.dataset!r}"
+            " (allowed: agents that learn off-policy from steps, as dqn and q-learning do)"
+        )
+    return learner, config
 
 
 def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False) -> Problem:
@@ -181,6 +191,7 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
         seed=config.seed,
         device=_device("auto" if for_acting else config.device),
         make=lambda n: make(n, vector="sync" if n == 1 else config.vector),
+        dataset=None if config.dataset is None or for_acting else Dataset(config.dataset),
     )
 
 
@@ -188,6 +199,16 @@ def require_accepted(learner: Learner, problem: Problem) -> None:
     """Raise a UsageError with the learner's reason if it refuses the problem."""
     if (reason := learner.refuse(problem)) is not None:
         raise UsageError(reason)
+    if problem.dataset is not None and (reason := problem.dataset.refuse(problem.spec)) is not None:
+        raise UsageError(reason)
+
+
+def _resolved(agent: str, learner: Learner, problem: Problem) -> Learner:
+    """Decide what an agent's config leaves to "auto", so that a resumed run finds it decided."""
+    resolve = getattr(learner.config, "resolve", None)
+    if resolve is None:
+        return learner
+    return make_learner(agent, **dataclasses.asdict(resolve(problem)))
 
 
 def set_threads(threads: int) -> None:
@@ -256,6 +277,16 @@ def _warm_again(problem: Problem, config: RunConfig, described: dict[str, Any], 
     return dataclasses.replace(problem, initial_weights=weights)
 
 
+def _require_same_dataset(problem: Problem, described: dict[str, Any]) -> None:
+    """Refuse to go on with other recorded transitions than the run began with."""
+    begun_with = str(described.get("dataset_sha256"))
+    if problem.dataset is not None and problem.dataset.sha256 != begun_with:
+        raise UsageError(
+            f"dataset {str(problem.dataset.path)!r} has SHA-256 {problem.dataset.sha256[:12]}...,"
+            f" the run began with {begun_with[:12]}... (allowed: the same)"
+        )
+
+
 def _describe(agent: str, learner: Learner, config: RunConfig, problem: Problem) -> dict[str, Any]:
     """Return config.json: everything needed to run it again, with what "auto" resolved to."""
     gamma = config.eval_gamma if config.eval_gamma is not None else getattr(learner.config, "gamma", 0.99)
@@ -269,6 +300,7 @@ def _describe(agent: str, learner: Learner, config: RunConfig, problem: Problem)
         "wandb": resolve_mode(config.wandb),
         "group": config.group or f"{config.env_id}-{agent}",
         "init_from_weights_sha256": _hash_of(problem.initial_weights),
+        "dataset_sha256": None if problem.dataset is None else problem.dataset.sha256,
         "versions": versions(),
     }
     hashed = {k: v for k, v in described.items() if k not in NOT_HASHED}

@@ -12,14 +12,16 @@ import torch
 from gymnasium import spaces
 
 import agents.dqn
-from agents.dqn import DQN, Config, refuse
+from agents.dqn import DQN, Config, refuse, steps_per_call
 from rl_lab.evaluation import evaluate
 from rl_lab.mdp.evaluate import exact_figures
+from rl_lab.nn.updates import Outcome, figures_of
 from rl_lab.registry import preset_fields
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import Transitions
+from rl_lab.td import WindowedTDLoss, select
 from rl_lab.types import Step, UsageError
-from tests.toys import (
+from toys import (
     ConstantReward,
     Counting,
     CueRecall,
@@ -45,27 +47,29 @@ def table_agent(**fields):
         network.head = torch.nn.Linear(3, 2)
         network.head.weight.data[...] = torch.tensor(table).T
         network.head.bias.data[...] = 0.0
-    agent.optimiser = torch.optim.SGD(agent.online.parameters(), lr=1.0)
+    agent.updates.optimiser = torch.optim.SGD(agent.online.parameters(), lr=1.0)
     return agent
 
 
-def transitions(obs, action, reward, terminated, next_obs, next_mask=None):
+def transitions(obs, action, reward, terminated, next_obs, next_mask=None, discount=0.5, weight=None):
     return Transitions(
-        np.array(obs),
-        np.array(action),
-        np.array(reward, np.float32),
-        np.array(terminated, np.bool_),
-        np.array(next_obs),
-        None if next_mask is None else np.array(next_mask, np.bool_),
-        0.0,
+        obs=np.array(obs),
+        action=np.array(action),
+        reward=np.array(reward, np.float32),
+        discount=np.full(len(action), discount, np.float32),
+        terminated=np.array(terminated, np.bool_),
+        next_obs=np.array(next_obs),
+        next_mask=None if next_mask is None else np.array(next_mask, np.bool_),
+        weight=None if weight is None else np.array(weight, np.float32),
+        index=np.arange(len(action)),
+        age=0.0,
     )
 
 
-FIGURES = ("loss", "q_mean", "q_max", "td_error", "target_mean", "grad_norm")
-
-
 def figures(agent, drawn):
-    return dict(zip(FIGURES, agent.learn(drawn).tolist(), strict=True))
+    """One gradient step on all that was drawn."""
+    agent.config = dataclasses.replace(agent.config, batch_size=len(drawn.action))
+    return figures_of([agent.learn(drawn)])
 
 
 class TestArithmetic:
@@ -104,7 +108,7 @@ class TestArithmetic:
 
     def test_one_gradient_step_moves_only_what_was_taken(self):
         agent = table_agent(loss="squared")
-        agent.learn(transitions([0, 1], [1, 0], [1, 1.6], [0, 1], [1, 0]))
+        figures(agent, transitions([0, 1], [1, 0], [1, 1.6], [0, 1], [1, 0]))
         # d/dq of the mean of (q - target)^2 is (q - target): -8 and 0.4; the norm of all of it is below 10 but
         # the bias shares it: sqrt(2 * (8^2 + 0.4^2)) = 11.33, so that it is scaled by 10 / 11.33
         scale = 10 / np.sqrt(2 * (8**2 + 0.4**2))
@@ -115,7 +119,7 @@ class TestArithmetic:
 
     def test_the_target_network_is_left_alone(self):
         agent = table_agent()
-        agent.learn(transitions([0], [1], [1.0], [0], [1]))
+        figures(agent, transitions([0], [1], [1.0], [0], [1]))
         np.testing.assert_array_equal(agent.target.head.weight.detach().numpy().T, TARGET)
         assert all(p.grad is None for p in agent.target.parameters())
 
@@ -137,6 +141,7 @@ class TestArithmetic:
             [[1, 1], [1, 1], [1, 1], [1, 0]],
         )  # fmt: skip
         one, other = table_agent(double=double), table_agent(double=double)
+        one.updates.loss = WindowedTDLoss(double, "huber")
         found, expected = figures(one, window), figures(other, single)
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
@@ -159,12 +164,114 @@ class TestStoredCarry:
 
         interact(agent, problem, remember)
         drawn = agent.replay.sample_sequences(32, np.random.default_rng(0))
-        batch = agent._unroll(drawn)
+        batch = select(agent._batch(drawn), 0)
+        q = agent.online(batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool))[0]
         rows = np.stack(seen)  # [K, N, A]
         for b in range(32):
             for t in np.flatnonzero(drawn.valid[:, b]):
-                distance = np.abs(rows - batch.q[t, b].detach().numpy()).max(axis=-1)
+                distance = np.abs(rows - q[t, b].detach().numpy()).max(axis=-1)
                 assert distance.min() < 1e-5
+
+
+class TestWhatReplayAdds:
+    def test_importance_weights_scale_each_error(self):
+        """Errors 8 and -0.4 with Huber losses 7.5 and 0.08, weighted 1 and 0.5."""
+        drawn = transitions([0, 1], [1, 0], [1, 1.6], [0, 1], [1, 0], weight=[1.0, 0.5])
+        assert figures(table_agent(), drawn)["loss"] == pytest.approx((7.5 + 0.5 * 0.08) / 2, abs=1e-6)
+
+    def test_the_discount_is_that_of_the_steps_really_used(self):
+        drawn = transitions([0], [1], [1.0], [0], [1], discount=0.5**3)
+        assert figures(table_agent(), drawn)["target_mean"] == pytest.approx(1 + 0.125 * 20, abs=1e-6)
+
+    def test_priorities_follow_the_errors(self):
+        """After a gradient step the errors of the drawn transitions are their priorities."""
+        problem = problem_on(CueRecall, total_steps=60)
+        agent = interact(agent_on(problem, prioritised=True, learning_starts_env_steps=60), problem)
+        told = {}
+        agent.replay.update_priorities = lambda index, errors: told.update(index=index, errors=errors)
+        drawn = agent._sample()
+        q = agent.online(torch.from_numpy(drawn.obs))[0].detach().numpy()[np.arange(64), drawn.action]
+        best = agent.target(torch.from_numpy(drawn.next_obs))[0].numpy().max(axis=1)
+        target = drawn.reward + 0.99 * (1 - drawn.terminated) * best
+        agent.learn(drawn)
+        np.testing.assert_array_equal(told["index"], drawn.index)
+        np.testing.assert_allclose(told["errors"], target - q, atol=1e-6)
+
+    def test_beta_rises_to_one_over_the_budget(self):
+        agent = agent_on(problem_on(Counting, total_steps=100), prioritised=True, priority_beta=0.4)
+        found = []
+        for step in (0, 50, 100):
+            agent.env_steps = step
+            found.append(agent._beta(agent.env_steps))
+        assert found == pytest.approx([0.4, 0.7, 1.0])
+
+    def test_clipped_rewards_are_learned_from_and_raw_ones_kept(self):
+        problem = problem_on(lambda: Scaled(Counting(), 5.0), total_steps=40)
+        agent = interact(agent_on(problem, reward_clip=1.0, learning_starts_env_steps=40), problem)
+        assert set(agent._sample().reward) == {1.0}
+        assert set(agent.replay.columns["reward"][:40, 0]) == {5.0}
+
+    @pytest.mark.parametrize(
+        ("fields", "steps"),
+        [
+            ({}, 1),
+            ({"gradient_steps_per_update": 128}, 4),
+            ({"gradient_steps_per_update": 6}, 3),
+            ({"gradient_steps_per_update": 6, "target_period_updates": 10}, 2),
+            ({"gradient_steps_per_update": 8, "prioritised": True}, 1),
+            ({"gradient_steps_per_update": 8, "memory": "lstm"}, 1),
+        ],
+    )
+    def test_a_call_never_runs_over_a_change_of_target_or_priorities(self, fields, steps):
+        assert steps_per_call(Config(**fields)) == steps
+
+    def test_a_target_period_in_updates_counts_gradient_steps(self, monkeypatch):
+        problem = problem_on(Counting, total_steps=60)
+        agent = agent_on(
+            problem, learning_starts_env_steps=0, target_period_updates=6, gradient_steps_per_update=4
+        )
+        seen = []
+        monkeypatch.setattr(agents.dqn, "polyak_update", lambda *_: seen.append(agent.gradient_steps))
+        interact(agent, problem)
+        assert agent.gradient_steps == 60
+        assert seen == list(range(6, 61, 6))
+
+
+class Scaled(gymnasium.RewardWrapper):
+    def __init__(self, env, scale):
+        super().__init__(env)
+        self._scale = scale
+
+    def reward(self, reward):
+        return self._scale * reward
+
+
+class TestDueling:
+    def test_advantages_are_taken_from_their_mean(self):
+        agent = agent_on(problem_on(lambda: Identity(3)), hidden=(), dueling=True)
+        head = agent.online.head
+        head.value[0].weight.data[...] = torch.tensor([[1.0, 2.0, 3.0]])
+        head.value[0].bias.data[...] = 0.0
+        head.advantage[0].weight.data[...] = torch.tensor([[1.0, 0, 0], [2.0, 0, 0], [6.0, 0, 0]])
+        head.advantage[0].bias.data[...] = 0.0
+        q = agent.online(torch.tensor([0, 1]))[0].detach().numpy()
+        np.testing.assert_allclose(q, [[1 + 1 - 3, 1 + 2 - 3, 1 + 6 - 3], [2, 2, 2]], atol=1e-6)
+
+    def test_the_last_width_is_that_of_both_streams(self):
+        agent = agent_on(problem_on(Counting), hidden=(8, 16), dueling=True)
+        assert agent.online.encoder.size == 8
+        assert [
+            stream[0].out_features for stream in (agent.online.head.value, agent.online.head.advantage)
+        ] == [
+            16,
+            16,
+        ]
+
+    def test_acting_on_views_equals_the_network(self):
+        agent = agent_on(problem_on(Counting), hidden=(8, 16), dueling=True)
+        obs = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]
+        acted = agent.policy(explore=False).inspect(obs, (), np.ones(5, np.bool_))["q_values"]
+        np.testing.assert_allclose(acted, agent.online(torch.from_numpy(obs))[0].detach().numpy(), atol=1e-6)
 
 
 # Against SB3 -----------------------------------------------------------------------------------------
@@ -220,9 +327,12 @@ class TestAgainstSB3:
             obs=rng.normal(size=(64, 4)).astype(np.float32),
             action=rng.integers(2, size=64),
             reward=rng.normal(size=64).astype(np.float32),
+            discount=np.full(64, 0.99, np.float32),
             terminated=rng.random(64) < 0.2,
             next_obs=rng.normal(size=(64, 4)).astype(np.float32),
             next_mask=None,
+            weight=None,
+            index=np.arange(64),
             age=0.0,
         )
 
@@ -255,8 +365,8 @@ class Clock:
         self.step = Step(seen, np.zeros(n, int), np.zeros(n), no, no, seen, no, (), (), None, None)
 
     def _learn(self, drawn):
-        self.learned.append(self.agent.env_steps)
-        return torch.zeros(len(FIGURES))
+        self.learned += [self.agent.env_steps] * self.agent._burst
+        return Outcome(*torch.zeros(4, self.agent._burst))
 
     def run(self, env_steps):
         while self.agent.env_steps < env_steps:
@@ -290,7 +400,9 @@ class TestClock:
         )
         order = []
         monkeypatch.setattr(agents.dqn, "polyak_update", lambda *_: order.append("target"))
-        monkeypatch.setattr(clock.agent, "learn", lambda _: order.append("learn") or torch.zeros(6))
+        monkeypatch.setattr(
+            clock.agent, "learn", lambda drawn: order.extend(["learn"] * 4) or Outcome(*torch.zeros(4, 4))
+        )
         clock.run(1_280)  # 1280 is due for both
         runs = [(k, len(list(g))) for k, g in groupby(order)]
         assert runs == [("target", n) if k == "target" else (k, 128) for k, n in runs]
@@ -417,6 +529,13 @@ class TestFailures:
             ({"gamma": 1.5}, "gamma must be between 0.0 and 1.0, got 1.5"),
             ({"target_tau": 0.0}, "target_tau must be greater than 0.0, got 0.0"),
             ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+            ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
+            ({"reward_clip": 0.0}, "reward_clip must be greater than 0.0, got 0.0"),
+            ({"optimiser": "sgd"}, "optimiser 'sgd' is unknown (allowed: adam, rmsprop)"),
+            (
+                {"memory": "lstm", "n_steps": 2},
+                "memory 'lstm' doesn't go with n_steps above 1 or prioritised (allowed: 'none')",
+            ),
             ({"memory": "gru"}, "memory 'gru' is unknown (allowed: none, lstm)"),
             ({"loss": "l1"}, "loss 'l1' is unknown (allowed: huber, squared)"),
         ],
@@ -476,7 +595,15 @@ class TestLearning:
         q = agent.policy(explore=False).inspect(np.zeros((1, 1), np.float32), (), np.ones(1, np.bool_))
         np.testing.assert_allclose(q["q_values"], 5.0, atol=0.05)
 
-    @pytest.mark.parametrize("fields", [{}, {"double": True, "target_tau": 0.5}])
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"double": True, "target_tau": 0.5},
+            {"dueling": True, "prioritised": True},
+            {"n_steps": 3, "gradient_steps_per_update": 2, "train_period_env_steps": 8},
+        ],
+    )
     def test_the_identity_is_learned(self, fields):
         problem = problem_on(lambda: Identity(6), num_envs=2, total_steps=1_500)
         agent = interact(
@@ -533,7 +660,7 @@ class TestLearning:
             ),
             problem,
         )  # fmt: skip
-        assert agent.replay.columns["obs"].dtype == np.uint8
+        assert agent.replay.observations.arrays[0].dtype == np.uint8
         found = exact_figures(agent.policy(explore=False), problem.model, 0.9, 200, 4)
         assert found["regret"] < 0.02
 

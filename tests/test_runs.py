@@ -25,7 +25,7 @@ from rl_lab.config import widths
 from rl_lab.fingerprint import fingerprint, rows_without_times
 from rl_lab.learning import read_weights
 from rl_lab.locking import exclusive
-from rl_lab.replay import transitions
+from rl_lab.replay import memory
 from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop, differences, learn
 
@@ -216,10 +216,10 @@ def test_no_dense_layer_at_all_is_allowed():
 def test_limit_of_the_container_counts_as_memory(tmp_path, monkeypatch):
     (tmp_path / "max").write_text("1000000\n")
     (tmp_path / "used").write_text("400000\n")
-    monkeypatch.setattr(transitions, "CGROUP", ((tmp_path / "max", tmp_path / "used"),))
-    assert transitions.free_memory() == 600_000
+    monkeypatch.setattr(memory, "CGROUP", ((tmp_path / "max", tmp_path / "used"),))
+    assert memory.free_memory() == 600_000
     (tmp_path / "max").write_text("max\n")
-    assert transitions.free_memory() > 10_000_000
+    assert memory.free_memory() > 10_000_000
 
 
 def test_config_of_a_run_is_a_config_file(tmp_path):

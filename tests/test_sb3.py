@@ -331,8 +331,9 @@ class TestSameClock:
             agent.append(self)
 
         def count_learn(self, drawn):
-            learned.append(self.env_steps)
-            return learn_one(self, drawn)
+            outcome = learn_one(self, drawn)
+            learned.extend([self.env_steps] * len(outcome.loss))
+            return outcome
 
         def count_polyak(source, target, tau):
             if agent:  # before, it is made

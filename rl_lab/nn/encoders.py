@@ -64,7 +64,7 @@ class Image(nn.Module):
         """Return the images with channels first."""
         images = obs if self.has_channels else obs.unsqueeze(1)
         images = images.permute(0, 3, 1, 2) if self.channels_last else images
-        return images.float() * self.scale
+        return images.to(torch.float32, memory_format=torch.channels_last) * self.scale
 
 
 def make_encoder(name: str, space: spaces.Space, hidden: Sequence[int]) -> Encoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
@@ -15,17 +16,40 @@ class QHead(nn.Linear):
     """One value per action: features [..., size] to q [..., A]."""
 
 
+class DuelingHead(nn.Module):
+    """Wang et al. (2016), "Dueling Network Architectures": Q = V + A - mean(A), a stream of its own for each."""
+
+    def __init__(self, size: int, num_actions: int, hidden: Sequence[int]):
+        super().__init__()
+        self.value = _stream(size, hidden, 1)
+        self.advantage = _stream(size, hidden, num_actions)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return q [..., A]."""
+        advantage = self.advantage(features)
+        return self.value(features) + advantage - advantage.mean(-1, keepdim=True)
+
+
+def _stream(size: int, hidden: Sequence[int], out: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for width in hidden:
+        layers += [nn.Linear(size, width), nn.ReLU()]
+        size = width
+    return nn.Sequential(*layers, nn.Linear(size, out))
+
+
 class QNetwork(nn.Module):
     """Action values behind one call: `q, state = network(obs, state, is_first)`.
 
     With is_first [B] it is a single step: obs [B, ...], q [B, A]. With is_first [T, B] it unrolls:
-    obs [T, B, ...], q [T, B, A]. The carry is that before the first and after the last step.
+    obs [T, B, ...], q [T, B, A]. The carry is that before the first and after the last step. Without
+    memory the observations alone are enough.
     """
 
-    def __init__(self, encoder: Encoder, core: Memoryless | LSTM, num_actions: int):
+    def __init__(self, encoder: Encoder, core: Memoryless | LSTM, head: nn.Module):
         super().__init__()
         self.encoder, self.core = encoder, core
-        self.head = QHead(core.size, num_actions)
+        self.head = head
 
     @property
     def is_memoryless(self) -> bool:
@@ -36,11 +60,12 @@ class QNetwork(nn.Module):
         """Return the carry before an episode."""
         return self.core.initial_state(batch)
 
-    def forward(self, obs: Tensor, state: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
+    def forward(self, obs: Tensor, state: Carry = (), is_first: Tensor | None = None) -> tuple[Tensor, Carry]:
         """Return action values and the next carry."""
-        if is_first.ndim == 1:
+        if is_first is None or is_first.ndim == 1:
             if self.is_memoryless:
                 return self.head(self.encoder(obs)), ()
+            assert is_first is not None
             y, state = self.core(self.encoder(obs).unsqueeze(0), state, is_first.unsqueeze(0))
             return self.head(y[0]), state
         steps, batch = is_first.shape
@@ -57,11 +82,16 @@ def make_q_network(
     hidden: Sequence[int] = (64, 64),
     memory: str = "none",
     memory_size: int = 64,
+    dueling: bool = False,
 ) -> QNetwork:
-    """Make a Q-network for a space.
+    """Make a Q-network for a space; with `dueling` the last of `hidden` is the width of both streams.
 
     Raises:
         UsageError: an encoder that can't take the space.
     """
-    features = make_encoder(encoder, observation_space, hidden)
-    return QNetwork(features, make_core(memory, features.size, memory_size), num_actions)
+    streams = tuple(hidden[-1:]) if dueling else ()
+    features = make_encoder(encoder, observation_space, hidden[:-1] if dueling else hidden)
+    core = make_core(memory, features.size, memory_size)
+    head = DuelingHead(core.size, num_actions, streams) if dueling else QHead(core.size, num_actions)
+    network = QNetwork(features, core, head)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
+
 
 def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
     """Return Adam (Kingma & Ba, 2015) with torch's fused update."""
-    return torch.optim.Adam(parameters, lr=learning_rate, fused=True)
+    return torch.optim.Adam(parameters, lr=learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 
 @torch.no_grad()
@@ -34,10 +36,81 @@ def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
 def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Take copies of the tensors of `optimiser_state` in; torch itself would go on writing into them."""
     groups = optimiser.state_dict()["param_groups"]
-    tensors = {int(i): {k: torch.as_tensor(v).clone() for k, v in part.items()} for i, part in state.items()}
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    tensors = {
+        int(i): {k: _laid_out_as(parameters[int(i)], v) for k, v in part.items()} for i, part in state.items()
+    }
     optimiser.load_state_dict({"state": tensors, "param_groups": groups})
+
+
+def _laid_out_as(parameter: Tensor, value: Any) -> Tensor:
+    """Return a copy with a parameter's strides, which the fused update takes for granted."""
+    value = torch.as_tensor(value)
+    return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
     """Copy weights in, in place, so that views of them stay valid."""
     module.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
+
+
+# Adam as a function, for updates that are compiled whole -----------------------------------------------
+
+
+def adam_moments(optimiser: torch.optim.Optimizer) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return Adam's averages, squares and step counts, one for each parameter; zeros before its first step."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    for p in parameters:
+        if not optimiser.state[p]:
+            zeros = torch.zeros_like(p, memory_format=torch.preserve_format).detach()
+            optimiser.state[p] = {"step": torch.zeros(()), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
+    state = [optimiser.state[p] for p in parameters]
+    return [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [s["step"] for s in state]
+
+
+def adam_coefficients(optimiser: torch.optim.Optimizer, taken: int, steps: int) -> list[Tensor]:
+    """Return (step size, correction of the squares' root) [2] for each of the `steps` after `taken`."""
+    group = optimiser.param_groups[0]
+    beta1, beta2 = group["betas"]
+    rows = [
+        (group["lr"] / (1 - beta1**t), (1 - beta2**t) ** 0.5) for t in range(taken + 1, taken + steps + 1)
+    ]
+    return list(torch.tensor(rows).unbind())
+
+
+def adam_step(
+    weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, sound: Tensor
+) -> None:
+    """Move a weight, its average and its squares in place by torch's defaults; where not `sound`, nothing moves."""
+    new_average = average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0])
+    new_square = square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1])
+    moved = weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + ADAM_EPSILON)
+    weight.copy_(torch.where(sound, moved, weight))
+    average.copy_(torch.where(sound, new_average, average))
+    square.copy_(torch.where(sound, new_square, square))
+
+
+class CentredRMSprop(torch.optim.Optimizer):
+    """RMSprop as in Mnih et al. (2015): w -= lr * g / sqrt(mean(g^2) - mean(g)^2 + floor).
+
+    torch's own adds its epsilon outside of the root.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.95, floor: float = 0.01):
+        super().__init__(parameters, {"lr": lr, "decay": decay, "floor": floor})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Take a step."""
+        for group in self.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self.state[p]
+                if not state:
+                    state["average"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
+                average, square = state["average"], state["square"]
+                average.lerp_(p.grad, 1 - group["decay"])
+                square.lerp_(p.grad.square(), 1 - group["decay"])
+                p.addcdiv_(p.grad, (square - average.square() + group["floor"]).sqrt(), value=-group["lr"])
+
+
+OPTIMISERS: dict[str, Any] = {"adam": adam, "rmsprop": CentredRMSprop}

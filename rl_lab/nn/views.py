@@ -6,13 +6,13 @@ the weights' memory, so that they follow every in-place update.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from torch import Tensor, nn
 
 from rl_lab.nn.encoders import Flat, OneHot
-from rl_lab.nn.heads import QNetwork
+from rl_lab.nn.heads import DuelingHead, QNetwork
 from rl_lab.types import Array, Obs
 
 Layer = Callable[[Array], Array]
@@ -25,10 +25,14 @@ def numpy_values(network: QNetwork) -> Callable[[Obs], Array] | None:
     """
     if not network.is_memoryless or any(p.device.type != "cpu" for p in network.parameters()):
         return None
-    layers = [_layer(module) for module in (*network.encoder.layers, network.head)]
-    if any(layer is None for layer in layers):
-        return None
+    return _chain([*network.encoder.layers, network.head])
+
+
+def _chain(modules: Iterable[nn.Module]) -> Layer | None:
+    layers = [_layer(module) for module in modules]
     chain = [layer for layer in layers if layer is not None]
+    if len(chain) < len(layers):
+        return None
 
     def values(obs: Obs) -> Array:
         x = obs
@@ -40,6 +44,8 @@ def numpy_values(network: QNetwork) -> Callable[[Obs], Array] | None:
 
 
 def _layer(module: nn.Module) -> Layer | None:
+    if isinstance(module, DuelingHead):
+        return _dueling(module)
     if isinstance(module, nn.Linear):
         return _linear(module.weight, module.bias)
     if isinstance(module, nn.ReLU):
@@ -50,6 +56,18 @@ def _layer(module: nn.Module) -> Layer | None:
         rows = np.eye(module.n, dtype=np.float32)
         return lambda x: rows[x - module.start]
     return None
+
+
+def _dueling(head: DuelingHead) -> Layer | None:
+    value, advantage = _chain(head.value), _chain(head.advantage)
+    if value is None or advantage is None:
+        return None
+
+    def dueling(x: Array) -> Array:
+        a = advantage(x)
+        return value(x) + a - a.mean(axis=-1, keepdims=True)
+
+    return dueling
 
 
 def _linear(weight: Tensor, bias: Tensor) -> Layer:

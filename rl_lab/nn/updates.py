@@ -1,0 +1,209 @@
+"""Gradient steps, several at a time: eagerly, or compiled as one function.
+
+Compiled, a burst of K steps (values of the successors, K times loss, gradient, clipping and Adam) is one
+call without any dispatch between its operations. Both ways give the same numbers up to rounding, and
+both leave the weights as they are where a loss or gradient isn't finite.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rl_lab.nn.optim import adam_coefficients, adam_moments, adam_step
+from rl_lab.td import Batch, select
+
+Network = Callable[..., tuple[Tensor, Any]]
+
+
+class Loss(Protocol):
+    """What is minimised."""
+
+    def prepare(self, target: Network, batch: Batch) -> Batch:
+        """Add what the target network says of all K batches."""
+
+    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, predictions and targets of one of the K batches."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How gradients are bounded: first each entry, then the norm of them all."""
+
+    value: float | None = None
+    norm: float | None = None
+
+
+class Outcome(NamedTuple):
+    """What K gradient steps found; B stands for the batch's axes."""
+
+    loss: Tensor  # [K]
+    norm: Tensor  # [K], of the gradient before it was scaled
+    prediction: Tensor  # [K, B]
+    target: Tensor  # [K, B]
+
+
+class Updates:
+    """Takes gradient steps on `online` with targets from `target`.
+
+    Args:
+        compile_as: what decides the networks' structure, to compile once for all alike; None: eager.
+    """
+
+    def __init__(
+        self,
+        online: nn.Module,
+        target: nn.Module,
+        loss: Loss,
+        optimiser: torch.optim.Optimizer,
+        clip: Clip,
+        compile_as: Hashable | None = None,
+    ):
+        self.online, self.target, self.loss = online, target, loss
+        self.optimiser, self.clip = optimiser, clip
+        self._weights, self._target_weights = _bare(online), _bare(target)  # weights are changed in place
+        self._burst = None if compile_as is None else _compiled((compile_as, loss, clip), self._make_burst)
+
+    def __call__(self, batch: Batch, taken: int = 0) -> Outcome:
+        """Take a step on each of K batches; `taken` were taken before.
+
+        Raises:
+            FloatingPointError: a loss or gradient isn't finite; from that step on the weights are as before.
+        """
+        if self._burst is None:
+            return self._eager(batch, taken)
+        return self._call_burst(self._burst, batch, taken)
+
+    def _eager(self, batch: Batch, first: int) -> Outcome:
+        with torch.no_grad():
+            batch = self.loss.prepare(self.target, batch)
+        taken = [self._step(select(batch, k), first + k) for k in range(len(batch.action))]
+        return Outcome(*map(torch.stack, zip(*taken, strict=True)))
+
+    def _step(self, batch: Batch, number: int) -> Outcome:
+        loss, prediction, target = self.loss(self.online, batch)
+        self.optimiser.zero_grad()
+        loss.backward()
+        parameters = list(self.online.parameters())
+        if self.clip.value is not None:
+            nn.utils.clip_grad_value_(parameters, self.clip.value)
+        norm = nn.utils.clip_grad_norm_(parameters, self.clip.norm or float("inf"))
+        _require_finite(loss.detach(), norm, number)
+        self.optimiser.step()
+        return Outcome(loss.detach(), norm, prediction.detach(), target)
+
+    # Compiled ----------------------------------------------------------------------------------------
+
+    def _make_burst(self) -> Callable[..., Outcome]:
+        """Return the function of a burst over bare tensors; of the networks only the structure stays."""
+        online, target = (copy.deepcopy(net).to("meta") for net in (self.online, self.target))
+        return partial(burst, online, target, self.loss, self.clip)
+
+    def _call_burst(self, function: Callable[..., Outcome], batch: Batch, first: int) -> Outcome:
+        averages, squares, counts = adam_moments(self.optimiser)
+        size = len(batch.action)
+        with torch.no_grad():
+            outcome = function(
+                self._weights, self._target_weights, averages, squares,
+                adam_coefficients(self.optimiser, int(counts[0]), size), batch,
+            )  # fmt: skip
+            torch._foreach_add_(counts, size)
+        sound = torch.isfinite(outcome.loss + outcome.norm)
+        if not sound.all():
+            k = int(sound.long().argmin())
+            _require_finite(outcome.loss[k], outcome.norm[k], first + k)
+        return outcome
+
+
+def _require_finite(loss: Tensor, norm: Tensor, number: int) -> None:
+    if not torch.isfinite(loss + norm):  # the gradient of the Huber loss is finite even at inf
+        raise FloatingPointError(f"loss {loss.item()}, gradient norm {norm.item()} at gradient step {number}")
+
+
+def figures_of(outcomes: list[Outcome]) -> dict[str, float]:
+    """Return the figures of value learning over several calls, by name."""
+    loss, norm, q, target = (torch.cat(parts) for parts in zip(*outcomes, strict=True))
+    figures = loss.mean(), q.mean(), q.max(), (target - q).abs().mean(), target.mean(), norm.mean()
+    names = ("loss", "q_mean", "q_max", "td_error", "target_mean", "grad_norm")
+    return dict(zip(names, torch.stack(figures).tolist(), strict=True))
+
+
+def _bare(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p.detach() for name, p in module.named_parameters()}
+
+
+def burst(
+    online: nn.Module,
+    target: nn.Module,
+    loss: Loss,
+    clip: Clip,
+    weights: dict[str, Tensor],
+    target_weights: dict[str, Tensor],
+    averages: list[Tensor],
+    squares: list[Tensor],
+    coefficients: list[Tensor],
+    batch: Batch,
+) -> Outcome:
+    """Take K gradient steps with Adam on `weights`, in place; the modules give the structure alone."""
+    batch = loss.prepare(_calling(target, target_weights), batch)
+    sound = torch.ones((), dtype=torch.bool)
+    taken = []
+    for k, coefficient in enumerate(coefficients):
+        gradients, found = _gradients(online, loss, weights, select(batch, k))
+        norm = _clip(gradients, clip)
+        sound = sound & torch.isfinite(found[0] + norm)
+        for name, average, square in zip(weights, averages, squares, strict=True):
+            adam_step(weights[name], gradients[name], average, square, coefficient, sound)
+        taken.append(Outcome(found[0], norm, found[1], found[2]))
+    return Outcome(*map(torch.stack, zip(*taken, strict=True)))
+
+
+def _calling(module: nn.Module, weights: dict[str, Tensor]) -> Network:
+    return lambda *inputs: torch.func.functional_call(module, weights, inputs)
+
+
+def _gradients(
+    module: nn.Module, loss: Loss, weights: dict[str, Tensor], batch: Batch
+) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    def of(weights: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        found = loss(_calling(module, weights), batch)
+        return found[0], found
+
+    return torch.func.grad(of, has_aux=True)(weights)
+
+
+def _clip(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
+    """Bound the gradients as torch's own clipping does; return their norm."""
+    if clip.value is not None:
+        for name, gradient in gradients.items():
+            gradients[name] = gradient.clamp(-clip.value, clip.value)
+    norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
+    if clip.norm is not None:
+        scale = (clip.norm / (norm + 1e-6)).clamp(max=1.0)
+        for name, gradient in gradients.items():
+            gradients[name] = gradient * scale
+    return norm
+
+
+_COMPILED: dict[Hashable, Callable[..., Any]] = {}
+
+
+def _compiled(key: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
+    """Compile once in a process for all networks alike; torch keeps it on disk for the next process."""
+    if key not in _COMPILED:
+        _COMPILED[key] = torch.compile(make(), fullgraph=True, dynamic=False)
+    return _COMPILED[key]
+
+
+def has_compiler() -> bool:
+    """Say whether torch.compile would find a C++ compiler."""
+    import os
+
+    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
