@@ -62,6 +62,9 @@ class RunConfig:
     """Checkpoints with the best evaluation that are kept too."""
     init_from: str | None = None
     """Run directory whose weights to start from; everything else starts afresh."""
+    dataset: str | None = None
+    """Recorded transitions (scripts/record.py, or any Minari HDF5 dataset) to learn from instead of acting;
+    evaluation still plays the environment. What the data never shows may be overestimated."""
     video_episodes: int = 1
     """Episodes of the final policy filmed into videos/; 0 for none."""
     pictures: bool = True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from rl_lab.agent import Agent, Policy
-from rl_lab.environments import VectorEnv
+from rl_lab.experience import Experience, experience
 from rl_lab.recorder import Recorder
 from rl_lab.run import Members, Run
 from rl_lab.seeding import EpisodeSeeds, Streams
@@ -28,8 +28,16 @@ class Interaction:
 
     resumes = True
 
-    def __init__(self, config: Any, build_agent: BuildAgent, refuse: Callable[[Any, EnvSpec], str | None]):
+    def __init__(
+        self,
+        config: Any,
+        build_agent: BuildAgent,
+        refuse: Callable[[Any, EnvSpec], str | None],
+        *,
+        takes_datasets: bool = True,
+    ):
         self.config, self.Config = config, type(config)
+        self.takes_datasets = takes_datasets  # False for an agent that must have chosen the actions itself
         self._build_agent, self._refuse = build_agent, refuse
 
     def refuse(self, problem: Problem) -> str | None:
@@ -44,26 +52,28 @@ class Interaction:
 
     def learn(self, problem: Problem, run: Run) -> Policy:
         """Drive the loop from its start, or from where the run was left."""
-        envs = problem.make(problem.num_envs)
+        source = experience(problem)
         try:
-            session = _Session(self.config, self._build_agent, problem, run, envs)
+            session = _Session(self.config, self._build_agent, problem, run, source)
             session.go()
             return session.greedy
         finally:
-            envs.close()
+            source.envs.close()
 
 
 class _Session:
     """One stretch of interaction: what the loop needs, and what is saved beside it."""
 
-    def __init__(self, config: Any, build: BuildAgent, problem: Problem, run: Run, envs: VectorEnv):
-        self.run, self.envs = run, envs
+    def __init__(self, config: Any, build: BuildAgent, problem: Problem, run: Run, source: Experience):
+        self.run, self.source, self.envs = run, source, source.envs
         self.streams = Streams(problem.seed)
         self.agent = build(config, problem, self.streams)
         self.greedy = self.agent.policy(explore=False)
-        self.acting = self.agent.policy(explore=True)
+        self.acting = source.acting(self.agent.policy(explore=True))
         self.total_steps = run.total_steps = _round_up(problem.total_steps, self.agent.collect_env_steps)
-        self.recorder = Recorder(problem.seed, envs.num_envs, envs.single_action_space, run.episode)
+        self.recorder = Recorder(
+            problem.seed, self.envs.num_envs, self.envs.single_action_space, source.sink(run.episode)
+        )
         self.meter = Meter()
         self.seeds, self.at = self._begin(problem, run.restored)
 
@@ -71,12 +81,12 @@ class _Session:
         if saved is None:
             if problem.initial_weights is not None:
                 load_initial_weights(self.agent, problem.initial_weights)
-            seeds = EpisodeSeeds(problem.seed, problem.num_envs)
+            seeds = self.source.seeds()
             return seeds, start(self.acting, self.envs, seeds)
         self.agent.load_state_dict(saved["agent"] | {"weights": saved["weights"]})
         self.meter.load_state_dict(saved["meter"])
         cursor = saved["cursor"]
-        seeds = EpisodeSeeds(problem.seed, problem.num_envs, tuple(cursor["episodes"]))
+        seeds = self.source.seeds(tuple(cursor["episodes"]))
         obs, mask, cut = self.recorder.restore(saved["recorder"], self.envs, seeds)
         if cut.any():
             self.run.row(cursor["env_steps"], {"truncated_at_resume": [int(i) for i in cut.nonzero()[0]]})
