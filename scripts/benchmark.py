@@ -7,9 +7,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ import tyro
 from rl_lab.cli import main, parse
 from rl_lab.config import unknown_name
 from rl_lab.learning import learn, set_threads
+from rl_lab.logs import read_rows
 from rl_lab.registry import preset_fields
 from rl_lab.types import UsageError
 
@@ -31,7 +35,7 @@ class Options:
     """What benchmark.py takes."""
 
     name: tyro.conf.Positional[str]
-    """Benchmark: acting, dp, sb3."""
+    """Benchmark: acting, dp, dqn, replay, sb3."""
     json: str | None = None
     """File for the results."""
     turns: int = 5
@@ -50,12 +54,24 @@ class Work:
     """That our side reads and writes at the least; 0 where memory is not what bounds it."""
 
 
-def lab_seconds(agent: str, **fields: Any) -> float:
-    """Train in a run directory and return the training clock."""
+def lab_seconds(agent: str, *, shares: bool = False, **fields: Any) -> float:
+    """Train in a run directory and return the training clock; print where it went, if asked."""
     with tempfile.TemporaryDirectory() as folder:
         summary = learn(agent, "CartPole-v1", run_dir=f"{folder}/run", **QUIET, **fields).summary
-    assert summary is not None
+        assert summary is not None
+        if shares:
+            print_shares(Path(folder) / "run", summary)
     return summary["train_seconds"]
+
+
+def print_shares(run_dir: Path, summary: dict[str, Any]) -> None:
+    """Print the seconds of acting, stepping, storing, sampling and learning, as the rows have them."""
+    totals: Counter[str] = Counter()
+    for row in read_rows(run_dir):
+        totals.update({k: v for k, v in row.items() if k.endswith("_seconds") and k != "train_seconds"})
+    totals["update_seconds"] -= totals["sample_seconds"]
+    parts = ", ".join(f"{name.removesuffix('_seconds')} {s:.2f}" for name, s in totals.most_common())
+    print(f"    {summary['train_seconds']:.2f} s: {parts}", flush=True)
 
 
 def plain_sb3_seconds(total_steps: int, **arguments: Any) -> float:
@@ -80,9 +96,7 @@ def acting() -> list[Work]:
         "epsilon_final": 0.1,
         "target_period_env_steps": 10_000,
     }
-    from agents.sb3 import DQNConfig
-
-    arguments = DQNConfig(**{k: v for k, v in fields.items() if k != "total_steps"}).arguments(1)
+    arguments = sb3_arguments(fields)
     return [
         Work(
             f"acting and storing, CartPole-v1, N = 1, MLP 256-256, {steps} steps",
@@ -91,6 +105,134 @@ def acting() -> list[Work]:
             lambda: plain_sb3_seconds(steps, **arguments),
         )
     ]
+
+
+def sb3_arguments(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what SB3's DQN takes for the lab's fields."""
+    from agents.sb3 import DQNConfig
+
+    return DQNConfig(**{k: v for k, v in fields.items() if k != "total_steps"}).arguments(1)
+
+
+def sbx_seconds(total_steps: int, **arguments: Any) -> float:
+    """Train SBX's DQN (JAX) and return the seconds of learn()."""
+    from sbx import DQN
+
+    known = {k: v for k, v in arguments.items() if k != "max_grad_norm"}  # it doesn't clip
+    model = DQN("MlpPolicy", "CartPole-v1", seed=0, **known)
+    begun = time.perf_counter()
+    model.learn(total_steps)
+    return time.perf_counter() - begun
+
+
+# A run of its own process whose compiler finds an empty cache, and one that finds it filled.
+FRESH = """
+import sys
+sys.path.insert(0, {folder!r})
+from benchmark import lab_seconds, preset_fields, set_threads
+set_threads(1)
+print(lab_seconds("dqn", **preset_fields("dqn", "zoo:CartPole-v1")))
+"""
+
+
+def print_cold() -> None:
+    """Print the training clock of processes that have compiled nothing yet, without and with a cache on disk."""
+    code = FRESH.format(folder=str(Path(__file__).parent))
+    with tempfile.TemporaryDirectory() as cache:
+        env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
+        for what in ("cold, empty cache", "new process, cache on disk"):
+            seconds = float(subprocess.check_output([sys.executable, "-c", code], text=True, env=env))
+            print(f"  dqn, zoo hyperparameters, {what}: {seconds:.1f} s, compiling included", flush=True)
+
+
+def dqn() -> list[Work]:
+    """DQN at the zoo's hyperparameters for CartPole, as many gradient steps on both sides: the training clock."""
+    print_cold()
+    works = []
+    for hidden in ((256, 256), (64, 64)):
+        fields = preset_fields("dqn", "zoo:CartPole-v1") | {"hidden": hidden}
+        steps, arguments = fields["total_steps"], sb3_arguments(fields)
+        peers: dict[str, Callable[[], float]] = {"sb3": partial(plain_sb3_seconds, steps, **arguments)}
+        if find_spec("sbx") is not None:  # optional
+            peers["sbx"] = partial(sbx_seconds, steps, **arguments)
+        name = f"dqn, CartPole-v1, zoo hyperparameters, net {hidden}, {steps} steps"
+        ours = partial(lab_seconds, "dqn", shares=True, **fields)
+        works += [Work(name, peer, ours, theirs) for peer, theirs in peers.items()]
+    return works
+
+
+def print_bytes(ours: Any, theirs: Any) -> None:
+    """Print what a transition takes, of CartPole on both sides and of Atari's stacks."""
+    import numpy as np
+    from gymnasium import spaces
+
+    from rl_lab.replay.memory import replay_bytes
+    from rl_lab.types import EnvSpec
+
+    names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    sb3_bytes = sum(getattr(theirs, name).nbytes for name in names) / theirs.buffer_size
+    print(f"  bytes of a transition, CartPole: ours {ours.nbytes / ours.rows:.0f}, sb3 {sb3_bytes:.0f}")
+    frames = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    spec = EnvSpec("Atari", frames, spaces.Discrete(18), 1, None, False, frame_stack=4)
+    million = replay_bytes(1_000_000, spec)
+    print(
+        f"  a million of Atari's: ours {million / 1e9:.2f} GB, sb3 {2 * 4 * 84 * 84 / 1e3:.1f} GB", flush=True
+    )
+
+
+REPLAY_STEPS, REPLAY_DRAWS = 20_000, 5_000
+
+
+def replay() -> list[Work]:
+    """Adding to and sampling from a replay of CartPole's shapes, and the bytes of a transition."""
+    import gymnasium
+    import numpy as np
+    from stable_baselines3.common.buffers import ReplayBuffer
+
+    from rl_lab.replay.transitions import TransitionReplay
+    from rl_lab.types import EnvSpec, Step
+
+    env = gymnasium.make("CartPole-v1")
+    spec = EnvSpec("CartPole-v1", env.observation_space, env.action_space, 1, 500, False)
+    rng, no = np.random.default_rng(0), np.zeros(1, np.bool_)
+    seen = rng.normal(size=(REPLAY_STEPS + 1, 1, 4)).astype(np.float32)
+    action, reward = np.zeros(1, np.int64), np.ones(1)
+    ends = [np.array([t % 100 == 99]) for t in range(REPLAY_STEPS)]
+    steps = [
+        Step(seen[t], action, reward, ends[t], no, seen[t + 1], ends[t - 1], (), (), None, None)
+        for t in range(REPLAY_STEPS)
+    ]
+    ours = TransitionReplay(50_000, spec)
+    theirs = ReplayBuffer(50_000, env.observation_space, env.action_space, handle_timeout_termination=True)
+
+    def add_ours() -> None:
+        for step in steps:
+            ours.add(step)
+
+    def add_theirs() -> None:
+        for t in range(REPLAY_STEPS):
+            theirs.add(seen[t], seen[t + 1], action, reward, ends[t], [{}])
+
+    def draw_theirs(size: int) -> None:
+        for _ in range(REPLAY_DRAWS):
+            theirs.sample(size)
+
+    def draw_ours(size: int) -> None:
+        for _ in range(REPLAY_DRAWS):
+            ours.sample(size, rng)
+
+    add_ours(), add_theirs()
+    print_bytes(ours, theirs)
+    adding = Work(
+        f"adding {REPLAY_STEPS} transitions", "sb3", lambda: timed(add_ours), lambda: timed(add_theirs)
+    )
+    return [adding] + [
+        Work(
+            f"sampling {REPLAY_DRAWS} batches of {size}", "sb3",
+            partial(timed, partial(draw_ours, size)), partial(timed, partial(draw_theirs, size)),
+        )
+        for size in (64, 256)
+    ]  # fmt: skip
 
 
 def sb3() -> list[Work]:
@@ -268,7 +410,9 @@ def copy_bandwidth() -> float:
     return 2 * source.nbytes / min(seconds)
 
 
-BENCHMARKS: dict[str, Callable[[], list[Work]]] = {"acting": acting, "dp": dp, "sb3": sb3}
+BENCHMARKS: dict[str, Callable[[], list[Work]]] = {
+    "acting": acting, "dp": dp, "dqn": dqn, "replay": replay, "sb3": sb3,
+}  # fmt: skip
 
 
 def compare(work: Work, turns: int) -> dict[str, Any]:
