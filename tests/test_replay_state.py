@@ -46,8 +46,8 @@ class TestState:
     @given(
         world=worlds,
         room=st.sampled_from([nullcontext, lean]),
-        capacity=st.integers(4, 20),
-        stretches=st.lists(st.integers(0, 25), min_size=1, max_size=4),
+        capacity=st.integers(4, 60),
+        stretches=st.lists(st.integers(0, 60), min_size=1, max_size=4),
         later=st.integers(0, 25),
         prioritised=st.booleans(),
     )
@@ -72,6 +72,8 @@ class TestState:
         loaded = make()
         for replay, state in zip(loaded, Checkpoints(store.folder).load()[1]["replay"], strict=True):
             replay.load_state_dict(state)
+        if len(saved[0]):
+            assert_same_batches(loaded[0], saved[0])
         for _ in range(later + 3):
             feed((*saved, *loaded), world, 1, rng)
         assert [state_of(r) for r in loaded] == [state_of(r) for r in saved]
@@ -152,7 +154,7 @@ def assert_same_batches(one, other):
     assert_same(ours.next_obs, theirs.next_obs)
     for name in ("index", "action", "reward", "discount", "terminated", "next_mask", "weight"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
-    assert ours.age == theirs.age
+    assert (ours.age, len(one)) == (theirs.age, len(other))
 
 
 class TestTheLayoutThatKeptBothEnds:

@@ -15,6 +15,8 @@ from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
 
 __all__ = ["TransitionReplay", "Transitions", "refuse_memory"]
 
+OF_A_STEP = ("action", "reward", "terminated", "truncated", "is_first")  # columns that a `Step` has too
+
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
@@ -127,11 +129,12 @@ class TransitionReplay:
         self._sampler.added(first, first + self.num_envs)
         if self.written - self.oldest > self.rows:  # the row just written took the oldest one's place
             self.oldest += 1
-        if not self.observations.never_expires:
-            self._expire()
+        self._expire()
 
     def _expire(self) -> None:
         """Let go of rows whose frames were overwritten: many short episodes take more than there are."""
+        if self.observations.never_expires:
+            return
         lost, position = self.observations.lost, self.columns["position"]
         while self.oldest < self.written and (position[self.oldest % self.rows] < lost).any():
             first = self.oldest % self.rows * self.num_envs
@@ -170,9 +173,8 @@ class TransitionReplay:
 
     def _first(self) -> int:
         """Return the index at which those held begin; 0 where they are all of the ring that was written."""
-        return (
-            0 if self.oldest == max(0, self.written - self.rows) else self.oldest % self.rows * self.num_envs
-        )
+        none_expired = self.oldest == max(0, self.written - self.rows)
+        return 0 if none_expired else self.oldest % self.rows * self.num_envs
 
     def _mean_age(self, index: Array) -> float:
         """Return the mean number of environment steps since."""
@@ -213,7 +215,6 @@ class TransitionReplay:
         return {
             "columns": {name: Ring(column, self.written) for name, column in self.columns.items()},
             "frames": self.observations.state_dict(),
-            "oldest": self.oldest,
             "sampler": self._sampler.state_dict(),
         }
 
@@ -221,10 +222,11 @@ class TransitionReplay:
         """Fill a fresh replay in place, from this layout or from the one that kept both ends of a transition."""
         if "columns" in state:
             self._load_columns(state["columns"])
-            self.oldest = max(state["oldest"], self.written - self.rows)
             self.observations.load_state_dict(state["frames"])
             self._slot[...] = self.observations.slots(self.columns["position"])
             self._sampler.load_state_dict(state["sampler"])
+            self.oldest = max(0, self.written - self.rows)
+            self._expire()
         else:
             self._load_both_ends(state)
 
@@ -243,12 +245,9 @@ class TransitionReplay:
         held, c = min(self.written, self.rows), self.columns
         self.written = self.oldest = self.written - held
         for row in (np.arange(self.written, self.written + held) % self.rows).tolist():
-            stored = {name: column[row] for name, column in c.items() if name in _OF_A_STEP}
+            stored = {name: column[row] for name, column in c.items() if name in OF_A_STEP}
             step = Step(
                 obs[row], next_obs=next_obs[row], state=(), next_state=(), mask=None, next_mask=None, **stored
             )
             c["position"][row], self._slot[row], c["is_first"][row] = self.observations.add(step)
             self._advance()
-
-
-_OF_A_STEP = ("action", "reward", "terminated", "truncated", "is_first")
