@@ -101,7 +101,7 @@ def test_every_option_it_shows_exists():
     known = {f.replace("_", "-") for f in RunConfig.__dataclass_fields__}
     for agent in agent_names():
         known |= {f.replace("_", "-") for f in make_learner(agent).Config.__dataclass_fields__}
-    for script in ("train", "compare", "watch", "benchmark", "verify", "demo"):
+    for script in ("train", "compare", "watch", "benchmark", "verify", "demo", "record"):
         known |= set(re.findall(r"--([a-z][a-z-]+)", run_script(script, "--help").stdout))
     assert options <= known
 

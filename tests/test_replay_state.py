@@ -188,6 +188,22 @@ class TestTheLayoutThatKeptBothEnds:
             replay.add(step)
             assert len(replay) == min(steps + k + 1, rows) * num_envs
 
+    def test_windows_end_where_an_observation_is_no_successor(self, tmp_path):
+        """Even where the stored flags don't say that an episode began."""
+        world = World(2, 0, mean_length=3)
+        old = BothEnds(30, world)
+        for _ in range(40):
+            old.add(world.step())
+        for name in ("is_first", "terminated", "truncated"):
+            old.columns[name][...] = False
+        Checkpoints(tmp_path).save(1, {"replay": old.state_dict()})
+        replay = TransitionReplay(60, world.spec(), n_steps=3, gamma=0.5)
+        replay.load_state_dict(Checkpoints(tmp_path).load()[1]["replay"])
+        batch = replay.sample(500, np.random.default_rng(0))
+        steps = -np.log2(batch.discount)
+        assert set(steps.tolist()) == {1, 2, 3}
+        np.testing.assert_array_equal(batch.next_obs[:, 1] - batch.obs[:, 1], steps)
+
     def test_the_kept_run_draws_what_it_drew(self):
         state = Checkpoints(FIXTURE).load()[1]["agent"]["replay"]
         space = spaces.Box(-np.inf, np.inf, (4,), np.float32)

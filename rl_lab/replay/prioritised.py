@@ -137,10 +137,9 @@ class Prioritised:
         return {"leaves": self.tree.leaves[: self._stop], "largest": self.largest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the leaves in and build the same tree."""
+        """Take the leaves in, after `allocate`, and build the same tree."""
         self._stop, self.largest = len(state["leaves"]), float(state["largest"])
         self.tree.leaves[: self._stop] = state["leaves"]
-        self.tree.leaves[self._stop :] = 0.0
         self.tree.rebuild()
 
 
