@@ -229,7 +229,7 @@ class TestWindows:
         assert found[2] == (12, 0.125, False, 5)
 
     def test_a_truncation_ends_a_window_and_bootstraps(self):
-        assert self.table(truncated=[1])[0] == (1 + 1, 0.25, False, 2)
+        assert self.table(truncated=[1], first=[0, 2])[0] == (1 + 1, 0.25, False, 2)
 
     def test_a_cut_ends_a_window_although_nothing_says_so(self):
         found = self.table(first=[0, 2])
@@ -298,10 +298,10 @@ class TestSequences:
     def test_the_stored_carry_is_zero_where_an_episode_begins_and_only_there(self):
         world = World(3, 5)
         replay = SequenceReplay(300, world.spec(), CARRY, 4)
-        play(replay, world, 100)
-        first = replay.columns["is_first"]
+        twin = filled(replay, world, 100, 300)
+        first = np.array([step.is_first for step in twin.steps])  # those that are still held
         for k in range(len(CARRY)):
-            stored = replay.columns[f"state_{k}"]
+            stored = replay.columns[f"state_{k}"][twin.dropped :]
             assert (stored[first] == 0).all()
             assert (stored[~first] != 0).all()
         assert first.any()

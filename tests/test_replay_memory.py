@@ -27,9 +27,9 @@ def stacked(num_envs: int = 1) -> EnvSpec:
 
 
 class TestMemory:
-    """A row of World(1) takes 8 + 8 + 8 + 4 + 1 + 1 + 1 = 31 bytes, and its frames 2 * 8."""
+    """A row of World(1) takes 8 + 8 + 4 + 1 = 21 bytes, and its frames 2 * 8."""
 
-    BYTES = 47
+    BYTES = 37
 
     @pytest.fixture
     def free_megabyte(self, monkeypatch):
@@ -42,7 +42,7 @@ class TestMemory:
             TransitionReplay(10**15, World(1, 0).spec())
         message = str(caught.value)
         assert "\n" not in message
-        assert "replay_capacity 1000000000000000 needs 47000000.0 GB, 0.0 GB may be used" in message
+        assert "replay_capacity 1000000000000000 needs 37000000.0 GB, 0.0 GB may be used" in message
         assert f"allowed: up to {800_000 // self.BYTES})" in message
 
     @pytest.mark.usefixtures("free_megabyte")
@@ -61,9 +61,9 @@ class TestMemory:
     @pytest.mark.usefixtures("free_megabyte")
     def test_the_tree_of_priorities_is_counted(self):
         spec = World(1, 0).spec()
-        assert refuse_memory(12_000, spec) is None  # 564,000 bytes; the tree takes 2 * 16,384 * 8
-        assert "up to 11443)" in str(refuse_memory(12_000, spec, (), Prioritised()))
-        assert 11_443 * 47 + 2 * 16_384 * 8 <= 800_000 < 11_444 * 47 + 2 * 16_384 * 8
+        assert refuse_memory(16_000, spec) is None  # 592,000 bytes; the tree takes 2 * 16,384 * 8
+        assert "up to 14536)" in str(refuse_memory(16_000, spec, (), Prioritised()))
+        assert 14_536 * 37 + 2 * 16_384 * 8 <= 800_000 < 14_537 * 37 + 2 * 16_384 * 8
 
     @pytest.mark.usefixtures("free_megabyte")
     def test_it_is_refused_before_anything_is_allocated(self, monkeypatch):

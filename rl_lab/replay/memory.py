@@ -24,8 +24,6 @@ CGROUP = tuple(
     )
 )
 
-SLOT_BYTES = 8  # where a transition's frames are
-
 Shapes = dict[str, tuple[tuple[int, ...], Any]]
 
 
@@ -38,8 +36,6 @@ def column_shapes(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Shapes:
         "action": ((), np.int64),
         "reward": ((), np.float32),
         "terminated": ((), np.bool_),
-        "truncated": ((), np.bool_),
-        "is_first": ((), np.bool_),
     }
     if spec.has_mask:
         shapes["next_mask"] = ((int(actions.n),), np.bool_)
@@ -51,7 +47,7 @@ def replay_bytes(
 ) -> int:
     """Return the bytes of all arrays of a replay: columns, frames and the sampler's."""
     rows = max(1, capacity // spec.num_envs)
-    columns = SLOT_BYTES + sum(prod(s) * np.dtype(d).itemsize for s, d in column_shapes(spec, carry).values())
+    columns = sum(prod(s) * np.dtype(d).itemsize for s, d in column_shapes(spec, carry).values())
     frames = frame_rows(spec, rows) * frame_bytes(spec)
     return spec.num_envs * (rows * columns + frames) + (sampler or Uniform()).bytes_for(rows * spec.num_envs)
 

@@ -53,10 +53,8 @@ class SequenceReplay(TransitionReplay):
         env = rng.integers(self.num_envs, size=batch_size)  # [B]
         rows = (first + np.arange(self.length)[:, None]) % self.rows  # [T, B]
         take = {name: column[rows, env] for name, column in self.columns.items()}
-        over = take["terminated"] | take["truncated"]
-        over[:-1] |= take["is_first"][1:]  # an episode that was cut at a resume ends without a flag
-        valid = np.ones_like(over)
-        valid[1:] = ~np.logical_or.accumulate(over[:-1], axis=0)
+        valid = np.ones_like(take["terminated"])
+        valid[1:] = ~np.logical_or.accumulate(self._over(take["position"], take["terminated"]), axis=0)
         return Sequences(
             obs=self._windows_of(take["position"], valid),
             action=take["action"],
@@ -73,4 +71,4 @@ class SequenceReplay(TransitionReplay):
         last, window = valid.sum(axis=0) - 1, np.arange(valid.shape[1])  # [B]
         whole = np.concatenate((position, position[-1:]))  # [T + 1, B]
         whole[last + 1, window] = position[last, window] + self.num_envs
-        return self.observations.get(self.observations.slots(whole))
+        return self.observations.get(whole)

@@ -15,7 +15,7 @@ from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
 
 __all__ = ["TransitionReplay", "Transitions", "refuse_memory"]
 
-OF_A_STEP = ("action", "reward", "terminated", "truncated", "is_first")  # columns that a `Step` has too
+ALWAYS = ("position", "action", "reward", "terminated")  # columns, whatever the environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class TransitionReplay:
             n: np.zeros((self.rows, self.num_envs, *s), d) for n, (s, d) in shapes.items()
         }
         self._flat: dict[str, Array] = {n: c.reshape(-1, *c.shape[2:]) for n, c in self.columns.items()}
+        self._always = [self.columns[name] for name in ALWAYS]
         self.observations = Observations(spec, self.rows)
-        self._slot = np.zeros((self.rows, self.num_envs), np.int64)  # of each position; not saved
         self._sampler.allocate(self._size)
         self.written = 0  # rows ever written
         self.oldest = 0  # row from which on everything is whole
@@ -91,7 +91,7 @@ class TransitionReplay:
     @property
     def nbytes(self) -> int:
         """The bytes of all arrays."""
-        arrays = [*self.columns.values(), self._slot, *self.observations.arrays]
+        arrays = [*self.columns.values(), *self.observations.arrays]
         return sum(array.nbytes for array in arrays) + self._sampler.bytes_for(self._size)
 
     def __len__(self) -> int:
@@ -108,33 +108,31 @@ class TransitionReplay:
             ValueError: observations aren't the stacks that the spec promised; nothing is stored.
         """
         require_finite("reward", step.reward)
-        row, c = self.written % self.rows, self.columns
-        c["position"][row], self._slot[row], c["is_first"][row] = self.observations.add(step)
-        c["action"][row] = step.action
-        c["reward"][row] = step.reward
-        c["terminated"][row] = step.terminated
-        c["truncated"][row] = step.truncated
+        row = self.written % self.rows
+        position, action, reward, terminated = self._always
+        position[row] = self.observations.add(step)
+        action[row] = step.action
+        reward[row] = step.reward
+        terminated[row] = step.terminated
         if step.next_mask is not None:
-            c["next_mask"][row] = step.next_mask
+            self.columns["next_mask"][row] = step.next_mask
         for k in range(self._carry):  # at is_first the carry is still the old episode's
-            part = c[f"state_{k}"][row]
+            part = self.columns[f"state_{k}"][row]
             part[...] = step.state[k]
             part[step.is_first] = 0
-        self._advance()
+        self._advance(row)
 
-    def _advance(self) -> None:
+    def _advance(self, row: int) -> None:
         """Count the row that was written, and let go of those that are no longer whole."""
-        first = self.written % self.rows * self.num_envs
         self.written += 1
-        self._sampler.added(first, first + self.num_envs)
+        self._sampler.added(row * self.num_envs, (row + 1) * self.num_envs)
         if self.written - self.oldest > self.rows:  # the row just written took the oldest one's place
             self.oldest += 1
-        self._expire()
+        if not self.observations.never_expires:
+            self._expire()
 
     def _expire(self) -> None:
         """Let go of rows whose frames were overwritten: many short episodes take more than there are."""
-        if self.observations.never_expires:
-            return
         lost, position = self.observations.lost, self.columns["position"]
         while self.oldest < self.written and (position[self.oldest % self.rows] < lost).any():
             first = self.oldest % self.rows * self.num_envs
@@ -157,7 +155,7 @@ class TransitionReplay:
         index, weight = self._sampler.draw(batch_size, rng, self._first(), len(self), beta)
         flat = self._flat
         last, ahead, reward, discount = self._windows(index)
-        obs, next_obs = self.observations.pair(self._slot.take(index) + ahead)
+        obs, next_obs = self.observations.pair(flat["position"].take(index) + ahead)
         return Transitions(
             obs=obs,
             action=flat["action"].take(index),
@@ -195,15 +193,21 @@ class TransitionReplay:
         """Follow each window until its n steps, its episode or what is written ends."""
         flat, column = self._flat, np.arange(len(index))
         around = (index + self._ahead * self.num_envs) % self._size  # [n, B]
-        over = flat["terminated"].take(around[:-1]) | flat["truncated"].take(around[:-1])
+        over = self._over(flat["position"].take(around), flat["terminated"].take(around))
         after = (self.written - 1 - index // self.num_envs) % self.rows  # [B] rows behind the first
-        stays = (self._ahead[1:] <= after) & ~over & ~flat["is_first"].take(around[1:])  # [n - 1, B]
-        used = np.logical_and.accumulate(stays)
+        used = np.logical_and.accumulate((self._ahead[1:] <= after) & ~over)  # [n - 1, B]
         steps = 1 + used.sum(axis=0)
         rewards = self._clipped(flat["reward"].take(around)) * self._powers[:-1, None]
         rewards[1:] *= used
         last, reward = around[steps - 1, column], rewards.sum(axis=0).astype(np.float32)
         return last, steps * self.observations.next, reward, self._powers[steps].astype(np.float32)
+
+    def _over(self, position: Array, terminated: Array) -> Array:
+        """Say of steps [T, B] in a row after which of them, but the last, an episode ended: bool [T - 1, B].
+
+        The frames after a truncation, or a cut at a resume, don't follow on; those after a lost life do.
+        """
+        return terminated[:-1] | (np.diff(position, axis=0) != self.num_envs)
 
     def _clipped(self, reward: Array) -> Array:
         return reward if self._reward_clip is None else reward.clip(-self._reward_clip, self._reward_clip)
@@ -223,17 +227,19 @@ class TransitionReplay:
         if "columns" in state:
             self._load_columns(state["columns"])
             self.observations.load_state_dict(state["frames"])
-            self._slot[...] = self.observations.slots(self.columns["position"])
             self._sampler.load_state_dict(state["sampler"])
             self.oldest = max(0, self.written - self.rows)
-            self._expire()
+            if not self.observations.never_expires:
+                self._expire()
         else:
             self._load_both_ends(state)
 
     def _load_columns(self, rings: dict[str, StoredRing]) -> None:
-        for name, ring in rings.items():
-            ring.copy_into(self.columns[name])
-            self.written = ring.written
+        """Take in the columns that are still kept."""
+        for name, column in self.columns.items():
+            if name in rings:
+                rings[name].copy_into(column)
+        self.written = rings["action"].written
 
     def _load_both_ends(self, rings: dict[str, StoredRing]) -> None:
         """Write the frames of stored transitions anew, row by row; each row stays where it was."""
@@ -241,13 +247,15 @@ class TransitionReplay:
         obs, next_obs = np.zeros(shape, self._space.dtype), np.zeros(shape, self._space.dtype)
         rings["obs"].copy_into(obs)
         rings["next_obs"].copy_into(next_obs)
-        self._load_columns({name: ring for name, ring in rings.items() if name in self.columns})
-        held, c = min(self.written, self.rows), self.columns
+        is_first = np.zeros((self.rows, self.num_envs), np.bool_)
+        rings["is_first"].copy_into(is_first)
+        self._load_columns(rings)
+        held, c, no = min(self.written, self.rows), self.columns, np.zeros(self.num_envs, np.bool_)
         self.written = self.oldest = self.written - held
         for row in (np.arange(self.written, self.written + held) % self.rows).tolist():
-            stored = {name: column[row] for name, column in c.items() if name in OF_A_STEP}
             step = Step(
-                obs[row], next_obs=next_obs[row], state=(), next_state=(), mask=None, next_mask=None, **stored
-            )
-            c["position"][row], self._slot[row], c["is_first"][row] = self.observations.add(step)
-            self._advance()
+                obs[row], c["action"][row], c["reward"][row], c["terminated"][row], no,
+                next_obs[row], is_first[row], (), (), None, None,
+            )  # fmt: skip
+            c["position"][row] = self.observations.add(step)
+            self._advance(row)
