@@ -16,7 +16,6 @@ errors (the same gradient). With `n_steps` the rewards in between are those of t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -30,17 +29,24 @@ from rl_lab.exploration import EpsilonGreedy, ValuePolicy
 from rl_lab.interaction import Interaction
 from rl_lab.nn import encoders
 from rl_lab.nn.heads import QNetwork, make_q_network
-from rl_lab.nn.optim import OPTIMISERS, load_optimiser_state, load_weights, optimiser_state, polyak_update
+from rl_lab.nn.optim import (
+    OPTIMISERS,
+    WeightAverage,
+    load_optimiser_state,
+    load_weights,
+    optimiser_state,
+    polyak_update,
+)
 from rl_lab.nn.recurrent import CORES
 from rl_lab.nn.updates import Clip, Outcome, Updates, figures_of, has_compiler
-from rl_lab.nn.views import numpy_values
+from rl_lab.nn.views import on_device, values_of
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sequences import SequenceReplay, Sequences
 from rl_lab.replay.transitions import TransitionReplay, Transitions, refuse_memory
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.td import Batch, TDLoss, WindowedTDLoss, batch_of_transitions, batch_of_windows
-from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step, UsageError
+from rl_lab.types import Array, EnvSpec, Metrics, Problem, State, Step, UsageError
 
 PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about half a millisecond a step
 
@@ -103,6 +109,10 @@ class Config:
     """Network before the memory: auto goes by the observations."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the encoder's dense layers."""
+    layer_norm: bool = False
+    """Normalise the outputs of the dense layers before each ReLU."""
+    average_decay: float = 0.0
+    """Decay per gradient step of an average of the weights, which is evaluated in their place; 0: none."""
     memory: Literal["none", "lstm"] = "none"
     """What is carried from step to step."""
     memory_size: int = 64
@@ -120,14 +130,14 @@ class Config:
         at_least(self, 0, "learning_rate_final")
         above(self, 0.0, "learning_rate", "max_grad_norm", "max_grad_value", "reward_clip", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
-        within(self, 0.0, 1.0, "priority_alpha", "priority_beta")
+        within(self, 0.0, 1.0, "priority_alpha", "priority_beta", "average_decay")
         at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "n_steps")
         at_least(
             self, 1, "target_period_env_steps", "target_period_updates", "memory_size", "sequence_length"
         )
         at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
         widths(self, "hidden")
-        flags(self, "double", "dueling", "prioritised")
+        flags(self, "double", "dueling", "prioritised", "layer_norm")
         one_of(self, "optimiser", tuple(OPTIMISERS))
         one_of(self, "compile", ("auto", "yes", "no"))
         one_of(self, "encoder", encoders.ENCODERS)
@@ -170,7 +180,9 @@ class DQN:
         )
         self._learning_rate = _learning_rate(config, problem.total_steps)
         self._beta: Schedule = linear(config.priority_beta, 1.0, problem.total_steps)
-        self._values = self._make_values()
+        self._average = WeightAverage(self.online, config.average_decay)
+        self._values = values_of(self.online, self.device)
+        self._average_values = values_of(self._average.network, self.device)
         self._burst = steps_per_call(config)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
@@ -184,9 +196,9 @@ class DQN:
         return 1.0 if warming_up else self._epsilon(self.env_steps)
 
     def policy(self, *, explore: bool) -> ValuePolicy:
-        """Return the policy over the live network."""
+        """Return the policy over the live network, or over its average if that is kept and is to be judged."""
         return ValuePolicy(
-            self._values,
+            self._values if explore else self._average_values,
             self.num_actions,
             None if self.online.is_memoryless else self._initial_state,
             EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None,
@@ -195,20 +207,8 @@ class DQN:
     def _initial_state(self, num_envs: int) -> State:
         return tuple(part.cpu().numpy() for part in self.online.initial_state(num_envs))
 
-    def _make_values(self) -> Callable[[Obs, State, Array], tuple[Array, State]]:
-        views = numpy_values(self.online)
-        if views is not None:
-            return lambda obs, state, is_first: (views(obs), ())
-        return self._network_values
-
-    @torch.no_grad()
-    def _network_values(self, obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
-        carry = tuple(map(self._tensor, state))
-        q, carry = self.online(self._tensor(obs), carry, self._tensor(is_first))
-        return q.cpu().numpy(), tuple(part.cpu().numpy() for part in carry)
-
     def _tensor(self, array: Array) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return on_device(array, self.device)
 
     # Learning ----------------------------------------------------------------------------------------
 
@@ -260,6 +260,7 @@ class DQN:
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
         self.gradient_steps += len(outcome.loss)
+        self._average.follow(before, len(outcome.loss))
         period = self.config.target_period_updates
         if period is not None and crossings(before, self.gradient_steps, period):
             polyak_update(self.online, self.target, self.config.target_tau)
@@ -290,7 +291,8 @@ class DQN:
     def state_dict(self) -> dict[str, Any]:
         """Return networks, optimiser, replay and counters; leaves are live."""
         return {
-            "weights": dict(self.online.state_dict()),
+            "weights": dict(self._average.network.state_dict()),
+            "online": dict(self.online.state_dict()) if self.config.average_decay else {},
             "target": dict(self.target.state_dict()),
             "optimiser": optimiser_state(self.updates.optimiser),
             "replay": {} if self.replay is None else self.replay.state_dict(),
@@ -301,7 +303,8 @@ class DQN:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; weights alone make a policy."""
-        load_weights(self.online, state["weights"])
+        load_weights(self._average.network, state["weights"])
+        load_weights(self.online, state.get("online") or state["weights"])
         load_weights(self.target, state.get("target", state["weights"]))
         if "optimiser" in state:
             load_optimiser_state(self.updates.optimiser, state["optimiser"])
@@ -327,6 +330,7 @@ def _network(config: Config, spec: EnvSpec) -> QNetwork:
         memory=config.memory,
         memory_size=config.memory_size,
         dueling=config.dueling,
+        layer_norm=config.layer_norm,
     )
 
 

@@ -26,38 +26,55 @@ GOLD: Colour = (236, 179, 60)
 Paint = Callable[[pygame.Surface, Moment], None]
 
 
-class Panel:
-    """A picture that is painted anew each time by one function."""
+class Window:
+    """A window that opens when it is first shown a picture."""
 
-    def __init__(self, size: tuple[int, int], paint: Paint, caption: str) -> None:
-        assert not any(side % 2 for side in size), "video codecs ask for even sides"
-        self.size, self.paint, self.caption = size, paint, caption
-        self.window: pygame.Surface | None = None
-        self.clock: pygame.time.Clock | None = None
+    def __init__(self, caption: str) -> None:
+        self.caption = caption
+        self.screen: pygame.Surface | None = None
 
-    def draw(self, moment: Moment) -> Array:
-        """Return the picture uint8 [H, W, 3]."""
-        pixels = pygame.surfarray.array3d(self._compose(moment))
-        return np.ascontiguousarray(pixels.transpose(1, 0, 2))
-
-    def show(self, moment: Moment, frames_per_second: int) -> None:
-        """Show the picture in a window, at most so many a second."""
-        if self.window is None:
+    def show(self, picture: pygame.Surface, frames_per_second: int) -> None:
+        """Show a picture, at most so many a second."""
+        if self.screen is None:
             pygame.display.init()
-            self.window = pygame.display.set_mode(self.size)
+            self.screen = pygame.display.set_mode(picture.get_size())
             pygame.display.set_caption(self.caption)
             self.clock = pygame.time.Clock()
-        assert self.clock is not None
-        self.window.blit(self._compose(moment), (0, 0))
+        self.screen.blit(picture, (0, 0))
         pygame.event.pump()
         pygame.display.flip()
         self.clock.tick(frames_per_second)
 
     def close(self) -> None:
-        """Close the window, if there is one; pygame itself stays, since others may be drawing."""
-        if self.window is not None:
+        """Close the window, if it is open; pygame itself stays, since others may be drawing."""
+        if self.screen is not None:
             pygame.display.quit()
-            self.window = None
+            self.screen = None
+
+
+def pixels_of(picture: pygame.Surface) -> Array:
+    """Return the pixels of a picture, uint8 [H, W, 3]."""
+    return np.ascontiguousarray(pygame.surfarray.array3d(picture).transpose(1, 0, 2))
+
+
+class Panel:
+    """A picture that is painted anew each time by one function."""
+
+    def __init__(self, size: tuple[int, int], paint: Paint, caption: str) -> None:
+        assert not any(side % 2 for side in size), "video codecs ask for even sides"
+        self.size, self.paint, self.window = size, paint, Window(caption)
+
+    def draw(self, moment: Moment) -> Array:
+        """Return the picture uint8 [H, W, 3]."""
+        return pixels_of(self._compose(moment))
+
+    def show(self, moment: Moment, frames_per_second: int) -> None:
+        """Show the picture in a window, at most so many a second."""
+        self.window.show(self._compose(moment), frames_per_second)
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        self.window.close()
 
     def _compose(self, moment: Moment) -> pygame.Surface:
         surface = pygame.Surface(self.size)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from envs.canvas import Colour, Window, pixels_of
 from rl_lab.types import Array
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 TARGET_SIDE = 512  # pixels of the longer side, about
 SHARPNESS = 4  # sprites are drawn this much larger and scaled down, which smooths their edges
 
-Colour = tuple[int, int, int]
 FLOOR: tuple[Colour, Colour] = ((250, 247, 240), (244, 240, 231))  # a faint chequer
 LINE: Colour = (226, 219, 206)
 WALL: Colour = (62, 68, 81)
@@ -49,32 +49,19 @@ class Picture:
         self.background = _draw_map(grid, rewards, self.side)
         self.agent = _draw_agent(self.side)
         self.dots = [_draw_dot(self.side, (n + 1) / trail_steps) for n in range(trail_steps)]  # oldest first
-        self.window: pygame.Surface | None = None
-        self.clock: pygame.time.Clock | None = None
+        self.window = Window("Grid world")
 
     def draw(self, state: int, trail: Collection[int]) -> Array:
         """Return the picture of a state and the states before it, uint8 [H, W, 3]."""
-        pixels = pygame.surfarray.array3d(self._compose(state, trail))
-        return np.ascontiguousarray(pixels.transpose(1, 0, 2))
+        return pixels_of(self._compose(state, trail))
 
     def show(self, state: int, trail: Collection[int], frames_per_second: int) -> None:
         """Show the picture in a window, at most so many a second."""
-        if self.window is None:
-            pygame.display.init()
-            self.window = pygame.display.set_mode(self.background.get_size())
-            pygame.display.set_caption("Grid world")
-            self.clock = pygame.time.Clock()
-        assert self.clock is not None
-        self.window.blit(self._compose(state, trail), (0, 0))
-        pygame.event.pump()
-        pygame.display.flip()
-        self.clock.tick(frames_per_second)
+        self.window.show(self._compose(state, trail), frames_per_second)
 
     def close(self) -> None:
-        """Close the window, if there is one; pygame itself stays, since others may be drawing."""
-        if self.window is not None:
-            pygame.display.quit()
-            self.window = None
+        """Close the window, if there is one."""
+        self.window.close()
 
     def _compose(self, state: int, trail: Collection[int]) -> pygame.Surface:
         surface = self.background.copy()

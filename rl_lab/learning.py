@@ -87,7 +87,7 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
     """Go on with a run that was stopped or killed, from its last whole checkpoint.
 
     Raises:
-        UsageError: no run there, or a learner whose runs can't resume.
+        UsageError: no run there, a learner whose runs can't resume, or one that can't run here.
     """
     folder = Path(run_dir)
     described = read_config(folder)
@@ -100,6 +100,7 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
     with exclusive(folder):
         problem = _warm_again(problem_of(config, learner), config, described, folder)
         _require_same_dataset(problem, described)
+        require_accepted(learner, problem)
         return _run(learner, config, described, problem, folder, progress, signals, resuming=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 
 import gymnasium
@@ -12,42 +11,9 @@ from scipy import stats
 
 from envs.bandit import draw_means, slice_normal
 from envs.blackjack import show_hands
-from rl_lab.mdp.model import TabularModel, extract_model
-from rl_lab.mdp.solve import Solution, policy_evaluation, value_iteration
-
-importlib.import_module("envs")  # registers lab/*
-
-
-def make(name: str, **fields) -> gymnasium.Env:
-    return gymnasium.make(f"lab/{name}-v0", **fields)
-
-
-def model_of(name: str, **fields) -> TabularModel:
-    model = extract_model(make(name, **fields))
-    assert model is not None
-    return model
-
-
-def evaluate_evenly(model: TabularModel, gamma: float) -> np.ndarray:
-    """The values [S] of choosing evenly among the available actions."""
-    policy = model.available / model.available.sum(axis=1, keepdims=True)
-    return policy_evaluation(model, policy, gamma)
-
-
-def best_return(model: TabularModel, gamma: float = 1.0) -> float:
-    return float(model.initial @ value_iteration(model, gamma).v)
-
-
-def play(env: gymnasium.Env, actions, seed: int = 0) -> tuple[list, float, bool]:
-    """The states seen, the return, and whether the episode terminated with the last action."""
-    obs, _ = env.reset(seed=seed)
-    seen, total, terminated = [obs], 0.0, False
-    for action in actions:
-        assert not terminated
-        obs, reward, terminated, _, _ = env.step(action)
-        seen.append(obs)
-        total += float(reward)
-    return seen, total, terminated
+from rl_lab.mdp.model import TabularModel
+from rl_lab.mdp.solve import Solution, value_iteration
+from tabular_envs import best_return, evaluate_evenly, make, model_of, play
 
 
 class TestRandomWalk:

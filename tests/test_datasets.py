@@ -50,6 +50,16 @@ def lake(tmp_path_factory) -> Path:
     return on_frozen_lake(tmp_path_factory.mktemp("lake") / "data")
 
 
+def require_same_steps(episode: Any, played: dict[str, list[Any]]) -> None:
+    """Compare an episode, read by us or by Minari, with what was witnessed as it was played."""
+    for k, leaf in enumerate(leaves_of(episode.observations)):
+        require_equal(leaf, [leaves_of(obs)[k] for obs in played["obs"]])
+    require_equal(episode.actions, played["action"])
+    require_equal(episode.rewards, played["reward"])
+    require_equal(episode.terminations, played["terminated"])
+    require_equal(episode.truncations, played["truncated"])
+
+
 class TestRecording:
     @pytest.mark.parametrize("name", ENVIRONMENTS)
     def test_what_was_played_is_what_is_read(self, name, tmp_path):
@@ -62,12 +72,7 @@ class TestRecording:
         )
         for number, played in enumerate(log):
             episode = found.episode(number)
-            for k, leaf in enumerate(leaves_of(episode.observations)):
-                require_equal(leaf, [leaves_of(obs)[k] for obs in played["obs"]])
-            require_equal(episode.actions, played["action"])
-            require_equal(episode.rewards, played["reward"])
-            require_equal(episode.terminations, played["terminated"])
-            require_equal(episode.truncations, played["truncated"])
+            require_same_steps(episode, played)
             assert (episode.masks is None) == (name != "masked")
             if episode.masks is not None:
                 require_equal(episode.masks, played["mask"])
@@ -82,12 +87,7 @@ class TestRecording:
         assert found.spec.dataset_id == "rl_lab/data-v0"
         for episode, played in zip(found.iterate_episodes(), log, strict=True):
             assert f"id={episode.id}" in repr(episode)
-            for k, leaf in enumerate(leaves_of(episode.observations)):
-                require_equal(leaf, [leaves_of(obs)[k] for obs in played["obs"]])
-            require_equal(episode.actions, played["action"])
-            require_equal(episode.rewards, played["reward"])
-            require_equal(episode.terminations, played["terminated"])
-            require_equal(episode.truncations, played["truncated"])
+            require_same_steps(episode, played)
             if name == "masked":
                 require_equal(episode.infos["action_mask"], played["mask"])
         facts = list(found.storage.get_episode_metadata(range(len(log))))

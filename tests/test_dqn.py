@@ -16,6 +16,7 @@ from agents.dqn import DQN, Config, refuse, steps_per_call
 from rl_lab.evaluation import evaluate
 from rl_lab.mdp.evaluate import exact_figures
 from rl_lab.nn.updates import Outcome, figures_of
+from rl_lab.nn.views import values_of
 from rl_lab.registry import preset_fields
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import Transitions
@@ -159,7 +160,7 @@ class TestStoredCarry:
 
         def remember(step):
             carry = tuple(np.where(step.is_first[:, None], 0, part) for part in step.state)
-            q, _ = agent._network_values(step.obs, carry, np.zeros(2, np.bool_))
+            q, _ = values_of(agent.online, agent.device)(step.obs, carry, np.zeros(2, np.bool_))
             seen.append(q)
 
         interact(agent, problem, remember)
@@ -669,7 +670,14 @@ class TestLearning:
 
 
 class TestState:
-    @pytest.mark.parametrize("fields", [{}, {"memory": "lstm", "sequence_length": 3, "memory_size": 8}])
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"memory": "lstm", "sequence_length": 3, "memory_size": 8},
+            {"average_decay": 0.9, "layer_norm": True},
+        ],
+    )
     def test_a_loaded_agent_learns_on_to_the_bit(self, tmp_path, fields):
         from rl_lab.checkpoint import Checkpoints
 
@@ -701,6 +709,21 @@ class TestState:
         obs = np.eye(5, dtype=np.float32)
         ours, theirs = (a.policy(explore=False).inspect(obs, (), np.ones(5, bool)) for a in (other, agent))
         np.testing.assert_array_equal(ours["q_values"], theirs["q_values"])
+
+    def test_the_average_is_judged_and_saved_and_the_live_network_acts(self):
+        problem = problem_on(CueRecall, total_steps=40)
+        agent = interact(agent_on(problem, average_decay=0.99, learning_starts_env_steps=10), problem)
+        assert agent.gradient_steps > 0
+        obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
+        judged, acting = (agent.policy(explore=e).inspect(obs, (), first)["q_values"] for e in (False, True))
+        np.testing.assert_allclose(acting, values_of(agent.online, agent.device)(obs, (), first)[0])
+        assert np.abs(judged - acting).max() > 1e-4
+        other = agent_on(problem, average_decay=0.99)
+        other.load_state_dict({"weights": agent.state_dict()["weights"]})
+        for explore in (False, True):
+            np.testing.assert_array_equal(
+                other.policy(explore=explore).inspect(obs, (), first)["q_values"], judged
+            )
 
     def test_diagnostics_tell_where_it_stands(self):
         problem = problem_on(CueRecall, num_envs=2, total_steps=40)

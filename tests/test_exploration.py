@@ -143,7 +143,8 @@ class TestEpsilonGreedy:
             raise AssertionError("values were asked for")
 
         explore = EpsilonGreedy(np.random.default_rng(0), lambda: 1.0)
-        ValuePolicy(unused, 2, explore=explore).act(np.zeros(3), (), np.ones(3, bool))
+        actions = act(ValuePolicy(unused, 2, explore=explore), MANY)
+        np.testing.assert_allclose(shares(actions, 2), [0.5, 0.5], atol=0.01)
 
     def test_the_carry_goes_on_through_random_actions(self):
         explore = EpsilonGreedy(np.random.default_rng(0), lambda: 1.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 
 import gymnasium
@@ -12,20 +11,10 @@ from scipy import stats
 
 from envs.cliff import Cliff
 from rl_lab.mdp.model import TabularModel, extract_model
+from tabular_envs import make, model_of
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-importlib.import_module("envs")  # registers lab/*
 UP, RIGHT = 0, 1
-
-
-def make(name: str, **fields) -> gymnasium.Env:
-    return gymnasium.make(f"lab/{name}-v0", **fields)
-
-
-def model_of(name: str, **fields) -> TabularModel:
-    model = extract_model(make(name, **fields))
-    assert model is not None
-    return model
 
 
 def finite_environments() -> list[str]:

@@ -350,7 +350,7 @@ class TestCompiledSweeps:
 
         monkeypatch.setattr(numba, "njit", without_cache)
         with pytest.warns(UserWarning, match="compiled anew"):
-            assert kernels._compile(lambda x: x + 1)(1) == 2
+            assert kernels.compile_kernel(lambda x: x + 1)(1) == 2
 
     def test_small_models_never_load_numba(self):
         code = (

@@ -13,7 +13,14 @@ from torch import nn
 
 from rl_lab.nn.encoders import NATURE, Flat, Image, OneHot, is_image, make_encoder, refuse
 from rl_lab.nn.heads import make_q_network
-from rl_lab.nn.optim import adam, load_optimiser_state, load_weights, optimiser_state, polyak_update
+from rl_lab.nn.optim import (
+    WeightAverage,
+    adam,
+    load_optimiser_state,
+    load_weights,
+    optimiser_state,
+    polyak_update,
+)
 from rl_lab.nn.recurrent import LSTM, zero_where
 from rl_lab.nn.views import numpy_values
 from rl_lab.types import UsageError
@@ -227,22 +234,24 @@ class TestLSTM:
 
 
 VIEWED = {
-    "flat": (floats(4), (16, 8)),
-    "matrix": (floats(2, 3), (16,)),
-    "scalar": (floats(), (16,)),
-    "linear": (floats(4), ()),
-    "double": (spaces.Box(-1.0, 1.0, (4,), np.float64), (16,)),
-    "bytes": (spaces.Box(0, 255, (4,), np.uint8), (16,)),
-    "discrete": (spaces.Discrete(6, start=2), (16,)),
+    "flat": (floats(4), {"hidden": (16, 8)}),
+    "matrix": (floats(2, 3), {"hidden": (16,)}),
+    "scalar": (floats(), {"hidden": (16,)}),
+    "linear": (floats(4), {"hidden": ()}),
+    "double": (spaces.Box(-1.0, 1.0, (4,), np.float64), {"hidden": (16,)}),
+    "bytes": (spaces.Box(0, 255, (4,), np.uint8), {"hidden": (16,)}),
+    "discrete": (spaces.Discrete(6, start=2), {"hidden": (16,)}),
+    "normalised": (floats(4), {"hidden": (16, 8), "layer_norm": True}),
+    "streams": (floats(4), {"hidden": (16, 8), "dueling": True, "layer_norm": True}),
 }
 
 
 @pytest.fixture(params=VIEWED)
 def viewed(request):
     """A network, its numpy form, and observations for both."""
-    space, hidden = VIEWED[request.param]
+    space, fields = VIEWED[request.param]
     space.seed(0)
-    net = make_q_network(space, 3, hidden=hidden)
+    net = make_q_network(space, 3, **fields)
     values = numpy_values(net)
     assert values is not None
     return net, values, np.stack([space.sample() for _ in range(5)])
@@ -286,7 +295,9 @@ class TestViews:
         memory = [p.data_ptr() for p in net.parameters()]
         load_weights(net, {name: w.numpy() * 0 + 0.5 for name, w in net.state_dict().items()})
         loaded = assert_equal_values(net, values, obs)
-        assert np.ptp(loaded, axis=1).max() < 1e-3 * np.abs(loaded).max()  # equal weights, equal values
+        assert np.ptp(loaded, axis=1).max() < 1e-3 * max(
+            1.0, np.abs(loaded).max()
+        )  # equal weights, equal values
         polyak_update(filled(net, 0.25), net, 1.0)
         assert_equal_values(net, values, obs)
         assert [p.data_ptr() for p in net.parameters()] == memory
@@ -294,6 +305,17 @@ class TestViews:
     def test_there_are_none_for_memory_and_convolutions(self):
         assert numpy_values(make_q_network(floats(4), 2, memory="lstm")) is None
         assert numpy_values(make_q_network(uint8(6, 6), 2)) is None
+
+
+def test_layers_are_normalised_before_the_relu():
+    """With a weight of 1 and a bias of 0: (x - mean) / sqrt(variance + 1e-5), cut at 0."""
+    encoder = make_encoder("mlp", floats(4), (3,), layer_norm=True)
+    linear = encoder.layers[1]
+    x = draw(0, 5, 4)
+    before = (x @ linear.weight.T + linear.bias).detach().numpy()
+    spread = np.sqrt(before.var(axis=1, keepdims=True) + 1e-5)
+    expected = np.maximum((before - before.mean(axis=1, keepdims=True)) / spread, 0)
+    np.testing.assert_allclose(encoder(x).detach().numpy(), expected, atol=1e-6)
 
 
 def filled(like, value):
@@ -379,3 +401,27 @@ class TestOptimiser:
         optimiser = adam(nn.Linear(3, 2).parameters(), 0.01)
         assert optimiser_state(optimiser) == {}
         load_optimiser_state(optimiser, {})
+
+
+class TestWeightAverage:
+    def test_equals_the_rule_step_by_step(self):
+        net = torch.nn.Linear(1, 1, bias=False)
+        average = WeightAverage(net, 0.5)
+        expected = net.weight.item()
+        for t in range(20):
+            net.weight.data[...] = float(t * t)
+            average.follow(t, 1)
+            decay = min(0.5, (1 + t) / (10 + t))
+            expected = decay * expected + (1 - decay) * t * t
+            assert average.network.weight.item() == pytest.approx(expected, rel=1e-5)
+
+    def test_several_steps_at_once_decay_as_often(self):
+        net = torch.nn.Linear(1, 1, bias=False)
+        average, before = WeightAverage(net, 0.9), net.weight.item()
+        net.weight.data[...] = 3.0
+        average.follow(10**6, 4)
+        assert average.network.weight.item() == pytest.approx(0.9**4 * before + (1 - 0.9**4) * 3, rel=1e-5)
+
+    def test_without_decay_it_is_the_network_itself(self):
+        net = torch.nn.Linear(1, 1)
+        assert WeightAverage(net, 0.0).network is net

@@ -10,7 +10,7 @@ from agents.q_learning import Config, QLearning
 from rl_lab.mdp.evaluate import exact_figures
 from rl_lab.seeding import Streams
 from rl_lab.types import Step
-from tests.toys import Identity, interact, problem_on
+from toys import Identity, interact, problem_on
 
 
 def table_agent(num_envs: int = 1, **fields) -> QLearning:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+import agents.dqn
 import counting
 import rl_lab
 from rl_lab import learning
@@ -26,8 +27,10 @@ from rl_lab.checkpoint import CheckpointCorrupt, Checkpoints
 from rl_lab.evaluation import evaluate
 from rl_lab.fingerprint import fingerprint, rows_without_times
 from rl_lab.logs import ACTIONS, EPISODES, METRICS, read_episodes, read_rows
+from rl_lab.nn.updates import has_compiler
 from rl_lab.seeding import Streams
 from rl_lab.signals import STOPPED
+from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop, differences, learn
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,11 +50,16 @@ MLP = {
     "log_every_steps": 50,
 }
 LSTM = MLP | {"memory": "lstm", "memory_size": 8, "sequence_length": 4, "epsilon_final": 0.3}
+EVERYTHING = MLP | {"double": True, "dueling": True, "n_steps": 3, "layer_norm": True, "average_decay": 0.99}
+BURSTS = {"train_period_env_steps": 8, "gradient_steps_per_update": 2}
+COMPILED = EVERYTHING | BURSTS | {"compile": "yes" if has_compiler() else "no"}
 CNN = MLP | {"target_period_env_steps": 30}
 CASES: dict[str, tuple[str, str, int, int, dict[str, Any]]] = {
     "table-slippery": ("q-learning", "FrozenLake-v1", 500, 271, {"log_every_steps": 100}),
     "table-masked": ("q-learning", "Taxi-v4", 500, 271, {}),
     "mlp": ("dqn", "CartPole-v1", 300, 173, MLP),
+    "prioritised": ("dqn", "CartPole-v1", 300, 173, EVERYTHING | {"prioritised": True}),
+    "compiled": ("dqn", "CartPole-v1", 300, 173, COMPILED),
     "lstm": ("dqn", "CartPole-v1", 200, 117, LSTM),
     "cnn": ("dqn", "lab/GridWorldPixels-v0", 70, 51, CNN | {"env_kwargs": {"map": "S.\n.G"}}),
     "baseline": ("random", "Taxi-v4", 300, 171, {}),
@@ -132,6 +140,16 @@ class TestExactResume:
                 assert rl_lab.resume(tmp_path).summary is None
         rl_lab.resume(tmp_path)
         assert differences(fingerprint(wholes("mlp", 1)), fingerprint(tmp_path)) == set()
+
+    def test_a_compiled_run_is_not_resumed_without_a_compiler(self, tmp_path, monkeypatch):
+        folder = run_case(tmp_path, "compiled", 1, stopped=True)
+        described = json.loads((folder / "config.json").read_bytes())
+        described["fields"]["compile"] = "yes"
+        (folder / "config.json").write_text(json.dumps(described))
+        monkeypatch.setattr(agents.dqn, "has_compiler", lambda: False)
+        with pytest.raises(UsageError, match="compile 'yes' needs a C"):
+            rl_lab.resume(folder)
+        assert not (folder / "summary.json").exists()
 
     def test_a_finished_run_is_left_as_it_is(self, wholes):
         folder = wholes("mlp", 1)

@@ -27,7 +27,7 @@ from rl_lab.learning import configure, problem_of, read_config
 from rl_lab.logs import read_actions, read_episodes, read_rows
 from rl_lab.seeding import episode_seed
 from rl_lab.types import UsageError
-from tests.toys import ConstantReward, Identity, problem_on
+from toys import ConstantReward, Identity, problem_on
 
 QUIET = {"wandb": "disabled", "video_episodes": 0, "device": "cpu"}
 SHORT_DQN = {

@@ -21,7 +21,7 @@ from rl_lab.tracking import Mirror, NullMirror, resolve_mode, start_mirror
 from rl_lab.types import UsageError
 from rl_lab.video import write_video
 from rl_lab.wandb_mirror import Tail, loggable, next_segment, rebuilt_segment
-from tests.wandb_reader import OfflineRun, read_offline_runs
+from wandb_reader import OfflineRun, read_offline_runs
 
 CANARY = "canary0123456789canary0123456789canary01"  # as long as an API key
 CONFIG = {
@@ -91,7 +91,7 @@ TRAINING = """
 import json, os, sys
 sys.path.insert(0, sys.argv[2])
 from pathlib import Path
-from tests.test_tracking import SUMMARY, append_rows, row
+from test_tracking import SUMMARY, append_rows, row
 from rl_lab.tracking import start_mirror
 run_dir = Path(sys.argv[1])
 for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]: del sys.modules[name]
@@ -106,7 +106,7 @@ kept = (run_dir / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:30]
 (run_dir / "metrics.jsonl").write_bytes(b"".join(kept))  # the checkpoint is older than the last rows
 mirror = start_mirror(run_dir, "offline")
 append_rows(run_dir, range(30, 60))
-from tests.test_tracking import moving_video
+from test_tracking import moving_video
 moving_video(run_dir / "videos" / "evaluation_4000.mp4")
 (run_dir / "summary.json").write_text(json.dumps(SUMMARY))
 mirror.close()
@@ -139,7 +139,7 @@ def resumed(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
         "-c",
         TRAINING,
         str(run_dir),
-        str(Path(__file__).parents[1]),
+        str(Path(__file__).parent),
         f"--token={CANARY}",
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)

@@ -116,15 +116,16 @@ def prioritise(
 
 @lru_cache(maxsize=1)
 def compile_all() -> SimpleNamespace:
-    """Return the kernels as machine code, kept on disk where a folder can be written."""
+    """Return all kernels of this file as machine code."""
     from numba.extending import register_jitable  # 0.3 s that only large models pay
 
     register_jitable(back_up_row)
     kernels = (improve, follow, gather, gauss_seidel, prioritise)
-    return SimpleNamespace(**{kernel.__name__: _compile(kernel) for kernel in kernels})
+    return SimpleNamespace(**{kernel.__name__: compile_kernel(kernel) for kernel in kernels})
 
 
-def _compile(kernel: Callable) -> Any:
+def compile_kernel(kernel: Callable) -> Any:
+    """Return a kernel as machine code, kept on disk where a folder can be written."""
     import numba
 
     try:

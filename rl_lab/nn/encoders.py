@@ -67,8 +67,14 @@ class Image(nn.Module):
         return images.to(torch.float32, memory_format=torch.channels_last) * self.scale
 
 
-def make_encoder(name: str, space: spaces.Space, hidden: Sequence[int]) -> Encoder:
-    """Make an encoder by name ("auto" goes by the space); `hidden` are the widths of its dense layers.
+def make_encoder(
+    name: str, space: spaces.Space, hidden: Sequence[int], *, layer_norm: bool = False
+) -> Encoder:
+    """Make an encoder by name ("auto" goes by the space).
+
+    Args:
+        hidden: widths of its dense layers.
+        layer_norm: normalise their outputs before the ReLU (Ba et al., 2016, "Layer Normalization").
 
     Raises:
         UsageError: a space that the encoder can't take, naming what it takes.
@@ -76,11 +82,12 @@ def make_encoder(name: str, space: spaces.Space, hidden: Sequence[int]) -> Encod
     if (reason := refuse(name, space)) is not None:
         raise UsageError(reason)
     if name == "cnn" or (name == "auto" and is_image(space)):
-        return _cnn(space, hidden)
+        return _cnn(space, hidden, layer_norm)
     if isinstance(space, spaces.Discrete):
-        return _dense([OneHot(int(space.n), int(space.start))], int(space.n), hidden)
+        one_hot = OneHot(int(space.n), int(space.start))
+        return _encoder([one_hot], one_hot.n, hidden, layer_norm)
     assert space.shape is not None
-    return _dense([Flat()], int(np.prod(space.shape)), hidden)
+    return _encoder([Flat()], int(np.prod(space.shape)), hidden, layer_norm)
 
 
 def refuse(name: str, space: spaces.Space) -> str | None:
@@ -118,7 +125,7 @@ def _refuse_cnn(space: spaces.Space) -> str | None:
     return None
 
 
-def _cnn(space: spaces.Space, hidden: Sequence[int]) -> Encoder:
+def _cnn(space: spaces.Space, hidden: Sequence[int], layer_norm: bool) -> Encoder:
     """Convolutions, then dense layers: Nature's from 36x36, a small stack below."""
     assert isinstance(space, spaces.Box)
     channels, height, width = image_shape(space)
@@ -137,11 +144,18 @@ def _cnn(space: spaces.Space, hidden: Sequence[int]) -> Encoder:
     layers.append(nn.Flatten())
     with torch.no_grad():
         size = nn.Sequential(*layers)(torch.zeros(1, *space.shape)).shape[1]
-    return _dense(layers, size, hidden)
+    return _encoder(layers, size, hidden, layer_norm)
 
 
-def _dense(layers: list[nn.Module], size: int, hidden: Sequence[int]) -> Encoder:
+def _encoder(layers: list[nn.Module], size: int, hidden: Sequence[int], layer_norm: bool) -> Encoder:
+    return Encoder([*layers, *dense(size, hidden, layer_norm)], hidden[-1] if hidden else size)
+
+
+def dense(size: int, hidden: Sequence[int], layer_norm: bool = False) -> list[nn.Module]:
+    """Return dense layers from `size` features over the widths `hidden`, each with its ReLU."""
+    layers: list[nn.Module] = []
     for width in hidden:
-        layers = [*layers, nn.Linear(size, width), nn.ReLU()]
+        norm = [nn.LayerNorm(width)] if layer_norm else []
+        layers += [nn.Linear(size, width), *norm, nn.ReLU()]
         size = width
-    return Encoder(layers, size)
+    return layers

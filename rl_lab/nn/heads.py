@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_lab.nn.encoders import Encoder, make_encoder
+from rl_lab.nn.encoders import Encoder, dense, make_encoder
 from rl_lab.nn.recurrent import LSTM, Carry, Memoryless, make_core
 
 
@@ -19,23 +19,16 @@ class QHead(nn.Linear):
 class DuelingHead(nn.Module):
     """Wang et al. (2016), "Dueling Network Architectures": Q = V + A - mean(A), a stream of its own for each."""
 
-    def __init__(self, size: int, num_actions: int, hidden: Sequence[int]):
+    def __init__(self, size: int, num_actions: int, hidden: Sequence[int], *, layer_norm: bool = False):
         super().__init__()
-        self.value = _stream(size, hidden, 1)
-        self.advantage = _stream(size, hidden, num_actions)
+        width = hidden[-1] if hidden else size
+        self.value = nn.Sequential(*dense(size, hidden, layer_norm), nn.Linear(width, 1))
+        self.advantage = nn.Sequential(*dense(size, hidden, layer_norm), nn.Linear(width, num_actions))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return q [..., A]."""
         advantage = self.advantage(features)
         return self.value(features) + advantage - advantage.mean(-1, keepdim=True)
-
-
-def _stream(size: int, hidden: Sequence[int], out: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for width in hidden:
-        layers += [nn.Linear(size, width), nn.ReLU()]
-        size = width
-    return nn.Sequential(*layers, nn.Linear(size, out))
 
 
 class QNetwork(nn.Module):
@@ -83,15 +76,18 @@ def make_q_network(
     memory: str = "none",
     memory_size: int = 64,
     dueling: bool = False,
+    layer_norm: bool = False,
 ) -> QNetwork:
     """Make a Q-network for a space; with `dueling` the last of `hidden` is the width of both streams.
 
     Raises:
         UsageError: an encoder that can't take the space.
     """
-    streams = tuple(hidden[-1:]) if dueling else ()
-    features = make_encoder(encoder, observation_space, hidden[:-1] if dueling else hidden)
+    shared = hidden[:-1] if dueling else hidden
+    features = make_encoder(encoder, observation_space, shared, layer_norm=layer_norm)
     core = make_core(memory, features.size, memory_size)
-    head = DuelingHead(core.size, num_actions, streams) if dueling else QHead(core.size, num_actions)
+    head: nn.Module = QHead(core.size, num_actions)
+    if dueling:
+        head = DuelingHead(core.size, num_actions, hidden[-1:], layer_norm=layer_norm)
     network = QNetwork(features, core, head)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions

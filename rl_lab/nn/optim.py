@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
-from typing import Any
+from math import prod
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
 
@@ -25,6 +29,24 @@ def polyak_update(source: nn.Module, target: nn.Module, tau: float) -> None:
         torch._foreach_copy_(into, out_of)
     else:
         torch._foreach_lerp_(into, out_of, tau)
+
+
+class WeightAverage(Generic[Network]):
+    """Exponential moving average of a network's weights over its gradient steps (Polyak & Juditsky, 1992).
+
+    average += (1 - d) * (weights - average), where d grows with the t steps taken to `decay`:
+    d = min(decay, (1 + t) / (10 + t)). A decay of 0 is the network itself.
+    """
+
+    def __init__(self, network: Network, decay: float):
+        self.live, self.decay = network, decay
+        self.network = copy.deepcopy(network).requires_grad_(False) if decay else network
+
+    def follow(self, taken: int, steps: int) -> None:
+        """Take in the weights after `steps` more gradient steps than `taken`."""
+        if self.decay:
+            decays = (min(self.decay, (1 + t) / (10 + t)) for t in range(taken, taken + steps))
+            polyak_update(self.live, self.network, 1 - prod(decays))
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:

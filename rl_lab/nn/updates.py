@@ -8,6 +8,7 @@ both leave the weights as they are where a loss or gradient isn't finite.
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -204,6 +205,4 @@ def _compiled(key: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable
 
 def has_compiler() -> bool:
     """Say whether torch.compile would find a C++ compiler."""
-    import os
-
     return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)

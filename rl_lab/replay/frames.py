@@ -45,7 +45,8 @@ class Observations:
         self._flat = [array.reshape(-1, *array.shape[2:]) for array in self.arrays]
         size = self.rows * self.num_envs
         # Arrays go with arrays in half the time that they take with numbers.
-        self._size, self._step = (size, 1) if self.num_envs == 1 else (np.array(size), np.array(self.num_envs))
+        self._size: Any = size if self.num_envs == 1 else np.array(size)
+        self._step: Any = 1 if self.num_envs == 1 else np.array(self.num_envs)
         self._split, self._join = _splitter(spec.observation_space), _joiner(spec.observation_space)
         self._back = np.arange(1 - self.stack, 1) * self.num_envs  # [stack]
         self.next = np.array([[0], [self.num_envs]])  # [2, 1] from a position to it and its successor's

@@ -12,7 +12,7 @@ import psutil
 from gymnasium import spaces
 
 from rl_lab.replay.frames import frame_bytes, frame_rows
-from rl_lab.replay.prioritised import Sampler, Uniform
+from rl_lab.replay.sampling import Sampler, Uniform
 from rl_lab.types import Array, EnvSpec
 
 MEMORY_SHARE = 0.8  # of what is free

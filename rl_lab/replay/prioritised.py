@@ -1,4 +1,4 @@
-"""Which transitions are drawn: all alike, or in proportion to how much they surprised.
+"""Transitions drawn in proportion to how much they surprised.
 
 Schaul et al. (2016), "Prioritized Experience Replay", https://arxiv.org/abs/1511.05952: the
 proportional variant, with stratified draws, and importance weights over their batch's maximum.
@@ -8,76 +8,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from rl_lab.types import Array
-
-
-class Sampler(Protocol):
-    """Draws among the transitions of a replay, each known by its index in the ring."""
-
-    def bytes_for(self, capacity: int) -> int:
-        """Return the bytes that `allocate` will take."""
-
-    def allocate(self, capacity: int) -> None:
-        """Make room for indices up to `capacity`."""
-
-    def added(self, first: int, stop: int) -> None:
-        """Take in the new transitions at `first:stop`."""
-
-    def expired(self, first: int, stop: int) -> None:
-        """Never draw what was at `first:stop` again."""
-
-    def draw(
-        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
-    ) -> tuple[Array, Array | None]:
-        """Draw indices [B] among the `held` ones from `first` on, and weights float32 [B] or None."""
-
-    def update(self, index: Array, td_errors: Array) -> None:
-        """Take in how far off the transitions' values were."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what has to be kept."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, after `allocate`."""
-
-
-class Uniform:
-    """Draws uniformly with replacement; weights nothing."""
-
-    def bytes_for(self, capacity: int) -> int:
-        """Return 0."""
-        return 0
-
-    def allocate(self, capacity: int) -> None:
-        """Remember where the ring ends."""
-        self._capacity = capacity
-
-    def added(self, first: int, stop: int) -> None:
-        """Do nothing."""
-
-    def expired(self, first: int, stop: int) -> None:
-        """Do nothing: the caller says where those held begin."""
-
-    def draw(
-        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
-    ) -> tuple[Array, None]:
-        """Draw indices [B] among the `held` ones from `first` on."""
-        index = rng.integers(held, size=batch_size)
-        return ((index + first) % self._capacity if first else index), None
-
-    def update(self, index: Array, td_errors: Array) -> None:
-        """Do nothing."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing."""
 
 
 class Prioritised:
@@ -223,7 +158,7 @@ def rebuild(nodes):
 
 @lru_cache(maxsize=1)
 def compile_all() -> SimpleNamespace:
-    """Return the kernels as machine code, kept on disk where a folder can be written."""
-    from rl_lab.mdp.kernels import _compile  # numba loads in it, only where priorities are used
+    """Return the kernels as machine code."""
+    from rl_lab.mdp.kernels import compile_kernel  # numba loads in it, only where priorities are used
 
-    return SimpleNamespace(**{kernel.__name__: _compile(kernel) for kernel in (assign, find, rebuild)})
+    return SimpleNamespace(**{kernel.__name__: compile_kernel(kernel) for kernel in (assign, find, rebuild)})
