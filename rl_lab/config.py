@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,9 @@ class RunConfig:
     """Name under which W&B groups runs; by default <env>-<agent>."""
 
     def __post_init__(self) -> None:
+        for name in ("run_dir", "init_from", "dataset"):
+            if isinstance(path := getattr(self, name), os.PathLike):  # config.json holds text
+                object.__setattr__(self, name, os.fspath(path))
         at_least(
             self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
         )

@@ -613,25 +613,6 @@ class TestLearning:
         )
         assert mean_return(agent, lambda: Identity(6), 5) * 5 >= 95  # of 100 steps
 
-    def test_one_hot_states_reach_the_optimum_of_frozen_lake(self):
-        def make():
-            return gymnasium.make("FrozenLake-v1", is_slippery=False)
-
-        problem = problem_on(make, num_envs=2, total_steps=5_000)
-        agent = interact(
-            agent_on(
-                problem,
-                learning_starts_env_steps=500,
-                epsilon_fraction=0.6,
-                target_period_env_steps=100,
-                gamma=0.9,
-            ),
-            problem,
-        )
-        found = exact_figures(agent.policy(explore=False), problem.model, 0.9, 100, 16)
-        assert found["optimal_return"] == pytest.approx(0.9**5)
-        assert found["regret"] < 0.02
-
     def test_a_cue_is_recalled_with_memory_and_cannot_be_without(self):
         def learn(**fields):
             problem = problem_on(CueRecall, num_envs=4, total_steps=6_000)

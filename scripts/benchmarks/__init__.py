@@ -1,0 +1,1 @@
+"""What benchmark.py times, one family of work a file."""

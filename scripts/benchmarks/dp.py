@@ -1,0 +1,156 @@
+"""Exact solvers beside scipy's, QuantEcon's and pymdptoolbox's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.work import Work, timed
+from rl_lab.mdp.model import TabularModel
+
+DP_THREADS = 2
+DP_ERROR = 1e-6  # of V, certified on our side
+
+
+def random_model(states: int, actions: int = 4, successors: int = 5) -> TabularModel:
+    """Return a model in which each action leads to random states with random probabilities."""
+    rng = np.random.default_rng(0)
+    shape = (states, actions, successors)
+    probability = rng.random(shape)
+    probability /= probability.sum(axis=2, keepdims=True)
+    reward = rng.random((states, actions, 1))
+    return TabularModel.from_arrays(probability, rng.integers(0, states, shape, dtype=np.int32), reward)
+
+
+def solve_model(model: Any, gamma: float) -> Any:
+    """Solve by the default method until V is certified to DP_ERROR, whatever its size."""
+    from rl_lab.mdp.solve import solve
+
+    solution = solve(model, gamma, tolerance=DP_ERROR * (1 - gamma), threads=DP_THREADS)
+    assert solution.bound <= DP_ERROR
+    return solution
+
+
+def quantecon_problem(model: Any, gamma: float) -> Any:
+    """Return the model as QuantEcon takes it."""
+    from quantecon.markov import DiscreteDP
+
+    from rl_lab.mdp.exchange import to_quantecon
+
+    reward, transitions, states, actions = to_quantecon(model)
+    return DiscreteDP(reward, transitions, gamma, states, actions)
+
+
+def jacobi_work(model: Any, gamma: float, sweeps: int) -> Work:
+    """As many sweeps of value iteration as V needs, and nothing else, on both sides."""
+    from rl_lab.mdp.rows import list_rows
+    from rl_lab.mdp.sweeps import make_sweeps
+
+    rows = list_rows(model)
+    ours = make_sweeps(rows, gamma, DP_THREADS)
+
+    def sweep_ours() -> None:
+        values = np.zeros(model.num_states)
+        for _ in range(sweeps):
+            values, _, _ = ours.improve(values)
+
+    def sweep_scipy() -> None:
+        values = np.zeros(model.num_states)
+        for _ in range(sweeps):
+            values = (
+                (rows.reward + gamma * (rows.continuation @ values)).reshape(model.available.shape).max(1)
+            )
+
+    matrix = rows.continuation
+    once = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes + rows.reward.nbytes
+    return Work(
+        f"{sweeps} Jacobi sweeps, {model.num_states} states, {DP_THREADS} threads",
+        "scipy CSR",
+        lambda: timed(sweep_ours),
+        lambda: timed(sweep_scipy),
+        moved_bytes=sweeps * (once + 4.0 * 8 * model.num_states),  # values, new values, choice, first rows
+    )
+
+
+def quantecon_work(model: Any, gamma: float, method: str) -> Work:
+    """The optimum by our default method and by one of QuantEcon's."""
+    problem = quantecon_problem(model, gamma)
+
+    def solve_theirs() -> None:
+        problem.solve(method, epsilon=DP_ERROR, max_iter=100_000)
+
+    return Work(
+        f"optimum of {model.num_states} states at gamma {gamma} to {DP_ERROR}, {DP_THREADS} threads",
+        f"quantecon {method}",
+        lambda: timed(lambda: solve_model(model, gamma)),
+        lambda: timed(solve_theirs),
+    )
+
+
+def pymdptoolbox_work(states: int, gamma: float) -> Work:
+    """The optimum of a model that fits dense arrays."""
+    from mdptoolbox.mdp import PolicyIteration
+
+    from rl_lab.mdp.exchange import to_pymdptoolbox
+
+    model = random_model(states)
+    transitions, reward = to_pymdptoolbox(model)
+    return Work(
+        f"optimum of {states} states at gamma {gamma}",
+        "pymdptoolbox policy iteration",
+        lambda: timed(lambda: solve_model(model, gamma)),
+        lambda: timed(lambda: PolicyIteration(transitions, reward, gamma).run()),
+    )
+
+
+def million_seconds(gamma: float) -> float:
+    """Solve 1,000,000 states in a process of their own, print its peak memory, return the solver's seconds."""
+    command = [sys.executable, "-c", MILLION.format(folder=str(Path(__file__).parent.parent), gamma=gamma)]
+    seconds, gigabytes, sweeps, bound = subprocess.check_output(command, text=True).split()
+    print(f"  1,000,000 states: {float(seconds):.2f} s, {sweeps} sweeps, bound {bound}, peak {gigabytes} GB")
+    return float(seconds)
+
+
+# Compiling, or loading what was compiled, is left out as on the peer's side.
+MILLION = """
+import resource, sys, time
+sys.path.insert(0, {folder!r})
+from benchmarks.dp import random_model, solve_model
+solve_model(random_model(10_000), {gamma})
+model = random_model(1_000_000)
+begun = time.perf_counter()
+solution = solve_model(model, {gamma})
+seconds = time.perf_counter() - begun
+print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, solution.sweeps, solution.bound)
+"""
+
+
+def dp() -> list[Work]:
+    """Dynamic programming on sparse random models, 4 actions with 5 successors each."""
+    model, million = random_model(200_000), quantecon_work(random_model(1_000_000), 0.99, "mpi")
+    return [
+        jacobi_work(model, 0.95, sweeps=273),
+        quantecon_work(model, 0.95, "vi"),
+        quantecon_work(model, 0.95, "mpi"),
+        pymdptoolbox_work(1000, 0.95),
+        replace(million, ours=lambda: million_seconds(0.99)),
+    ]
+
+
+def copy_bandwidth() -> float:
+    """Return the bytes per second, read and written, of copies too large for any cache on DP_THREADS threads."""
+    source = np.ones(2**25)
+    target = np.zeros_like(source)
+    size = len(source) // DP_THREADS
+    halves = [
+        (target[i * size : (i + 1) * size], source[i * size : (i + 1) * size]) for i in range(DP_THREADS)
+    ]
+    with ThreadPoolExecutor(DP_THREADS) as pool:
+        seconds = [timed(lambda: list(pool.map(lambda pair: np.copyto(*pair), halves))) for _ in range(10)]
+    return 2 * source.nbytes / min(seconds)

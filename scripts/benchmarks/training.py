@@ -1,0 +1,148 @@
+"""Whole training runs beside those of SB3 and SBX, on CartPole."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks.work import Work
+from rl_lab.learning import learn
+from rl_lab.logs import read_rows
+from rl_lab.registry import preset_fields
+
+QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 0}
+
+
+def lab_seconds(agent: str, *, shares: bool = False, **fields: Any) -> float:
+    """Train in a run directory and return the training clock; print where it went, if asked."""
+    with tempfile.TemporaryDirectory() as folder:
+        summary = learn(agent, "CartPole-v1", run_dir=f"{folder}/run", **QUIET, **fields).summary
+        assert summary is not None
+        if shares:
+            print_shares(Path(folder) / "run", summary)
+    return summary["train_seconds"]
+
+
+def print_shares(run_dir: Path, summary: dict[str, Any]) -> None:
+    """Print the seconds of acting, stepping, storing, sampling and learning, as the rows have them."""
+    totals: Counter[str] = Counter()
+    for row in read_rows(run_dir):
+        totals.update({k: v for k, v in row.items() if k.endswith("_seconds") and k != "train_seconds"})
+    totals["update_seconds"] -= totals["sample_seconds"]
+    parts = ", ".join(f"{name.removesuffix('_seconds')} {s:.2f}" for name, s in totals.most_common())
+    print(f"    {summary['train_seconds']:.2f} s: {parts}", flush=True)
+
+
+def plain_sb3_seconds(total_steps: int, **arguments: Any) -> float:
+    """Train SB3's DQN as its own users do and return the seconds of learn()."""
+    from stable_baselines3 import DQN
+
+    model = DQN("MlpPolicy", "CartPole-v1", seed=0, device="cpu", **arguments)
+    begun = time.perf_counter()
+    model.learn(total_steps)
+    return time.perf_counter() - begun
+
+
+def acting() -> list[Work]:
+    """Act and store without gradient steps: N = 1, MLP 256-256, epsilon 0.1 on both sides."""
+    steps = 20_000
+    fields: dict[str, Any] = {
+        "total_steps": steps,
+        "hidden": (256, 256),
+        "gradient_steps_per_update": 0,
+        "learning_starts_env_steps": 0,
+        "epsilon_initial": 0.1,
+        "epsilon_final": 0.1,
+        "target_period_env_steps": 10_000,
+    }
+    arguments = sb3_arguments(fields)
+    return [
+        Work(
+            f"acting and storing, CartPole-v1, N = 1, MLP 256-256, {steps} steps",
+            "sb3",
+            lambda: lab_seconds("dqn", **fields),
+            lambda: plain_sb3_seconds(steps, **arguments),
+        )
+    ]
+
+
+def sb3_arguments(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what SB3's DQN takes for the lab's fields."""
+    from agents.sb3 import DQNConfig
+
+    return DQNConfig(**{k: v for k, v in fields.items() if k != "total_steps"}).arguments(1)
+
+
+def sbx_seconds(total_steps: int, **arguments: Any) -> float:
+    """Train SBX's DQN (JAX) and return the seconds of learn()."""
+    from sbx import DQN
+
+    known = {k: v for k, v in arguments.items() if k != "max_grad_norm"}  # it doesn't clip
+    model = DQN("MlpPolicy", "CartPole-v1", seed=0, **known)
+    begun = time.perf_counter()
+    model.learn(total_steps)
+    return time.perf_counter() - begun
+
+
+# A run of its own process whose compiler finds an empty cache, and one that finds it filled.
+FRESH = """
+import sys
+sys.path.insert(0, {folder!r})
+from benchmarks.training import lab_seconds, preset_fields
+from rl_lab.learning import set_threads
+set_threads(1)
+print(lab_seconds("dqn", **preset_fields("dqn", "zoo:CartPole-v1")))
+"""
+
+
+def print_cold() -> None:
+    """Print the training clock of processes that have compiled nothing yet, without and with a cache on disk."""
+    code = FRESH.format(folder=str(Path(__file__).parent.parent))
+    with tempfile.TemporaryDirectory() as cache:
+        env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
+        for what in ("cold, empty cache", "new process, cache on disk"):
+            seconds = float(subprocess.check_output([sys.executable, "-c", code], text=True, env=env))
+            print(f"  dqn, zoo hyperparameters, {what}: {seconds:.1f} s, compiling included", flush=True)
+
+
+def dqn() -> list[Work]:
+    """DQN at the zoo's hyperparameters for CartPole, as many gradient steps on both sides: the training clock."""
+    print_cold()
+    works = []
+    for hidden in ((256, 256), (64, 64)):
+        fields = preset_fields("dqn", "zoo:CartPole-v1") | {"hidden": hidden}
+        steps, arguments = fields["total_steps"], sb3_arguments(fields)
+        peers: dict[str, Callable[[], float]] = {"sb3": partial(plain_sb3_seconds, steps, **arguments)}
+        if find_spec("sbx") is not None:  # optional
+            peers["sbx"] = partial(sbx_seconds, steps, **arguments)
+        name = f"dqn, CartPole-v1, zoo hyperparameters, net {hidden}, {steps} steps"
+        ours = partial(lab_seconds, "dqn", shares=True, **fields)
+        works += [Work(name, peer, ours, theirs) for peer, theirs in peers.items()]
+    return works
+
+
+def sb3() -> list[Work]:
+    """SB3's DQN through the lab beside plain SB3: what the lab's records and seeds cost it."""
+    steps = 10_000
+    fields = preset_fields("sb3-dqn", "zoo:CartPole-v1") | {"total_steps": steps}
+    from agents.sb3 import build_dqn
+
+    learner = build_dqn(**{k: v for k, v in fields.items() if k != "total_steps"})
+    arguments = learner.config.arguments(1)
+    return [
+        Work(
+            f"sb3-dqn through the lab, CartPole-v1, zoo hyperparameters, {steps} steps",
+            "sb3",
+            lambda: lab_seconds("sb3-dqn", **fields),
+            lambda: plain_sb3_seconds(steps, **arguments),
+        )
+    ]
