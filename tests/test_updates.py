@@ -75,6 +75,18 @@ def test_a_hundred_compiled_steps_equal_as_many_eager_ones(variant):
 
 
 @needs_compiler
+def test_batches_of_other_sizes_are_not_taken_for_those_that_were_compiled():
+    rng = np.random.default_rng(2)
+    eager, compiled = updates("vanilla", compiled=False), updates("vanilla", compiled=True)
+    for steps, size in ((4, 16), (2, 8), (4, 16)):
+        batch = batches(rng, "vanilla", steps, size)
+        for ours, theirs in zip(eager(batch), compiled(batch), strict=True):
+            assert ours.shape == theirs.shape
+            torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    assert distance(eager, compiled) < 1e-6
+
+
+@needs_compiler
 def test_eager_steps_go_on_from_compiled_ones():
     """The optimiser's state is the same in both, so that a run may change sides."""
     batch = batches(np.random.default_rng(1), "vanilla")

@@ -12,14 +12,14 @@ import os
 import shutil
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple, Protocol
+from types import FunctionType
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from rl_lab.nn.optim import adam_coefficients, adam_moments, adam_step
-from rl_lab.td import Batch, select
+from rl_lab.td import Batch, map_leaves, select
 
 Network = Callable[..., tuple[Tensor, Any]]
 
@@ -70,7 +70,7 @@ class Updates:
         self.online, self.target, self.loss = online, target, loss
         self.optimiser, self.clip = optimiser, clip
         self._weights, self._target_weights = _bare(online), _bare(target)  # weights are changed in place
-        self._burst = None if compile_as is None else _compiled((compile_as, loss, clip), self._make_burst)
+        self._compile_as = None if compile_as is None else (compile_as, loss, clip)
 
     def __call__(self, batch: Batch, taken: int = 0) -> Outcome:
         """Take a step on each of K batches; `taken` were taken before.
@@ -78,9 +78,9 @@ class Updates:
         Raises:
             FloatingPointError: a loss or gradient isn't finite; from that step on the weights are as before.
         """
-        if self._burst is None:
+        if self._compile_as is None:
             return self._eager(batch, taken)
-        return self._call_burst(self._burst, batch, taken)
+        return self._call_burst(_compiled((self._compile_as, _kind(batch)), self._make_burst), batch, taken)
 
     def _eager(self, batch: Batch, first: int) -> Outcome:
         with torch.no_grad():
@@ -102,10 +102,15 @@ class Updates:
 
     # Compiled ----------------------------------------------------------------------------------------
 
-    def _make_burst(self) -> Callable[..., Outcome]:
+    def _make_burst(self) -> FunctionType:
         """Return the function of a burst over bare tensors; of the networks only the structure stays."""
         online, target = (copy.deepcopy(net).to("meta") for net in (self.online, self.target))
-        return partial(burst, online, target, self.loss, self.clip)
+        loss, clip = self.loss, self.clip
+
+        def call(*tensors: Any) -> Outcome:
+            return burst(online, target, loss, clip, *tensors)
+
+        return cast(FunctionType, call)
 
     def _call_burst(self, function: Callable[..., Outcome], batch: Batch, first: int) -> Outcome:
         averages, squares, counts = adam_moments(self.optimiser)
@@ -193,14 +198,33 @@ def _clip(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
     return norm
 
 
+# A call's own cost counts: at 64-64 these options take two fifths off a gradient step. They spare torch from
+# checking the tensors on every call (`_compiled` goes by their kind) and whether the CPU runs what it says.
+OPTIONS: dict[str, Any] = {
+    "cpp_wrapper": True,
+    "size_asserts": False,
+    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
+    "cpp.vec_isa_ok": True,
+}
 _COMPILED: dict[Hashable, Callable[..., Any]] = {}
 
 
-def _compiled(key: Hashable, make: Callable[[], Callable[..., Any]]) -> Callable[..., Any]:
-    """Compile once in a process for all networks alike; torch keeps it on disk for the next process."""
+def _compiled(key: Hashable, make: Callable[[], FunctionType]) -> Callable[..., Any]:
+    """Compile once in a process for all networks and batches alike; torch keeps it on disk for the next process."""
     if key not in _COMPILED:
-        _COMPILED[key] = torch.compile(make(), fullgraph=True, dynamic=False)
+        call = make()
+        call.__code__ = call.__code__.replace()  # torch finds what it compiled by the code object
+        _COMPILED[key] = torch.compile(call, fullgraph=True, dynamic=False, options=OPTIONS)
     return _COMPILED[key]
+
+
+def _kind(batch: Batch) -> Hashable:
+    """Return what compiled code takes for granted: structure, shapes and dtypes."""
+    kinds: list[Hashable] = []
+    for name, field in zip(batch._fields, batch, strict=True):
+        kinds.append(name)
+        map_leaves(lambda leaf: kinds.append((leaf.shape, leaf.dtype)), field)
+    return tuple(kinds)
 
 
 def has_compiler() -> bool:
