@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
 from rl_lab.agent import Agent, Policy
 from rl_lab.experience import Experience, experience
 from rl_lab.recorder import Recorder
@@ -132,8 +134,13 @@ class _Session:
         return run.moment(env_steps, self.greedy, self.members)
 
     def members(self) -> Members:
-        """Return the state trees of a checkpoint."""
+        """Return the state trees of a checkpoint.
+
+        Raises:
+            FloatingPointError: the weights aren't finite; what was saved before is left as it is.
+        """
         state = self.agent.state_dict()
+        _require_finite(state["weights"], self.at.env_steps)
         return {
             "weights": state.pop("weights"),
             "agent": state,
@@ -147,6 +154,13 @@ class _Session:
                 "episodes": list(self.at.episodes),
             },
         }
+
+
+def _require_finite(weights: Mapping[str, Any], env_steps: int) -> None:
+    for name, value in weights.items():
+        finite = value.isfinite() if hasattr(value, "isfinite") else np.isfinite(value)
+        if not finite.all():
+            raise FloatingPointError(f"weights {name!r} are not finite at env step {env_steps}")
 
 
 def load_initial_weights(agent: Agent, weights: Mapping[str, Any]) -> None:

@@ -75,7 +75,9 @@ def batch_of_transitions(drawn: Transitions, steps: int, tensor: Callable[[Any],
         drawn.obs, drawn.action, drawn.reward, drawn.discount, drawn.terminated.astype("float32"),
         drawn.next_obs, drawn.next_mask, drawn.weight,
     )  # fmt: skip
-    return Batch(*(map_leaves(lambda x: tensor(x).unflatten(0, (steps, -1)), field) for field in fields))
+    return Batch(
+        *(map_leaves(lambda x: tensor(x.reshape(steps, -1, *x.shape[1:])), field) for field in fields)
+    )
 
 
 def batch_of_windows(drawn: Sequences, gamma: float, tensor: Callable[[Any], Tensor]) -> Batch:

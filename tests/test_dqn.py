@@ -11,7 +11,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-import agents.dqn
+import agents.dqn.agent
 from agents.dqn import DQN, Config, refuse, steps_per_call
 from rl_lab.evaluation import evaluate
 from rl_lab.mdp.evaluate import exact_figures
@@ -232,7 +232,7 @@ class TestWhatReplayAdds:
             problem, learning_starts_env_steps=0, target_period_updates=6, gradient_steps_per_update=4
         )
         seen = []
-        monkeypatch.setattr(agents.dqn, "polyak_update", lambda *_: seen.append(agent.gradient_steps))
+        monkeypatch.setattr(agents.dqn.agent, "polyak_update", lambda *_: seen.append(agent.gradient_steps))
         interact(agent, problem)
         assert agent.gradient_steps == 60
         assert seen == list(range(6, 61, 6))
@@ -341,7 +341,7 @@ class TestAgainstSB3:
     def update_targets(agent, model):
         from stable_baselines3.common.utils import polyak_update as theirs
 
-        agents.dqn.polyak_update(agent.online, agent.target, 1.0)
+        agents.dqn.agent.polyak_update(agent.online, agent.target, 1.0)
         theirs(model.q_net.parameters(), model.q_net_target.parameters(), 1.0)
 
 
@@ -355,7 +355,7 @@ class Clock:
         self.agent = agent_on(problem_on(Counting, num_envs=num_envs), **fields)
         self.learned, self.synchronised = [], []  # env_steps of each
         monkeypatch.setattr(
-            agents.dqn,
+            agents.dqn.agent,
             "polyak_update",
             lambda *args: self.synchronised.append((self.agent.env_steps, args[2])),
         )
@@ -400,7 +400,7 @@ class TestClock:
             learning_starts_env_steps=0,
         )
         order = []
-        monkeypatch.setattr(agents.dqn, "polyak_update", lambda *_: order.append("target"))
+        monkeypatch.setattr(agents.dqn.agent, "polyak_update", lambda *_: order.append("target"))
         monkeypatch.setattr(
             clock.agent, "learn", lambda drawn: order.extend(["learn"] * 4) or Outcome(*torch.zeros(4, 4))
         )
@@ -503,16 +503,13 @@ class TestFailures:
 
         problem = problem_on(Broken, num_envs=num_envs)
         agent = agent_on(problem, learning_starts_env_steps=20)
-        with pytest.raises(FloatingPointError, match="reward that is not finite"):
+        with pytest.raises(
+            FloatingPointError, match=f"reward that is not finite.*, env step {60 * num_envs}$"
+        ):
             interact(agent, problem)
         assert agent.env_steps == 59 * num_envs == len(agent.replay)
         assert agent.gradient_steps > 0
         assert all(p.isfinite().all() for p in agent.online.parameters())
-
-    def test_building_an_agent_leaves_the_global_generator_alone(self):
-        before = torch.get_rng_state()
-        agent_on(problem_on(Counting))
-        assert torch.equal(torch.get_rng_state(), before)
 
     def test_the_seed_decides_the_weights(self):
         def weights(seed):
@@ -554,7 +551,7 @@ class TestFailures:
             (
                 spec_of(spaces.Discrete(2), num_envs=4),
                 {"memory": "lstm", "replay_capacity": 60},
-                "sequence_length 16 is longer than the replay of 60",
+                "sequence_length 16 is longer than the replay, which holds 15 steps of each",
             ),
             (spec_of(spaces.Discrete(2)), {"replay_capacity": 10**15}, "allowed: up to"),
         ],

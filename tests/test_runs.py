@@ -267,3 +267,20 @@ def test_no_thread_is_left_behind_by_a_run(tmp_path):
     assert threading.active_count() == before
     assert learning.read_config(tmp_path)["agent"] == "q-learning"
     assert os.path.exists(tmp_path / "summary.json")
+
+
+class TestWeightsThatAreNotFinite:
+    def test_are_never_saved(self, tmp_path):
+        """A step size of 1e38 takes them out of float32 at once, with a loss that was finite."""
+        fields = {
+            "learning_starts_env_steps": 10,
+            "hidden": (4,),
+            "checkpoint_every_steps": 4,
+            "eval_every_steps": 80,
+        }
+        with pytest.raises(FloatingPointError, match="not finite|gradient"):
+            learn(tmp_path, "dqn", "CartPole-v1", total_steps=80, learning_rate=1e38, **fields)
+        assert not (tmp_path / "summary.json").exists()
+        step, saved = Checkpoints(tmp_path / "checkpoints").load()
+        assert step > 0
+        assert all(np.isfinite(np.asarray(w)).all() for w in saved["weights"].values())

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
 
-import agents.dqn
+import agents.dqn.agent
 import rl_lab
 from agents.sb3 import (
     A2CConfig,
@@ -324,7 +324,11 @@ class TestSameClock:
 
     def of_ours(self, folder, monkeypatch, fields):
         learned, synchronised, agent = [], [], []
-        make, learn_one, polyak = agents.dqn.DQN.__init__, agents.dqn.DQN.learn, agents.dqn.polyak_update
+        make, learn_one, polyak = (
+            agents.dqn.DQN.__init__,
+            agents.dqn.DQN.learn,
+            agents.dqn.agent.polyak_update,
+        )
 
         def remember(self, *args):
             make(self, *args)
@@ -342,7 +346,7 @@ class TestSameClock:
 
         monkeypatch.setattr(agents.dqn.DQN, "__init__", remember)
         monkeypatch.setattr(agents.dqn.DQN, "learn", count_learn)
-        monkeypatch.setattr(agents.dqn, "polyak_update", count_polyak)
+        monkeypatch.setattr(agents.dqn.agent, "polyak_update", count_polyak)
         result = learn(folder / "ours", "dqn", **fields)
         when, how_many = np.unique(learned, return_counts=True)
         return self.found(result, list(zip(when.tolist(), how_many.tolist(), strict=True)), synchronised)

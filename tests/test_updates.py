@@ -158,5 +158,18 @@ def test_centred_rmsprop_equals_its_formula():
         weight.grad = torch.tensor([gradient])
         optimiser.step()
         mean, square = 0.95 * mean + 0.05 * gradient, 0.95 * square + 0.05 * gradient**2
-        expected -= 0.1 * gradient / (square - mean**2 + 0.01) ** 0.5
+        expected -= 0.1 * gradient / (square - mean**2 + 0.01 / 1024) ** 0.5
         assert weight.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_centred_rmsprop_on_averages_moves_as_the_published_one_on_sums_over_32():
+    gradients = np.random.default_rng(0).normal(scale=1e-3, size=100)
+    weight, mean, square, published = torch.nn.Parameter(torch.zeros(1)), 0.0, 0.0, 0.0
+    optimiser = CentredRMSprop([weight], 1e-2)
+    for gradient in gradients:
+        weight.grad = torch.tensor([gradient], dtype=torch.float32)
+        optimiser.step()
+        total = 32 * gradient
+        mean, square = 0.95 * mean + 0.05 * total, 0.95 * square + 0.05 * total**2
+        published -= 1e-2 * total / (square - mean**2 + 0.01) ** 0.5
+    assert weight.item() == pytest.approx(published, rel=1e-3)

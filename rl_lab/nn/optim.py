@@ -112,13 +112,16 @@ def adam_step(
     square.copy_(torch.where(sound, new_square, square))
 
 
+FLOOR = 0.01 / 32**2  # the authors' 0.01 is that of gradients summed over a batch of 32; ours are averaged
+
+
 class CentredRMSprop(torch.optim.Optimizer):
     """RMSprop as in Mnih et al. (2015): w -= lr * g / sqrt(mean(g^2) - mean(g)^2 + floor).
 
     torch's own adds its epsilon outside of the root.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.95, floor: float = 0.01):
+    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.95, floor: float = FLOOR):
         super().__init__(parameters, {"lr": lr, "decay": decay, "floor": floor})
 
     @torch.no_grad()

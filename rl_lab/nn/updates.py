@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
+import sys
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import FunctionType
@@ -70,7 +71,10 @@ class Updates:
         self.online, self.target, self.loss = online, target, loss
         self.optimiser, self.clip = optimiser, clip
         self._weights, self._target_weights = _bare(online), _bare(target)  # weights are changed in place
-        self._compile_as = None if compile_as is None else (compile_as, loss, clip)
+        self._compile_as = None
+        if compile_as is not None:
+            layout = tuple((weight.shape, weight.stride()) for weight in self._weights.values())
+            self._compile_as = (compile_as, layout, loss, clip)
 
     def __call__(self, batch: Batch, taken: int = 0) -> Outcome:
         """Take a step on each of K batches; `taken` were taken before.
@@ -200,12 +204,9 @@ def _clip(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
 
 # A call's own cost counts: at 64-64 these options take two fifths off a gradient step. They spare torch from
 # checking the tensors on every call (`_compiled` goes by their kind) and whether the CPU runs what it says.
-OPTIONS: dict[str, Any] = {
-    "cpp_wrapper": True,
-    "size_asserts": False,
-    "guard_filter_fn": torch.compiler.skip_all_guards_unsafe,
-    "cpp.vec_isa_ok": True,
-}
+OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "size_asserts": False, "cpp.vec_isa_ok": True}
+if hasattr(torch.compiler, "skip_all_guards_unsafe"):  # newer than the oldest torch that we take
+    OPTIONS["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
 _COMPILED: dict[Hashable, Callable[..., Any]] = {}
 
 
@@ -219,14 +220,15 @@ def _compiled(key: Hashable, make: Callable[[], FunctionType]) -> Callable[..., 
 
 
 def _kind(batch: Batch) -> Hashable:
-    """Return what compiled code takes for granted: structure, shapes and dtypes."""
-    kinds: list[Hashable] = []
+    """Return what compiled code takes for granted: structure, shapes, strides, dtypes, device and threads."""
+    kinds: list[Hashable] = [torch.get_num_threads()]
     for name, field in zip(batch._fields, batch, strict=True):
         kinds.append(name)
-        map_leaves(lambda leaf: kinds.append((leaf.shape, leaf.dtype)), field)
+        map_leaves(lambda leaf: kinds.append((leaf.shape, leaf.stride(), leaf.dtype, leaf.device)), field)
     return tuple(kinds)
 
 
 def has_compiler() -> bool:
-    """Say whether torch.compile would find a C++ compiler."""
-    return any(shutil.which(name) for name in (os.environ.get("CXX"), "g++", "clang++") if name)
+    """Say whether torch.compile would find its C++ compiler: $CXX, or the system's usual one."""
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    return shutil.which(os.environ.get("CXX") or usual) is not None

@@ -11,7 +11,7 @@ all, the next frame is N further on, and a ring [rows, N, ...] keeps it at the s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import isfinite, prod
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from rl_lab.types import Array, EnvSpec, Obs, Step
 SMALL_BYTES = 1024  # observations up to this never expire, however short the episodes are
 ROOMY_BYTES = 2**26  # neither do larger ones as long as all frames take no more than this
 SLACK = 40  # beyond it, one frame in so many is left for the openings of episodes
+
+LARGEST = float(np.finfo(np.float32).max)  # rewards are kept, and networks fed, in float32
 
 Leaf = tuple[str, tuple[int, ...], np.dtype]  # path, shape of one frame, dtype
 
@@ -170,8 +172,8 @@ def require_finite(name: str, values: Array, path: str = "") -> None:
     """Refuse nan and inf: the replay would hand them out for as long as it remembers them."""
     # A sum is quicker than asking each value, but it may overflow; for a few values a list is quickest.
     total = sum(values.ravel().tolist()) if values.size < 24 else np.vdot(values, values)
-    if not isfinite(total) and not np.isfinite(values).all():
-        raise FloatingPointError(f"the environment gave a {name}{path} that is not finite: {values.tolist()}")
+    if not -LARGEST < total < LARGEST and not (np.abs(values) < LARGEST).all():
+        raise FloatingPointError(f"a {name}{path} that is not finite in float32: {values.tolist()}")
 
 
 # Sizes -----------------------------------------------------------------------------------------------

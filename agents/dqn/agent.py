@@ -1,0 +1,236 @@
+"""The agent: acts on a network, stores steps, and learns in bursts against a target network."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rl_lab.exploration import EpsilonGreedy, ValuePolicy
+from rl_lab.nn.heads import QNetwork, make_q_network
+from rl_lab.nn.optim import (
+    OPTIMISERS,
+    WeightAverage,
+    load_optimiser_state,
+    load_weights,
+    optimiser_state,
+    polyak_update,
+)
+from rl_lab.nn.updates import Clip, Outcome, Updates, figures_of
+from rl_lab.nn.views import on_device, values_of
+from rl_lab.replay.sequences import SequenceReplay, Sequences
+from rl_lab.replay.transitions import TransitionReplay, Transitions
+from rl_lab.schedules import Schedule, crossings, linear
+from rl_lab.seeding import Streams, seed_of
+from rl_lab.td import Batch, TDLoss, WindowedTDLoss, batch_of_transitions, batch_of_windows
+from rl_lab.types import Array, EnvSpec, Metrics, Problem, State, Step
+
+from .config import Config, make_sampler, steps_per_call
+
+
+class DQN:
+    """Learns Q(s, a) from replayed transitions against a target network."""
+
+    def __init__(self, config: Config, problem: Problem, streams: Streams):
+        spec = problem.spec
+        assert isinstance(spec.action_space, spaces.Discrete)
+        self.config, self.device = config, torch.device(problem.device)
+        self.num_actions, self.num_envs = int(spec.action_space.n), spec.num_envs
+        streams.use_torch()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(problem.seed, "initial weights"))
+            self.online = _network(config, spec).to(self.device)
+            self.target = _network(config, spec).to(self.device).requires_grad_(False)
+        polyak_update(self.online, self.target, 1.0)
+        self.updates = Updates(
+            self.online,
+            self.target,
+            (TDLoss if self.online.is_memoryless else WindowedTDLoss)(config.double, config.loss),
+            OPTIMISERS[config.optimiser](self.online.parameters(), config.learning_rate),
+            Clip(config.max_grad_value, config.max_grad_norm),
+            (repr(spec.observation_space), repr(self.online)) if config.compile == "yes" else None,
+        )
+        self._explore_rng, self._replay_rng = streams["explore"], streams["replay"]
+        self._make_replay = lambda: _replay(config, spec, self._initial_state(1))
+        self.replay: TransitionReplay | None = None  # allocated when the first step comes
+        self._epsilon = _epsilon(config, problem.total_steps)
+        self._learning_rate = _learning_rate(config, problem.total_steps)
+        self._beta: Schedule = linear(config.priority_beta, 1.0, problem.total_steps)
+        self._average = WeightAverage(self.online, config.average_decay)
+        self._values = values_of(self.online, self.device)
+        self._average_values = values_of(self._average.network, self.device)
+        self._burst = steps_per_call(config)
+        self.collect_env_steps = config.train_period_env_steps
+        self.env_steps, self.gradient_steps = 0, 0
+        self._age, self._sample_seconds = 0.0, 0.0
+
+    # Acting ------------------------------------------------------------------------------------------
+
+    def epsilon(self) -> float:
+        """Return the probability of a random action at the current step."""
+        return self._epsilon(self.env_steps)
+
+    def policy(self, *, explore: bool) -> ValuePolicy:
+        """Return the policy over the live network, or over its average if that is kept and is to be judged."""
+        return ValuePolicy(
+            self._values if explore else self._average_values,
+            self.num_actions,
+            None if self.online.is_memoryless else self._initial_state,
+            EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None,
+        )
+
+    def _initial_state(self, num_envs: int) -> State:
+        return tuple(part.cpu().numpy() for part in self.online.initial_state(num_envs))
+
+    def _tensor(self, array: Array) -> Tensor:
+        return on_device(array, self.device)
+
+    # Learning ----------------------------------------------------------------------------------------
+
+    def observe(self, step: Step) -> None:
+        """Store the step.
+
+        Raises:
+            FloatingPointError: a reward or observation isn't finite; nothing is stored.
+        """
+        if self.replay is None:
+            self.replay = self._make_replay()
+        try:
+            self.replay.add(step)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
+        self.env_steps += self.num_envs
+
+    def update(self) -> Metrics | None:
+        """Update the target while collecting, then take the burst of gradient steps that is due."""
+        config, after = self.config, self.env_steps
+        before = after - self.num_envs
+        if config.target_period_updates is None and crossings(before, after, config.target_period_env_steps):
+            polyak_update(self.online, self.target, config.target_tau)
+        due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
+        if not due or after <= config.learning_starts_env_steps or not self._can_sample():
+            return None
+        self.updates.optimiser.param_groups[0]["lr"] = self._learning_rate(after)
+        return figures_of([self.learn(self._sample()) for _ in range(due // self._burst)])
+
+    def _can_sample(self) -> bool:
+        return not isinstance(self.replay, SequenceReplay) or self.replay.can_sample
+
+    def _sample(self) -> Transitions | Sequences:
+        begun = time.perf_counter()
+        drawn = self._draw()
+        self._age = drawn.age
+        self._sample_seconds += time.perf_counter() - begun
+        return drawn
+
+    def _draw(self) -> Transitions | Sequences:
+        assert self.replay is not None
+        if isinstance(self.replay, SequenceReplay):
+            return self.replay.sample_sequences(self.config.batch_size, self._replay_rng)
+        size = self._burst * self.config.batch_size
+        return self.replay.sample(size, self._replay_rng, self._beta(self.env_steps))
+
+    def learn(self, drawn: Transitions | Sequences) -> Outcome:
+        """Take a gradient step on each batch of those drawn, and pass the errors on to the priorities.
+
+        Raises:
+            FloatingPointError: loss or gradient isn't finite; from that step on the weights stay as they were.
+        """
+        before = self.gradient_steps
+        try:
+            outcome = self.updates(self._batch(drawn), before)
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
+        self.gradient_steps += len(outcome.loss)
+        self._average.follow(before, len(outcome.loss))
+        period = self.config.target_period_updates
+        if period is not None and crossings(before, self.gradient_steps, period):
+            polyak_update(self.online, self.target, self.config.target_tau)
+        if self.replay is not None and isinstance(drawn, Transitions) and drawn.weight is not None:
+            errors = (outcome.target - outcome.prediction).flatten().cpu().numpy()
+            self.replay.update_priorities(drawn.index, errors)
+        return outcome
+
+    def _batch(self, drawn: Transitions | Sequences) -> Batch:
+        """Move to the device what was drawn: as many batches as fit, or one of windows."""
+        if isinstance(drawn, Sequences):
+            return batch_of_windows(drawn, self.config.gamma, self._tensor)
+        steps = max(1, len(drawn.action) // self.config.batch_size)
+        return batch_of_transitions(drawn, steps, self._tensor)
+
+    # State -------------------------------------------------------------------------------------------
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return epsilon, the replay's size and age, and the seconds of sampling since the last call."""
+        seconds, self._sample_seconds = self._sample_seconds, 0.0
+        return {
+            "epsilon": self.epsilon(),
+            "replay_size": 0 if self.replay is None else len(self.replay),
+            "replay_age_env_steps": self._age,
+            "sample_seconds": round(seconds, 6),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return networks, optimiser, replay and counters; leaves are live."""
+        return {
+            "weights": dict(self._average.network.state_dict()),
+            "online": dict(self.online.state_dict()) if self.config.average_decay else {},
+            "target": dict(self.target.state_dict()),
+            "optimiser": optimiser_state(self.updates.optimiser),
+            "replay": {} if self.replay is None else self.replay.state_dict(),
+            "env_steps": self.env_steps,
+            "gradient_steps": self.gradient_steps,
+            "replay_age_env_steps": self._age,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state in, in place; weights alone make a policy."""
+        load_weights(self._average.network, state["weights"])
+        load_weights(self.online, state.get("online") or state["weights"])
+        load_weights(self.target, state.get("target", state["weights"]))
+        if "optimiser" in state:
+            load_optimiser_state(self.updates.optimiser, state["optimiser"])
+            self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
+            self._age = state.get("replay_age_env_steps", 0.0)
+        if state.get("replay"):
+            self.replay = self._make_replay()
+            self.replay.load_state_dict(state["replay"])
+
+
+def _epsilon(config: Config, total_steps: int) -> Schedule:
+    """Return the probability of a random action by env step: 1 until learning starts."""
+    first = config.learning_starts_env_steps
+    falls = linear(config.epsilon_initial, config.epsilon_final, config.epsilon_fraction * total_steps)
+    waits = first if config.epsilon_waits else 0
+    return lambda step: 1.0 if step < first else falls(step - waits)
+
+
+def _learning_rate(config: Config, total_steps: int) -> Schedule:
+    last = config.learning_rate_final
+    return linear(config.learning_rate, config.learning_rate if last is None else last, total_steps)
+
+
+def _network(config: Config, spec: EnvSpec) -> QNetwork:
+    assert isinstance(spec.action_space, spaces.Discrete)
+    return make_q_network(
+        spec.observation_space,
+        int(spec.action_space.n),
+        encoder=config.encoder,
+        hidden=config.hidden,
+        memory=config.memory,
+        memory_size=config.memory_size,
+        dueling=config.dueling,
+        layer_norm=config.layer_norm,
+    )
+
+
+def _replay(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
+    if carry:
+        return SequenceReplay(config.replay_capacity, spec, carry, config.sequence_length, config.reward_clip)
+    return TransitionReplay(
+        config.replay_capacity, spec, n_steps=config.n_steps, gamma=config.gamma,
+        reward_clip=config.reward_clip, sampler=make_sampler(config),
+    )  # fmt: skip

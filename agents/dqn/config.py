@@ -1,0 +1,175 @@
+"""What DQN can be asked for, what it refuses, and what "auto" means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_lab.config import above, at_least, flags, one_of, widths, within
+from rl_lab.nn import encoders
+from rl_lab.nn.optim import OPTIMISERS
+from rl_lab.nn.recurrent import CORES
+from rl_lab.nn.updates import has_compiler
+from rl_lab.replay.prioritised import Prioritised
+from rl_lab.replay.transitions import refuse_memory
+from rl_lab.types import EnvSpec, Problem, UsageError
+
+PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about half a millisecond a step
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fields of DQN."""
+
+    learning_rate: float = 1e-3
+    """Step size of the optimiser at the start."""
+    learning_rate_final: float | None = None
+    """Step size at the end of the budget, reached linearly; None: it stays as it is."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    batch_size: int = 64
+    """Transitions (with a memory: windows) per gradient step."""
+    replay_capacity: int = 100_000
+    """Transitions kept; refused if they would not fit into memory."""
+    learning_starts_env_steps: int = 1_000
+    """Environment steps before the first gradient step; until then actions are random."""
+    train_period_env_steps: int = 4
+    """Environment steps between updates."""
+    gradient_steps_per_update: int = 1
+    """Gradient steps in one update; 0 acts without learning."""
+    target_period_env_steps: int = 500
+    """Environment steps between updates of the target network."""
+    target_period_updates: int | None = None
+    """Gradient steps between updates of the target network, in place of the period in environment steps."""
+    target_tau: float = 1.0
+    """Share by which the target moves to the online network: 1 copies it (hard), less is soft."""
+    double: bool = False
+    """Let the online network choose the action that the target network values."""
+    dueling: bool = False
+    """Split the values into those of the state and the actions' advantages."""
+    n_steps: int = 1
+    """Rewards summed before the bootstrap; fewer where an episode ends."""
+    prioritised: bool = False
+    """Replay transitions in proportion to their last error."""
+    priority_alpha: float = 0.6
+    """Exponent of the priorities: 0 is uniform."""
+    priority_beta: float = 0.4
+    """Exponent of the importance weights at the start; it rises linearly to 1 over the budget."""
+    loss: Literal["huber", "squared"] = "huber"
+    """Loss of the temporal-difference error."""
+    max_grad_norm: float | None = 10.0
+    """Gradients are scaled down to this norm; None: not at all."""
+    max_grad_value: float | None = None
+    """Bound of each gradient entry, before the norm's."""
+    reward_clip: float | None = None
+    """Bound of the rewards that are learned from, each step's; reported returns stay raw."""
+    optimiser: Literal["adam", "rmsprop"] = "adam"
+    """Adam, or the centred RMSprop of Mnih et al. (2015)."""
+    epsilon_initial: float = 1.0
+    """Probability of a random action at the start."""
+    epsilon_final: float = 0.05
+    """Probability of a random action once the schedule has ended."""
+    epsilon_fraction: float = 0.2
+    """Share of the budget over which epsilon falls linearly."""
+    epsilon_waits: bool = False
+    """Let epsilon begin to fall when learning starts instead of at step 0."""
+    encoder: Literal["auto", "mlp", "cnn"] = "auto"
+    """Network before the memory: auto goes by the observations."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the encoder's dense layers."""
+    layer_norm: bool = False
+    """Normalise the outputs of the dense layers before each ReLU."""
+    average_decay: float = 0.0
+    """Decay per gradient step of an average of the weights, which is evaluated in their place; 0: none."""
+    memory: Literal["none", "lstm"] = "none"
+    """What is carried from step to step."""
+    memory_size: int = 64
+    """Width of the carry."""
+    sequence_length: int = 16
+    """Steps of a training window, with a memory."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """Compile the whole update; auto: where a compiler is there and the run long enough to pay it back."""
+
+    def resolve(self, problem: Problem) -> Config:
+        """Decide whether to compile: a resumed run must do as it began.
+
+        Raises:
+            UsageError: compiling is asked for where it isn't possible.
+        """
+        if self.compile == "yes" and problem.device != "cpu":
+            raise UsageError(f"compile 'yes' goes with device 'cpu' alone, not {problem.device!r}")
+        return replace(self, compile="yes" if _pays_to_compile(self, problem) else "no")
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "learning_rate_final")
+        above(self, 0.0, "learning_rate", "max_grad_norm", "max_grad_value", "reward_clip", "target_tau")
+        within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
+        within(self, 0.0, 1.0, "priority_alpha", "priority_beta", "average_decay")
+        at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "n_steps")
+        at_least(
+            self, 1, "target_period_env_steps", "target_period_updates", "memory_size", "sequence_length"
+        )
+        at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
+        widths(self, "hidden")
+        flags(self, "double", "dueling", "prioritised", "layer_norm", "epsilon_waits")
+        one_of(self, "optimiser", tuple(OPTIMISERS))
+        one_of(self, "compile", ("auto", "yes", "no"))
+        one_of(self, "encoder", encoders.ENCODERS)
+        one_of(self, "memory", CORES)
+        one_of(self, "loss", ("huber", "squared"))
+        if self.memory != "none" and (self.n_steps > 1 or self.prioritised):
+            raise UsageError(
+                f"memory {self.memory!r} doesn't go with n_steps above 1 or prioritised (allowed: 'none')"
+            )
+
+
+def make_sampler(config: Config) -> Prioritised | None:
+    """Return what chooses among the transitions; None draws uniformly."""
+    return Prioritised(config.priority_alpha) if config.prioritised else None
+
+
+def steps_per_call(config: Config) -> int:
+    """Return how many gradient steps are taken in one call: between them neither target nor priorities change."""
+    if config.memory != "none" or config.prioritised:
+        return 1
+    counts = config.gradient_steps_per_update, config.target_period_updates or 0
+    return next(k for k in (4, 3, 2, 1) if not any(count % k for count in counts))
+
+
+def refuse(config: Config, spec: EnvSpec) -> str | None:
+    """Say why the network can't take this problem."""
+    if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
+        return f"dqn needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
+    if (reason := encoders.refuse(config.encoder, spec.observation_space)) is not None:
+        return reason
+    rows = config.replay_capacity // spec.num_envs
+    if config.memory != "none" and config.sequence_length > rows:
+        return (
+            f"sequence_length {config.sequence_length} is longer than the replay, which holds {rows} steps"
+            f" of each of the {spec.num_envs} environments (allowed: up to {rows})"
+        )
+    if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
+        return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
+    carry = (np.zeros((1, config.memory_size), np.float32),) * (2 if config.memory == "lstm" else 0)
+    return refuse_memory(config.replay_capacity, spec, carry, make_sampler(config))
+
+
+def _pays_to_compile(config: Config, problem: Problem) -> bool:
+    """Say whether compiling is asked for, or can be expected to be paid back."""
+    if config.compile != "auto":
+        return config.compile == "yes"
+    steps = problem.total_steps // config.train_period_env_steps * config.gradient_steps_per_update
+    image = config.encoder == "cnn" or encoders.is_image(problem.spec.observation_space)
+    worthwhile = steps >= PAYS_BACK_GRADIENT_STEPS and problem.device == "cpu" and not image
+    return worthwhile and refuse_compiling(config) is None
+
+
+def refuse_compiling(config: Config) -> str | None:
+    """Say why the update can't be compiled; None if it can."""
+    for name, value in (("memory", "none"), ("optimiser", "adam")):
+        if getattr(config, name) != value:
+            return f"goes with {name} {value!r} alone"
+    return None if has_compiler() else "needs a C++ compiler, and there is none"
