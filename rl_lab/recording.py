@@ -45,8 +45,8 @@ class RecordOptions:
     """Environment of --agent."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of that environment, as name=value."""
-    preprocess: Literal["auto", "none", "atari"] = "auto"
-    """Wrappers of that environment; auto takes Atari's for ALE ids."""
+    preprocess: Literal["auto", "none", "atari"] | None = None
+    """Wrappers of that environment; auto, the default, takes Atari's for ALE ids."""
     episodes: int | None = None
     """Episodes to record; 100 if neither this nor --steps is given."""
     steps: int | None = None
@@ -95,7 +95,7 @@ def record(argv: Sequence[str]) -> int:
 
 def _of_a_run(options: RecordOptions) -> Source:
     """Return the greedy policy of a run directory."""
-    for name in ("agent", "env_id", "env_kwargs"):
+    for name in ("agent", "env_id", "env_kwargs", "preprocess"):
         if getattr(options, name):
             raise UsageError(
                 f"{name} {getattr(options, name)!r} beside a run directory (allowed: one of the two)"
@@ -116,6 +116,10 @@ def _of_a_run(options: RecordOptions) -> Source:
 
 def _of_an_agent(options: RecordOptions) -> Source:
     """Return the policy of an agent that acts without having learned."""
+    if options.agent is None:
+        raise UsageError(f"a run directory or --agent is missing (allowed: {', '.join(UNTRAINED)})")
+    if options.best:
+        raise UsageError("best goes with a run directory alone: an agent without training has no checkpoints")
     if options.agent not in UNTRAINED:
         raise UsageError(
             f"agent {options.agent!r} has no policy without training"

@@ -12,7 +12,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch read it
 
 import tyro
-from benchmarks.work import Work
+from benchmarks.work import Work, row
 
 from rl_lab.cli import main, parse
 from rl_lab.config import unknown_name
@@ -25,7 +25,7 @@ class Options:
     """What benchmark.py takes."""
 
     name: tyro.conf.Positional[str]
-    """Benchmark: acting, dp, dqn, replay, sb3."""
+    """Benchmark: acting, dp, dqn, guards, replay, sb3."""
     json: str | None = None
     """File for the results."""
     turns: int = 5
@@ -33,7 +33,7 @@ class Options:
 
 
 BENCHMARKS = {
-    "acting": "training", "dp": "dp", "dqn": "training", "replay": "replay", "sb3": "training",
+    "acting": "training", "dp": "dp", "dqn": "training", "guards": "guards", "replay": "replay", "sb3": "training",
 }  # fmt: skip
 """Modules of the functions that list each benchmark's work; only the one that is asked for is imported."""
 
@@ -44,24 +44,15 @@ def compare(work: Work, turns: int) -> dict[str, Any]:
     pairs = [(work.ours(), work.theirs()) for _ in range(turns)]
     ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratios = sorted(t / o for o, t in pairs)
-    print(f"{work.work}: ours {ours:.2f} s, {work.peer} {theirs:.2f} s")
-    print(f"  ratio {theirs / ours:.2f} (turn by turn {ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)
-    share: dict[str, float] = {}
+    more: dict[str, Any] = {"ratio_range": [ratios[0], ratios[-1]]}
     if work.moved_bytes:
         from benchmarks.dp import copy_bandwidth
 
-        share = {"bandwidth_share": work.moved_bytes / copy_bandwidth() / ours}
-        print(f"  {share['bandwidth_share']:.0%} of what the bandwidth of memory allows")
-    return {
-        "work": work.work,
-        "peer": work.peer,
-        "unit": "s",
-        "ours": ours,
-        "theirs": theirs,
-        "ratio": theirs / ours,
-        "ratio_range": [ratios[0], ratios[-1]],
-        **share,
-    }
+        more["bandwidth_share"] = work.moved_bytes / copy_bandwidth() / ours
+    more |= work.more()
+    told = row(work.work, work.peer, "s", ours, theirs, **more)
+    print("  " + ", ".join(f"{name} {value}" for name, value in more.items()), flush=True)
+    return told
 
 
 def benchmark(argv: Sequence[str]) -> int:
@@ -73,7 +64,8 @@ def benchmark(argv: Sequence[str]) -> int:
         raise UsageError(f"turns must be at least 1, got {options.turns}")
     set_threads(1)
     module = import_module(f"benchmarks.{BENCHMARKS[options.name]}")
-    results = [compare(work, options.turns) for work in getattr(module, options.name)()]
+    works = getattr(module, options.name)()  # rows that are measured already stand among them
+    results = [compare(work, options.turns) if isinstance(work, Work) else work for work in works]
     if options.json:
         Path(options.json).write_text(json.dumps({"results": results}, indent=1))
     return 0

@@ -463,7 +463,9 @@ class TestCommands:
         ("words", "named"),
         [
             (["--agent", "dqn", "--env-id", "CartPole-v1"], ("'dqn'", "random")),
-            (["--env-id", "CartPole-v1"], ("None", "run directory")),
+            (["--env-id", "CartPole-v1"], ("run directory or --agent is missing", "random")),
+            (["--agent", "random", "--env-id", "CartPole-v1", "--best"], ("best", "run directory")),
+            (["nowhere", "--preprocess", "none"], ("preprocess 'none'", "run directory")),
             (["--agent", "random"], ("env_id",)),
             (["--agent", "random", "--env-id", "CartPoll-v1"], ("CartPoll-v1",)),
             (["--agent", "random", "--env-id", "CartPole-v1", "--episodes", "0"], ("episodes", "0")),

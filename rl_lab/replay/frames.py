@@ -88,7 +88,9 @@ class Observations:
             self._open(opens, self._split(step.obs))
         position = self._newest
         self._newest = position + self._step
-        self._put(self._newest % self._size, parts, -1)
+        slot = self._newest % self._size
+        for flat, part in zip(self._flat, parts, strict=True):
+            flat[slot, ...] = part if self.stack == 1 else part[:, -1]
         self._last = step.next_obs
         return position
 
@@ -122,13 +124,9 @@ class Observations:
         chosen = [part[env] for part in parts]
         for k in range(self.stack):
             newest[env] += self.num_envs
-            self._put(newest[env] % self._size, chosen, k)
+            for flat, part in zip(self._flat, chosen, strict=True):
+                flat[newest[env] % self._size] = part if self.stack == 1 else part[:, k]
         self._set_newest(newest)
-
-    def _put(self, slot: Any, parts: list[Array], k: int) -> None:
-        """Write frame k of observations, each leaf [M, ...], at slots [M]."""
-        for flat, part in zip(self._flat, parts, strict=True):
-            flat[slot, ...] = part if self.stack == 1 else part[:, k]
 
     # Reading -----------------------------------------------------------------------------------------
 

@@ -79,6 +79,8 @@ class TransitionReplay:
         }
         self._flat: dict[str, Array] = {n: c.reshape(-1, *c.shape[2:]) for n, c in self.columns.items()}
         self._always = [self.columns[name] for name in ALWAYS]
+        if self.num_envs == 1:
+            self._always[0] = self._flat["position"]  # a number goes into it, at a third of an array's cost
         self.observations = Observations(spec, self.rows)
         self._sampler.allocate(self._size)
         self.written = 0  # rows ever written
@@ -116,11 +118,15 @@ class TransitionReplay:
         terminated[row] = step.terminated
         if step.next_mask is not None:
             self.columns["next_mask"][row] = step.next_mask
-        for k in range(self._carry):  # at is_first the carry is still the old episode's
+        if self._carry:
+            self._write_carry(row, step)
+        self._advance(row)
+
+    def _write_carry(self, row: int, step: Step) -> None:
+        for k in range(self._carry):
             part = self.columns[f"state_{k}"][row]
             part[...] = step.state[k]
-            part[step.is_first] = 0
-        self._advance(row)
+            part[step.is_first] = 0  # there the carry is still the old episode's
 
     def _advance(self, row: int) -> None:
         """Count the row that was written, and let go of those that are no longer whole."""

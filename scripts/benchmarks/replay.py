@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from benchmarks.work import Work, timed
+from benchmarks.work import Work, row, timed
 from rl_lab.replay.memory import replay_bytes
 from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.td import batch_of_transitions
 from rl_lab.types import EnvSpec, Step
 
 VECTORS = spaces.Box(-10.0, 10.0, (4,), np.float32)  # CartPole's
@@ -20,10 +23,10 @@ EPISODE_STEPS = 100
 DRAWS = 2_000
 
 
-def replay() -> list[Work]:
+def replay() -> list[Work | dict[str, Any]]:
     """Vectors from one environment and from four, and stacks of frames."""
-    print_bytes()
     return [
+        *sizes(),
         *replay_works("CartPole's vectors", VECTORS, steps=20_000, capacity=50_000, batches=(64, 256)),
         *replay_works(
             "CartPole's vectors", VECTORS, steps=10_000, capacity=50_000, batches=(64,), num_envs=4
@@ -48,7 +51,7 @@ def replay_works(
     played = play(space, steps, num_envs, stack)
     ours = TransitionReplay(capacity, spec)
     theirs = ReplayBuffer(capacity, space, actions, "cpu", n_envs=num_envs, handle_timeout_termination=True)
-    infos = [{} for _ in range(num_envs)]
+    infos: list[dict[str, Any]] = [{} for _ in range(num_envs)]
     rng = np.random.default_rng(0)
 
     def add_ours() -> None:
@@ -59,39 +62,41 @@ def replay_works(
         for step in played:
             theirs.add(step.obs, step.next_obs, step.action, step.reward, step.terminated, infos)
 
-    def draw_ours(size: int) -> None:
+    def draw_ours(size: int) -> None:  # to tensors, as SB3's does
         for _ in range(DRAWS):
-            ours.sample(size, rng)
+            batch_of_transitions(ours.sample(size, rng), 1, torch.from_numpy)
 
     def draw_theirs(size: int) -> None:
         for _ in range(DRAWS):
             theirs.sample(size)
 
-    add_ours(), add_theirs()
+    for _ in range(5):  # until every page of both rings was touched
+        add_ours(), add_theirs()
+    pairs: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
+        (f"adding {steps} steps", add_ours, add_theirs)
+    ]
+    pairs += [
+        (f"drawing {DRAWS} batches of {n}", partial(draw_ours, n), partial(draw_theirs, n)) for n in batches
+    ]
     what = f"{name}, N = {num_envs}"
-    adding = Work(
-        f"adding {steps} steps, {what}", "sb3", partial(timed, add_ours), partial(timed, add_theirs)
-    )
-    return [adding] + [
-        Work(
-            f"drawing {DRAWS} batches of {size}, {what}", "sb3",
-            partial(timed, partial(draw_ours, size)), partial(timed, partial(draw_theirs, size)),
-        )
-        for size in batches
-    ]  # fmt: skip
+    return [
+        Work(f"{did}, {what}", "sb3", partial(timed, us), partial(timed, they)) for did, us, they in pairs
+    ]
 
 
 def play(space: spaces.Box, steps: int, num_envs: int, stack: int) -> list[Step]:
-    """Return steps as an environment gives them: an observation is the successor before, the same array."""
+    """Return steps as a vector gives them: an observation is the successor before, but where an episode ended."""
     rng = np.random.default_rng(0)
     obs, is_first, played = opening(space, rng, num_envs), np.ones(num_envs, np.bool_), []
     action, reward, no = np.zeros(num_envs, np.int64), np.ones(num_envs), np.zeros(num_envs, np.bool_)
-    for t in range(1, steps + 1):
-        over = np.full(num_envs, t % EPISODE_STEPS == 0)
-        new = opening(space, rng, num_envs)
+    apart = np.arange(num_envs) * (EPISODE_STEPS // num_envs)
+    for t in range(steps):
+        over, new = (t + apart) % EPISODE_STEPS == 0, opening(space, rng, num_envs)
         next_obs = new if stack == 1 else np.concatenate((obs[:, 1:], new[:, -1:]), axis=1)
         played.append(Step(obs, action, reward, over, no, next_obs, is_first, (), (), None, None))
-        obs, is_first = (opening(space, rng, num_envs) if over[0] else next_obs), over
+        obs, is_first = next_obs, over
+        if over.any():
+            obs = np.where(over.reshape(-1, *[1] * len(space.shape)), opening(space, rng, num_envs), next_obs)
     return played
 
 
@@ -103,15 +108,14 @@ def opening(space: spaces.Box, rng: np.random.Generator, num_envs: int) -> Any:
     return rng.normal(size=shape).astype(space.dtype)
 
 
-def print_bytes() -> None:
-    """Print what is kept of a transition of CartPole on both sides, and of a million of Atari's."""
+def sizes() -> list[dict[str, Any]]:
+    """Return rows of the bytes that are kept of a transition, of a million of them, on both sides."""
+    rows = []
     for name, space, stack, actions in (("CartPole", VECTORS, 1, 2), ("Atari", STACKS, 4, 18)):
         spec = EnvSpec(name, space, spaces.Discrete(actions), 1, None, False, frame_stack=stack)
         theirs = ReplayBuffer(100, space, spec.action_space, "cpu", handle_timeout_termination=True)
         names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
         sb3_bytes = sum(getattr(theirs, n).nbytes for n in names) / theirs.buffer_size
         ours = replay_bytes(1_000_000, spec) / 1_000_000
-        print(
-            f"  bytes of a transition, of a million of {name}'s: ours {ours:.0f}, sb3 {sb3_bytes:.0f}",
-            flush=True,
-        )
+        rows.append(row(f"a transition of {name}, of a million", "sb3", "bytes", ours, sb3_bytes))
+    return rows

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.work import Work
+from benchmarks.work import Work, row
 from rl_lab.learning import learn
 from rl_lab.logs import read_rows
 from rl_lab.registry import preset_fields
@@ -22,24 +22,23 @@ from rl_lab.registry import preset_fields
 QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 0}
 
 
-def lab_seconds(agent: str, *, shares: bool = False, **fields: Any) -> float:
-    """Train in a run directory and return the training clock; print where it went, if asked."""
+def lab_seconds(agent: str, shares: dict[str, float] | None = None, **fields: Any) -> float:
+    """Train in a run directory and return the training clock; `shares` takes in where it went."""
     with tempfile.TemporaryDirectory() as folder:
         summary = learn(agent, "CartPole-v1", run_dir=f"{folder}/run", **QUIET, **fields).summary
         assert summary is not None
-        if shares:
-            print_shares(Path(folder) / "run", summary)
+        if shares is not None:
+            shares |= shares_of(Path(folder) / "run", summary["train_seconds"])
     return summary["train_seconds"]
 
 
-def print_shares(run_dir: Path, summary: dict[str, Any]) -> None:
-    """Print the seconds of acting, stepping, storing, sampling and learning, as the rows have them."""
+def shares_of(run_dir: Path, train_seconds: float) -> dict[str, float]:
+    """Return the seconds of acting, stepping, storing, sampling and learning, as a run's rows have them."""
     totals: Counter[str] = Counter()
-    for row in read_rows(run_dir):
-        totals.update({k: v for k, v in row.items() if k.endswith("_seconds") and k != "train_seconds"})
+    for told in read_rows(run_dir):
+        totals.update({k: v for k, v in told.items() if k.endswith("_seconds") and k != "train_seconds"})
     totals["update_seconds"] -= totals["sample_seconds"]
-    parts = ", ".join(f"{name.removesuffix('_seconds')} {s:.2f}" for name, s in totals.most_common())
-    print(f"    {summary['train_seconds']:.2f} s: {parts}", flush=True)
+    return {"train_seconds": train_seconds} | {name: round(s, 2) for name, s in totals.most_common()}
 
 
 def plain_sb3_seconds(total_steps: int, **arguments: Any) -> float:
@@ -104,20 +103,28 @@ print(lab_seconds("dqn", **preset_fields("dqn", "zoo:CartPole-v1")))
 """
 
 
-def print_cold() -> None:
-    """Print the training clock of processes that have compiled nothing yet, without and with a cache on disk."""
+def cold_rows() -> list[dict[str, Any]]:
+    """Return the training clock of processes that have compiled nothing yet, without and with a cache on disk."""
     code = FRESH.format(folder=str(Path(__file__).parent.parent))
+    theirs = plain_sb3_seconds(**zoo_arguments())
+    rows = []
     with tempfile.TemporaryDirectory() as cache:
         env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
-        for what in ("cold, empty cache", "new process, cache on disk"):
-            seconds = float(subprocess.check_output([sys.executable, "-c", code], text=True, env=env))
-            print(f"  dqn, zoo hyperparameters, {what}: {seconds:.1f} s, compiling included", flush=True)
+        for what in ("nothing compiled yet", "new process, compiled before"):
+            ours = float(subprocess.check_output([sys.executable, "-c", code], text=True, env=env))
+            rows.append(row(f"dqn, CartPole-v1, zoo hyperparameters, {what}", "sb3", "s", ours, theirs))
+    return rows
 
 
-def dqn() -> list[Work]:
+def zoo_arguments() -> dict[str, Any]:
+    """Return what SB3's DQN takes for the zoo's hyperparameters of CartPole, `total_steps` among it."""
+    fields = preset_fields("dqn", "zoo:CartPole-v1")
+    return {"total_steps": fields["total_steps"]} | sb3_arguments(fields)
+
+
+def dqn() -> list[Work | dict[str, Any]]:
     """DQN at the zoo's hyperparameters for CartPole, as many gradient steps on both sides: the training clock."""
-    print_cold()
-    works = []
+    works: list[Work | dict[str, Any]] = []
     for hidden in ((256, 256), (64, 64)):
         fields = preset_fields("dqn", "zoo:CartPole-v1") | {"hidden": hidden}
         steps, arguments = fields["total_steps"], sb3_arguments(fields)
@@ -125,9 +132,10 @@ def dqn() -> list[Work]:
         if find_spec("sbx") is not None:  # optional
             peers["sbx"] = partial(sbx_seconds, steps, **arguments)
         name = f"dqn, CartPole-v1, zoo hyperparameters, net {hidden}, {steps} steps"
-        ours = partial(lab_seconds, "dqn", shares=True, **fields)
-        works += [Work(name, peer, ours, theirs) for peer, theirs in peers.items()]
-    return works
+        shares: dict[str, float] = {}  # of the last turn
+        ours = partial(lab_seconds, "dqn", shares, **fields)
+        works += [Work(name, peer, ours, theirs, more=shares.copy) for peer, theirs in peers.items()]
+    return [*works, *cold_rows()]
 
 
 def sb3() -> list[Work]:

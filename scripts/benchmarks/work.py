@@ -18,6 +18,8 @@ class Work:
     theirs: Callable[[], float]
     moved_bytes: float = 0.0
     """That our side reads and writes at the least; 0 where memory is not what bounds it."""
+    more: Callable[[], dict[str, Any]] = dict
+    """What else the row tells, asked for at the end."""
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -25,3 +27,18 @@ def timed(work: Callable[[], Any]) -> float:
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
+
+
+def row(work: str, peer: str, unit: str, ours: float, theirs: float, **more: Any) -> dict[str, Any]:
+    """Return a row of results; a ratio above 1 says that ours is better."""
+    print(
+        f"{work}: ours {ours:.4g} {unit}, {peer} {theirs:.4g} {unit}; ratio {theirs / ours:.2f}", flush=True
+    )
+    return {
+        "work": work,
+        "peer": peer,
+        "unit": unit,
+        "ours": ours,
+        "theirs": theirs,
+        "ratio": theirs / ours,
+    } | more

@@ -1,0 +1,73 @@
+"""What it costs to look for values that aren't finite: the same run with and without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from torch import Tensor
+
+from benchmarks.training import lab_seconds
+from benchmarks.work import Work
+from rl_lab.nn import updates
+from rl_lab.nn.optim import ADAM_BETAS, ADAM_EPSILON, adam_coefficients, adam_moments
+from rl_lab.registry import preset_fields
+from rl_lab.replay import frames, transitions
+
+
+def guards() -> list[Work]:
+    """DQN at the zoo's hyperparameters for CartPole, with a net of 64-64, where a check weighs most."""
+    fields = preset_fields("dqn", "zoo:CartPole-v1") | {
+        "hidden": (64, 64),
+        "total_steps": 20_000,
+        "compile": "yes",
+    }
+    compiled: dict[Any, Callable[..., Any]] = {}
+
+    def without() -> float:
+        with unguarded(compiled):
+            return lab_seconds("dqn", **fields)
+
+    name = "dqn, CartPole-v1, net (64, 64), every reward, observation, loss and gradient checked"
+    return [Work(name, "unchecked", lambda: lab_seconds("dqn", **fields), without)]
+
+
+@contextmanager
+def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
+    """Leave all checks out; what is compiled without them is kept in `compiled`."""
+
+    def nothing(*_: Any) -> None:
+        pass
+
+    def call_burst(self: updates.Updates, function: Callable[..., Any], batch: Any, first: int) -> Any:
+        averages, squares, counts = adam_moments(self.optimiser)
+        size = len(batch.action)
+        with updates.torch.no_grad():
+            coefficients = adam_coefficients(self.optimiser, int(counts[0]), size)
+            outcome = function(self._weights, self._target_weights, averages, squares, coefficients, batch)
+            updates.torch._foreach_add_(counts, size)
+        return outcome
+
+    patches = [
+        patch.object(frames, "require_finite", nothing),
+        patch.object(transitions, "require_finite", nothing),
+        patch.object(updates, "_require_finite", nothing),
+        patch.object(updates, "adam_step", bare_adam_step),
+        patch.object(updates, "_COMPILED", compiled),
+        patch.object(updates.Updates, "_call_burst", call_burst),
+    ]
+    with ExitStack() as stack:
+        for one in patches:
+            stack.enter_context(one)
+        yield
+
+
+def bare_adam_step(
+    weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, sound: Tensor
+) -> None:
+    """Move a weight, its average and its squares whatever the gradient is."""
+    average.copy_(average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0]))
+    square.copy_(square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1]))
+    weight.copy_(weight - coefficient[0] * average / (square.sqrt() / coefficient[1] + ADAM_EPSILON))
