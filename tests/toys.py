@@ -100,6 +100,45 @@ class CueRecall(gymnasium.Env):
         return seen
 
 
+class Masked(Identity):
+    """The identity, in which one action (never the right one) is illegal in each state, and may not be taken."""
+
+    def step(self, action):
+        assert action != self.illegal
+        obs, reward, terminated, truncated, _ = super().step(action)
+        return obs, reward, terminated, truncated, self._info()
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], self._info()
+
+    def _info(self):
+        mask = np.ones(4, np.int8)
+        self.illegal = (self.shown + 1) % 4
+        mask[self.illegal] = 0
+        return {"action_mask": mask}
+
+
+class Repeat(gymnasium.Env):
+    """Box actions: the closer to the observation the better; 10 steps."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = spaces.Box(-0.5, 0.5, (2, 1), np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._draw(), {}
+
+    def step(self, action):
+        self.steps += 1
+        reward = -float(np.abs(action[:, 0] - self.shown.clip(-0.5, 0.5)).mean())
+        return self._draw(), reward, False, self.steps == 10, {}
+
+    def _draw(self):
+        self.shown = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        return self.shown
+
+
 def vector(make: Callable[[], gymnasium.Env], num_envs: int) -> Any:
     """A vector without autoreset."""
     if num_envs == 1:
@@ -133,3 +172,10 @@ def agent_on(problem: Problem, **fields):
     from agents.dqn import DQN, Config
 
     return DQN(Config(**fields), problem, Streams(problem.seed))
+
+
+def policy_agent_on(problem: Problem, config: type | None = None, **fields):
+    """A policy-gradient agent for a problem; PPO, if no other config is given."""
+    from agents.policy_gradient import PolicyGradient, PPOConfig
+
+    return PolicyGradient((config or PPOConfig)(**fields), problem, Streams(problem.seed))

@@ -50,6 +50,11 @@ def numpy_values(network: QNetwork) -> Callable[[Obs], Array] | None:
     return _chain([*network.encoder.layers, network.head])
 
 
+def numpy_layers(modules: Iterable[nn.Module]) -> Layer | None:
+    """Return x [N, ...] -> y [N, ...] through modules on the CPU, over views of their weights; None as above."""
+    return _chain(modules)
+
+
 def _chain(modules: Iterable[nn.Module]) -> Layer | None:
     layers = [_layer(module) for module in modules]
     chain = [layer for layer in layers if layer is not None]
@@ -74,6 +79,8 @@ def _layer(module: nn.Module) -> Layer | None:
         return _layer_norm(module)
     if isinstance(module, nn.ReLU):
         return lambda x: np.maximum(x, 0.0, out=x)
+    if isinstance(module, nn.Tanh):
+        return lambda x: np.tanh(x, out=x)
     if isinstance(module, Flat):
         return lambda x: x.reshape(len(x), -1).astype(np.float32, copy=False)
     if isinstance(module, OneHot):

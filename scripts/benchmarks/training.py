@@ -51,6 +51,17 @@ def plain_sb3_seconds(total_steps: int, **arguments: Any) -> float:
     return time.perf_counter() - begun
 
 
+def plain_sb3_ppo_seconds(total_steps: int, num_envs: int, **arguments: Any) -> float:
+    """Train SB3's PPO as its own users do and return the seconds of learn()."""
+    from stable_baselines3 import PPO
+    from stable_baselines3.common.env_util import make_vec_env
+
+    model = PPO("MlpPolicy", make_vec_env("CartPole-v1", num_envs), seed=0, device="cpu", **arguments)
+    begun = time.perf_counter()
+    model.learn(total_steps)
+    return time.perf_counter() - begun
+
+
 def acting() -> list[Work]:
     """Act and store without gradient steps: N = 1, MLP 256-256, epsilon 0.1 on both sides."""
     steps = 20_000
@@ -136,6 +147,23 @@ def dqn() -> list[Work | dict[str, Any]]:
         ours = partial(lab_seconds, "dqn", shares, **fields)
         works += [Work(name, peer, ours, theirs, more=shares.copy) for peer, theirs in peers.items()]
     return [*works, *cold_rows()]
+
+
+def ppo() -> list[Work]:
+    """PPO at the zoo's hyperparameters for CartPole, N = 8: the training clock, eager and compiled."""
+    from agents.sb3 import PPOConfig
+
+    fields = preset_fields("ppo", "zoo:CartPole-v1")
+    steps, num_envs = fields["total_steps"], fields["num_envs"]
+    own = {k: v for k, v in fields.items() if k not in ("total_steps", "num_envs")}
+    theirs = partial(plain_sb3_ppo_seconds, steps, num_envs, **PPOConfig(**own).arguments(num_envs))
+    works = []
+    for compile_ in ("no", "yes"):
+        shares: dict[str, float] = {}
+        name = f"ppo, CartPole-v1, zoo hyperparameters, N = {num_envs}, {steps} steps, compile {compile_!r}"
+        ours = partial(lab_seconds, "ppo", shares, **fields, compile=compile_)
+        works.append(Work(name, "sb3", ours, theirs, more=partial(dict, shares)))
+    return works
 
 
 def sb3() -> list[Work]:

@@ -1,0 +1,209 @@
+"""The agent: acts on a policy, keeps a rollout of it, and learns from the rollout's advantages."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from rl_lab.advantages import explained_variance, gae, trace_stops
+from rl_lab.nn.distributions import GaussianHead, make_distribution
+from rl_lab.nn.minibatches import Minibatch, minibatches
+from rl_lab.nn.optim import load_optimiser_state, load_weights, optimiser_state
+from rl_lab.nn.policies import ActorCritic, StochasticPolicy, make_actor_critic, outputs_of
+from rl_lab.nn.policy_losses import FIGURES, Objective
+from rl_lab.nn.policy_updates import OPTIMISERS, PolicyUpdates
+from rl_lab.nn.views import on_device
+from rl_lab.rollouts import Rollout
+from rl_lab.schedules import Schedule, constant, linear
+from rl_lab.seeding import Streams, seed_of
+from rl_lab.td import map_leaves
+from rl_lab.types import Array, EnvSpec, Metrics, Problem, State, Step
+
+from .config import Config
+
+
+class PolicyGradient:
+    """Learns a policy and a value from rollouts of the policy itself."""
+
+    def __init__(self, config: Config, problem: Problem, streams: Streams):
+        spec = problem.spec
+        self.config, self.method = config, config.method()
+        self.device, self.num_envs = torch.device(problem.device), spec.num_envs
+        self.distribution = make_distribution(spec.action_space, log_std=config.log_std_initial)
+        streams.use_torch()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(problem.seed, "initial weights"))
+            self.network = self._make_network(spec).to(self.device)
+        objective = Objective(
+            self.distribution.evaluate, self.method.surrogate, config.vf_coef, config.ent_coef,
+            config.normalise_advantages, self.method.value_clip,
+        )  # fmt: skip
+        self.updates = PolicyUpdates(
+            self.network,
+            objective,
+            OPTIMISERS[self.method.optimiser](self.network.parameters(), config.learning_rate),
+            config.max_grad_norm,
+            (repr(spec.observation_space), repr(self.network)) if config.compile == "yes" else None,
+        )
+        self._explore_rng, self._order_rng = streams["explore"], streams["minibatches"]
+        self._outputs = outputs_of(self.network, self.device)
+        self.rollout = Rollout(config.n_steps)
+        falling = (
+            partial(linear, end=0.0, over_steps=problem.total_steps) if config.linear_decay else constant
+        )
+        self._learning_rate: Schedule = falling(config.learning_rate)
+        self._clip_range: Schedule = falling(self.method.clip_range)
+        self.collect_env_steps = self.num_envs * (1 if self.method.whole_episodes else config.n_steps)
+        self.env_steps, self.gradient_steps = 0, 0
+
+    def _make_network(self, spec: EnvSpec) -> ActorCritic:
+        config = self.config
+        return make_actor_critic(
+            spec.observation_space,
+            self.distribution,
+            encoder=config.encoder,
+            hidden=config.hidden,
+            activation=config.activation,
+            initialisation=config.initialisation,
+            memory=config.memory,
+            memory_size=config.memory_size,
+            memory_layers=config.memory_layers,
+            context=config.context,
+            share_encoder=config.share_encoder,
+        )
+
+    # Acting ------------------------------------------------------------------------------------------
+
+    def policy(self, *, explore: bool) -> StochasticPolicy:
+        """Return the policy over the live network."""
+        return StochasticPolicy(
+            self._outputs,
+            self.distribution,
+            None if self.network.is_memoryless else self._initial_state,
+            self._explore_rng if explore else None,
+        )
+
+    def _initial_state(self, num_envs: int) -> State:
+        return tuple(part.cpu().numpy() for part in self.network.initial_state(num_envs))
+
+    # Learning ----------------------------------------------------------------------------------------
+
+    def observe(self, step: Step) -> None:
+        """Store the step."""
+        self.rollout.add(step)
+        self.env_steps += self.num_envs
+
+    def update(self) -> Metrics | None:
+        """Learn from the rollout once it has ended, and begin a new one."""
+        if not self._has_ended():
+            return None
+        whole = self.prepare()
+        figures = self.learn(whole)
+        self.rollout.clear()
+        value, target = (x.cpu().numpy() for x in (whole.value, whole.target))
+        return figures | {"explained_variance": explained_variance(value, target)}
+
+    def _has_ended(self) -> bool:
+        if self.rollout.is_full or not self.method.whole_episodes:
+            return self.rollout.is_full
+        ends = self.rollout.columns["terminated"] | self.rollout.columns["truncated"]
+        return bool(ends[-1].any() and ends.any(axis=0).all())
+
+    def prepare(self) -> Minibatch:
+        """Return the whole rollout with its advantages: steps [T * N], or with a memory sequences [T, N]."""
+        columns, config = self.rollout.columns, self.config
+        stops = trace_stops(*(columns[name] for name in ("terminated", "truncated", "is_first")))
+        next_value = self._next_values(columns, stops & ~columns["terminated"])
+        advantage = gae(
+            columns["reward"], columns["value"], next_value, columns["terminated"], stops,
+            config.gamma, self.method.gae_lambda,
+        ).astype(np.float32)  # fmt: skip
+        fields = {
+            "obs": columns["obs"],
+            "action": columns["raw_action"],
+            "log_prob": columns["log_prob"],
+            "value": columns["value"],
+            "advantage": advantage,
+            "target": advantage + columns["value"],
+            "mask": columns.get("mask"),
+        }
+        if self.network.is_memoryless:
+            fields = {name: map_leaves(_joined, field) for name, field in fields.items()}
+        else:
+            fields |= {"is_first": columns["is_first"], "state": self.rollout.state}
+        return Minibatch(**{name: self._tensors(field) for name, field in fields.items()})
+
+    def _next_values(self, columns: dict[str, Any], bootstraps: Array) -> Array:
+        """Return the values [T, N] of the true successors: the next step's, and asked for where `bootstraps`."""
+        next_value = np.zeros_like(columns["value"])
+        next_value[:-1] = columns["value"][1:]
+        if bootstraps.any():
+            obs, state = (
+                map_leaves(lambda x: x[bootstraps], columns.get(k, ())) for k in ("next_obs", "next_state")
+            )
+            goes_on = np.zeros(np.count_nonzero(bootstraps), np.bool_)
+            next_value[bootstraps] = self._outputs(obs, state, goes_on)[1]
+        return next_value
+
+    def _tensors(self, tree: Any) -> Any:
+        return map_leaves(lambda leaf: on_device(leaf, self.device), tree)
+
+    def learn(self, whole: Minibatch) -> dict[str, float]:
+        """Take the gradient steps of one rollout; return their figures on average.
+
+        Raises:
+            FloatingPointError: a loss or gradient isn't finite; that step left the weights as they were.
+        """
+        self.updates.optimiser.param_groups[0]["lr"] = self._learning_rate(self.env_steps)
+        clip_range = self._clip_range(self.env_steps)
+        target_kl = self.method.target_kl
+        max_kl = float("inf") if target_kl is None else 1.5 * target_kl
+        size, epochs = self.method.batch_size, self.method.n_epochs
+        found = []
+        for batch in minibatches(whole, size, epochs, self._order_rng):
+            try:
+                taken = self.updates(batch, clip_range, max_kl, self.gradient_steps)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
+            found.append(taken.figures)
+            if not taken.moved:
+                break
+            self.gradient_steps += 1
+        return dict(zip((*FIGURES, "grad_norm"), np.mean(found, axis=0).tolist(), strict=True))
+
+    # State -------------------------------------------------------------------------------------------
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return where the schedules stand, and the deviation of Box actions."""
+        found = {"learning_rate": self._learning_rate(self.env_steps)}
+        if self.method.clip_range:
+            found["clip_range"] = self._clip_range(self.env_steps)
+        if isinstance(head := self.network.policy_head, GaussianHead):
+            found["action_std"] = float(head.log_std.detach().exp().mean())
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return network, optimiser, open rollout and counters; leaves are live."""
+        return {
+            "weights": dict(self.network.state_dict()),
+            "optimiser": optimiser_state(self.updates.optimiser),
+            "rollout": self.rollout.state_dict(),
+            "env_steps": self.env_steps,
+            "gradient_steps": self.gradient_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state in, in place; weights alone make a policy."""
+        load_weights(self.network, state["weights"])
+        if "optimiser" in state:
+            load_optimiser_state(self.updates.optimiser, state["optimiser"])
+            self.rollout.load_state_dict(state["rollout"])
+            self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
+
+
+def _joined(leaf: Array) -> Array:
+    """Join steps and environments: [T, N, ...] to [T * N, ...]."""
+    return leaf.reshape(-1, *leaf.shape[2:])

@@ -1,0 +1,217 @@
+"""What policy gradients can be asked for, what they refuse, and what "auto" means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from rl_lab.config import above, at_least, flags, one_of, widths, within
+from rl_lab.nn import distributions, encoders
+from rl_lab.nn.initialise import INITIALISATIONS
+from rl_lab.nn.policy_losses import Surrogate, clipped_surrogate, score_function
+from rl_lab.nn.policy_updates import OPTIMISERS
+from rl_lab.nn.recurrent import CORES
+from rl_lab.nn.updates import has_compiler
+from rl_lab.types import EnvSpec, Problem
+
+PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about a millisecond a step
+
+
+@dataclass(frozen=True)
+class Method:
+    """What tells the three apart."""
+
+    surrogate: Surrogate
+    gae_lambda: float = 1.0
+    whole_episodes: bool = False  # a rollout ends once every environment has ended an episode
+    n_epochs: int = 1
+    batch_size: int | None = None  # None: the whole rollout at once
+    clip_range: float = 0.0
+    value_clip: float | None = None
+    target_kl: float | None = None
+    optimiser: str = "adam"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Fields that the three share."""
+
+    learning_rate: float = 3e-4
+    """Step size at the start."""
+    linear_decay: bool = False
+    """Let the step size (and PPO's clip range) fall linearly to 0 over the budget."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    n_steps: int = 2048
+    """Vector steps of a rollout."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float | None = 0.5
+    """Gradients are scaled down to this norm; None: not at all."""
+    normalise_advantages: bool = False
+    """Normalise the advantages of each minibatch to mean 0 and deviation 1."""
+    encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
+    """Network before the memory: auto goes by the observations."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the encoder's dense layers."""
+    activation: Literal["relu", "tanh", "elu", "gelu"] = "tanh"
+    """What follows each dense layer."""
+    initialisation: Literal["default", "orthogonal", "kaiming"] = "orthogonal"
+    """Weights at the start: torch's, or drawn so that the policy is nearly uniform."""
+    share_encoder: bool = False
+    """Let policy and value share encoder and memory instead of having one each."""
+    log_std_initial: float = 0.0
+    """Logarithm of the actions' standard deviation at the start, with Box actions."""
+    memory: Literal["none", "rnn", "lstm", "gru", "attention"] = "none"
+    """What is carried from step to step."""
+    memory_size: int = 64
+    """Width of the memory."""
+    memory_layers: int = 1
+    """Layers of the memory."""
+    context: int = 16
+    """Steps that attention sees, the present one included."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """Compile a whole gradient step; auto: where a compiler is there and the run long enough to pay it back."""
+
+    NAME: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        above(self, 0.0, "learning_rate", "max_grad_norm")
+        within(self, 0.0, 1.0, "gamma")
+        at_least(self, 0, "ent_coef", "vf_coef")
+        at_least(self, 1, "n_steps", "memory_size", "memory_layers")
+        at_least(self, 2, "context")
+        at_least(self, -20, "log_std_initial")
+        widths(self, "hidden")
+        flags(self, "linear_decay", "normalise_advantages", "share_encoder")
+        one_of(self, "encoder", encoders.ENCODERS)
+        one_of(self, "activation", tuple(encoders.ACTIVATIONS))
+        one_of(self, "initialisation", tuple(INITIALISATIONS))
+        one_of(self, "memory", CORES)
+        one_of(self, "compile", ("auto", "yes", "no"))
+
+    def method(self) -> Method:
+        """Return what is special to the algorithm."""
+        raise NotImplementedError
+
+    def resolve(self, problem: Problem) -> Config:
+        """Decide whether to compile: a resumed run must do as it began."""
+        return replace(self, compile="yes" if _pays_to_compile(self, problem) else "no")
+
+
+@dataclass(frozen=True)
+class ReinforceConfig(Config):
+    """Fields of REINFORCE."""
+
+    learning_rate: float = 1e-3
+    """Step size at the start."""
+    n_steps: int = 1000
+    """Vector steps after which a rollout ends at the latest; before, once every environment has ended an episode."""
+
+    NAME: ClassVar[str] = "reinforce"
+
+    def method(self) -> Method:
+        """Returns of whole episodes, one pass."""
+        return Method(score_function, whole_episodes=True)
+
+
+@dataclass(frozen=True)
+class A2CConfig(Config):
+    """Fields of A2C; defaults are SB3's but for the optimiser, which is the authors'."""
+
+    learning_rate: float = 7e-4
+    """Step size at the start."""
+    n_steps: int = 5
+    """Vector steps of a rollout."""
+    gae_lambda: float = 1.0
+    """Lambda of generalised advantage estimation; 1 is the plain return."""
+    optimiser: Literal["adam", "rmsprop", "rmsprop-torch"] = "rmsprop"
+    """Adam, the RMSprop of Mnih et al. (2016) with its mean beginning at 1, or torch's, which SB3 takes."""
+
+    NAME: ClassVar[str] = "a2c"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, 0.0, 1.0, "gae_lambda")
+        one_of(self, "optimiser", tuple(OPTIMISERS))
+
+    def method(self) -> Method:
+        """Short rollouts, one pass."""
+        return Method(score_function, gae_lambda=self.gae_lambda, optimiser=self.optimiser)
+
+
+@dataclass(frozen=True)
+class PPOConfig(Config):
+    """Fields of PPO; defaults are SB3's."""
+
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation."""
+    batch_size: int = 64
+    """Steps of a minibatch; with a memory whole sequences of environments, as many as fit and at least one."""
+    n_epochs: int = 10
+    """Passes over a rollout."""
+    clip_range: float = 0.2
+    """Bound on the change of the probability ratio."""
+    clip_range_value: float | None = None
+    """Bound on the change of the value in its loss; None: none."""
+    target_kl: float | None = None
+    """A rollout is left once the approximate KL divergence is beyond one and a half of this; None: never."""
+    normalise_advantages: bool = True
+    """Normalise the advantages of each minibatch to mean 0 and deviation 1."""
+
+    NAME: ClassVar[str] = "ppo"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        within(self, 0.0, 1.0, "gae_lambda")
+        at_least(self, 1, "n_epochs", "batch_size")
+        above(self, 0.0, "clip_range", "clip_range_value", "target_kl")
+
+    def method(self) -> Method:
+        """Several passes in minibatches, held near the policy that acted."""
+        return Method(
+            clipped_surrogate,
+            gae_lambda=self.gae_lambda,
+            n_epochs=self.n_epochs,
+            batch_size=self.batch_size,
+            clip_range=self.clip_range,
+            value_clip=self.clip_range_value,
+            target_kl=self.target_kl,
+        )
+
+
+def refuse(config: Config, spec: EnvSpec) -> str | None:
+    """Say why the agent can't take this problem."""
+    if (taken := distributions.refuse(spec.action_space)) is not None:
+        return f"{config.NAME} needs {taken}; {spec.env_id} has {spec.action_space}"
+    if (reason := encoders.refuse(config.encoder, spec.observation_space)) is not None:
+        return reason
+    if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
+        return f"compile 'yes' {reason} (allowed: auto, no)"
+    return None
+
+
+def refuse_compiling(config: Config) -> str | None:
+    """Say why a gradient step can't be compiled; None if it can."""
+    method = config.method()
+    if method.whole_episodes:
+        return f"doesn't go with {config.NAME}, whose rollouts differ in length"
+    if config.memory != "none":
+        return "goes with memory 'none' alone"
+    if method.optimiser != "adam":
+        return "goes with optimiser 'adam' alone"
+    return None if has_compiler() else "needs a C++ compiler, and there is none"
+
+
+def _pays_to_compile(config: Config, problem: Problem) -> bool:
+    """Say whether compiling is asked for, or can be expected to be paid back."""
+    if config.compile != "auto":
+        return config.compile == "yes"
+    method, steps = config.method(), config.n_steps * problem.num_envs
+    minibatches = -(-steps // min(method.batch_size or steps, steps))
+    gradient_steps = problem.total_steps // steps * method.n_epochs * minibatches
+    image = config.encoder == "cnn" or encoders.is_image(problem.spec.observation_space)
+    worthwhile = gradient_steps >= PAYS_BACK_GRADIENT_STEPS and problem.device == "cpu" and not image
+    return worthwhile and refuse_compiling(config) is None

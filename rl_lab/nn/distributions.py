@@ -1,0 +1,173 @@
+"""Distributions over actions: drawn from in numpy while acting, evaluated in torch while learning.
+
+Illegal actions have probability 0, exactly. Box actions are drawn without regard to the bounds; what the
+environment gets is clipped, and the log-probability is that of what was drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log, pi, prod
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rl_lab.exploration import legal
+from rl_lab.types import Array
+
+HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
+
+
+class Drawn(NamedTuple):
+    """Actions that were drawn."""
+
+    action: Array  # [N, ...]: for the environment, within its bounds
+    raw: Array  # [N, ...]: as drawn
+    log_prob: Array  # float32 [N], of `raw`
+
+
+class Distribution(Protocol):
+    """Over the actions of one space; parameters are what its head returns, as numpy arrays or tensors."""
+
+    @property
+    def evaluate(self) -> Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+        """Return a pure function of parameters, actions and mask to log-probabilities and entropies."""
+
+    def make_head(self, features: int) -> nn.Module:
+        """Return the layer from features [..., F] to parameters."""
+
+    def draw(self, parameters: Any, rng: np.random.Generator, mask: Array | None) -> Drawn:
+        """Draw an action for each environment."""
+
+    def mode(self, parameters: Any, mask: Array | None) -> Array:
+        """Return the likeliest action for each environment, the first of equals."""
+
+    def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:
+        """Return the probabilities [N, A] that `draw` draws with; None for continuous actions."""
+
+
+# Discrete --------------------------------------------------------------------------------------------
+
+
+class CategoricalHead(nn.Linear):
+    """One logit per action: features [..., F] to logits [..., A]."""
+
+
+def categorical(logits: Tensor, action: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return log-probability and entropy [...] of action int64 [...] under logits [..., A]."""
+    if mask is not None:  # finite, so that gradients are; its exponential is 0 all the same
+        logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
+    log_p = logits.log_softmax(-1)
+    entropy = -(log_p.exp() * log_p).sum(-1)
+    return log_p.gather(-1, action.unsqueeze(-1)).squeeze(-1), entropy
+
+
+class Categorical:
+    """Over Discrete actions."""
+
+    evaluate = staticmethod(categorical)
+
+    def __init__(self, space: spaces.Discrete):
+        self.num_actions = int(space.n)
+
+    def make_head(self, features: int) -> nn.Module:
+        """Return the layer of logits."""
+        return CategoricalHead(features, self.num_actions)
+
+    def draw(self, parameters: Array, rng: np.random.Generator, mask: Array | None) -> Drawn:
+        """Draw by Gumbel's maximum: an action at -inf is never the greatest."""
+        log_p = _log_softmax(legal(parameters, mask))
+        action = (log_p + rng.gumbel(size=log_p.shape)).argmax(-1)
+        return Drawn(action, action, log_p[np.arange(len(action)), action])
+
+    def mode(self, parameters: Array, mask: Array | None) -> Array:
+        """Return the first legal action with the greatest logit, int64 [N]."""
+        return legal(parameters, mask).argmax(-1)
+
+    def probabilities(self, parameters: Array, mask: Array | None) -> Array | None:
+        """Return the probabilities [N, A]."""
+        return np.exp(_log_softmax(legal(parameters, mask)))
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+# Box -------------------------------------------------------------------------------------------------
+
+
+class GaussianHead(nn.Linear):
+    """Means from features [..., F], beside log standard deviations [D] that no state changes."""
+
+    def __init__(self, features: int, size: int, log_std: float):
+        super().__init__(features, size)
+        self.log_std = nn.Parameter(torch.full((size,), log_std))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Return means [..., D] and log standard deviations [D]."""
+        return super().forward(features), self.log_std
+
+
+def diagonal_gaussian(
+    parameters: tuple[Tensor, Tensor], action: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return log-density and entropy [...] of action [..., D] under (mean [..., D], log std [D])."""
+    mean, log_std = parameters
+    scaled = (action - mean) / log_std.exp()
+    log_prob = -(0.5 * scaled.square() + log_std + HALF_LOG_TWO_PI).sum(-1)
+    entropy = (log_std + 0.5 + HALF_LOG_TWO_PI).sum(-1)
+    return log_prob, entropy.expand(log_prob.shape)
+
+
+class DiagonalGaussian:
+    """Over Box actions, flat within: independent normal distributions."""
+
+    evaluate = staticmethod(diagonal_gaussian)
+
+    def __init__(self, space: spaces.Box, log_std: float = 0.0):
+        self.space, self.size, self.log_std = space, prod(space.shape), log_std
+
+    def make_head(self, features: int) -> nn.Module:
+        """Return the layer of means and deviations."""
+        return GaussianHead(features, self.size, self.log_std)
+
+    def draw(self, parameters: tuple[Array, Array], rng: np.random.Generator, mask: Array | None) -> Drawn:
+        """Draw; the raw action is float32 [N, D]."""
+        mean, log_std = parameters
+        noise = rng.standard_normal(mean.shape, dtype=np.float32)
+        log_prob = -(0.5 * np.square(noise) + log_std + np.float32(HALF_LOG_TWO_PI)).sum(-1)
+        raw = mean + np.exp(log_std) * noise
+        return Drawn(self._clipped(raw), raw, log_prob)
+
+    def mode(self, parameters: tuple[Array, Array], mask: Array | None) -> Array:
+        """Return the means, clipped to the bounds."""
+        return self._clipped(parameters[0])
+
+    def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:
+        """Return None: densities are no probabilities."""
+        return None
+
+    def _clipped(self, raw: Array) -> Array:
+        shaped = raw.reshape(len(raw), *self.space.shape).astype(self.space.dtype)
+        return np.clip(shaped, self.space.low, self.space.high)
+
+
+def make_distribution(space: spaces.Space, *, log_std: float = 0.0) -> Distribution:
+    """Make the distribution for an action space that `refuse` takes."""
+    if isinstance(space, spaces.Box):
+        return DiagonalGaussian(space, log_std)
+    assert isinstance(space, spaces.Discrete)
+    return Categorical(space)
+
+
+def refuse(space: spaces.Space) -> str | None:
+    """Say which actions are taken; None if these are."""
+    if isinstance(space, spaces.Discrete) and space.start == 0:
+        return None
+    if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f":
+        return None
+    return "Discrete actions that start at 0 or Box actions of floats"

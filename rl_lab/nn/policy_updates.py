@@ -1,0 +1,182 @@
+"""Gradient steps on an actor-critic network: eagerly, or each compiled as one function.
+
+Both ways give the same numbers up to rounding, and both leave the weights as they are where a loss or
+gradient isn't finite, or where the policy has gone too far from the one that acted.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Iterable
+from types import FunctionType
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from rl_lab.nn.minibatches import Minibatch
+from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments
+from rl_lab.nn.policy_losses import FIGURES, Objective
+from rl_lab.nn.updates import Clip, _bare, _calling, _clip, _compiled, _kind
+
+ADAM_EPSILON = 1e-5  # that of the authors' code (OpenAI Baselines) and of SB3
+KL = FIGURES.index("approx_kl")
+
+
+class Taken(NamedTuple):
+    """What a gradient step found."""
+
+    figures: list[float]  # FIGURES, then the norm of the gradient before it was scaled
+    moved: bool  # False: the policy had gone too far already
+
+
+class PolicyUpdates:
+    """Takes gradient steps on a network.
+
+    Args:
+        compile_as: what decides the network's structure, to compile once for all alike; None: eager.
+            Compiled steps are those of `policy_adam`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        optimiser: torch.optim.Optimizer,
+        max_grad_norm: float | None,
+        compile_as: Hashable | None = None,
+    ):
+        self.network, self.objective, self.optimiser = network, objective, optimiser
+        self._clip = Clip(norm=max_grad_norm)
+        self._weights = _bare(network)  # changed in place
+        self._compile_as = None
+        if compile_as is not None:
+            layout = tuple((weight.shape, weight.stride()) for weight in self._weights.values())
+            self._compile_as = ("policy", compile_as, layout, objective, self._clip)
+
+    def __call__(self, batch: Minibatch, clip_range: float, max_kl: float, number: int) -> Taken:
+        """Take gradient step `number` unless the approximate KL divergence is beyond `max_kl`.
+
+        Raises:
+            FloatingPointError: a loss or gradient isn't finite; the weights are as before.
+        """
+        step = self._eager if self._compile_as is None else self._compiled_step
+        figures = step(batch, clip_range, max_kl)
+        if not all(map(_is_finite, (figures[0], figures[-1]))):
+            raise FloatingPointError(
+                f"loss {figures[0]}, gradient norm {figures[-1]} at gradient step {number}"
+            )
+        return Taken(figures, figures[KL] <= max_kl)
+
+    def _eager(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
+        clip = torch.as_tensor(clip_range, device=batch.log_prob.device)
+        loss, figures = self.objective(self.network, batch, clip)
+        self.optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._clip.norm or float("inf"))
+        found = torch.cat([figures, norm.detach()[None]]).tolist()
+        if _is_finite(found[0]) and _is_finite(found[-1]) and found[KL] <= max_kl:
+            self.optimiser.step()
+        return found
+
+    def _compiled_step(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
+        function = _compiled((self._compile_as, _kind(cast(Any, batch))), self._make_step)
+        averages, squares, counts = adam_moments(self.optimiser)
+        coefficient = adam_coefficients(self.optimiser, int(counts[0]), 1)[0]
+        bounds = torch.tensor([clip_range, max_kl])
+        with torch.no_grad():
+            found = function(self._weights, averages, squares, coefficient, bounds, batch).tolist()
+            if found[KL] <= max_kl:
+                torch._foreach_add_(counts, 1)
+        return found
+
+    def _make_step(self) -> FunctionType:
+        """Return the function of a step over bare tensors; of the network only the structure stays."""
+        network = copy.deepcopy(self.network).to("meta")
+        objective, clip = self.objective, self._clip
+
+        def call(*tensors: Any) -> Tensor:
+            return step_in_place(network, objective, clip, *tensors)
+
+        return cast(FunctionType, call)
+
+
+def _is_finite(x: float) -> bool:
+    return -float("inf") < x < float("inf")
+
+
+def step_in_place(
+    network: nn.Module,
+    objective: Objective,
+    clip: Clip,
+    weights: dict[str, Tensor],
+    averages: list[Tensor],
+    squares: list[Tensor],
+    coefficient: Tensor,
+    bounds: Tensor,
+    batch: Minibatch,
+) -> Tensor:
+    """Take a step with Adam on `weights`, in place; return FIGURES and the gradient's norm [7]."""
+
+    def of(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        return objective(cast(Any, _calling(network, weights)), batch, bounds[0])
+
+    gradients, figures = torch.func.grad(of, has_aux=True)(weights)
+    norm = _clip(gradients, clip)
+    sound = torch.isfinite(figures[0] + norm) & (figures[KL] <= bounds[1])
+    for name, average, square in zip(weights, averages, squares, strict=True):
+        _adam_step(weights[name], gradients[name], average, square, coefficient, sound)
+    return torch.cat([figures, norm.unsqueeze(0)])
+
+
+def _adam_step(
+    weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, sound: Tensor
+) -> None:
+    new_average = average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0])
+    new_square = square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1])
+    moved = weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + ADAM_EPSILON)
+    weight.copy_(torch.where(sound, moved, weight))
+    average.copy_(torch.where(sound, new_average, average))
+    square.copy_(torch.where(sound, new_square, square))
+
+
+# Optimisers ------------------------------------------------------------------------------------------
+
+
+def policy_adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
+    """Return Adam with the epsilon that is usual here."""
+    return torch.optim.Adam(parameters, learning_rate, ADAM_BETAS, ADAM_EPSILON, fused=True)
+
+
+class RMSprop(torch.optim.Optimizer):
+    """RMSprop as in Mnih et al. (2016): w -= lr * g / sqrt(mean(g^2) + floor), the mean beginning at 1.
+
+    torch's own adds its epsilon outside of the root and begins at 0, which makes A2C unstable.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.99, floor: float = 1e-5):
+        super().__init__(parameters, {"lr": lr, "decay": decay, "floor": floor})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Take a step."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p]["square"] = torch.ones_like(p)
+            gradients = [p.grad for p in parameters]
+            squares = [self.state[p]["square"] for p in parameters]
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
+            roots = torch._foreach_add(squares, group["floor"])
+            torch._foreach_sqrt_(roots)
+            torch._foreach_addcdiv_(parameters, gradients, roots, -group["lr"])
+
+
+def rmsprop_outside(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.RMSprop:
+    """Return torch's RMSprop as SB3's A2C takes it: the mean begins at 0, its floor stands outside of the root."""
+    return torch.optim.RMSprop(parameters, learning_rate, alpha=0.99, eps=1e-5)
+
+
+OPTIMISERS: dict[str, Any] = {"adam": policy_adam, "rmsprop": RMSprop, "rmsprop-torch": rmsprop_outside}
