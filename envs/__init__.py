@@ -9,6 +9,7 @@ import gymnasium
 GRID_STEPS = 200  # time limit of the grid worlds; their default map takes 14 steps
 WANDER_STEPS = 1000  # time limit where a random policy takes long to arrive
 ENDLESS_STEPS = 100  # time limit of problems that go on for ever
+CARTPOLE_STEPS = 500  # that of Gymnasium's CartPole-v1
 
 
 def _register(env_id: str, entry_point: str, max_episode_steps: int | None, **kwargs: Any) -> None:
@@ -37,3 +38,11 @@ _register("lab/Bandit-v0", "envs.bandit:Bandit", None)
 # Other problems whose truth is known.
 _register("lab/DeepSea-v0", "envs.deep_sea:DeepSea", None)
 _register("lab/Garnet-v0", "envs.garnet:Garnet", ENDLESS_STEPS)
+
+# Problems that need memory; each knows its best return with memory and without.
+_register("lab/TMaze-v0", "envs.tmaze:TMaze", None)
+_register("lab/MemoryChain-v0", "envs.memory_chain:MemoryChain", None)
+_register("lab/CartPolePositions-v0", "envs.cartpole_positions:CartPolePositions", CARTPOLE_STEPS)
+_register("lab/RepeatPrevious-v0", "envs.repeat_previous:RepeatPrevious", None)
+_register("lab/Catch-v0", "envs.catch:Catch", None)
+_register("lab/FlickeringGridWorld-v0", "envs.flickering_gridworld:FlickeringGridWorld", GRID_STEPS)

@@ -15,6 +15,8 @@ import agents.dqn.agent
 from agents.dqn import DQN, Config, refuse, steps_per_call
 from rl_lab.evaluation import evaluate
 from rl_lab.mdp.evaluate import exact_figures
+from rl_lab.nn.optim import OPTIMISERS
+from rl_lab.nn.recurrent import CORES
 from rl_lab.nn.updates import Outcome, figures_of
 from rl_lab.nn.views import values_of
 from rl_lab.registry import preset_fields
@@ -529,12 +531,15 @@ class TestFailures:
             ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
             ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
             ({"reward_clip": 0.0}, "reward_clip must be greater than 0.0, got 0.0"),
-            ({"optimiser": "sgd"}, "optimiser 'sgd' is unknown (allowed: adam, rmsprop)"),
+            (
+                {"optimiser": "lion"},
+                f"optimiser 'lion' is unknown (allowed: {', '.join(OPTIMISERS)})",
+            ),
             (
                 {"memory": "lstm", "n_steps": 2},
                 "memory 'lstm' doesn't go with n_steps above 1 or prioritised (allowed: 'none')",
             ),
-            ({"memory": "gru"}, "memory 'gru' is unknown (allowed: none, lstm)"),
+            ({"memory": "ntm"}, f"memory 'ntm' is unknown (allowed: {', '.join(CORES)})"),
             ({"loss": "l1"}, "loss 'l1' is unknown (allowed: huber, squared)"),
         ],
     )
@@ -546,7 +551,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("spec", "fields", "says"),
         [
-            (spec_of(spaces.MultiDiscrete([2, 2])), {}, "takes Box or Discrete observations"),
+            (spec_of(spaces.Text(5)), {}, "Dict or Tuple observations, not Text"),
             (spec_of(spaces.Discrete(2)), {"encoder": "cnn"}, "takes images"),
             (
                 spec_of(spaces.Discrete(2), num_envs=4),

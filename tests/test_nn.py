@@ -120,10 +120,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "space", "says"),
         [
-            ("resnet", floats(4), "encoder 'resnet' is unknown (allowed: auto, mlp, cnn)"),
-            ("auto", spaces.MultiDiscrete([2, 3]), "takes Box or Discrete observations, not MultiDiscrete"),
-            ("mlp", spaces.Dict({"a": floats(2)}), "takes Box or Discrete observations, not Dict"),
-            ("auto", spaces.Tuple([floats(2)]), "takes Box or Discrete observations, not Tuple"),
+            ("resnet", floats(4), "encoder 'resnet' is unknown (allowed: auto, mlp, cnn, "),
+            ("auto", spaces.Text(5), "takes Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"),
+            ("mlp", spaces.Dict({"a": spaces.Text(5)}), "observations, not Text"),
+            ("auto", spaces.Tuple([floats(2), spaces.Text(5)]), "observations, not Text"),
             ("cnn", floats(4), "takes images (Box with 2 or 3 axes)"),
             ("cnn", spaces.Discrete(3), "takes images (Box with 2 or 3 axes)"),
             ("auto", uint8(4, 4, 3), "takes images from 5x5, not 4x4"),

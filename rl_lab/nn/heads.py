@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.nn.encoders import Encoder, dense, make_encoder
-from rl_lab.nn.recurrent import LSTM, Carry, Memoryless, make_core
+from rl_lab.nn.initialise import initialise
+from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time, make_core
 
 
 class QHead(nn.Linear):
@@ -19,11 +21,24 @@ class QHead(nn.Linear):
 class DuelingHead(nn.Module):
     """Wang et al. (2016), "Dueling Network Architectures": Q = V + A - mean(A), a stream of its own for each."""
 
-    def __init__(self, size: int, num_actions: int, hidden: Sequence[int], *, layer_norm: bool = False):
+    def __init__(
+        self,
+        size: int,
+        num_actions: int,
+        hidden: Sequence[int],
+        *,
+        layer_norm: bool = False,
+        activation: str = "relu",
+        dropout: float = 0.0,
+    ):
         super().__init__()
         width = hidden[-1] if hidden else size
-        self.value = nn.Sequential(*dense(size, hidden, layer_norm), nn.Linear(width, 1))
-        self.advantage = nn.Sequential(*dense(size, hidden, layer_norm), nn.Linear(width, num_actions))
+
+        def stream(outputs: int) -> nn.Sequential:
+            layers = dense(size, hidden, layer_norm, activation=activation, dropout=dropout)
+            return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+        self.value, self.advantage = stream(1), stream(num_actions)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return q [..., A]."""
@@ -39,7 +54,7 @@ class QNetwork(nn.Module):
     memory the observations alone are enough.
     """
 
-    def __init__(self, encoder: Encoder, core: Memoryless | LSTM, head: nn.Module):
+    def __init__(self, encoder: Encoder, core: Core, head: nn.Module):
         super().__init__()
         self.encoder, self.core = encoder, core
         self.head = head
@@ -53,18 +68,10 @@ class QNetwork(nn.Module):
         """Return the carry before an episode."""
         return self.core.initial_state(batch)
 
-    def forward(self, obs: Tensor, state: Carry = (), is_first: Tensor | None = None) -> tuple[Tensor, Carry]:
+    def forward(self, obs: Any, state: Carry = (), is_first: Tensor | None = None) -> tuple[Tensor, Carry]:
         """Return action values and the next carry."""
-        if is_first is None or is_first.ndim == 1:
-            if self.is_memoryless:
-                return self.head(self.encoder(obs)), ()
-            assert is_first is not None
-            y, state = self.core(self.encoder(obs).unsqueeze(0), state, is_first.unsqueeze(0))
-            return self.head(y[0]), state
-        steps, batch = is_first.shape
-        features = self.encoder(obs.flatten(0, 1)).unflatten(0, (steps, batch))
-        y, state = self.core(features, state, is_first)
-        return self.head(y), state
+        features, state = features_over_time(self.encoder, self.core, obs, state, is_first)
+        return self.head(features), state
 
 
 def make_q_network(
@@ -77,17 +84,30 @@ def make_q_network(
     memory_size: int = 64,
     dueling: bool = False,
     layer_norm: bool = False,
+    memory_layers: int = 1,
+    context: int = 16,
+    activation: str = "relu",
+    dropout: float = 0.0,
+    pooling: str = "none",
+    embedding_size: int | None = None,
+    initialisation: str = "default",
 ) -> QNetwork:
     """Make a Q-network for a space; with `dueling` the last of `hidden` is the width of both streams.
 
+    The other arguments are those of `make_encoder`, `make_core` and `initialise`.
+
     Raises:
-        UsageError: an encoder that can't take the space.
+        UsageError: an encoder that can't take the space, or a name that is unknown.
     """
     shared = hidden[:-1] if dueling else hidden
-    features = make_encoder(encoder, observation_space, shared, layer_norm=layer_norm)
-    core = make_core(memory, features.size, memory_size)
+    layers: dict[str, Any] = {"layer_norm": layer_norm, "activation": activation, "dropout": dropout}
+    features = make_encoder(
+        encoder, observation_space, shared, pooling=pooling, embedding_size=embedding_size, **layers
+    )
+    core = make_core(memory, features.size, memory_size, layers=memory_layers, context=context)
     head: nn.Module = QHead(core.size, num_actions)
     if dueling:
-        head = DuelingHead(core.size, num_actions, hidden[-1:], layer_norm=layer_norm)
+        head = DuelingHead(core.size, num_actions, hidden[-1:], **layers)
     network = QNetwork(features, core, head)
+    initialise(network, initialisation)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions

@@ -13,6 +13,46 @@ from torch import Tensor, nn
 Network = TypeVar("Network", bound=nn.Module)
 
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.999), 1e-8
+MOMENTUM = 0.9
+
+
+def sgd(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.SGD:
+    """Return gradient descent (Robbins & Monro, 1951): w -= lr * g."""
+    return torch.optim.SGD(parameters, lr=learning_rate)
+
+
+def momentum(parameters: Iterable[Tensor], learning_rate: float, beta: float = MOMENTUM) -> torch.optim.SGD:
+    """Return the heavy ball (Polyak, 1964): v = beta * v + g, w -= lr * v."""
+    return torch.optim.SGD(parameters, lr=learning_rate, momentum=beta)
+
+
+def nesterov(parameters: Iterable[Tensor], learning_rate: float, beta: float = MOMENTUM) -> torch.optim.SGD:
+    """Return Nesterov's (1983), as Sutskever et al. (2013) write it: v = beta * v + g, w -= lr * (g + beta * v)."""
+    return torch.optim.SGD(parameters, lr=learning_rate, momentum=beta, nesterov=True)
+
+
+def adagrad(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adagrad:
+    """Return AdaGrad (Duchi et al., 2011): s += g^2, w -= lr * g / (sqrt(s) + 1e-10)."""
+    return torch.optim.Adagrad(parameters, lr=learning_rate)
+
+
+def rmsprop_torch(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.RMSprop:
+    """Return RMSprop (Tieleman & Hinton, 2012) as in torch: s = 0.99 s + 0.01 g^2, w -= lr * g / (sqrt(s) + 1e-8)."""
+    return torch.optim.RMSprop(parameters, lr=learning_rate)
+
+
+def adamw(
+    parameters: Iterable[Tensor], learning_rate: float, weight_decay: float = 0.01
+) -> torch.optim.AdamW:
+    """Return Adam with decoupled weight decay (Loshchilov & Hutter, 2019): w *= 1 - lr * decay before each step."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=learning_rate,
+        betas=ADAM_BETAS,
+        eps=ADAM_EPSILON,
+        weight_decay=weight_decay,
+        fused=True,
+    )
 
 
 def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
@@ -22,9 +62,14 @@ def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam
 
 @torch.no_grad()
 def polyak_update(source: nn.Module, target: nn.Module, tau: float) -> None:
-    """Move target weights towards the source's: target += tau * (source - target); 1 copies."""
+    """Move target weights towards the source's: target += tau * (source - target); 1 copies.
+
+    Buffers (statistics, not weights) are copied.
+    """
     into: list[Tensor] = list(target.parameters())
     out_of: list[Tensor] = list(source.parameters())
+    for statistic, latest in zip(target.buffers(), source.buffers(), strict=True):
+        statistic.copy_(latest)
     if tau == 1.0:
         torch._foreach_copy_(into, out_of)
     else:
@@ -140,4 +185,14 @@ class CentredRMSprop(torch.optim.Optimizer):
                 p.addcdiv_(p.grad, (square - average.square() + group["floor"]).sqrt(), value=-group["lr"])
 
 
-OPTIMISERS: dict[str, Any] = {"adam": adam, "rmsprop": CentredRMSprop}
+# Each is called with (parameters, learning rate); penalties, decay and clipping are in regularise.py.
+OPTIMISERS: dict[str, Any] = {
+    "adam": adam,
+    "rmsprop": CentredRMSprop,
+    "rmsprop-torch": rmsprop_torch,
+    "sgd": sgd,
+    "momentum": momentum,
+    "nesterov": nesterov,
+    "adagrad": adagrad,
+    "adamw": adamw,
+}

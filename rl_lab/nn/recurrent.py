@@ -1,21 +1,52 @@
 """Cores that carry a state from step to step, and the one place where it is zeroed.
 
-A core maps features [T, B, F], a carry of [B, ...] tensors and is_first bool [T, B] to outputs
+A core maps features [T, B, F], a carry of float [B, ...] tensors and is_first bool [T, B] to outputs
 [T, B, size] and the next carry. Acting is T = 1 of the same call.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-CORES = ("none", "lstm")
+from rl_lab.td import together
+
 Carry = tuple[Tensor, ...]
 
 
-class Memoryless(nn.Module):
+class Core(nn.Module):
+    """What every core has in common: where an episode begins, the carry is zeroed, while acting and learning alike.
+
+    A subclass unrolls over a stretch in which no environment starts anew.
+    """
+
+    size: int  # width of the outputs
+
+    def initial_state(self, batch: int) -> Carry:
+        """Return zeros: the carry before an episode."""
+        raise NotImplementedError
+
+    def unroll(self, x: Tensor, state: Carry) -> tuple[Tensor, Carry]:
+        """Return outputs [T, B, size] and the next carry of features [T, B, F], without any reset."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, state: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
+        """Unroll over T: in one go where no reset falls inside, otherwise in stretches between resets."""
+        begins = is_first.any(dim=1).tolist()  # [T]: in any environment
+        if not any(begins[1:]):
+            return self.unroll(x, zero_where(state, is_first[0]) if begins[0] else state)
+        outputs = []
+        for start, end in _stretches(begins):
+            y, state = self.unroll(x[start:end], zero_where(state, is_first[start]))
+            outputs.append(y)
+        return torch.cat(outputs), state
+
+
+class Memoryless(Core):
     """The core that carries nothing."""
 
     def __init__(self, size: int):
@@ -31,45 +62,113 @@ class Memoryless(nn.Module):
         return x, ()
 
 
-class LSTM(nn.Module):
-    """Hochreiter & Schmidhuber (1997), "Long Short-Term Memory"; the carry is (h, c), each [B, size]."""
+class Recurrent(Core):
+    """A stack of torch's fused cells; the carry holds each layer's h [B, size], then (LSTM) each layer's c."""
 
-    def __init__(self, features: int, size: int):
+    cell_type: type[nn.RNNBase]
+    parts = 1  # tensors that a layer carries
+
+    def __init__(self, features: int, size: int, layers: int = 1):
         super().__init__()
-        self.size = size
-        self.cell = nn.LSTM(features, size)
+        self.size, self.num_layers = size, layers
+        self.cell = self.cell_type(features, size, layers)  # type: ignore[arg-type]  # the base has its mode first
 
     def initial_state(self, batch: int) -> Carry:
         """Return zeros."""
-        zeros = next(self.parameters()).new_zeros(batch, self.size)
-        return zeros, zeros.clone()
+        like = next(self.parameters())
+        return tuple(like.new_zeros(batch, self.size) for _ in range(self.parts * self.num_layers))
 
-    def forward(self, x: Tensor, state: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
-        """Unroll over T: fused where no reset falls inside, otherwise in stretches between resets."""
-        outputs = []
-        for start, end in _stretches(is_first):
-            state = zero_where(state, is_first[start])
-            y, (h, c) = self.cell(x[start:end], (state[0].unsqueeze(0), state[1].unsqueeze(0)))
-            state = (h[0], c[0])
-            outputs.append(y)
-        return torch.cat(outputs), state
+    def unroll(self, x: Tensor, state: Carry) -> tuple[Tensor, Carry]:
+        """Run the cells over all T steps at once."""
+        n = self.num_layers
+        before = [torch.stack(state[k : k + n]) if n > 1 else state[k][None] for k in range(0, len(state), n)]
+        y, after = self.cell(
+            x, tuple(before) if self.parts > 1 else before[0]
+        )  # carries are [layers, B, size]
+        return y, tuple(layer for part in (after if self.parts > 1 else [after]) for layer in part.unbind(0))
+
+
+class Elman(Recurrent):
+    """Elman (1990), "Finding Structure in Time": h' = tanh(W x + U h + b)."""
+
+    cell_type = nn.RNN
+
+
+class GRU(Recurrent):
+    """Cho et al. (2014), "Learning Phrase Representations using RNN Encoder-Decoder", https://arxiv.org/abs/1406.1078.
+
+    As in cuDNN the reset gate multiplies U h, not h.
+    """
+
+    cell_type = nn.GRU
+
+
+class LSTM(Recurrent):
+    """Hochreiter & Schmidhuber (1997), "Long Short-Term Memory"; of one layer the carry is (h, c), each [B, size]."""
+
+    cell_type = nn.LSTM
+    parts = 2
 
 
 def zero_where(state: Carry, is_first: Tensor) -> Carry:
     """Zero the carry [B, ...] where an episode begins: the past has no influence, in value and in gradient."""
-    keep = ~is_first
-    return tuple(torch.where(keep.unsqueeze(-1), part, torch.zeros_like(part)) for part in state)
+    return tuple(part.masked_fill(is_first.reshape(-1, *(1,) * (part.ndim - 1)), 0.0) for part in state)
 
 
-def _stretches(is_first: Tensor) -> list[tuple[int, int]]:
-    """Return the [start, end) in which no environment of the batch starts anew after its first step."""
-    steps = len(is_first)
-    if steps == 1:
-        return [(0, 1)]
-    cuts = [0, *(1 + is_first[1:].any(dim=1).nonzero()[:, 0]).tolist(), steps]
+def _stretches(begins: Sequence[bool]) -> list[tuple[int, int]]:
+    """Return the [start, end) of steps in which no environment of the batch starts anew after the first."""
+    cuts = [0, *(t for t, begin in enumerate(begins) if begin and t), len(begins)]
     return list(pairwise(cuts))
 
 
-def make_core(name: str, features: int, size: int) -> Memoryless | LSTM:
-    """Make a core by name; `size` is the width of its carry."""
-    return LSTM(features, size) if name == "lstm" else Memoryless(features)
+def features_over_time(
+    encoder: Callable[[Any], Tensor], core: Core, obs: Any, state: Carry = (), is_first: Tensor | None = None
+) -> tuple[Tensor, Carry]:
+    """Encode observations and run them through a core: the one place where time is flattened and put back.
+
+    With is_first [B] it is a single step: obs (or each leaf of a dict or tuple) [B, ...] gives features
+    [B, size]. With is_first [T, B] it unrolls: [T, B, ...] gives [T, B, size]. The carry is that before the
+    first and after the last step. Without memory the observations [B, ...] alone are enough.
+    """
+    if is_first is not None and is_first.ndim == 2:
+        return core(encoder(together(obs)).unflatten(0, is_first.shape), state, is_first)
+    if isinstance(core, Memoryless):
+        return encoder(obs), ()
+    assert is_first is not None
+    y, state = core(encoder(obs).unsqueeze(0), state, is_first.unsqueeze(0))
+    return y[0], state
+
+
+def _attention(features: int, size: int, layers: int, context: int) -> Core:
+    from rl_lab.nn.attention import Attention
+
+    return Attention(features, size, layers, context)
+
+
+_MAKE: dict[str, Callable[[int, int, int, int], Core]] = {
+    "none": lambda features, size, layers, context: Memoryless(features),
+    "rnn": lambda features, size, layers, context: Elman(features, size, layers),
+    "lstm": lambda features, size, layers, context: LSTM(features, size, layers),
+    "gru": lambda features, size, layers, context: GRU(features, size, layers),
+    "attention": _attention,
+}
+CORES = tuple(_MAKE)
+
+
+def make_core(name: str, features: int, size: int, *, layers: int = 1, context: int = 16) -> Core:
+    """Make a core by name.
+
+    Args:
+        features: width of its inputs.
+        size: width of its carry and of its outputs ("none" hands the features on as they are).
+        layers: cells, or attention blocks, on top of each other.
+        context: steps that attention sees, the present one included; the others see all the episode.
+    """
+    return _MAKE[name](features, size, layers, context)
+
+
+def carry_shapes(name: str, size: int, *, layers: int = 1, context: int = 16) -> Sequence[tuple[int, ...]]:
+    """Return the shapes of the carry's float32 parts for one environment, without making any weights."""
+    with torch.device("meta"):
+        state = make_core(name, 1, size, layers=layers, context=context).initial_state(1)
+    return [tuple(part.shape[1:]) for part in state]

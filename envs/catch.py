@@ -1,0 +1,110 @@
+"""Catch: a paddle on the lowest row is to meet a falling ball."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from gymnasium import spaces
+
+from envs.checks import require_whole
+from envs.tabular import TabularEnv, end_rows, spread_evenly
+from rl_lab.mdp.model import TabularModel
+from rl_lab.types import Array
+
+if TYPE_CHECKING:
+    from envs.canvas import Panel
+
+
+class Catch(TabularEnv):
+    """Move a paddle left (0), not at all (1) or right (2) while a ball falls one row a step.
+
+    The ball starts in the top row, in a column that is drawn evenly; the paddle starts in the middle of
+    the lowest row, and the border stops it. When the ball arrives in the lowest row the episode ends
+    and pays 1 if it meets the paddle, -1 otherwise. Observations are images uint8 [rows, columns], 255
+    where the ball or the paddle is and 0 elsewhere. The ball is seen in the first `visible_rows`
+    rows only (None: in all of them).
+
+    The optimal expected return is 1; boards so wide that the paddle comes too late are refused.
+    Without memory it is 2 * c / columns - 1, where c counts the columns in which the paddle can be
+    after `visible_rows` steps, at most 2 * visible_rows + 1. The paddle's place is all that a policy
+    without memory carries over into the dark: being seen in one of c places can lead to at most c
+    different ends with certainty, nor can chance do better (the probabilities of ending under the
+    ball, at best c times 1, add up to c); staying in each does as well. So memory is needed where
+    columns > 2 * visible_rows + 1, as with 5 columns and visible_rows 1 (0.2).
+
+    Where the ball is always seen this is a finite MDP, and `model()` returns it.
+
+    Source: Mnih, Heess, Graves and Kavukcuoglu, "Recurrent Models of Visual Attention", NIPS 2014,
+    https://arxiv.org/abs/1406.6247, in the form of Osband et al., "Behaviour Suite for Reinforcement
+    Learning", 2020, https://arxiv.org/abs/1908.03568.
+    """
+
+    def __init__(
+        self,
+        *,
+        rows: int = 10,
+        columns: int = 5,
+        visible_rows: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        self.rows = require_whole("rows", rows, 2)
+        self.columns = require_whole("columns", columns, 2, 2 * self.rows - 1)
+        seen = self.rows if visible_rows is None else visible_rows
+        self.visible_rows = require_whole("visible_rows", seen, 1, self.rows)
+        space = spaces.Box(0, 255, (self.rows, self.columns), np.uint8)
+        model = _make_model(self.rows, self.columns, self.visible_rows)
+        super().__init__(model, render_mode=render_mode, observation_space=space)
+
+    @property
+    def optimal_return(self) -> float:
+        """The best expected return, with memory."""
+        return 1.0
+
+    @property
+    def memoryless_return(self) -> float:
+        """The best expected return of a policy that sees only the current observation."""
+        middle, reach = self.columns // 2, min(self.visible_rows, self.rows - 1)
+        places = min(middle, reach) + 1 + min(self.columns - 1 - middle, reach)
+        return 2.0 * places / self.columns - 1.0
+
+    def model(self) -> TabularModel | None:  # type: ignore[override]
+        """Return the finite MDP; None where the ball is out of sight before the last move."""
+        return self._model if self.visible_rows >= self.rows - 1 else None
+
+    def _make_picture(self) -> Panel:
+        from envs.memory_panels import catch_panel
+
+        return catch_panel(self.rows, self.columns, self.visible_rows)
+
+
+@lru_cache(maxsize=8)
+def _make_model(rows: int, columns: int, visible_rows: int) -> TabularModel:
+    """Return the model; state (row * columns + ball) * columns + paddle."""
+    shape, per_row = (rows, columns, columns), columns * columns
+    row, ball, paddle, action = (index.ravel() for index in np.indices((rows - 1, columns, columns, 3)))
+    landing = np.clip(paddle + action - 1, 0, columns - 1)
+    ends = row == rows - 2
+    reward = ends * np.where(landing == ball, 1.0, -1.0)
+    state = np.ravel_multi_index((row, ball, paddle), shape)
+    successor = np.ravel_multi_index((row + 1, ball, landing), shape)
+    outcomes = np.column_stack((state, action, np.ones(len(state)), successor, reward, ends))
+    floor = np.arange((rows - 1) * per_row, rows * per_row)
+    starts = np.arange(columns) * columns + columns // 2
+
+    def observe(states: Array) -> Array:
+        images = np.zeros((len(states), rows, columns), dtype=np.uint8)
+        row, ball, paddle = np.unravel_index(states, shape)
+        images[np.arange(len(states)), rows - 1, paddle] = 255
+        seen = np.flatnonzero(row < visible_rows)
+        images[seen, row[seen], ball[seen]] = 255
+        return images
+
+    return TabularModel.from_outcomes(
+        np.concatenate((outcomes, end_rows(floor, 3))),
+        rows * per_row,
+        3,
+        spread_evenly(starts, rows * per_row),
+        observe=observe,
+    )

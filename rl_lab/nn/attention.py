@@ -1,0 +1,118 @@
+"""Memory by attention: a small gated transformer over the last steps of the episode.
+
+Parisotto et al. (2020), "Stabilizing Transformers for Reinforcement Learning" (GTrXL),
+https://arxiv.org/abs/1910.06764; memory of past inputs: Dai et al. (2019), "Transformer-XL",
+https://arxiv.org/abs/1901.02860. Deviations: instead of their relative encoding a bias is learned for
+each head and distance (Raffel et al., 2020, https://arxiv.org/abs/1910.10683), and gradients flow into all
+steps of an unrolled window.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rl_lab.nn.recurrent import Carry, Core
+from rl_lab.types import UsageError
+
+GATE_BIAS = 2.0  # a block begins close to the identity
+WIDENING = 2  # of the position-wise layer
+HEADS = (4, 2, 1)  # the first that divides the width
+
+
+class Attention(Core):
+    """Attends over the last `context` steps of the episode, the present one included.
+
+    The carry is, for each block, its inputs [B, context - 1, size] of the steps before, oldest first, and
+    for all of them which of those steps there were, float [B, context - 1]. Every step attends to the same
+    steps whether acted or unrolled, since each block's inputs are kept rather than computed again.
+    """
+
+    def __init__(self, features: int, size: int, layers: int = 1, context: int = 16):
+        super().__init__()
+        if context < 2:
+            raise UsageError(f"context must be at least 2 steps for attention, got {context}")
+        self.size, self.context = size, context
+        self.project = nn.Linear(features, size)
+        self.blocks = nn.ModuleList(Block(size, context) for _ in range(layers))
+
+    def initial_state(self, batch: int) -> Carry:
+        """Return zeros: no steps before."""
+        zeros = self.project.weight.new_zeros
+        past = self.context - 1
+        return *(zeros(batch, past, self.size) for _ in self.blocks), zeros(batch, past)
+
+    def unroll(self, x: Tensor, state: Carry) -> tuple[Tensor, Carry]:
+        """Return outputs [T, B, size] and the next carry of features [T, B, F]."""
+        *memories, present = state
+        present = torch.cat((present, present.new_ones(x.shape[1], len(x))), dim=1)  # [B, past + T]
+        masked = ~self._within_reach(present, len(x))
+        y, after = self.project(x).transpose(0, 1), []  # [B, T, size]
+        for block, memory in zip(self.blocks, memories, strict=True):
+            inputs = torch.cat((memory, y), dim=1)  # [B, past + T, size]
+            after.append(inputs[:, len(x) :])
+            y = block(inputs, y, masked)
+        return y.transpose(0, 1), (*after, present[:, len(x) :])
+
+    def _within_reach(self, present: Tensor, steps: int) -> Tensor:
+        """Return bool [B, 1, T, past + T]: whether step t may look at a step, which was there and not too long ago."""
+        back = distances(steps, self.context, present.device)
+        return ((back >= 0) & (back < self.context) & (present > 0)[:, None, :])[:, None]
+
+
+def distances(steps: int, context: int, device: torch.device) -> Tensor:
+    """Return how many steps each of `context - 1 + steps` keys lies behind each query, int64 [T, past + T]."""
+    keys = torch.arange(context - 1 + steps, device=device)
+    return keys[context - 1 :, None] - keys
+
+
+class Block(nn.Module):
+    """Attention, then a position-wise layer; each reads normalised inputs and is let in by a gate."""
+
+    def __init__(self, size: int, context: int):
+        super().__init__()
+        self.context = context
+        self.heads = next(heads for heads in HEADS if size % heads == 0)
+        self.norm, self.norm_wide = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.query, self.key_value = nn.Linear(size, size, bias=False), nn.Linear(size, 2 * size, bias=False)
+        self.out = nn.Linear(size, size)
+        self.wide = nn.Sequential(
+            nn.Linear(size, WIDENING * size), nn.ReLU(), nn.Linear(WIDENING * size, size), nn.ReLU()
+        )
+        self.gate, self.gate_wide = Gate(size), Gate(size)
+        self.nearness = nn.Parameter(torch.zeros(self.heads, context))  # a bias for each distance
+
+    def forward(self, inputs: Tensor, x: Tensor, masked: Tensor) -> Tensor:
+        """Return the block's outputs [B, T, size] for x [B, T, size], attending to inputs [B, past + T, size]."""
+        x = self.gate(x, torch.relu(self._attend(inputs, x, masked)))
+        return self.gate_wide(x, self.wide(self.norm_wide(x)))
+
+    def _attend(self, inputs: Tensor, x: Tensor, masked: Tensor) -> Tensor:
+        inputs = self.norm(inputs)
+        query = self._split(self.query(inputs[:, -x.shape[1] :]))  # [B, heads, T, size / heads]
+        key, value = map(self._split, self.key_value(inputs).chunk(2, dim=-1))
+        back = distances(x.shape[1], self.context, x.device).clamp(0, self.context - 1)
+        score = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5 + self.nearness[:, back]
+        weight = score.masked_fill(masked, float("-inf")).softmax(-1)  # exactly 0 where masked
+        return self.out((weight @ value).transpose(1, 2).flatten(2))
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Gate(nn.Module):
+    """The GRU-type gate of the paper: (1 - z) x + z h, where h = tanh(W y + U (r x)); see its section 3.2."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.of_y, self.of_x = nn.Linear(size, 3 * size, bias=False), nn.Linear(size, 2 * size, bias=False)
+        self.of_reset = nn.Linear(size, size, bias=False)
+        self.bias = nn.Parameter(torch.full((size,), GATE_BIAS))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Let y into x; all [..., size]."""
+        y_r, y_z, y_h = self.of_y(y).chunk(3, dim=-1)
+        x_r, x_z = self.of_x(x).chunk(2, dim=-1)
+        update = torch.sigmoid(y_z + x_z - self.bias)
+        candidate = torch.tanh(y_h + self.of_reset(torch.sigmoid(y_r + x_r) * x))
+        return (1 - update) * x + update * candidate

@@ -1,0 +1,95 @@
+"""What keeps weights and gradients small: penalties, decay, clipping, dropout. Thin over torch, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rl_lab.nn.encoders import Dropout
+
+# Penalties of the loss, and decay beside it ------------------------------------------------------------
+
+
+def l1_penalty(parameters: Iterable[Tensor], strength: float) -> Tensor:
+    """Return strength * sum |w|, to be added to a loss (Tibshirani, 1996); its gradient is strength * sign(w)."""
+    return strength * torch.stack([p.abs().sum() for p in parameters]).sum()
+
+
+def l2_penalty(parameters: Iterable[Tensor], strength: float) -> Tensor:
+    """Return strength / 2 * sum w^2, to be added to a loss; its gradient is strength * w, torch's `weight_decay`."""
+    return 0.5 * strength * torch.stack([p.square().sum() for p in parameters]).sum()
+
+
+@torch.no_grad()
+def decay_weights(parameters: Iterable[Tensor], learning_rate: float, decay: float) -> None:
+    """Shrink weights apart from the gradient: w *= 1 - learning_rate * decay (Loshchilov & Hutter, 2019)."""
+    torch._foreach_mul_(list(parameters), 1 - learning_rate * decay)
+
+
+def regularise(
+    optimiser: torch.optim.Optimizer, *, l1: float = 0.0, l2: float = 0.0, weight_decay: float = 0.0
+) -> None:
+    """Have each step of an optimiser begin with the gradients of the penalties, and with decoupled decay.
+
+    They come behind any clipping, which sees the loss's gradient alone, and take in all parameters of the
+    optimiser. Updates that are compiled whole don't call `step` and so know nothing of it.
+    """
+    if not (l1 or l2 or weight_decay):
+        return
+
+    @torch.no_grad()
+    def before_step(optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        for group in optimiser.param_groups:
+            held = [p for p in group["params"] if p.grad is not None]
+            for p in held:
+                p.grad.add_(l1 * p.sign() + l2 * p)
+            decay_weights(held, group["lr"], weight_decay)
+
+    optimiser.register_step_pre_hook(before_step)
+
+
+# Gradients ---------------------------------------------------------------------------------------------
+
+
+def clip_by_value(parameters: Iterable[Tensor], bound: float) -> None:
+    """Bound each entry of the gradients to [-bound, bound]."""
+    nn.utils.clip_grad_value_(list(parameters), bound)
+
+
+def clip_by_norm(parameters: Iterable[Tensor], bound: float) -> Tensor:
+    """Scale the gradients down to a common norm of `bound` (Pascanu et al., 2013); return what it was, []."""
+    return nn.utils.clip_grad_norm_(list(parameters), bound)
+
+
+@torch.no_grad()
+def normalise_gradients(parameters: Iterable[Tensor], length: float = 1.0) -> Tensor:
+    """Scale the gradients to a common norm of `length`, up or down; return what it was, []. Zero stays zero."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    torch._foreach_mul_(gradients, torch.where(norm > 0, length / norm, 0.0))
+    return norm
+
+
+# Dropout -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def dropping(*networks: nn.Module) -> Iterator[None]:
+    """Drop in these networks' Dropout layers inside of the block: for the loss's forward pass, and it alone.
+
+    Learning is `with dropping(online): loss(online, batch)`. Everywhere else (acting, evaluation, targets,
+    averages) nothing is dropped, without any call to `.eval()`. What is dropped is drawn from torch's global
+    generator, whose state is in the checkpoint.
+    """
+    layers = [part for network in networks for part in network.modules() if isinstance(part, Dropout)]
+    try:
+        for layer in layers:
+            layer.active = True
+        yield
+    finally:
+        for layer in layers:
+            layer.active = False
