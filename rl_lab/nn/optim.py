@@ -86,7 +86,8 @@ class WeightAverage(Generic[Network]):
     def __init__(self, network: Network, decay: float):
         self.decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False) if decay else network
-        self._live, self._average = list(network.parameters()), list(self.network.parameters())
+        self._live: list[Tensor] = list(network.parameters())
+        self._average: list[Tensor] = list(self.network.parameters())
 
     def follow(self, taken: int, steps: int) -> None:
         """Take in the weights after `steps` more gradient steps than `taken`."""
