@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 
 from agents.dqn import DQN, Config
 from rl_lab.learning import configure, problem_of
@@ -158,3 +159,28 @@ def test_nature_is_put_together_as_published():
         (32, 8, 4), (64, 4, 2), (64, 3, 1),
     ]  # fmt: skip
     assert sum(p.numel() for p in agent.online.parameters()) == 1_687_206  # six actions
+
+
+class Parts(Counting):
+    """Shows the same in parts: a vector and a picture, by name."""
+
+    observation_space = spaces.Dict(
+        {"count": Counting.observation_space, "picture": spaces.Box(0, 255, (6, 6), np.uint8)}
+    )
+
+    def _seen(self):
+        return {"count": super()._seen(), "picture": np.full((6, 6), int(self.count) % 256, np.uint8)}
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"dueling": True, "n_steps": 2}, {"memory": "gru", "sequence_length": 4}]
+)
+def test_observations_of_several_parts_are_learned_from_and_acted_on(fields):
+    problem = problem_on(Parts, num_envs=2, total_steps=80)
+    agent = interact(agent_on(problem, **BRIEF | fields), problem)
+    assert agent.gradient_steps > 0
+    obs, _ = problem.make(2).reset(seed=[1, 2])
+    policy = agent.policy(explore=False)
+    q = policy.inspect(obs, policy.initial_state(2), np.ones(2, np.bool_))["q_values"]
+    assert q.shape == (2, 3)
+    assert np.isfinite(q).all()

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from rl_lab.config import above, at_least, flags, one_of, widths, within
 from rl_lab.nn import encoders
 from rl_lab.nn.optim import OPTIMISERS
-from rl_lab.nn.recurrent import CORES
+from rl_lab.nn.recurrent import CORES, carry_shapes
 from rl_lab.nn.updates import has_compiler
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.transitions import refuse_memory
@@ -66,8 +66,10 @@ class Config:
     """Bound of each gradient entry, before the norm's."""
     reward_clip: float | None = None
     """Bound of the rewards that are learned from, each step's; reported returns stay raw."""
-    optimiser: Literal["adam", "rmsprop"] = "adam"
-    """Adam, or the centred RMSprop of Mnih et al. (2015)."""
+    optimiser: Literal[
+        "adam", "adamw", "rmsprop", "rmsprop-torch", "sgd", "momentum", "nesterov", "adagrad"
+    ] = "adam"
+    """How weights move along the gradient; rmsprop is the centred one of Mnih et al. (2015)."""
     epsilon_initial: float = 1.0
     """Probability of a random action at the start."""
     epsilon_final: float = 0.05
@@ -76,7 +78,7 @@ class Config:
     """Share of the budget over which epsilon falls linearly."""
     epsilon_waits: bool = False
     """Let epsilon begin to fall when learning starts instead of at step 0."""
-    encoder: Literal["auto", "mlp", "cnn"] = "auto"
+    encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
     """Network before the memory: auto goes by the observations."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the encoder's dense layers."""
@@ -84,7 +86,7 @@ class Config:
     """Normalise the outputs of the dense layers before each ReLU."""
     average_decay: float = 0.0
     """Decay per gradient step of an average of the weights, which is evaluated in their place; 0: none."""
-    memory: Literal["none", "lstm"] = "none"
+    memory: Literal["none", "rnn", "gru", "lstm", "attention"] = "none"
     """What is carried from step to step."""
     memory_size: int = 64
     """Width of the carry."""
@@ -153,7 +155,7 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
         )
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
-    carry = (np.zeros((1, config.memory_size), np.float32),) * (2 if config.memory == "lstm" else 0)
+    carry = tuple(np.zeros((1, *s), np.float32) for s in carry_shapes(config.memory, config.memory_size))
     return refuse_memory(config.replay_capacity, spec, carry, make_sampler(config))
 
 

@@ -84,14 +84,17 @@ class WeightAverage(Generic[Network]):
     """
 
     def __init__(self, network: Network, decay: float):
-        self.live, self.decay = network, decay
+        self.decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False) if decay else network
+        self._live: list[Tensor] = list(network.parameters())
+        self._average: list[Tensor] = list(self.network.parameters())
 
     def follow(self, taken: int, steps: int) -> None:
         """Take in the weights after `steps` more gradient steps than `taken`."""
         if self.decay:
             decays = (min(self.decay, (1 + t) / (10 + t)) for t in range(taken, taken + steps))
-            polyak_update(self.live, self.network, 1 - prod(decays))
+            with torch.no_grad():
+                torch._foreach_lerp_(self._average, self._live, 1 - prod(decays))
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:

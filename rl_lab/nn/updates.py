@@ -121,10 +121,9 @@ class Updates:
         size = len(batch.action)
         with torch.no_grad():
             outcome = function(
-                self._weights, self._target_weights, averages, squares,
+                self._weights, self._target_weights, averages, squares, counts,
                 adam_coefficients(self.optimiser, int(counts[0]), size), batch,
             )  # fmt: skip
-            torch._foreach_add_(counts, size)
         sound = torch.isfinite(outcome.loss + outcome.norm)
         if not sound.all():
             k = int(sound.long().argmin())
@@ -158,6 +157,7 @@ def burst(
     target_weights: dict[str, Tensor],
     averages: list[Tensor],
     squares: list[Tensor],
+    counts: list[Tensor],
     coefficients: list[Tensor],
     batch: Batch,
 ) -> Outcome:
@@ -172,6 +172,8 @@ def burst(
         for name, average, square in zip(weights, averages, squares, strict=True):
             adam_step(weights[name], gradients[name], average, square, coefficient, sound)
         taken.append(Outcome(found[0], norm, found[1], found[2]))
+    for count in counts:
+        count.add_(len(taken))
     return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rl_lab.nn.encoders import Flat, OneHot
 from rl_lab.nn.heads import DuelingHead, QNetwork
+from rl_lab.td import map_leaves
 from rl_lab.types import Array, Obs, State
 
 Layer = Callable[[Array], Array]
@@ -29,7 +30,8 @@ def values_of(network: QNetwork, device: torch.device) -> Callable[[Obs, State, 
     @torch.no_grad()
     def values(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
         carry = tuple(on_device(part, device) for part in state)
-        q, carry = network(on_device(obs, device), carry, on_device(is_first, device))
+        seen = map_leaves(lambda leaf: on_device(leaf, device), obs)
+        q, carry = network(seen, carry, on_device(is_first, device))
         return q.cpu().numpy(), tuple(part.cpu().numpy() for part in carry)
 
     return values

@@ -46,9 +46,9 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
         size = len(batch.action)
         with updates.torch.no_grad():
             coefficients = adam_coefficients(self.optimiser, int(counts[0]), size)
-            outcome = function(self._weights, self._target_weights, averages, squares, coefficients, batch)
-            updates.torch._foreach_add_(counts, size)
-        return outcome
+            return function(
+                self._weights, self._target_weights, averages, squares, counts, coefficients, batch
+            )
 
     patches = [
         patch.object(frames, "require_finite", nothing),
@@ -68,6 +68,8 @@ def bare_adam_step(
     weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, sound: Tensor
 ) -> None:
     """Move a weight, its average and its squares whatever the gradient is."""
-    average.copy_(average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0]))
-    square.copy_(square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1]))
-    weight.copy_(weight - coefficient[0] * average / (square.sqrt() / coefficient[1] + ADAM_EPSILON))
+    new_average = average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0])
+    new_square = square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1])
+    weight.copy_(weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + ADAM_EPSILON))
+    average.copy_(new_average)
+    square.copy_(new_square)
