@@ -266,7 +266,7 @@ class TestSequences:
         assert drawn.valid.shape == (length, 48)
         for b, (row, env) in enumerate(twin.find(item(drawn.obs, 0))):
             assert row + length <= len(twin.steps), "the window crosses the write head"
-            window = twin.window(row, env, length)
+            window = twin.stretch(row, env, length)
             assert drawn.valid[:, b].tolist() == [t < len(window) for t in range(length)]
             for t, step in enumerate(window):
                 assert_same(item(drawn.obs, t, b), item(step.obs, env))
