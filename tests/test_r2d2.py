@@ -22,7 +22,7 @@ from rl_lab.td import IN_REWARDS, RESCALED, select
 from rl_lab.td_windows import WindowedTDLoss, batch_of_windows, mixed_priorities, n_steps_in_windows
 from rl_lab.training import start, train
 from toys import CueRecall, agent_on, interact, problem_on, vector
-from worlds import ACTIONS, CARRY, Twin, World, filled
+from worlds import ACTIONS, CARRY, World, filled
 
 # A network so plain that its twin in numpy is a line ---------------------------------------------------
 
@@ -251,7 +251,9 @@ class TestBurnIn:
         drawn.loss._unroll(watched, select(drawn.batch, 0))
         state = tuple(torch.from_numpy(part) for part in drawn.sequences.state)
         for t in range(4):
-            _, state = network(torch.from_numpy(drawn.sequences.obs[t : t + 1]), state, torch.zeros(1, 16) > 0)
+            _, state = network(
+                torch.from_numpy(drawn.sequences.obs[t : t + 1]), state, torch.zeros(1, 16) > 0
+            )
         assert len(carries) == 2
         for found, expected in zip(carries[1], state, strict=True):
             torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
@@ -293,7 +295,9 @@ class TestPriorities:
         leaves = agent.replay._sampler.tree.leaves
         for b, index in enumerate(drawn.index):
             size = (target - q)[:, b].abs().numpy()[drawn.learned[:, b]]
-            assert leaves[index] == pytest.approx((0.7 * size.max() + 0.3 * size.mean() + 1e-6) ** 0.5, abs=1e-5)
+            assert leaves[index] == pytest.approx(
+                (0.7 * size.max() + 0.3 * size.mean() + 1e-6) ** 0.5, abs=1e-5
+            )
 
     def test_figures_leave_out_what_is_not_learned_from(self):
         problem = problem_on(CueRecall, num_envs=2, total_steps=60)
@@ -413,15 +417,15 @@ FIELDS = {
     "target_period_env_steps": 200, "batch_size": 32, "hidden": (16,), "memory_size": 16, "double": True,
     "dueling": True, "prioritised": True, "n_steps": 3, "epsilon_final": 0.02,
 }  # fmt: skip
-R2D2 = {"sequence_length": 8, "burn_in_steps": 3, "sequence_period_steps": 3, "value_rescaling": True}
+R2D2 = {"sequence_length": 12, "burn_in_steps": 4, "sequence_period_steps": 4, "value_rescaling": True}
 
 
 def score(policy, make, episodes=200):
     return evaluate(policy, vector(make, 4), episodes=episodes, seed=1).returns.mean()
 
 
-def learned(make, steps, **fields):
-    problem = problem_on(make, num_envs=4, total_steps=steps)
+def learned(make, steps, seed=0, **fields):
+    problem = problem_on(make, num_envs=4, total_steps=steps, seed=seed)
     return interact(agent_on(problem, **FIELDS | fields), problem).policy(explore=False)
 
 
@@ -433,6 +437,9 @@ class Unaware:
 
     def act(self, obs, state, is_first, mask=None):
         return self._policy.act(obs, state, np.zeros_like(is_first), mask)
+
+    def inspect(self, obs, state, is_first, mask=None):
+        return self._policy.inspect(obs, state, np.zeros_like(is_first), mask)
 
 
 def learned_unaware(make, steps, **fields):
@@ -451,3 +458,17 @@ class TestLearning:
     def test_a_cue_is_recalled_with_everything_on(self):
         fields = {"memory": "lstm", "sequence_length": 3, "value_rescaling": True}
         assert score(learned(CueRecall, 6_000, **fields), CueRecall) >= 0.95
+
+    def test_a_maze_of_ten_steps_is_learned_with_everything_on(self):
+        maze = partial(TMaze, 10)
+        assert score(learned(maze, 10_000, memory="lstm", **R2D2), maze) >= 0.95
+
+    def test_without_memory_the_maze_is_left_to_chance(self):
+        maze = partial(TMaze, 10)
+        assert score(learned(maze, 4_000), maze) == pytest.approx(0.5, abs=0.1)
+
+    def test_where_episodes_begin_must_be_told(self):
+        """Corridors of 1 to 11 steps: who isn't told can at best trust any light of the last 11 steps, for 0.87."""
+        maze, fields = partial(TMaze, 6, 5), {"sequence_length": 10, "sequence_period_steps": 5}
+        assert score(learned(maze, 10_000, memory="lstm", **fields), maze) >= 0.95
+        assert score(learned_unaware(maze, 10_000, memory="lstm", **fields), maze, 600) < 0.91
