@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rl_lab.replay.sequences import Sequences
     from rl_lab.replay.transitions import Transitions
 
     Network = Callable[..., tuple[Tensor, Any]]  # observations to (action values [..., A], next carry)
@@ -48,13 +47,47 @@ def _take_along(values: Any, index: Any) -> Any:
     return np.take_along_axis(values, index, axis=-1)
 
 
+# Scales of values ------------------------------------------------------------------------------------
+
+
+def rescaled(value: Any, epsilon: float = 1e-3) -> Any:
+    """Return h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x, which large values shrink under; any shape.
+
+    Pohlen et al. (2018), "Observe and Look Further", https://arxiv.org/abs/1805.11593. Written without the
+    difference, which would cancel near 0.
+    """
+    return value / ((abs(value) + 1) ** 0.5 + 1) + epsilon * value
+
+
+def unscaled(value: Any, epsilon: float = 1e-3) -> Any:
+    """Return x of h(x): the exact inverse of `rescaled`, without its textbook form's cancellation."""
+    root = (1 + 4 * epsilon * (abs(value) + 1 + epsilon)) ** 0.5
+    share = (2 - 4 * epsilon / (root + 1 + 2 * epsilon)) / (root + 1)  # (sqrt(|x| + 1) - 1) / |h(x)|
+    return value * share * (2 + abs(value) * share)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+class Scale(NamedTuple):
+    """In which scale a network gives values; both functions rise, so that the best action is the same."""
+
+    shrink: Callable[[Any], Any] = _as_it_is  # from discounted rewards to the network's scale
+    widen: Callable[[Any], Any] = _as_it_is  # and back
+
+
+IN_REWARDS = Scale()
+RESCALED = Scale(rescaled, unscaled)
+
+
 # What a Q-network minimises, in torch ----------------------------------------------------------------
 
 
 class Batch(NamedTuple):
     """K batches for K gradient steps, on the device: of B transitions, or [K, T, B] of windows.
 
-    Transitions have `next_obs`; windows have `state` instead, and the successor of obs[:, t] at t + 1.
+    Transitions have `next_obs`; windows have `state`, `bootstrap` and `opens` instead.
     """
 
     obs: Any  # [K, B, ...]; windows [K, T + 1, B, ...]
@@ -64,8 +97,14 @@ class Batch(NamedTuple):
     terminated: Tensor  # float32 [K, B]
     next_obs: Any  # [K, B, ...]; None for windows
     next_mask: Tensor | None  # bool [K, B, A]
-    weight: Tensor | None  # float32 [K, B]: importance, or of windows which steps count; None: all alike
+    weight: (
+        Tensor | None
+    )  # float32 [K, B]: importance, in windows 0 where a step doesn't count; None: all alike
     state: tuple[Tensor, ...] = ()  # the carry before the windows, each [K, B, ...]
+    bootstrap: Tensor | None = (
+        None  # int64 [K, T, B]: the place in a window of the observation to bootstrap from
+    )
+    opens: Tensor | None = None  # bool [K, B]: the window opens an episode, so that its carry is exact
     next_q: Tensor | None = None  # float32 [K, B, A] of the target network
 
 
@@ -80,16 +119,6 @@ def batch_of_transitions(drawn: Transitions, steps: int, tensor: Callable[[Any],
     )
 
 
-def batch_of_windows(drawn: Sequences, gamma: float, tensor: Callable[[Any], Tensor]) -> Batch:
-    """Return one batch of windows; `tensor` moves an array to the device."""
-    weight = drawn.valid / drawn.valid.mean()
-    fields = (
-        drawn.obs, drawn.action, drawn.reward, 0 * drawn.reward + gamma, drawn.terminated.astype("float32"),
-        None, drawn.next_mask, weight.astype("float32"), drawn.state,
-    )  # fmt: skip
-    return Batch(*(map_leaves(lambda x: tensor(x).unsqueeze(0), field) for field in fields))
-
-
 @dataclass(frozen=True)
 class TDLoss:
     """The error of Q(s, a) against targets from a network that stands still."""
@@ -98,6 +127,8 @@ class TDLoss:
     """Let the online network choose the action that the target network values."""
     loss: str
     """"huber" or "squared"."""
+    scale: Scale = IN_REWARDS
+    """In which scale the network gives values, and errors are measured."""
 
     def prepare(self, target: Network, batch: Batch) -> Batch:
         """Value the successors of all K batches at once: no gradient step changes the target network."""
@@ -119,41 +150,16 @@ class TDLoss:
         """Return the targets [...]; illegal actions are worth nothing."""
         args = batch.reward, batch.discount, batch.terminated
         assert batch.next_q is not None
-        next_q = _legal(batch.next_q, batch.next_mask)
+        next_q = _legal(self.scale.widen(batch.next_q), batch.next_mask)
         if next_online is None:
-            return q_learning_target(*args, next_q.amax(-1))
-        return double_q_target(*args, _legal(next_online, batch.next_mask), next_q)
+            return self.scale.shrink(q_learning_target(*args, next_q.amax(-1)))
+        return self.scale.shrink(double_q_target(*args, _legal(next_online, batch.next_mask), next_q))
 
     def _mean(self, q: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         from torch.nn.functional import huber_loss, mse_loss
 
         loss = huber_loss if self.loss == "huber" else mse_loss
         return loss(q, target) if weight is None else (loss(q, target, reduction="none") * weight).mean()
-
-
-@dataclass(frozen=True)
-class WindowedTDLoss(TDLoss):
-    """The same over windows: the network is unrolled from the carry that they were acted with.
-
-    Weights count each step that belongs to the window's episode; they have a mean of 1.
-    """
-
-    def prepare(self, target: Network, batch: Batch) -> Batch:
-        """Unroll the target network; windows come one batch at a time."""
-        one = select(batch, 0)
-        return batch._replace(next_q=self._unroll(target, one)[1:].unsqueeze(0))
-
-    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, Q(s, a) [T, B] and its targets [T, B]."""
-        q = self._unroll(online, batch)  # [T + 1, B, A]
-        return self.of(q[:-1], q[1:].detach() if self.double else None, batch)
-
-    def _unroll(self, network: Network, batch: Batch) -> Tensor:
-        import torch
-
-        steps, width = batch.action.shape
-        none = torch.zeros(steps + 1, width, dtype=torch.bool, device=batch.action.device)
-        return network(batch.obs, batch.state, none)[0]
 
 
 def _without_gradient(network: Network, obs: Any) -> Tensor:

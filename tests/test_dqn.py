@@ -13,6 +13,7 @@ from gymnasium import spaces
 
 import agents.dqn.agent
 from agents.dqn import DQN, Config, refuse, steps_per_call
+from agents.dqn.replaying import material_of
 from rl_lab.evaluation import evaluate
 from rl_lab.mdp.evaluate import exact_figures
 from rl_lab.nn.optim import OPTIMISERS
@@ -22,7 +23,7 @@ from rl_lab.nn.views import values_of
 from rl_lab.registry import preset_fields
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import Transitions
-from rl_lab.td import WindowedTDLoss, select
+from rl_lab.td import select
 from rl_lab.types import Step, UsageError
 from toys import (
     ConstantReward,
@@ -135,8 +136,12 @@ class TestArithmetic:
             reward=np.array([[1, 2], [3, 4], [5, 6]], np.float32),
             terminated=np.array([[0, 0], [0, 1], [1, 0]], np.bool_),
             next_mask=np.array([[[1, 1], [1, 0]], [[1, 1], [0, 1]], [[1, 1], [1, 1]]], np.bool_),
-            valid=np.array([[1, 1], [1, 0], [1, 0]], np.bool_),
+            valid=(valid := np.array([[1, 1], [1, 0], [1, 0]], np.bool_)),
+            learned=valid,
+            opens=np.array([True, False]),
             state=(),
+            weight=None,
+            index=np.arange(2),
             age=0.0,
         )
         single = transitions(
@@ -144,7 +149,8 @@ class TestArithmetic:
             [[1, 1], [1, 1], [1, 1], [1, 0]],
         )  # fmt: skip
         one, other = table_agent(double=double), table_agent(double=double)
-        one.updates.loss = WindowedTDLoss(double, "huber")
+        one._material = material_of(one.config, memoryless=False)
+        one.updates.loss = one._material.loss
         found, expected = figures(one, window), figures(other, single)
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
@@ -167,7 +173,7 @@ class TestStoredCarry:
 
         interact(agent, problem, remember)
         drawn = agent.replay.sample_sequences(32, np.random.default_rng(0))
-        batch = select(agent._batch(drawn), 0)
+        batch = select(agent._material.batch(drawn, agent._tensor), 0)
         q = agent.online(batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool))[0]
         rows = np.stack(seen)  # [K, N, A]
         for b in range(32):
@@ -535,11 +541,20 @@ class TestFailures:
                 {"optimiser": "lion"},
                 f"optimiser 'lion' is unknown (allowed: {', '.join(OPTIMISERS)})",
             ),
+            ({"priority_eta": 1.5}, "priority_eta must be between 0.0 and 1.0, got 1.5"),
+            ({"burn_in_steps": -1}, "burn_in_steps must be at least 0, got -1"),
             (
-                {"memory": "lstm", "n_steps": 2},
-                "memory 'lstm' doesn't go with n_steps above 1 or prioritised (allowed: 'none')",
+                {"memory": "lstm", "sequence_length": 16, "burn_in_steps": 8, "sequence_period_steps": 9},
+                "sequence_period_steps 9 must be at most sequence_length 16 - burn_in_steps 8 = 8, or steps are"
+                " left out",
             ),
             ({"memory": "ntm"}, f"memory 'ntm' is unknown (allowed: {', '.join(CORES)})"),
+            (
+                {"memory": "lstm", "sequence_length": 16, "burn_in_steps": 16},
+                "sequence_period_steps 1 must be at most sequence_length 16 - burn_in_steps 16 = 0, or steps are"
+                " left out",
+            ),
+            ({"value_rescaling": 1}, "value_rescaling must be true or false, got 1"),
             ({"loss": "l1"}, "loss 'l1' is unknown (allowed: huber, squared)"),
         ],
     )

@@ -60,7 +60,7 @@ class TestReplay:
         agent = interact(
             agent_on(problem, reward_clip=0.25, memory=memory, sequence_length=2, **BRIEF), problem
         )
-        assert np.abs(agent._draw().reward).max() == 0.25
+        assert np.abs(agent._sample().reward).max() == 0.25
         assert agent.replay.columns["reward"].max() == 1.0
 
 

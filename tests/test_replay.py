@@ -16,7 +16,7 @@ from rl_lab.replay.sequences import SequenceReplay
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import Step
 from toys import Counting, agent_on, interact, problem_on, spec_of
-from worlds import CARRY, KINDS, World, assert_same, filled, item, lean, play, state_of, worlds
+from worlds import CARRY, KINDS, Twin, World, assert_same, filled, item, lean, play, state_of, worlds
 
 sizes = st.tuples(st.integers(1, 40), st.integers(1, 80))  # capacity, steps
 
@@ -266,7 +266,7 @@ class TestSequences:
         assert drawn.valid.shape == (length, 48)
         for b, (row, env) in enumerate(twin.find(item(drawn.obs, 0))):
             assert row + length <= len(twin.steps), "the window crosses the write head"
-            window = twin.window(row, env, length)
+            window = twin.stretch(row, env, length)
             assert drawn.valid[:, b].tolist() == [t < len(window) for t in range(length)]
             for t, step in enumerate(window):
                 assert_same(item(drawn.obs, t, b), item(step.obs, env))
@@ -294,6 +294,65 @@ class TestSequences:
         if replay.can_sample:
             drawn = replay.sample_sequences(1_500, np.random.default_rng(1))
             assert set(twin.find(item(drawn.obs, 0))) == twin.places(length)
+
+    @settings(deadline=None, max_examples=80)
+    @given(
+        world=worlds,
+        learned=st.integers(1, 5),
+        period=st.integers(1, 5),
+        burn_in=st.integers(0, 4),
+        extra=st.integers(0, 15),
+        steps=st.integers(0, 40),
+        prioritised=st.booleans(),
+    )
+    def test_windows_begin_on_the_grid_of_their_episode_and_have_something_to_learn(
+        self, world, learned, period, burn_in, extra, steps, prioritised
+    ):
+        length = burn_in + learned
+        capacity = (length + extra) * world.num_envs
+        replay = SequenceReplay(
+            capacity, world.spec(), CARRY, length, period=period, burn_in=burn_in,
+            sampler=Prioritised() if prioritised else None,
+        )  # fmt: skip
+        twin, rng = Twin(capacity, world), np.random.default_rng(0)
+        for _ in range(length + steps):
+            step = world.step()
+            replay.add(step)
+            twin.add(step)
+            if replay.can_sample:
+                index = replay.sample_sequences(4, rng).index
+                replay.update_priorities(index, 0.5 + rng.random(4))
+        places = twin.places(length, period, burn_in)
+        assert replay.can_sample == bool(places)
+        if places:
+            self.assert_drawn(replay.sample_sequences(1_500, rng), twin, places, burn_in, prioritised)
+
+    def assert_drawn(self, drawn, twin, places, burn_in, prioritised):
+        found = twin.find(item(drawn.obs, 0))
+        assert set(found) == places
+        assert (drawn.weight is not None) == prioritised
+        for b, (row, env) in enumerate(found[:40]):
+            count, valid = len(twin.stretch(row, env, len(drawn.valid))), drawn.valid[:, b]
+            assert valid.tolist() == [t < count for t in range(len(valid))]
+            assert drawn.opens[b] == twin.steps[row].is_first[env]
+            skipped = 0 if drawn.opens[b] else burn_in
+            assert drawn.learned[:, b].tolist() == [skipped <= t < count for t in range(len(valid))]
+            assert drawn.index[b] == (twin.dropped + row) % twin.rows * twin.num_envs + env
+            self.assert_carry(drawn, b, twin.steps[row], env)
+
+    @pytest.mark.parametrize(("length", "period", "burn_in"), [(6, 6, 0), (6, 3, 3), (7, 2, 3), (5, 1, 4)])
+    def test_every_step_of_an_episode_is_learned_from(self, length, period, burn_in):
+        world = World(1, 1, mean_length=9)
+        replay = SequenceReplay(200, world.spec(), CARRY, length, period=period, burn_in=burn_in)
+        twin = filled(replay, world, 150, 200)
+        drawn = replay.sample_sequences(4_000, np.random.default_rng(0))
+        places = {row for row, _ in twin.find(drawn.obs[:-1][drawn.learned])}
+        assert places >= set(range(len(twin.steps) - 2 * length))
+
+    def test_a_period_or_burn_in_that_makes_no_sense_is_refused(self):
+        for fields in ({"period": 0}, {"burn_in": 4}, {"burn_in": -1}):
+            with pytest.raises(ValueError, match="must be at least 1 and burn_in"):
+                SequenceReplay(10, World(1, 0).spec(), CARRY, 4, **fields)
 
     def test_the_stored_carry_is_zero_where_an_episode_begins_and_only_there(self):
         world = World(3, 5)

@@ -54,7 +54,9 @@ class TestMemory:
     @pytest.mark.usefixtures("free_megabyte")
     def test_environments_masks_and_carries_are_counted(self):
         spec = World(4, 0, has_mask=True).spec()
-        rows = 800_000 // (4 * (self.BYTES + 3 + 2 * 4 + 3 * 8))
+        rows = 800_000 // (
+            4 * (self.BYTES + 4 + 3 + 2 * 4 + 3 * 8)
+        )  # with a carry, 4 bytes for the episode's step
         assert refuse_memory(4 * rows, spec, CARRY) is None
         assert f"up to {4 * rows})" in str(refuse_memory(4 * rows + 4, spec, CARRY))
 

@@ -50,6 +50,10 @@ MLP = {
     "log_every_steps": 50,
 }
 LSTM = MLP | {"memory": "lstm", "memory_size": 8, "sequence_length": 4, "epsilon_final": 0.3}
+R2D2 = LSTM | {
+    "prioritised": True, "n_steps": 3, "double": True, "dueling": True, "value_rescaling": True,
+    "sequence_length": 6, "burn_in_steps": 2, "sequence_period_steps": 2,
+}  # fmt: skip
 EVERYTHING = MLP | {"double": True, "dueling": True, "n_steps": 3, "layer_norm": True, "average_decay": 0.99}
 BURSTS = {"train_period_env_steps": 8, "gradient_steps_per_update": 2}
 COMPILED = EVERYTHING | BURSTS | {"compile": "yes" if has_compiler() else "no"}
@@ -61,6 +65,7 @@ CASES: dict[str, tuple[str, str, int, int, dict[str, Any]]] = {
     "prioritised": ("dqn", "CartPole-v1", 300, 173, EVERYTHING | {"prioritised": True}),
     "compiled": ("dqn", "CartPole-v1", 300, 173, COMPILED),
     "lstm": ("dqn", "CartPole-v1", 200, 117, LSTM),
+    "r2d2": ("dqn", "CartPole-v1", 200, 117, R2D2),
     "cnn": ("dqn", "lab/GridWorldPixels-v0", 70, 51, CNN | {"env_kwargs": {"map": "S.\n.G"}}),
     "baseline": ("random", "Taxi-v4", 300, 171, {}),
 }
@@ -216,6 +221,11 @@ def zeros(tree):
     return tuple(np.zeros_like(part) for part in tree) if isinstance(tree, tuple) else np.zeros_like(tree)
 
 
+def level(sampler):
+    sampler["leaves"] = np.sign(sampler["leaves"])
+    assert sampler["leaves"].any()
+
+
 OMISSIONS: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "random streams": ("mlp", fresh_streams),
     "torch's stream": ("mlp", set_to("streams", "torch", lambda t: t * 0)),
@@ -228,6 +238,7 @@ OMISSIONS: dict[str, tuple[str, Callable[[dict[str, Any]], None]]] = {
     "open episode": ("mlp", fresh_record),
     "episode numbers": ("mlp", set_to("cursor", "episodes", lambda e: [0] * len(e))),
     "budget": ("mlp", set_to("cursor", "env_steps", 0)),
+    "priorities of windows": ("r2d2", lambda m: level(m["agent"]["replay"]["sampler"])),
     "carry": ("lstm", set_to("cursor", "state", zeros)),
     "first flag": ("lstm", set_to("cursor", "is_first", lambda f: ~f)),
     "averages since the last row": ("mlp", lambda m: m.update(meter={})),
@@ -261,7 +272,7 @@ class TestNothingCanBeLeftOut:
         name, leave_out = OMISSIONS[part]
         assert self._resumed_differs(wholes(name, 1), stopped(name), tmp_path, monkeypatch, leave_out)
 
-    @pytest.mark.parametrize("name", ["mlp", "lstm", "table-slippery"])
+    @pytest.mark.parametrize("name", ["mlp", "lstm", "r2d2", "table-slippery"])
     def test_with_all_parts_nothing_differs(self, wholes, stopped, tmp_path, monkeypatch, name):
         assert not self._resumed_differs(
             wholes(name, 1), stopped(name), tmp_path, monkeypatch, lambda m: None

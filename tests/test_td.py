@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rl_lab.td import double_q_target, q_learning_target
+from rl_lab.td import double_q_target, q_learning_target, rescaled, unscaled
 
 LIBRARIES = {
     "numpy": lambda x: np.array(x, np.float32),
@@ -74,3 +76,45 @@ class TestDoubleQLearning:
         double = double_q_target(array([0] * 50), 1.0, array([0] * 50), array(online), array(target))
         assert (np.asarray(double) <= target.max(axis=1)).all()
         assert (np.asarray(double) < target.max(axis=1)).any()
+
+
+class TestRescaling:
+    @pytest.mark.parametrize(
+        ("value", "epsilon", "expected"),
+        [
+            (0.0, 1e-3, 0.0),
+            (3.0, 0.0, 1.0),
+            (3.0, 1e-3, 1.003),
+            (-8.0, 1e-3, -2.008),
+            (99.0, 0.01, 9.99),
+        ],
+    )
+    def test_hand_computed(self, array, value, epsilon, expected):
+        np.testing.assert_allclose(np.asarray(rescaled(array([value]), epsilon)), [expected], rtol=1e-6)
+        np.testing.assert_allclose(np.asarray(unscaled(array([expected]), epsilon)), [value], rtol=1e-6)
+
+    @settings(deadline=None)
+    @given(st.floats(-1e6, 1e6), st.sampled_from([0.0, 1e-3, 0.1]))
+    def test_the_inverse_is_exact_in_both_directions(self, x, epsilon):
+        value = np.array([x])
+        np.testing.assert_allclose(unscaled(rescaled(value, epsilon), epsilon), value, rtol=1e-9, atol=1e-12)
+        if abs(x) < 1e3:
+            back = rescaled(unscaled(value, epsilon), epsilon)
+            np.testing.assert_allclose(back, value, rtol=1e-9, atol=1e-12)
+
+    @settings(deadline=None)
+    @given(st.floats(-1e4, 1e4, width=32))
+    def test_in_single_precision_too_where_the_textbook_form_cancels(self, x):
+        value = torch.tensor([x], dtype=torch.float32)
+        torch.testing.assert_close(unscaled(rescaled(value)), value, rtol=2e-6, atol=1e-6)
+        np.testing.assert_allclose(rescaled(value).numpy(), textbook(x), rtol=1e-6, atol=1e-6)
+
+    def test_equals_the_textbook_form(self):
+        for x in np.linspace(-50, 50, 41):
+            assert rescaled(x) == pytest.approx(textbook(x), abs=1e-12)
+            root = np.sqrt(1 + 4e-3 * (abs(x) + 1 + 1e-3))
+            assert unscaled(x) == pytest.approx(np.sign(x) * (((root - 1) / 2e-3) ** 2 - 1), abs=1e-8)
+
+
+def textbook(x):
+    return np.sign(x) * (np.sqrt(np.abs(x) + 1) - 1) + 1e-3 * x

@@ -124,6 +124,7 @@ class Twin:
         self.rows, self.num_envs = max(1, capacity // world.num_envs), world.num_envs
         self.world, self.stack = world, world.frame_stack
         self.steps, self.dropped = [], 0  # dropped: rows that came before
+        self.episode_steps = []  # of each row the steps since the episode began, [N]
         self._frames = [[] for _ in range(world.num_envs)]  # the row that each frame was written for
         self.frame_rows = frames.frame_rows(world.spec(), self.rows)
 
@@ -132,9 +133,11 @@ class Twin:
         for stream, opens in zip(self._frames, step.is_first, strict=True):
             stream += [("opens", row)] * (self.stack if opens else 0) + [("follows", row)]
             del stream[: -self.frame_rows]
+        before = self.episode_steps[-1] if self.episode_steps else np.full(self.num_envs, -1)
+        self.episode_steps.append(np.where(step.is_first, 0, before + 1))
         self.steps.append(step)
         while len(self.steps) > self.rows or not self._first_is_whole():
-            del self.steps[0]
+            del self.steps[0], self.episode_steps[0]
             self.dropped += 1
 
     def _first_is_whole(self) -> bool:
@@ -147,9 +150,15 @@ class Twin:
                 return False
         return True
 
-    def places(self, length: int = 1) -> set[tuple[int, int]]:
+    def places(self, length: int = 1, period: int = 1, burn_in: int = 0) -> set[tuple[int, int]]:
         """(row, environment) of each first step of a window."""
-        return {(k, i) for k in range(len(self.steps) - length + 1) for i in range(self.num_envs)}
+        every = {(k, i) for k in range(len(self.steps) - length + 1) for i in range(self.num_envs)}
+        return {
+            (k, i)
+            for k, i in every
+            if self.episode_steps[k][i] % period == 0
+            and (self.episode_steps[k][i] == 0 or len(self.stretch(k, i, length)) > burn_in)
+        }
 
     def find(self, obs) -> list[tuple[int, int]]:
         """Row and environment of each observation [B]; they must be held."""
@@ -165,6 +174,13 @@ class Twin:
         step = self.steps[row]
         last = row + 1 == len(self.steps)
         return bool(step.terminated[env] or step.truncated[env] or last or self.steps[row + 1].is_first[env])
+
+    def stretch(self, row: int, env: int, length: int) -> list[Step]:
+        """Return the steps from a row until the episode or `length` ends, whatever lives are lost."""
+        out = [self.steps[row]]
+        while len(out) < length and not self.steps[row + len(out)].is_first[env]:
+            out.append(self.steps[row + len(out)])
+        return out
 
     def window(self, row: int, env: int, length: int) -> list[Step]:
         """Return the steps from a row until the episode, what was written or `length` ends."""

@@ -1,17 +1,23 @@
-"""Deep Q-networks, memoryless or with an LSTM.
+"""Deep Q-networks, memoryless or with a memory.
 
 Mnih et al. (2015), "Human-level control through deep reinforcement learning",
 https://www.nature.com/articles/nature14236; with `double`: van Hasselt et al. (2016),
 https://arxiv.org/abs/1509.06461; with `dueling`: Wang et al. (2016), https://arxiv.org/abs/1511.06581;
 with `n_steps`: Sutton (1988), as in https://arxiv.org/abs/1710.02298; with `prioritised`: Schaul et al.
-(2016), https://arxiv.org/abs/1511.05952; with `memory`: Hausknecht & Stone (2015), "Deep Recurrent
-Q-Learning for Partially Observable MDPs", https://arxiv.org/abs/1507.06527, on windows that start
-from the stored carry.
+(2016), https://arxiv.org/abs/1511.05952; with `value_rescaling`: Pohlen et al. (2018),
+https://arxiv.org/abs/1805.11593; with `memory`: DRQN, Hausknecht & Stone (2015), "Deep Recurrent
+Q-Learning for Partially Observable MDPs", https://arxiv.org/abs/1507.06527, on windows that start from the
+stored carry; with `burn_in_steps`, `sequence_period_steps`, `priority_eta` and the above: the learner of
+R2D2, Kapturowski et al. (2019), "Recurrent Experience Replay in Distributed Reinforcement Learning",
+https://openreview.net/forum?id=r1lyTjAqYX.
 
 Deviations, but for the preset `nature`: Adam instead of RMSProp; the target period is counted in
 environment steps and runs while collecting, as peers do. The Huber loss stands for clipped errors (the
 same gradient). Evaluation is greedy, where Mnih et al. act at random one time in twenty. With `n_steps`
-the rewards in between are those of the behaviour, uncorrected.
+the rewards in between are those of the behaviour, uncorrected. R2D2's many actors, each with its own
+epsilon, are none of this; its windows of 80 steps behind 40 of burn-in are a `sequence_length` of 120. A
+window that opens an episode has no burn-in, as its carry is exact; each step that is learned from counts
+alike, however many its window has.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rl_lab.exploration import EpsilonGreedy, ValuePolicy
+from rl_lab.exploration import EpsilonGreedy, ValuePolicy, Values
 from rl_lab.nn.heads import QNetwork, make_q_network
 from rl_lab.nn.optim import (
     OPTIMISERS,
@@ -21,18 +21,18 @@ from rl_lab.nn.optim import (
 )
 from rl_lab.nn.updates import Clip, Outcome, Updates, figures_of
 from rl_lab.nn.views import on_device, values_of
-from rl_lab.replay.sequences import SequenceReplay, Sequences
+from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import TransitionReplay, Transitions
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams, seed_of
-from rl_lab.td import Batch, TDLoss, WindowedTDLoss, batch_of_transitions, batch_of_windows
-from rl_lab.types import Array, EnvSpec, Metrics, Problem, State, Step
+from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step
 
-from .config import Config, make_sampler, steps_per_call
+from .config import Config, steps_per_call
+from .replaying import Material, material_of, scale_of
 
 
 class DQN:
-    """Learns Q(s, a) from replayed transitions against a target network."""
+    """Learns Q(s, a) from replayed transitions, or windows of them, against a target network."""
 
     def __init__(self, config: Config, problem: Problem, streams: Streams):
         spec = problem.spec
@@ -45,23 +45,24 @@ class DQN:
             self.online = _network(config, spec).to(self.device)
             self.target = _network(config, spec).to(self.device).requires_grad_(False)
         polyak_update(self.online, self.target, 1.0)
+        self._material: Material = material_of(config, memoryless=self.online.is_memoryless)
         self.updates = Updates(
             self.online,
             self.target,
-            (TDLoss if self.online.is_memoryless else WindowedTDLoss)(config.double, config.loss),
+            self._material.loss,
             OPTIMISERS[config.optimiser](self.online.parameters(), config.learning_rate),
             Clip(config.max_grad_value, config.max_grad_norm),
             (repr(spec.observation_space), repr(self.online)) if config.compile == "yes" else None,
         )
         self._explore_rng, self._replay_rng = streams["explore"], streams["replay"]
-        self._make_replay = lambda: _replay(config, spec, self._initial_state(1))
+        self._make_replay = lambda: self._material.replay(spec, self._initial_state(1))
         self.replay: TransitionReplay | None = None  # allocated when the first step comes
         self._epsilon = _epsilon(config, problem.total_steps)
         self._learning_rate = _learning_rate(config, problem.total_steps)
         self._beta: Schedule = linear(config.priority_beta, 1.0, problem.total_steps)
         self._average = WeightAverage(self.online, config.average_decay)
-        self._values = values_of(self.online, self.device)
-        self._average_values = values_of(self._average.network, self.device)
+        self._values = _in_rewards(values_of(self.online, self.device), config)
+        self._average_values = _in_rewards(values_of(self._average.network, self.device), config)
         self._burst = steps_per_call(config)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
@@ -117,21 +118,14 @@ class DQN:
         return figures_of([self.learn(self._sample()) for _ in range(due // self._burst)])
 
     def _can_sample(self) -> bool:
-        return not isinstance(self.replay, SequenceReplay) or self.replay.can_sample
+        return self._material.can_sample(self.replay)
 
     def _sample(self) -> Transitions | Sequences:
         begun = time.perf_counter()
-        drawn = self._draw()
+        drawn = self._material.draw(self.replay, self._replay_rng, self._beta(self.env_steps))
         self._age = drawn.age
         self._sample_seconds += time.perf_counter() - begun
         return drawn
-
-    def _draw(self) -> Transitions | Sequences:
-        assert self.replay is not None
-        if isinstance(self.replay, SequenceReplay):
-            return self.replay.sample_sequences(self.config.batch_size, self._replay_rng)
-        size = self._burst * self.config.batch_size
-        return self.replay.sample(size, self._replay_rng, self._beta(self.env_steps))
 
     def learn(self, drawn: Transitions | Sequences) -> Outcome:
         """Take a gradient step on each batch of those drawn, and pass the errors on to the priorities.
@@ -141,7 +135,7 @@ class DQN:
         """
         before = self.gradient_steps
         try:
-            outcome = self.updates(self._batch(drawn), before)
+            outcome = self.updates(self._material.batch(drawn, self._tensor), before)
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
         self.gradient_steps += len(outcome.loss)
@@ -149,17 +143,9 @@ class DQN:
         period = self.config.target_period_updates
         if period is not None and crossings(before, self.gradient_steps, period):
             polyak_update(self.online, self.target, self.config.target_tau)
-        if self.replay is not None and isinstance(drawn, Transitions) and drawn.weight is not None:
-            errors = (outcome.target - outcome.prediction).flatten().cpu().numpy()
-            self.replay.update_priorities(drawn.index, errors)
-        return outcome
-
-    def _batch(self, drawn: Transitions | Sequences) -> Batch:
-        """Move to the device what was drawn: as many batches as fit, or one of windows."""
-        if isinstance(drawn, Sequences):
-            return batch_of_windows(drawn, self.config.gamma, self._tensor)
-        steps = max(1, len(drawn.action) // self.config.batch_size)
-        return batch_of_transitions(drawn, steps, self._tensor)
+        if self.replay is not None and drawn.weight is not None:
+            self.replay.update_priorities(drawn.index, self._material.errors(drawn, outcome))
+        return self._material.counted(drawn, outcome)
 
     # State -------------------------------------------------------------------------------------------
 
@@ -227,10 +213,14 @@ def _network(config: Config, spec: EnvSpec) -> QNetwork:
     )
 
 
-def _replay(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
-    if carry:
-        return SequenceReplay(config.replay_capacity, spec, carry, config.sequence_length, config.reward_clip)
-    return TransitionReplay(
-        config.replay_capacity, spec, n_steps=config.n_steps, gamma=config.gamma,
-        reward_clip=config.reward_clip, sampler=make_sampler(config),
-    )  # fmt: skip
+def _in_rewards(values: Values, config: Config) -> Values:
+    """Return a network's values as discounted rewards, whatever its scale."""
+    if not config.value_rescaling:
+        return values
+    widen = scale_of(config).widen
+
+    def widened(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
+        q, state = values(obs, state, is_first)
+        return widen(q), state
+
+    return widened

@@ -14,6 +14,8 @@ from rl_lab.nn.optim import OPTIMISERS
 from rl_lab.nn.recurrent import CORES, carry_shapes
 from rl_lab.nn.updates import has_compiler
 from rl_lab.replay.prioritised import Prioritised
+from rl_lab.replay.sampling import Sampler, Uniform
+from rl_lab.replay.sequences import uniform_windows
 from rl_lab.replay.transitions import refuse_memory
 from rl_lab.types import EnvSpec, Problem, UsageError
 
@@ -53,11 +55,15 @@ class Config:
     n_steps: int = 1
     """Rewards summed before the bootstrap; fewer where an episode ends."""
     prioritised: bool = False
-    """Replay transitions in proportion to their last error."""
+    """Replay transitions (with a memory: windows) in proportion to their last error."""
     priority_alpha: float = 0.6
     """Exponent of the priorities: 0 is uniform."""
     priority_beta: float = 0.4
     """Exponent of the importance weights at the start; it rises linearly to 1 over the budget."""
+    priority_eta: float = 0.9
+    """Share of its largest error in a window's priority; the rest is the mean of its errors' sizes."""
+    value_rescaling: bool = False
+    """Learn h(Q), h(x) = sign(x) (sqrt(|x| + 1) - 1) + 0.001 x, in place of Q: for returns of any size."""
     loss: Literal["huber", "squared"] = "huber"
     """Loss of the temporal-difference error."""
     max_grad_norm: float | None = 10.0
@@ -91,7 +97,11 @@ class Config:
     memory_size: int = 64
     """Width of the carry."""
     sequence_length: int = 16
-    """Steps of a training window, with a memory."""
+    """Steps of a training window, with a memory; the burn-in counts."""
+    sequence_period_steps: int = 1
+    """Steps of an episode from the beginning of a window to that of the next."""
+    burn_in_steps: int = 0
+    """Steps at a window's beginning that only bring the carry up to date, but where it opens an episode."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Compile the whole update; auto: where a compiler is there and the run long enough to pay it back."""
 
@@ -109,27 +119,30 @@ class Config:
         at_least(self, 0, "learning_rate_final")
         above(self, 0.0, "learning_rate", "max_grad_norm", "max_grad_value", "reward_clip", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
-        within(self, 0.0, 1.0, "priority_alpha", "priority_beta", "average_decay")
+        within(self, 0.0, 1.0, "priority_alpha", "priority_beta", "priority_eta", "average_decay")
         at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "n_steps")
         at_least(
             self, 1, "target_period_env_steps", "target_period_updates", "memory_size", "sequence_length"
         )
-        at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
+        at_least(self, 1, "sequence_period_steps")
+        at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update", "burn_in_steps")
         widths(self, "hidden")
-        flags(self, "double", "dueling", "prioritised", "layer_norm", "epsilon_waits")
+        flags(self, "double", "dueling", "prioritised", "layer_norm", "epsilon_waits", "value_rescaling")
         one_of(self, "optimiser", tuple(OPTIMISERS))
         one_of(self, "compile", ("auto", "yes", "no"))
         one_of(self, "encoder", encoders.ENCODERS)
         one_of(self, "memory", CORES)
         one_of(self, "loss", ("huber", "squared"))
-        if self.memory != "none" and (self.n_steps > 1 or self.prioritised):
+        learned = self.sequence_length - self.burn_in_steps
+        if self.memory != "none" and self.sequence_period_steps > learned:
             raise UsageError(
-                f"memory {self.memory!r} doesn't go with n_steps above 1 or prioritised (allowed: 'none')"
+                f"sequence_period_steps {self.sequence_period_steps} must be at most sequence_length"
+                f" {self.sequence_length} - burn_in_steps {self.burn_in_steps} = {learned}, or steps are left out"
             )
 
 
 def make_sampler(config: Config) -> Prioritised | None:
-    """Return what chooses among the transitions; None draws uniformly."""
+    """Return what chooses among transitions or windows; None draws uniformly."""
     return Prioritised(config.priority_alpha) if config.prioritised else None
 
 
@@ -156,7 +169,13 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
     carry = tuple(np.zeros((1, *s), np.float32) for s in carry_shapes(config.memory, config.memory_size))
-    return refuse_memory(config.replay_capacity, spec, carry, make_sampler(config))
+    return refuse_memory(config.replay_capacity, spec, carry, make_sampler(config) or _uniform(config, spec))
+
+
+def _uniform(config: Config, spec: EnvSpec) -> Sampler:
+    if config.memory == "none":
+        return Uniform()
+    return uniform_windows(spec.num_envs, config.sequence_period_steps, config.burn_in_steps)
 
 
 def _pays_to_compile(config: Config, problem: Problem) -> bool:

@@ -138,7 +138,7 @@ def _require_finite(loss: Tensor, norm: Tensor, number: int) -> None:
 
 def figures_of(outcomes: list[Outcome]) -> dict[str, float]:
     """Return the figures of value learning over several calls, by name."""
-    loss, norm, q, target = (torch.cat(parts) for parts in zip(*outcomes, strict=True))
+    loss, norm, q, target = (torch.cat([x.flatten() for x in parts]) for parts in zip(*outcomes, strict=True))
     figures = loss.mean(), q.mean(), q.max(), (target - q).abs().mean(), target.mean(), norm.mean()
     names = ("loss", "q_mean", "q_max", "td_error", "target_mean", "grad_norm")
     return dict(zip(names, torch.stack(figures).tolist(), strict=True))

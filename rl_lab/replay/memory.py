@@ -39,6 +39,8 @@ def column_shapes(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Shapes:
     }
     if spec.has_mask:
         shapes["next_mask"] = ((int(actions.n),), np.bool_)
+    if carry:
+        shapes["episode_step"] = ((), np.int32)
     return shapes | {f"state_{k}": (part.shape[1:], part.dtype) for k, part in enumerate(carry)}
 
 

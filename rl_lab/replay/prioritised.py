@@ -28,6 +28,11 @@ class Prioritised:
         self.largest = 1.0  # priority
         self._stop = 0  # of the indices ever added
 
+    @property
+    def is_empty(self) -> bool:
+        """Say whether there is nothing to draw."""
+        return self.tree.total == 0.0
+
     def bytes_for(self, capacity: int) -> int:
         """Return the bytes of the tree."""
         return 16 * leaves_for(capacity)

@@ -1,20 +1,29 @@
-"""Replay of sequences, for networks with a carry: windows of one episode with the carry they began with."""
+"""Replay of sequences, for networks with a carry: windows of one episode with the carry they began with.
+
+Kapturowski et al. (2019), "Recurrent Experience Replay in Distributed Reinforcement Learning",
+https://openreview.net/forum?id=r1lyTjAqYX: stored carries, overlapping windows that never cross an
+episode's end, and a burn-in that only brings the carry up to date. Deviation: a window that opens an
+episode begins with the exact carry and needs no burn-in, so that the first steps are learned from too.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from rl_lab.replay.sampling import UniformQueue, UniformRows, WindowSampler
 from rl_lab.replay.transitions import TransitionReplay
-from rl_lab.types import Array, EnvSpec, Obs
+from rl_lab.types import Array, EnvSpec, Obs, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
     """B windows of up to T steps, each of one episode; time leads.
 
-    obs[t + 1] is the true successor of step t wherever step t is valid.
+    obs[t + 1] is the true successor of step t wherever step t is valid. A lost life terminates a step,
+    but not the window: the memory goes on.
     """
 
     obs: Obs  # [T + 1, B, ...]
@@ -23,12 +32,28 @@ class Sequences:
     terminated: Array  # bool [T, B]
     next_mask: Array | None  # bool [T, B, A]
     valid: Array  # bool [T, B]: false behind the episode's end
+    learned: Array  # bool [T, B]: valid, and behind the burn-in
+    opens: Array  # bool [B]: obs[0] opened an episode; there is no burn-in then
     state: tuple[Array, ...]  # the carry before obs[0], each [B, ...]
+    weight: Array | None  # float32 [B] of importance, at most 1; None: all alike
+    index: Array  # int64 [B]: for update_priorities
     age: float  # mean age of the windows' first steps in environment steps
 
 
 class SequenceReplay(TransitionReplay):
-    """Draws windows from the same columns; `carry` holds arrays [1, ...] that show the carry's shapes."""
+    """Draws windows from the same columns.
+
+    A window may be drawn once all its rows are held, if it begins at a multiple of `period` of its
+    episode's steps and has a step to learn from. With a period of up to length - burn_in every step is
+    learned from.
+
+    Args:
+        carry: arrays [1, ...] that show the carry's shapes.
+        length: steps of a window, the burn-in included.
+        period: steps of an episode between the beginnings of its windows.
+        burn_in: steps at a window's beginning that are not learned from, unless it opens an episode.
+        sampler: chooses among the windows by their first steps; by default uniformly.
+    """
 
     def __init__(
         self,
@@ -37,24 +62,74 @@ class SequenceReplay(TransitionReplay):
         carry: tuple[Array, ...],
         length: int,
         reward_clip: float | None = None,
+        *,
+        period: int = 1,
+        burn_in: int = 0,
+        sampler: WindowSampler | None = None,
     ):
-        super().__init__(capacity, spec, carry, reward_clip=reward_clip)
-        self.length = length
+        if period < 1 or not 0 <= burn_in < length:
+            raise ValueError(f"period {period} must be at least 1 and burn_in {burn_in} below {length}")
+        self._starts = sampler or uniform_windows(spec.num_envs, period, burn_in)
+        super().__init__(capacity, spec, carry, reward_clip=reward_clip, sampler=self._starts)
+        self.length, self.period, self.burn_in = length, period, burn_in
+
+    # Writing -----------------------------------------------------------------------------------------
+
+    def _write_carry(self, row: int, step: Step) -> None:
+        super()._write_carry(row, step)
+        count, position = self.columns["episode_step"], self.columns["position"]
+        follows = ~step.is_first & (position[row] - position[row - 1] == self.num_envs)
+        count[row] = np.where(follows, count[row - 1] + 1, 0)
+
+    def _offer(self, row: int) -> None:
+        """Let go of the windows that began in the row a lap ago, and take in those that are whole now."""
+        self._starts.expired(row * self.num_envs, (row + 1) * self.num_envs)
+        self._add_windows(max(self.oldest, self.written - self.length))
+
+    def _add_windows(self, first: int) -> None:
+        """Let the sampler draw the windows that begin from row `first` on and are whole."""
+        rows = np.arange(first, self.written - self.length + 1)
+        for k, env in np.argwhere(self._may_begin(rows)).tolist():
+            index = (first + k) % self.rows * self.num_envs + env
+            self._starts.added(index, index + 1)
+
+    def _may_begin(self, row: Array) -> Array:
+        """Say at which steps of rows [R] a window may begin: bool [R, N]."""
+        count, position = self.columns["episode_step"][row % self.rows], self.columns["position"]
+        learned = position[(row + self.burn_in) % self.rows] - position[row % self.rows]
+        same_episode = learned == self.burn_in * self.num_envs
+        return (count % self.period == 0) & ((count == 0) | same_episode)
+
+    def update_priorities(self, index: Array, td_errors: Array) -> None:
+        """Tell how far off windows were, by the `index` of each; without effect on those no longer whole.
+
+        Raises:
+            FloatingPointError: an error isn't finite; nothing is changed.
+        """
+        row, env = np.divmod(index, self.num_envs)
+        row = self.written - 1 - (self.written - 1 - row) % self.rows
+        whole = (row >= self.oldest) & (row + self.length <= self.written)
+        whole &= self._may_begin(row)[np.arange(len(row)), env]
+        self._starts.update(index[whole], td_errors[whole])
+
+    # Sampling ----------------------------------------------------------------------------------------
 
     @property
     def can_sample(self) -> bool:
         """Say whether one whole window is held."""
-        return self.written - self.oldest >= self.length
+        return self.written - self.oldest >= self.length and not self._starts.is_empty
 
-    def sample_sequences(self, batch_size: int, rng: np.random.Generator) -> Sequences:
-        """Draw windows uniformly over their first steps; none crosses the write head."""
-        held = self.written - self.oldest
-        first = self.oldest + rng.integers(held - self.length + 1, size=batch_size)  # [B]
-        env = rng.integers(self.num_envs, size=batch_size)  # [B]
+    def sample_sequences(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Sequences:
+        """Draw windows with replacement; none crosses the write head. `beta`: see `sample`."""
+        held = (self.written - self.oldest - self.length + 1) * self.num_envs
+        oldest = self.oldest % self.rows * self.num_envs
+        index, weight = self._starts.draw(batch_size, rng, oldest, held, beta)
+        first, env = np.divmod(index, self.num_envs)  # [B]
         rows = (first + np.arange(self.length)[:, None]) % self.rows  # [T, B]
         take = {name: column[rows, env] for name, column in self.columns.items()}
         valid = np.ones_like(take["terminated"])
-        valid[1:] = ~np.logical_or.accumulate(self._over(take["position"], take["terminated"]), axis=0)
+        valid[1:] = ~np.logical_or.accumulate(self._breaks(take["position"]), axis=0)
+        opens = take["episode_step"][0] == 0
         return Sequences(
             obs=self._windows_of(take["position"], valid),
             action=take["action"],
@@ -62,8 +137,12 @@ class SequenceReplay(TransitionReplay):
             terminated=take["terminated"],
             next_mask=take.get("next_mask"),
             valid=valid,
+            learned=valid & (opens | (np.arange(self.length)[:, None] >= self.burn_in)),
+            opens=opens,
             state=tuple(take[f"state_{k}"][0] for k in range(self._carry)),
-            age=float((self.written - 1 - first).mean()) * self.num_envs,
+            weight=weight,
+            index=index,
+            age=float(((self.written - 1 - first) % self.rows).mean()) * self.num_envs,
         )
 
     def _windows_of(self, position: Array, valid: Array) -> Obs:
@@ -72,3 +151,16 @@ class SequenceReplay(TransitionReplay):
         whole = np.concatenate((position, position[-1:]))  # [T + 1, B]
         whole[last + 1, window] = position[last, window] + self.num_envs
         return self.observations.get(whole)
+
+    # State -------------------------------------------------------------------------------------------
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Fill a fresh replay in place."""
+        super().load_state_dict(state)
+        if self._starts.is_empty:
+            self._add_windows(self.oldest)
+
+
+def uniform_windows(num_envs: int, period: int = 1, burn_in: int = 0) -> WindowSampler:
+    """Return what draws all windows alike: without a list of them where each step begins one."""
+    return UniformRows(num_envs) if period == 1 and burn_in == 0 else UniformQueue()

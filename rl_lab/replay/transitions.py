@@ -131,11 +131,15 @@ class TransitionReplay:
     def _advance(self, row: int) -> None:
         """Count the row that was written, and let go of those that are no longer whole."""
         self.written += 1
-        self._sampler.added(row * self.num_envs, (row + 1) * self.num_envs)
+        self._offer(row)
         if self.written - self.oldest > self.rows:  # the row just written took the oldest one's place
             self.oldest += 1
         if not self.observations.never_expires:
             self._expire()
+
+    def _offer(self, row: int) -> None:
+        """Let the sampler draw what the row just written makes whole: its transitions."""
+        self._sampler.added(row * self.num_envs, (row + 1) * self.num_envs)
 
     def _expire(self) -> None:
         """Let go of rows whose frames were overwritten: many short episodes take more than there are."""
@@ -199,7 +203,7 @@ class TransitionReplay:
         """Follow each window until its n steps, its episode or what is written ends."""
         flat, column = self._flat, np.arange(len(index))
         around = (index + self._ahead * self.num_envs) % self._size  # [n, B]
-        over = self._over(flat["position"].take(around), flat["terminated"].take(around))
+        over = flat["terminated"].take(around[:-1]) | self._breaks(flat["position"].take(around))
         after = (self.written - 1 - index // self.num_envs) % self.rows  # [B] rows behind the first
         used = np.logical_and.accumulate((self._ahead[1:] <= after) & ~over)  # [n - 1, B]
         steps = 1 + used.sum(axis=0)
@@ -208,12 +212,12 @@ class TransitionReplay:
         last, reward = around[steps - 1, column], rewards.sum(axis=0).astype(np.float32)
         return last, steps * self.observations.next, reward, self._powers[steps].astype(np.float32)
 
-    def _over(self, position: Array, terminated: Array) -> Array:
-        """Say of steps [T, B] in a row after which of them, but the last, an episode ended: bool [T - 1, B].
+    def _breaks(self, position: Array) -> Array:
+        """Say of steps [T, B] in a row after which of them, but the last, the next is no successor: bool [T - 1, B].
 
-        The frames after a truncation, or a cut at a resume, don't follow on; those after a lost life do.
+        The frames after an episode's end, or a cut at a resume, don't follow on; those after a lost life do.
         """
-        return terminated[:-1] | (np.diff(position, axis=0) != self.num_envs)
+        return np.diff(position, axis=0) != self.num_envs
 
     def _clipped(self, reward: Array) -> Array:
         return reward if self._reward_clip is None else reward.clip(-self._reward_clip, self._reward_clip)
