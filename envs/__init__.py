@@ -37,3 +37,6 @@ _register("lab/Bandit-v0", "envs.bandit:Bandit", None)
 # Other problems whose truth is known.
 _register("lab/DeepSea-v0", "envs.deep_sea:DeepSea", None)
 _register("lab/Garnet-v0", "envs.garnet:Garnet", ENDLESS_STEPS)
+
+# Labelled examples, to be answered.
+_register("lab/Examples-v0", "envs.examples:Examples", None)
