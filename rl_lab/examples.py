@@ -29,7 +29,12 @@ Arrays = Array | Sequence[Any]
 
 
 def write_examples(
-    path: str | Path, inputs: Arrays, labels: Arrays, *, sequences: bool = False, num_classes: int | None = None
+    path: str | Path,
+    inputs: Arrays,
+    labels: Arrays,
+    *,
+    sequences: bool = False,
+    num_classes: int | None = None,
 ) -> None:
     """Write examples as a dataset folder, for `--dataset` and for `lab/Examples-v0`.
 
@@ -113,12 +118,15 @@ def _space_of(observed: list[Array]) -> spaces.Space:
     if dtype.kind in "iu" and not shape and min(x.min() for x in observed) >= 0:
         return spaces.Discrete(1 + int(max(x.max() for x in observed)))
     raise UsageError(
-        f"inputs {dtype}{shape} can't be recorded (allowed: uint8 arrays, finite floats, or single whole numbers from 0)"
+        f"inputs {dtype}{shape} can't be recorded (allowed: uint8 arrays, finite floats, or numbers from 0)"
     )
 
 
 def _episodes(
-    observed: list[Array], answers: list[Array], observation_space: spaces.Space, action_space: spaces.Discrete
+    observed: list[Array],
+    answers: list[Array],
+    observation_space: spaces.Space,
+    action_space: spaces.Discrete,
 ) -> Iterator[RecordedEpisode]:
     masked = any((y == NO_LABEL).any() for y in answers)
     assert observation_space.shape is not None

@@ -115,7 +115,7 @@ class _Session:
             if run.due(self.at.env_steps) and self._moment(clock):
                 return
         recorder.flush()
-        results = getattr(agent, "results", dict)()  # what an agent may want the summary to say
+        results: Mapping[str, Any] = getattr(agent, "results", dict)()  # what it wants the summary to say
         run.finish(self.at.env_steps, self.greedy, self.members(), agent.gradient_steps, results)
 
     def _moment(self, clock: Stopwatch) -> bool:

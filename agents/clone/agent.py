@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,33 +16,17 @@ from rl_lab.nn.heads import QNetwork, make_q_network
 from rl_lab.nn.optim import OPTIMISERS, load_optimiser_state, load_weights, optimiser_state
 from rl_lab.nn.views import on_device, values_of
 from rl_lab.recorder import leaves_of
-from rl_lab.replay.sampling import Uniform
 from rl_lab.replay.sequences import SequenceReplay
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.schedules import crossings, linear
 from rl_lab.seeding import Streams, seed_of
-from rl_lab.td import map_leaves, q_learning_target
+from rl_lab.td import map_leaves
 from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step
 
 from .config import Config
-from .held_out import NO_LABEL, HeldOut, Split, confusion_of, figures_of, predictions
+from .held_out import HeldOut, Split, confusion_of, figures_of, predictions
+from .labels import NO_LABEL, NO_STEP, Drawn, Labelled, cross_entropy, decode, encode, td_errors
 from .oracle import OraclePolicy
-
-NO_STEP = -1  # in place of a code, where a step is not learned from
-
-
-class Drawn(NamedTuple):
-    """Steps [B], or windows [T, B] with `state`, the carry before them, on the device."""
-
-    obs: Obs  # [B, ...]; windows [T + 1, B, ...]
-    label: Tensor  # int64; NO_LABEL doesn't count
-    action: Tensor  # int64: the one that was taken
-    counts: Tensor  # bool: learned from, labelled or not
-    reward: Tensor  # float32
-    terminated: Tensor  # bool
-    next_obs: Obs  # [B, ...]; None for windows
-    next_mask: Tensor | None  # bool [..., A]
-    state: tuple[Tensor, ...] = ()
 
 
 class ClonePolicy(ValuePolicy):
@@ -51,28 +35,6 @@ class ClonePolicy(ValuePolicy):
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return the network's outputs [N, A] for the legal actions; -inf elsewhere."""
         return {"logits": legal(self._values(obs, state, is_first)[0], mask)}
-
-
-class Labelled(Uniform):
-    """Draws uniformly among the steps that have a label, by drawing again; what is left after many tries stays."""
-
-    def __init__(self, num_actions: int):
-        self.codes = np.zeros(0, np.int64)  # [capacity], a view of the replay's own
-        self._num_actions = num_actions
-
-    tries = 100
-
-    def draw(
-        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
-    ) -> tuple[Array, None]:
-        """Draw indices [B] among the `held` ones from `first` on."""
-        index, _ = super().draw(batch_size, rng, first, held, beta)
-        for _ in range(self.tries):
-            without = np.flatnonzero(self.codes[index] < self._num_actions)
-            if not without.size:
-                break
-            index[without] = super().draw(without.size, rng, first, held, beta)[0]
-        return index, None
 
 
 class Clone:
@@ -88,11 +50,13 @@ class Clone:
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
             self.network = _network(config, spec).to(self.device)
         self.optimiser = OPTIMISERS[config.optimiser](self.network.parameters(), config.learning_rate)
-        self._decayed = [p for p in self.network.parameters() if p.ndim > 1]
+        self._decayed: list[Tensor] = [p for p in self.network.parameters() if p.ndim > 1]
         self._values = values_of(self.network, self.device)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
         self._split = Split(config.held_out, problem)
-        self.replay: TransitionReplay | None = None  # allocated, like what is held out, when the first step comes
+        self.replay: TransitionReplay | None = (
+            None  # allocated, like what is held out, when the first step comes
+        )
         self.held_out: HeldOut | None = None
         last = config.learning_rate_final
         self._learning_rate = linear(
@@ -206,7 +170,7 @@ class Clone:
         return Drawn(*(map_leaves(self._tensor, field) for field in fields))
 
     def learn(self, drawn: Drawn) -> Tensor | None:
-        """Take a gradient step; return cross-entropy, accuracy, TD error and gradient norm [4], or None without a label.
+        """Take a gradient step; return loss, accuracy, TD error and gradient norm [4], or None without a label.
 
         Raises:
             FloatingPointError: loss or gradient isn't finite; the weights stay as they were.
@@ -339,33 +303,6 @@ class Clone:
             assert self.held_out is not None
             self.replay.load_state_dict(state["replay"])
             self.held_out.load_state_dict(state["held_out"])
-
-
-def cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
-    """Return the sum of -log softmax(logits)[label] over logits [..., A]; NO_LABEL counts nothing."""
-    flat = logits.reshape(-1, logits.shape[-1])
-    return nn.functional.cross_entropy(flat, label.reshape(-1), ignore_index=NO_LABEL, reduction="sum")
-
-
-def encode(label: Array, action: Array, num_actions: int) -> Array:
-    """Return label (or NO_LABEL) and action as one number, int64 [...] from 0; without a label it is below A."""
-    return (label + 1) * num_actions + action
-
-
-def decode(code: Array, num_actions: int) -> tuple[Array, Array]:
-    """Return labels and actions int64 [...]; of NO_STEP there is no label, and action 0."""
-    known = code != NO_STEP
-    return np.where(known, code // num_actions - 1, NO_LABEL), np.where(known, code % num_actions, 0)
-
-
-def td_errors(outputs: Tensor, next_outputs: Tensor, drawn: Drawn, gamma: float) -> Tensor:
-    """Return r + gamma * (1 - terminated) * max Q(s', .) - Q(s, a) of each step that counts, otherwise 0."""
-    if drawn.next_mask is not None:
-        next_outputs = next_outputs.masked_fill(~drawn.next_mask, float("-inf"))
-    chosen = outputs.gather(-1, drawn.action.unsqueeze(-1)).squeeze(-1)
-    target = q_learning_target(drawn.reward, gamma, drawn.terminated.float(), next_outputs.amax(-1))
-    assert chosen.shape == target.shape
-    return (target - chosen) * drawn.counts
 
 
 def _sum_of_squares(weights: list[Tensor]) -> Tensor:

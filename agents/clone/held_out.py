@@ -16,7 +16,8 @@ from rl_lab.state_trees import Ring
 from rl_lab.td import map_leaves
 from rl_lab.types import Array, EnvSpec, Obs, Problem, Step
 
-NO_LABEL = -1
+from .labels import NO_LABEL
+
 CHUNK = 256  # steps that are classified at once; with a memory: episodes
 HASHES = 2**31
 
@@ -56,7 +57,7 @@ class HeldOut:
         actions = spec.action_space
         assert isinstance(actions, spaces.Discrete)
         self.num_actions = int(actions.n)
-        self.mask = np.ones((capacity, self.num_actions if spec.has_mask else 0), np.bool_)
+        self.mask = np.ones((capacity, self.num_actions), np.bool_) if spec.has_mask else None
 
     def add(self, step: Step, label: Array, columns: Array) -> None:
         """Keep the steps of these columns, as long as there is room."""
@@ -65,7 +66,7 @@ class HeldOut:
             for kept, seen in zip(leaves_of(self.obs), leaves_of(step.obs), strict=True):
                 kept[row] = seen[i]
             self.label[row], self.column[row], self.is_first[row] = label[i], i, step.is_first[i]
-            if step.mask is not None:
+            if self.mask is not None and step.mask is not None:
                 self.mask[row] = step.mask[i]
             self.written += 1
 
@@ -74,7 +75,7 @@ class HeldOut:
         labelled = np.flatnonzero(self.label[: self.written] != NO_LABEL)
         for start in range(0, len(labelled), CHUNK):
             rows = labelled[start : start + CHUNK]
-            yield map_leaves(lambda x, rows=rows: x[rows], self.obs), rows
+            yield self._observations(rows), rows
 
     def episodes(self) -> Iterator[tuple[Obs, Array]]:
         """Yield chunks of episodes: observations [T, B, ...] and rows [T, B], -1 behind an episode's end."""
@@ -86,21 +87,27 @@ class HeldOut:
             rows = np.full((max(map(len, chunk)), len(chunk)), -1)
             for b, episode in enumerate(chunk):
                 rows[: len(episode), b] = episode
-            yield map_leaves(lambda x, rows=rows: x[rows], self.obs), rows
+            yield self._observations(rows), rows
+
+    def _observations(self, rows: Array) -> Obs:
+        return map_leaves(lambda x: x[rows], self.obs)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the columns as rings: a checkpoint adds only what is new."""
-        return {name: map_leaves(lambda x: Ring(x, self.written), tree) for name, tree in self._columns().items()}
+        return {
+            name: map_leaves(lambda x: Ring(x, self.written), tree) for name, tree in self._columns().items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in."""
         for name, tree in self._columns().items():
-            for ring, array in zip(leaves_of(state[name]), leaves_of(tree), strict=True):
+            rings: list[Any] = leaves_of(state[name])
+            for ring, array in zip(rings, leaves_of(tree), strict=True):
                 ring.copy_into(array)
                 self.written = ring.written
 
     def _columns(self) -> dict[str, Any]:
-        names = ("obs", "label", "column", "is_first", "mask")
+        names = ("obs", "label", "column", "is_first", *(() if self.mask is None else ("mask",)))
         return {name: getattr(self, name) for name in names}
 
 
@@ -129,7 +136,7 @@ def predictions(
         counts = (rows >= 0) & (held_out.label[rows] != NO_LABEL)
         rows, logits = rows[counts], logits[counts].astype(np.float64)
         label = held_out.label[rows]
-        mask = held_out.mask[rows] if held_out.mask.shape[1] else None
+        mask = None if held_out.mask is None else held_out.mask[rows]
         labels.append(label)
         predicted.append(greedy(logits, mask))
         losses.append(np.logaddexp.reduce(logits, axis=-1) - logits[np.arange(len(rows)), label])

@@ -10,6 +10,7 @@ from rl_lab.agent import Policy
 from rl_lab.exploration import random_actions
 from rl_lab.mdp.evaluate import optimum
 from rl_lab.mdp.model import TabularModel
+from rl_lab.mdp.rows import NeverEnds, NotConverged
 from rl_lab.types import Array, Decision, Obs, Problem, State, UsageError
 
 
@@ -23,12 +24,13 @@ class Oracle:
     def __init__(self, model: TabularModel, gamma: float):
         try:
             best = optimum(model, gamma).policy
-        except (ValueError, ArithmeticError) as error:  # NeverEnds and NotConverged are such
+        except (NeverEnds, NotConverged) as error:
             raise UsageError(f"no optimum at gamma {gamma}: {' '.join(str(error).split())}") from error
         ends = ((model.termination == 1.0) & (model.expected_reward == 0.0)).all(axis=1)
         states = np.flatnonzero(~ends)  # nobody acts in the others
         shown = np.asarray(model.observe(states))
-        self._dtype, self._table = shown.dtype, {}
+        self._dtype = shown.dtype
+        self._table: dict[bytes, int] = {}
         for row, action in zip(shown, best[states].tolist(), strict=True):
             if self._table.setdefault(row.tobytes(), action) != action:
                 raise UsageError("states look alike in which other actions are optimal")
@@ -61,7 +63,9 @@ class OraclePolicy:
         learner: the clone's own policy, whose carry is remembered on the way.
     """
 
-    def __init__(self, problem: Problem, gamma: float, epsilon: float, rng: np.random.Generator, learner: Policy):
+    def __init__(
+        self, problem: Problem, gamma: float, epsilon: float, rng: np.random.Generator, learner: Policy
+    ):
         self._problem, self._gamma = problem, gamma
         self._epsilon, self._rng, self._learner = epsilon, rng, learner
         self._remembers = learner.initial_state(1) != ()
