@@ -46,3 +46,5 @@ _register("lab/CartPolePositions-v0", "envs.cartpole_positions:CartPolePositions
 _register("lab/RepeatPrevious-v0", "envs.repeat_previous:RepeatPrevious", None)
 _register("lab/Catch-v0", "envs.catch:Catch", None)
 _register("lab/FlickeringGridWorld-v0", "envs.flickering_gridworld:FlickeringGridWorld", GRID_STEPS)
+# Labelled examples, to be answered.
+_register("lab/Examples-v0", "envs.examples:Examples", None)

@@ -115,7 +115,8 @@ class _Session:
             if run.due(self.at.env_steps) and self._moment(clock):
                 return
         recorder.flush()
-        run.finish(self.at.env_steps, self.greedy, self.members(), agent.gradient_steps)
+        results: Mapping[str, Any] = getattr(agent, "results", dict)()  # what it wants the summary to say
+        run.finish(self.at.env_steps, self.greedy, self.members(), agent.gradient_steps, results)
 
     def _moment(self, clock: Stopwatch) -> bool:
         """Push a row, evaluate and save where due; return whether to stop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -246,8 +246,15 @@ class Run:
 
     # The end -------------------------------------------------------------------------------------------
 
-    def finish(self, env_steps: int, policy: Policy, members: Members, gradient_steps: int) -> None:
-        """Evaluate and save for the last time, write summary.json, film the policy."""
+    def finish(
+        self,
+        env_steps: int,
+        policy: Policy,
+        members: Members,
+        gradient_steps: int,
+        results: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Evaluate and save for the last time, write summary.json with the learner's own results, film the policy."""
         with self.pause():
             seconds = self.train_seconds
             try:
@@ -259,6 +266,7 @@ class Run:
             # saved before the row is written: after a kill the end is done again, and stands once
             self.save(env_steps, members, figures["eval_return_mean"])
             self._files.row({"env_steps": env_steps, **figures})
+            figures = {**(results or {}), **figures}
             self.summary = self._summarise(env_steps, gradient_steps, seconds, figures, members["weights"])
             write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=1).encode())
             self._draw(policy)

@@ -1,0 +1,324 @@
+"""The agent: it watches, and learns to tell the action from what was seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rl_lab.agent import Policy
+from rl_lab.exploration import ValuePolicy, legal
+from rl_lab.nn.heads import QNetwork, make_q_network
+from rl_lab.nn.optim import OPTIMISERS, load_optimiser_state, load_weights, optimiser_state
+from rl_lab.nn.views import on_device, values_of
+from rl_lab.recorder import leaves_of
+from rl_lab.replay.sequences import SequenceReplay
+from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.schedules import crossings, linear
+from rl_lab.seeding import Streams, seed_of
+from rl_lab.td import map_leaves
+from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step
+
+from .config import Config
+from .held_out import HeldOut, Split, confusion_of, figures_of, predictions
+from .labels import NO_LABEL, NO_STEP, Drawn, Labelled, cross_entropy, decode, encode, td_errors
+from .oracle import OraclePolicy
+
+
+class ClonePolicy(ValuePolicy):
+    """Takes the likeliest legal action; what lies behind it are logits, not values."""
+
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
+        """Return the network's outputs [N, A] for the legal actions; -inf elsewhere."""
+        return {"logits": legal(self._values(obs, state, is_first)[0], mask)}
+
+
+class Clone:
+    """Minimises the cross-entropy of the labels, on steps or on windows drawn from a replay."""
+
+    def __init__(self, config: Config, problem: Problem, streams: Streams):
+        spec = problem.spec
+        assert isinstance(spec.action_space, spaces.Discrete)
+        self.config, self.device, self._problem = config, torch.device(problem.device), problem
+        self.num_actions, self.num_envs = int(spec.action_space.n), spec.num_envs
+        streams.use_torch()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(problem.seed, "initial weights"))
+            self.network = _network(config, spec).to(self.device)
+        self.optimiser = OPTIMISERS[config.optimiser](self.network.parameters(), config.learning_rate)
+        self._decayed: list[Tensor] = [p for p in self.network.parameters() if p.ndim > 1]
+        self._values = values_of(self.network, self.device)
+        self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
+        self._split = Split(config.held_out, problem)
+        self.replay: TransitionReplay | None = (
+            None  # allocated, like what is held out, when the first step comes
+        )
+        self.held_out: HeldOut | None = None
+        last = config.learning_rate_final
+        self._learning_rate = linear(
+            config.learning_rate, config.learning_rate if last is None else last, problem.total_steps
+        )
+        self.collect_env_steps = config.train_period_env_steps
+        self.env_steps, self.gradient_steps = 0, 0
+        self._episodes = np.full(self.num_envs, -1)  # the open episode's number in each column
+        self._is_held_out = np.zeros(self.num_envs, np.bool_)
+
+    # Acting ------------------------------------------------------------------------------------------
+
+    def policy(self, *, explore: bool) -> Policy:
+        """Return the clone, or the teacher where there is an oracle (recorded actions need none)."""
+        clone = ClonePolicy(
+            self._values, self.num_actions, None if self.network.is_memoryless else self._initial_state
+        )
+        if not explore or not self.config.oracle:
+            return clone
+        return OraclePolicy(self._problem, self.config.gamma, self.config.epsilon, self._oracle_rng, clone)
+
+    def _initial_state(self, num_envs: int) -> State:
+        return tuple(part.cpu().numpy() for part in self.network.initial_state(num_envs))
+
+    def _tensor(self, array: Array) -> Tensor:
+        return on_device(array, self.device)
+
+    # Learning ----------------------------------------------------------------------------------------
+
+    def observe(self, step: Step) -> None:
+        """Store the step, with label and action as one code in the action's place.
+
+        Raises:
+            FloatingPointError: a reward or observation isn't finite.
+        """
+        if self.replay is None or self.held_out is None:
+            self._allocate()
+        assert self.replay is not None
+        assert self.held_out is not None
+        if step.is_first.any():
+            self._episodes = self._episodes + step.is_first
+            self._find_held_out()
+        label = self._labels(step)
+        new = self._is_held_out & self._is_shown_first()
+        if not self._remembers:
+            new = new & (label != NO_LABEL)
+        try:
+            code = encode(label, step.action, self.num_actions)
+            self.replay.add(replace(step, action=np.where(self._is_held_out, NO_STEP, code)))
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
+        self.held_out.add(step, label, np.flatnonzero(new))
+        self.env_steps += self.num_envs
+
+    def _labels(self, step: Step) -> Array:
+        """Return the labels int64 [N]; where one action alone is legal there is none."""
+        label = step.extras.get("label", step.action)
+        return label if step.mask is None else np.where(step.mask.sum(axis=-1) > 1, label, NO_LABEL)
+
+    def _find_held_out(self) -> None:
+        opened = enumerate(self._episodes.tolist())
+        self._is_held_out = np.array([k >= 0 and self._split.holds_out(i, k) for i, k in opened])
+
+    def _is_shown_first(self) -> Array:
+        """Say of each column [N] whether its episode wasn't shown in an epoch before."""
+        total = self._recorded_episodes
+        numbers = self._episodes * self.num_envs + np.arange(self.num_envs)
+        return np.ones(self.num_envs, np.bool_) if total is None else numbers < total
+
+    @property
+    def _recorded_episodes(self) -> int | None:
+        return None if self._problem.dataset is None else self._problem.dataset.num_episodes
+
+    @property
+    def _remembers(self) -> bool:
+        return not self.network.is_memoryless
+
+    def update(self) -> Metrics | None:
+        """Take the gradient steps that are due."""
+        config, after = self.config, self.env_steps
+        before = after - self.num_envs
+        due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
+        if not due or after <= config.learning_starts_env_steps or not self._can_sample():
+            return None
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate(after)
+        taken = [self.learn(self._sample()) for _ in range(due)]
+        found = [figures for figures in taken if figures is not None]
+        if not found:
+            return None
+        means = torch.stack(found).mean(dim=0).tolist()
+        return dict(zip(("loss", "train_accuracy", "td_error", "grad_norm"), means, strict=True))
+
+    def _can_sample(self) -> bool:
+        return not isinstance(self.replay, SequenceReplay) or self.replay.can_sample
+
+    def _sample(self) -> Drawn:
+        """Draw steps [B], or windows [T, B]."""
+        assert self.replay is not None
+        if isinstance(self.replay, SequenceReplay):
+            drawn: Any = self.replay.sample_sequences(self.config.batch_size, self._replay_rng)
+            code = np.where(drawn.valid, drawn.action, NO_STEP)
+            next_obs, state = None, drawn.state
+        else:
+            drawn = self.replay.sample(self.config.batch_size, self._replay_rng)
+            code, next_obs, state = drawn.action, drawn.next_obs, ()
+        label, action = decode(code, self.num_actions)
+        fields = (
+            drawn.obs, label, action, code != NO_STEP, drawn.reward, drawn.terminated, next_obs, drawn.next_mask, state
+        )  # fmt: skip
+        return Drawn(*(map_leaves(self._tensor, field) for field in fields))
+
+    def learn(self, drawn: Drawn) -> Tensor | None:
+        """Take a gradient step; return loss, accuracy, TD error and gradient norm [4], or None without a label.
+
+        Raises:
+            FloatingPointError: loss or gradient isn't finite; the weights stay as they were.
+        """
+        count = int((drawn.label != NO_LABEL).sum())
+        if not count:
+            return None
+        outputs, next_outputs = self._outputs(drawn)
+        assert outputs.shape == (*drawn.label.shape, self.num_actions)
+        logits = outputs / self.config.temperature
+        loss = cross_entropy(logits, drawn.label) / count
+        objective = loss + 0.5 * self.config.weight_decay * _sum_of_squares(self._decayed)
+        error = torch.zeros_like(loss)
+        if next_outputs is not None:
+            error = td_errors(outputs, next_outputs, drawn, self.config.gamma)
+            objective = objective + self.config.value_weight * error.square().mean()
+            error = error.detach().abs().mean()
+        self.optimiser.zero_grad()
+        objective.backward()
+        limit = self.config.max_grad_norm or float("inf")
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        if not torch.isfinite(objective.detach() + norm):
+            raise FloatingPointError(
+                f"loss {loss.item()}, gradient norm {norm.item()} at gradient step {self.gradient_steps},"
+                f" env step {self.env_steps}"
+            )
+        self.optimiser.step()
+        self.gradient_steps += 1
+        right = (logits.argmax(-1) == drawn.label).sum() / count
+        return torch.stack((loss.detach(), right, error, norm))
+
+    def _outputs(self, drawn: Drawn) -> tuple[Tensor, Tensor | None]:
+        """Return the outputs [..., A] at the steps and, where values are learned, at their successors."""
+        if drawn.next_obs is None:
+            steps, width = drawn.label.shape
+            outputs = self._unroll(drawn.obs, drawn.state, (steps + 1, width))
+            return outputs[:-1], outputs[1:].detach() if self.config.value_weight else None
+        outputs = self.network(drawn.obs)[0]
+        if not self.config.value_weight:
+            return outputs, None
+        with torch.no_grad():
+            return outputs, self.network(drawn.next_obs)[0]
+
+    def _unroll(self, obs: Obs, state: tuple[Tensor, ...], shape: tuple[int, int]) -> Tensor:
+        """Return the outputs [T, B, A] for windows of one episode each."""
+        return self.network(obs, state, torch.zeros(shape, dtype=torch.bool, device=self.device))[0]
+
+    # Figures -----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _logits_of(self, obs: Obs, unrolled: bool) -> Array:
+        tensors = map_leaves(self._tensor, obs)
+        if unrolled:
+            steps, width = leaves_of(obs)[0].shape[:2]
+            outputs = self._unroll(tensors, self.network.initial_state(width), (steps, width))
+        else:
+            outputs = self.network(tensors)[0]
+        return (outputs / self.config.temperature).cpu().numpy()
+
+    def judge(self) -> tuple[Array, Array, float] | None:
+        """Return labels and predictions [K] of what is held out, and their mean cross-entropy; None if nothing is."""
+        held_out = self.held_out
+        if held_out is None or not (held_out.label[: held_out.written] != NO_LABEL).any():
+            return None
+        return predictions(held_out, self._logits_of, self._remembers)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the figures on the episodes that are held out, and how much was seen."""
+        out = {
+            "learning_rate": self._learning_rate(self.env_steps),
+            "replay_size": 0 if self.replay is None else len(self.replay),
+        }
+        if (total := self._recorded_episodes) is not None:
+            out["epochs"] = float((self._episodes + 1).sum()) / total  # those that were begun
+        return out | self._held_out_figures()
+
+    def _held_out_figures(self) -> dict[str, float]:
+        if (judged := self.judge()) is None:
+            return {}
+        label, predicted, loss = judged
+        figures = {"loss": loss} | figures_of(label, predicted) | {"labels": len(label)}
+        return {f"held_out_{name}": value for name, value in figures.items()}
+
+    def results(self) -> dict[str, Any]:
+        """Return what the summary says: the figures, the confusion matrix, and the share of the commonest label."""
+        if (judged := self.judge()) is None:
+            return {}
+        label, predicted, _ = judged
+        return self._held_out_figures() | {
+            "held_out_commonest": float(np.bincount(label).max() / len(label)),
+            "held_out_confusion": confusion_of(label, predicted, self.num_actions),
+        }
+
+    # State -------------------------------------------------------------------------------------------
+
+    def _allocate(self) -> None:
+        spec, config = self._problem.spec, self.config
+        carry = self._initial_state(1) if self._remembers else ()
+        self.held_out = HeldOut(config.held_out_steps, spec)
+        if carry:
+            self.replay = SequenceReplay(config.replay_capacity, spec, carry, config.sequence_length)
+        else:
+            sampler = Labelled(self.num_actions)
+            self.replay = TransitionReplay(config.replay_capacity, spec, sampler=sampler)
+            sampler.codes = self.replay.columns["action"].reshape(-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return network, optimiser, replay, what is held out, and counters; leaves are live."""
+        return {
+            "weights": dict(self.network.state_dict()),
+            "optimiser": optimiser_state(self.optimiser),
+            "replay": {} if self.replay is None else self.replay.state_dict(),
+            "held_out": {} if self.held_out is None else self.held_out.state_dict(),
+            "episodes": self._episodes.tolist(),
+            "env_steps": self.env_steps,
+            "gradient_steps": self.gradient_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state in, in place; weights alone make a policy."""
+        load_weights(self.network, state["weights"])
+        if "optimiser" in state:
+            load_optimiser_state(self.optimiser, state["optimiser"])
+            self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
+            self._episodes = np.array(state["episodes"])
+            self._find_held_out()
+        if state.get("replay"):
+            self._allocate()
+            assert self.replay is not None
+            assert self.held_out is not None
+            self.replay.load_state_dict(state["replay"])
+            self.held_out.load_state_dict(state["held_out"])
+
+
+def _sum_of_squares(weights: list[Tensor]) -> Tensor:
+    return torch.stack([weight.square().sum() for weight in weights]).sum()
+
+
+def _network(config: Config, spec: EnvSpec) -> QNetwork:
+    """Return the network of a `dqn` with these fields."""
+    assert isinstance(spec.action_space, spaces.Discrete)
+    return make_q_network(
+        spec.observation_space,
+        int(spec.action_space.n),
+        encoder=config.encoder,
+        hidden=config.hidden,
+        memory=config.memory,
+        memory_size=config.memory_size,
+        dueling=config.dueling,
+        layer_norm=config.layer_norm,
+    )
