@@ -280,16 +280,18 @@ def recorded_agent(path: Path, num_envs: int = 3, **fields: Any) -> tuple[Clone,
     return Clone(Config(**fields), problem, Streams(7)), problem
 
 
-def consume(agent: Clone, problem: Problem, total_steps: int) -> None:
+def consume(agent: Clone, problem: Problem, total_steps: int) -> np.ndarray:
+    """Let the agent learn; return which of the steps [T, N] opened an episode."""
     from rl_lab.experience import experience
     from rl_lab.training import start
     from rl_lab.training import train as loop
 
     source = experience(problem)
     acting, seeds = source.acting(agent.policy(explore=True)), source.seeds()
-    for _ in loop(agent, acting, source.envs, seeds, total_steps, start(acting, source.envs, seeds)):
-        pass
+    steps = loop(agent, acting, source.envs, seeds, total_steps, start(acting, source.envs, seeds))
+    opened = np.stack([step.is_first for step, _, _ in steps])
     source.envs.close()
+    return opened
 
 
 class TestHeldOut:
@@ -311,17 +313,18 @@ class TestHeldOut:
     def test_is_kept_once_and_never_learned_from(self, lake, num_envs):
         agent, problem = recorded_agent(lake, num_envs, held_out=0.3)
         data = problem.dataset
-        consume(agent, problem, 3 * sum(len(data.episode(e)) for e in range(30)))
+        opened = consume(agent, problem, 3 * sum(len(data.episode(e)) for e in range(30)))
         kept = [data.episode(e) for e in sorted(agent._split._numbers)]
         seen = agent.held_out
         assert seen.written == sum(map(len, kept))
         expected = sorted((s, a) for e in kept for s, a in zip(e.observations[:-1], e.actions, strict=True))
         assert sorted(zip(seen.obs[: seen.written], seen.label[: seen.written], strict=True)) == expected
         codes = agent.replay.columns["action"][: agent.replay.written]
-        total = sum(len(data.episode(e)) for e in range(30) if e not in agent._split._numbers)
-        assert abs((codes != NO_STEP).sum() - 3 * total) < 200  # the columns stop in the midst of an epoch
-        drawn = agent._sample()
-        assert (drawn.label != NO_LABEL).all()
+        number = np.cumsum(opened, axis=0) - 1  # of each step's episode in its column
+        held = [[agent._split.holds_out(i, int(k)) for i, k in enumerate(row)] for row in number]
+        assert np.array_equal(codes == NO_STEP, held)
+        assert 0.1 < np.mean(held) < 0.5
+        assert (agent._sample().label != NO_LABEL).all()
 
     def test_figures_are_those_of_scikit_learn_on_the_policys_own_predictions(self, lake, tmp_path):
         fields = {"hidden": (16,), "held_out": 0.3, "total_steps": 800, "seed": 7, "num_envs": 2}

@@ -79,7 +79,7 @@ def test_its_package_trains_compares_and_is_watched(site, tmp_path):
 
 
 def test_its_python_example_runs(tmp_path, monkeypatch):
-    example = next(block for block in blocks("python") if "rl_lab.learn(" in block)
+    example = next(block for block in blocks("python") if "rl_lab.load_policy(" in block)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     said = {}
@@ -88,6 +88,16 @@ def test_its_python_example_runs(tmp_path, monkeypatch):
         {"said": said},
     )
     assert said["returns"].shape == (20,)
+
+
+def test_its_classifier_learns_digits(tmp_path, monkeypatch, capsys):
+    example = next(block for block in blocks("python") if "write_examples(" in block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    exec(compile(example, "README", "exec"), {})
+    f1, mean_return = map(float, capsys.readouterr().out.split())
+    assert f1 > 0.9
+    assert mean_return >= 0.8
 
 
 def test_its_exact_example_solves_car_rental(capsys):
