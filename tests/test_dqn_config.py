@@ -9,8 +9,8 @@ from gymnasium import spaces
 
 from agents.dqn import DQN, Config
 from rl_lab.learning import configure, problem_of
+from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.optim import CentredRMSprop
-from rl_lab.nn.updates import has_compiler
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.seeding import Streams
 from toys import Counting, Identity, agent_on, interact, problem_on

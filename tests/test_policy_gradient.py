@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from agents.policy_gradient import A2CConfig, PPOConfig, ReinforceConfig
+from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.distributions import categorical
 from rl_lab.nn.policy_updates import Taken
-from rl_lab.nn.updates import has_compiler
 from rl_lab.registry import make_learner, preset_fields
 from rl_lab.types import Step
 from toys import ConstantReward, Counting, CueRecall, Masked, Repeat, interact, problem_on

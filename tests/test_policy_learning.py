@@ -20,7 +20,7 @@ from rl_lab.checkpoint import Checkpoints
 from rl_lab.evaluation import evaluate
 from rl_lab.fingerprint import fingerprint
 from rl_lab.mdp.evaluate import exact_figures
-from rl_lab.nn.updates import has_compiler
+from rl_lab.nn.compiling import has_compiler
 from rl_lab.types import UsageError
 from runs import asking_to_stop, differences, learn
 from toys import Counting, CueRecall, Identity, Masked, Repeat, interact, problem_on, spec_of, vector

@@ -27,7 +27,7 @@ from rl_lab.checkpoint import CheckpointCorrupt, Checkpoints
 from rl_lab.evaluation import evaluate
 from rl_lab.fingerprint import fingerprint, rows_without_times
 from rl_lab.logs import ACTIONS, EPISODES, METRICS, read_episodes, read_rows
-from rl_lab.nn.updates import has_compiler
+from rl_lab.nn.compiling import has_compiler
 from rl_lab.seeding import Streams
 from rl_lab.signals import STOPPED
 from rl_lab.types import UsageError

@@ -7,9 +7,10 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.heads import make_q_network
 from rl_lab.nn.optim import OPTIMISERS, CentredRMSprop, load_optimiser_state, optimiser_state
-from rl_lab.nn.updates import Clip, Updates, has_compiler
+from rl_lab.nn.updates import Clip, Updates
 from rl_lab.td import Batch, TDLoss
 
 SPACE = spaces.Box(-1.0, 1.0, (4,), np.float32)

@@ -10,9 +10,9 @@ from gymnasium import spaces
 
 from rl_lab.config import above, at_least, flags, one_of, widths, within
 from rl_lab.nn import encoders
+from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.optim import OPTIMISERS
 from rl_lab.nn.recurrent import CORES, carry_shapes
-from rl_lab.nn.updates import has_compiler
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sampling import Sampler, Uniform
 from rl_lab.replay.sequences import uniform_windows

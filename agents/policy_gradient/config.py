@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 
 from rl_lab.config import above, at_least, flags, one_of, widths, within
 from rl_lab.nn import distributions, encoders
+from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.initialise import INITIALISATIONS
 from rl_lab.nn.policy_losses import Surrogate, clipped_surrogate, score_function
 from rl_lab.nn.policy_updates import OPTIMISERS
 from rl_lab.nn.recurrent import CORES
-from rl_lab.nn.updates import has_compiler
 from rl_lab.types import EnvSpec, Problem
 
 PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about a millisecond a step

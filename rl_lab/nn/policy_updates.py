@@ -14,10 +14,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
 from rl_lab.nn.minibatches import Minibatch
 from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments
 from rl_lab.nn.policy_losses import FIGURES, Objective
-from rl_lab.nn.updates import Clip, _bare, _calling, _clip, _compiled, _kind
+from rl_lab.nn.updates import Clip, clip_gradients
 
 ADAM_EPSILON = 1e-5  # that of the authors' code (OpenAI Baselines) and of SB3
 KL = FIGURES.index("approx_kl")
@@ -48,7 +49,7 @@ class PolicyUpdates:
     ):
         self.network, self.objective, self.optimiser = network, objective, optimiser
         self._clip = Clip(norm=max_grad_norm)
-        self._weights = _bare(network)  # changed in place
+        self._weights = bare_weights(network)  # changed in place
         self._compile_as = None
         if compile_as is not None:
             layout = tuple((weight.shape, weight.stride()) for weight in self._weights.values())
@@ -80,7 +81,7 @@ class PolicyUpdates:
         return found
 
     def _compiled_step(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
-        function = _compiled((self._compile_as, _kind(cast(Any, batch))), self._make_step)
+        function = compiled((self._compile_as, kind_of(cast(Any, batch))), self._make_step)
         averages, squares, counts = adam_moments(self.optimiser)
         coefficient = adam_coefficients(self.optimiser, int(counts[0]), 1)[0]
         bounds = torch.tensor([clip_range, max_kl])
@@ -119,10 +120,10 @@ def step_in_place(
     """Take a step with Adam on `weights`, in place; return FIGURES and the gradient's norm [7]."""
 
     def of(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return objective(cast(Any, _calling(network, weights)), batch, bounds[0])
+        return objective(cast(Any, calling(network, weights)), batch, bounds[0])
 
     gradients, figures = torch.func.grad(of, has_aux=True)(weights)
-    norm = _clip(gradients, clip)
+    norm = clip_gradients(gradients, clip)
     sound = torch.isfinite(figures[0] + norm) & (figures[KL] <= bounds[1])
     for name, average, square in zip(weights, averages, squares, strict=True):
         _adam_step(weights[name], gradients[name], average, square, coefficient, sound)

@@ -8,9 +8,6 @@ both leave the weights as they are where a loss or gradient isn't finite.
 from __future__ import annotations
 
 import copy
-import os
-import shutil
-import sys
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import FunctionType
@@ -19,8 +16,9 @@ from typing import Any, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
 from rl_lab.nn.optim import adam_coefficients, adam_moments, adam_step
-from rl_lab.td import Batch, map_leaves, select
+from rl_lab.td import Batch, select
 
 Network = Callable[..., tuple[Tensor, Any]]
 
@@ -70,7 +68,10 @@ class Updates:
     ):
         self.online, self.target, self.loss = online, target, loss
         self.optimiser, self.clip = optimiser, clip
-        self._weights, self._target_weights = _bare(online), _bare(target)  # weights are changed in place
+        self._weights, self._target_weights = (
+            bare_weights(online),
+            bare_weights(target),
+        )  # weights are changed in place
         self._compile_as = None
         if compile_as is not None:
             layout = tuple((weight.shape, weight.stride()) for weight in self._weights.values())
@@ -84,7 +85,7 @@ class Updates:
         """
         if self._compile_as is None:
             return self._eager(batch, taken)
-        return self._call_burst(_compiled((self._compile_as, _kind(batch)), self._make_burst), batch, taken)
+        return self._call_burst(compiled((self._compile_as, kind_of(batch)), self._make_burst), batch, taken)
 
     def _eager(self, batch: Batch, first: int) -> Outcome:
         with torch.no_grad():
@@ -144,10 +145,6 @@ def figures_of(outcomes: list[Outcome]) -> dict[str, float]:
     return dict(zip(names, torch.stack(figures).tolist(), strict=True))
 
 
-def _bare(module: nn.Module) -> dict[str, Tensor]:
-    return {name: p.detach() for name, p in module.named_parameters()}
-
-
 def burst(
     online: nn.Module,
     target: nn.Module,
@@ -162,12 +159,12 @@ def burst(
     batch: Batch,
 ) -> Outcome:
     """Take K gradient steps with Adam on `weights`, in place; the modules give the structure alone."""
-    batch = loss.prepare(_calling(target, target_weights), batch)
+    batch = loss.prepare(calling(target, target_weights), batch)
     sound = torch.ones((), dtype=torch.bool)
     taken = []
     for k, coefficient in enumerate(coefficients):
         gradients, found = _gradients(online, loss, weights, select(batch, k))
-        norm = _clip(gradients, clip)
+        norm = clip_gradients(gradients, clip)
         sound = sound & torch.isfinite(found[0] + norm)
         for name, average, square in zip(weights, averages, squares, strict=True):
             adam_step(weights[name], gradients[name], average, square, coefficient, sound)
@@ -177,21 +174,17 @@ def burst(
     return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
 
-def _calling(module: nn.Module, weights: dict[str, Tensor]) -> Network:
-    return lambda *inputs: torch.func.functional_call(module, weights, inputs)
-
-
 def _gradients(
     module: nn.Module, loss: Loss, weights: dict[str, Tensor], batch: Batch
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor]]:
     def of(weights: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        found = loss(_calling(module, weights), batch)
+        found = loss(calling(module, weights), batch)
         return found[0], found
 
     return torch.func.grad(of, has_aux=True)(weights)
 
 
-def _clip(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
+def clip_gradients(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
     """Bound the gradients as torch's own clipping does; return their norm."""
     if clip.value is not None:
         for name, gradient in gradients.items():
@@ -202,35 +195,3 @@ def _clip(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
         for name, gradient in gradients.items():
             gradients[name] = gradient * scale
     return norm
-
-
-# A call's own cost counts: at 64-64 these options take two fifths off a gradient step. They spare torch from
-# checking the tensors on every call (`_compiled` goes by their kind) and whether the CPU runs what it says.
-OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "size_asserts": False, "cpp.vec_isa_ok": True}
-if hasattr(torch.compiler, "skip_all_guards_unsafe"):  # newer than the oldest torch that we take
-    OPTIONS["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
-_COMPILED: dict[Hashable, Callable[..., Any]] = {}
-
-
-def _compiled(key: Hashable, make: Callable[[], FunctionType]) -> Callable[..., Any]:
-    """Compile once in a process for all networks and batches alike; torch keeps it on disk for the next process."""
-    if key not in _COMPILED:
-        call = make()
-        call.__code__ = call.__code__.replace()  # torch finds what it compiled by the code object
-        _COMPILED[key] = torch.compile(call, fullgraph=True, dynamic=False, options=OPTIONS)
-    return _COMPILED[key]
-
-
-def _kind(batch: Batch) -> Hashable:
-    """Return what compiled code takes for granted: structure, shapes, strides, dtypes, device and threads."""
-    kinds: list[Hashable] = [torch.get_num_threads()]
-    for name, field in zip(batch._fields, batch, strict=True):
-        kinds.append(name)
-        map_leaves(lambda leaf: kinds.append((leaf.shape, leaf.stride(), leaf.dtype, leaf.device)), field)
-    return tuple(kinds)
-
-
-def has_compiler() -> bool:
-    """Say whether torch.compile would find its C++ compiler: $CXX, or the system's usual one."""
-    usual = "clang++" if sys.platform == "darwin" else "g++"
-    return shutil.which(os.environ.get("CXX") or usual) is not None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.training import lab_seconds
 from benchmarks.work import Work
-from rl_lab.nn import updates
+from rl_lab.nn import compiling, updates
 from rl_lab.nn.optim import ADAM_BETAS, ADAM_EPSILON, adam_coefficients, adam_moments
 from rl_lab.registry import preset_fields
 from rl_lab.replay import frames, transitions
@@ -55,7 +55,7 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
         patch.object(transitions, "require_finite", nothing),
         patch.object(updates, "_require_finite", nothing),
         patch.object(updates, "adam_step", bare_adam_step),
-        patch.object(updates, "_COMPILED", compiled),
+        patch.object(compiling, "_COMPILED", compiled),
         patch.object(updates.Updates, "_call_burst", call_burst),
     ]
     with ExitStack() as stack:
