@@ -349,6 +349,15 @@ class TestSequences:
         places = {row for row, _ in twin.find(drawn.obs[:-1][drawn.learned])}
         assert places >= set(range(len(twin.steps) - 2 * length))
 
+    def test_a_single_row_knows_the_step_of_its_episode(self):
+        world = World(1, 0, mean_length=5)
+        replay, twin = SequenceReplay(1, world.spec(), CARRY, 1, period=2), Twin(1, world)
+        for _ in range(40):
+            step = world.step()
+            replay.add(step)
+            twin.add(step)
+            assert replay.can_sample == (twin.episode_steps[0][0] % 2 == 0)
+
     def test_a_period_or_burn_in_that_makes_no_sense_is_refused(self):
         for fields in ({"period": 0}, {"burn_in": 4}, {"burn_in": -1}):
             with pytest.raises(ValueError, match="must be at least 1 and burn_in"):

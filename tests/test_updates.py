@@ -11,12 +11,13 @@ from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.heads import make_q_network
 from rl_lab.nn.optim import OPTIMISERS, CentredRMSprop, load_optimiser_state, optimiser_state
 from rl_lab.nn.updates import Clip, Updates
-from rl_lab.td import Batch, TDLoss
+from rl_lab.td import RESCALED, Batch, TDLoss
 
 SPACE = spaces.Box(-1.0, 1.0, (4,), np.float32)
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 VARIANTS = {
     "vanilla": (TDLoss(False, "huber"), Clip(None, 10.0), {}),
+    "rescaled": (TDLoss(True, "huber", RESCALED), Clip(None, 10.0), {}),
     "double, dueling, weighted": (TDLoss(True, "squared"), Clip(0.05, 0.5), {"dueling": True}),
 }
 

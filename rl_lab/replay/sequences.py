@@ -78,27 +78,27 @@ class SequenceReplay(TransitionReplay):
     def _write_carry(self, row: int, step: Step) -> None:
         super()._write_carry(row, step)
         count, position = self.columns["episode_step"], self.columns["position"]
-        follows = ~step.is_first & (position[row] - position[row - 1] == self.num_envs)
-        count[row] = np.where(follows, count[row - 1] + 1, 0)
+        opens = step.is_first | (position[row] - position[row - 1] > self.num_envs)
+        count[row] = (count[row - 1] + 1) * ~opens
 
     def _offer(self, row: int) -> None:
         """Let go of the windows that began in the row a lap ago, and take in those that are whole now."""
-        self._starts.expired(row * self.num_envs, (row + 1) * self.num_envs)
-        self._add_windows(max(self.oldest, self.written - self.length))
+        if self.written > self.rows:
+            self._starts.expired(row * self.num_envs, (row + 1) * self.num_envs)
+        if self.written - self.length >= self.oldest:
+            self._add_windows(self.written - self.length)
 
-    def _add_windows(self, first: int) -> None:
-        """Let the sampler draw the windows that begin from row `first` on and are whole."""
-        rows = np.arange(first, self.written - self.length + 1)
-        for k, env in np.argwhere(self._may_begin(rows)).tolist():
-            index = (first + k) % self.rows * self.num_envs + env
-            self._starts.added(index, index + 1)
+    def _add_windows(self, row: int) -> None:
+        """Let the sampler draw the windows that begin in a row."""
+        first = row % self.rows * self.num_envs
+        for env in np.flatnonzero(self._may_begin(row)).tolist():
+            self._starts.added(first + env, first + env + 1)
 
-    def _may_begin(self, row: Array) -> Array:
-        """Say at which steps of rows [R] a window may begin: bool [R, N]."""
+    def _may_begin(self, row: Any) -> Array:
+        """Say at which steps of a row, or of rows [B], a window may begin: bool [N] or [B, N]."""
         count, position = self.columns["episode_step"][row % self.rows], self.columns["position"]
         learned = position[(row + self.burn_in) % self.rows] - position[row % self.rows]
-        same_episode = learned == self.burn_in * self.num_envs
-        return (count % self.period == 0) & ((count == 0) | same_episode)
+        return (count % self.period == 0) & ((count == 0) | (learned == self.burn_in * self.num_envs))
 
     def update_priorities(self, index: Array, td_errors: Array) -> None:
         """Tell how far off windows were, by the `index` of each; without effect on those no longer whole.
@@ -158,7 +158,8 @@ class SequenceReplay(TransitionReplay):
         """Fill a fresh replay in place."""
         super().load_state_dict(state)
         if self._starts.is_empty:
-            self._add_windows(self.oldest)
+            for row in range(self.oldest, self.written - self.length + 1):
+                self._add_windows(row)
 
 
 def uniform_windows(num_envs: int, period: int = 1, burn_in: int = 0) -> WindowSampler:
