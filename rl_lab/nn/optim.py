@@ -149,12 +149,18 @@ def adam_coefficients(optimiser: torch.optim.Optimizer, taken: int, steps: int) 
 
 
 def adam_step(
-    weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, sound: Tensor
+    weight: Tensor,
+    gradient: Tensor,
+    average: Tensor,
+    square: Tensor,
+    coefficient: Tensor,
+    sound: Tensor,
+    epsilon: float = ADAM_EPSILON,
 ) -> None:
-    """Move a weight, its average and its squares in place by torch's defaults; where not `sound`, nothing moves."""
+    """Move a weight, its average and its squares in place by Adam; where not `sound`, nothing moves."""
     new_average = average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0])
     new_square = square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1])
-    moved = weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + ADAM_EPSILON)
+    moved = weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + epsilon)
     weight.copy_(torch.where(sound, moved, weight))
     average.copy_(torch.where(sound, new_average, average))
     square.copy_(torch.where(sound, new_square, square))

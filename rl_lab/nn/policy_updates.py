@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
 from rl_lab.nn.minibatches import Minibatch
-from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments
+from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments, adam_step
 from rl_lab.nn.policy_losses import FIGURES, Objective
 from rl_lab.nn.updates import Clip, clip_gradients
 
@@ -126,19 +126,8 @@ def step_in_place(
     norm = clip_gradients(gradients, clip)
     sound = torch.isfinite(figures[0] + norm) & (figures[KL] <= bounds[1])
     for name, average, square in zip(weights, averages, squares, strict=True):
-        _adam_step(weights[name], gradients[name], average, square, coefficient, sound)
+        adam_step(weights[name], gradients[name], average, square, coefficient, sound, ADAM_EPSILON)
     return torch.cat([figures, norm.unsqueeze(0)])
-
-
-def _adam_step(
-    weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, sound: Tensor
-) -> None:
-    new_average = average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0])
-    new_square = square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1])
-    moved = weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + ADAM_EPSILON)
-    weight.copy_(torch.where(sound, moved, weight))
-    average.copy_(torch.where(sound, new_average, average))
-    square.copy_(torch.where(sound, new_square, square))
 
 
 # Optimisers ------------------------------------------------------------------------------------------
