@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pygame
 
 from envs.canvas import BLUE, FAINT, GOLD, GREEN, INK, RED, Colour, Panel, write
-from envs.tabular import Moment
+from envs.pictured import Moment
 
 if TYPE_CHECKING:
     from envs.memory_chain import MemoryChain

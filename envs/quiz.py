@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import gymnasium
 from gymnasium import spaces
 
 from envs.checks import require_action, require_render_mode
-from envs.tabular import Moment
+from envs.pictured import Moment, PicturedEnv
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    pass
 
 
-class Quiz(gymnasium.Env):
+class Quiz(PicturedEnv):
     """Show something at each of `steps` steps and grade the answer; the last answer ends the episode.
 
     A derived class draws an episode's contents (`_prepare`), shows them (`_see`), grades answers
@@ -31,7 +30,6 @@ class Quiz(gymnasium.Env):
         self.steps, self.answers = steps, answers
         self.action_space, self.observation_space = spaces.Discrete(answers), observation_space
         self._moment = Moment(0, deque())
-        self._picture: Panel | None = None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         """Draw an episode's contents from the environment's generator, and show the first."""
@@ -55,22 +53,6 @@ class Quiz(gymnasium.Env):
             self.render()
         return self._see(moment.state), moment.reward, moment.state == self.steps, False, {}
 
-    def render(self) -> Any:
-        """Return the picture uint8 [H, W, 3], or show it in a window; None without a render mode."""
-        if self.render_mode is None:
-            return None
-        if self._picture is None:
-            self._picture = self._make_picture()
-        if self.render_mode == "human":
-            return self._picture.show(self._moment, self.metadata["render_fps"])
-        return self._picture.draw(self._moment)
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._picture is not None:
-            self._picture.close()
-            self._picture = None
-
     def _prepare(self) -> None:
         raise NotImplementedError
 
@@ -80,7 +62,4 @@ class Quiz(gymnasium.Env):
 
     def _grade(self, step: int, answer: int) -> float:
         """Return the reward of the answer at a step, 0..steps - 1."""
-        raise NotImplementedError
-
-    def _make_picture(self) -> Panel:
         raise NotImplementedError

@@ -6,53 +6,19 @@ from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from envs.pictured import Moment, PicturedEnv
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
 TRAIL_STEPS = 24  # how far back a picture may show what happened
 
 
-@dataclass
-class Moment:
-    """What a picture shows: where the episode is and how it came there."""
-
-    state: int
-    """The state's number."""
-    trail: deque[int]
-    """The latest states, oldest first; the last is `state`."""
-    action: int | None = None
-    """The latest action; None at the start of an episode."""
-    reward: float = 0.0
-    """What it earned."""
-    steps: int = 0
-    """Steps of this episode so far."""
-    total: float = 0.0
-    """Undiscounted return of this episode so far."""
-
-
-class Picture(Protocol):
-    """How an environment is drawn for people."""
-
-    def draw(self, moment: Moment) -> Array:
-        """Return the picture uint8 [H, W, 3]."""
-        ...
-
-    def show(self, moment: Moment, frames_per_second: int) -> None:
-        """Show the picture in a window, at most so many a second."""
-        ...
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        ...
-
-
-class TabularEnv(gymnasium.Env):
+class TabularEnv(PicturedEnv):
     """Play a finite MDP by sampling it; a derived class brings the model and a picture.
 
     States are seen as their numbers unless `observation_space` is given, which then holds what
@@ -79,7 +45,6 @@ class TabularEnv(gymnasium.Env):
         self._tables = _read_tables(model)
         self._state = int(np.argmax(model.initial))
         self._moment = Moment(self._state, deque([self._state], maxlen=TRAIL_STEPS))
-        self._picture: Picture | None = None
 
     def model(self) -> TabularModel:
         """Return the finite MDP that is played."""
@@ -111,25 +76,6 @@ class TabularEnv(gymnasium.Env):
         if self.render_mode == "human":
             self.render()
         return self._see(), reward, terminated, False, self._inform()
-
-    def render(self) -> Any:
-        """Return the picture uint8 [H, W, 3], or show it in a window; None without a render mode."""
-        if self.render_mode is None:
-            return None
-        if self._picture is None:
-            self._picture = self._make_picture()
-        if self.render_mode == "human":
-            return self._picture.show(self._moment, self.metadata["render_fps"])
-        return self._picture.draw(self._moment)
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        if self._picture is not None:
-            self._picture.close()
-            self._picture = None
-
-    def _make_picture(self) -> Picture:
-        raise NotImplementedError
 
     def _find_row(self, action: Any) -> int:
         chosen, count = int(action), self._tables.num_actions

@@ -7,6 +7,7 @@ from functools import cache, partial
 
 import gymnasium
 import numpy as np
+import pygame
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,9 +123,13 @@ class TestEach:
     def test_is_shown_in_a_window(self, name):
         env = make(name, render_mode="human", **FORMS[name])
         env.unwrapped.metadata = {**env.unwrapped.metadata, "render_fps": 1000}
+        assert pygame.display.get_surface() is None
         env.reset(seed=0)
         env.step(1)
+        shown = pygame.surfarray.array3d(pygame.display.get_surface())
+        assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 1
         env.close()
+        assert pygame.display.get_surface() is None
 
 
 # The T-maze ------------------------------------------------------------------------------------------
