@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rl_lab.agent import Policy
 from rl_lab.exploration import ValuePolicy, legal
-from rl_lab.nn.heads import QNetwork, make_q_network
+from rl_lab.nn.heads import q_network_for
 from rl_lab.nn.optim import OPTIMISERS, load_optimiser_state, load_weights, optimiser_state
 from rl_lab.nn.views import on_device, values_of
 from rl_lab.recorder import leaves_of
@@ -21,7 +21,7 @@ from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.schedules import crossings, linear
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.td import map_leaves
-from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step
+from rl_lab.types import Array, Metrics, Obs, Problem, State, Step
 
 from .config import Config
 from .held_out import HeldOut, Split, confusion_of, figures_of, predictions
@@ -48,7 +48,7 @@ class Clone:
         streams.use_torch()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
-            self.network = _network(config, spec).to(self.device)
+            self.network = q_network_for(config, spec).to(self.device)
         self.optimiser = OPTIMISERS[config.optimiser](self.network.parameters(), config.learning_rate)
         self._decayed: list[Tensor] = [p for p in self.network.parameters() if p.ndim > 1]
         self._values = values_of(self.network, self.device)
@@ -307,18 +307,3 @@ class Clone:
 
 def _sum_of_squares(weights: list[Tensor]) -> Tensor:
     return torch.stack([weight.square().sum() for weight in weights]).sum()
-
-
-def _network(config: Config, spec: EnvSpec) -> QNetwork:
-    """Return the network of a `dqn` with these fields."""
-    assert isinstance(spec.action_space, spaces.Discrete)
-    return make_q_network(
-        spec.observation_space,
-        int(spec.action_space.n),
-        encoder=config.encoder,
-        hidden=config.hidden,
-        memory=config.memory,
-        memory_size=config.memory_size,
-        dueling=config.dueling,
-        layer_norm=config.layer_norm,
-    )

@@ -10,7 +10,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rl_lab.exploration import EpsilonGreedy, ValuePolicy, Values
-from rl_lab.nn.heads import QNetwork, make_q_network
+from rl_lab.nn.heads import q_network_for
 from rl_lab.nn.optim import (
     OPTIMISERS,
     WeightAverage,
@@ -25,7 +25,7 @@ from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import TransitionReplay, Transitions
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams, seed_of
-from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step
+from rl_lab.types import Array, Metrics, Obs, Problem, State, Step
 
 from .config import Config, steps_per_call
 from .replaying import Material, material_of, scale_of
@@ -42,8 +42,8 @@ class DQN:
         streams.use_torch()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
-            self.online = _network(config, spec).to(self.device)
-            self.target = _network(config, spec).to(self.device).requires_grad_(False)
+            self.online = q_network_for(config, spec).to(self.device)
+            self.target = q_network_for(config, spec).to(self.device).requires_grad_(False)
         polyak_update(self.online, self.target, 1.0)
         self._material: Material = material_of(config, memoryless=self.online.is_memoryless)
         self.updates = Updates(
@@ -197,20 +197,6 @@ def _epsilon(config: Config, total_steps: int) -> Schedule:
 def _learning_rate(config: Config, total_steps: int) -> Schedule:
     last = config.learning_rate_final
     return linear(config.learning_rate, config.learning_rate if last is None else last, total_steps)
-
-
-def _network(config: Config, spec: EnvSpec) -> QNetwork:
-    assert isinstance(spec.action_space, spaces.Discrete)
-    return make_q_network(
-        spec.observation_space,
-        int(spec.action_space.n),
-        encoder=config.encoder,
-        hidden=config.hidden,
-        memory=config.memory,
-        memory_size=config.memory_size,
-        dueling=config.dueling,
-        layer_norm=config.layer_norm,
-    )
 
 
 def _in_rewards(values: Values, config: Config) -> Values:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rl_lab.nn.encoders import Encoder, dense, make_encoder
 from rl_lab.nn.initialise import initialise
 from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time, make_core
+from rl_lab.types import EnvSpec
 
 
 class QHead(nn.Linear):
@@ -111,3 +112,18 @@ def make_q_network(
     network = QNetwork(features, core, head)
     initialise(network, initialisation)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
+
+
+def q_network_for(config: Any, spec: EnvSpec) -> QNetwork:
+    """Make the Q-network that an agent's fields ask for; agents with the same fields get the same weights' names."""
+    assert isinstance(spec.action_space, spaces.Discrete)
+    return make_q_network(
+        spec.observation_space,
+        int(spec.action_space.n),
+        encoder=config.encoder,
+        hidden=config.hidden,
+        memory=config.memory,
+        memory_size=config.memory_size,
+        dueling=config.dueling,
+        layer_norm=config.layer_norm,
+    )
