@@ -69,7 +69,7 @@ class TestClassifiers:
         write_examples(tmp_path / "data", inputs, labels)
         decay = 0.01
         learn_examples(
-            tmp_path / "run", tmp_path / "data", hidden=(), held_out=0.0, weight_decay=decay, batch_size=512,
+            tmp_path / "run", tmp_path / "data", hidden=(), held_out=0.0, l2=decay, batch_size=512,
             total_steps=18_000, train_period_env_steps=16, gradient_steps_per_update=3,
             learning_rate=0.03, learning_rate_final=1e-5,
         )  # fmt: skip
@@ -243,7 +243,7 @@ class TestArithmetic:
     def test_l2_pulls_at_weights_and_leaves_biases(self):
         problem = problem_on(Identity)
         fields = {"hidden": (), "optimiser": "adam"}
-        agents = [Clone(Config(weight_decay=d, **fields), problem, Streams(0)) for d in (0.0, 0.3)]
+        agents = [Clone(Config(l2=d, **fields), problem, Streams(0)) for d in (0.0, 0.3)]
         drawn = batch([0, 1, 2], [0, 1, 2], obs=torch.tensor([0, 1, 2]))
         gradients = []
         for agent in agents:
@@ -392,7 +392,7 @@ class TestHeldOut:
 SMALL = {"hidden": (16,), "batch_size": 8, "replay_capacity": 120, "learning_starts_env_steps": 20}
 LSTM = SMALL | {"memory": "lstm", "memory_size": 8, "sequence_length": 4}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "recorded": ("FrozenLake-v1", SMALL | {"learning_rate_final": 1e-5, "weight_decay": 0.01}),
+    "recorded": ("FrozenLake-v1", SMALL | {"learning_rate_final": 1e-5, "l2": 0.01}),
     "recorded-lstm": ("FrozenLake-v1", LSTM | {"value_weight": 1.0}),
     "oracle": ("FrozenLake-v1", SMALL | {"oracle": True, "epsilon": 0.3, "value_weight": 1.0}),
     "oracle-lstm": ("Taxi-v4", LSTM | {"oracle": True, "epsilon": 0.3}),
@@ -431,7 +431,7 @@ class TestRefusals:
             (["Pendulum-v1", "--oracle"], ("Discrete", "Pendulum-v1")),
             (["FrozenLake-v1", "--dataset", "LAKE", "--epsilon", "0.2"], ("epsilon 0.2", "allowed")),
             (["FrozenLake-v1", "--oracle", "--encoder", "cnn"], ("cnn", "Discrete(16)")),
-            (["FrozenLake-v1", "--oracle", "--weight-decay", "-1"], ("weight_decay", "-1", "at least 0")),
+            (["FrozenLake-v1", "--oracle", "--l2", "-1"], ("l2", "-1", "at least 0")),
             (["FrozenLake-v1", "--oracle", "--held-out", "1.0"], ("held_out", "1.0", "0.9")),
             (["FrozenLake-v1", "--oracle", "--temperature", "0"], ("temperature", "0")),
             (["FrozenLake-v1", "--oracle", "--epsilon", "1.5"], ("epsilon", "1.5")),

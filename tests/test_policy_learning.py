@@ -265,8 +265,9 @@ class TestRefusals:
             (PPOConfig, {"compile": "maybe"}, "compile 'maybe' is unknown (allowed: auto, yes, no)"),
             (
                 A2CConfig,
-                {"optimiser": "sgd"},
-                "optimiser 'sgd' is unknown (allowed: adam, rmsprop, rmsprop-torch)",
+                {"optimiser": "sdg"},
+                "optimiser 'sdg' is unknown (allowed: adam, rmsprop, rmsprop-torch, sgd, momentum, nesterov, adagrad,"
+                " adamw)",
             ),
             (A2CConfig, {"n_steps": 0}, "n_steps must be at least 1, got 0"),
             (A2CConfig, {"max_grad_norm": float("nan")}, "max_grad_norm must be greater than 0.0, got nan"),

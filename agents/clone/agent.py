@@ -8,17 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from rl_lab.agent import Policy
 from rl_lab.exploration import ValuePolicy, legal
-from rl_lab.nn.heads import q_network_for
-from rl_lab.nn.optim import OPTIMISERS, load_optimiser_state, load_weights, optimiser_state
+from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
+from rl_lab.nn.heads import QNetwork, make_q_network
+from rl_lab.nn.normalise import Statistics
+from rl_lab.nn.optim import WeightAverage, load_optimiser_state, load_weights, optimiser_state
+from rl_lab.nn.regularise import bound_gradients, dropouts_of, dropping
 from rl_lab.nn.views import on_device, values_of
 from rl_lab.recorder import leaves_of
 from rl_lab.replay.sequences import SequenceReplay
 from rl_lab.replay.transitions import TransitionReplay
-from rl_lab.schedules import crossings, linear
+from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.td import map_leaves
 from rl_lab.types import Array, Metrics, Obs, Problem, State, Step
@@ -48,20 +51,22 @@ class Clone:
         streams.use_torch()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
-            self.network = q_network_for(config, spec).to(self.device)
-        self.optimiser = OPTIMISERS[config.optimiser](self.network.parameters(), config.learning_rate)
-        self._decayed: list[Tensor] = [p for p in self.network.parameters() if p.ndim > 1]
-        self._values = values_of(self.network, self.device)
+            self.network = make_q_network(
+                spec.observation_space, self.num_actions, dueling=config.dueling, **network_arguments(config)
+            ).to(self.device)
+        self.optimiser = make_optimiser(config, self.network)
+        self._clip, self._dropouts = clip_of(config), dropouts_of(self.network)
+        self._average = WeightAverage(self.network, config.average_decay)
+        self._values = values_of(self._average.network, self.device)
+        self._statistics = Statistics(self.network.normaliser)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
+        self._shifted = shifting(config, spec.observation_space, streams)
         self._split = Split(config.held_out, problem)
         self.replay: TransitionReplay | None = (
             None  # allocated, like what is held out, when the first step comes
         )
         self.held_out: HeldOut | None = None
-        last = config.learning_rate_final
-        self._learning_rate = linear(
-            config.learning_rate, config.learning_rate if last is None else last, problem.total_steps
-        )
+        self._learning_rate = learning_rate_of(config, problem.total_steps)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
         self._episodes = np.full(self.num_envs, -1)  # the open episode's number in each column
@@ -109,6 +114,8 @@ class Clone:
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
         self.held_out.add(step, label, np.flatnonzero(new))
+        if self.config.normalise_observations:
+            self._statistics.observe(map_leaves(lambda leaf: leaf[~self._is_held_out], step.obs))
         self.env_steps += self.num_envs
 
     def _labels(self, step: Step) -> Array:
@@ -178,26 +185,26 @@ class Clone:
         count = int((drawn.label != NO_LABEL).sum())
         if not count:
             return None
-        outputs, next_outputs = self._outputs(drawn)
+        with dropping(*self._dropouts):
+            outputs, next_outputs = self._outputs(drawn)
         assert outputs.shape == (*drawn.label.shape, self.num_actions)
         logits = outputs / self.config.temperature
         loss = cross_entropy(logits, drawn.label) / count
-        objective = loss + 0.5 * self.config.weight_decay * _sum_of_squares(self._decayed)
-        error = torch.zeros_like(loss)
+        objective, error = loss, torch.zeros_like(loss)
         if next_outputs is not None:
             error = td_errors(outputs, next_outputs, drawn, self.config.gamma)
             objective = objective + self.config.value_weight * error.square().mean()
             error = error.detach().abs().mean()
         self.optimiser.zero_grad()
         objective.backward()
-        limit = self.config.max_grad_norm or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        norm = bound_gradients(self.network.parameters(), self._clip)
         if not torch.isfinite(objective.detach() + norm):
             raise FloatingPointError(
                 f"loss {loss.item()}, gradient norm {norm.item()} at gradient step {self.gradient_steps},"
                 f" env step {self.env_steps}"
             )
         self.optimiser.step()
+        self._average.follow(self.gradient_steps, 1)
         self.gradient_steps += 1
         right = (logits.argmax(-1) == drawn.label).sum() / count
         return torch.stack((loss.detach(), right, error, norm))
@@ -206,28 +213,32 @@ class Clone:
         """Return the outputs [..., A] at the steps and, where values are learned, at their successors."""
         if drawn.next_obs is None:
             steps, width = drawn.label.shape
-            outputs = self._unroll(drawn.obs, drawn.state, (steps + 1, width))
+            outputs = self._unroll(
+                self.network, self._shifted(drawn.obs, True), drawn.state, (steps + 1, width)
+            )
             return outputs[:-1], outputs[1:].detach() if self.config.value_weight else None
-        outputs = self.network(drawn.obs)[0]
+        outputs = self.network(self._shifted(drawn.obs, False))[0]
         if not self.config.value_weight:
             return outputs, None
         with torch.no_grad():
             return outputs, self.network(drawn.next_obs)[0]
 
-    def _unroll(self, obs: Obs, state: tuple[Tensor, ...], shape: tuple[int, int]) -> Tensor:
+    def _unroll(
+        self, network: QNetwork, obs: Obs, state: tuple[Tensor, ...], shape: tuple[int, int]
+    ) -> Tensor:
         """Return the outputs [T, B, A] for windows of one episode each."""
-        return self.network(obs, state, torch.zeros(shape, dtype=torch.bool, device=self.device))[0]
+        return network(obs, state, torch.zeros(shape, dtype=torch.bool, device=self.device))[0]
 
     # Figures -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _logits_of(self, obs: Obs, unrolled: bool) -> Array:
-        tensors = map_leaves(self._tensor, obs)
+        network, tensors = self._average.network, map_leaves(self._tensor, obs)
         if unrolled:
             steps, width = leaves_of(obs)[0].shape[:2]
-            outputs = self._unroll(tensors, self.network.initial_state(width), (steps, width))
+            outputs = self._unroll(network, tensors, network.initial_state(width), (steps, width))
         else:
-            outputs = self.network(tensors)[0]
+            outputs = network(tensors)[0]
         return (outputs / self.config.temperature).cpu().numpy()
 
     def judge(self) -> tuple[Array, Array, float] | None:
@@ -280,7 +291,8 @@ class Clone:
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, replay, what is held out, and counters; leaves are live."""
         return {
-            "weights": dict(self.network.state_dict()),
+            "weights": dict(self._average.network.state_dict()),
+            **({"online": dict(self.network.state_dict())} if self.config.average_decay else {}),
             "optimiser": optimiser_state(self.optimiser),
             "replay": {} if self.replay is None else self.replay.state_dict(),
             "held_out": {} if self.held_out is None else self.held_out.state_dict(),
@@ -291,7 +303,8 @@ class Clone:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; weights alone make a policy."""
-        load_weights(self.network, state["weights"])
+        load_weights(self._average.network, state["weights"])
+        load_weights(self.network, state.get("online", state["weights"]))
         if "optimiser" in state:
             load_optimiser_state(self.optimiser, state["optimiser"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
@@ -303,7 +316,3 @@ class Clone:
             assert self.held_out is not None
             self.replay.load_state_dict(state["replay"])
             self.held_out.load_state_dict(state["held_out"])
-
-
-def _sum_of_squares(weights: list[Tensor]) -> Tensor:
-    return torch.stack([weight.square().sum() for weight in weights]).sum()

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
 
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.config import above, at_least, flags, one_of, widths, within
-from rl_lab.nn import encoders
-from rl_lab.nn.optim import OPTIMISERS
-from rl_lab.nn.recurrent import CORES
+from rl_lab.config import above, at_least, flags, within
+from rl_lab.nn.fields import (
+    NetworkFields,
+    OptimiserFields,
+    carry_of,
+    check_network,
+    check_optimiser,
+    refuse_network,
+)
 from rl_lab.replay.transitions import refuse_memory
 from rl_lab.types import EnvSpec, Problem
 
@@ -20,7 +24,7 @@ from .oracle import refuse_oracle
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(NetworkFields, OptimiserFields):
     """Fields of behaviour cloning."""
 
     oracle: bool = False
@@ -29,12 +33,8 @@ class Config:
     """Probability with which the oracle acts at random; it labels whatever is visited."""
     gamma: float = 0.99
     """Discount per environment step: of the oracle's optimum, and of values."""
-    learning_rate: float = 1e-3
-    """Step size of the optimiser at the start."""
-    learning_rate_final: float | None = None
-    """Step size at the end of the budget, reached linearly; None: it stays as it is."""
-    weight_decay: float = 0.0
-    """L2: this times half the sum of all squared weights (biases left out) is added to the mean cross-entropy."""
+    max_grad_norm: float | None = None
+    """Gradients are scaled down to this norm; None: not at all."""
     temperature: float = 1.0
     """The network's outputs over this are the logits; with `value_weight`, by how much values must differ to decide."""
     value_weight: float = 0.0
@@ -50,41 +50,25 @@ class Config:
     """Environment steps between updates."""
     gradient_steps_per_update: int = 1
     """Gradient steps in one update; of a dataset, an epoch takes its steps / train_period_env_steps times these."""
-    max_grad_norm: float | None = None
-    """Gradients are scaled down to this norm; None: not at all."""
-    optimiser: Literal["adam", "rmsprop"] = "adam"
-    """Adam, or the centred RMSprop of Mnih et al. (2015)."""
     held_out: float = 0.1
     """Share of the episodes that is not learned from, by a hash of seed and episode; figures are measured on them."""
     held_out_steps: int = 2_000
     """Steps kept of those episodes, the first ones."""
-    encoder: Literal["auto", "mlp", "cnn"] = "auto"
-    """Network before the memory: auto goes by the observations."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the encoder's dense layers; none is softmax regression."""
-    layer_norm: bool = False
-    """Normalise the outputs of the dense layers before each ReLU."""
     dueling: bool = False
     """The head of a dueling dqn, for one that starts from the clone."""
-    memory: Literal["none", "lstm"] = "none"
-    """What is carried from step to step."""
-    memory_size: int = 64
-    """Width of the carry."""
     sequence_length: int = 16
     """Steps of a training window, with a memory."""
 
     def __post_init__(self) -> None:
-        above(self, 0.0, "learning_rate", "max_grad_norm", "temperature")
-        at_least(self, 0, "learning_rate_final", "weight_decay", "value_weight", "learning_starts_env_steps")
+        check_network(self)
+        check_optimiser(self)
+        above(self, 0.0, "temperature")
+        at_least(self, 0, "value_weight", "learning_starts_env_steps")
         within(self, 0.0, 1.0, "epsilon", "gamma")
         within(self, 0.0, 0.9, "held_out")
         at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "held_out_steps")
-        at_least(self, 1, "gradient_steps_per_update", "memory_size", "sequence_length")
-        widths(self, "hidden")
-        flags(self, "oracle", "layer_norm", "dueling")
-        one_of(self, "optimiser", tuple(OPTIMISERS))
-        one_of(self, "encoder", encoders.ENCODERS)
-        one_of(self, "memory", CORES)
+        at_least(self, 1, "gradient_steps_per_update", "sequence_length")
+        flags(self, "oracle", "dueling")
 
 
 def refuse(config: Config, problem: Problem) -> str | None:
@@ -107,7 +91,7 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
     """Say why the network can't take this problem."""
     if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
         return f"clone needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
-    if (reason := encoders.refuse(config.encoder, spec.observation_space)) is not None:
+    if (reason := refuse_network(config, spec.observation_space)) is not None:
         return reason
     if config.held_out and find_spec("sklearn") is None:
         return f"held_out {config.held_out} needs scikit-learn (allowed: 0, or after pip install 'rl_lab[clone]')"
@@ -117,5 +101,5 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
             f"sequence_length {config.sequence_length} is longer than the replay, which holds {rows} steps"
             f" of each of the {spec.num_envs} environments (allowed: up to {rows})"
         )
-    carry = (np.zeros((1, config.memory_size), np.float32),) * (2 if config.memory == "lstm" else 0)
+    carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_of(config))
     return refuse_memory(config.replay_capacity, spec, carry)

@@ -10,21 +10,23 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rl_lab.exploration import EpsilonGreedy, ValuePolicy, Values
-from rl_lab.nn.heads import q_network_for
+from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
+from rl_lab.nn.heads import make_q_network
+from rl_lab.nn.normalise import RewardNormaliser, Statistics
 from rl_lab.nn.optim import (
-    OPTIMISERS,
     WeightAverage,
     load_optimiser_state,
     load_weights,
     optimiser_state,
     polyak_update,
 )
-from rl_lab.nn.updates import Clip, Outcome, Updates, figures_of
+from rl_lab.nn.updates import Outcome, Updates, figures_of
 from rl_lab.nn.views import on_device, values_of
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import TransitionReplay, Transitions
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams, seed_of
+from rl_lab.td import Batch
 from rl_lab.types import Array, Metrics, Obs, Problem, State, Step
 
 from .config import Config, steps_per_call
@@ -42,27 +44,38 @@ class DQN:
         streams.use_torch()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
-            self.online = q_network_for(config, spec).to(self.device)
-            self.target = q_network_for(config, spec).to(self.device).requires_grad_(False)
+            self.online, target = (
+                make_q_network(
+                    spec.observation_space,
+                    self.num_actions,
+                    dueling=config.dueling,
+                    **network_arguments(config),
+                ).to(self.device)
+                for _ in range(2)
+            )
+        self.target = target.requires_grad_(False)
         polyak_update(self.online, self.target, 1.0)
         self._material: Material = material_of(config, memoryless=self.online.is_memoryless)
         self.updates = Updates(
             self.online,
             self.target,
             self._material.loss,
-            OPTIMISERS[config.optimiser](self.online.parameters(), config.learning_rate),
-            Clip(config.max_grad_value, config.max_grad_norm),
+            make_optimiser(config, self.online),
+            clip_of(config),
             (repr(spec.observation_space), repr(self.online)) if config.compile == "yes" else None,
         )
         self._explore_rng, self._replay_rng = streams["explore"], streams["replay"]
+        self._shifted = shifting(config, spec.observation_space, streams)
+        rewards = RewardNormaliser(config.gamma, spec.num_envs) if config.normalise_rewards else None
+        self._statistics = Statistics(self.online.normaliser, rewards)
         self._make_replay = lambda: self._material.replay(spec, self._initial_state(1))
         self.replay: TransitionReplay | None = None  # allocated when the first step comes
         self._epsilon = _epsilon(config, problem.total_steps)
-        self._learning_rate = _learning_rate(config, problem.total_steps)
+        self._learning_rate = learning_rate_of(config, problem.total_steps)
         self._beta: Schedule = linear(config.priority_beta, 1.0, problem.total_steps)
         self._average = WeightAverage(self.online, config.average_decay)
-        self._values = _in_rewards(values_of(self.online, self.device), config)
-        self._average_values = _in_rewards(values_of(self._average.network, self.device), config)
+        self._values = self._in_rewards(values_of(self.online, self.device))
+        self._average_values = self._in_rewards(values_of(self._average.network, self.device))
         self._burst = steps_per_call(config)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
@@ -103,6 +116,8 @@ class DQN:
             self.replay.add(step)
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
+        self._statistics.observe(step.obs)
+        self._statistics.observe_rewards(step.reward, step.is_first)
         self.env_steps += self.num_envs
 
     def update(self) -> Metrics | None:
@@ -134,8 +149,9 @@ class DQN:
             FloatingPointError: loss or gradient isn't finite; from that step on the weights stay as they were.
         """
         before = self.gradient_steps
+        batch = self._prepared(self._material.batch(drawn, self._tensor))
         try:
-            outcome = self.updates(self._material.batch(drawn, self._tensor), before)
+            outcome = self.updates(batch, before)
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
         self.gradient_steps += len(outcome.loss)
@@ -146,6 +162,28 @@ class DQN:
         if self.replay is not None and drawn.weight is not None:
             self.replay.update_priorities(drawn.index, self._material.errors(drawn, outcome))
         return self._material.counted(drawn, outcome)
+
+    def _prepared(self, batch: Batch) -> Batch:
+        """Scale the rewards and shift the images of batches, where that is asked for."""
+        if self.config.normalise_rewards:
+            batch = batch._replace(reward=batch.reward * self._statistics.reward_scale)
+        if not self.config.random_shift:
+            return batch
+        windows = batch.next_obs is None  # which hold their successors
+        next_obs = None if windows else self._shifted(batch.next_obs, False)
+        return batch._replace(obs=self._shifted(batch.obs, windows), next_obs=next_obs)
+
+    def _in_rewards(self, values: Values) -> Values:
+        """Return a network's values as discounted rewards, whatever its scale."""
+        if not (self.config.value_rescaling or self.config.normalise_rewards):
+            return values
+        widen = scale_of(self.config).widen
+
+        def widened(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
+            q, state = values(obs, state, is_first)
+            return widen(q) / self._statistics.reward_scale, state
+
+        return widened
 
     # State -------------------------------------------------------------------------------------------
 
@@ -170,6 +208,7 @@ class DQN:
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
             "replay_age_env_steps": self._age,
+            **({"statistics": statistics} if (statistics := self._statistics.state_dict()) else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -181,6 +220,7 @@ class DQN:
             load_optimiser_state(self.updates.optimiser, state["optimiser"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
             self._age = state.get("replay_age_env_steps", 0.0)
+            self._statistics.load_state_dict(state.get("statistics", {}))
         if state.get("replay"):
             self.replay = self._make_replay()
             self.replay.load_state_dict(state["replay"])
@@ -192,21 +232,3 @@ def _epsilon(config: Config, total_steps: int) -> Schedule:
     falls = linear(config.epsilon_initial, config.epsilon_final, config.epsilon_fraction * total_steps)
     waits = first if config.epsilon_waits else 0
     return lambda step: 1.0 if step < first else falls(step - waits)
-
-
-def _learning_rate(config: Config, total_steps: int) -> Schedule:
-    last = config.learning_rate_final
-    return linear(config.learning_rate, config.learning_rate if last is None else last, total_steps)
-
-
-def _in_rewards(values: Values, config: Config) -> Values:
-    """Return a network's values as discounted rewards, whatever its scale."""
-    if not config.value_rescaling:
-        return values
-    widen = scale_of(config).widen
-
-    def widened(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
-        q, state = values(obs, state, is_first)
-        return widen(q), state
-
-    return widened

@@ -8,11 +8,17 @@ from typing import Literal
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.config import above, at_least, flags, one_of, widths, within
+from rl_lab.config import above, at_least, flags, one_of, within
 from rl_lab.nn import encoders
-from rl_lab.nn.compiling import has_compiler
-from rl_lab.nn.optim import OPTIMISERS
-from rl_lab.nn.recurrent import CORES, carry_shapes
+from rl_lab.nn.fields import (
+    NetworkFields,
+    OptimiserFields,
+    carry_of,
+    check_network,
+    check_optimiser,
+    refuse_compiling,
+    refuse_network,
+)
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sampling import Sampler, Uniform
 from rl_lab.replay.sequences import uniform_windows
@@ -23,13 +29,9 @@ PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about hal
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(NetworkFields, OptimiserFields):
     """Fields of DQN."""
 
-    learning_rate: float = 1e-3
-    """Step size of the optimiser at the start."""
-    learning_rate_final: float | None = None
-    """Step size at the end of the budget, reached linearly; None: it stays as it is."""
     gamma: float = 0.99
     """Discount per environment step."""
     batch_size: int = 64
@@ -66,16 +68,10 @@ class Config:
     """Learn h(Q), h(x) = sign(x) (sqrt(|x| + 1) - 1) + 0.001 x, in place of Q: for returns of any size."""
     loss: Literal["huber", "squared"] = "huber"
     """Loss of the temporal-difference error."""
-    max_grad_norm: float | None = 10.0
-    """Gradients are scaled down to this norm; None: not at all."""
-    max_grad_value: float | None = None
-    """Bound of each gradient entry, before the norm's."""
     reward_clip: float | None = None
     """Bound of the rewards that are learned from, each step's; reported returns stay raw."""
-    optimiser: Literal[
-        "adam", "adamw", "rmsprop", "rmsprop-torch", "sgd", "momentum", "nesterov", "adagrad"
-    ] = "adam"
-    """How weights move along the gradient; rmsprop is the centred one of Mnih et al. (2015)."""
+    normalise_rewards: bool = False
+    """Divide the rewards that are learned from by the running deviation of the discounted return."""
     epsilon_initial: float = 1.0
     """Probability of a random action at the start."""
     epsilon_final: float = 0.05
@@ -84,18 +80,6 @@ class Config:
     """Share of the budget over which epsilon falls linearly."""
     epsilon_waits: bool = False
     """Let epsilon begin to fall when learning starts instead of at step 0."""
-    encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
-    """Network before the memory: auto goes by the observations."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the encoder's dense layers."""
-    layer_norm: bool = False
-    """Normalise the outputs of the dense layers before each ReLU."""
-    average_decay: float = 0.0
-    """Decay per gradient step of an average of the weights, which is evaluated in their place; 0: none."""
-    memory: Literal["none", "rnn", "gru", "lstm", "attention"] = "none"
-    """What is carried from step to step."""
-    memory_size: int = 64
-    """Width of the carry."""
     sequence_length: int = 16
     """Steps of a training window, with a memory; the burn-in counts."""
     sequence_period_steps: int = 1
@@ -116,22 +100,19 @@ class Config:
         return replace(self, compile="yes" if _pays_to_compile(self, problem) else "no")
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "learning_rate_final")
-        above(self, 0.0, "learning_rate", "max_grad_norm", "max_grad_value", "reward_clip", "target_tau")
+        check_network(self)
+        check_optimiser(self)
+        above(self, 0.0, "reward_clip", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
-        within(self, 0.0, 1.0, "priority_alpha", "priority_beta", "priority_eta", "average_decay")
+        within(self, 0.0, 1.0, "priority_alpha", "priority_beta", "priority_eta")
         at_least(self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "n_steps")
-        at_least(
-            self, 1, "target_period_env_steps", "target_period_updates", "memory_size", "sequence_length"
-        )
+        at_least(self, 1, "target_period_env_steps", "target_period_updates", "sequence_length")
         at_least(self, 1, "sequence_period_steps")
         at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update", "burn_in_steps")
-        widths(self, "hidden")
-        flags(self, "double", "dueling", "prioritised", "layer_norm", "epsilon_waits", "value_rescaling")
-        one_of(self, "optimiser", tuple(OPTIMISERS))
+        flags(
+            self, "double", "dueling", "prioritised", "epsilon_waits", "value_rescaling", "normalise_rewards"
+        )
         one_of(self, "compile", ("auto", "yes", "no"))
-        one_of(self, "encoder", encoders.ENCODERS)
-        one_of(self, "memory", CORES)
         one_of(self, "loss", ("huber", "squared"))
         learned = self.sequence_length - self.burn_in_steps
         if self.memory != "none" and self.sequence_period_steps > learned:
@@ -158,7 +139,7 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Say why the network can't take this problem."""
     if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
         return f"dqn needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
-    if (reason := encoders.refuse(config.encoder, spec.observation_space)) is not None:
+    if (reason := refuse_network(config, spec.observation_space)) is not None:
         return reason
     rows = config.replay_capacity // spec.num_envs
     if config.memory != "none" and config.sequence_length > rows:
@@ -168,7 +149,7 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
         )
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
-    carry = tuple(np.zeros((1, *s), np.float32) for s in carry_shapes(config.memory, config.memory_size))
+    carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_of(config))
     return refuse_memory(config.replay_capacity, spec, carry, make_sampler(config) or _uniform(config, spec))
 
 
@@ -186,11 +167,3 @@ def _pays_to_compile(config: Config, problem: Problem) -> bool:
     image = config.encoder == "cnn" or encoders.is_image(problem.spec.observation_space)
     worthwhile = steps >= PAYS_BACK_GRADIENT_STEPS and problem.device == "cpu" and not image
     return worthwhile and refuse_compiling(config) is None
-
-
-def refuse_compiling(config: Config) -> str | None:
-    """Say why the update can't be compiled; None if it can."""
-    for name, value in (("memory", "none"), ("optimiser", "adam")):
-        if getattr(config, name) != value:
-            return f"goes with {name} {value!r} alone"
-    return None if has_compiler() else "needs a C++ compiler, and there is none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ import torch
 
 from rl_lab.advantages import explained_variance, gae, trace_stops
 from rl_lab.nn.distributions import GaussianHead, make_distribution
+from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
 from rl_lab.nn.minibatches import Minibatch, minibatches
-from rl_lab.nn.optim import load_optimiser_state, load_weights, optimiser_state
+from rl_lab.nn.normalise import RewardNormaliser, Statistics
+from rl_lab.nn.optim import WeightAverage, load_optimiser_state, load_weights, optimiser_state
 from rl_lab.nn.policies import ActorCritic, StochasticPolicy, make_actor_critic, outputs_of
 from rl_lab.nn.policy_losses import FIGURES, Objective
 from rl_lab.nn.policy_updates import OPTIMISERS, PolicyUpdates
@@ -44,43 +46,36 @@ class PolicyGradient:
         self.updates = PolicyUpdates(
             self.network,
             objective,
-            OPTIMISERS[self.method.optimiser](self.network.parameters(), config.learning_rate),
-            config.max_grad_norm,
+            make_optimiser(config, self.network, OPTIMISERS),
+            clip_of(config),
             (repr(spec.observation_space), repr(self.network)) if config.compile == "yes" else None,
         )
         self._explore_rng, self._order_rng = streams["explore"], streams["minibatches"]
+        self._shifted = shifting(config, spec.observation_space, streams)
+        rewards = RewardNormaliser(config.gamma, spec.num_envs) if config.normalise_rewards else None
+        self._statistics = Statistics(self.network.normaliser, rewards)
+        self._average = WeightAverage(self.network, config.average_decay)
         self._outputs = outputs_of(self.network, self.device)
+        self._average_outputs = outputs_of(self._average.network, self.device)
         self.rollout = Rollout(config.n_steps)
-        falling = (
-            partial(linear, end=0.0, over_steps=problem.total_steps) if config.linear_decay else constant
-        )
-        self._learning_rate: Schedule = falling(config.learning_rate)
-        self._clip_range: Schedule = falling(self.method.clip_range)
+        self._learning_rate, self._clip_range = _schedules(config, problem.total_steps)
         self.collect_env_steps = self.num_envs * (1 if self.method.whole_episodes else config.n_steps)
         self.env_steps, self.gradient_steps = 0, 0
 
     def _make_network(self, spec: EnvSpec) -> ActorCritic:
-        config = self.config
         return make_actor_critic(
             spec.observation_space,
             self.distribution,
-            encoder=config.encoder,
-            hidden=config.hidden,
-            activation=config.activation,
-            initialisation=config.initialisation,
-            memory=config.memory,
-            memory_size=config.memory_size,
-            memory_layers=config.memory_layers,
-            context=config.context,
-            share_encoder=config.share_encoder,
+            share_encoder=self.config.share_encoder,
+            **network_arguments(self.config),
         )
 
     # Acting ------------------------------------------------------------------------------------------
 
     def policy(self, *, explore: bool) -> StochasticPolicy:
-        """Return the policy over the live network."""
+        """Return the policy over the live network, or over its average if that is kept and is to be judged."""
         return StochasticPolicy(
-            self._outputs,
+            self._outputs if explore else self._average_outputs,
             self.distribution,
             None if self.network.is_memoryless else self._initial_state,
             self._explore_rng if explore else None,
@@ -94,6 +89,7 @@ class PolicyGradient:
     def observe(self, step: Step) -> None:
         """Store the step."""
         self.rollout.add(step)
+        self._statistics.observe_rewards(step.reward, step.is_first)
         self.env_steps += self.num_envs
 
     def update(self) -> Metrics | None:
@@ -102,9 +98,16 @@ class PolicyGradient:
             return None
         whole = self.prepare()
         figures = self.learn(whole)
+        self._observe_rollout()
         self.rollout.clear()
         value, target = (x.cpu().numpy() for x in (whole.value, whole.target))
         return figures | {"explained_variance": explained_variance(value, target)}
+
+    def _observe_rollout(self) -> None:
+        """Take in the observations only now, so that a rollout was acted and learned under the same statistics."""
+        if self.config.normalise_observations:
+            columns = self.rollout.columns
+            self._statistics.observe(map_leaves(_joined, columns["obs"]))
 
     def _has_ended(self) -> bool:
         if self.rollout.is_full or not self.method.whole_episodes:
@@ -118,8 +121,8 @@ class PolicyGradient:
         stops = trace_stops(*(columns[name] for name in ("terminated", "truncated", "is_first")))
         next_value = self._next_values(columns, stops & ~columns["terminated"])
         advantage = gae(
-            columns["reward"], columns["value"], next_value, columns["terminated"], stops,
-            config.gamma, self.method.gae_lambda,
+            columns["reward"] * self._statistics.reward_scale, columns["value"], next_value,
+            columns["terminated"], stops, config.gamma, self.method.gae_lambda,
         ).astype(np.float32)  # fmt: skip
         fields = {
             "obs": columns["obs"],
@@ -165,12 +168,14 @@ class PolicyGradient:
         found = []
         for batch in minibatches(whole, size, epochs, self._order_rng):
             try:
+                batch = batch._replace(obs=self._shifted(batch.obs, bool(batch.state)))
                 taken = self.updates(batch, clip_range, max_kl, self.gradient_steps)
             except FloatingPointError as error:
                 raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
             found.append(taken.figures)
             if not taken.moved:
                 break
+            self._average.follow(self.gradient_steps, 1)
             self.gradient_steps += 1
         return dict(zip((*FIGURES, "grad_norm"), np.mean(found, axis=0).tolist(), strict=True))
 
@@ -188,20 +193,33 @@ class PolicyGradient:
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, open rollout and counters; leaves are live."""
         return {
-            "weights": dict(self.network.state_dict()),
+            "weights": dict(self._average.network.state_dict()),
+            **({"online": dict(self.network.state_dict())} if self.config.average_decay else {}),
             "optimiser": optimiser_state(self.updates.optimiser),
             "rollout": self.rollout.state_dict(),
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
+            **({"statistics": statistics} if (statistics := self._statistics.state_dict()) else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; weights alone make a policy."""
-        load_weights(self.network, state["weights"])
+        load_weights(self._average.network, state["weights"])
+        load_weights(self.network, state.get("online", state["weights"]))
         if "optimiser" in state:
             load_optimiser_state(self.updates.optimiser, state["optimiser"])
             self.rollout.load_state_dict(state["rollout"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
+            self._statistics.load_state_dict(state.get("statistics", {}))
+
+
+def _schedules(config: Config, total_steps: int) -> tuple[Schedule, Schedule]:
+    """Return the step size and the clip range by environment step."""
+    clip_range = config.method().clip_range
+    if not config.linear_decay:
+        return learning_rate_of(config, total_steps), constant(clip_range)
+    falling = replace(config, linear_decay=False, learning_rate_final=0.0)
+    return learning_rate_of(falling, total_steps), linear(clip_range, 0.0, total_steps)
 
 
 def _joined(leaf: Array) -> Array:

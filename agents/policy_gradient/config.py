@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from rl_lab.config import above, at_least, flags, one_of, widths, within
+from rl_lab.config import above, at_least, flags, one_of, within
 from rl_lab.nn import distributions, encoders
-from rl_lab.nn.compiling import has_compiler
-from rl_lab.nn.initialise import INITIALISATIONS
+from rl_lab.nn.fields import (
+    NetworkFields,
+    OptimiserFields,
+    OptimiserName,
+    check_network,
+    check_optimiser,
+    refuse_compiling,
+    refuse_network,
+)
 from rl_lab.nn.policy_losses import Surrogate, clipped_surrogate, score_function
-from rl_lab.nn.policy_updates import OPTIMISERS
-from rl_lab.nn.recurrent import CORES
-from rl_lab.types import EnvSpec, Problem
+from rl_lab.types import EnvSpec, Problem, UsageError
 
 PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about a millisecond a step
 
@@ -29,17 +34,24 @@ class Method:
     clip_range: float = 0.0
     value_clip: float | None = None
     target_kl: float | None = None
-    optimiser: str = "adam"
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(NetworkFields, OptimiserFields):
     """Fields that the three share."""
 
     learning_rate: float = 3e-4
     """Step size at the start."""
     linear_decay: bool = False
     """Let the step size (and PPO's clip range) fall linearly to 0 over the budget."""
+    optimiser: OptimiserName = "adam"
+    """How weights move along the gradient; rmsprop is that of Mnih et al. (2016), its mean beginning at 1."""
+    max_grad_norm: float | None = 0.5
+    """Gradients are scaled down to this norm; None: not at all."""
+    activation: Literal["relu", "tanh", "elu", "gelu"] = "tanh"
+    """What follows each dense layer."""
+    initialisation: Literal["default", "orthogonal", "kaiming"] = "orthogonal"
+    """Weights at the start: torch's, or drawn so that the policy is nearly uniform."""
     gamma: float = 0.99
     """Discount per environment step."""
     n_steps: int = 2048
@@ -48,48 +60,32 @@ class Config:
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
-    max_grad_norm: float | None = 0.5
-    """Gradients are scaled down to this norm; None: not at all."""
     normalise_advantages: bool = False
     """Normalise the advantages of each minibatch to mean 0 and deviation 1."""
-    encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
-    """Network before the memory: auto goes by the observations."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the encoder's dense layers."""
-    activation: Literal["relu", "tanh", "elu", "gelu"] = "tanh"
-    """What follows each dense layer."""
-    initialisation: Literal["default", "orthogonal", "kaiming"] = "orthogonal"
-    """Weights at the start: torch's, or drawn so that the policy is nearly uniform."""
     share_encoder: bool = False
     """Let policy and value share encoder and memory instead of having one each."""
+    normalise_rewards: bool = False
+    """Divide the rewards that are learned from by the running deviation of the discounted return."""
     log_std_initial: float = 0.0
     """Logarithm of the actions' standard deviation at the start, with Box actions."""
-    memory: Literal["none", "rnn", "lstm", "gru", "attention"] = "none"
-    """What is carried from step to step."""
-    memory_size: int = 64
-    """Width of the memory."""
-    memory_layers: int = 1
-    """Layers of the memory."""
-    context: int = 16
-    """Steps that attention sees, the present one included."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Compile a whole gradient step; auto: where a compiler is there and the run long enough to pay it back."""
 
     NAME: ClassVar[str]
 
     def __post_init__(self) -> None:
-        above(self, 0.0, "learning_rate", "max_grad_norm")
+        check_network(self)
+        check_optimiser(self)
         within(self, 0.0, 1.0, "gamma")
         at_least(self, 0, "ent_coef", "vf_coef")
-        at_least(self, 1, "n_steps", "memory_size", "memory_layers")
-        at_least(self, 2, "context")
+        at_least(self, 1, "n_steps")
         at_least(self, -20, "log_std_initial")
-        widths(self, "hidden")
-        flags(self, "linear_decay", "normalise_advantages", "share_encoder")
-        one_of(self, "encoder", encoders.ENCODERS)
-        one_of(self, "activation", tuple(encoders.ACTIVATIONS))
-        one_of(self, "initialisation", tuple(INITIALISATIONS))
-        one_of(self, "memory", CORES)
+        flags(self, "linear_decay", "normalise_advantages", "normalise_rewards", "share_encoder")
+        if self.linear_decay and (self.learning_rate_final, self.learning_rate_decay) != (None, "linear"):
+            raise UsageError(
+                f"linear_decay lets the step size fall to 0, but learning_rate_final is {self.learning_rate_final} and"
+                f" learning_rate_decay {self.learning_rate_decay!r} (allowed with it: None, 'linear')"
+            )
         one_of(self, "compile", ("auto", "yes", "no"))
 
     def method(self) -> Method:
@@ -127,19 +123,18 @@ class A2CConfig(Config):
     """Vector steps of a rollout."""
     gae_lambda: float = 1.0
     """Lambda of generalised advantage estimation; 1 is the plain return."""
-    optimiser: Literal["adam", "rmsprop", "rmsprop-torch"] = "rmsprop"
-    """Adam, the RMSprop of Mnih et al. (2016) with its mean beginning at 1, or torch's, which SB3 takes."""
+    optimiser: OptimiserName = "rmsprop"
+    """How weights move along the gradient; SB3 takes rmsprop-torch."""
 
     NAME: ClassVar[str] = "a2c"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         within(self, 0.0, 1.0, "gae_lambda")
-        one_of(self, "optimiser", tuple(OPTIMISERS))
 
     def method(self) -> Method:
         """Short rollouts, one pass."""
-        return Method(score_function, gae_lambda=self.gae_lambda, optimiser=self.optimiser)
+        return Method(score_function, gae_lambda=self.gae_lambda)
 
 
 @dataclass(frozen=True)
@@ -186,23 +181,18 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Say why the agent can't take this problem."""
     if (taken := distributions.refuse(spec.action_space)) is not None:
         return f"{config.NAME} needs {taken}; {spec.env_id} has {spec.action_space}"
-    if (reason := encoders.refuse(config.encoder, spec.observation_space)) is not None:
+    if (reason := refuse_network(config, spec.observation_space)) is not None:
         return reason
-    if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
+    if config.compile == "yes" and (reason := why_eager(config)) is not None:
         return f"compile 'yes' {reason} (allowed: auto, no)"
     return None
 
 
-def refuse_compiling(config: Config) -> str | None:
+def why_eager(config: Config) -> str | None:
     """Say why a gradient step can't be compiled; None if it can."""
-    method = config.method()
-    if method.whole_episodes:
+    if config.method().whole_episodes:
         return f"doesn't go with {config.NAME}, whose rollouts differ in length"
-    if config.memory != "none":
-        return "goes with memory 'none' alone"
-    if method.optimiser != "adam":
-        return "goes with optimiser 'adam' alone"
-    return None if has_compiler() else "needs a C++ compiler, and there is none"
+    return refuse_compiling(config)
 
 
 def _pays_to_compile(config: Config, problem: Problem) -> bool:
@@ -214,4 +204,4 @@ def _pays_to_compile(config: Config, problem: Problem) -> bool:
     gradient_steps = problem.total_steps // steps * method.n_epochs * minibatches
     image = config.encoder == "cnn" or encoders.is_image(problem.spec.observation_space)
     worthwhile = gradient_steps >= PAYS_BACK_GRADIENT_STEPS and problem.device == "cpu" and not image
-    return worthwhile and refuse_compiling(config) is None
+    return worthwhile and why_eager(config) is None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor
+
+from rl_lab.nn.images import has_channels_last, is_image
 
 
 def random_shift(
@@ -17,13 +22,13 @@ def random_shift(
     nothing is padded here.
 
     Args:
-        images: any dtype [B, H, W], [B, C, H, W] or, with `channels_last`, [B, H, W, C].
+        images: any dtype [B, ..., H, W] or, with `channels_last`, [B, ..., H, W, C]; what lies between shifts alike.
         rng: gives all offsets: the rows' [B], then the columns' [B].
 
     Returns:
         New images of the same shape and dtype.
     """
-    first = 1 if channels_last else images.ndim - 2  # the axis of the rows
+    first = images.ndim - (3 if channels_last else 2)  # the axis of the rows
     drawn = rng.integers(-pad, pad + 1, size=(2, len(images)))
     rows, columns = (
         _places(images.shape[first + k], torch.from_numpy(drawn[k]).to(images.device)) for k in range(2)
@@ -31,6 +36,34 @@ def random_shift(
     batch = torch.arange(len(images), device=images.device)[:, None, None]
     taken = images.movedim((first, first + 1), (1, 2))[batch, rows[:, :, None], columns[:, None, :]]
     return taken.movedim((1, 2), (first, first + 1)).contiguous()
+
+
+def shift_observations(
+    obs: Any, space: spaces.Space, rng: np.random.Generator, pad: int, *, over_time: bool = False
+) -> Any:
+    """Shift the images among observations by up to `pad` pixels; everything else passes as it is.
+
+    Args:
+        obs: tensors [..., as in the space], or trees of them.
+        over_time: the last axis but one before the space's is time, over which an image shifts alike.
+    """
+    if isinstance(space, spaces.Dict):
+        return {
+            key: shift_observations(part, space[key], rng, pad, over_time=over_time)
+            for key, part in obs.items()
+        }
+    if isinstance(space, spaces.Tuple):
+        parts = zip(obs, space.spaces, strict=True)
+        return tuple(shift_observations(part, of, rng, pad, over_time=over_time) for part, of in parts)
+    if not (isinstance(space, spaces.Box) and is_image(space)):
+        return obs
+    leading = obs.ndim - len(space.shape)  # axes before the image's
+    time = (leading - 2, leading - 1) if over_time else (0, 0)
+    images = obs.movedim(*time)  # time behind the batch
+    kept = leading - over_time
+    flat = images.flatten(0, kept - 1)
+    shifted = random_shift(flat, rng, pad=pad, channels_last=has_channels_last(space))
+    return shifted.unflatten(0, images.shape[:kept]).movedim(*reversed(time))
 
 
 def _places(length: int, offset: Tensor) -> Tensor:

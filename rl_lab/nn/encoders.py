@@ -19,7 +19,7 @@ from rl_lab.types import UsageError
 
 __all__ = [
     "ACTIVATIONS", "ENCODERS", "NATURE", "POOLING", "SMALL", "Dropout", "Embeddings", "Encoder", "Flat", "Image",
-    "OneHot", "OneHots", "PerPart", "blank", "dense", "image_shape", "is_image", "make_encoder", "refuse",
+    "OneHot", "OneHots", "PerPart", "blank", "dense", "has_image", "image_shape", "is_image", "make_encoder", "refuse",
 ]  # fmt: skip
 
 CONVOLUTIONAL = ("cnn", "small", "impala")
@@ -197,11 +197,18 @@ def _refuse_parts(name: str, space: Composite, pooling: str) -> str | None:
 
 def _takes(name: str, space: spaces.Space) -> bool:
     """Say whether a part of a composite space, or a part of that, is of the kind that a name asks for."""
+    if name in CONVOLUTIONAL:
+        return has_image(space)
     if isinstance(space, Composite):
         return any(_takes(name, part) for _, part in _parts(space))
-    if name in CONVOLUTIONAL:
-        return is_image(space)
     return isinstance(space, Indices) if name in OF_INDICES else True
+
+
+def has_image(space: spaces.Space) -> bool:
+    """Say whether observations are images, or have one among their parts."""
+    if isinstance(space, Composite):
+        return any(has_image(part) for _, part in _parts(space))
+    return is_image(space)
 
 
 def _parts(space: Composite) -> list[tuple[Any, spaces.Space]]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from rl_lab.nn.encoders import Encoder, dense, make_encoder
 from rl_lab.nn.initialise import initialise
+from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time, make_core
-from rl_lab.types import EnvSpec
 
 
 class QHead(nn.Linear):
@@ -55,10 +55,13 @@ class QNetwork(nn.Module):
     memory the observations alone are enough.
     """
 
-    def __init__(self, encoder: Encoder, core: Core, head: nn.Module):
+    def __init__(
+        self, encoder: Encoder, core: Core, head: nn.Module, normaliser: ObservationNormaliser | None = None
+    ):
         super().__init__()
         self.encoder, self.core = encoder, core
         self.head = head
+        self.normaliser = normaliser  # of the observations
 
     @property
     def is_memoryless(self) -> bool:
@@ -71,7 +74,8 @@ class QNetwork(nn.Module):
 
     def forward(self, obs: Any, state: Carry = (), is_first: Tensor | None = None) -> tuple[Tensor, Carry]:
         """Return action values and the next carry."""
-        features, state = features_over_time(self.encoder, self.core, obs, state, is_first)
+        seen = obs if self.normaliser is None else self.normaliser(obs)
+        features, state = features_over_time(self.encoder, self.core, seen, state, is_first)
         return self.head(features), state
 
 
@@ -92,10 +96,12 @@ def make_q_network(
     pooling: str = "none",
     embedding_size: int | None = None,
     initialisation: str = "default",
+    normalise_observations: bool = False,
 ) -> QNetwork:
     """Make a Q-network for a space; with `dueling` the last of `hidden` is the width of both streams.
 
-    The other arguments are those of `make_encoder`, `make_core` and `initialise`.
+    With `normalise_observations` it begins with an `ObservationNormaliser`. The other arguments are those of
+    `make_encoder`, `make_core` and `initialise`.
 
     Raises:
         UsageError: an encoder that can't take the space, or a name that is unknown.
@@ -109,21 +115,8 @@ def make_q_network(
     head: nn.Module = QHead(core.size, num_actions)
     if dueling:
         head = DuelingHead(core.size, num_actions, hidden[-1:], **layers)
-    network = QNetwork(features, core, head)
+    network = QNetwork(
+        features, core, head, ObservationNormaliser(observation_space) if normalise_observations else None
+    )
     initialise(network, initialisation)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
-
-
-def q_network_for(config: Any, spec: EnvSpec) -> QNetwork:
-    """Make the Q-network that an agent's fields ask for; agents with the same fields get the same weights' names."""
-    assert isinstance(spec.action_space, spaces.Discrete)
-    return make_q_network(
-        spec.observation_space,
-        int(spec.action_space.n),
-        encoder=config.encoder,
-        hidden=config.hidden,
-        memory=config.memory,
-        memory_size=config.memory_size,
-        dueling=config.dueling,
-        layer_norm=config.layer_norm,
-    )

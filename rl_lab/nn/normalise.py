@@ -88,6 +88,11 @@ class ObservationNormaliser(nn.Module):
         elif isinstance(space, spaces.Box) and not is_image(space):
             self.moments = RunningMoments(space.shape)
 
+    @property
+    def has_moments(self) -> bool:
+        """Say whether there is anything to normalise."""
+        return self.moments is not None or any(part.has_moments for part in self.parts)
+
     def observe(self, obs: Obs) -> None:
         """Take in numpy observations [N, ...] that are learned from."""
         for key, part in zip(self.keys, self.parts, strict=True):
@@ -127,8 +132,51 @@ class RewardNormaliser(nn.Module):
         self.returns = np.where(is_first, 0.0, self.returns) * self.gamma + reward
         self.moments.observe(self.returns)
 
+    @property
+    def scale(self) -> float:
+        """What rewards are multiplied by."""
+        return float(1 / self.moments.deviation)
+
     def forward(self, reward: Any) -> Any:
         """Return rewards of any shape, scaled: numpy gives numpy, tensors tensors."""
         bounds = (-self.clip, self.clip)
-        scaled = reward * float(1 / self.moments.deviation)
+        scaled = reward * self.scale
         return scaled.clamp(*bounds) if isinstance(reward, Tensor) else np.clip(scaled, *bounds)
+
+
+class Statistics:
+    """The running moments that an agent takes of the steps it learns from; what is None isn't taken.
+
+    The observations' are a part of the network and travel with its weights; the rewards' are needed while
+    learning alone, and saved beside them.
+    """
+
+    def __init__(self, observations: ObservationNormaliser | None, rewards: RewardNormaliser | None = None):
+        self._observations, self._rewards = observations, rewards
+
+    def observe(self, obs: Obs) -> None:
+        """Take in observations [K, ...]."""
+        if self._observations is not None:
+            self._observations.observe(obs)
+
+    def observe_rewards(self, reward: Array, is_first: Array) -> None:
+        """Take in a vector step's rewards [N]."""
+        if self._rewards is not None:
+            self._rewards.observe(reward, is_first)
+
+    @property
+    def reward_scale(self) -> float:
+        """What rewards are multiplied by."""
+        return 1.0 if self._rewards is None else self._rewards.scale
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the weights don't hold."""
+        if self._rewards is None:
+            return {}
+        return {"moments": dict(self._rewards.state_dict()), "returns": self._rewards.returns}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state in, in place."""
+        if self._rewards is not None and state:
+            self._rewards.load_state_dict({k: torch.as_tensor(v) for k, v in state["moments"].items()})
+            self._rewards.returns = np.array(state["returns"])

@@ -68,23 +68,27 @@ def polyak_update(source: nn.Module, target: nn.Module, tau: float) -> None:
     """
     into: list[Tensor] = list(target.parameters())
     out_of: list[Tensor] = list(source.parameters())
-    for statistic, latest in zip(target.buffers(), source.buffers(), strict=True):
-        statistic.copy_(latest)
+    _copy_buffers(source, target)
     if tau == 1.0:
         torch._foreach_copy_(into, out_of)
     else:
         torch._foreach_lerp_(into, out_of, tau)
 
 
+def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
+    for statistic, latest in zip(target.buffers(), source.buffers(), strict=True):
+        statistic.copy_(latest)
+
+
 class WeightAverage(Generic[Network]):
     """Exponential moving average of a network's weights over its gradient steps (Polyak & Juditsky, 1992).
 
     average += (1 - d) * (weights - average), where d grows with the t steps taken to `decay`:
-    d = min(decay, (1 + t) / (10 + t)). A decay of 0 is the network itself.
+    d = min(decay, (1 + t) / (10 + t)). A decay of 0 is the network itself. Buffers (statistics) are copied.
     """
 
     def __init__(self, network: Network, decay: float):
-        self.decay = decay
+        self.decay, self._source = decay, network
         self.network = copy.deepcopy(network).requires_grad_(False) if decay else network
         self._live: list[Tensor] = list(network.parameters())
         self._average: list[Tensor] = list(self.network.parameters())
@@ -95,6 +99,7 @@ class WeightAverage(Generic[Network]):
             decays = (min(self.decay, (1 + t) / (10 + t)) for t in range(taken, taken + steps))
             with torch.no_grad():
                 torch._foreach_lerp_(self._average, self._live, 1 - prod(decays))
+            _copy_buffers(self._source, self.network)
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:

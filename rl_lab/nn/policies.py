@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rl_lab.nn.distributions import Distribution, GaussianHead
 from rl_lab.nn.encoders import Encoder, make_encoder
 from rl_lab.nn.initialise import initialise
+from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time, make_core
 from rl_lab.nn.views import numpy_layers, on_device
 from rl_lab.td import map_leaves
@@ -42,8 +43,16 @@ class ActorCritic(nn.Module):
     the observations alone are enough. Policy and value share one tower, or have one each.
     """
 
-    def __init__(self, policy: Tower, value: Tower | None, policy_head: nn.Module, value_head: nn.Module):
+    def __init__(
+        self,
+        policy: Tower,
+        value: Tower | None,
+        policy_head: nn.Module,
+        value_head: nn.Module,
+        normaliser: ObservationNormaliser | None = None,
+    ):
         super().__init__()
+        self.normaliser = normaliser  # of the observations
         self.policy_tower, self.value_tower = policy, value
         self.policy_head, self.value_head = policy_head, value_head
 
@@ -61,6 +70,7 @@ class ActorCritic(nn.Module):
         self, obs: Any, state: Carry = (), is_first: Tensor | None = None
     ) -> tuple[Any, Tensor, Carry]:
         """Return the parameters of the distribution over actions, the value and the next carry."""
+        obs = obs if self.normaliser is None else self.normaliser(obs)
         if self.value_tower is None:
             features, state = self.policy_tower(obs, state, is_first)
             return self.policy_head(features), self.value_head(features).squeeze(-1), state
@@ -84,6 +94,8 @@ def make_actor_critic(
     memory_layers: int = 1,
     context: int = 16,
     share_encoder: bool = False,
+    normalise_observations: bool = False,
+    **layers: Any,
 ) -> ActorCritic:
     """Make a network for an observation space.
 
@@ -91,6 +103,7 @@ def make_actor_critic(
         initialisation: as `initialise` takes it, but for encoders with gain sqrt(2), for the policy's head with
             0.01 (nearly uniform at the start) and for the value's with 1, as SB3 has it.
         share_encoder: one tower for both.
+        normalise_observations: begin with an `ObservationNormaliser`, for both.
 
     The other arguments are those of `make_encoder` and `make_core`.
 
@@ -99,7 +112,7 @@ def make_actor_critic(
     """
 
     def tower() -> Tower:
-        made = make_encoder(encoder, observation_space, hidden, activation=activation)
+        made = make_encoder(encoder, observation_space, hidden, activation=activation, **layers)
         core = make_core(memory, made.size, memory_size, layers=memory_layers, context=context)
         initialise(made, initialisation, gain=2**0.5)
         initialise(core, initialisation)
@@ -109,7 +122,8 @@ def make_actor_critic(
     policy_head, value_head = distribution.make_head(policy.core.size), nn.Linear(policy.core.size, 1)
     initialise(policy_head, initialisation, gain=0.01)
     initialise(value_head, initialisation, gain=1.0)
-    network = ActorCritic(policy, value, policy_head, value_head)
+    normaliser = ObservationNormaliser(observation_space) if normalise_observations else None
+    network = ActorCritic(policy, value, policy_head, value_head, normaliser)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
 
 
@@ -135,8 +149,9 @@ def _numpy_outputs(network: ActorCritic) -> Outputs | None:
     if not network.is_memoryless or any(p.device.type != "cpu" for p in network.parameters()):
         return None
     policy, value = network.policy_tower, network.value_tower
-    to_features = numpy_layers(policy.encoder.layers)
-    to_valued = to_features if value is None else numpy_layers(value.encoder.layers)
+    before = [] if network.normaliser is None else [network.normaliser]
+    to_features = numpy_layers([*before, *policy.encoder.layers])
+    to_valued = to_features if value is None else numpy_layers([*before, *value.encoder.layers])
     to_parameters, to_value = numpy_layers([network.policy_head]), numpy_layers([network.value_head])
     if to_features is None or to_valued is None or to_parameters is None or to_value is None:
         return None

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from rl_lab.nn import optim
 from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
 from rl_lab.nn.minibatches import Minibatch
 from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments, adam_step
 from rl_lab.nn.policy_losses import FIGURES, Objective
-from rl_lab.nn.updates import Clip, clip_gradients
+from rl_lab.nn.regularise import Clip, bound_gradients, bounded_gradients, dropouts_of, dropping
 
 ADAM_EPSILON = 1e-5  # that of the authors' code (OpenAI Baselines) and of SB3
 KL = FIGURES.index("approx_kl")
@@ -44,11 +45,11 @@ class PolicyUpdates:
         network: nn.Module,
         objective: Objective,
         optimiser: torch.optim.Optimizer,
-        max_grad_norm: float | None,
+        clip: Clip,
         compile_as: Hashable | None = None,
     ):
         self.network, self.objective, self.optimiser = network, objective, optimiser
-        self._clip = Clip(norm=max_grad_norm)
+        self._clip, self._dropouts = clip, dropouts_of(network)
         self._weights = bare_weights(network)  # changed in place
         self._compile_as = None
         if compile_as is not None:
@@ -71,10 +72,11 @@ class PolicyUpdates:
 
     def _eager(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
         clip = torch.as_tensor(clip_range, device=batch.log_prob.device)
-        loss, figures = self.objective(self.network, batch, clip)
+        with dropping(*self._dropouts):
+            loss, figures = self.objective(self.network, batch, clip)
         self.optimiser.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._clip.norm or float("inf"))
+        norm = bound_gradients(self.network.parameters(), self._clip)
         found = torch.cat([figures, norm.detach()[None]]).tolist()
         if _is_finite(found[0]) and _is_finite(found[-1]) and found[KL] <= max_kl:
             self.optimiser.step()
@@ -123,7 +125,7 @@ def step_in_place(
         return objective(cast(Any, calling(network, weights)), batch, bounds[0])
 
     gradients, figures = torch.func.grad(of, has_aux=True)(weights)
-    norm = clip_gradients(gradients, clip)
+    norm = bounded_gradients(gradients, clip)
     sound = torch.isfinite(figures[0] + norm) & (figures[KL] <= bounds[1])
     for name, average, square in zip(weights, averages, squares, strict=True):
         adam_step(weights[name], gradients[name], average, square, coefficient, sound, ADAM_EPSILON)
@@ -169,4 +171,10 @@ def rmsprop_outside(parameters: Iterable[Tensor], learning_rate: float) -> torch
     return torch.optim.RMSprop(parameters, learning_rate, alpha=0.99, eps=1e-5)
 
 
-OPTIMISERS: dict[str, Any] = {"adam": policy_adam, "rmsprop": RMSprop, "rmsprop-torch": rmsprop_outside}
+# Those of value learning, but for the three that policy gradients have with other constants.
+OPTIMISERS: dict[str, Any] = {
+    **optim.OPTIMISERS,
+    "adam": policy_adam,
+    "rmsprop": RMSprop,
+    "rmsprop-torch": rmsprop_outside,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,12 +32,18 @@ def decay_weights(parameters: Iterable[Tensor], learning_rate: float, decay: flo
 
 
 def regularise(
-    optimiser: torch.optim.Optimizer, *, l1: float = 0.0, l2: float = 0.0, weight_decay: float = 0.0
+    optimiser: torch.optim.Optimizer,
+    *,
+    l1: float = 0.0,
+    l2: float = 0.0,
+    weight_decay: float = 0.0,
+    biases: bool = True,
 ) -> None:
     """Have each step of an optimiser begin with the gradients of the penalties, and with decoupled decay.
 
-    They come behind any clipping, which sees the loss's gradient alone, and take in all parameters of the
-    optimiser. Updates that are compiled whole don't call `step` and so know nothing of it.
+    They come behind any clipping, which sees the loss's gradient alone. Without `biases` they leave out all
+    parameters with less than two axes (gains of normalisations are among them). Updates that are compiled
+    whole don't call `step` and so know nothing of it.
     """
     if not (l1 or l2 or weight_decay):
         return
@@ -44,7 +51,7 @@ def regularise(
     @torch.no_grad()
     def before_step(optimiser: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimiser.param_groups:
-            held = [p for p in group["params"] if p.grad is not None]
+            held = [p for p in group["params"] if p.grad is not None and (biases or p.ndim > 1)]
             for p in held:
                 p.grad.add_(l1 * p.sign() + l2 * p)
             decay_weights(held, group["lr"], weight_decay)
@@ -74,7 +81,53 @@ def normalise_gradients(parameters: Iterable[Tensor], length: float = 1.0) -> Te
     return norm
 
 
+@dataclass(frozen=True)
+class Clip:
+    """How gradients are bounded: first each entry, then the norm of them all."""
+
+    value: float | None = None
+    norm: float | None = None
+    normalise: bool = False  # scale up to the norm (None: 1) as well as down
+
+    @property
+    def length(self) -> float:
+        """The norm to which normalised gradients are scaled."""
+        return 1.0 if self.norm is None else self.norm
+
+
+def bound_gradients(parameters: Iterable[Tensor], clip: Clip) -> Tensor:
+    """Bound the gradients that parameters hold, in place; return their norm [] before it was scaled."""
+    held = list(parameters)
+    if clip.value is not None:
+        clip_by_value(held, clip.value)
+    if clip.normalise:
+        return normalise_gradients(held, clip.length)
+    return clip_by_norm(held, float("inf") if clip.norm is None else clip.norm)
+
+
+def bounded_gradients(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
+    """Do the same with bare tensors by name, replaced in the dict: for updates that are compiled whole."""
+    if clip.value is not None:
+        for name, gradient in gradients.items():
+            gradients[name] = gradient.clamp(-clip.value, clip.value)
+    norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
+    if clip.normalise:
+        scale = torch.where(norm > 0, clip.length / norm, 0.0)
+    elif clip.norm is not None:
+        scale = (clip.norm / (norm + 1e-6)).clamp(max=1.0)
+    else:
+        return norm
+    for name, gradient in gradients.items():
+        gradients[name] = gradient * scale
+    return norm
+
+
 # Dropout -----------------------------------------------------------------------------------------------
+
+
+def dropouts_of(network: nn.Module) -> list[Dropout]:
+    """Return the layers of a network that can drop."""
+    return [part for part in network.modules() if isinstance(part, Dropout)]
 
 
 @contextmanager
@@ -85,7 +138,7 @@ def dropping(*networks: nn.Module) -> Iterator[None]:
     averages) nothing is dropped, without any call to `.eval()`. What is dropped is drawn from torch's global
     generator, whose state is in the checkpoint.
     """
-    layers = [part for network in networks for part in network.modules() if isinstance(part, Dropout)]
+    layers = [layer for network in networks for layer in dropouts_of(network)]
     try:
         for layer in layers:
             layer.active = True

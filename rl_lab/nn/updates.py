@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
 from rl_lab.nn.optim import adam_coefficients, adam_moments, adam_step
+from rl_lab.nn.regularise import Clip, bound_gradients, bounded_gradients, dropouts_of, dropping
 from rl_lab.td import Batch, select
 
 Network = Callable[..., tuple[Tensor, Any]]
@@ -31,14 +31,6 @@ class Loss(Protocol):
 
     def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, predictions and targets of one of the K batches."""
-
-
-@dataclass(frozen=True)
-class Clip:
-    """How gradients are bounded: first each entry, then the norm of them all."""
-
-    value: float | None = None
-    norm: float | None = None
 
 
 class Outcome(NamedTuple):
@@ -68,6 +60,7 @@ class Updates:
     ):
         self.online, self.target, self.loss = online, target, loss
         self.optimiser, self.clip = optimiser, clip
+        self._dropouts = dropouts_of(online)
         self._weights, self._target_weights = (
             bare_weights(online),
             bare_weights(target),
@@ -94,13 +87,11 @@ class Updates:
         return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
     def _step(self, batch: Batch, number: int) -> Outcome:
-        loss, prediction, target = self.loss(self.online, batch)
+        with dropping(*self._dropouts):
+            loss, prediction, target = self.loss(self.online, batch)
         self.optimiser.zero_grad()
         loss.backward()
-        parameters = list(self.online.parameters())
-        if self.clip.value is not None:
-            nn.utils.clip_grad_value_(parameters, self.clip.value)
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip.norm or float("inf"))
+        norm = bound_gradients(self.online.parameters(), self.clip)
         _require_finite(loss.detach(), norm, number)
         self.optimiser.step()
         return Outcome(loss.detach(), norm, prediction.detach(), target)
@@ -164,7 +155,7 @@ def burst(
     taken = []
     for k, coefficient in enumerate(coefficients):
         gradients, found = _gradients(online, loss, weights, select(batch, k))
-        norm = clip_gradients(gradients, clip)
+        norm = bounded_gradients(gradients, clip)
         sound = sound & torch.isfinite(found[0] + norm)
         for name, average, square in zip(weights, averages, squares, strict=True):
             adam_step(weights[name], gradients[name], average, square, coefficient, sound)
@@ -182,16 +173,3 @@ def _gradients(
         return found[0], found
 
     return torch.func.grad(of, has_aux=True)(weights)
-
-
-def clip_gradients(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
-    """Bound the gradients as torch's own clipping does; return their norm."""
-    if clip.value is not None:
-        for name, gradient in gradients.items():
-            gradients[name] = gradient.clamp(-clip.value, clip.value)
-    norm = torch.stack([g.square().sum() for g in gradients.values()]).sum().sqrt()
-    if clip.norm is not None:
-        scale = (clip.norm / (norm + 1e-6)).clamp(max=1.0)
-        for name, gradient in gradients.items():
-            gradients[name] = gradient * scale
-    return norm

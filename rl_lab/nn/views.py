@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl_lab.nn.encoders import Flat, OneHot
+from rl_lab.nn.encoders import Dropout, Embeddings, Flat, OneHot, OneHots
 from rl_lab.nn.heads import DuelingHead, QNetwork
+from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.td import map_leaves
 from rl_lab.types import Array, Obs, State
 
@@ -49,7 +50,8 @@ def numpy_values(network: QNetwork) -> Callable[[Obs], Array] | None:
     """
     if not network.is_memoryless or any(p.device.type != "cpu" for p in network.parameters()):
         return None
-    return _chain([*network.encoder.layers, network.head])
+    before = [] if network.normaliser is None else [network.normaliser]
+    return _chain([*before, *network.encoder.layers, network.head])
 
 
 def numpy_layers(modules: Iterable[nn.Module]) -> Layer | None:
@@ -83,12 +85,28 @@ def _layer(module: nn.Module) -> Layer | None:
         return lambda x: np.maximum(x, 0.0, out=x)
     if isinstance(module, nn.Tanh):
         return lambda x: np.tanh(x, out=x)
+    if isinstance(module, nn.ELU):
+        return lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
+    if isinstance(module, Dropout):  # never while acting
+        return lambda x: x
+    if isinstance(module, ObservationNormaliser):
+        return module
     if isinstance(module, Flat):
         return lambda x: x.reshape(len(x), -1).astype(np.float32, copy=False)
     if isinstance(module, OneHot):
         rows = np.eye(module.n, dtype=np.float32)
         return lambda x: rows[x - module.start]
+    if isinstance(module, OneHots):
+        return _one_hots(module)
+    if isinstance(module, Embeddings):
+        table, offsets = module.table.weight.detach().numpy(), np.array(module.offsets)
+        return lambda x: table[x.reshape(len(x), -1) + offsets].reshape(len(x), -1)
     return None
+
+
+def _one_hots(module: OneHots) -> Layer:
+    starts, (component, value) = np.array(module.starts), np.array(module.places).T
+    return lambda x: ((x.reshape(len(x), -1) - starts)[:, component] == value).astype(np.float32)
 
 
 def _dueling(head: DuelingHead) -> Layer | None:
