@@ -139,6 +139,7 @@ class SB3:
     """Runs one of SB3's algorithms; `config` says which and with what arguments."""
 
     resumes = False
+    stops_early = True
 
     def __init__(self, config: Any):
         self.config, self.Config = config, type(config)

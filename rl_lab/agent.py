@@ -53,7 +53,11 @@ class Agent(Protocol):
 
 
 class Learner(Protocol):
-    """What the registry holds. An entry point names a factory: `factory(**fields) -> Learner`."""
+    """What the registry holds. An entry point names a factory: `factory(**fields) -> Learner`.
+
+    Two attributes may be there beside these, and count as False otherwise: `takes_datasets` (it can learn from
+    recorded steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop).
+    """
 
     Config: type  # the dataclass whose fields a command line offers
     config: Any  # an instance of it

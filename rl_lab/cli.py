@@ -165,6 +165,7 @@ def _told(summary: dict[str, Any]) -> str:
         "regret": "regret to it",
     }
     parts += [f"{text} {summary[n]:.6g}" for n, text in names.items() if summary.get(n) is not None]
+    parts += ["stopped early"] * (summary.get("stopped_early") is not None)
     return ", ".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,12 @@ class RunConfig:
     """Discount of optimal_return and regret; by default the agent's gamma."""
     eval_max_steps: int = 10_000
     """Steps at which an evaluation episode is cut and marked as capped."""
+    stop_at_return: float | None = None
+    """Mean return of an evaluation at which training stops before its budget is used; by default never."""
+    stop_after_evals: int | None = None
+    """Evaluations in a row without a new best mean return after which training stops; by default never."""
+    stop_min_delta: float = 0.0
+    """Mean return by which a new best has to exceed the old one; for stop_after_evals."""
     log_every_steps: int | None = None
     """Environment steps between rows of metrics.jsonl; by default a hundredth of the budget."""
     checkpoint_every_steps: int | None = None
@@ -85,9 +92,31 @@ class RunConfig:
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
+        at_least(self, 1, "stop_after_evals")
+        at_least(self, 0, "stop_min_delta")
+        finite(self, "stop_at_return", "stop_min_delta")
         flags(self, "life_loss_terminates", "pictures")
         for name in ("preprocess", "vector", "device", "wandb"):
             one_of(self, name, _choices(RunConfig, name))
+        self._require_what_stopping_needs()
+
+    def _require_what_stopping_needs(self) -> None:
+        if self.stop_min_delta and self.stop_after_evals is None:
+            raise UsageError(f"stop_min_delta {self.stop_min_delta} does nothing without stop_after_evals")
+        if (name := self.asks_to_stop()) is None:
+            return
+        needs = f"{name} {getattr(self, name)} needs evaluations while training"
+        if not self.eval_episodes:
+            raise UsageError(f"{needs}; eval_episodes is 0 (allowed: 1 or more)")
+        last = (self.total_steps - 1) // self.num_envs * self.num_envs  # what comes later ends the run anyway
+        if (period := self.period("eval_every_steps")) > last:
+            allowed = f"up to {last}" if last else "with more total_steps"
+            raise UsageError(f"{needs}; eval_every_steps {period} leaves none (allowed: {allowed})")
+
+    def asks_to_stop(self) -> str | None:
+        """Return the name of a field that lets evaluations end training; None if none does."""
+        names = ("stop_at_return", "stop_after_evals")
+        return next((name for name in names if getattr(self, name) is not None), None)
 
     def period(self, name: str) -> int:
         """Return a period in environment steps, with its default share of the budget filled in."""
@@ -137,6 +166,13 @@ def within(config: Any, low: float, high: float, *names: str) -> None:
     for name, value in _numbers(config, names):
         if not low <= value <= high:
             raise UsageError(f"{name} must be between {low} and {high}, got {value}")
+
+
+def finite(config: Any, *names: str) -> None:
+    """Refuse nan and infinities; None passes."""
+    for name, value in _numbers(config, names):
+        if not math.isfinite(value):
+            raise UsageError(f"{name} must be a finite number, got {value}")
 
 
 def widths(config: Any, *names: str) -> None:

@@ -25,6 +25,7 @@ class EarlyStopping:
             raise ValueError(f"min_delta must be at least 0, got {min_delta}")
         self.patience, self.threshold, self.min_delta = patience, threshold, min_delta
         self.best, self.since_best = float("-inf"), 0
+        self.reason: str | None = None  # what the last evaluation was answered with
 
     def observe(self, mean_return: float) -> str | None:
         """Take in an evaluation's mean return; say in a line why to stop, or None to go on. A nan is no new best."""
@@ -32,6 +33,10 @@ class EarlyStopping:
             self.best, self.since_best = mean_return, 0
         else:
             self.since_best += 1
+        self.reason = self._judge(mean_return)
+        return self.reason
+
+    def _judge(self, mean_return: float) -> str | None:
         if self.threshold is not None and mean_return >= self.threshold:
             return f"the evaluation return {mean_return:g} has reached {self.threshold:g}"
         if self.patience is not None and self.since_best >= self.patience:
@@ -41,10 +46,11 @@ class EarlyStopping:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best return (None before the first) and how many evaluations ago it was."""
-        return {"best": None if self.best == float("-inf") else self.best, "since_best": self.since_best}
+        """Return the best return (None before the first), how many evaluations ago it was, and why to stop."""
+        best = None if self.best == float("-inf") else self.best
+        return {"best": best, "since_best": self.since_best, "reason": self.reason}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in."""
         self.best = float("-inf") if state["best"] is None else state["best"]
-        self.since_best = state["since_best"]
+        self.since_best, self.reason = state["since_best"], state["reason"]

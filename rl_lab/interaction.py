@@ -29,6 +29,7 @@ class Interaction:
     """Turns a problem into a policy by letting an agent act and learn, resumably."""
 
     resumes = True
+    stops_early = True
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class _Session:
         )
 
     def go(self) -> None:
-        """Interact until the budget is spent or the run asks to stop, then finish the run."""
+        """Interact until the budget is spent or the run says to end; finish the run unless it is to go on later."""
         run, meter, agent, clock = self.run, self.meter, self.agent, Stopwatch()
         recorder = clock.timed(self.recorder, add="record")
         loop = train(
@@ -107,13 +108,15 @@ class _Session:
             clock.timed(self.envs, step="step", reset="reset"),
             self.seeds, self.total_steps, self.at,
         )  # fmt: skip
-        run.catch_up(self.at.env_steps, self.greedy)
-        for step, metrics, self.at in loop:
+        over = run.catch_up(self.at.env_steps, self.greedy)
+        for step, metrics, self.at in () if over else loop:
             recorder.add(step, self.at)
             if metrics is not None:
                 meter.add(metrics)
             if run.due(self.at.env_steps) and self._moment(clock):
-                return
+                break
+        if run.stopped:
+            return
         recorder.flush()
         results: Mapping[str, Any] = getattr(agent, "results", dict)()  # what it wants the summary to say
         run.finish(self.at.env_steps, self.greedy, self.members(), agent.gradient_steps, results)

@@ -167,12 +167,22 @@ def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig
     if "env_id" not in of_run:
         raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
     learner, config = make_learner(agent, **of_agent), RunConfig(**of_run)
+    _require_served(agent, learner, config)
+    return learner, config
+
+
+def _require_served(agent: str, learner: Learner, config: RunConfig) -> None:
+    """Refuse what is asked of the run and this kind of learner has no way to do."""
     if config.dataset is not None and not getattr(learner, "takes_datasets", False):
         raise UsageError(
             f"agent {agent!r} can't learn from dataset {config.dataset!r}"
             " (allowed: agents that learn off-policy from steps, as dqn and q-learning do)"
         )
-    return learner, config
+    if (name := config.asks_to_stop()) is not None and not getattr(learner, "stops_early", False):
+        raise UsageError(
+            f"agent {agent!r} isn't evaluated while it learns, so that {name} {getattr(config, name)} can't stop it"
+            " (allowed: agents that learn from steps)"
+        )
 
 
 def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False) -> Problem:

@@ -13,6 +13,7 @@ from typing import Any
 from rl_lab.agent import Policy
 from rl_lab.checkpoint import Checkpoints, weights_sha256, write_atomically
 from rl_lab.config import RunConfig
+from rl_lab.early_stopping import EarlyStopping
 from rl_lab.evaluation import Evaluation, Interrupted, evaluate
 from rl_lab.logs import RowFiles
 from rl_lab.progress import NullProgress, Progress
@@ -57,6 +58,8 @@ class Run:
         self._episodes = 0
         self._at = 0  # env_steps at the last moment
         self._pending = False  # an evaluation at that moment is due
+        self._rule = EarlyStopping(config.stop_after_evals, config.stop_at_return, config.stop_min_delta)
+        self._last_figures: dict[str, Any] | None = None  # of the evaluation that ends the run early
         self._wall_before = 0.0
         self._seconds_before, self._paused = 0.0, 0.0
         self._pause_began: float | None = None
@@ -126,7 +129,7 @@ class Run:
         return crossings(self._at, env_steps, self.config.period("log_every_steps")) > 0
 
     def moment(self, env_steps: int, policy: Policy, members: Callable[[], Members]) -> bool:
-        """Evaluate and save where due; return whether to stop.
+        """Evaluate and save where due; return whether to stop: for now if `stopped`, else for good, with `finish`.
 
         Args:
             policy: the greedy policy.
@@ -145,16 +148,23 @@ class Run:
         with self.pause():
             self._pending = crossings(before, env_steps, self.config.period("eval_every_steps")) > 0
             score = self._evaluate_pending(env_steps, policy)
+            if self._rule.reason is not None:
+                return True  # `finish` saves, a signal or not
             self.stopped = self.stop_requested
             due = crossings(before, env_steps, self.config.period("checkpoint_every_steps"))
             if self.stopped or due or self._is_best(score):
                 self.save(env_steps, members(), score)
         return self.stopped
 
-    def catch_up(self, env_steps: int, policy: Policy) -> None:
-        """After a restore, play the evaluation that a stop cut short; then begin to count time."""
+    def catch_up(self, env_steps: int, policy: Policy) -> bool:
+        """After a restore, play the evaluation that a stop cut short; then begin to count time.
+
+        Returns whether to stop, as `moment` does: the evaluation was cut short again, or ended the run.
+        """
         self._evaluate_pending(env_steps, policy)
+        self.stopped = self._pending  # what was restored is still what is saved
         self.start_clock()
+        return self.stopped or self._rule.reason is not None
 
     def _evaluate_pending(self, env_steps: int, policy: Policy) -> float | None:
         """Evaluate if it is due and return the score; one that a stop cuts short stays pending."""
@@ -177,9 +187,16 @@ class Run:
     # Evaluation and checkpoints ------------------------------------------------------------------------
 
     def evaluate(self, env_steps: int, policy: Policy) -> dict[str, Any]:
-        """Play the evaluation episodes, find the exact figures, and append them as a row."""
+        """Play the evaluation episodes, find the exact figures, and append them as a row.
+
+        If they end the run, the row is left to `finish`, which saves before it: so it stands once after a kill.
+        """
         figures = self._measure(policy)
-        self._files.row({"env_steps": env_steps, **figures})
+        mean_return = figures["eval_return_mean"]
+        if mean_return is not None and self._rule.observe(mean_return) is not None:
+            self._last_figures = figures
+        else:
+            self._files.row({"env_steps": env_steps, **figures})
         return figures
 
     def _measure(self, policy: Policy) -> dict[str, Any]:
@@ -230,6 +247,7 @@ class Run:
             "episodes": self._episodes,
             "at": env_steps,
             "evaluation_pending": self._pending,
+            "early_stopping": self._rule.state_dict(),
             "wall_seconds": self._wall_seconds(),
         }
 
@@ -243,6 +261,8 @@ class Run:
         self._returns, self._lengths = list(state["returns"]), list(state["lengths"])
         self._episodes, self._at = state["episodes"], state["at"]
         self._pending, self._wall_before = state["evaluation_pending"], state["wall_seconds"]
+        if (rule := state.get("early_stopping")) is not None:  # runs that began without it have none
+            self._rule.load_state_dict(rule)
 
     # The end -------------------------------------------------------------------------------------------
 
@@ -258,7 +278,7 @@ class Run:
         with self.pause():
             seconds = self.train_seconds
             try:
-                figures = self._measure(policy)
+                figures = self._last_figures or self._measure(policy)
             except Interrupted:  # a resumed run comes here again at once
                 self.save(env_steps, members)
                 self.stopped = True
@@ -271,6 +291,8 @@ class Run:
             write_atomically(self.folder / "summary.json", json.dumps(self.summary, indent=1).encode())
             self._draw(policy)
             self._film(policy)  # last: what can't be drawn costs no result
+        if self._rule.reason is not None:
+            self._progress.note(f"stopped early at {env_steps} steps: {self._rule.reason}")
         if not self._episodes and env_steps:
             self._progress.note(f"no training episode ended within {env_steps} steps")
 
@@ -280,6 +302,7 @@ class Run:
         return {
             **{k: self._described[k] for k in ("agent", "env_id", "seed", "total_steps", "eval_gamma")},
             "env_steps": env_steps,
+            "stopped_early": self._rule.reason,
             "gradient_steps": gradient_steps,
             "train_seconds": seconds,
             "env_steps_per_second": env_steps / seconds if seconds > 0 else 0.0,

@@ -300,7 +300,8 @@ def _outcome(task: Task) -> str:
     summary = json.loads((task.folder / "summary.json").read_bytes())
     value = summary["eval_return_mean"]
     score = "no evaluation" if value is None else f"return {value:.4g}"
-    return f"{score}, {summary['train_seconds']:.1f} s"
+    early = f", stopped early at {summary['env_steps']} steps" if summary.get("stopped_early") else ""
+    return f"{score}, {summary['train_seconds']:.1f} s{early}"
 
 
 # The worker's side -----------------------------------------------------------------------------------
