@@ -11,25 +11,38 @@ from rl_lab.nn.encoders import ENCODERS
 from rl_lab.nn.recurrent import CORES
 
 BRIEF = [
-    "--total-steps", "60", "--learning-starts-env-steps", "20", "--replay-capacity", "60", "--batch-size", "4",
-    "--sequence-length", "4", "--memory-size", "8", "--eval-episodes", "1", "--eval-max-steps", "5",
-    "--video-episodes", "0", "--wandb", "disabled", "--device", "cpu",
+    "--total-steps", "60", "--memory-size", "8", "--hidden", "8", "--eval-episodes", "1", "--eval-max-steps", "5",
+    "--video-episodes", "0", "--no-pictures", "--wandb", "disabled", "--device", "cpu",
 ]  # fmt: skip
-WORLDS = {
-    "vector": (["--env-id", "CartPole-v1"], {"auto", "mlp"}),
-    "image": (["--env-id", "lab/GridWorldPixels-v0"], {"auto", "mlp", "cnn", "small", "impala"}),
-    "index": (["--env-id", "FrozenLake-v1"], {"auto", "mlp", "onehot", "embedding"}),
+REPLAYED = [
+    "--learning-starts-env-steps", "20", "--replay-capacity", "60", "--batch-size", "4", "--sequence-length", "4",
+]  # fmt: skip
+AGENTS = {
+    "dqn": REPLAYED,
+    "clone": [*REPLAYED, "--oracle", "--held-out", "0"],
+    "ppo": ["--n-steps", "20", "--batch-size", "10", "--n-epochs", "1"],
+    "a2c": [],
+    "reinforce": ["--n-steps", "20"],
 }
+WORLDS = {
+    "vector": ("lab/GridWorldCoordinates-v0", {"auto", "mlp"}),
+    "image": ("lab/GridWorldPixels-v0", {"auto", "mlp", "cnn", "small", "impala"}),
+    "index": ("FrozenLake-v1", {"auto", "mlp", "onehot", "embedding"}),
+}
+# The three policy gradients are one agent: what one of them takes the others take.
+ALL = [
+    (agent, encoder, memory) for agent in ("dqn", "ppo", "clone") for encoder in ENCODERS for memory in CORES
+]
+SOME = [(agent, "auto", memory) for agent in ("a2c", "reinforce") for memory in CORES]
 
 
-@pytest.mark.parametrize("memory", CORES)
-@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(("agent", "encoder", "memory"), ALL + SOME)
 @pytest.mark.parametrize("world", WORLDS)
-def test_dqn(world, encoder, memory, tmp_path, capsys):
-    words, takes = WORLDS[world]
-    chosen = ["--encoder", encoder, "--memory", memory, "--hidden", "8", "--run-dir", str(tmp_path / "run")]
+def test_combination(world, agent, encoder, memory, tmp_path, capsys):
+    env_id, takes = WORLDS[world]
+    chosen = ["--encoder", encoder, "--memory", memory, "--run-dir", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as ended:
-        main(lambda _: train(["--agent", "dqn", *words, *chosen, *BRIEF]), [])
+        main(lambda _: train(["--agent", agent, "--env-id", env_id, *chosen, *BRIEF, *AGENTS[agent]]), [])
     error = capsys.readouterr().err.strip()
     if encoder in takes:
         assert ended.value.code == 0, error
