@@ -25,7 +25,7 @@ class Options:
     """What benchmark.py takes."""
 
     name: tyro.conf.Positional[str]
-    """Benchmark: acting, dp, dqn, guards, ppo, replay, sb3."""
+    """Benchmark: acting, dp, dqn, guards, nn, ppo, replay, sb3."""
     json: str | None = None
     """File for the results."""
     turns: int = 5
@@ -33,8 +33,8 @@ class Options:
 
 
 BENCHMARKS = {
-    "acting": "training", "dp": "dp", "dqn": "training", "guards": "guards", "ppo": "training", "replay": "replay",
-    "sb3": "training",
+    "acting": "training", "dp": "dp", "dqn": "training", "guards": "guards", "nn": "nn", "ppo": "training",
+    "replay": "replay", "sb3": "training",
 }  # fmt: skip
 """Modules of the functions that list each benchmark's work; only the one that is asked for is imported."""
 

@@ -174,6 +174,24 @@ def test_time_is_flattened_for_every_leaf_and_put_back():
     torch.testing.assert_close(y, obs[0].flatten(2))
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "cell_type"), [("rnn", torch.nn.RNN), ("gru", torch.nn.GRU), ("lstm", torch.nn.LSTM)]
+)
+def test_a_cell_is_torchs_own_to_the_bit(name, cell_type, layers):
+    core, cell = core_of(name, layers), cell_type(FEATURES, SIZE, layers)
+    cell.load_state_dict(core.cell.state_dict())
+    carry = [draw(k, layers, 2, SIZE) for k in range(core.parts)]
+    found = []
+    for run, before in ((core.cell, carry), (cell, tuple(carry))):
+        x = draw(5, 6, 2, FEATURES).requires_grad_()
+        y, *after = run(x, before if core.parts > 1 else before[0])
+        after = after[0] if isinstance(after[0], tuple) else after  # torch's LSTM returns a pair
+        y.square().sum().backward()
+        found.append([y, *after, x.grad, *(p.grad for p in run.parameters())])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
+
+
 class TestEquations:
     """A single step of one layer against the paper's equation."""
 

@@ -16,12 +16,11 @@ from rl_lab.nn.optim import (
     polyak_update,
 )
 from rl_lab.nn.regularise import (
-    clip_by_norm,
-    clip_by_value,
+    Clip,
+    bound_gradients,
     decay_weights,
     l1_penalty,
     l2_penalty,
-    normalise_gradients,
     regularise,
 )
 
@@ -206,24 +205,26 @@ class TestGradients:
 
     def test_are_bounded_entry_by_entry(self):
         held = self.weights()
-        clip_by_value(held, 3.5)
+        bound_gradients(held, Clip(value=3.5))
         assert self.entries(held) == [3, -3.5, 3.5]
 
     @pytest.mark.parametrize(("bound", "scale"), [(6.5, 0.5), (13.0, 1.0), (100.0, 1.0)])
     def test_are_scaled_down_to_a_norm(self, bound, scale):
         held = self.weights()
-        assert clip_by_norm(held, bound).item() == pytest.approx(13)
+        assert bound_gradients(held, Clip(norm=bound)).item() == pytest.approx(13)
         assert self.entries(held) == pytest.approx([3 * scale, -4 * scale, 12 * scale], abs=1e-5)
 
     @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
     def test_are_normalised_up_and_down(self, scale):
         held = self.weights(scale)
-        assert normalise_gradients(held, 2.0).item() == pytest.approx(13 * scale, rel=1e-5)
+        assert bound_gradients(held, Clip(norm=2.0, normalise=True)).item() == pytest.approx(
+            13 * scale, rel=1e-5
+        )
         assert self.entries(held) == pytest.approx([6 / 13, -8 / 13, 24 / 13], abs=1e-6)
 
     def test_of_nothing_stay_nothing(self):
         held = self.weights(0.0)
-        assert normalise_gradients(held).item() == 0
+        assert bound_gradients(held, Clip(normalise=True)).item() == 0
         assert self.entries(held) == [0, 0, 0]
 
 

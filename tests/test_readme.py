@@ -116,6 +116,13 @@ def test_every_option_it_shows_exists():
     assert options <= known
 
 
+def test_it_and_the_help_name_every_benchmark():
+    refused, told = run_script("benchmark", "zzz").stderr, run_script("benchmark", "--help").stdout
+    allowed = re.findall(r"\w+", refused.partition("(allowed:")[2])
+    assert sorted(re.findall(r"scripts/benchmark\.py (\w+) ", README)) == allowed
+    assert f"Benchmark: {', '.join(allowed)}." in re.sub(r"[\s│]+", " ", told)
+
+
 def test_every_agent_and_environment_it_names_exists():
     import envs  # noqa: F401
 

@@ -10,7 +10,8 @@ from gymnasium import spaces
 from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.heads import make_q_network
 from rl_lab.nn.optim import OPTIMISERS, CentredRMSprop, load_optimiser_state, optimiser_state
-from rl_lab.nn.updates import Clip, Updates
+from rl_lab.nn.regularise import Clip, bound_gradients
+from rl_lab.nn.updates import Updates
 from rl_lab.td import RESCALED, Batch, TDLoss
 
 SPACE = spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -148,6 +149,21 @@ def test_the_clip_bounds_entries_before_their_norm():
     )
     assert float(found.norm) == pytest.approx(8**0.5)
     np.testing.assert_allclose(weight.weight.detach().numpy(), [[3 - 0.5**0.5, 4 - 0.5**0.5]], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
+@pytest.mark.parametrize("clip", [Clip(), Clip(0.5), Clip(norm=1.0), Clip(0.5, 1.0)], ids=str)
+def test_the_clip_is_torchs_own_to_the_bit(clip, size):
+    generator = torch.Generator().manual_seed(0)
+    gradients = [size * torch.randn(shape, generator=generator) for shape in ((5, 3), (7,), (2, 3, 2))]
+    ours, theirs = ([torch.nn.Parameter(g.clone()) for g in gradients] for _ in range(2))
+    for parameter, gradient in zip(ours + theirs, gradients * 2, strict=True):
+        parameter.grad = gradient.clone()
+    if clip.value is not None:
+        torch.nn.utils.clip_grad_value_(theirs, clip.value)
+    norm = torch.nn.utils.clip_grad_norm_(theirs, clip.norm or float("inf"))
+    assert torch.equal(bound_gradients(ours, clip), norm)
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(ours, theirs, strict=True))
 
 
 def test_centred_rmsprop_equals_its_formula():

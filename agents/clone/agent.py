@@ -16,7 +16,7 @@ from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_
 from rl_lab.nn.heads import QNetwork, make_q_network
 from rl_lab.nn.normalise import Statistics
 from rl_lab.nn.optim import WeightAverage, load_optimiser_state, load_weights, optimiser_state
-from rl_lab.nn.regularise import bound_gradients, dropouts_of, dropping
+from rl_lab.nn.regularise import differentiate, dropouts_of, dropping
 from rl_lab.nn.views import on_device, values_of
 from rl_lab.recorder import leaves_of
 from rl_lab.replay.sequences import SequenceReplay
@@ -56,6 +56,7 @@ class Clone:
             ).to(self.device)
         self.optimiser = make_optimiser(config, self.network)
         self._clip, self._dropouts = clip_of(config), dropouts_of(self.network)
+        self._parameters = list(self.network.parameters())
         self._average = WeightAverage(self.network, config.average_decay)
         self._values = values_of(self._average.network, self.device)
         self._statistics = Statistics(self.network.normaliser)
@@ -195,9 +196,7 @@ class Clone:
             error = td_errors(outputs, next_outputs, drawn, self.config.gamma)
             objective = objective + self.config.value_weight * error.square().mean()
             error = error.detach().abs().mean()
-        self.optimiser.zero_grad()
-        objective.backward()
-        norm = bound_gradients(self.network.parameters(), self._clip)
+        norm = differentiate(objective, self._parameters, self._clip)
         if not torch.isfinite(objective.detach() + norm):
             raise FloatingPointError(
                 f"loss {loss.item()}, gradient norm {norm.item()} at gradient step {self.gradient_steps},"

@@ -46,18 +46,15 @@ class Attention(Core):
         """Return outputs [T, B, size] and the next carry of features [T, B, F]."""
         *memories, present = state
         present = torch.cat((present, present.new_ones(x.shape[1], len(x))), dim=1)  # [B, past + T]
-        masked = ~self._within_reach(present, len(x))
+        back = distances(len(x), self.context, x.device)
+        seen = (back >= 0) & (back < self.context) & (present > 0)[:, None, :]  # [B, T, past + T]
+        masked, back = ~seen[:, None], back.clamp(0, self.context - 1)
         y, after = self.project(x).transpose(0, 1), []  # [B, T, size]
         for block, memory in zip(self.blocks, memories, strict=True):
             inputs = torch.cat((memory, y), dim=1)  # [B, past + T, size]
             after.append(inputs[:, len(x) :])
-            y = block(inputs, y, masked)
+            y = block(inputs, y, back, masked)
         return y.transpose(0, 1), (*after, present[:, len(x) :])
-
-    def _within_reach(self, present: Tensor, steps: int) -> Tensor:
-        """Return bool [B, 1, T, past + T]: whether step t may look at a step, which was there and not too long ago."""
-        back = distances(steps, self.context, present.device)
-        return ((back >= 0) & (back < self.context) & (present > 0)[:, None, :])[:, None]
 
 
 def distances(steps: int, context: int, device: torch.device) -> Tensor:
@@ -71,7 +68,6 @@ class Block(nn.Module):
 
     def __init__(self, size: int, context: int):
         super().__init__()
-        self.context = context
         self.heads = next(heads for heads in HEADS if size % heads == 0)
         self.norm, self.norm_wide = nn.LayerNorm(size), nn.LayerNorm(size)
         self.query, self.key_value = nn.Linear(size, size, bias=False), nn.Linear(size, 2 * size, bias=False)
@@ -82,16 +78,20 @@ class Block(nn.Module):
         self.gate, self.gate_wide = Gate(size), Gate(size)
         self.nearness = nn.Parameter(torch.zeros(self.heads, context))  # a bias for each distance
 
-    def forward(self, inputs: Tensor, x: Tensor, masked: Tensor) -> Tensor:
-        """Return the block's outputs [B, T, size] for x [B, T, size], attending to inputs [B, past + T, size]."""
-        x = self.gate(x, torch.relu(self._attend(inputs, x, masked)))
+    def forward(self, inputs: Tensor, x: Tensor, back: Tensor, masked: Tensor) -> Tensor:
+        """Return the block's outputs [B, T, size] for x [B, T, size], attending to inputs [B, past + T, size].
+
+        Args:
+            back: which of the biases each pair of steps gets, int64 [T, past + T].
+            masked: pairs that don't see each other, bool [B, 1, T, past + T].
+        """
+        x = self.gate(x, torch.relu(self._attend(inputs, x, back, masked)))
         return self.gate_wide(x, self.wide(self.norm_wide(x)))
 
-    def _attend(self, inputs: Tensor, x: Tensor, masked: Tensor) -> Tensor:
+    def _attend(self, inputs: Tensor, x: Tensor, back: Tensor, masked: Tensor) -> Tensor:
         inputs = self.norm(inputs)
         query = self._split(self.query(inputs[:, -x.shape[1] :]))  # [B, heads, T, size / heads]
         key, value = map(self._split, self.key_value(inputs).chunk(2, dim=-1))
-        back = distances(x.shape[1], self.context, x.device).clamp(0, self.context - 1)
         score = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5 + self.nearness[:, back]
         weight = score.masked_fill(masked, float("-inf")).softmax(-1)  # exactly 0 where masked
         return self.out((weight @ value).transpose(1, 2).flatten(2))

@@ -58,7 +58,8 @@ class OneHot(nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """Return the one-hot vectors."""
-        return nn.functional.one_hot(index.long() - self.start, self.n).float()
+        index = index.long() - self.start if self.start else index.long()
+        return nn.functional.one_hot(index, self.n).float()
 
 
 class OneHots(nn.Module):
@@ -87,7 +88,9 @@ class Embeddings(nn.Module):
 
     def forward(self, index: Tensor) -> Tensor:
         """Return the vectors, side by side."""
-        rows = index.reshape(len(index), -1).long() + torch.tensor(self.offsets, device=index.device)
+        rows = (index if index.ndim == 1 else index.flatten(1)).long()
+        if any(self.offsets):
+            rows = rows + torch.tensor(self.offsets, device=index.device)
         return self.table(rows).flatten(1)
 
 
@@ -96,7 +99,7 @@ class Flat(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return the flat vectors."""
-        return obs.reshape(len(obs), -1).float()
+        return (obs if obs.ndim == 2 else obs.reshape(len(obs), -1)).float()
 
 
 class PerPart(nn.Module):

@@ -19,7 +19,7 @@ from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
 from rl_lab.nn.minibatches import Minibatch
 from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments, adam_step
 from rl_lab.nn.policy_losses import FIGURES, Objective
-from rl_lab.nn.regularise import Clip, bound_gradients, bounded_gradients, dropouts_of, dropping
+from rl_lab.nn.regularise import Clip, bounded_gradients, differentiate, dropouts_of, dropping
 
 ADAM_EPSILON = 1e-5  # that of the authors' code (OpenAI Baselines) and of SB3
 KL = FIGURES.index("approx_kl")
@@ -50,6 +50,7 @@ class PolicyUpdates:
     ):
         self.network, self.objective, self.optimiser = network, objective, optimiser
         self._clip, self._dropouts = clip, dropouts_of(network)
+        self._parameters = list(network.parameters())
         self._weights = bare_weights(network)  # changed in place
         self._compile_as = None
         if compile_as is not None:
@@ -74,9 +75,7 @@ class PolicyUpdates:
         clip = torch.as_tensor(clip_range, device=batch.log_prob.device)
         with dropping(*self._dropouts):
             loss, figures = self.objective(self.network, batch, clip)
-        self.optimiser.zero_grad()
-        loss.backward()
-        norm = bound_gradients(self.network.parameters(), self._clip)
+        norm = differentiate(loss, self._parameters, self._clip)
         found = torch.cat([figures, norm.detach()[None]]).tolist()
         if _is_finite(found[0]) and _is_finite(found[-1]) and found[KL] <= max_kl:
             self.optimiser.step()

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rl_lab.nn import cells
 from rl_lab.td import together
 
 Carry = tuple[Tensor, ...]
@@ -36,9 +37,9 @@ class Core(nn.Module):
 
     def forward(self, x: Tensor, state: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
         """Unroll over T: in one go where no reset falls inside, otherwise in stretches between resets."""
+        if not is_first.any():
+            return self.unroll(x, state)
         begins = is_first.any(dim=1).tolist()  # [T]: in any environment
-        if not any(begins[1:]):
-            return self.unroll(x, zero_where(state, is_first[0]) if begins[0] else state)
         outputs = []
         for start, end in _stretches(begins):
             y, state = self.unroll(x[start:end], zero_where(state, is_first[start]))
@@ -65,7 +66,7 @@ class Memoryless(Core):
 class Recurrent(Core):
     """A stack of torch's fused cells; the carry holds each layer's h [B, size], then (LSTM) each layer's c."""
 
-    cell_type: type[nn.RNNBase]
+    cell_type: type[cells.Cell]
     parts = 1  # tensors that a layer carries
 
     def __init__(self, features: int, size: int, layers: int = 1):
@@ -82,16 +83,14 @@ class Recurrent(Core):
         """Run the cells over all T steps at once."""
         n = self.num_layers
         before = [torch.stack(state[k : k + n]) if n > 1 else state[k][None] for k in range(0, len(state), n)]
-        y, after = self.cell(
-            x, tuple(before) if self.parts > 1 else before[0]
-        )  # carries are [layers, B, size]
-        return y, tuple(layer for part in (after if self.parts > 1 else [after]) for layer in part.unbind(0))
+        y, *after = self.cell(x, before if self.parts > 1 else before[0])  # carries are [layers, B, size]
+        return y, tuple(layer for part in after for layer in part.unbind(0))
 
 
 class Elman(Recurrent):
     """Elman (1990), "Finding Structure in Time": h' = tanh(W x + U h + b)."""
 
-    cell_type = nn.RNN
+    cell_type = cells.RNN
 
 
 class GRU(Recurrent):
@@ -100,13 +99,13 @@ class GRU(Recurrent):
     As in cuDNN the reset gate multiplies U h, not h.
     """
 
-    cell_type = nn.GRU
+    cell_type = cells.GRU
 
 
 class LSTM(Recurrent):
     """Hochreiter & Schmidhuber (1997), "Long Short-Term Memory"; of one layer the carry is (h, c), each [B, size]."""
 
-    cell_type = nn.LSTM
+    cell_type = cells.LSTM
     parts = 2
 
 
@@ -131,7 +130,7 @@ def features_over_time(
     first and after the last step. Without memory the observations [B, ...] alone are enough.
     """
     if is_first is not None and is_first.ndim == 2:
-        return core(encoder(together(obs)).unflatten(0, is_first.shape), state, is_first)
+        return core(encoder(together(obs)).view(*is_first.shape, -1), state, is_first)
     if isinstance(core, Memoryless):
         return encoder(obs), ()
     assert is_first is not None

@@ -8,6 +8,7 @@ both leave the weights as they are where a loss or gradient isn't finite.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Hashable
 from types import FunctionType
 from typing import Any, NamedTuple, Protocol, cast
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
 from rl_lab.nn.optim import adam_coefficients, adam_moments, adam_step
-from rl_lab.nn.regularise import Clip, bound_gradients, bounded_gradients, dropouts_of, dropping
+from rl_lab.nn.regularise import Clip, bounded_gradients, differentiate, dropouts_of, dropping
 from rl_lab.td import Batch, select
 
 Network = Callable[..., tuple[Tensor, Any]]
@@ -60,7 +61,7 @@ class Updates:
     ):
         self.online, self.target, self.loss = online, target, loss
         self.optimiser, self.clip = optimiser, clip
-        self._dropouts = dropouts_of(online)
+        self._parameters, self._dropouts = list(online.parameters()), dropouts_of(online)
         self._weights, self._target_weights = (
             bare_weights(online),
             bare_weights(target),
@@ -89,9 +90,7 @@ class Updates:
     def _step(self, batch: Batch, number: int) -> Outcome:
         with dropping(*self._dropouts):
             loss, prediction, target = self.loss(self.online, batch)
-        self.optimiser.zero_grad()
-        loss.backward()
-        norm = bound_gradients(self.online.parameters(), self.clip)
+        norm = differentiate(loss, self._parameters, self.clip)
         _require_finite(loss.detach(), norm, number)
         self.optimiser.step()
         return Outcome(loss.detach(), norm, prediction.detach(), target)
@@ -124,7 +123,7 @@ class Updates:
 
 
 def _require_finite(loss: Tensor, norm: Tensor, number: int) -> None:
-    if not torch.isfinite(loss + norm):  # the gradient of the Huber loss is finite even at inf
+    if not math.isfinite((loss + norm).item()):  # the gradient of the Huber loss is finite even at inf
         raise FloatingPointError(f"loss {loss.item()}, gradient norm {norm.item()} at gradient step {number}")
 
 

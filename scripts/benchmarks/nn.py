@@ -1,0 +1,220 @@
+"""Encoders and cores beside the same networks written by hand in plain torch.
+
+Both sides hold the same weights and optimise with torch's fused Adam; of the images both keep the weights and
+activations in channels_last, which plain torch gets without a copy from 84x84x4 (channels last in memory).
+Windows have no reset inside, and the plain cores know of none. Before the clock starts, outputs and gradients
+are compared. A side returns the processor's time, the median over its passes: both sides compute in one
+thread, and neither waiting for a busy machine nor what disturbs a few passes counts.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+from torch.nn import GRU, LSTM, RNN, Module
+from torch.nn.functional import huber_loss
+from torch.nn.utils import clip_grad_norm_
+
+from benchmarks import plain
+from benchmarks.work import Work
+from rl_lab.nn.heads import QNetwork, make_q_network
+from rl_lab.nn.optim import ADAM_BETAS, ADAM_EPSILON, adam
+from rl_lab.nn.updates import Clip, Network, Updates
+from rl_lab.td import Batch
+
+TURN_SECONDS = 0.3
+WINDOW_STEPS = 16
+MAX_NORM = 10.0
+LEARNING_RATE = 0.0  # the same arithmetic, and both sides keep the weights that were compared
+VECTORS = spaces.Box(-1.0, 1.0, (8,), np.float32)
+INDICES = spaces.Discrete(64)
+FRAMES, TILES = (spaces.Box(0, 255, shape, np.uint8) for shape in ((84, 84, 4), (10, 10, 4)))
+
+
+@dataclass(frozen=True)
+class Peers:
+    """A network of ours, and the same in plain torch."""
+
+    name: str
+    space: spaces.Space
+    plain: Callable[[], Module]
+    batch: int
+    """Observations, or windows, in a batch."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """Of make_q_network."""
+
+
+ENCODERS = (
+    Peers("mlp 64-64", VECTORS, lambda: plain.mlp(8), 64),
+    Peers("mlp 256-256", VECTORS, lambda: plain.mlp(8, 256), 64, {"hidden": (256, 256)}),
+    Peers("cnn, 84x84x4", FRAMES, plain.nature, 32, {"encoder": "cnn", "hidden": (512,)}),
+    Peers("small, 10x10x4", TILES, plain.small, 32, {"encoder": "small", "hidden": (128,)}),
+    Peers("impala, 84x84x4", FRAMES, plain.impala, 8, {"encoder": "impala", "hidden": (256,)}),
+    Peers("onehot, 64 values", INDICES, lambda: plain.OneHot(64), 64, {"encoder": "onehot"}),
+    Peers("embedding, 64 values", INDICES, lambda: plain.embedding(64, 16), 64, {"encoder": "embedding"}),
+)
+CORES = (
+    Peers("rnn", VECTORS, lambda: plain.Recurrent(RNN, 8), 64, {"memory": "rnn"}),
+    Peers("gru", VECTORS, lambda: plain.Recurrent(GRU, 8), 64, {"memory": "gru"}),
+    Peers("lstm", VECTORS, lambda: plain.Recurrent(LSTM, 8), 64, {"memory": "lstm"}),
+    Peers("attention", VECTORS, lambda: plain.Attention(8), 64, {"memory": "attention"}),
+)
+
+
+def nn() -> Iterator[Work]:
+    """Forward and update of every encoder; windows, their updates and single steps of every core."""
+    for peers in ENCODERS:
+        yield from of_encoder(peers)
+    for peers in CORES:
+        yield from of_core(peers)
+
+
+class Towards:
+    """The Huber error of Q(s, a) against given values: an update that asks no target network."""
+
+    def prepare(self, target: Network, batch: Batch) -> Batch:
+        """Leave the batch as it is."""
+        return batch
+
+    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss, Q(s, a) and what it should be."""
+        is_first = torch.zeros(batch.action.shape, dtype=torch.bool) if batch.state else None
+        q = online(batch.obs, batch.state, is_first)[0]
+        chosen = q.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
+        return huber_loss(chosen, batch.reward), chosen, batch.reward
+
+
+def of_encoder(peers: Peers) -> list[Work]:
+    """Return the forward pass of a batch, and the update on it."""
+    ours, theirs = networks(peers)
+    obs = observations(peers.space, peers.batch)
+    agree(ours(obs)[0], theirs(obs))
+    return [
+        work(f"{peers.name}, forward, B = {peers.batch}", lambda: ours(obs), lambda: theirs(obs)),
+        update(f"{peers.name}, update, B = {peers.batch}", ours, theirs, theirs, obs, ()),
+    ]
+
+
+def of_core(peers: Peers) -> list[Work]:
+    """Return the forward pass of windows, the update on them, and a single step of one environment."""
+    ours, theirs = networks(peers)
+    size = (WINDOW_STEPS, peers.batch)
+    obs, never = observations(peers.space, *size), torch.zeros(size, dtype=torch.bool)
+    state = ours.initial_state(size[1])
+    now, still, before = obs[0, :1], never[0, :1], ours.initial_state(1)
+    carry, carry_before = theirs.carry(state), theirs.carry(before)  # type: ignore[operator]
+    agree(ours(obs, state, never)[0], theirs(obs, carry)[0])
+    agree(ours(now, before, still)[0], theirs(now[None], carry_before)[0][0])
+    name = f"mlp and {peers.name}"
+    return [
+        work(
+            f"{name}, forward, T = {size[0]}, B = {size[1]}",
+            lambda: ours(obs, state, never),
+            lambda: theirs(obs, carry),
+        ),
+        update(
+            f"{name}, update, T = {size[0]}, B = {size[1]}",
+            ours,
+            theirs,
+            lambda x: theirs(x, carry)[0],
+            obs,
+            state,
+        ),
+        work(
+            f"{name}, single step, N = 1",
+            lambda: ours(now, before, still),
+            lambda: theirs(now[None], carry_before),
+        ),
+    ]
+
+
+def networks(peers: Peers) -> tuple[QNetwork, Module]:
+    """Return both with the same weights."""
+    torch.manual_seed(0)
+    ours, theirs = make_q_network(peers.space, plain.ACTIONS, **peers.fields), peers.plain()
+    with torch.no_grad():
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert mine.shape == other.shape
+            assert mine.stride() == other.stride()
+            other.copy_(mine)
+    return ours, theirs
+
+
+def observations(space: spaces.Space, *size: int) -> Tensor:
+    """Return any observations [*size, ...]."""
+    space.seed(0)
+    drawn = np.stack([space.sample() for _ in range(int(np.prod(size)))])
+    return torch.from_numpy(drawn.reshape(*size, *drawn.shape[1:]))
+
+
+def agree(ours: Tensor, theirs: Tensor) -> None:
+    """Make sure that both sides compute the same."""
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def update(
+    name: str,
+    ours: Module,
+    theirs: Module,
+    q_of: Callable[[Tensor], Tensor],
+    obs: Tensor,
+    state: tuple[Tensor, ...],
+) -> Work:
+    """Return our eager update beside the loop that one writes by hand; `q_of` is `theirs` with its carry."""
+    shape = obs.shape[: 2 if state else 1]
+    action, wanted = torch.randint(plain.ACTIONS, shape), torch.randn(shape)
+    nothing = torch.zeros(1, *shape)
+    batch = Batch(
+        obs[None],
+        action[None],
+        wanted[None],
+        nothing,
+        nothing,
+        None,
+        None,
+        None,
+        tuple(part[None] for part in state),
+    )
+    updates = Updates(ours, ours, Towards(), adam(ours.parameters(), LEARNING_RATE), Clip(norm=MAX_NORM))
+    parameters = list(theirs.parameters())
+    optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
+
+    def by_hand() -> None:
+        chosen = q_of(obs).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        loss = huber_loss(chosen, wanted)
+        optimiser.zero_grad()
+        loss.backward()
+        clip_grad_norm_(parameters, MAX_NORM)
+        optimiser.step()
+
+    updates(batch), by_hand()
+    for mine, other in zip(ours.parameters(), parameters, strict=True):
+        assert mine.grad is not None
+        assert other.grad is not None
+        agree(mine.grad, other.grad)
+    return Work(name, "plain torch", lambda: seconds(lambda: updates(batch)), lambda: seconds(by_hand))
+
+
+def work(name: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> Work:
+    """Return passes without gradients."""
+    return Work(
+        name, "plain torch", torch.no_grad()(lambda: seconds(ours)), torch.no_grad()(lambda: seconds(theirs))
+    )
+
+
+def seconds(once: Callable[[], Any]) -> float:
+    """Return the median seconds of a pass, over a turn of passes."""
+    ends, passes = time.perf_counter() + TURN_SECONDS, []
+    while not passes or time.perf_counter() < ends:
+        begun = time.process_time()
+        once()
+        passes.append(time.process_time() - begun)
+    return statistics.median(passes)
