@@ -15,8 +15,9 @@ from rl_lab.exploration import ValuePolicy, legal
 from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
 from rl_lab.nn.heads import QNetwork, make_q_network
 from rl_lab.nn.normalise import Statistics
-from rl_lab.nn.optim import WeightAverage, load_optimiser_state, load_weights, optimiser_state
+from rl_lab.nn.optim import WeightAverage
 from rl_lab.nn.regularise import differentiate, dropouts_of, dropping
+from rl_lab.nn.saving import Saved
 from rl_lab.nn.views import on_device, values_of
 from rl_lab.recorder import leaves_of
 from rl_lab.replay.sequences import SequenceReplay
@@ -60,6 +61,7 @@ class Clone:
         self._average = WeightAverage(self.network, config.average_decay)
         self._values = values_of(self._average.network, self.device)
         self._statistics = Statistics(self.network.normaliser)
+        self._saved = Saved(self.network, self._average, self.optimiser, self._statistics)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
         self._shifted = shifting(config, spec.observation_space, streams)
         self._split = Split(config.held_out, problem)
@@ -290,9 +292,7 @@ class Clone:
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, replay, what is held out, and counters; leaves are live."""
         return {
-            "weights": dict(self._average.network.state_dict()),
-            **({"online": dict(self.network.state_dict())} if self.config.average_decay else {}),
-            "optimiser": optimiser_state(self.optimiser),
+            **self._saved.state_dict(),
             "replay": {} if self.replay is None else self.replay.state_dict(),
             "held_out": {} if self.held_out is None else self.held_out.state_dict(),
             "episodes": self._episodes.tolist(),
@@ -302,10 +302,8 @@ class Clone:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; weights alone make a policy."""
-        load_weights(self._average.network, state["weights"])
-        load_weights(self.network, state.get("online", state["weights"]))
+        self._saved.load_state_dict(state)
         if "optimiser" in state:
-            load_optimiser_state(self.optimiser, state["optimiser"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
             self._episodes = np.array(state["episodes"])
             self._find_held_out()

@@ -15,11 +15,10 @@ from rl_lab.nn.heads import make_q_network
 from rl_lab.nn.normalise import RewardNormaliser, Statistics
 from rl_lab.nn.optim import (
     WeightAverage,
-    load_optimiser_state,
     load_weights,
-    optimiser_state,
     polyak_update,
 )
+from rl_lab.nn.saving import Saved
 from rl_lab.nn.updates import Outcome, Updates, figures_of
 from rl_lab.nn.views import on_device, values_of
 from rl_lab.replay.sequences import Sequences
@@ -74,6 +73,7 @@ class DQN:
         self._learning_rate = learning_rate_of(config, problem.total_steps)
         self._beta: Schedule = linear(config.priority_beta, 1.0, problem.total_steps)
         self._average = WeightAverage(self.online, config.average_decay)
+        self._saved = Saved(self.online, self._average, self.updates.optimiser, self._statistics)
         self._values = self._in_rewards(values_of(self.online, self.device))
         self._average_values = self._in_rewards(values_of(self._average.network, self.device))
         self._burst = steps_per_call(config)
@@ -200,27 +200,21 @@ class DQN:
     def state_dict(self) -> dict[str, Any]:
         """Return networks, optimiser, replay and counters; leaves are live."""
         return {
-            "weights": dict(self._average.network.state_dict()),
-            "online": dict(self.online.state_dict()) if self.config.average_decay else {},
+            **self._saved.state_dict(),
             "target": dict(self.target.state_dict()),
-            "optimiser": optimiser_state(self.updates.optimiser),
             "replay": {} if self.replay is None else self.replay.state_dict(),
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
             "replay_age_env_steps": self._age,
-            **({"statistics": statistics} if (statistics := self._statistics.state_dict()) else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; weights alone make a policy."""
-        load_weights(self._average.network, state["weights"])
-        load_weights(self.online, state.get("online") or state["weights"])
+        self._saved.load_state_dict(state)
         load_weights(self.target, state.get("target", state["weights"]))
         if "optimiser" in state:
-            load_optimiser_state(self.updates.optimiser, state["optimiser"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
             self._age = state.get("replay_age_env_steps", 0.0)
-            self._statistics.load_state_dict(state.get("statistics", {}))
         if state.get("replay"):
             self.replay = self._make_replay()
             self.replay.load_state_dict(state["replay"])

@@ -13,10 +13,11 @@ from rl_lab.nn.distributions import GaussianHead, make_distribution
 from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
 from rl_lab.nn.minibatches import Minibatch, minibatches
 from rl_lab.nn.normalise import RewardNormaliser, Statistics
-from rl_lab.nn.optim import WeightAverage, load_optimiser_state, load_weights, optimiser_state
+from rl_lab.nn.optim import WeightAverage
 from rl_lab.nn.policies import ActorCritic, StochasticPolicy, make_actor_critic, outputs_of
 from rl_lab.nn.policy_losses import FIGURES, Objective
 from rl_lab.nn.policy_updates import OPTIMISERS, PolicyUpdates
+from rl_lab.nn.saving import Saved
 from rl_lab.nn.views import on_device
 from rl_lab.rollouts import Rollout
 from rl_lab.schedules import Schedule, constant, linear
@@ -55,6 +56,7 @@ class PolicyGradient:
         rewards = RewardNormaliser(config.gamma, spec.num_envs) if config.normalise_rewards else None
         self._statistics = Statistics(self.network.normaliser, rewards)
         self._average = WeightAverage(self.network, config.average_decay)
+        self._saved = Saved(self.network, self._average, self.updates.optimiser, self._statistics)
         self._outputs = outputs_of(self.network, self.device)
         self._average_outputs = outputs_of(self._average.network, self.device)
         self.rollout = Rollout(config.n_steps)
@@ -193,24 +195,18 @@ class PolicyGradient:
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, open rollout and counters; leaves are live."""
         return {
-            "weights": dict(self._average.network.state_dict()),
-            **({"online": dict(self.network.state_dict())} if self.config.average_decay else {}),
-            "optimiser": optimiser_state(self.updates.optimiser),
+            **self._saved.state_dict(),
             "rollout": self.rollout.state_dict(),
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
-            **({"statistics": statistics} if (statistics := self._statistics.state_dict()) else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; weights alone make a policy."""
-        load_weights(self._average.network, state["weights"])
-        load_weights(self.network, state.get("online", state["weights"]))
+        self._saved.load_state_dict(state)
         if "optimiser" in state:
-            load_optimiser_state(self.updates.optimiser, state["optimiser"])
             self.rollout.load_state_dict(state["rollout"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
-            self._statistics.load_state_dict(state.get("statistics", {}))
 
 
 def _schedules(config: Config, total_steps: int) -> tuple[Schedule, Schedule]:
