@@ -60,7 +60,7 @@ class NetworkFields:
     normalise_observations: bool = False
     """Subtract the running mean of the observations and divide by their deviation; images pass as they are."""
     random_shift: int = 0
-    """Pixels by which images are shifted at random, up to, when learned from; 0: not at all."""
+    """Most pixels by which images are shifted at random when learned from; 0: not at all."""
 
 
 @dataclass(frozen=True)
