@@ -56,6 +56,9 @@ class Observations:
         self.next = np.array([[0], [self.num_envs]])  # [2, 1] from a position to it and its successor's
         self._floats = [(k, path) for k, (path, _, dtype) in enumerate(self._leaves) if dtype.kind == "f"]
         self._last: Obs = None  # the successor written last
+        self.opened: Array | None = (
+            None  # bool [N]: where the step written last opened an episode, or went on from a cut; None: nowhere
+        )
         self._set_newest(np.arange(-self.num_envs, 0))
 
     def _set_newest(self, position: Array) -> None:
@@ -97,7 +100,8 @@ class Observations:
         if self.stack > 1:
             self._require_stack(step)
         if any_opens:
-            self._open(opens, self._split(step.obs))
+            self._open(opens, before)
+        self.opened = opens if any_opens else None
         position = self._newest
         self._write(parts, -1)
         self._last = step.next_obs

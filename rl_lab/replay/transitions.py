@@ -86,7 +86,8 @@ class TransitionReplay:
         self.written = 0  # rows ever written
         self.oldest = 0  # row from which on everything is whole
         self._space = spec.observation_space
-        self._carry, self._reward_clip = len(carry), reward_clip
+        self._carry = [self.columns[f"state_{k}"] for k in range(len(carry))]
+        self._reward_clip = reward_clip
         self._ahead = np.arange(n_steps)[:, None]  # [n, 1]
         self._powers = gamma ** np.arange(n_steps + 1.0)
 
@@ -124,10 +125,11 @@ class TransitionReplay:
         self._advance(row)
 
     def _write_carry(self, row: int, step: Step) -> None:
-        for k in range(self._carry):
-            part = self.columns[f"state_{k}"][row]
-            part[...] = step.state[k]
-            part[step.is_first] = 0  # there the carry is still the old episode's
+        for column, part in zip(self._carry, step.state, strict=True):
+            column[row] = part
+        if 1 in step.is_first.tobytes():
+            for column in self._carry:
+                column[row, step.is_first] = 0  # there the carry is still the old episode's
 
     def _advance(self, row: int) -> None:
         """Count the row that was written, and let go of those that are no longer whole."""
