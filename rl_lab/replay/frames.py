@@ -55,10 +55,9 @@ class Observations:
         self._back = np.arange(1 - self.stack, 1) * self.num_envs  # [stack]
         self.next = np.array([[0], [self.num_envs]])  # [2, 1] from a position to it and its successor's
         self._floats = [(k, path) for k, (path, _, dtype) in enumerate(self._leaves) if dtype.kind == "f"]
-        self._last: Obs = None  # the successor written last
-        self.opened: Array | None = (
-            None  # bool [N]: where the step written last opened an episode, or went on from a cut; None: nowhere
-        )
+        self._last: Obs = None  # the successor written last, by identity
+        # Where the last step's `obs` opened an episode, or followed a cut, bool [N]; None: nowhere.
+        self.opened: Array | None = None
         self._set_newest(np.arange(-self.num_envs, 0))
 
     def _set_newest(self, position: Array) -> None:
@@ -71,9 +70,10 @@ class Observations:
         """Yield the positions that follow and their slots: computed for many steps at once, at half the cost."""
         while True:
             ahead = position + self._ahead  # [K, N]
-            slots = ahead % self._size
-            one = self.num_envs == 1
-            yield from zip(ahead[:, 0].tolist(), slots[:, 0].tolist()) if one else zip(ahead, slots)
+            pair: list[Any] = [ahead, ahead % self._size]
+            if self.num_envs == 1:
+                pair = [each.ravel().tolist() for each in pair]
+            yield from zip(*pair, strict=True)
             position = ahead[-1]
 
     # Writing -----------------------------------------------------------------------------------------
@@ -109,12 +109,12 @@ class Observations:
 
     def _opening(self, step: Step) -> Array:
         """Return bool [N]: where `obs` isn't the successor written last."""
-        opens = step.is_first
+        opens, newest = step.is_first, np.atleast_1d(self._newest)  # [N]
         if 0 not in opens.tobytes():
             return opens
-        if self._last is None:
+        if newest[0] < 0:  # nothing was written yet
             return np.ones_like(opens)
-        for seen, kept in zip(self._split(step.obs), self._split(self._last), strict=True):
+        for seen, kept in zip(self._split(step.obs), self._gather(newest % self._size), strict=True):
             opens = opens | (seen != kept).reshape(self.num_envs, -1).any(axis=1)
         return opens
 
@@ -172,9 +172,8 @@ class Observations:
             for i, ring in enumerate(rings):
                 ring.copy_into(array[:, i])
         written = np.array([ring.written for ring in state[0]])
-        newest = (written - 1) * self.num_envs + np.arange(self.num_envs)
-        self._set_newest(newest)
-        self._last = self.get(newest) if written[0] else None
+        self._set_newest((written - 1) * self.num_envs + np.arange(self.num_envs))
+        self._last = None
 
 
 def require_finite(name: str, values: Array, path: str = "") -> None:
