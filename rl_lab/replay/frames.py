@@ -109,9 +109,10 @@ class Observations:
 
     def _opening(self, step: Step) -> Array:
         """Return bool [N]: where `obs` isn't the successor written last."""
-        opens, newest = step.is_first, np.atleast_1d(self._newest)  # [N]
+        opens = step.is_first
         if 0 not in opens.tobytes():
             return opens
+        newest = np.atleast_1d(self._newest)  # [N]
         if newest[0] < 0:  # nothing was written yet
             return np.ones_like(opens)
         for seen, kept in zip(self._split(step.obs), self._gather(newest % self._size), strict=True):

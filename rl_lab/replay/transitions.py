@@ -83,6 +83,7 @@ class TransitionReplay:
             self._always[0] = self._flat["position"]  # a number goes into it, at a third of an array's cost
         self.observations = Observations(spec, self.rows)
         self._sampler.allocate(self._size)
+        self._tells = not isinstance(self._sampler, Uniform)  # it need not hear what comes and goes
         self.written = 0  # rows ever written
         self.oldest = 0  # row from which on everything is whole
         self._space = spec.observation_space
@@ -134,7 +135,8 @@ class TransitionReplay:
     def _advance(self, row: int) -> None:
         """Count the row that was written, and let go of those that are no longer whole."""
         self.written += 1
-        self._offer(row)
+        if self._tells:
+            self._offer(row)
         if self.written - self.oldest > self.rows:  # the row just written took the oldest one's place
             self.oldest += 1
         if not self.observations.never_expires:
