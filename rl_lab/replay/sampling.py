@@ -40,7 +40,7 @@ class Sampler(Protocol):
 
 
 class Uniform:
-    """Draws uniformly with replacement; weights nothing."""
+    """Draws uniformly with replacement; weights nothing; is told nothing as transitions come."""
 
     def bytes_for(self, capacity: int) -> int:
         """Return 0."""

@@ -77,9 +77,10 @@ class SequenceReplay(TransitionReplay):
 
     def _write_carry(self, row: int, step: Step) -> None:
         super()._write_carry(row, step)
-        count, position = self.columns["episode_step"], self.columns["position"]
-        opens = step.is_first | (position[row] - position[row - 1] > self.num_envs)
-        count[row] = (count[row - 1] + 1) * ~opens
+        count = self.columns["episode_step"]
+        count[row] = count[row - 1] + 1
+        if self.observations.opened is not None:
+            count[row, self.observations.opened] = 0
 
     def _offer(self, row: int) -> None:
         """Let go of the windows that began in the row a lap ago, and take in those that are whole now."""
@@ -91,7 +92,9 @@ class SequenceReplay(TransitionReplay):
     def _add_windows(self, row: int) -> None:
         """Let the sampler draw the windows that begin in a row."""
         first = row % self.rows * self.num_envs
-        for env in np.flatnonzero(self._may_begin(row)).tolist():
+        if self.period == 1 and self.burn_in == 0:  # each step begins one
+            return self._starts.added(first, first + self.num_envs)
+        for env in self._may_begin(row).nonzero()[0].tolist():
             self._starts.added(first + env, first + env + 1)
 
     def _may_begin(self, row: Any) -> Array:
@@ -139,7 +142,7 @@ class SequenceReplay(TransitionReplay):
             valid=valid,
             learned=valid & (opens | (np.arange(self.length)[:, None] >= self.burn_in)),
             opens=opens,
-            state=tuple(take[f"state_{k}"][0] for k in range(self._carry)),
+            state=tuple(take[f"state_{k}"][0] for k in range(len(self._carry))),
             weight=weight,
             index=index,
             age=float(((self.written - 1 - first) % self.rows).mean()) * self.num_envs,

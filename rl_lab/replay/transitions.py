@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rl_lab.checkpoint import Ring, StoredRing
-from rl_lab.replay.frames import Observations, require_finite
+from rl_lab.replay.frames import LARGEST, Observations, require_finite
 from rl_lab.replay.memory import column_shapes, refuse_memory
 from rl_lab.replay.sampling import Sampler, Uniform
 from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
@@ -83,10 +83,12 @@ class TransitionReplay:
             self._always[0] = self._flat["position"]  # a number goes into it, at a third of an array's cost
         self.observations = Observations(spec, self.rows)
         self._sampler.allocate(self._size)
+        self._tells = not isinstance(self._sampler, Uniform)  # it need not hear what comes and goes
         self.written = 0  # rows ever written
         self.oldest = 0  # row from which on everything is whole
         self._space = spec.observation_space
-        self._carry, self._reward_clip = len(carry), reward_clip
+        self._carry = [self.columns[f"state_{k}"] for k in range(len(carry))]
+        self._reward_clip = reward_clip
         self._ahead = np.arange(n_steps)[:, None]  # [n, 1]
         self._powers = gamma ** np.arange(n_steps + 1.0)
 
@@ -109,7 +111,8 @@ class TransitionReplay:
             FloatingPointError: a reward or observation isn't finite; nothing is stored.
             ValueError: observations aren't the stacks that the spec promised; nothing is stored.
         """
-        require_finite("reward", step.reward)
+        if not -LARGEST < sum(step.reward.tolist()) < LARGEST:
+            require_finite("reward", step.reward)
         row = self.written % self.rows
         position, action, reward, terminated = self._always
         position[row] = self.observations.add(step)
@@ -123,15 +126,17 @@ class TransitionReplay:
         self._advance(row)
 
     def _write_carry(self, row: int, step: Step) -> None:
-        for k in range(self._carry):
-            part = self.columns[f"state_{k}"][row]
-            part[...] = step.state[k]
-            part[step.is_first] = 0  # there the carry is still the old episode's
+        for column, part in zip(self._carry, step.state, strict=True):
+            column[row] = part
+        if 1 in step.is_first.tobytes():
+            for column in self._carry:
+                column[row, step.is_first] = 0  # there the carry is still the old episode's
 
     def _advance(self, row: int) -> None:
         """Count the row that was written, and let go of those that are no longer whole."""
         self.written += 1
-        self._offer(row)
+        if self._tells:
+            self._offer(row)
         if self.written - self.oldest > self.rows:  # the row just written took the oldest one's place
             self.oldest += 1
         if not self.observations.never_expires:
