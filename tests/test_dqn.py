@@ -18,7 +18,7 @@ from rl_lab.evaluation import evaluate
 from rl_lab.mdp.evaluate import exact_figures
 from rl_lab.nn.optim import OPTIMISERS
 from rl_lab.nn.recurrent import CORES
-from rl_lab.nn.updates import Outcome, figures_of
+from rl_lab.nn.updates import Outcome, Updates, figures_of
 from rl_lab.nn.views import values_of
 from rl_lab.registry import preset_fields
 from rl_lab.replay.sequences import Sequences
@@ -51,7 +51,9 @@ def table_agent(**fields):
         network.head = torch.nn.Linear(3, 2)
         network.head.weight.data[...] = torch.tensor(table).T
         network.head.bias.data[...] = 0.0
-    agent.updates.optimiser = torch.optim.SGD(agent.online.parameters(), lr=1.0)
+    before = agent.updates
+    descent = torch.optim.SGD(agent.online.parameters(), lr=1.0)
+    agent.updates = Updates(agent.online, agent.target, before.loss, descent, before.clip)
     return agent
 
 
