@@ -21,7 +21,7 @@ from rl_lab.seeding import EpisodeSeeds
 from rl_lab.td import IN_REWARDS, RESCALED, select
 from rl_lab.td_windows import WindowedTDLoss, batch_of_windows, mixed_priorities, n_steps_in_windows
 from rl_lab.training import start, train
-from toys import CueRecall, agent_on, interact, problem_on, vector
+from toys import CueRecall, Unaware, agent_on, interact, problem_on, vector
 from worlds import ACTIONS, CARRY, World, filled
 
 # A network so plain that its twin in numpy is a line ---------------------------------------------------
@@ -429,19 +429,6 @@ def learned(make, steps, seed=0, **fields):
     return interact(agent_on(problem, **FIELDS | fields), problem).policy(explore=False)
 
 
-class Unaware:
-    """Is never told that an episode began."""
-
-    def __init__(self, policy):
-        self._policy, self.initial_state = policy, policy.initial_state
-
-    def act(self, obs, state, is_first, mask=None):
-        return self._policy.act(obs, state, np.zeros_like(is_first), mask)
-
-    def inspect(self, obs, state, is_first, mask=None):
-        return self._policy.inspect(obs, state, np.zeros_like(is_first), mask)
-
-
 def learned_unaware(make, steps, **fields):
     """Learn with the reset mask withheld, in acting and learning alike."""
     problem = problem_on(make, num_envs=4, total_steps=steps)
@@ -458,14 +445,6 @@ class TestLearning:
     def test_a_cue_is_recalled_with_everything_on(self):
         fields = {"memory": "lstm", "sequence_length": 3, "value_rescaling": True}
         assert score(learned(CueRecall, 6_000, **fields), CueRecall) >= 0.95
-
-    def test_a_maze_of_ten_steps_is_learned_with_everything_on(self):
-        maze = partial(TMaze, 10)
-        assert score(learned(maze, 10_000, memory="lstm", **R2D2), maze) >= 0.95
-
-    def test_without_memory_the_maze_is_left_to_chance(self):
-        maze = partial(TMaze, 10)
-        assert score(learned(maze, 4_000), maze) == pytest.approx(0.5, abs=0.1)
 
     def test_where_episodes_begin_must_be_told(self):
         """Corridors of 1 to 11 steps: who isn't told can at best trust any light of the last 11 steps, for 0.87."""

@@ -179,3 +179,16 @@ def policy_agent_on(problem: Problem, config: type | None = None, **fields):
     from agents.policy_gradient import PolicyGradient, PPOConfig
 
     return PolicyGradient((config or PPOConfig)(**fields), problem, Streams(problem.seed))
+
+
+class Unaware:
+    """Is never told that an episode began."""
+
+    def __init__(self, policy):
+        self._policy, self.initial_state = policy, policy.initial_state
+
+    def act(self, obs, state, is_first, mask=None):
+        return self._policy.act(obs, state, np.zeros_like(is_first), mask)
+
+    def inspect(self, obs, state, is_first, mask=None):
+        return self._policy.inspect(obs, state, np.zeros_like(is_first), mask)
