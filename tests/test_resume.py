@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 import torch
 
-import agents.dqn.config
 import counting
 import rl_lab
 from rl_lab import learning
@@ -27,6 +26,7 @@ from rl_lab.checkpoint import CheckpointCorrupt, Checkpoints
 from rl_lab.evaluation import evaluate
 from rl_lab.fingerprint import fingerprint, rows_without_times
 from rl_lab.logs import ACTIONS, EPISODES, METRICS, read_episodes, read_rows
+from rl_lab.nn import fields as nn_fields
 from rl_lab.nn.compiling import has_compiler
 from rl_lab.seeding import Streams
 from rl_lab.signals import STOPPED
@@ -151,7 +151,7 @@ class TestExactResume:
         described = json.loads((folder / "config.json").read_bytes())
         described["fields"]["compile"] = "yes"
         (folder / "config.json").write_text(json.dumps(described))
-        monkeypatch.setattr(agents.dqn.config, "has_compiler", lambda: False)
+        monkeypatch.setattr(nn_fields, "has_compiler", lambda: False)
         with pytest.raises(UsageError, match=r"compile 'yes' needs a C.* \(allowed for a new run"):
             rl_lab.resume(folder)
         assert not (folder / "summary.json").exists()
