@@ -46,7 +46,9 @@ class Encoder(nn.Module):
 
     def forward(self, obs: Any) -> Tensor:
         """Return features float32 [B, size]."""
-        return self.layers(obs)
+        for layer in self.layers:  # a call less than through the container
+            obs = layer(obs)
+        return obs
 
 
 class OneHot(nn.Module):
@@ -99,7 +101,7 @@ class Flat(nn.Module):
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return the flat vectors."""
-        return (obs if obs.ndim == 2 else obs.reshape(len(obs), -1)).float()
+        return obs if obs.ndim == 2 and obs.dtype == torch.float32 else obs.reshape(len(obs), -1).float()
 
 
 class PerPart(nn.Module):
