@@ -304,6 +304,34 @@ class TestNormalisation:
         interact(agent, problem)
         assert 0 < agent._statistics.reward_scale < 0.02
         assert max(whole.target.abs().max() for whole in targets) < 20  # raw ones are up to 800
+        obs, first = np.array([[1, 1000, 5]], np.float32), np.zeros(1, np.bool_)
+        told = agent.policy(explore=False).inspect(obs, (), first)["value"]
+        np.testing.assert_allclose(
+            told * agent._statistics.reward_scale, agent._outputs(obs, (), first)[1], rtol=1e-5
+        )
+
+    def test_a_single_reward_stays_within_ten_deviations_in_ppo(self):
+        agent, _ = made("ppo", normalise_rewards=True)
+        first = np.zeros(1, np.bool_)
+        for reward in [0.0] * 1000 + [1.0]:
+            agent._statistics.observe_rewards(np.array([reward]), first)
+        assert agent._statistics.reward_scale > 20
+        assert agent._statistics.scaled(np.array([[0.1], [1.0]])).max() == 10
+
+    def test_rewards_that_are_clipped_are_normalised_by_what_is_left_of_them(self):
+        agent = trained("dqn", normalise_rewards=True, reward_clip=1.0, gamma=0.9)
+        assert 0.1 < agent._statistics.reward_scale < 5  # returns of up to 10, not of hundreds
+
+    @pytest.mark.parametrize("name", ["dqn", "ppo"])
+    def test_whoever_takes_the_weights_tells_the_same_values(self, name):
+        agent = trained(name, normalise_rewards=True, average_decay=0.5)
+        fresh, _ = made(name, num_envs=3, normalise_rewards=True, average_decay=0.5)
+        fresh.load_state_dict({"weights": agent.state_dict()["weights"]})
+        obs, first = np.array([[1, 1000, 5]], np.float32), np.zeros(1, np.bool_)
+        ours, theirs = (
+            next(iter(a.policy(explore=False).inspect(obs, (), first).values())) for a in (agent, fresh)
+        )
+        np.testing.assert_array_equal(ours, theirs)
 
 
 class TestShift:

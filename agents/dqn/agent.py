@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
@@ -117,8 +118,12 @@ class DQN:
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
         self._statistics.observe(step.obs)
-        self._statistics.observe_rewards(step.reward, step.is_first)
+        self._statistics.observe_rewards(self._clipped(step.reward), step.is_first)
         self.env_steps += self.num_envs
+
+    def _clipped(self, reward: Array) -> Array:
+        bound = self.config.reward_clip
+        return reward if bound is None else np.clip(reward, -bound, bound)
 
     def update(self) -> Metrics | None:
         """Update the target while collecting, then take the burst of gradient steps that is due."""
@@ -211,7 +216,7 @@ class DQN:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; weights alone make a policy."""
         self._saved.load_state_dict(state)
-        load_weights(self.target, state.get("target", state["weights"]))
+        load_weights(self.target, state.get("target") or self.online.state_dict())
         if "optimiser" in state:
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
             self._age = state.get("replay_age_env_steps", 0.0)

@@ -81,6 +81,7 @@ class PolicyGradient:
             self.distribution,
             None if self.network.is_memoryless else self._initial_state,
             self._explore_rng if explore else None,
+            lambda: self._statistics.reward_scale,
         )
 
     def _initial_state(self, num_envs: int) -> State:
@@ -123,7 +124,7 @@ class PolicyGradient:
         stops = trace_stops(*(columns[name] for name in ("terminated", "truncated", "is_first")))
         next_value = self._next_values(columns, stops & ~columns["terminated"])
         advantage = gae(
-            columns["reward"] * self._statistics.reward_scale, columns["value"], next_value,
+            self._statistics.scaled(columns["reward"]), columns["value"], next_value,
             columns["terminated"], stops, config.gamma, self.method.gae_lambda,
         ).astype(np.float32)  # fmt: skip
         fields = {

@@ -7,7 +7,7 @@ that it learns from; evaluation calls the module alone and leaves them as they a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from rl_lab.types import Array, Obs
 
 CLIP = 10.0  # bound of what is normalised, as in SB3's VecNormalize
 EPSILON = 1e-8  # added to variances
+PREFIX = "rewards."  # of the rewards' moments among the weights
 
 
 class RunningMoments(nn.Module):
@@ -147,8 +148,8 @@ class RewardNormaliser(nn.Module):
 class Statistics:
     """The running moments that an agent takes of the steps it learns from; what is None isn't taken.
 
-    The observations' are a part of the network and travel with its weights; the rewards' are needed while
-    learning alone, and saved beside them.
+    The observations' are a part of the network. The rewards' join its weights: whoever loads these finds in them
+    in which scale the network gives values. Only the open episodes' returns are saved beside them.
     """
 
     def __init__(self, observations: ObservationNormaliser | None, rewards: RewardNormaliser | None = None):
@@ -169,14 +170,27 @@ class Statistics:
         """What rewards are multiplied by."""
         return 1.0 if self._rewards is None else self._rewards.scale
 
+    def scaled(self, reward: Array) -> Array:
+        """Return single steps' rewards as they are learned from, bounded too where they are scaled."""
+        return reward if self._rewards is None else self._rewards(reward)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the rewards' moments by names that no part of a network has; live."""
+        state = {} if self._rewards is None else self._rewards.state_dict()
+        return {PREFIX + name: moment for name, moment in state.items()}
+
+    def load_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Take the rewards' moments in, in place; return the weights that are the network's."""
+        own = {k.removeprefix(PREFIX): torch.as_tensor(v) for k, v in weights.items() if k.startswith(PREFIX)}
+        if self._rewards is not None:
+            self._rewards.load_state_dict(own)
+        return {name: weight for name, weight in weights.items() if not name.startswith(PREFIX)}
+
     def state_dict(self) -> dict[str, Any]:
         """Return what the weights don't hold."""
-        if self._rewards is None:
-            return {}
-        return {"moments": dict(self._rewards.state_dict()), "returns": self._rewards.returns}
+        return {} if self._rewards is None else {"returns": self._rewards.returns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, in place."""
-        if self._rewards is not None and state:
-            self._rewards.load_state_dict({k: torch.as_tensor(v) for k, v in state["moments"].items()})
+        """Take a state in."""
+        if self._rewards is not None:
             self._rewards.returns = np.array(state["returns"])

@@ -169,7 +169,11 @@ def _numpy_outputs(network: ActorCritic) -> Outputs | None:
 
 
 class StochasticPolicy:
-    """Acts by a distribution: draws from it with `rng`, or takes its mode without one."""
+    """Acts by a distribution: draws from it with `rng`, or takes its mode without one.
+
+    Args:
+        reward_scale: what the rewards are multiplied by that the network's values are sums of.
+    """
 
     def __init__(
         self,
@@ -177,9 +181,11 @@ class StochasticPolicy:
         distribution: Distribution,
         initial_state: Callable[[int], State] | None = None,
         rng: np.random.Generator | None = None,
+        reward_scale: Callable[[], float] = lambda: 1.0,
     ):
         self._outputs, self._distribution = outputs, distribution
         self._initial_state, self._rng = initial_state, rng
+        self._reward_scale = reward_scale
 
     def initial_state(self, num_envs: int) -> State:
         """Return the carry before an episode; () when memoryless."""
@@ -195,7 +201,8 @@ class StochasticPolicy:
         return Decision(drawn.action, state, extras)
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the value [N] and, where actions are drawn by them, the probabilities [N, A]."""
+        """Return the value [N] in rewards and, where actions are drawn by them, the probabilities [N, A]."""
         parameters, value, _ = self._outputs(obs, state, is_first)
+        value = value / self._reward_scale()
         drawn = None if self._rng is None else self._distribution.probabilities(parameters, mask)
         return {"value": value} if drawn is None else {"value": value, "probabilities": drawn}

@@ -23,7 +23,8 @@ class Saved:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the weights to act with, those being learned where they differ, and what moves them; live leaves."""
-        state: dict[str, Any] = {"weights": dict(self.average.network.state_dict())}
+        weights = dict(self.average.network.state_dict()) | self.statistics.weights()
+        state: dict[str, Any] = {"weights": weights}
         if self.average.decay:
             state["online"] = dict(self.network.state_dict())
         if statistics := self.statistics.state_dict():
@@ -32,8 +33,9 @@ class Saved:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; "weights" are enough."""
-        load_weights(self.average.network, state["weights"])
-        load_weights(self.network, state.get("online") or state["weights"])
+        weights = self.statistics.load_weights(state["weights"])
+        load_weights(self.average.network, weights)
+        load_weights(self.network, state.get("online") or weights)
         if "optimiser" in state:
             load_optimiser_state(self.optimiser, state["optimiser"])
             self.statistics.load_state_dict(state.get("statistics", {}))
