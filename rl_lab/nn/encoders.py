@@ -122,7 +122,8 @@ class Dropout(nn.Module):
     """Srivastava et al. (2014), "Dropout"; off until `regularise.dropping(network)` switches it on.
 
     Acting, target and averaged networks thus never drop, whatever nn.Module's own mode is (which has to
-    stay at training for CUDA's LSTM); `.eval()` keeps it off even then.
+    stay at training for CUDA's LSTM); `.eval()` keeps it off even then. Neither does what a loss asks for
+    without a gradient: the choices of double Q-learning, or values that it bootstraps from.
     """
 
     def __init__(self, probability: float):
@@ -131,7 +132,8 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x, a share of it zeroed and the rest scaled up while switched on."""
-        return nn.functional.dropout(x, self.probability, self.active and self.training)
+        drops = self.active and self.training and torch.is_grad_enabled()
+        return nn.functional.dropout(x, self.probability, drops)
 
 
 def make_encoder(
