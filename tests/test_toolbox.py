@@ -212,6 +212,21 @@ class TestOptimiser:
         for figure, value in ours.items():
             np.testing.assert_array_equal(value, theirs[figure])
 
+    def test_the_live_network_acts_and_its_carry_is_what_is_stored(self, name):
+        window = {} if name in ("ppo", "reinforce") else {"sequence_length": 4}
+        agent = trained(name, CueRecall, average_decay=0.99, memory="lstm", memory_size=4, **window)
+        obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
+        policy = agent.policy(explore=True)
+        acted = policy.act(obs, policy.initial_state(5), first).state
+        with torch.no_grad():
+            live = network(agent)(
+                torch.from_numpy(obs), network(agent).initial_state(5), torch.from_numpy(first)
+            )
+        for ours, theirs in zip(acted, live[-1], strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-6)
+        judged = agent.policy(explore=False).act(obs, policy.initial_state(5), first).state
+        assert any(np.abs(ours - theirs).max() > 1e-4 for ours, theirs in zip(acted, judged, strict=True))
+
 
 class TestBounds:
     @pytest.mark.parametrize("norm", [None, 5.0])

@@ -59,7 +59,8 @@ class Clone:
         self._clip, self._dropouts = clip_of(config), dropouts_of(self.network)
         self._parameters = list(self.network.parameters())
         self._average = WeightAverage(self.network, config.average_decay)
-        self._values = values_of(self._average.network, self.device)
+        self._values = values_of(self.network, self.device)
+        self._average_values = values_of(self._average.network, self.device)
         self._statistics = Statistics(self.network.normaliser)
         self._saved = Saved(self.network, self._average, self.optimiser, self._statistics)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
@@ -78,9 +79,14 @@ class Clone:
     # Acting ------------------------------------------------------------------------------------------
 
     def policy(self, *, explore: bool) -> Policy:
-        """Return the clone, or the teacher where there is an oracle (recorded actions need none)."""
+        """Return the clone, or the teacher where there is an oracle (recorded actions need none).
+
+        While learning it is the live network whose carry is stored, to be unrolled from.
+        """
         clone = ClonePolicy(
-            self._values, self.num_actions, None if self.network.is_memoryless else self._initial_state
+            self._values if explore else self._average_values,
+            self.num_actions,
+            None if self.network.is_memoryless else self._initial_state,
         )
         if not explore or not self.config.oracle:
             return clone
