@@ -177,10 +177,17 @@ def load_initial_weights(agent: Agent, weights: Mapping[str, Any]) -> None:
     given = {name: tuple(value.shape) for name, value in weights.items()}
     for name in own | given:
         if own.get(name) != given.get(name):
-            raise UsageError(
-                f"init_from: weights {name!r} have shape {given.get(name)} there (allowed here: {own.get(name)})"
-            )
+            raise UsageError(f"init_from: {_misfit(name, own, given)}")
     agent.load_state_dict({"weights": weights})
+
+
+def _misfit(name: str, own: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    if name in own and name in given:
+        return f"weights {name!r} have shape {given[name]} there (allowed here: {own[name]})"
+    has, lacks = ("that run", "this one") if name in given else ("this run", "that one")
+    return (
+        f"{has} has weights {name!r}, {lacks} has none (allowed: the same kind of agent and network in both)"
+    )
 
 
 def _round_up(steps: int, multiple: int) -> int:

@@ -303,6 +303,12 @@ class TestWarmStart:
         [
             ("dqn", "CartPole-v1", {"hidden": (8,)}, "encoder.layers.1.weight"),
             ("dqn", "Acrobot-v1", {"hidden": (16,)}, "shape"),
+            (
+                "dqn",
+                "CartPole-v1",
+                {"hidden": (16,), "normalise_observations": True},
+                "this run has weights 'normaliser.moments.count', that one has none",
+            ),
             ("q-learning", "FrozenLake-v1", {}, "'q'"),
             ("value-iteration", "FrozenLake-v1", {}, "value-iteration"),
             ("sb3-dqn", "CartPole-v1", {"replay_capacity": 10}, "init_from"),
