@@ -1,4 +1,4 @@
-"""Policy gradients: REINFORCE with a baseline, A2C and PPO, memoryless or with an LSTM.
+"""Policy gradients: REINFORCE with a baseline, A2C and PPO, memoryless or with a memory.
 
 `reinforce`: Williams (1992), "Simple Statistical Gradient-Following Algorithms for Connectionist
 Reinforcement Learning", https://link.springer.com/article/10.1007/BF00992696; `a2c`: Mnih et al. (2016),

@@ -88,7 +88,8 @@ class OptimiserFields:
     l2: float = 0.0
     """This times half the sum of the squared weights is added to the loss (likewise)."""
     weight_decay: float = 0.0
-    """Share of the weights, times the step size, taken off in each step apart from the gradient (biases left out)."""
+    """Share of the weights, times the step size, taken off in each step apart from the gradient (biases left out);
+    adamw takes off 0.01 of its own besides, of biases too."""
     average_decay: float = 0.0
     """Decay per gradient step of an average of the weights, which is evaluated in their place; 0: none."""
 
