@@ -270,6 +270,13 @@ class TestNormalisation:
             policy.act(np.full((2, 3), 77, np.float32), (), np.zeros(2, np.bool_))
         assert torch.equal(judged, before)
 
+    def test_no_target_is_made_of_raw_observations(self):
+        """However late its first update: at the first gradient step the target is the network itself."""
+        agent, problem = made("dqn", normalise_observations=True, target_period_env_steps=1000)
+        interact(agent, problem)
+        assert agent.gradient_steps > 1
+        assert float(agent.target.normaliser.moments.count) == 12  # that of the first gradient step
+
     @every_agent
     def test_acting_sees_what_learning_sees(self, name):
         agent = trained(name, normalise_observations=True)

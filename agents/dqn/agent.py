@@ -134,6 +134,8 @@ class DQN:
         due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
         if not due or after <= config.learning_starts_env_steps or not self._can_sample():
             return None
+        if self.gradient_steps == 0 and self.online.normaliser is not None:
+            polyak_update(self.online, self.target, 1.0)  # of the same weights still, but it has seen nothing
         self.updates.optimiser.param_groups[0]["lr"] = self._learning_rate(after)
         return figures_of([self.learn(self._sample()) for _ in range(due // self._burst)])
 
