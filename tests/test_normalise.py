@@ -153,6 +153,19 @@ class TestObservations:
         np.testing.assert_array_equal(one(batches), other(batches))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_tensors_and_arrays_far_from_0_are_normalised_alike(dtype, shape):
+    """What is acted on without torch is what is learned from with it."""
+    normaliser = ObservationNormaliser(spaces.Box(0, 10**8, shape, dtype))
+    obs = (1e7 + 20 * np.random.default_rng(0).normal(size=(100, *shape))).astype(dtype)
+    normaliser.observe(obs)
+    out = normaliser(torch.from_numpy(obs))
+    assert out.dtype == torch.float32
+    np.testing.assert_allclose(out.numpy(), normaliser(obs), atol=1e-6)
+    assert out.std().item() == pytest.approx(1, rel=0.01)
+
+
 class TestRewards:
     def test_are_divided_by_the_deviation_of_the_discounted_returns(self):
         rng, normaliser = np.random.default_rng(0), RewardNormaliser(0.9, 3)

@@ -110,8 +110,10 @@ class ObservationNormaliser(nn.Module):
             return obs
         mean, scale = self.moments.mean.numpy(), 1 / self.moments.deviation
         if isinstance(obs, Tensor):
-            there = [torch.from_numpy(x).to(obs.device, torch.float32) for x in (mean, np.asarray(scale))]
-            return ((obs - there[0]) * there[1]).clamp(-self.clip, self.clip)
+            there = [
+                torch.from_numpy(np.asarray(x)).to(obs.device) for x in (mean, scale)
+            ]  # float64, as below
+            return ((obs.double() - there[0]) * there[1]).clamp(-self.clip, self.clip).float()
         return np.clip((obs - mean) * scale, -self.clip, self.clip).astype(np.float32)
 
 
