@@ -1,5 +1,6 @@
 """What the README shows works as it stands there."""
 
+import json
 import os
 import re
 import subprocess
@@ -121,6 +122,17 @@ def test_it_and_the_help_name_every_benchmark():
     allowed = re.findall(r"\w+", refused.partition("(allowed:")[2])
     assert sorted(re.findall(r"scripts/benchmark\.py (\w+) ", README)) == allowed
     assert f"Benchmark: {', '.join(allowed)}." in re.sub(r"[\s│]+", " ", told)
+
+
+def test_what_memory_is_worth_is_what_was_measured():
+    studies = json.loads((ROOT / "scripts" / "results" / "memory.json").read_bytes())["studies"]
+    table = README.partition("What an LSTM makes of that")[2]
+    for study in studies:
+        row = re.findall(rf"\| `{study['env_id']}`.*\|.*\|(.*)\|(.*)\|", table)[0]
+        for told, agent in zip(row, study["agents"].values(), strict=True):
+            assert [float(x) for x in told.split(",")] == pytest.approx(
+                agent["eval_return_mean_by_seed"], rel=0.01
+            )
 
 
 def test_every_agent_and_environment_it_names_exists():
