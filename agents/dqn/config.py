@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from gymnasium import spaces
 
 from rl_lab.config import above, at_least, flags, one_of, within
-from rl_lab.nn import encoders
 from rl_lab.nn.fields import (
     NetworkFields,
     OptimiserFields,
@@ -18,14 +17,13 @@ from rl_lab.nn.fields import (
     check_optimiser,
     refuse_compiling,
     refuse_network,
+    settle_compiling,
 )
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sampling import Sampler, Uniform
 from rl_lab.replay.sequences import uniform_windows
 from rl_lab.replay.transitions import refuse_memory
 from rl_lab.types import EnvSpec, Problem, UsageError
-
-PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about half a millisecond a step
 
 
 @dataclass(frozen=True)
@@ -95,9 +93,8 @@ class Config(NetworkFields, OptimiserFields):
         Raises:
             UsageError: compiling is asked for where it isn't possible.
         """
-        if self.compile == "yes" and problem.device != "cpu":
-            raise UsageError(f"compile 'yes' goes with device 'cpu' alone, not {problem.device!r}")
-        return replace(self, compile="yes" if _pays_to_compile(self, problem) else "no")
+        steps = problem.total_steps // self.train_period_env_steps * self.gradient_steps_per_update
+        return settle_compiling(self, problem, steps, refuse_compiling(self))
 
     def __post_init__(self) -> None:
         check_network(self)
@@ -157,13 +154,3 @@ def _uniform(config: Config, spec: EnvSpec) -> Sampler:
     if config.memory == "none":
         return Uniform()
     return uniform_windows(spec.num_envs, config.sequence_period_steps, config.burn_in_steps)
-
-
-def _pays_to_compile(config: Config, problem: Problem) -> bool:
-    """Say whether compiling is asked for, or can be expected to be paid back."""
-    if config.compile != "auto":
-        return config.compile == "yes"
-    steps = problem.total_steps // config.train_period_env_steps * config.gradient_steps_per_update
-    image = config.encoder == "cnn" or encoders.is_image(problem.spec.observation_space)
-    worthwhile = steps >= PAYS_BACK_GRADIENT_STEPS and problem.device == "cpu" and not image
-    return worthwhile and refuse_compiling(config) is None

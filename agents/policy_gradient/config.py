@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from rl_lab.config import above, at_least, flags, one_of, within
-from rl_lab.nn import distributions, encoders
+from rl_lab.nn import distributions
 from rl_lab.nn.fields import (
     NetworkFields,
     OptimiserFields,
@@ -15,11 +15,10 @@ from rl_lab.nn.fields import (
     check_optimiser,
     refuse_compiling,
     refuse_network,
+    settle_compiling,
 )
 from rl_lab.nn.policy_losses import Surrogate, clipped_surrogate, score_function
 from rl_lab.types import EnvSpec, Problem, UsageError
-
-PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about a millisecond a step
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,12 @@ class Config(NetworkFields, OptimiserFields):
         raise NotImplementedError
 
     def resolve(self, problem: Problem) -> Config:
-        """Decide whether to compile: a resumed run must do as it began."""
-        return replace(self, compile="yes" if _pays_to_compile(self, problem) else "no")
+        """Decide whether to compile: a resumed run must do as it began.
+
+        Raises:
+            UsageError: compiling is asked for where it isn't possible.
+        """
+        return settle_compiling(self, problem, _gradient_steps(self, problem), why_eager(self))
 
 
 @dataclass(frozen=True)
@@ -195,13 +198,8 @@ def why_eager(config: Config) -> str | None:
     return refuse_compiling(config)
 
 
-def _pays_to_compile(config: Config, problem: Problem) -> bool:
-    """Say whether compiling is asked for, or can be expected to be paid back."""
-    if config.compile != "auto":
-        return config.compile == "yes"
+def _gradient_steps(config: Config, problem: Problem) -> int:
+    """Return how many gradient steps the budget holds."""
     method, steps = config.method(), config.n_steps * problem.num_envs
     minibatches = -(-steps // min(method.batch_size or steps, steps))
-    gradient_steps = problem.total_steps // steps * method.n_epochs * minibatches
-    image = config.encoder == "cnn" or encoders.is_image(problem.spec.observation_space)
-    worthwhile = gradient_steps >= PAYS_BACK_GRADIENT_STEPS and problem.device == "cpu" and not image
-    return worthwhile and why_eager(config) is None
+    return problem.total_steps // steps * method.n_epochs * minibatches

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import torch
@@ -22,7 +22,7 @@ from rl_lab.nn.recurrent import CORES, carry_shapes
 from rl_lab.nn.regularise import Clip, regularise
 from rl_lab.schedules import DECAYS, Schedule
 from rl_lab.seeding import Streams
-from rl_lab.types import UsageError
+from rl_lab.types import Problem, UsageError
 
 OptimiserName = Literal["adam", "adamw", "rmsprop", "rmsprop-torch", "sgd", "momentum", "nesterov", "adagrad"]
 Shift = Callable[[Any, bool], Any]
@@ -199,3 +199,29 @@ def refuse_compiling(config: Any) -> str | None:
         if getattr(config, name) != value:
             return f"goes with {name} {value!r} alone"
     return None if has_compiler() else "needs a C++ compiler, and there is none"
+
+
+PAYS_BACK_GRADIENT_STEPS = 15_000  # compiling takes seconds and saves about half a millisecond a step
+
+
+def settle_compiling(config: Any, problem: Problem, gradient_steps: int, refused: str | None) -> Any:
+    """Return the config with `compile` decided, by whether a budget of so many gradient steps pays compiling back.
+
+    Args:
+        refused: why the update can't be compiled; None if it can.
+
+    Raises:
+        UsageError: compiling is asked for on another device than the CPU.
+    """
+    if config.compile == "yes" and problem.device != "cpu":
+        raise UsageError(f"compile 'yes' goes with device 'cpu' alone, not {problem.device!r}")
+    if config.compile != "auto":
+        return config
+    image = config.encoder in encoders.CONVOLUTIONAL or encoders.has_image(problem.spec.observation_space)
+    pays = (
+        gradient_steps >= PAYS_BACK_GRADIENT_STEPS
+        and problem.device == "cpu"
+        and not image
+        and refused is None
+    )
+    return replace(config, compile="yes" if pays else "no")
