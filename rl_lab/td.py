@@ -110,13 +110,11 @@ class Batch(NamedTuple):
 
 def batch_of_transitions(drawn: Transitions, steps: int, tensor: Callable[[Any], Tensor]) -> Batch:
     """Split what was drawn into batches for so many gradient steps; `tensor` moves an array to the device."""
-    fields = (
+    fields: Any = (
         drawn.obs, drawn.action, drawn.reward, drawn.discount, drawn.terminated.astype("float32"),
         drawn.next_obs, drawn.next_mask, drawn.weight,
     )  # fmt: skip
-    return Batch(
-        *(map_leaves(lambda x: tensor(x.reshape(steps, -1, *x.shape[1:])), field) for field in fields)
-    )
+    return map_leaves(lambda x: tensor(x.reshape(steps, -1, *x.shape[1:])), Batch(*fields))
 
 
 @dataclass(frozen=True)
@@ -178,17 +176,18 @@ def together(tree: Any) -> Any:
     return map_leaves(lambda leaf: leaf.flatten(0, 1), tree)
 
 
-def select(batch: Batch, k: int) -> Batch:
-    """Return the k-th of K batches."""
-    return Batch(*(map_leaves(lambda leaf: leaf[k], field) for field in batch))
+def select(batch: Batch, k: int | slice) -> Batch:
+    """Return the k-th of K batches, or with a slice some of them."""
+    return map_leaves(lambda leaf: leaf[k], batch)
 
 
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply a function to every leaf of nested dicts and tuples; None stays None."""
+    """Apply a function to every leaf of nested dicts and tuples, named or not; None stays None."""
     if tree is None:
         return None
     if isinstance(tree, dict):
         return {key: map_leaves(function, part) for key, part in tree.items()}
     if isinstance(tree, tuple):
-        return tuple(map_leaves(function, part) for part in tree)
+        parts = [map_leaves(function, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, "_fields") else tuple(parts)
     return function(tree)

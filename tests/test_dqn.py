@@ -226,9 +226,12 @@ class TestWhatReplayAdds:
         ("fields", "steps"),
         [
             ({}, 1),
-            ({"gradient_steps_per_update": 128}, 4),
-            ({"gradient_steps_per_update": 6}, 3),
+            ({"gradient_steps_per_update": 128}, 16),
+            ({"gradient_steps_per_update": 128, "batch_size": 512}, 4),
+            ({"gradient_steps_per_update": 128, "batch_size": 4096}, 1),
+            ({"gradient_steps_per_update": 6}, 6),
             ({"gradient_steps_per_update": 6, "target_period_updates": 10}, 2),
+            ({"gradient_steps_per_update": 34}, 2),
             ({"gradient_steps_per_update": 8, "prioritised": True}, 1),
             ({"gradient_steps_per_update": 8, "memory": "lstm"}, 1),
         ],
@@ -412,7 +415,7 @@ class TestClock:
         order = []
         monkeypatch.setattr(agents.dqn.agent, "polyak_update", lambda *_: order.append("target"))
         monkeypatch.setattr(
-            clock.agent, "learn", lambda drawn: order.extend(["learn"] * 4) or Outcome(*torch.zeros(4, 4))
+            clock.agent, "learn", lambda drawn: order.extend(["learn"] * 16) or Outcome(*torch.zeros(4, 16))
         )
         clock.run(1_280)  # 1280 is due for both
         runs = [(k, len(list(g))) for k, g in groupby(order)]

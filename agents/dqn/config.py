@@ -124,12 +124,17 @@ def make_sampler(config: Config) -> Prioritised | None:
     return Prioritised(config.priority_alpha) if config.prioritised else None
 
 
+MOST_STEPS_PER_CALL = 16  # more share little more: an average of the weights sees only every call's last ones
+MOST_ROWS_PER_CALL = 2048  # that are held, and valued by the target network, at a time
+
+
 def steps_per_call(config: Config) -> int:
     """Return how many gradient steps are taken in one call: between them neither target nor priorities change."""
     if config.memory != "none" or config.prioritised:
         return 1
     counts = config.gradient_steps_per_update, config.target_period_updates or 0
-    return next(k for k in (4, 3, 2, 1) if not any(count % k for count in counts))
+    most = max(1, min(MOST_STEPS_PER_CALL, MOST_ROWS_PER_CALL // config.batch_size))
+    return next(k for k in range(most, 0, -1) if not any(count % k for count in counts))
 
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:

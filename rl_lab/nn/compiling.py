@@ -1,49 +1,63 @@
-"""Functions of bare tensors, compiled once in a process for all that are alike."""
+"""Functions of bare tensors, compiled ahead of time: once on a machine for all that come to the same operations."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Hashable
-from types import FunctionType
+import tempfile
+import warnings
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rl_lab.storage import sha256
 from rl_lab.td import map_leaves
 
-# A call's own cost counts: at 64-64 these options take two fifths off a gradient step. They spare torch from
-# checking the tensors on every call (`compiled` goes by their kind) and whether the CPU runs what it says.
-OPTIONS: dict[str, Any] = {"cpp_wrapper": True, "size_asserts": False, "cpp.vec_isa_ok": True}
-if hasattr(torch.compiler, "skip_all_guards_unsafe"):  # newer than the oldest torch that we take
-    OPTIONS["guard_filter_fn"] = torch.compiler.skip_all_guards_unsafe
-_COMPILED: dict[Hashable, Callable[..., Any]] = {}
+Run = Callable[[list[Tensor]], list[Tensor]]
+
+# `compiled` goes by the tensors' kind, so that torch needs not check them on every call.
+OPTIONS: dict[str, Any] = {"size_asserts": False, "cpp.vec_isa_ok": True}
+_COMPILED: dict[Hashable, Run] = {}
 
 
-def compiled(key: Hashable, make: Callable[[], FunctionType]) -> Callable[..., Any]:
-    """Compile once in a process for all networks and batches alike; torch keeps it on disk for the next process."""
+def compiled(key: Hashable, function: Callable[..., Sequence[Tensor]], *trees: Any) -> Run:
+    """Compile a function of trees of tensors, to be called with a list of their leaves (emptied by the call).
+
+    The function may write into the tensors. It is traced once in a process for each key, and compiled once on a
+    machine for each trace: the code is kept in the folder in which torch keeps its own.
+
+    Args:
+        key: what tells it apart from other functions, and the kind of its tensors from others.
+    """
     if key not in _COMPILED:
-        call = make()
-        call.__code__ = call.__code__.replace()  # torch finds what it compiled by the code object
-        _COMPILED[key] = torch.compile(call, fullgraph=True, dynamic=False, options=OPTIONS)
+        _COMPILED[key] = _load_or_compile(function, trees)
     return _COMPILED[key]
 
 
-def kind_of(batch: Any) -> Hashable:
-    """Return what compiled code takes for granted of a named tuple of trees: structure, shapes, strides, dtypes,
-    device and threads.
-    """
-    kinds: list[Hashable] = [torch.get_num_threads()]
-    for name, field in zip(batch._fields, batch, strict=True):
-        kinds.append(name)
-        map_leaves(lambda leaf: kinds.append((leaf.shape, leaf.stride(), leaf.dtype, leaf.device)), field)
-    return tuple(kinds)
+def leaves_of(tree: Any) -> list[Tensor]:
+    """Return the tensors of nested dicts and tuples, in order."""
+    leaves: list[Tensor] = []
+    map_leaves(leaves.append, tree)
+    return leaves
+
+
+def kind_of(tree: Any) -> Hashable:
+    """Return what compiled code takes for granted of tensors: shapes, strides, dtypes, device and threads."""
+    leaves = leaves_of(tree)
+    return (
+        torch.get_num_threads(),
+        tuple((leaf.shape, leaf.stride(), leaf.dtype, leaf.device) for leaf in leaves),
+    )
 
 
 def has_compiler() -> bool:
-    """Say whether torch.compile would find its C++ compiler: $CXX, or the system's usual one."""
+    """Say whether torch would find its C++ compiler: $CXX, or the system's usual one."""
     usual = "clang++" if sys.platform == "darwin" else "g++"
     return shutil.which(os.environ.get("CXX") or usual) is not None
 
@@ -56,3 +70,80 @@ def bare_weights(module: nn.Module) -> dict[str, Tensor]:
 def calling(module: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Any]:
     """Return the module as a function with these weights in place of its own."""
     return lambda *inputs: torch.func.functional_call(module, weights, inputs)
+
+
+# Tracing, compiling, loading -------------------------------------------------------------------------
+
+
+def _load_or_compile(function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...]) -> Run:
+    leaves = [  # none of them another's twin, as those that are given may be this once
+        torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves_of(trees)
+    ]
+    traced = _trace(function, trees, leaves)
+    package = _folder() / f"{_digest(traced, leaves)}.pt2"
+    with suppress(RuntimeError):  # there is none, or a damaged one
+        return _load(package)
+    _compile(traced, leaves, package)
+    return _load(package)
+
+
+def _trace(
+    function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...], leaves: list[Tensor]
+) -> torch.fx.GraphModule:
+    """Return the function of leaves as a graph of torch's operations."""
+    from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
+
+    def flat(*leaves: Tensor) -> list[Tensor]:
+        rest = iter(leaves)
+        return list(function(*map_leaves(lambda _: next(rest), trees)))
+
+    with torch.no_grad():
+        return make_fx(flat, tracing_mode="fake")(*leaves)
+
+
+def _digest(traced: torch.fx.GraphModule, leaves: list[Tensor]) -> str:
+    """Return the name of what is compiled: equal for equal operations on equal kinds with equal tools."""
+    constants = [
+        (name, kind_of(value), sha256(value.numpy().tobytes())) for name, value in traced.named_buffers()
+    ]
+    parts = (traced.code, constants, kind_of(tuple(leaves)), OPTIONS, torch.__version__, _processor())
+    return sha256(repr(parts).encode())
+
+
+def _processor() -> str:
+    """Return what the processor can do; code for one that can more doesn't run here."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    flags = sorted({line for line in lines if line.startswith(("flags", "Features"))})
+    return torch.backends.cpu.get_cpu_capability() + hashlib.sha256("".join(flags).encode()).hexdigest()
+
+
+def _folder() -> Path:
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+
+    folder = Path(cache_dir()) / "rl_lab"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _compile(traced: torch.fx.GraphModule, leaves: list[Tensor], package: Path) -> None:
+    """Write the package, whole or not at all."""
+    from torch._inductor import aoti_compile_and_package
+
+    with (
+        tempfile.TemporaryDirectory(dir=package.parent) as folder,
+        warnings.catch_warnings(),
+        torch.no_grad(),
+    ):
+        warnings.simplefilter("ignore")  # torch's, of its own insides
+        exported = torch.export.export(traced, tuple(leaves))
+        made = str(Path(folder) / package.name)
+        aoti_compile_and_package(exported, package_path=made, inductor_configs=dict(OPTIONS))
+        os.replace(made, package)
+
+
+def _load(package: Path) -> Run:
+    # What torch._inductor.aoti_load_package wraps: imports for more than a second, and checks on every call.
+    from torch._C._aoti import AOTIModelPackageLoader
+
+    return AOTIModelPackageLoader(str(package), "model", True, 1, -1).boxed_run

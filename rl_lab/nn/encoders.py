@@ -61,7 +61,7 @@ class OneHot(nn.Module):
     def forward(self, index: Tensor) -> Tensor:
         """Return the one-hot vectors."""
         index = index.long() - self.start if self.start else index.long()
-        return nn.functional.one_hot(index, self.n).float()
+        return torch.zeros(len(index), self.n, device=index.device).scatter_(1, index.unsqueeze(1), 1.0)
 
 
 class OneHots(nn.Module):

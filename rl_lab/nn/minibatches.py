@@ -53,5 +53,5 @@ def minibatches(
 def _part(batch: Minibatch, take: Callable[[Tensor, int], Tensor], axis: int) -> Minibatch:
     """Take a part of every tensor along the axis of steps or environments, which the carry has at 0."""
     state = map_leaves(lambda leaf: take(leaf, 0), batch.state)
-    rest = map_leaves(lambda leaf: take(leaf, axis), tuple(batch._replace(state=())))
-    return Minibatch(*rest)._replace(state=state)
+    rest = map_leaves(lambda leaf: take(leaf, axis), batch._replace(state=()))
+    return rest._replace(state=state)

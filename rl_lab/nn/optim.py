@@ -68,15 +68,15 @@ def polyak_update(source: nn.Module, target: nn.Module, tau: float) -> None:
     """
     into: list[Tensor] = list(target.parameters())
     out_of: list[Tensor] = list(source.parameters())
-    _copy_buffers(source, target)
+    _copy_all(zip(target.buffers(), source.buffers(), strict=True))
     if tau == 1.0:
         torch._foreach_copy_(into, out_of)
     else:
         torch._foreach_lerp_(into, out_of, tau)
 
 
-def _copy_buffers(source: nn.Module, target: nn.Module) -> None:
-    for statistic, latest in zip(target.buffers(), source.buffers(), strict=True):
+def _copy_all(buffers: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for statistic, latest in buffers:
         statistic.copy_(latest)
 
 
@@ -88,10 +88,11 @@ class WeightAverage(Generic[Network]):
     """
 
     def __init__(self, network: Network, decay: float):
-        self.decay, self._source = decay, network
+        self.decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False) if decay else network
         self._live: list[Tensor] = list(network.parameters())
         self._average: list[Tensor] = list(self.network.parameters())
+        self._statistics = list(zip(self.network.buffers(), network.buffers(), strict=True))
 
     def follow(self, taken: int, steps: int) -> None:
         """Take in the weights after `steps` more gradient steps than `taken`."""
@@ -99,7 +100,7 @@ class WeightAverage(Generic[Network]):
             decays = (min(self.decay, (1 + t) / (10 + t)) for t in range(taken, taken + steps))
             with torch.no_grad():
                 torch._foreach_lerp_(self._average, self._live, 1 - prod(decays))
-            _copy_buffers(self._source, self.network)
+            _copy_all(self._statistics)
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -143,14 +144,14 @@ def adam_moments(optimiser: torch.optim.Optimizer) -> tuple[list[Tensor], list[T
     return [s["exp_avg"] for s in state], [s["exp_avg_sq"] for s in state], [s["step"] for s in state]
 
 
-def adam_coefficients(optimiser: torch.optim.Optimizer, taken: int, steps: int) -> list[Tensor]:
-    """Return (step size, correction of the squares' root) [2] for each of the `steps` after `taken`."""
+def adam_coefficients(optimiser: torch.optim.Optimizer, taken: int, steps: int) -> Tensor:
+    """Return (step size, correction of the squares' root) for each of the `steps` after `taken`: [steps, 2]."""
     group = optimiser.param_groups[0]
     beta1, beta2 = group["betas"]
     rows = [
         (group["lr"] / (1 - beta1**t), (1 - beta2**t) ** 0.5) for t in range(taken + 1, taken + steps + 1)
     ]
-    return list(torch.tensor(rows).unbind())
+    return torch.tensor(rows)
 
 
 def adam_step(

@@ -6,16 +6,15 @@ gradient isn't finite, or where the policy has gone too far from the one that ac
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Hashable, Iterable
-from types import FunctionType
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from rl_lab.nn import optim
-from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
+from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of, leaves_of
 from rl_lab.nn.minibatches import Minibatch
 from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments, adam_step
 from rl_lab.nn.policy_losses import FIGURES, Objective
@@ -54,8 +53,7 @@ class PolicyUpdates:
         self._weights = bare_weights(network)  # changed in place
         self._compile_as = None
         if compile_as is not None:
-            layout = tuple((weight.shape, weight.stride()) for weight in self._weights.values())
-            self._compile_as = ("policy", compile_as, layout, objective, self._clip)
+            self._compile_as = ("policy", compile_as, kind_of(self._weights), objective, self._clip)
 
     def __call__(self, batch: Minibatch, clip_range: float, max_kl: float, number: int) -> Taken:
         """Take gradient step `number` unless the approximate KL divergence is beyond `max_kl`.
@@ -82,25 +80,16 @@ class PolicyUpdates:
         return found
 
     def _compiled_step(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
-        function = compiled((self._compile_as, kind_of(cast(Any, batch))), self._make_step)
         averages, squares, counts = adam_moments(self.optimiser)
         coefficient = adam_coefficients(self.optimiser, int(counts[0]), 1)[0]
         bounds = torch.tensor([clip_range, max_kl])
-        with torch.no_grad():
-            found = function(self._weights, averages, squares, coefficient, bounds, batch).tolist()
-            if found[KL] <= max_kl:
-                torch._foreach_add_(counts, 1)
+        trees = self._weights, tuple(averages), tuple(squares), coefficient, bounds, batch
+        function = partial(step_in_place, self.network, self.objective, self._clip)
+        step = compiled((self._compile_as, kind_of(batch)), function, *trees)
+        found = step(leaves_of(trees))[0].tolist()
+        if found[KL] <= max_kl:
+            torch._foreach_add_(counts, 1)
         return found
-
-    def _make_step(self) -> FunctionType:
-        """Return the function of a step over bare tensors; of the network only the structure stays."""
-        network = copy.deepcopy(self.network).to("meta")
-        objective, clip = self.objective, self._clip
-
-        def call(*tensors: Any) -> Tensor:
-            return step_in_place(network, objective, clip, *tensors)
-
-        return cast(FunctionType, call)
 
 
 def _is_finite(x: float) -> bool:
@@ -112,13 +101,13 @@ def step_in_place(
     objective: Objective,
     clip: Clip,
     weights: dict[str, Tensor],
-    averages: list[Tensor],
-    squares: list[Tensor],
+    averages: tuple[Tensor, ...],
+    squares: tuple[Tensor, ...],
     coefficient: Tensor,
     bounds: Tensor,
     batch: Minibatch,
-) -> Tensor:
-    """Take a step with Adam on `weights`, in place; return FIGURES and the gradient's norm [7]."""
+) -> tuple[Tensor]:
+    """Take a step with Adam on `weights`, in place; return FIGURES and the gradient's norm, [7] alone."""
 
     def of(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         return objective(cast(Any, calling(network, weights)), batch, bounds[0])
@@ -128,7 +117,7 @@ def step_in_place(
     sound = torch.isfinite(figures[0] + norm) & (figures[KL] <= bounds[1])
     for name, average, square in zip(weights, averages, squares, strict=True):
         adam_step(weights[name], gradients[name], average, square, coefficient, sound, ADAM_EPSILON)
-    return torch.cat([figures, norm.unsqueeze(0)])
+    return (torch.cat([figures, norm.unsqueeze(0)]),)
 
 
 # Optimisers ------------------------------------------------------------------------------------------

@@ -1,27 +1,27 @@
 """Gradient steps, several at a time: eagerly, or compiled as one function.
 
-Compiled, a burst of K steps (values of the successors, K times loss, gradient, clipping and Adam) is one
-call without any dispatch between its operations. Both ways give the same numbers up to rounding, and
+Compiled, up to UNROLLED steps (values of the successors, then loss, gradient, clipping and Adam of each) are
+one call without any dispatch between their operations. Both ways give the same numbers up to rounding, and
 both leave the weights as they are where a loss or gradient isn't finite.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Hashable
-from types import FunctionType
-from typing import Any, NamedTuple, Protocol, cast
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of
+from rl_lab.nn.compiling import Run, bare_weights, calling, compiled, kind_of, leaves_of
 from rl_lab.nn.optim import adam_coefficients, adam_moments, adam_step
 from rl_lab.nn.regularise import Clip, bounded_gradients, differentiate, dropouts_of, dropping
 from rl_lab.td import Batch, select
 
 Network = Callable[..., tuple[Tensor, Any]]
+UNROLLED = 2  # more take longer to compile and load, and are no faster
 
 
 class Loss(Protocol):
@@ -68,8 +68,7 @@ class Updates:
         )  # weights are changed in place
         self._compile_as = None
         if compile_as is not None:
-            layout = tuple((weight.shape, weight.stride()) for weight in self._weights.values())
-            self._compile_as = (compile_as, layout, loss, clip)
+            self._compile_as = (compile_as, kind_of(self._weights), loss, clip)
 
     def __call__(self, batch: Batch, taken: int = 0) -> Outcome:
         """Take a step on each of K batches; `taken` were taken before.
@@ -79,7 +78,7 @@ class Updates:
         """
         if self._compile_as is None:
             return self._eager(batch, taken)
-        return self._call_burst(compiled((self._compile_as, kind_of(batch)), self._make_burst), batch, taken)
+        return self._compiled(batch, taken)
 
     def _eager(self, batch: Batch, first: int) -> Outcome:
         with torch.no_grad():
@@ -97,29 +96,33 @@ class Updates:
 
     # Compiled ----------------------------------------------------------------------------------------
 
-    def _make_burst(self) -> FunctionType:
-        """Return the function of a burst over bare tensors; of the networks only the structure stays."""
-        online, target = (copy.deepcopy(net).to("meta") for net in (self.online, self.target))
-        loss, clip = self.loss, self.clip
-
-        def call(*tensors: Any) -> Outcome:
-            return burst(online, target, loss, clip, *tensors)
-
-        return cast(FunctionType, call)
-
-    def _call_burst(self, function: Callable[..., Outcome], batch: Batch, first: int) -> Outcome:
+    def _compiled(self, batch: Batch, first: int) -> Outcome:
         averages, squares, counts = adam_moments(self.optimiser)
-        size = len(batch.action)
-        with torch.no_grad():
-            outcome = function(
-                self._weights, self._target_weights, averages, squares, counts,
-                adam_coefficients(self.optimiser, int(counts[0]), size), batch,
-            )  # fmt: skip
-        sound = torch.isfinite(outcome.loss + outcome.norm)
-        if not sound.all():
-            k = int(sound.long().argmin())
-            _require_finite(outcome.loss[k], outcome.norm[k], first + k)
-        return outcome
+        steps = len(batch.action)
+        fixed = self._weights, self._target_weights, tuple(averages), tuple(squares)
+        rates = adam_coefficients(self.optimiser, int(counts[0]), steps)
+        unrolled = next(count for count in range(UNROLLED, 0, -1) if steps % count == 0)
+        run = self._burst(batch, *fixed, rates[:unrolled], select(batch, slice(unrolled)))
+        leaves, changing = leaves_of(fixed), [x.split(unrolled) for x in leaves_of((rates, batch))]
+        found: list[Outcome] = []
+        for k, part in enumerate(zip(*changing, strict=True)):
+            found.append(Outcome(*run([*leaves, *part])))
+            if (sound := _sound_steps(found[-1])) < unrolled:
+                torch._foreach_add_(counts, k * unrolled + sound)
+                _require_finite(found[-1].loss[sound], found[-1].norm[sound], first + k * unrolled + sound)
+        torch._foreach_add_(counts, steps)
+        return found[0] if len(found) == 1 else Outcome(*map(torch.cat, zip(*found, strict=True)))
+
+    def _burst(self, batch: Batch, *trees: Any) -> Run:
+        """Return the function of a call's gradient steps; of the networks only the structure is in it."""
+        call = partial(burst, self.online, self.target, self.loss, self.clip)
+        return compiled((self._compile_as, kind_of(batch)), call, *trees)
+
+
+def _sound_steps(outcome: Outcome) -> int:
+    """Return how many steps were taken before the first whose loss or gradient isn't finite."""
+    found = (outcome.loss + outcome.norm).tolist()
+    return next((k for k, x in enumerate(found) if not math.isfinite(x)), len(found))
 
 
 def _require_finite(loss: Tensor, norm: Tensor, number: int) -> None:
@@ -142,25 +145,22 @@ def burst(
     clip: Clip,
     weights: dict[str, Tensor],
     target_weights: dict[str, Tensor],
-    averages: list[Tensor],
-    squares: list[Tensor],
-    counts: list[Tensor],
-    coefficients: list[Tensor],
+    averages: tuple[Tensor, ...],
+    squares: tuple[Tensor, ...],
+    coefficients: Tensor,
     batch: Batch,
 ) -> Outcome:
     """Take K gradient steps with Adam on `weights`, in place; the modules give the structure alone."""
     batch = loss.prepare(calling(target, target_weights), batch)
     sound = torch.ones((), dtype=torch.bool)
     taken = []
-    for k, coefficient in enumerate(coefficients):
+    for k, coefficient in enumerate(coefficients.unbind()):
         gradients, found = _gradients(online, loss, weights, select(batch, k))
         norm = bounded_gradients(gradients, clip)
         sound = sound & torch.isfinite(found[0] + norm)
         for name, average, square in zip(weights, averages, squares, strict=True):
             adam_step(weights[name], gradients[name], average, square, coefficient, sound)
         taken.append(Outcome(found[0], norm, found[1], found[2]))
-    for count in counts:
-        count.add_(len(taken))
     return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
 
