@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.exploration import legal
+from rl_lab.nn.lean import Linear
 from rl_lab.types import Array
 
 HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
@@ -52,7 +53,7 @@ class Distribution(Protocol):
 # Discrete --------------------------------------------------------------------------------------------
 
 
-class CategoricalHead(nn.Linear):
+class CategoricalHead(Linear):
     """One logit per action: features [..., F] to logits [..., A]."""
 
 
@@ -100,7 +101,7 @@ def _log_softmax(logits: Array) -> Array:
 # Box -------------------------------------------------------------------------------------------------
 
 
-class GaussianHead(nn.Linear):
+class GaussianHead(Linear):
     """Means from features [..., F], beside log standard deviations [D] that no state changes."""
 
     def __init__(self, features: int, size: int, log_std: float):

@@ -15,6 +15,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.nn.images import NATURE, POOLING, SMALL, Image, image_layers, image_shape, is_image, refuse_image
+from rl_lab.nn.lean import Linear
 from rl_lab.types import UsageError
 
 __all__ = [
@@ -46,7 +47,8 @@ class Encoder(nn.Module):
 
     def forward(self, obs: Any) -> Tensor:
         """Return features float32 [B, size]."""
-        for layer in self.layers:  # a call less than through the container
+        layers: Any = self._modules["layers"]  # several times as fast as by attributes
+        for layer in layers._modules.values():
             obs = layer(obs)
         return obs
 
@@ -299,6 +301,6 @@ def dense(
     for width in hidden:
         norm = [nn.LayerNorm(width)] if layer_norm else []
         dropped = [Dropout(dropout)] if dropout else []
-        layers += [nn.Linear(size, width), *norm, ACTIVATIONS[activation](), *dropped]
+        layers += [Linear(size, width), *norm, ACTIVATIONS[activation](), *dropped]
         size = width
     return layers

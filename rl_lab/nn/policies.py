@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from rl_lab.nn.distributions import Distribution, GaussianHead
 from rl_lab.nn.encoders import Encoder, make_encoder
 from rl_lab.nn.initialise import initialise
+from rl_lab.nn.lean import Linear
 from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time, make_core
 from rl_lab.nn.views import numpy_layers, on_device
@@ -119,7 +120,7 @@ def make_actor_critic(
         return Tower(made, core)
 
     policy, value = tower(), None if share_encoder else tower()
-    policy_head, value_head = distribution.make_head(policy.core.size), nn.Linear(policy.core.size, 1)
+    policy_head, value_head = distribution.make_head(policy.core.size), Linear(policy.core.size, 1)
     initialise(policy_head, initialisation, gain=0.01)
     initialise(value_head, initialisation, gain=1.0)
     normaliser = ObservationNormaliser(observation_space) if normalise_observations else None

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rl_lab.nn import cells
+from rl_lab.nn import lean
 from rl_lab.td import together
 
 Carry = tuple[Tensor, ...]
@@ -66,7 +66,7 @@ class Memoryless(Core):
 class Recurrent(Core):
     """A stack of torch's fused cells; the carry holds each layer's h [B, size], then (LSTM) each layer's c."""
 
-    cell_type: type[cells.Cell]
+    cell_type: type[lean.Cell]
     parts = 1  # tensors that a layer carries
 
     def __init__(self, features: int, size: int, layers: int = 1):
@@ -90,7 +90,7 @@ class Recurrent(Core):
 class Elman(Recurrent):
     """Elman (1990), "Finding Structure in Time": h' = tanh(W x + U h + b)."""
 
-    cell_type = cells.RNN
+    cell_type = lean.RNN
 
 
 class GRU(Recurrent):
@@ -99,13 +99,13 @@ class GRU(Recurrent):
     As in cuDNN the reset gate multiplies U h, not h.
     """
 
-    cell_type = cells.GRU
+    cell_type = lean.GRU
 
 
 class LSTM(Recurrent):
     """Hochreiter & Schmidhuber (1997), "Long Short-Term Memory"; of one layer the carry is (h, c), each [B, size]."""
 
-    cell_type = cells.LSTM
+    cell_type = lean.LSTM
     parts = 2
 
 

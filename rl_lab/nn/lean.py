@@ -1,4 +1,4 @@
-"""torch's recurrent cells, called without the checks of their own forward: those take a third of a single step."""
+"""torch's layers without what their own calls add: to a small pass a fifth, to the single step of a cell a third."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
+
+
+class Linear(nn.Linear):
+    """W x + b."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return outputs [..., out] for inputs [..., in]."""
+        weights = self._parameters  # several times as fast as by attributes
+        return linear(x, weights["weight"], weights["bias"])  # type: ignore[arg-type]
 
 
 class Cell(nn.RNNBase):
@@ -16,7 +26,7 @@ class Cell(nn.RNNBase):
 
     def forward(self, x: Tensor, carry: Any) -> tuple[Tensor, ...]:
         """Return outputs [T, B, size], then the carry's parts; an LSTM takes a list of them, the others one."""
-        weights = [weight for layer in self.all_weights for weight in layer]
+        weights = [*self._parameters.values()]  # in the order of the layers
         return self.function(x, carry, weights, True, self.num_layers, 0.0, self.training, False, False)
 
 
