@@ -266,7 +266,7 @@ class CompareOptions:
     workers: int = 1
     """Runs at a time, each in a process of its own."""
     out: str = "runs/comparison"
-    """Folder of the study; a second call with the same folder does only what is missing."""
+    """Folder of the study; a second call with it does only what is missing, of more seeds or agents too."""
     preset: str | None = None
     """Preset, for every agent that has it."""
     config: str | None = None

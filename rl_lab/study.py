@@ -171,13 +171,14 @@ def run_study(
 ) -> dict[str, str]:
     """Run what isn't done yet; return the causes of the runs that failed, by name.
 
-    A run that was stopped or killed is taken up again by a second call, which does nothing else.
+    A run that was stopped or killed is taken up again by a second call, which does nothing else unless it has
+    more seeds, agents or environments.
 
     Args:
         signals: on SIGINT and SIGTERM let the runs under way save, and stop; a second one ends at once.
 
     Raises:
-        UsageError: `out` holds another study.
+        UsageError: `out` holds a study that this one doesn't extend.
         Stopped: some runs were stopped before their end.
     """
     tasks = tasks_of(study, out)
@@ -215,21 +216,36 @@ def _collect(futures: dict[Future[str | None], Task], tell: Callable[[str], None
 
 
 def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
-    """Write study.json; an `out` that holds another study is refused."""
+    """Write study.json; an `out` that holds another study is refused, unless this one extends it."""
     described = {
         "env_ids": list(study.env_ids),
         "agents": list(study.agents),
         "seeds": study.seeds,
         "total_steps": max(configure(t.agent, t.fields)[1].total_steps for t in tasks),
         "fields": {agent: study.fields_for(agent) for agent in study.agents},
+        "eval_gamma": study.eval_gamma(),
     }
+    described = json.loads(json.dumps(described))  # as it will be read
     path = out / "study.json"
-    if path.exists() and json.loads(path.read_bytes()) != json.loads(json.dumps(described)):
+    if path.exists() and not _extends(described, json.loads(path.read_bytes())):
         raise UsageError(
-            f"out {str(out)!r} already holds another study (allowed: an empty folder, or the same study)"
+            f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
+            " more seeds, agents or environments)"
         )
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(described, indent=1).encode())
+
+
+def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Say whether a study is one that there was before, or has all its runs among others."""
+    unchanged = all(described["fields"].get(agent) == before["fields"][agent] for agent in before["agents"])
+    gamma = before.get("eval_gamma", described["eval_gamma"])  # not written down by older versions
+    return (
+        unchanged
+        and described["eval_gamma"] == gamma
+        and described["seeds"] >= before["seeds"]
+        and set(described["env_ids"]) >= set(before["env_ids"])
+    )
 
 
 def run_task(task: Task, stop: Stop) -> str | None:

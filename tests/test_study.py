@@ -154,10 +154,42 @@ def test_wrong_studies_are_refused_before_anything_runs(tmp_path, changes, named
     assert not (tmp_path / "out").exists()
 
 
-def test_folder_of_another_study_is_refused(finished):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": 1},
+        {"agents": ("random",)},
+        {"env_ids": ("CliffWalking-v1",)},
+        {"fields": QUIET | {"total_steps": 500}},
+        {"agents": ("q-learning", "random", "value-iteration"), "fields": QUIET | {"eval_gamma": 0.5}},
+    ],
+)
+def test_folder_of_another_study_is_refused(finished, changes):
     out, _ = finished
+    held = (out / "study.json").read_bytes()
+    with pytest.raises(UsageError, match=r"already holds another study .* more seeds, agents or environments"):
+        run_study(study(**changes), out)
+    assert (out / "study.json").read_bytes() == held
+
+
+def test_a_study_is_extended_by_seeds_agents_and_environments(tmp_path):
+    first = study(seeds=1, agents=("q-learning",))
+    run_study(first, tmp_path)
+    (before,) = summaries(tmp_path)
+    weights = (before / "summary.json").read_bytes()
+    lines = []
+    whole = study(env_ids=("FrozenLake-v1", "CliffWalking-v1"))
+    assert run_study(whole, tmp_path, workers=2, tell=lines.append) == {}
+    assert lines[0] == "1 of 8 runs are done already"
+    assert len(summaries(tmp_path)) == 8
+    assert (before / "summary.json").read_bytes() == weights
+    assert [len(runs) for runs in load_study(tmp_path).runs.values()] == [2, 2, 2, 2]
+
+
+def test_an_agent_that_would_change_the_discount_of_the_evaluation_is_another_study(tmp_path):
+    run_study(study(seeds=1, agents=("random",)), tmp_path)  # which has no discount of its own
     with pytest.raises(UsageError, match="already holds another study"):
-        run_study(study(seeds=3), out)
+        run_study(study(seeds=1), tmp_path)
 
 
 # The discount of the evaluation ----------------------------------------------------------------------
