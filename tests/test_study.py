@@ -167,7 +167,9 @@ def test_wrong_studies_are_refused_before_anything_runs(tmp_path, changes, named
 def test_folder_of_another_study_is_refused(finished, changes):
     out, _ = finished
     held = (out / "study.json").read_bytes()
-    with pytest.raises(UsageError, match=r"already holds another study .* more seeds, agents or environments"):
+    with pytest.raises(
+        UsageError, match=r"already holds another study .* more seeds, agents or environments"
+    ):
         run_study(study(**changes), out)
     assert (out / "study.json").read_bytes() == held
 
