@@ -10,10 +10,12 @@ from torch import nn
 from rl_lab.nn.optim import (
     OPTIMISERS,
     WeightAverage,
+    adam_step,
     adamw,
     load_optimiser_state,
     optimiser_state,
     polyak_update,
+    settle_moments,
 )
 from rl_lab.nn.regularise import (
     Clip,
@@ -264,3 +266,32 @@ class TestAverages:
         live, target = WithStatistics(1.0, 5.0), WithStatistics(0.0, 0.0)
         polyak_update(live, target, 0.5)
         assert (target.seen.item(), target.weight[0].item()) == (5.0, 0.5)
+
+
+class TestSubnormalNumbers:
+    """Moments of a weight that gets no gradient any more: rounding holds them just above 0 for good."""
+
+    @pytest.mark.parametrize("name", ["adam", "adamw", "rmsprop", "rmsprop-torch", "momentum", "nesterov"])
+    @pytest.mark.parametrize("settled", [True, False])
+    def test_moments_end_at_zero(self, name, settled):
+        weight = nn.Parameter(torch.ones(2))
+        optimiser = OPTIMISERS[name]([weight], 1e-3)
+        for number in range(1, 2_001):
+            weight.grad = torch.tensor([1e-18 if number < 5 else 0.0, 1e-3])
+            optimiser.step()
+            if settled:
+                settle_moments(optimiser, number)
+        moments = [x for x in optimiser.state[weight].values() if getattr(x, "shape", ()) == weight.shape]
+        dead, alive = torch.stack(moments).unbind(1)
+        assert bool((dead == 0).all()) == settled
+        assert ((alive.abs() > 1e-9) & (alive.abs() < 1e-1)).all()
+
+    def test_the_compiled_step_of_adam_leaves_none(self):
+        weight, average, square = torch.ones(3), torch.zeros(3), torch.zeros(3)
+        for number in range(1_000):
+            gradient = torch.tensor([1e-18, 1e-3, -1e-3]) if number < 5 else torch.tensor([0.0, 0.0, -1e-3])
+            adam_step(weight, gradient, average, square, torch.tensor([1e-3, 1.0]), torch.tensor(True))
+        assert average[:2].tolist() == [0.0, 0.0]
+        assert square[0] == 0
+        assert square[1] > 1e-10
+        assert average[2] == pytest.approx(-1e-3, rel=1e-5)

@@ -15,7 +15,7 @@ from rl_lab.exploration import ValuePolicy, legal
 from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
 from rl_lab.nn.heads import QNetwork, make_q_network
 from rl_lab.nn.normalise import Statistics
-from rl_lab.nn.optim import WeightAverage
+from rl_lab.nn.optim import WeightAverage, settle_moments
 from rl_lab.nn.regularise import differentiate, dropouts_of, dropping
 from rl_lab.nn.saving import Saved
 from rl_lab.nn.views import on_device, values_of
@@ -211,6 +211,7 @@ class Clone:
                 f" env step {self.env_steps}"
             )
         self.optimiser.step()
+        settle_moments(self.optimiser, self.gradient_steps)
         self._average.follow(self.gradient_steps, 1)
         self.gradient_steps += 1
         right = (logits.argmax(-1) == drawn.label).sum() / count

@@ -130,6 +130,32 @@ def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
     module.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
 
 
+# Numbers too small for float32's usual form -------------------------------------------------------------
+
+SMALLEST = torch.finfo(torch.float32).tiny
+SETTLING_PERIOD_STEPS = 100
+
+
+def without_subnormals(moment: Tensor) -> Tensor:
+    """Return a moment with 0 in place of numbers below the smallest normal one.
+
+    Averages of the gradients of a weight that gets none any more (behind a dead unit) shrink to a few of float32's
+    smallest steps, where rounding holds them for good; processors take many times as long for such numbers.
+    """
+    return torch.where(moment.abs() < SMALLEST, 0.0, moment)
+
+
+@torch.no_grad()
+def settle_moments(optimiser: torch.optim.Optimizer, number: int) -> None:
+    """Every SETTLING_PERIOD_STEPS-th step `number`, rid the optimiser's moments on the CPU of subnormal numbers."""
+    if number % SETTLING_PERIOD_STEPS:
+        return
+    for state in optimiser.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor) and value.is_floating_point() and value.device.type == "cpu":
+                value.copy_(without_subnormals(value))
+
+
 # Adam as a function, for updates that are compiled whole -----------------------------------------------
 
 
@@ -164,8 +190,8 @@ def adam_step(
     epsilon: float = ADAM_EPSILON,
 ) -> None:
     """Move a weight, its average and its squares in place by Adam; where not `sound`, nothing moves."""
-    new_average = average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0])
-    new_square = square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1])
+    new_average = without_subnormals(average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0]))
+    new_square = without_subnormals(square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1]))
     moved = weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + epsilon)
     weight.copy_(torch.where(sound, moved, weight))
     average.copy_(torch.where(sound, new_average, average))

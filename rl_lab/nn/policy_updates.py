@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rl_lab.nn import optim
 from rl_lab.nn.compiling import bare_weights, calling, compiled, kind_of, leaves_of
 from rl_lab.nn.minibatches import Minibatch
-from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments, adam_step
+from rl_lab.nn.optim import ADAM_BETAS, adam_coefficients, adam_moments, adam_step, settle_moments
 from rl_lab.nn.policy_losses import FIGURES, Objective
 from rl_lab.nn.regularise import Clip, bounded_gradients, differentiate, dropouts_of, dropping
 
@@ -67,6 +67,7 @@ class PolicyUpdates:
             raise FloatingPointError(
                 f"loss {figures[0]}, gradient norm {figures[-1]} at gradient step {number}"
             )
+        settle_moments(self.optimiser, number)
         return Taken(figures, figures[KL] <= max_kl)
 
     def _eager(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:

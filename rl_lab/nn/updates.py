@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_lab.nn.compiling import Run, bare_weights, calling, compiled, kind_of, leaves_of
-from rl_lab.nn.optim import adam_coefficients, adam_moments, adam_step
+from rl_lab.nn.optim import adam_coefficients, adam_moments, adam_step, settle_moments
 from rl_lab.nn.regularise import Clip, bounded_gradients, differentiate, dropouts_of, dropping
 from rl_lab.td import Batch, select
 
@@ -92,6 +92,7 @@ class Updates:
         norm = differentiate(loss, self._parameters, self.clip)
         _require_finite(loss.detach(), norm, number)
         self.optimiser.step()
+        settle_moments(self.optimiser, number)
         return Outcome(loss.detach(), norm, prediction.detach(), target)
 
     # Compiled ----------------------------------------------------------------------------------------
