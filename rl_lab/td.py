@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rl_lab.nn.updates import Outcome
     from rl_lab.replay.transitions import Transitions
+    from rl_lab.types import Array
 
     Network = Callable[..., tuple[Tensor, Any]]  # observations to (action values [..., A], next carry)
 
@@ -152,6 +154,20 @@ class TDLoss:
         if next_online is None:
             return self.scale.shrink(q_learning_target(*args, next_q.amax(-1)))
         return self.scale.shrink(double_q_target(*args, _legal(next_online, batch.next_mask), next_q))
+
+    # Between replay and loss
+
+    def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
+        """Return what a replay drew as batches of `size`; `tensor` moves an array to the device."""
+        return batch_of_transitions(drawn, max(1, len(drawn.action) // size), tensor)
+
+    def errors(self, drawn: Any, outcome: Outcome) -> Array:
+        """Return how far off each of those drawn was, for its priority: the temporal-difference errors [B]."""
+        return (outcome.target - outcome.prediction).flatten().cpu().numpy()
+
+    def counted(self, drawn: Any, outcome: Outcome) -> Outcome:
+        """Return the outcome of the steps that were learned from: all of them."""
+        return outcome
 
     def _mean(self, q: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         from torch.nn.functional import huber_loss, mse_loss

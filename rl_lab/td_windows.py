@@ -19,6 +19,7 @@ from rl_lab.types import Array
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rl_lab.nn.updates import Outcome
     from rl_lab.replay.sequences import Sequences
     from rl_lab.td import Network
 
@@ -78,6 +79,12 @@ class WindowedTDLoss(TDLoss):
 
     burn_in: int = 0
     """Steps at a window's beginning that are not learned from."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    n_steps: int = 1
+    """The most steps that a target looks ahead."""
+    eta: float = 0.9
+    """How much the largest error of a window counts for its priority, beside the mean."""
 
     def prepare(self, target: Network, batch: Batch) -> Batch:
         """Unroll the target network; windows come one batch at a time."""
@@ -88,6 +95,21 @@ class WindowedTDLoss(TDLoss):
         """Return the loss, Q(s, a) [T, B] and its targets [T, B]."""
         q = self._unroll(online, batch)  # [T + 1, B, A]
         return self.of(q[:-1], _at(batch.bootstrap, q.detach()) if self.double else None, batch)
+
+    def batch(self, drawn: Sequences, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
+        """Return the windows that a replay drew as one batch."""
+        return batch_of_windows(drawn, self.gamma, self.n_steps, tensor)
+
+    def errors(self, drawn: Sequences, outcome: Outcome) -> Array:
+        """Return how far off each window was, for its priority [B]."""
+        errors = (outcome.target - outcome.prediction)[0].cpu().numpy()  # [T, B]
+        return mixed_priorities(errors, drawn.learned, self.eta)
+
+    def counted(self, drawn: Sequences, outcome: Outcome) -> Outcome:
+        """Leave out the burn-in and what lies behind an episode's end."""
+        loss, norm, *steps = outcome
+        prediction, target = (x[0].cpu()[drawn.learned].unsqueeze(0) for x in steps)
+        return type(outcome)(loss, norm, prediction, target)
 
     def _unroll(self, network: Network, batch: Batch) -> Tensor:
         import torch

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 import agents.dqn.agent
 from agents.dqn import DQN, Config, refuse, steps_per_call
-from agents.dqn.replaying import material_of
+from agents.dqn.config import loss_of
 from rl_lab.evaluation import evaluate
 from rl_lab.mdp.evaluate import exact_figures
 from rl_lab.nn.optim import OPTIMISERS
@@ -151,8 +151,7 @@ class TestArithmetic:
             [[1, 1], [1, 1], [1, 1], [1, 0]],
         )  # fmt: skip
         one, other = table_agent(double=double), table_agent(double=double)
-        one._material = material_of(one.config, memoryless=False)
-        one.updates.loss = one._material.loss
+        one.loss = one.updates.loss = loss_of(dataclasses.replace(one.config, memory="lstm"))
         found, expected = figures(one, window), figures(other, single)
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
@@ -174,8 +173,8 @@ class TestStoredCarry:
             seen.append(q)
 
         interact(agent, problem, remember)
-        drawn = agent.replay.sample_sequences(32, np.random.default_rng(0))
-        batch = select(agent._material.batch(drawn, agent._tensor), 0)
+        drawn = agent.replay.sample(32, np.random.default_rng(0))
+        batch = select(agent.loss.batch(drawn, agent.config.batch_size, agent._tensor), 0)
         q = agent.online(batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool))[0]
         rows = np.stack(seen)  # [K, N, A]
         for b in range(32):

@@ -145,9 +145,9 @@ class Drawn:
         )  # fmt: skip
         self.twin = filled(replay, world, 100, capacity)
         if prioritised:
-            first = replay.sample_sequences(32, np.random.default_rng(1))
+            first = replay.sample(32, np.random.default_rng(1))
             replay.update_priorities(first.index, np.random.default_rng(2).random(32) * 5)
-        self.sequences = replay.sample_sequences(16, np.random.default_rng(0), 0.5)
+        self.sequences = replay.sample(16, np.random.default_rng(0), 0.5)
         self.batch = batch_of_windows(self.sequences, gamma, n_steps, lambda x: torch.from_numpy(x.copy()))
         self.online, self.target = Remembering(1), Remembering(2)
         self.loss = WindowedTDLoss(double, "huber", RESCALED if rescaling else IN_REWARDS, burn_in)
@@ -264,7 +264,7 @@ class TestBurnIn:
         problem = problem_on(CueRecall, num_envs=2, total_steps=80)
         fields = {"memory": "lstm", "memory_size": memory_size, "sequence_length": 5, "hidden": (8,)}
         agent = interact(agent_on(problem, **fields, burn_in_steps=2, learning_starts_env_steps=80), problem)
-        batch = select(agent._material.batch(agent._sample(), agent._tensor), 0)
+        batch = select(agent.loss.batch(agent._sample(), agent.config.batch_size, agent._tensor), 0)
         burned = agent.updates.loss._unroll(agent.online, batch)
         whole = agent.online(batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool))[0]
         torch.testing.assert_close(burned, whole, atol=1e-6, rtol=0)
@@ -287,7 +287,7 @@ class TestPriorities:
         )  # fmt: skip
         interact(agent, problem)
         drawn = agent._sample()
-        batch = agent._material.batch(drawn, agent._tensor)
+        batch = agent.loss.batch(drawn, agent.config.batch_size, agent._tensor)
         with torch.no_grad():
             one = select(agent.updates.loss.prepare(agent.target, batch), 0)
             _, q, target = agent.updates.loss(agent.online, one)
@@ -320,10 +320,10 @@ class TestPrioritisedWindows:
     @pytest.mark.parametrize("fields", [{}, {"period": 3}, {"period": 2, "burn_in": 2}])
     def test_draws_follow_the_priorities(self, fields):
         replay, _ = self.filled(**fields)
-        every = np.unique(replay.sample_sequences(4_000, np.random.default_rng(0)).index)
+        every = np.unique(replay.sample(4_000, np.random.default_rng(0)).index)
         priority = 1.0 + np.arange(len(every)) % 7
         replay.update_priorities(every, priority)
-        drawn = replay.sample_sequences(20_000, np.random.default_rng(0), 1.0)
+        drawn = replay.sample(20_000, np.random.default_rng(0), 1.0)
         share = np.array([(drawn.index == k).mean() for k in every])
         np.testing.assert_allclose(share, priority / priority.sum(), atol=2e-3)
         for b in range(20):
@@ -353,13 +353,14 @@ class TestConfig:
     def test_each_field_reaches_what_it_governs(self):
         fields = {
             "memory": "lstm", "sequence_length": 12, "sequence_period_steps": 4, "burn_in_steps": 5,
-            "prioritised": True, "priority_alpha": 0.9, "value_rescaling": True, "double": True,
+            "prioritised": True, "priority_alpha": 0.9, "priority_eta": 0.8, "value_rescaling": True, "double": True,
+            "gamma": 0.9, "n_steps": 4,
         }  # fmt: skip
         agent = agent_on(problem_on(CueRecall, total_steps=60), **fields, replay_capacity=50)
         interact(agent, problem_on(CueRecall, total_steps=30))
         assert (agent.replay.length, agent.replay.period, agent.replay.burn_in) == (12, 4, 5)
         assert agent.replay._sampler.alpha == 0.9
-        assert agent.updates.loss == WindowedTDLoss(True, "huber", RESCALED, 5)
+        assert agent.updates.loss == WindowedTDLoss(True, "huber", RESCALED, 5, 0.9, 4, 0.8)
         assert Config().priority_eta == 0.9
 
     @pytest.mark.parametrize("memory", ["none", "lstm"])

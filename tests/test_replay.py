@@ -262,7 +262,7 @@ class TestSequences:
         if not replay.can_sample:
             assert len(twin.steps) < length
             return
-        drawn = replay.sample_sequences(48, np.random.default_rng(0))
+        drawn = replay.sample(48, np.random.default_rng(0))
         assert drawn.valid.shape == (length, 48)
         for b, (row, env) in enumerate(twin.find(item(drawn.obs, 0))):
             assert row + length <= len(twin.steps), "the window crosses the write head"
@@ -292,7 +292,7 @@ class TestSequences:
         replay = SequenceReplay(capacity, world.spec(), CARRY, length)
         twin = filled(replay, world, length + steps, capacity)
         if replay.can_sample:
-            drawn = replay.sample_sequences(1_500, np.random.default_rng(1))
+            drawn = replay.sample(1_500, np.random.default_rng(1))
             assert set(twin.find(item(drawn.obs, 0))) == twin.places(length)
 
     @settings(deadline=None, max_examples=80)
@@ -320,12 +320,12 @@ class TestSequences:
             replay.add(step)
             twin.add(step)
             if replay.can_sample:
-                index = replay.sample_sequences(4, rng).index
+                index = replay.sample(4, rng).index
                 replay.update_priorities(index, 0.5 + rng.random(4))
         places = twin.places(length, period, burn_in)
         assert replay.can_sample == bool(places)
         if places:
-            self.assert_drawn(replay.sample_sequences(1_500, rng), twin, places, burn_in, prioritised)
+            self.assert_drawn(replay.sample(1_500, rng), twin, places, burn_in, prioritised)
 
     def assert_drawn(self, drawn, twin, places, burn_in, prioritised):
         found = twin.find(item(drawn.obs, 0))
@@ -345,7 +345,7 @@ class TestSequences:
         world = World(1, 1, mean_length=9)
         replay = SequenceReplay(200, world.spec(), CARRY, length, period=period, burn_in=burn_in)
         twin = filled(replay, world, 150, 200)
-        drawn = replay.sample_sequences(4_000, np.random.default_rng(0))
+        drawn = replay.sample(4_000, np.random.default_rng(0))
         places = {row for row, _ in twin.find(drawn.obs[:-1][drawn.learned])}
         assert places >= set(range(len(twin.steps) - 2 * length))
 
@@ -396,6 +396,6 @@ class TestSequences:
         world = World(2, 0)
         replay = SequenceReplay(16, world.spec(), CARRY, 3)
         twin = filled(replay, world, 20, 16)
-        drawn = replay.sample_sequences(32, np.random.default_rng(0))
+        drawn = replay.sample(32, np.random.default_rng(0))
         ages = [(len(twin.steps) - 1 - row) * 2 for row, _ in twin.find(drawn.obs[0])]
         assert drawn.age == pytest.approx(np.mean(ages))

@@ -88,7 +88,7 @@ class TestState:
         for ours, theirs in zip(loaded[1:], saved[1:], strict=True):
             assert ours.can_sample == theirs.can_sample
             if theirs.can_sample:
-                drawn = [r.sample_sequences(32, np.random.default_rng(7)) for r in (ours, theirs)]
+                drawn = [r.sample(32, np.random.default_rng(7)) for r in (ours, theirs)]
                 for field in dataclasses.fields(Sequences):
                     assert_same(*(getattr(one, field.name) for one in drawn))
 
@@ -151,10 +151,8 @@ def feed(replays, world: World, steps: int, rng):
         for replay in replays:
             replay.add(step)
             rng_of_step = np.random.default_rng(seed)
-            if not isinstance(replay, SequenceReplay):
+            if not isinstance(replay, SequenceReplay) or replay.can_sample:
                 index = replay.sample(4, rng_of_step).index
-            elif replay.can_sample:
-                index = replay.sample_sequences(4, rng_of_step).index
             else:
                 continue
             replay.update_priorities(index, rng_of_step.normal(size=4))
@@ -288,7 +286,7 @@ class BothEnds:
 
     def assert_windows_as(self, replay):
         held = min(self.written, self.rows)
-        drawn, rng = replay.sample_sequences(32, np.random.default_rng(5)), np.random.default_rng(5)
+        drawn, rng = replay.sample(32, np.random.default_rng(5)), np.random.default_rng(5)
         first = self.written - held + rng.integers(held - 2, size=32)
         env = rng.integers(self.num_envs, size=32)
         rows = (first + np.arange(3)[:, None]) % self.rows

@@ -294,9 +294,8 @@ class TestNormalisation:
         scale = agent._statistics.reward_scale
         assert 0 < scale < 0.02  # returns of hundreds
         drawn = agent._sample()
-        raw, batch = (
-            make(agent._material.batch(drawn, agent._tensor)) for make in (lambda b: b, agent._prepared)
-        )
+        raw = agent.loss.batch(drawn, agent.config.batch_size, agent._tensor)
+        batch = agent._prepared(raw)
         torch.testing.assert_close(batch.reward, raw.reward * scale)
         assert raw.reward.max() > 50
         obs, first = np.zeros((1, 3), np.float32), np.zeros(1, np.bool_)
@@ -369,7 +368,7 @@ class TestShift:
     def test_windows_move_as_a_whole(self):
         agent, problem = made("dqn", Spot, random_shift=2, memory="lstm", sequence_length=4, encoder="mlp")
         interact(agent, problem)
-        obs = agent._prepared(agent._material.batch(agent._sample(), agent._tensor)).obs[
+        obs = agent._prepared(agent.loss.batch(agent._sample(), agent.config.batch_size, agent._tensor)).obs[
             0
         ]  # [T + 1, B, 12, 12]
         for window in obs.unbind(1):

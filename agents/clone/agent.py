@@ -154,8 +154,9 @@ class Clone:
         """Take the gradient steps that are due."""
         config, after = self.config, self.env_steps
         before = after - self.num_envs
+        assert self.replay is not None
         due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
-        if not due or after <= config.learning_starts_env_steps or not self._can_sample():
+        if not due or after <= config.learning_starts_env_steps or not self.replay.can_sample:
             return None
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate(after)
@@ -166,14 +167,11 @@ class Clone:
         means = torch.stack(found).mean(dim=0).tolist()
         return dict(zip(("loss", "train_accuracy", "td_error", "grad_norm"), means, strict=True))
 
-    def _can_sample(self) -> bool:
-        return not isinstance(self.replay, SequenceReplay) or self.replay.can_sample
-
     def _sample(self) -> Drawn:
         """Draw steps [B], or windows [T, B]."""
         assert self.replay is not None
         if isinstance(self.replay, SequenceReplay):
-            drawn: Any = self.replay.sample_sequences(self.config.batch_size, self._replay_rng)
+            drawn: Any = self.replay.sample(self.config.batch_size, self._replay_rng)
             code = np.where(drawn.valid, drawn.action, NO_STEP)
             next_obs, state = None, drawn.state
         else:

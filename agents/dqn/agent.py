@@ -29,8 +29,7 @@ from rl_lab.seeding import Streams, seed_of
 from rl_lab.td import Batch
 from rl_lab.types import Array, Metrics, Obs, Problem, State, Step
 
-from .config import Config, steps_per_call
-from .replaying import Material, material_of, scale_of
+from .config import Config, loss_of, replay_of, scale_of, steps_per_call
 
 
 class DQN:
@@ -55,11 +54,11 @@ class DQN:
             )
         self.target = target.requires_grad_(False)
         polyak_update(self.online, self.target, 1.0)
-        self._material: Material = material_of(config, memoryless=self.online.is_memoryless)
+        self.loss = loss_of(config)
         self.updates = Updates(
             self.online,
             self.target,
-            self._material.loss,
+            self.loss,
             make_optimiser(config, self.online),
             clip_of(config),
             (repr(spec.observation_space), repr(self.online)) if config.compile == "yes" else None,
@@ -68,7 +67,7 @@ class DQN:
         self._shifted = shifting(config, spec.observation_space, streams)
         rewards = RewardNormaliser(config.gamma, spec.num_envs) if config.normalise_rewards else None
         self._statistics = Statistics(self.online.normaliser, rewards)
-        self._make_replay = lambda: self._material.replay(spec, self._initial_state(1))
+        self._make_replay = lambda: replay_of(config, spec, self._initial_state(1))
         self.replay: TransitionReplay | None = None  # allocated when the first step comes
         self._epsilon = _epsilon(config, problem.total_steps)
         self._learning_rate = learning_rate_of(config, problem.total_steps)
@@ -132,19 +131,19 @@ class DQN:
         if config.target_period_updates is None and crossings(before, after, config.target_period_env_steps):
             polyak_update(self.online, self.target, config.target_tau)
         due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
-        if not due or after <= config.learning_starts_env_steps or not self._can_sample():
+        assert self.replay is not None
+        if not due or after <= config.learning_starts_env_steps or not self.replay.can_sample:
             return None
         if self.gradient_steps == 0 and self.online.normaliser is not None:
             polyak_update(self.online, self.target, 1.0)  # of the same weights still, but it has seen nothing
         self.updates.optimiser.param_groups[0]["lr"] = self._learning_rate(after)
         return figures_of([self.learn(self._sample()) for _ in range(due // self._burst)])
 
-    def _can_sample(self) -> bool:
-        return self._material.can_sample(self.replay)
-
     def _sample(self) -> Transitions | Sequences:
         begun = time.perf_counter()
-        drawn = self._material.draw(self.replay, self._replay_rng, self._beta(self.env_steps))
+        assert self.replay is not None
+        rows = self._burst * self.config.batch_size
+        drawn = self.replay.sample(rows, self._replay_rng, self._beta(self.env_steps))
         self._age = drawn.age
         self._sample_seconds += time.perf_counter() - begun
         return drawn
@@ -156,7 +155,7 @@ class DQN:
             FloatingPointError: loss or gradient isn't finite; from that step on the weights stay as they were.
         """
         before = self.gradient_steps
-        batch = self._prepared(self._material.batch(drawn, self._tensor))
+        batch = self._prepared(self.loss.batch(drawn, self.config.batch_size, self._tensor))
         try:
             outcome = self.updates(batch, before)
         except FloatingPointError as error:
@@ -167,8 +166,8 @@ class DQN:
         if period is not None and crossings(before, self.gradient_steps, period):
             polyak_update(self.online, self.target, self.config.target_tau)
         if self.replay is not None and drawn.weight is not None:
-            self.replay.update_priorities(drawn.index, self._material.errors(drawn, outcome))
-        return self._material.counted(drawn, outcome)
+            self.replay.update_priorities(drawn.index, self.loss.errors(drawn, outcome))
+        return self.loss.counted(drawn, outcome)
 
     def _prepared(self, batch: Batch) -> Batch:
         """Scale the rewards and shift the images of batches, where that is asked for."""

@@ -21,9 +21,11 @@ from rl_lab.nn.fields import (
 )
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sampling import Sampler, Uniform
-from rl_lab.replay.sequences import uniform_windows
-from rl_lab.replay.transitions import refuse_memory
-from rl_lab.types import EnvSpec, Problem, UsageError
+from rl_lab.replay.sequences import SequenceReplay, uniform_windows
+from rl_lab.replay.transitions import TransitionReplay, refuse_memory
+from rl_lab.td import IN_REWARDS, RESCALED, Scale, TDLoss
+from rl_lab.td_windows import WindowedTDLoss
+from rl_lab.types import EnvSpec, Problem, State, UsageError
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,36 @@ class Config(NetworkFields, OptimiserFields):
             )
 
 
-def make_sampler(config: Config) -> Prioritised | None:
+def scale_of(config: Config) -> Scale:
+    """Return the scale of the network's values."""
+    return RESCALED if config.value_rescaling else IN_REWARDS
+
+
+def _sampler(config: Config) -> Prioritised | None:
     """Return what chooses among transitions or windows; None draws uniformly."""
     return Prioritised(config.priority_alpha) if config.prioritised else None
+
+
+def loss_of(config: Config) -> TDLoss:
+    """Return what is minimised: over single transitions, or with a memory over windows of an episode."""
+    shared = config.double, config.loss, scale_of(config)
+    if config.memory == "none":
+        return TDLoss(*shared)
+    return WindowedTDLoss(*shared, config.burn_in_steps, config.gamma, config.n_steps, config.priority_eta)
+
+
+def replay_of(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
+    """Allocate the replay that the loss is drawn from; `carry` holds arrays [1, ...] that show the carry's shapes."""
+    sampler = _sampler(config)
+    if config.memory == "none":
+        return TransitionReplay(
+            config.replay_capacity, spec, n_steps=config.n_steps, gamma=config.gamma,
+            reward_clip=config.reward_clip, sampler=sampler,
+        )  # fmt: skip
+    return SequenceReplay(
+        config.replay_capacity, spec, carry, config.sequence_length, config.reward_clip,
+        period=config.sequence_period_steps, burn_in=config.burn_in_steps, sampler=sampler,
+    )  # fmt: skip
 
 
 MOST_STEPS_PER_CALL = 16  # more share little more: an average of the weights sees only every call's last ones
@@ -152,7 +181,7 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
     carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_of(config))
-    return refuse_memory(config.replay_capacity, spec, carry, make_sampler(config) or _uniform(config, spec))
+    return refuse_memory(config.replay_capacity, spec, carry, _sampler(config) or _uniform(config, spec))
 
 
 def _uniform(config: Config, spec: EnvSpec) -> Sampler:

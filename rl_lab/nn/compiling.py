@@ -146,4 +146,4 @@ def _load(package: Path) -> Run:
     # What torch._inductor.aoti_load_package wraps: imports for more than a second, and checks on every call.
     from torch._C._aoti import AOTIModelPackageLoader
 
-    return AOTIModelPackageLoader(str(package), "model", True, 1, -1).boxed_run
+    return AOTIModelPackageLoader(str(package), "model", False, 1, -1).boxed_run

@@ -122,8 +122,13 @@ class SequenceReplay(TransitionReplay):
         """Say whether one whole window is held."""
         return self.written - self.oldest >= self.length and not self._starts.is_empty
 
-    def sample_sequences(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Sequences:
-        """Draw windows with replacement; none crosses the write head. `beta`: see `sample`."""
+    def sample(  # type: ignore[override]
+        self, batch_size: int, rng: np.random.Generator, beta: float = 1.0
+    ) -> Sequences:
+        """Draw windows with replacement; none crosses the write head.
+
+        `beta` is the exponent of the importance weights.
+        """
         held = (self.written - self.oldest - self.length + 1) * self.num_envs
         oldest = self.oldest % self.rows * self.num_envs
         index, weight = self._starts.draw(batch_size, rng, oldest, held, beta)

@@ -165,6 +165,11 @@ class TransitionReplay:
 
     # Sampling ----------------------------------------------------------------------------------------
 
+    @property
+    def can_sample(self) -> bool:
+        """Say whether anything is held that may be drawn."""
+        return len(self) > 0
+
     def sample(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Transitions:
         """Draw transitions with replacement; `beta` is the exponent of the importance weights."""
         index, weight = self._sampler.draw(batch_size, rng, self._first(), len(self), beta)
