@@ -729,12 +729,19 @@ class TestState:
 
     def test_diagnostics_tell_where_it_stands(self):
         problem = problem_on(CueRecall, num_envs=2, total_steps=40)
-        agent = agent_on(problem, replay_capacity=20, learning_starts_env_steps=10)
+        agent = agent_on(
+            problem,
+            replay_capacity=20,
+            learning_starts_env_steps=10,
+            learning_rate=0.01,
+            learning_rate_final=0.002,
+        )
         assert agent.diagnostics()["replay_size"] == 0
         interact(agent, problem)
         found = agent.diagnostics()
         assert found["replay_size"] == 20
         assert found["epsilon"] == pytest.approx(0.05)
+        assert found["learning_rate"] == pytest.approx(0.002)
         assert 0 < found["replay_age_env_steps"] < 20
         assert found["sample_seconds"] > 0
         assert agent.diagnostics()["sample_seconds"] == 0

@@ -194,10 +194,11 @@ class DQN:
     # State -------------------------------------------------------------------------------------------
 
     def diagnostics(self) -> dict[str, float]:
-        """Return epsilon, the replay's size and age, and the seconds of sampling since the last call."""
+        """Return epsilon, the step size, the replay's size and age, and the seconds of sampling since the last call."""
         seconds, self._sample_seconds = self._sample_seconds, 0.0
         return {
             "epsilon": self.epsilon(),
+            "learning_rate": self._learning_rate(self.env_steps),
             "replay_size": 0 if self.replay is None else len(self.replay),
             "replay_age_env_steps": self._age,
             "sample_seconds": round(seconds, 6),
