@@ -238,11 +238,12 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
 
 def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
     """Say whether a study is one that there was before, or has all its runs among others."""
+    if "eval_gamma" not in before:  # written by an older version
+        return before == {name: value for name, value in described.items() if name != "eval_gamma"}
     unchanged = all(described["fields"].get(agent) == before["fields"][agent] for agent in before["agents"])
-    gamma = before.get("eval_gamma", described["eval_gamma"])  # not written down by older versions
     return (
         unchanged
-        and described["eval_gamma"] == gamma
+        and described["eval_gamma"] == before["eval_gamma"]
         and described["seeds"] >= before["seeds"]
         and set(described["env_ids"]) >= set(before["env_ids"])
     )

@@ -11,9 +11,11 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rl_lab.nn import compiling
-from rl_lab.nn.compiling import compiled, has_compiler, leaves_of
+from rl_lab.nn.compiling import compiled, has_compiler, kind_of, leaves_of
 from rl_lab.nn.encoders import blank
 from rl_lab.nn.heads import make_q_network
+from rl_lab.storage import sha256
+from rl_lab.types import UsageError
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -30,7 +32,7 @@ def packages(tmp_path, monkeypatch):
     """An empty folder for packages, in a process that has compiled nothing; it stands for a machine of its own."""
     monkeypatch.setattr(compiling, "_folder", lambda: tmp_path)
     monkeypatch.setattr(compiling, "_COMPILED", {})
-    return lambda: sorted(tmp_path.glob("*.pt2"))
+    return lambda: sorted(tmp_path.glob("*.so"))
 
 
 def shifted(by: list[float]):
@@ -97,16 +99,31 @@ def test_a_tensor_that_is_given_twice_is_no_longer_so_in_the_next_call(packages)
     assert function([x, torch.zeros(2)])[0].tolist() == [1.0, 1.0]
 
 
-def test_a_damaged_package_is_made_anew(packages, monkeypatch):
-    call([1.0, 2.0])
-    for damage in (lambda data: b"", lambda data: data[: len(data) // 2]):
-        package = packages()[0]
-        package.write_bytes(damage(package.read_bytes()))
-        another_process(monkeypatch)
-        assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
-    another_process(monkeypatch)
-    monkeypatch.setattr(compiling, "_compile", lambda *_: pytest.fail("compiled again"))
-    assert call([1.0, 2.0])[0] == [3.0, 4.0]
+def test_a_damaged_library_is_not_loaded(tmp_path):
+    data = b"any bytes"
+    held = tmp_path / f"name-{sha256(data)}.so"
+    held.write_bytes(data)
+    assert compiling._sound_library(tmp_path, "name") == held
+    assert compiling._sound_library(tmp_path, "other") is None
+    for damaged in (b"", data[:4], b"Any bytes"):
+        held.write_bytes(damaged)
+        assert compiling._sound_library(tmp_path, "name") is None
+
+
+def test_a_folder_that_keeps_nothing_is_named_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(
+        UsageError, match=r"TORCHINDUCTOR_CACHE_DIR: .*/file'.*\(allowed: .* compile 'no'\)"
+    ):
+        compiling._folder()
+
+
+def test_trees_of_another_structure_are_of_another_kind():
+    x, y = torch.ones(2), torch.zeros(2)
+    trees = [{"a": x, "b": y}, {"b": y, "a": x}, (x, y), (x, None, y), ((x,), y), Pair(x, y), {"a": (x, y)}]
+    assert len({kind_of(tree) for tree in trees}) == len(trees)
+    assert kind_of({"a": y, "b": x}) == kind_of(trees[0])
 
 
 def test_trees_come_to_the_function_as_they_are(packages):

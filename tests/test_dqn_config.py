@@ -110,8 +110,8 @@ class TestCompile:
     @pytest.mark.parametrize(
         ("total_steps", "fields", "pays"),
         [
-            (30_000, {}, True),  # 7,500 gradient steps
-            (29_996, {}, False),
+            (60_000, {}, True),  # 15,000 gradient steps
+            (59_996, {}, False),
             (60_000, {"memory": "lstm"}, False),
             (60_000, {"optimiser": "rmsprop"}, False),
             (60_000, {"encoder": "cnn"}, False),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from rl_lab.nn import updates as updates_module
 from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.heads import make_q_network
 from rl_lab.nn.optim import OPTIMISERS, CentredRMSprop, load_optimiser_state, optimiser_state
@@ -103,7 +104,7 @@ def test_eager_steps_go_on_from_compiled_ones():
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=needs_compiler)])
-@pytest.mark.parametrize("bad", [0, 2])
+@pytest.mark.parametrize("bad", [0, 1, 2, 3])
 def test_a_step_that_is_not_finite_is_named_and_moves_nothing(compiled, bad):
     broken, sound = updates("vanilla", compiled=compiled), updates("vanilla", compiled=compiled)
     batch = batches(np.random.default_rng(2), "vanilla")
@@ -116,8 +117,17 @@ def test_a_step_that_is_not_finite_is_named_and_moves_nothing(compiled, bad):
         with pytest.raises(FloatingPointError):
             sound(good)
     assert distance(broken, sound) == 0.0
+    assert {int(state["step"]) for state in broken.optimiser.state.values()} <= {bad}
     assert all(p.isfinite().all() for p in broken.online.parameters())
     assert (distance(broken, updates("vanilla", compiled=False)) > 0) == (bad > 0)
+
+
+def test_eager_steps_settle_the_moments(monkeypatch):
+    """By their absolute number, which a resumed run goes on with."""
+    numbers = []
+    monkeypatch.setattr(updates_module, "settle_moments", lambda optimiser, number: numbers.append(number))
+    updates("vanilla", compiled=False)(batches(np.random.default_rng(0), "vanilla", steps=6), 98)
+    assert numbers == [98, 99, 100, 101, 102, 103]
 
 
 def test_targets_of_all_batches_are_those_of_each():

@@ -8,8 +8,8 @@ import shutil
 import sys
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rl_lab.storage import sha256
 from rl_lab.td import map_leaves
+from rl_lab.types import UsageError
 
 Run = Callable[[list[Tensor]], list[Tensor]]
 
@@ -27,7 +28,7 @@ _COMPILED: dict[Hashable, Run] = {}
 
 
 def compiled(key: Hashable, function: Callable[..., Sequence[Tensor]], *trees: Any) -> Run:
-    """Compile a function of trees of tensors, to be called with a list of their leaves (emptied by the call).
+    """Compile a function of trees of tensors, to be called with a list of their leaves.
 
     The function may write into the tensors. It is traced once in a process for each key, and compiled once on a
     machine for each trace: the code is kept in the folder in which torch keeps its own.
@@ -48,12 +49,16 @@ def leaves_of(tree: Any) -> list[Tensor]:
 
 
 def kind_of(tree: Any) -> Hashable:
-    """Return what compiled code takes for granted of tensors: shapes, strides, dtypes, device and threads."""
-    leaves = leaves_of(tree)
-    return (
-        torch.get_num_threads(),
-        tuple((leaf.shape, leaf.stride(), leaf.dtype, leaf.device) for leaf in leaves),
-    )
+    """Return what compiled code takes for granted: shapes, strides, dtypes, device, threads, and each leaf's place."""
+    return torch.get_num_threads(), _kind_of(tree)
+
+
+def _kind_of(tree: Any) -> Hashable:
+    if isinstance(tree, Tensor):
+        return tree.shape, tree.stride(), tree.dtype, tree.device
+    if isinstance(tree, dict):  # in its order, which is that of the leaves
+        return tuple((key, _kind_of(part)) for key, part in tree.items())
+    return None if tree is None else (type(tree), *map(_kind_of, tree))
 
 
 def has_compiler() -> bool:
@@ -80,11 +85,21 @@ def _load_or_compile(function: Callable[..., Sequence[Tensor]], trees: tuple[Any
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves_of(trees)
     ]
     traced = _trace(function, trees, leaves)
-    package = _folder() / f"{_digest(traced, leaves)}.pt2"
-    with suppress(RuntimeError):  # there is none, or a damaged one
-        return _load(package)
-    _compile(traced, leaves, package)
-    return _load(package)
+    folder, name = _folder(), _digest(traced, leaves)
+    try:
+        library = _sound_library(folder, name) or _compile(traced, leaves, folder, name)
+    except OSError as error:
+        raise _not_kept(folder, error) from error
+    # A class of torch's own insides: what it has for packages leaves its copy of one behind in each process.
+    from torch._C._aoti import AOTIModelContainerRunnerCpu
+
+    return AOTIModelContainerRunnerCpu(str(library), 1).run
+
+
+def _sound_library(folder: Path, name: str) -> Path | None:
+    """Return the library that was compiled before, if its bytes are those that were written."""
+    held = folder.glob(f"{name}-*.so")
+    return next((path for path in held if path.stem == f"{name}-{sha256(path.read_bytes())}"), None)
 
 
 def _trace(
@@ -121,29 +136,34 @@ def _processor() -> str:
 def _folder() -> Path:
     from torch._inductor.runtime.cache_dir_utils import cache_dir
 
-    folder = Path(cache_dir()) / "rl_lab"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder = Path(cache_dir()) / "rl_lab"
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_kept(error.filename, error) from error
     return folder
 
 
-def _compile(traced: torch.fx.GraphModule, leaves: list[Tensor], package: Path) -> None:
-    """Write the package, whole or not at all."""
+def _not_kept(folder: str | Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"TORCHINDUCTOR_CACHE_DIR: compiled code can't be kept in {str(folder)!r}: {error.strerror}"
+        " (allowed: a folder with some MB of room, or compile 'no')"
+    )
+
+
+def _compile(traced: torch.fx.GraphModule, leaves: list[Tensor], folder: Path, name: str) -> Path:
+    """Write the library, named after what it does and its bytes, and return its path."""
     from torch._inductor import aoti_compile_and_package
 
-    with (
-        tempfile.TemporaryDirectory(dir=package.parent) as folder,
-        warnings.catch_warnings(),
-        torch.no_grad(),
-    ):
+    with tempfile.TemporaryDirectory() as made, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's, of its own insides
         exported = torch.export.export(traced, tuple(leaves))
-        made = str(Path(folder) / package.name)
-        aoti_compile_and_package(exported, package_path=made, inductor_configs=dict(OPTIONS))
-        os.replace(made, package)
-
-
-def _load(package: Path) -> Run:
-    # What torch._inductor.aoti_load_package wraps: imports for more than a second, and checks on every call.
-    from torch._C._aoti import AOTIModelPackageLoader
-
-    return AOTIModelPackageLoader(str(package), "model", False, 1, -1).boxed_run
+        package = str(Path(made) / "made.pt2")
+        aoti_compile_and_package(exported, package_path=package, inductor_configs=dict(OPTIONS))
+        with zipfile.ZipFile(package) as members:
+            library = members.read(next(file for file in members.namelist() if file.endswith(".so")))
+    path = folder / f"{name}-{sha256(library)}.so"
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:  # another process may write the same
+        file.write(library)
+    os.replace(file.name, path)
+    return path

@@ -201,8 +201,9 @@ def refuse_compiling(config: Any) -> str | None:
     return None if has_compiler() else "needs a C++ compiler, and there is none"
 
 
-PAYS_BACK_GRADIENT_STEPS = 7_500
-"""Compiling takes some ten seconds, once on a machine, and saves about half a millisecond a step of each run."""
+PAYS_BACK_GRADIENT_STEPS = 15_000
+"""Compiling takes some ten seconds, for a network and its hyperparameters once on a machine, and saves half a
+millisecond a step or more."""
 
 
 def settle_compiling(config: Any, problem: Problem, gradient_steps: int, refused: str | None) -> Any:

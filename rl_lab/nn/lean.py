@@ -1,4 +1,7 @@
-"""torch's layers without what their own calls add: to a small pass a fifth, to the single step of a cell a third."""
+"""torch's layers without what their own calls add: to a small pass a fifth, to the single step of a cell a third.
+
+They take their weights from where modules hold parameters: torch's parametrisations and pruning don't go with them.
+"""
 
 from __future__ import annotations
 

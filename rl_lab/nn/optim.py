@@ -95,7 +95,7 @@ class WeightAverage(Generic[Network]):
         self._statistics = list(zip(self.network.buffers(), network.buffers(), strict=True))
 
     def follow(self, taken: int, steps: int) -> None:
-        """Take in the weights after `steps` more gradient steps than `taken`."""
+        """Take in the weights after `steps` more gradient steps than `taken`, of which it sees the last ones alone."""
         if self.decay:
             decays = (min(self.decay, (1 + t) / (10 + t)) for t in range(taken, taken + steps))
             with torch.no_grad():

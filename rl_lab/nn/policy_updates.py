@@ -88,7 +88,7 @@ class PolicyUpdates:
         function = partial(step_in_place, self.network, self.objective, self._clip)
         step = compiled((self._compile_as, kind_of(batch)), function, *trees)
         found = step(leaves_of(trees))[0].tolist()
-        if found[KL] <= max_kl:
+        if found[KL] <= max_kl and _is_finite(found[0]) and _is_finite(found[-1]):
             torch._foreach_add_(counts, 1)
         return found
 

@@ -21,6 +21,7 @@ from rl_lab.nn.regularise import Clip, bounded_gradients, differentiate, dropout
 from rl_lab.td import Batch, select
 
 Network = Callable[..., tuple[Tensor, Any]]
+VALUED_TOGETHER = 4  # batches whose successors are valued at once, eagerly; of images more take more memory
 UNROLLED = 2  # more take longer to compile and load, and are no faster
 
 
@@ -81,9 +82,12 @@ class Updates:
         return self._compiled(batch, taken)
 
     def _eager(self, batch: Batch, first: int) -> Outcome:
-        with torch.no_grad():
-            batch = self.loss.prepare(self.target, batch)
-        taken = [self._step(select(batch, k), first + k) for k in range(len(batch.action))]
+        taken = []
+        for begin in range(0, len(batch.action), VALUED_TOGETHER):
+            part = select(batch, slice(begin, begin + VALUED_TOGETHER))
+            with torch.no_grad():
+                part = self.loss.prepare(self.target, part)
+            taken += [self._step(select(part, k), first + begin + k) for k in range(len(part.action))]
         return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
     def _step(self, batch: Batch, number: int) -> Outcome:
@@ -103,7 +107,7 @@ class Updates:
         fixed = self._weights, self._target_weights, tuple(averages), tuple(squares)
         rates = adam_coefficients(self.optimiser, int(counts[0]), steps)
         unrolled = next(count for count in range(UNROLLED, 0, -1) if steps % count == 0)
-        run = self._burst(batch, *fixed, rates[:unrolled], select(batch, slice(unrolled)))
+        run = self._burst(*fixed, rates[:unrolled], select(batch, slice(unrolled)))
         leaves, changing = leaves_of(fixed), [x.split(unrolled) for x in leaves_of((rates, batch))]
         found: list[Outcome] = []
         for k, part in enumerate(zip(*changing, strict=True)):
@@ -114,10 +118,10 @@ class Updates:
         torch._foreach_add_(counts, steps)
         return found[0] if len(found) == 1 else Outcome(*map(torch.cat, zip(*found, strict=True)))
 
-    def _burst(self, batch: Batch, *trees: Any) -> Run:
-        """Return the function of a call's gradient steps; of the networks only the structure is in it."""
+    def _burst(self, *trees: Any) -> Run:
+        """Return the function of a part's gradient steps; of the networks only the structure is in it."""
         call = partial(burst, self.online, self.target, self.loss, self.clip)
-        return compiled((self._compile_as, kind_of(batch)), call, *trees)
+        return compiled((self._compile_as, kind_of(trees[-1])), call, *trees)
 
 
 def _sound_steps(outcome: Outcome) -> int:

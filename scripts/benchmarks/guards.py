@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.training import lab_seconds
 from benchmarks.work import Work
 from rl_lab.nn import compiling, updates
-from rl_lab.nn.optim import ADAM_BETAS, ADAM_EPSILON
+from rl_lab.nn.optim import ADAM_BETAS, ADAM_EPSILON, without_subnormals
 from rl_lab.registry import preset_fields
 from rl_lab.replay import frames, transitions
 
@@ -59,8 +59,8 @@ def bare_adam_step(
     weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, sound: Tensor
 ) -> None:
     """Move a weight, its average and its squares whatever the gradient is."""
-    new_average = average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0])
-    new_square = square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1])
+    new_average = without_subnormals(average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0]))
+    new_square = without_subnormals(square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1]))
     weight.copy_(weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + ADAM_EPSILON))
     average.copy_(new_average)
     square.copy_(new_square)
