@@ -10,6 +10,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Hashable, Sequence
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -134,17 +135,17 @@ def _processor() -> str:
 
 
 def _folder() -> Path:
-    from torch._inductor.runtime.cache_dir_utils import cache_dir
-
+    """Return the folder beside torch's own compiled code."""
+    torchs = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{getuser()}"
+    folder = Path(torchs) / "rl_lab"
     try:
-        folder = Path(cache_dir()) / "rl_lab"
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_kept(error.filename, error) from error
+        raise _not_kept(folder, error) from error
     return folder
 
 
-def _not_kept(folder: str | Path, error: OSError) -> UsageError:
+def _not_kept(folder: Path, error: OSError) -> UsageError:
     return UsageError(
         f"TORCHINDUCTOR_CACHE_DIR: compiled code can't be kept in {str(folder)!r}: {error.strerror}"
         " (allowed: a folder with some MB of room, or compile 'no')"
