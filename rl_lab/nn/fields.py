@@ -91,7 +91,8 @@ class OptimiserFields:
     """Share of the weights, times the step size, taken off in each step apart from the gradient (biases left out);
     adamw takes off 0.01 of its own besides, of biases too."""
     average_decay: float = 0.0
-    """Decay per gradient step of an average of the weights, which is evaluated in their place; 0: none."""
+    """Decay per gradient step of an average of the weights, which is evaluated in their place; 0: none. Of a
+    burst of gradient steps it takes in the last weights of every 16 or fewer."""
 
 
 def check_network(config: NetworkFields) -> None:
