@@ -228,7 +228,7 @@ def unknown_name(kind: str, name: str, allowed: list[str]) -> str:
 def read_fields(path: str | Path) -> dict[str, Any]:
     """Return the fields of a YAML or JSON file, flat; a config.json of a run serves too, with its "agent"."""
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
+        loaded = read_yaml(Path(path).read_text(encoding="utf8"))
     except OSError as error:
         raise UsageError(f"config file {str(path)!r}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -240,7 +240,7 @@ def read_fields(path: str | Path) -> dict[str, Any]:
     if "config_sha256" in loaded:
         kept = {k: v for k, v in fields_of_run(loaded).items() if k not in ("run_dir", "group")}
         return kept | {"agent": loaded.get("agent")}
-    return {name: _number_or_same(value) for name, value in loaded.items()}
+    return loaded
 
 
 def fields_of_run(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,11 +249,26 @@ def fields_of_run(described: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in described.items() if k in names} | dict(described["fields"])
 
 
-def _number_or_same(value: Any) -> Any:
-    """YAML reads 1e-3 as a text and 1.0e-3 as a number; people mean the number."""
-    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
-        return float(value)
-    return value
+class _Fields(yaml.SafeLoader):
+    """YAML 1.2's booleans and numbers: yes and no are words (PyYAML's: booleans), 1e-3 is a number (a word)."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own, but for the booleans
+        first: [(tag, form) for tag, form in resolvers if not tag.endswith(":bool")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Fields.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_Fields.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Return what YAML says, as YAML 1.2 reads words and numbers; only plain values come of it."""
+    return yaml.load(text, Loader=_Fields)
 
 
 def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
@@ -264,7 +279,7 @@ def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError(f"{pair!r} must be of the form name=value")
         try:
-            out[name] = _number_or_same(yaml.safe_load(text))
+            out[name] = read_yaml(text)
         except yaml.YAMLError as error:
             raise UsageError(f"{pair!r} has a value that can't be read") from error
     return out

@@ -14,7 +14,7 @@ import imageio.v3 as imageio
 import pytest
 
 from rl_lab import cli
-from rl_lab.config import RunConfig
+from rl_lab.config import RunConfig, parse_pairs, read_fields
 from rl_lab.learning import read_config
 from rl_lab.logs import read_episodes
 from rl_lab.registry import agent_names, make_learner
@@ -281,6 +281,16 @@ class TestConfigs:
         ours, theirs = (json.loads((d / "summary.json").read_bytes()) for d in (tmp_path, run_dir))
         assert ours["weights_sha256"] == theirs["weights_sha256"]
         assert ours["config_sha256"] == theirs["config_sha256"]
+
+    def test_yes_and_no_are_words_and_1e_3_is_a_number(self, tmp_path):
+        file = tmp_path / "fields.yaml"
+        file.write_text("compile: no\nlearning_rate: 1e-3\nhidden: [1, 2]\ndouble: true\nmemory: none\n")
+        said = {"compile": "no", "learning_rate": 1e-3, "hidden": [1, 2], "double": True, "memory": "none"}
+        assert read_fields(file) == said
+        words = ["compile=no", "learning_rate=1e-3", "hidden=[1, 2]", "double=True", "memory=none"]
+        assert parse_pairs(words) == said
+        numbers = parse_pairs(["a=-2.5E+3", "b=3", "c=[1e2, 0.5]", "d=1e-3s", "e=off", "f=null"])
+        assert numbers == {"a": -2500.0, "b": 3, "c": [100.0, 0.5], "d": "1e-3s", "e": "off", "f": None}
 
     def test_options_go_before_presets_and_presets_before_files(self, tmp_path):
         file = tmp_path / "fields.yaml"

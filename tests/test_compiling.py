@@ -92,6 +92,23 @@ def test_a_package_is_named_after_function_tensors_and_threads():
     assert one not in others
 
 
+@pytest.mark.parametrize(
+    ("owner", "name", "other"),
+    [
+        (torch, "__version__", "0.0"),
+        (compiling, "OPTIONS", {"cpp.threads": 3}),
+        (compiling, "_processor", lambda: "another"),
+    ],
+)
+def test_a_package_is_named_after_what_made_it(monkeypatch, owner, name, other):
+    x, total = torch.ones(2), torch.zeros(2)
+    traced = compiling._trace(shifted([1.0, 2.0]), (x, total), [x, total])
+    before = compiling._digest(traced, [x, total])
+    assert compiling._digest(traced, [x, total]) == before
+    monkeypatch.setattr(owner, name, other)
+    assert compiling._digest(traced, [x, total]) != before
+
+
 def test_a_tensor_that_is_given_twice_is_no_longer_so_in_the_next_call(packages):
     x = torch.ones(2)
     function = compiled("twice", lambda a, b: [a + 2 * b], x, x)
