@@ -108,9 +108,14 @@ class Observations:
         return position
 
     def _opening(self, step: Step) -> Array:
-        """Return bool [N]: where `obs` isn't the successor written last."""
+        """Return bool [N]: where `obs` isn't the successor written last.
+
+        A vector in which some begin an episode gives all observations anew, and is taken at its word; not after a
+        resume, where episodes may have been cut.
+        """
         opens = step.is_first
-        if 0 not in opens.tobytes():
+        begins = opens.tobytes()
+        if 0 not in begins or (1 in begins and self._last is not None):
             return opens
         newest = np.atleast_1d(self._newest)  # [N]
         if newest[0] < 0:  # nothing was written yet
@@ -128,7 +133,8 @@ class Observations:
 
     def _open(self, opens: Array, parts: list[Array]) -> None:
         """Write all frames of the observations that open an episode; of the others, what is there already."""
-        self._set_newest(self._newest - ~opens * (self.stack * self.num_envs))
+        newest = self._newest
+        self._set_newest(np.where(opens, newest, newest - self.stack * self.num_envs))
         for k in range(self.stack):
             self._write(parts, k)
 
