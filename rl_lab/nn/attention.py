@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from rl_lab.nn.lean import Linear
 from rl_lab.nn.recurrent import Carry, Core
 from rl_lab.types import UsageError
 
@@ -33,7 +34,7 @@ class Attention(Core):
         if context < 2:
             raise UsageError(f"context must be at least 2 steps for attention, got {context}")
         self.size, self.context = size, context
-        self.project = nn.Linear(features, size)
+        self.project = Linear(features, size)
         self.blocks = nn.ModuleList(Block(size, context) for _ in range(layers))
 
     def initial_state(self, batch: int) -> Carry:
@@ -70,10 +71,10 @@ class Block(nn.Module):
         super().__init__()
         self.heads = next(heads for heads in HEADS if size % heads == 0)
         self.norm, self.norm_wide = nn.LayerNorm(size), nn.LayerNorm(size)
-        self.query, self.key_value = nn.Linear(size, size, bias=False), nn.Linear(size, 2 * size, bias=False)
-        self.out = nn.Linear(size, size)
+        self.query, self.key_value = Linear(size, size, bias=False), Linear(size, 2 * size, bias=False)
+        self.out = Linear(size, size)
         self.wide = nn.Sequential(
-            nn.Linear(size, WIDENING * size), nn.ReLU(), nn.Linear(WIDENING * size, size), nn.ReLU()
+            Linear(size, WIDENING * size), nn.ReLU(), Linear(WIDENING * size, size), nn.ReLU()
         )
         self.gate, self.gate_wide = Gate(size), Gate(size)
         self.nearness = nn.Parameter(torch.zeros(self.heads, context))  # a bias for each distance
@@ -105,8 +106,8 @@ class Gate(nn.Module):
 
     def __init__(self, size: int):
         super().__init__()
-        self.of_y, self.of_x = nn.Linear(size, 3 * size, bias=False), nn.Linear(size, 2 * size, bias=False)
-        self.of_reset = nn.Linear(size, size, bias=False)
+        self.of_y, self.of_x = Linear(size, 3 * size, bias=False), Linear(size, 2 * size, bias=False)
+        self.of_reset = Linear(size, size, bias=False)
         self.bias = nn.Parameter(torch.full((size,), GATE_BIAS))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
