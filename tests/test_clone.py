@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 
 import rl_lab
 from agents.clone import Clone, Config, build
+from agents.clone import agent as clone_agent
 from agents.clone.held_out import Split
 from agents.clone.labels import NO_LABEL, NO_STEP, Drawn, cross_entropy, decode, encode, td_errors
 from agents.dqn import DQN
@@ -253,6 +254,14 @@ class TestArithmetic:
         pulled = gradients[1]["head.weight"] - gradients[0]["head.weight"]
         torch.testing.assert_close(pulled, 0.3 * weight, atol=1e-6, rtol=1e-5)
         assert torch.equal(gradients[0]["head.bias"], gradients[1]["head.bias"])
+
+    def test_moments_are_settled_by_the_number_of_the_step(self, monkeypatch):
+        numbers = []
+        monkeypatch.setattr(clone_agent, "settle_moments", lambda optimiser, number: numbers.append(number))
+        agent = Clone(Config(), problem_on(Identity), Streams(0))
+        for _ in range(3):
+            agent.learn(batch([0], [0], obs=torch.tensor([0])))
+        assert numbers == [0, 1, 2]
 
     def test_a_batch_without_labels_changes_nothing(self):
         agent = Clone(Config(), problem_on(Identity), Streams(0))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from agents.policy_gradient import A2CConfig, PPOConfig, ReinforceConfig
+from rl_lab.nn import policy_updates
 from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.distributions import categorical
 from rl_lab.nn.policy_updates import Taken
@@ -295,6 +296,15 @@ class TestUpdates:
         for p, q in zip(eager.network.parameters(), compiled.network.parameters(), strict=True):
             torch.testing.assert_close(p, q, atol=1e-5, rtol=1e-4)
         assert max((p - q).abs().max() for p, q in zip(eager.network.parameters(), start, strict=True)) > 0.05
+
+    def test_moments_are_settled_by_the_number_of_the_step(self, monkeypatch):
+        numbers = []
+        monkeypatch.setattr(
+            policy_updates, "settle_moments", lambda optimiser, number: numbers.append(number)
+        )
+        agent, whole = self.fresh(n_epochs=2)
+        agent.learn(whole), agent.learn(whole)
+        assert numbers == [*range(8)]
 
     @pytest.mark.parametrize("compile_", COMPILING)
     def test_a_step_that_is_not_finite_is_named_and_moves_nothing(self, compile_):

@@ -12,7 +12,7 @@ from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.heads import make_q_network
 from rl_lab.nn.optim import OPTIMISERS, CentredRMSprop, load_optimiser_state, optimiser_state
 from rl_lab.nn.regularise import Clip, bound_gradients
-from rl_lab.nn.updates import Updates
+from rl_lab.nn.updates import Outcome, Updates
 from rl_lab.td import RESCALED, Batch, TDLoss
 
 SPACE = spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -120,6 +120,18 @@ def test_a_step_that_is_not_finite_is_named_and_moves_nothing(compiled, bad):
     assert {int(state["step"]) for state in broken.optimiser.state.values()} <= {bad}
     assert all(p.isfinite().all() for p in broken.online.parameters())
     assert (distance(broken, updates("vanilla", compiled=False)) > 0) == (bad > 0)
+
+
+def test_sound_steps_are_those_before_the_first_that_is_not_finite():
+    def sound(loss: list[float], norm: list[float]) -> int:
+        return updates_module._sound_steps(Outcome(torch.tensor(loss), torch.tensor(norm), None, None))
+
+    inf, nan = float("inf"), float("nan")
+    assert sound([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]) == 3
+    assert sound([3e38, 3e38], [3e38, 3e38]) == 2
+    assert sound([1.0, nan, inf], [1.0, 1.0, 1.0]) == 1
+    assert sound([1.0, inf], [-inf, 1.0]) == 0
+    assert sound([1.0, 2.0], [1.0, inf]) == 1
 
 
 def test_eager_steps_settle_the_moments(monkeypatch):

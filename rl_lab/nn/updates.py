@@ -126,8 +126,10 @@ class Updates:
 
 def _sound_steps(outcome: Outcome) -> int:
     """Return how many steps were taken before the first whose loss or gradient isn't finite."""
-    found = (outcome.loss + outcome.norm).tolist()
-    return next((k for k, x in enumerate(found) if not math.isfinite(x)), len(found))
+    losses, norms = outcome.loss.tolist(), outcome.norm.tolist()
+    if math.isfinite(sum(losses) + sum(norms)):  # in double precision, where these don't overflow
+        return len(losses)
+    return next(k for k, pair in enumerate(zip(losses, norms, strict=True)) if not math.isfinite(sum(pair)))
 
 
 def _require_finite(loss: Tensor, norm: Tensor, number: int) -> None:
