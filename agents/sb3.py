@@ -21,6 +21,7 @@ from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
@@ -165,6 +166,7 @@ class SB3:
             _start_from(model, problem.initial_weights)
         policy = SB3Policy(model.policy)
         feed = Feed(run, policy, finished)
+        model.set_logger(Logger(None, []))  # SB3's own leaves an empty folder in the system's temporary one
         run.start_clock()
         with closing(envs):
             model.learn(problem.total_steps, callback=feed)

@@ -39,7 +39,7 @@ class RunConfig:
     seed: int = 0
     """The one seed behind every random number of the run."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks live; auto takes the CPU for small networks' sake unless CUDA is there."""
+    """Where networks live; auto takes CUDA where there is one. Small networks are often faster on the CPU."""
     threads: int = 1
     """Threads of numpy and torch; more than one pays for large networks only."""
     run_dir: str | None = None
@@ -204,17 +204,26 @@ def one_of(config: Any, name: str, allowed: tuple[str, ...]) -> None:
 def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split fields into those of RunConfig and those of an agent's config.
 
+    Where a field is said in words, the booleans that YAML makes of yes and no become words again.
+
     Raises:
         UsageError: a name that neither has.
     """
     of_run = {f.name for f in dataclasses.fields(RunConfig)}
-    of_agent = {f.name for f in dataclasses.fields(config)}
+    of_agent = {f.name: str(f.type) for f in dataclasses.fields(config)}
     for name in fields:
-        if name not in of_run | of_agent:
-            raise UsageError(unknown_name("field", name, sorted(of_run | of_agent)))
+        if name not in of_run | of_agent.keys():
+            raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys())))
     return (
         {k: v for k, v in fields.items() if k in of_run},
-        {k: v for k, v in fields.items() if k in of_agent},
+        {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent},
+    )
+
+
+def _in_words(kind: str, value: Any) -> Any:
+    """Return "yes" or "no" for a boolean, if a field's type names them."""
+    return (
+        ("yes" if value else "no") if isinstance(value, bool) and re.search("[\"']yes[\"']", kind) else value
     )
 
 
@@ -228,7 +237,7 @@ def unknown_name(kind: str, name: str, allowed: list[str]) -> str:
 def read_fields(path: str | Path) -> dict[str, Any]:
     """Return the fields of a YAML or JSON file, flat; a config.json of a run serves too, with its "agent"."""
     try:
-        loaded = read_yaml(Path(path).read_text(encoding="utf8"))
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
     except OSError as error:
         raise UsageError(f"config file {str(path)!r}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -240,7 +249,7 @@ def read_fields(path: str | Path) -> dict[str, Any]:
     if "config_sha256" in loaded:
         kept = {k: v for k, v in fields_of_run(loaded).items() if k not in ("run_dir", "group")}
         return kept | {"agent": loaded.get("agent")}
-    return loaded
+    return {name: _number_or_same(value) for name, value in loaded.items()}
 
 
 def fields_of_run(described: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,26 +258,11 @@ def fields_of_run(described: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in described.items() if k in names} | dict(described["fields"])
 
 
-class _Fields(yaml.SafeLoader):
-    """YAML 1.2's booleans and numbers: yes and no are words (PyYAML's: booleans), 1e-3 is a number (a word)."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own, but for the booleans
-        first: [(tag, form) for tag, form in resolvers if not tag.endswith(":bool")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Fields.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-_Fields.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def read_yaml(text: str) -> Any:
-    """Return what YAML says, as YAML 1.2 reads words and numbers; only plain values come of it."""
-    return yaml.load(text, Loader=_Fields)
+def _number_or_same(value: Any) -> Any:
+    """YAML reads 1e-3 as a text and 1.0e-3 as a number; people mean the number."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
 
 
 def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
@@ -279,7 +273,7 @@ def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError(f"{pair!r} must be of the form name=value")
         try:
-            out[name] = read_yaml(text)
+            out[name] = _number_or_same(yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise UsageError(f"{pair!r} has a value that can't be read") from error
     return out

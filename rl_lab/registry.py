@@ -8,8 +8,10 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from typing import Any
 
+import yaml
+
 from rl_lab.agent import Learner
-from rl_lab.config import read_yaml, unknown_name
+from rl_lab.config import unknown_name
 from rl_lab.types import UsageError
 
 GROUP = "rl_lab.agents"
@@ -67,4 +69,4 @@ def _presets(agent: str) -> dict[str, dict[str, Any]]:
     if entry is None:
         raise UsageError(unknown_name("agent", agent, agent_names()))
     file = files(entry.module.split(".")[0]) / "presets.yaml"
-    return read_yaml(file.read_text(encoding="utf8")).get(agent, {}) if file.is_file() else {}
+    return yaml.safe_load(file.read_text(encoding="utf8")).get(agent, {}) if file.is_file() else {}

@@ -85,6 +85,8 @@ class WindowedTDLoss(TDLoss):
     """The most steps that a target looks ahead."""
     eta: float = 0.9
     """How much the largest error of a window counts for its priority, beside the mean."""
+    drops: bool = False
+    """The online network drops where it has a gradient; choices never do."""
 
     def prepare(self, target: Network, batch: Batch) -> Batch:
         """Unroll the target network; windows come one batch at a time."""
@@ -94,7 +96,18 @@ class WindowedTDLoss(TDLoss):
     def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, Q(s, a) [T, B] and its targets [T, B]."""
         q = self._unroll(online, batch)  # [T + 1, B, A]
-        return self.of(q[:-1], _at(batch.bootstrap, q.detach()) if self.double else None, batch)
+        return self.of(
+            q[:-1], _at(batch.bootstrap, self._chooses(online, batch, q)) if self.double else None, batch
+        )
+
+    def _chooses(self, online: Network, batch: Batch, q: Tensor) -> Tensor:
+        """Return the values [T + 1, B, A] that double Q-learning chooses by: q, unless some of it was dropped."""
+        import torch
+
+        if not self.drops:
+            return q.detach()
+        with torch.no_grad():
+            return self._unroll(online, batch)
 
     def batch(self, drawn: Sequences, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
         """Return the windows that a replay drew as one batch."""
@@ -107,9 +120,10 @@ class WindowedTDLoss(TDLoss):
 
     def counted(self, drawn: Sequences, outcome: Outcome) -> Outcome:
         """Leave out the burn-in and what lies behind an episode's end."""
-        loss, norm, *steps = outcome
-        prediction, target = (x[0].cpu()[drawn.learned].unsqueeze(0) for x in steps)
-        return type(outcome)(loss, norm, prediction, target)
+        import torch
+
+        learned = torch.as_tensor(drawn.learned, device=outcome.target.device)  # [T, B]
+        return outcome._replace(prediction=outcome.prediction[:, learned], target=outcome.target[:, learned])
 
     def _unroll(self, network: Network, batch: Batch) -> Tensor:
         import torch

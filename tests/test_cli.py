@@ -13,8 +13,9 @@ from pathlib import Path
 import imageio.v3 as imageio
 import pytest
 
+from agents.dqn import Config
 from rl_lab import cli
-from rl_lab.config import RunConfig, parse_pairs, read_fields
+from rl_lab.config import RunConfig, parse_pairs, split_fields
 from rl_lab.learning import read_config
 from rl_lab.logs import read_episodes
 from rl_lab.registry import agent_names, make_learner
@@ -282,15 +283,20 @@ class TestConfigs:
         assert ours["weights_sha256"] == theirs["weights_sha256"]
         assert ours["config_sha256"] == theirs["config_sha256"]
 
-    def test_yes_and_no_are_words_and_1e_3_is_a_number(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("said", "meant"), [("yes", "yes"), ("no", "no"), ("auto", "auto"), ("true", "yes")]
+    )
+    def test_yes_and_no_are_words_where_a_field_takes_words(self, tmp_path, said, meant):
         file = tmp_path / "fields.yaml"
-        file.write_text("compile: no\nlearning_rate: 1e-3\nhidden: [1, 2]\ndouble: true\nmemory: none\n")
-        said = {"compile": "no", "learning_rate": 1e-3, "hidden": [1, 2], "double": True, "memory": "none"}
-        assert read_fields(file) == said
-        words = ["compile=no", "learning_rate=1e-3", "hidden=[1, 2]", "double=True", "memory=none"]
-        assert parse_pairs(words) == said
-        numbers = parse_pairs(["a=-2.5E+3", "b=3", "c=[1e2, 0.5]", "d=1e-3s", "e=off", "f=null"])
-        assert numbers == {"a": -2500.0, "b": 3, "c": [100.0, 0.5], "d": "1e-3s", "e": "off", "f": None}
+        file.write_text(f"compile: {said}\ndouble: yes\nenv_kwargs: {{is_slippery: no}}\n")
+        words = ["--agent", "dqn", "--env-id", "FrozenLake-v1", "--config", str(file)]
+        assert cli.parse_train(words)[1]["compile"] == meant
+        fields = parse_pairs([f"compile={said}", "double=yes"]) | {
+            "env_kwargs": parse_pairs(["is_slippery=no"])
+        }
+        of_run, of_agent = split_fields(fields, Config)
+        assert of_agent == {"compile": meant, "double": True}
+        assert of_run == {"env_kwargs": {"is_slippery": False}}  # an environment's are booleans
 
     def test_options_go_before_presets_and_presets_before_files(self, tmp_path):
         file = tmp_path / "fields.yaml"

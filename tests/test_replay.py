@@ -11,6 +11,7 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_lab.checkpoint import Checkpoints
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sequences import SequenceReplay
 from rl_lab.replay.transitions import TransitionReplay
@@ -244,6 +245,28 @@ class TestWindows:
         batch = replay.sample(100, np.random.default_rng(0))
         pairs = set(zip(batch.obs[:, 0].tolist(), batch.next_obs[:, 0].tolist(), strict=True))
         assert pairs == {(0, 2), (1, 2), (50, 51)}
+
+    @pytest.mark.parametrize("resumed", [False, True])
+    def test_it_is_so_while_another_environment_begins_an_episode(self, tmp_path, resumed):
+        spec = spec_of(spaces.Box(0.0, 200.0, (1,), np.float32), num_envs=2)
+        replay = TransitionReplay(10, spec)
+        no = np.zeros(2, np.bool_)
+        steps = [([0, 100], [1, 101], no, no), ([1, 101], [2, 102], [False, True], no)]
+        steps += [([50, 120], [51, 121], no, [False, True])]  # the first one's isn't its successor, 2
+        for at, after, over, first in steps:
+            if resumed and at == [50, 120]:
+                store = Checkpoints(tmp_path)
+                store.save(1, {"replay": replay.state_dict()})
+                replay = TransitionReplay(10, spec)
+                replay.load_state_dict(store.load()[1]["replay"])
+            obs, successor = (np.array(x, np.float32)[:, None] for x in (at, after))
+            over, first = np.array(over), np.array(first) if at != [0, 100] else ~no
+            replay.add(
+                Step(obs, np.ones(2, np.int64), np.ones(2), over, no, successor, first, (), (), None, None)
+            )
+        batch = replay.sample(200, np.random.default_rng(0))
+        pairs = set(zip(batch.obs[:, 0].tolist(), batch.next_obs[:, 0].tolist(), strict=True))
+        assert pairs == {(0, 1), (1, 2), (50, 51), (100, 101), (101, 102), (120, 121)}
 
 
 class TestSequences:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import tempfile
 
 import numpy as np
 import pytest
@@ -92,6 +93,11 @@ class TestBitForBit:
         assert_same_parameters(parameters_of(result.policy), model.policy.state_dict())
         steps = int(next(iter(model.policy.optimizer.state.values()))["step"])
         assert result.summary["gradient_steps"] == steps == 512 // 32 * 2
+
+    def test_nothing_is_left_in_the_systems_temporary_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        learn(tmp_path / "run", "sb3-ppo", total_steps=64, n_steps=32, batch_size=32)
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
     def test_how_often_one_evaluates_changes_no_parameter(self, tmp_path):
         often = learn(tmp_path / "often", "sb3-dqn", eval_every_steps=60, eval_episodes=2, **SHORT_DQN)

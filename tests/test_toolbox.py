@@ -20,8 +20,9 @@ from agents.dqn import Config as DQNConfig
 from agents.policy_gradient import PolicyGradient, PPOConfig, ReinforceConfig
 from rl_lab.fingerprint import fingerprint
 from rl_lab.nn.encoders import Dropout, Embeddings
-from rl_lab.nn.regularise import Clip, bound_gradients, bounded_gradients
+from rl_lab.nn.regularise import Clip, bound_gradients, bounded_gradients, dropping
 from rl_lab.seeding import Streams
+from rl_lab.td import select
 from rl_lab.types import UsageError
 from runs import asking_to_stop, differences, learn
 from toys import Counting, CueRecall, Identity, interact, problem_on
@@ -139,6 +140,38 @@ class TestNetwork:
         interact(agent, problem)
         agent.policy(explore=False).act(np.array([[1, 2, 3]], np.float32), (), np.zeros(1, np.bool_))
         assert dropped == {True: {True}, False: {False}}
+
+
+DROPS: Any = {"memory": "lstm", "sequence_length": 4, "dropout": 0.8, "hidden": (64,), "steps": 80}
+
+
+class TestDroppingOverWindows:
+    """What is chosen or bootstrapped from is the same whatever is dropped; what is learned is not."""
+
+    def test_of_double_q_learning(self):
+        agent, problem = made("dqn", CueRecall, double=True, **DROPS)
+        interact(agent, problem)
+        loss, drawn = agent.updates.loss, agent.replay.sample(16, np.random.default_rng(0))
+        batch = select(loss.prepare(agent.target, loss.batch(drawn, 16, torch.from_numpy)), 0)
+        (_, q, target), (_, other, same) = self.twice(agent.online, lambda: loss(agent.online, batch))
+        assert not torch.equal(q, other)
+        assert torch.equal(target, same)
+
+    def test_of_clones_values(self):
+        agent, problem = made("clone", CueRecall, value_weight=1.0, **DROPS)
+        interact(agent, problem)
+        drawn = agent._sample()
+        (outputs, after), (other, same) = self.twice(agent.network, lambda: agent._outputs(drawn))
+        assert not torch.equal(outputs, other)
+        assert torch.equal(after, same)
+
+    def twice(self, network, once):
+        found = []
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            with dropping(network):
+                found.append(once())
+        return found
 
 
 @every_agent

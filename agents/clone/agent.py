@@ -219,10 +219,14 @@ class Clone:
         """Return the outputs [..., A] at the steps and, where values are learned, at their successors."""
         if drawn.next_obs is None:
             steps, width = drawn.label.shape
-            outputs = self._unroll(
-                self.network, self._shifted(drawn.obs, True), drawn.state, (steps + 1, width)
-            )
-            return outputs[:-1], outputs[1:].detach() if self.config.value_weight else None
+            window = self._shifted(drawn.obs, True), drawn.state, (steps + 1, width)
+            outputs = after = self._unroll(self.network, *window)
+            if not self.config.value_weight:
+                return outputs[:-1], None
+            if self.config.dropout:
+                with torch.no_grad():  # where nothing is dropped
+                    after = self._unroll(self.network, *window)
+            return outputs[:-1], after[1:].detach()
         outputs = self.network(self._shifted(drawn.obs, False))[0]
         if not self.config.value_weight:
             return outputs, None

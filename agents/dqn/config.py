@@ -136,7 +136,9 @@ def loss_of(config: Config) -> TDLoss:
     shared = config.double, config.loss, scale_of(config)
     if config.memory == "none":
         return TDLoss(*shared)
-    return WindowedTDLoss(*shared, config.burn_in_steps, config.gamma, config.n_steps, config.priority_eta)
+    return WindowedTDLoss(
+        *shared, config.burn_in_steps, config.gamma, config.n_steps, config.priority_eta, config.dropout > 0
+    )
 
 
 def replay_of(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:

@@ -115,7 +115,7 @@ def step_in_place(
 
     gradients, figures = torch.func.grad(of, has_aux=True)(weights)
     norm = bounded_gradients(gradients, clip)
-    sound = torch.isfinite(figures[0] + norm) & (figures[KL] <= bounds[1])
+    sound = torch.isfinite(figures[0]) & torch.isfinite(norm) & (figures[KL] <= bounds[1])
     for name, average, square in zip(weights, averages, squares, strict=True):
         adam_step(weights[name], gradients[name], average, square, coefficient, sound, ADAM_EPSILON)
     return (torch.cat([figures, norm.unsqueeze(0)]),)

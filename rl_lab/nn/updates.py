@@ -126,14 +126,17 @@ class Updates:
 
 def _sound_steps(outcome: Outcome) -> int:
     """Return how many steps were taken before the first whose loss or gradient isn't finite."""
-    losses, norms = outcome.loss.tolist(), outcome.norm.tolist()
-    if math.isfinite(sum(losses) + sum(norms)):  # in double precision, where these don't overflow
+    losses, norms = (
+        outcome.loss.tolist(),
+        outcome.norm.tolist(),
+    )  # whose sums don't overflow in double precision
+    if math.isfinite(sum(losses) + sum(norms)):
         return len(losses)
     return next(k for k, pair in enumerate(zip(losses, norms, strict=True)) if not math.isfinite(sum(pair)))
 
 
 def _require_finite(loss: Tensor, norm: Tensor, number: int) -> None:
-    if not math.isfinite((loss + norm).item()):  # the gradient of the Huber loss is finite even at inf
+    if not math.isfinite(loss.item() + norm.item()):  # the gradient of the Huber loss is finite even at inf
         raise FloatingPointError(f"loss {loss.item()}, gradient norm {norm.item()} at gradient step {number}")
 
 
@@ -164,7 +167,7 @@ def burst(
     for k, coefficient in enumerate(coefficients.unbind()):
         gradients, found = _gradients(online, loss, weights, select(batch, k))
         norm = bounded_gradients(gradients, clip)
-        sound = sound & torch.isfinite(found[0] + norm)
+        sound = sound & torch.isfinite(found[0]) & torch.isfinite(norm)
         for name, average, square in zip(weights, averages, squares, strict=True):
             adam_step(weights[name], gradients[name], average, square, coefficient, sound)
         taken.append(Outcome(found[0], norm, found[1], found[2]))

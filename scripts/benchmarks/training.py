@@ -19,7 +19,7 @@ from rl_lab.learning import learn
 from rl_lab.logs import read_rows
 from rl_lab.registry import preset_fields
 
-QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 0}
+QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 0, "device": "cpu"}
 
 
 def lab_seconds(agent: str, shares: dict[str, float] | None = None, **fields: Any) -> float:
