@@ -95,7 +95,7 @@ class TestClassifiers:
         assert summary["held_out_labels"] == 359
         assert min(summary[f"held_out_{name}"] for name in SCALARS) >= 0.97
 
-    def test_lstm_recalls_what_no_bag_of_inputs_holds(self, tmp_path):
+    def test_memories_recall_what_no_bag_of_inputs_holds(self, tmp_path):
         rng = np.random.default_rng(0)
         shown = np.stack(
             [rng.permutation(np.repeat(np.arange(4), 2)) for _ in range(1500)]
@@ -106,11 +106,13 @@ class TestClassifiers:
             "hidden": (), "held_out": 0.2, "train_period_env_steps": 64, "total_steps": 48_000,
             "learning_rate": 1e-2, "learning_rate_final": 1e-3, "replay_capacity": 12_000,
         }  # fmt: skip
-        memory = {"memory": "lstm", "memory_size": 32, "sequence_length": 8}
-        summary = learn_examples(tmp_path / "lstm", tmp_path / "data", **fields, **memory).summary
-        assert summary["held_out_accuracy"] >= 0.99
-        assert summary["eval_return_mean"] == 1.0
-        fields["total_steps"] = 12_000
+        memory = {"memory_size": 32, "sequence_length": 8, "context": 8}
+        for name, steps in (("lstm", 48_000), ("attention", 24_000)):
+            fields |= {"memory": name, "total_steps": steps}
+            summary = learn_examples(tmp_path / name, tmp_path / "data", **fields, **memory).summary
+            assert summary["held_out_accuracy"] >= 0.99
+            assert summary["eval_return_mean"] == 1.0
+        fields |= {"memory": "none", "total_steps": 12_000}
         last = learn_examples(tmp_path / "last", tmp_path / "data", **fields).summary
         assert last["held_out_accuracy"] < 0.4
         bag = LogisticRegression().fit(series[:1200].mean(axis=1), shown[:1200, 0])

@@ -36,6 +36,10 @@ class Attention(Core):
         self.size, self.context = size, context
         self.project = Linear(features, size)
         self.blocks = nn.ModuleList(Block(size, context) for _ in range(layers))
+        self.ages: Tensor
+        self.register_buffer(
+            "ages", torch.arange(context).flip(0)[None], persistent=False
+        )  # of one step's keys
 
     def initial_state(self, batch: int) -> Carry:
         """Return zeros: no steps before."""
@@ -47,9 +51,13 @@ class Attention(Core):
         """Return outputs [T, B, size] and the next carry of features [T, B, F]."""
         *memories, present = state
         present = torch.cat((present, present.new_ones(x.shape[1], len(x))), dim=1)  # [B, past + T]
-        back = distances(len(x), self.context, x.device)
-        seen = (back >= 0) & (back < self.context) & (present > 0)[:, None, :]  # [B, T, past + T]
-        masked, back = ~seen[:, None], back.clamp(0, self.context - 1)
+        absent = (present == 0)[:, None, None, :]
+        if len(x) == 1:  # all are near enough
+            back, masked = self.ages, absent
+        else:
+            back = distances(len(x), self.context, x.device)
+            near = (back >= 0) & (back < self.context)  # [T, past + T]
+            masked, back = ~near | absent, back.clamp(0, self.context - 1)  # [B, 1, T, past + T]
         y, after = self.project(x).transpose(0, 1), []  # [B, T, size]
         for block, memory in zip(self.blocks, memories, strict=True):
             inputs = torch.cat((memory, y), dim=1)  # [B, past + T, size]
