@@ -203,8 +203,8 @@ def refuse_compiling(config: Any) -> str | None:
 
 
 PAYS_BACK_GRADIENT_STEPS = 15_000
-"""Compiling takes some ten seconds, for a network and its hyperparameters once on a machine, and saves half a
-millisecond a step or more."""
+"""Compiling takes ten to twenty-five seconds, for a network and its hyperparameters once on a machine, and saves
+about a millisecond a step: it is paid back by the second run at the latest."""
 
 
 def settle_compiling(config: Any, problem: Problem, gradient_steps: int, refused: str | None) -> Any:

@@ -1,0 +1,58 @@
+"""On a GPU every deep agent learns, resumes and acts; its updates are those of the CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import rl_lab
+from agents.dqn import DQN, Config
+from rl_lab.logs import read_rows
+from rl_lab.seeding import Streams
+from runs import learn
+from toys import Counting, interact, problem_on
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+
+REPLAYED: dict[str, Any] = {"learning_starts_env_steps": 40, "batch_size": 8}
+WINDOWS = REPLAYED | {"memory": "lstm", "sequence_length": 4, "burn_in_steps": 1, "double": True}
+ROLLOUTS = {"n_steps": 32, "batch_size": 16, "n_epochs": 2}
+RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "dqn": ("dqn", "CartPole-v1", REPLAYED),
+    "dqn, prioritised": ("dqn", "CartPole-v1", REPLAYED | {"prioritised": True}),
+    "dqn, images": ("dqn", "lab/GridWorldPixels-v0", REPLAYED),
+    "dqn, lstm": ("dqn", "CartPole-v1", WINDOWS),
+    "dqn, lstm, prioritised": ("dqn", "CartPole-v1", WINDOWS | {"prioritised": True}),
+    "ppo": ("ppo", "CartPole-v1", ROLLOUTS),
+    "ppo, lstm": ("ppo", "CartPole-v1", ROLLOUTS | {"memory": "lstm"}),
+    "a2c, Box actions": ("a2c", "Pendulum-v1", {}),
+    "reinforce": ("reinforce", "CartPole-v1", {"n_steps": 32}),
+    "clone": ("clone", "FrozenLake-v1", REPLAYED | {"oracle": True}),
+}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_it_learns_and_acts(name, tmp_path):
+    agent, env_id, fields = RUNS[name]
+    result = learn(tmp_path, agent, env_id, device="cuda", total_steps=320, hidden=(16,), **fields)
+    losses = [row["loss"] for row in read_rows(result.run_dir) if "loss" in row]
+    assert losses
+    assert np.isfinite(losses).all()
+    envs = rl_lab.make_envs(env_id, num_envs=2)
+    assert len(rl_lab.evaluate(rl_lab.load_policy(result.run_dir), envs, episodes=2, seed=0).returns) == 2
+
+
+def test_its_updates_are_those_of_the_cpu():
+    weights = []
+    for device in ("cpu", "cuda"):
+        problem = dataclasses.replace(problem_on(Counting, total_steps=200), device=device)
+        agent = DQN(Config(hidden=(16,), compile="no", **REPLAYED), problem, Streams(0))
+        interact(agent, problem)
+        assert agent.gradient_steps > 10
+        weights.append([p.detach().cpu() for p in agent.online.parameters()])
+    for ours, theirs in zip(*weights, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
