@@ -82,9 +82,9 @@ class Updates:
         return self._compiled(batch, taken)
 
     def _eager(self, batch: Batch, first: int) -> Outcome:
-        taken = []
-        for begin in range(0, len(batch.action), VALUED_TOGETHER):
-            part = select(batch, slice(begin, begin + VALUED_TOGETHER))
+        taken, steps = [], len(batch.action)
+        for begin in range(0, steps, VALUED_TOGETHER):
+            part = batch if steps <= VALUED_TOGETHER else select(batch, slice(begin, begin + VALUED_TOGETHER))
             with torch.no_grad():
                 part = self.loss.prepare(self.target, part)
             taken += [self._step(select(part, k), first + begin + k) for k in range(len(part.action))]
