@@ -5,37 +5,14 @@ from __future__ import annotations
 import re
 
 import gymnasium
-import numpy as np
 import pytest
-from gymnasium import spaces
 
 from rl_lab.cli import main, train
 from rl_lab.nn.encoders import ENCODERS
 from rl_lab.nn.recurrent import CORES
+from toys import Parts
 
-
-class Parts(gymnasium.Env):
-    """A number and a picture, which every encoder has something to do with."""
-
-    observation_space = spaces.Dict(
-        {"at": spaces.Discrete(4), "seen": spaces.Box(0, 255, (36, 36, 1), np.uint8)}
-    )
-    action_space = spaces.Discrete(3)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t = 0
-        return self._seen(), {}
-
-    def step(self, action):
-        self.t += 1
-        return self._seen(), float(action), self.t == 4, False, {}
-
-    def _seen(self):
-        return {"at": self.t % 4, "seen": np.full((36, 36, 1), self.t, np.uint8)}
-
-
-gymnasium.register("test/Parts-v0", Parts, max_episode_steps=10)
+gymnasium.register("test/Parts-v0", Parts, max_episode_steps=10)  # something for every encoder
 
 BRIEF = [
     "--total-steps", "60", "--memory-size", "8", "--hidden", "8", "--eval-episodes", "1", "--eval-max-steps", "5",

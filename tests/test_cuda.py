@@ -11,6 +11,7 @@ import torch
 
 import rl_lab
 from agents.dqn import DQN, Config
+from rl_lab.learning import resume
 from rl_lab.logs import read_rows
 from rl_lab.seeding import Streams
 from runs import learn
@@ -36,9 +37,13 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_it_learns_and_acts(name, tmp_path):
+def test_it_learns_resumes_and_acts(name, tmp_path):
     agent, env_id, fields = RUNS[name]
-    result = learn(tmp_path, agent, env_id, device="cuda", total_steps=320, hidden=(16,), **fields)
+    cut = learn(
+        tmp_path / "run", agent, env_id, stop_at=160, device="cuda", total_steps=320, hidden=(16,), **fields
+    )
+    result = resume(cut.run_dir)
+    assert result.summary["env_steps"] >= 320
     losses = [row["loss"] for row in read_rows(result.run_dir) if "loss" in row]
     assert losses
     assert np.isfinite(losses).all()

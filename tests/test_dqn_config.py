@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 
 from agents.dqn import DQN, Config
 from rl_lab.learning import configure, problem_of
@@ -13,7 +12,7 @@ from rl_lab.nn.compiling import has_compiler
 from rl_lab.nn.optim import CentredRMSprop
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.seeding import Streams
-from toys import Counting, Identity, agent_on, interact, problem_on
+from toys import Counting, Identity, Parts, agent_on, interact, problem_on
 
 BRIEF = {"learning_starts_env_steps": 20, "hidden": (8,), "batch_size": 8}
 
@@ -159,17 +158,6 @@ def test_nature_is_put_together_as_published():
         (32, 8, 4), (64, 4, 2), (64, 3, 1),
     ]  # fmt: skip
     assert sum(p.numel() for p in agent.online.parameters()) == 1_687_206  # six actions
-
-
-class Parts(Counting):
-    """Shows the same in parts: a vector and a picture, by name."""
-
-    observation_space = spaces.Dict(
-        {"count": Counting.observation_space, "picture": spaces.Box(0, 255, (6, 6), np.uint8)}
-    )
-
-    def _seen(self):
-        return {"count": super()._seen(), "picture": np.full((6, 6), int(self.count) % 256, np.uint8)}
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,23 @@ class Counting(gymnasium.Env):
         return np.array([self.count], np.float32)
 
 
+class Parts(Counting):
+    """Shows the same in parts, by name: a vector, a number of four and a picture."""
+
+    observation_space = spaces.Dict(
+        {
+            "count": Counting.observation_space,
+            "number": spaces.Discrete(4),
+            "picture": spaces.Box(0, 255, (36, 36), np.uint8),
+        }
+    )
+
+    def _seen(self):
+        count = int(self.count)
+        picture = np.full((36, 36), count % 256, np.uint8)
+        return {"count": super()._seen(), "number": count % 4, "picture": picture}
+
+
 class ConstantReward(gymnasium.Env):
     """Always rewards 1, and is cut off by its time limit alone."""
 

@@ -36,10 +36,8 @@ class Attention(Core):
         self.size, self.context = size, context
         self.project = Linear(features, size)
         self.blocks = nn.ModuleList(Block(size, context) for _ in range(layers))
-        self.ages: Tensor
-        self.register_buffer(
-            "ages", torch.arange(context).flip(0)[None], persistent=False
-        )  # of one step's keys
+        self.ages: Tensor  # of a single step's keys
+        self.register_buffer("ages", torch.arange(context).flip(0)[None], persistent=False)
 
     def initial_state(self, batch: int) -> Carry:
         """Return zeros: no steps before."""

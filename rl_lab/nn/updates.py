@@ -126,10 +126,7 @@ class Updates:
 
 def _sound_steps(outcome: Outcome) -> int:
     """Return how many steps were taken before the first whose loss or gradient isn't finite."""
-    losses, norms = (
-        outcome.loss.tolist(),
-        outcome.norm.tolist(),
-    )  # whose sums don't overflow in double precision
+    losses, norms = outcome.loss.tolist(), outcome.norm.tolist()  # sums don't overflow in double precision
     if math.isfinite(sum(losses) + sum(norms)):
         return len(losses)
     return next(k for k, pair in enumerate(zip(losses, norms, strict=True)) if not math.isfinite(sum(pair)))
