@@ -221,6 +221,17 @@ class TestScripts:
         done = run_script("train.py", "--agent", "q-learning", "--env-id", "FrozenLak-v1")
         require_refusal((done.returncode, done.stdout, done.stderr), "'FrozenLak-v1'")
 
+    @pytest.mark.parametrize("agent", ["dqn", "ppo", "clone"])
+    def test_a_folder_that_torch_cannot_have_is_named_before_anything_is_written(self, tmp_path, agent):
+        (tmp_path / "file").touch()
+        words = ["--agent", agent, "--env-id", "FrozenLake-v1", "--run-dir", tmp_path / "run"]
+        words += ["--oracle"] if agent == "clone" else []
+        done = run_script("train.py", *words, TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "file"))
+        require_refusal(
+            (done.returncode, done.stdout, done.stderr), "TORCHINDUCTOR_CACHE_DIR", "file'", "allowed"
+        )
+        assert not (tmp_path / "run").exists()
+
     def test_training_tells_plain_lines_without_a_terminal_and_leaves_a_run(self, tmp_path):
         done = run_script("train.py", *TABLE, *QUICK, "--total-steps", "1000", "--run-dir", tmp_path / "run")
         assert done.returncode == 0, done.stderr

@@ -134,10 +134,25 @@ def _processor() -> str:
     return torch.backends.cpu.get_cpu_capability() + hashlib.sha256("".join(flags).encode()).hexdigest()
 
 
+def refuse_folder() -> str | None:
+    """Say why torch can't have its folder for compiled code, which any optimiser makes it ask for; None if it can."""
+    folder = _torchs_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return f"TORCHINDUCTOR_CACHE_DIR {str(folder)!r}: {error.strerror} (allowed: a folder that can be written)"
+    return None
+
+
+def _torchs_folder() -> Path:
+    return Path(
+        os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{getuser()}"
+    )
+
+
 def _folder() -> Path:
     """Return the folder beside torch's own compiled code."""
-    torchs = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{getuser()}"
-    folder = Path(torchs) / "rl_lab"
+    folder = _torchs_folder() / "rl_lab"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

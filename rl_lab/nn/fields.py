@@ -13,7 +13,7 @@ from torch import nn
 from rl_lab.config import above, at_least, flags, one_of, widths, within
 from rl_lab.nn import encoders
 from rl_lab.nn.augment import shift_observations
-from rl_lab.nn.compiling import has_compiler
+from rl_lab.nn.compiling import has_compiler, refuse_folder
 from rl_lab.nn.images import POOLING
 from rl_lab.nn.initialise import INITIALISATIONS
 from rl_lab.nn.normalise import ObservationNormaliser
@@ -177,14 +177,14 @@ def clip_of(config: OptimiserFields) -> Clip:
 
 
 def refuse_network(config: NetworkFields, space: spaces.Space) -> str | None:
-    """Say why there is no such network for observations of this space; None if there is."""
+    """Say why there is no such network for observations of this space, or none can learn here; None if one can."""
     if (reason := encoders.refuse(config.encoder, space, pooling=config.pooling)) is not None:
         return reason
     if config.normalise_observations and not ObservationNormaliser(space).has_moments:
         return f"normalise_observations finds nothing to normalise in {space} (allowed: false)"
     if config.random_shift and not encoders.has_image(space):
         return f"random_shift {config.random_shift} finds no image in {space} (allowed: 0)"
-    return None
+    return refuse_folder()
 
 
 ELSE_EAGER: dict[str, Any] = {
