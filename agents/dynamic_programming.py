@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from rl_lab.agent import Policy
-from rl_lab.config import above, at_least, within
+from rl_lab.checks import above, at_least, within
+from rl_lab.mdp.methods import METHODS
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.rows import NeverEnds
-from rl_lab.mdp.solve import METHODS, solve
-from rl_lab.run import Run
-from rl_lab.types import Array, Decision, Obs, Problem, State, UsageError
+from rl_lab.mdp.solve import solve
+from rl_lab.problem import Problem
+from rl_lab.runs.run import Run
+from rl_lab.types import Array, Decision, Obs, State, UsageError
 
 ROWS = 200  # at most, of one solution
 

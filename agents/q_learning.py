@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.config import at_least, within
-from rl_lab.exploration import EpsilonGreedy, ValuePolicy, legal, random_tie
-from rl_lab.interaction import Interaction
+from rl_lab.checks import at_least, within
+from rl_lab.policies import EpsilonGreedy, ValuePolicy, legal, random_tie
+from rl_lab.problem import Problem
 from rl_lab.schedules import Schedule, linear
 from rl_lab.seeding import Streams
-from rl_lab.td import q_learning_target
-from rl_lab.types import Array, EnvSpec, Metrics, Obs, Problem, State, Step
+from rl_lab.training.interaction import Interaction
+from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
+from rl_lab.updates.td import q_learning_target
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.exploration import random_actions
-from rl_lab.interaction import Interaction
+from rl_lab.policies import random_actions
+from rl_lab.problem import Problem
 from rl_lab.seeding import Streams, seed_of
-from rl_lab.types import Array, Decision, EnvSpec, Metrics, Obs, Problem, State, Step
+from rl_lab.training.interaction import Interaction
+from rl_lab.types import Array, Decision, EnvSpec, Metrics, Obs, State, Step
 
 
 @dataclass(frozen=True)

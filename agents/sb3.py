@@ -26,15 +26,16 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rl_lab.agent import Policy
-from rl_lab.config import above, at_least, flags, widths, within
-from rl_lab.environments import SingleVector, VectorEnv
-from rl_lab.nn.optim import load_weights
-from rl_lab.recorder import Episode
+from rl_lab.checks import above, at_least, flags, widths, within
+from rl_lab.environments.episodes import Episode
+from rl_lab.environments.seeded import SeededEpisodes
+from rl_lab.environments.vectors import SingleVector, VectorEnv
+from rl_lab.problem import Problem
+from rl_lab.replay.footprint import refuse_bytes
 from rl_lab.replay.frames import frame_bytes
-from rl_lab.replay.memory import refuse_bytes
-from rl_lab.run import Run
-from rl_lab.seeded_episodes import SeededEpisodes
-from rl_lab.types import Array, Decision, EnvSpec, Obs, Problem, State, UsageError
+from rl_lab.runs.run import Run
+from rl_lab.types import Array, Decision, EnvSpec, Obs, State, UsageError
+from rl_lab.updates.optimisers import load_weights
 
 # Environments and records ----------------------------------------------------------------------------
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.tabular import TabularEnv, spread_evenly
+from rl_lab.envs.tabular import TabularEnv, spread_evenly
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 LEVELS = 200  # rewards that an arm may pay
 
@@ -40,7 +40,7 @@ class Bandit(TabularEnv):
         self._means = draw_means(arms, problem_seed)
 
     def _make_picture(self) -> Panel:
-        from envs.panels import bandit_panel
+        from rl_lab.envs.panels import bandit_panel
 
         return bandit_panel(self._means)
 

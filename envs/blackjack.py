@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium import spaces
 
-from envs.tabular import TabularEnv
+from rl_lab.envs.tabular import TabularEnv
 from rl_lab.mdp.model import TabularModel, show_index
 from rl_lab.types import Array
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 CARDS = {card: (4.0 if card == 10 else 1.0) / 13.0 for card in range(1, 11)}  # an ace counts as card 1
 STICK, HIT = 0, 1
@@ -58,7 +58,7 @@ class Blackjack(TabularEnv):
         super().__init__(model, render_mode=render_mode, observation_space=space)
 
     def _make_picture(self) -> Panel:
-        from envs.panels import blackjack_panel
+        from rl_lab.envs.panels import blackjack_panel
 
         return blackjack_panel(show_hands(np.arange(self._model.num_states)))
 

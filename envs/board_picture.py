@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from envs.boards import Board
-from envs.canvas import INK, write
-from envs.gridworld_picture import Picture
-from envs.tabular import TRAIL_STEPS, Moment
+from rl_lab.envs.boards import Board
+from rl_lab.envs.canvas import INK, write
+from rl_lab.envs.gridworld_picture import Picture
+from rl_lab.envs.pictured import Moment
+from rl_lab.envs.tabular import TRAIL_STEPS
 from rl_lab.types import Array
 
 

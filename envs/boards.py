@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.gridworld import MOVES, Grid
-from envs.tabular import TabularEnv, end_rows, spread_evenly
+from rl_lab.envs.gridworld import MOVES, Grid
+from rl_lab.envs.tabular import TabularEnv, end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
 if TYPE_CHECKING:
-    from envs.board_picture import BoardPicture
+    from rl_lab.envs.board_picture import BoardPicture
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,6 @@ class BoardEnv(TabularEnv):
         return self.board.cells
 
     def _make_picture(self) -> BoardPicture:
-        from envs.board_picture import BoardPicture
+        from rl_lab.envs.board_picture import BoardPicture
 
         return BoardPicture(self.board)

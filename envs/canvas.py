@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from envs.pictured import Moment
+from rl_lab.envs.pictured import Moment
 from rl_lab.types import Array
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")

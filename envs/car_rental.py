@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import special
 
-from envs.tabular import TabularEnv, spread_evenly
+from rl_lab.envs.tabular import TabularEnv, spread_evenly
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 CAPACITY = 20
 SIZE = CAPACITY + 1
@@ -44,7 +44,7 @@ class CarRental(TabularEnv):
         super().__init__(_make_model(), render_mode=render_mode)
 
     def _make_picture(self) -> Panel:
-        from envs.panels import car_rental_panel
+        from rl_lab.envs.panels import car_rental_panel
 
         return car_rental_panel(CAPACITY)
 

@@ -9,8 +9,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
-from envs import CARTPOLE_STEPS
-from envs.checks import require_action, require_render_mode
+from rl_lab.envs import CARTPOLE_STEPS
+from rl_lab.envs.checks import require_action, require_render_mode
 from rl_lab.types import Array
 
 POSITIONS = (0, 2)  # of Gymnasium's (cart position, cart velocity, pole angle, pole angular velocity)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium import spaces
 
-from envs.checks import require_whole
-from envs.tabular import TabularEnv, end_rows, spread_evenly
+from rl_lab.envs.checks import require_whole
+from rl_lab.envs.tabular import TabularEnv, end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 
 class Catch(TabularEnv):
@@ -74,7 +74,7 @@ class Catch(TabularEnv):
         return self._model if self.visible_rows >= self.rows - 1 else None
 
     def _make_picture(self) -> Panel:
-        from envs.memory_panels import catch_panel
+        from rl_lab.envs.memory_panels import catch_panel
 
         return catch_panel(self.rows, self.columns, self.visible_rows)
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from envs.boards import Board, BoardEnv, build_model
+from rl_lab.envs.boards import Board, BoardEnv, build_model
 from rl_lab.mdp.model import TabularModel
 
 BOARD = Board(("............",) * 3 + ("SPPPPPPPPPPG",))

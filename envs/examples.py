@@ -7,8 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rl_lab.datasets import Dataset, RecordedEpisode
-from rl_lab.examples import examples
+from rl_lab.datasets.dataset import Dataset, RecordedEpisode
+from rl_lab.datasets.supervised import examples
 from rl_lab.types import Array
 
 LENGTH = 96  # pixels of a picture's shorter side, about
@@ -17,7 +17,7 @@ LENGTH = 96  # pixels of a picture's shorter side, about
 class Examples(gymnasium.Env):
     """Shows recorded episodes whatever is done; the recorded action pays what it was paid, any other nothing.
 
-    `path` is a folder that `rl_lab.examples.write_examples` wrote: the return of an episode is then the
+    `path` is a folder that `rl_lab.datasets.supervised.write_examples` wrote: the return of an episode is then the
     number of labels that were met, and their mean over single-label examples is the accuracy. A run that
     learns from one folder and plays another is judged by examples that it never saw. The seed s shows
     example s modulo their number. Without a path it is exclusive or, which no linear classifier learns.

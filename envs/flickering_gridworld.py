@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from envs.gridworld import GridWorld
+from rl_lab.envs.gridworld import GridWorld
 from rl_lab.mdp.rows import NeverEnds
 from rl_lab.mdp.solve import solve
 from rl_lab.types import Array
@@ -64,7 +64,7 @@ class FlickeringGridWorld(gymnasium.Env):
     @cached_property
     def memoryless_return(self) -> float | None:
         """The best expected return of a policy that sees only the current observation, within 0.001."""
-        from envs.blank_actions import drop_unreached, search_blank_actions
+        from rl_lab.envs.blank_actions import drop_unreached, search_blank_actions
 
         problem = drop_unreached(self._grid_world.model(), self.blank_probability)
         return None if problem is None else search_blank_actions(problem, TOLERANCE)[0]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.tabular import TabularEnv, end_rows, spread_evenly
+from rl_lab.envs.tabular import TabularEnv, end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 GOAL = 100
 MAX_STAKE = GOAL // 2
@@ -40,7 +40,7 @@ class Gambler(TabularEnv):
         super().__init__(_make_model(p_heads, start), render_mode=render_mode)
 
     def _make_picture(self) -> Panel:
-        from envs.panels import gambler_panel
+        from rl_lab.envs.panels import gambler_panel
 
         return gambler_panel(GOAL)
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.tabular import TabularEnv
+from rl_lab.envs.tabular import TabularEnv
 from rl_lab.mdp.model import TabularModel
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 
 class Garnet(TabularEnv):
@@ -42,7 +42,7 @@ class Garnet(TabularEnv):
         super().__init__(_make_model(states, actions, branching, problem_seed), render_mode=render_mode)
 
     def _make_picture(self) -> Panel:
-        from envs.panels import garnet_panel
+        from rl_lab.envs.panels import garnet_panel
 
         return garnet_panel(self._model)
 

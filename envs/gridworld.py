@@ -16,7 +16,7 @@ from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
 if TYPE_CHECKING:
-    from envs.gridworld_picture import Picture
+    from rl_lab.envs.gridworld_picture import Picture
 
 MAPS = {
     "default": """
@@ -199,7 +199,7 @@ class GridWorld(gymnasium.Env):
         if self.render_mode is None:
             return None
         if self._picture is None:
-            from envs.gridworld_picture import Picture
+            from rl_lab.envs.gridworld_picture import Picture
 
             self._picture = Picture(self.grid, self.rewards, TRAIL_STEPS)
         if self.render_mode == "human":

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from envs.canvas import Colour, Window, pixels_of
+from rl_lab.envs.canvas import Colour, Window, pixels_of
 from rl_lab.types import Array
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
 if TYPE_CHECKING:
-    from envs.gridworld import Grid
+    from rl_lab.envs.gridworld import Grid
 
 TARGET_SIDE = 512  # pixels of the longer side, about
 SHARPNESS = 4  # sprites are drawn this much larger and scaled down, which smooths their edges

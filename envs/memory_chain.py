@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from gymnasium import spaces
 
-from envs.checks import require_whole
-from envs.quiz import Quiz
+from rl_lab.envs.checks import require_whole
+from rl_lab.envs.quiz import Quiz
 from rl_lab.types import Array
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 
 class MemoryChain(Quiz):
@@ -71,6 +71,6 @@ class MemoryChain(Quiz):
         return 1.0 if answer == self.bits[self.query] else -1.0
 
     def _make_picture(self) -> Panel:
-        from envs.memory_panels import memory_chain_panel
+        from rl_lab.envs.memory_panels import memory_chain_panel
 
         return memory_chain_panel(self)

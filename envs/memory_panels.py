@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pygame
 
-from envs.canvas import BLUE, FAINT, GOLD, GREEN, INK, RED, Colour, Panel, write
-from envs.pictured import Moment
+from rl_lab.envs.canvas import BLUE, FAINT, GOLD, GREEN, INK, RED, Colour, Panel, write
+from rl_lab.envs.pictured import Moment
 
 if TYPE_CHECKING:
-    from envs.memory_chain import MemoryChain
-    from envs.quiz import Quiz
-    from envs.repeat_previous import RepeatPrevious
+    from rl_lab.envs.memory_chain import MemoryChain
+    from rl_lab.envs.quiz import Quiz
+    from rl_lab.envs.repeat_previous import RepeatPrevious
 
 DIM: Colour = (110, 116, 128)
 FLOOR: Colour = (236, 231, 220)

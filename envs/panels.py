@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pygame
 
-from envs.canvas import BLUE, FAINT, GOLD, GREEN, INK, RED, Colour, Panel, write
-from envs.pictured import Moment
+from rl_lab.envs.canvas import BLUE, FAINT, GOLD, GREEN, INK, RED, Colour, Panel, write
+from rl_lab.envs.pictured import Moment
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium import spaces
 
-from envs.checks import require_action, require_render_mode
-from envs.pictured import Moment, PicturedEnv
+from rl_lab.envs.checks import require_action, require_render_mode
+from rl_lab.envs.pictured import Moment, PicturedEnv
 
 if TYPE_CHECKING:
     pass

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from envs.boards import Board, BoardEnv
-from envs.tabular import end_rows, spread_evenly
+from rl_lab.envs.boards import Board, BoardEnv
+from rl_lab.envs.tabular import end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
 
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from gymnasium import spaces
 
-from envs.checks import require_whole
-from envs.quiz import Quiz
+from rl_lab.envs.checks import require_whole
+from rl_lab.envs.quiz import Quiz
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 
 class RepeatPrevious(Quiz):
@@ -62,6 +62,6 @@ class RepeatPrevious(Quiz):
         return share if answer == self.shown[step - self.k] else -share
 
     def _make_picture(self) -> Panel:
-        from envs.memory_panels import repeat_previous_panel
+        from rl_lab.envs.memory_panels import repeat_previous_panel
 
         return repeat_previous_panel(self)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from envs.pictured import Moment, PicturedEnv
+from rl_lab.envs.pictured import Moment, PicturedEnv
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 

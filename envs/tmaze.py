@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium import spaces
 
-from envs.checks import require_whole
-from envs.tabular import TabularEnv, end_rows, spread_evenly
+from rl_lab.envs.checks import require_whole
+from rl_lab.envs.tabular import TabularEnv, end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
 if TYPE_CHECKING:
-    from envs.canvas import Panel
+    from rl_lab.envs.canvas import Panel
 
 NORTH, EAST, SOUTH, WEST = range(4)
 RIGHT_REWARD = 4.0  # of the turn that the sign asked for
@@ -70,7 +70,7 @@ class TMaze(TabularEnv):
         return obs, reward, terminated, not terminated and self._moment.steps >= self.max_steps, info
 
     def _make_picture(self) -> Panel:
-        from envs.memory_panels import tmaze_panel
+        from rl_lab.envs.memory_panels import tmaze_panel
 
         return tmaze_panel(self.length)
 

@@ -6,9 +6,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from envs.boards import Board, BoardEnv
-from envs.gridworld import MOVES
-from envs.tabular import end_rows
+from rl_lab.envs.boards import Board, BoardEnv
+from rl_lab.envs.gridworld import MOVES
+from rl_lab.envs.tabular import end_rows
 from rl_lab.mdp.model import TabularModel
 
 WIND = np.array([0, 0, 0, 1, 1, 1, 2, 2, 1, 0])  # cells upwards, by the column that is left

@@ -9,22 +9,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rl_lab.environments import make_env, make_envs
-    from rl_lab.evaluation import evaluate
-    from rl_lab.learning import Result, learn, load_policy, resume
+    from rl_lab.environments.make import make_env, make_envs
+    from rl_lab.evaluation.evaluate import evaluate
+    from rl_lab.training.launch import Result, learn, load_policy, resume
     from rl_lab.types import UsageError
 
 __all__ = ["Result", "UsageError", "evaluate", "learn", "load_policy", "make_env", "make_envs", "resume"]
 
 _HOMES = {
-    "Result": "learning",
+    "Result": "training.launch",
     "UsageError": "types",
-    "evaluate": "evaluation",
-    "learn": "learning",
-    "load_policy": "learning",
-    "make_env": "environments",
-    "make_envs": "environments",
-    "resume": "learning",
+    "evaluate": "evaluation.evaluate",
+    "learn": "training.launch",
+    "load_policy": "training.launch",
+    "make_env": "environments.make",
+    "make_envs": "environments.make",
+    "resume": "training.launch",
 }
 
 

@@ -1,13 +1,10 @@
-"""The three protocols: a Policy acts, an Agent learns from steps, a Learner turns a problem into a policy."""
+"""The two protocols at the heart: a Policy acts, an Agent learns from steps."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-from rl_lab.types import Array, Decision, Metrics, Obs, Problem, State, Step
-
-if TYPE_CHECKING:
-    from rl_lab.run import Run
+from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
 
 class Policy(Protocol):
@@ -50,24 +47,3 @@ class Agent(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place: views of the weights stay valid."""
-
-
-class Learner(Protocol):
-    """What the registry holds. An entry point names a factory: `factory(**fields) -> Learner`.
-
-    Two attributes may be there beside these, and count as False otherwise: `takes_datasets` (it can learn from
-    recorded steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop).
-    """
-
-    Config: type  # the dataclass whose fields a command line offers
-    config: Any  # an instance of it
-    resumes: bool  # whether a stopped run goes on exactly where it was
-
-    def refuse(self, problem: Problem) -> str | None:
-        """Return one line that says why this problem can't be learned; None if it can."""
-
-    def learn(self, problem: Problem, run: Run) -> Policy:
-        """Learn, push rows and episodes into `run`, and return the final greedy policy."""
-
-    def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
-        """Return the policy that these weights make, without replay or optimiser."""

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     import gymnasium
-
-    from rl_lab.datasets import Dataset
-    from rl_lab.environments import VectorEnv
-    from rl_lab.mdp.model import TabularModel
 
 Array = np.ndarray
 Obs = Any  # an array [N, ...], or a dict or tuple of them
@@ -80,39 +75,3 @@ class Cursor:
     mask: Array | None
     env_steps: int  # agent decisions, summed over the vector
     episodes: tuple[int, ...]  # the open episode's number in each environment
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is to be learned, and under which budget. `spec` and `model` are made when asked for."""
-
-    env_id: str
-    env_kwargs: Mapping[str, Any]
-    num_envs: int
-    total_steps: int
-    seed: int
-    device: str
-    make: Callable[[int], VectorEnv]  # make(n): a vector of n environments without autoreset
-    initial_weights: Mapping[str, Any] | None = None  # of a warm start; None for fresh ones
-    dataset: Dataset | None = None  # recorded steps to learn from; None: the agent acts itself
-
-    @cached_property
-    def spec(self) -> EnvSpec:
-        """The environment's spaces and limits, read off one instance."""
-        return self._probe[0]
-
-    @cached_property
-    def model(self) -> TabularModel | None:
-        """The finite MDP behind the environment; None where there is none."""
-        return self._probe[1]
-
-    @property
-    def cells(self) -> Array | None:
-        """(row, column) of each of the model's states, int64 [S, 2], for pictures; None where they lie on no grid."""
-        return self._probe[2]
-
-    @cached_property
-    def _probe(self) -> tuple[EnvSpec, TabularModel | None, Array | None]:
-        from rl_lab.probing import probe
-
-        return probe(self)

@@ -14,9 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch read it
 import tyro
 from benchmarks.work import Work, row
 
-from rl_lab.cli import main, parse
-from rl_lab.config import unknown_name
-from rl_lab.learning import set_threads
+from rl_lab.checks import unknown_name
+from rl_lab.cli.parsing import main, parse
+from rl_lab.training.launch import set_threads
 from rl_lab.types import UsageError
 
 

@@ -1,6 +1,7 @@
 """Compare agents over seeds and write a page."""
 
-from rl_lab.cli import compare, main
+from rl_lab.cli.compare import compare
+from rl_lab.cli.parsing import main
 
 if __name__ == "__main__":
     main(compare)

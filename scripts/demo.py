@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl_lab.cli import main, parse
-from rl_lab.report import write_report
-from rl_lab.signals import STOPPED
-from rl_lab.study import Stopped, Study, run_study
+from rl_lab.cli.parsing import main, parse
+from rl_lab.runs.signals import STOPPED
+from rl_lab.studies.report import write_report
+from rl_lab.studies.study import Stopped, Study, run_study
 
 STUDIES = {
     "frozenlake": Study(

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rl_lab.checkpoint import CheckpointError, CheckpointMissing, Checkpoints
-from rl_lab.cli import main, parse
-from rl_lab.fingerprint import fingerprint
-from rl_lab.learning import learn, resume
+from rl_lab.cli.parsing import main, parse
+from rl_lab.runs.fingerprint import fingerprint
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.files import CheckpointError, CheckpointMissing
+from rl_lab.training.launch import learn, resume
 
 RUNS: dict[str, dict[str, Any]] = {
     "q-learning": {

@@ -1,6 +1,7 @@
 """Train one agent in a run directory."""
 
-from rl_lab.cli import main, train
+from rl_lab.cli.parsing import main
+from rl_lab.cli.train import train
 
 if __name__ == "__main__":
     main(train)

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl_lab.cli import main, parse
-from rl_lab.fingerprint import fingerprint
-from rl_lab.logs import read_rows
+from rl_lab.cli.parsing import main, parse
+from rl_lab.runs.fingerprint import fingerprint
+from rl_lab.runs.rows import read_rows
 
 TRAIN = [sys.executable, str(Path(__file__).with_name("train.py"))]
 RUNS = (

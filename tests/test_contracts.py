@@ -27,18 +27,20 @@ from contracts import (
     require_state_in_place,
     require_works_from_construction,
 )
-from rl_lab import registry
-from rl_lab.agent import Agent, Learner, Policy
-from rl_lab.config import RunConfig
-from rl_lab.environments import make_env, make_envs
-from rl_lab.fingerprint import fingerprint
-from rl_lab.interaction import Interaction
-from rl_lab.learning import configure, problem_of
-from rl_lab.mdp.solve import METHODS
-from rl_lab.registry import agent_names
+from rl_lab.agent import Agent, Policy
+from rl_lab.environments.make import make_env, make_envs
+from rl_lab.mdp.methods import METHODS
+from rl_lab.problem import Problem
+from rl_lab.runs.config import RunConfig
+from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.seeding import EpisodeSeeds, Streams
-from rl_lab.training import start, train
-from rl_lab.types import Array, Decision, EnvSpec, Metrics, Problem, Step
+from rl_lab.training import registry
+from rl_lab.training.interaction import Interaction
+from rl_lab.training.launch import configure, problem_of
+from rl_lab.training.learner import Learner
+from rl_lab.training.loop import start, train
+from rl_lab.training.registry import agent_names
+from rl_lab.types import Array, Decision, EnvSpec, Metrics, Step
 from runs import differences, learn
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import rl_lab
-from agents.dqn import DQN, Config
-from rl_lab.learning import resume
-from rl_lab.logs import read_rows
+from rl_lab.agents.dqn import DQN, Config
+from rl_lab.runs.rows import read_rows
 from rl_lab.seeding import Streams
+from rl_lab.training.launch import resume
 from runs import learn
 from toys import Counting, interact, problem_on
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import rl_lab
-from rl_lab.config import RunConfig
-from rl_lab.registry import agent_names, make_learner
+from rl_lab.runs.config import RunConfig
+from rl_lab.training.registry import agent_names, make_learner
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -136,7 +136,7 @@ def test_what_memory_is_worth_is_what_was_measured():
 
 
 def test_every_agent_and_environment_it_names_exists():
-    import envs  # noqa: F401
+    import rl_lab.envs  # noqa: F401
 
     named = set(re.findall(r"`(lab/[A-Za-z0-9]+-v\d+)`", README))
     assert named

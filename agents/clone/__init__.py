@@ -4,7 +4,8 @@ Pomerleau (1989), "ALVINN: An Autonomous Land Vehicle in a Neural Network",
 https://proceedings.neurips.cc/paper/1988/hash/812b4ba287f5ee0bc9d43bbf5bbe87fb-Abstract.html;
 Bain & Sammut (1995), "A Framework for Behavioural Cloning". Labels are the actions of recorded episodes, or
 with `oracle` the first optimal actions of the environment's finite MDP. With `hidden` () it is softmax
-regression, with images a CNN, with `memory` a sequence classifier; `rl_lab.examples` turns arrays into episodes.
+regression, with images a CNN, with `memory` a sequence classifier; `rl_lab.datasets.supervised` turns arrays into
+episodes.
 
 The network is that of `dqn` with the same fields, its outputs over `temperature` are the logits: `dqn
 --init-from` takes a clone's weights. Cross-entropy leaves open how high the outputs are, so that the first
@@ -23,8 +24,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rl_lab.interaction import Interaction
-from rl_lab.types import Problem
+from rl_lab.problem import Problem
+from rl_lab.training.interaction import Interaction
 
 from .agent import Clone
 from .config import Config, refuse, refuse_spaces

@@ -11,21 +11,21 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rl_lab.agent import Policy
-from rl_lab.exploration import ValuePolicy, legal
-from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
-from rl_lab.nn.heads import QNetwork, make_q_network
+from rl_lab.nn.acting import on_device, values_of
 from rl_lab.nn.normalise import Statistics
-from rl_lab.nn.optim import WeightAverage, settle_moments
-from rl_lab.nn.regularise import differentiate, dropouts_of, dropping
-from rl_lab.nn.saving import Saved
-from rl_lab.nn.views import on_device, values_of
-from rl_lab.recorder import leaves_of
+from rl_lab.nn.q_network import QNetwork, make_q_network
+from rl_lab.policies import ValuePolicy, legal
+from rl_lab.problem import Problem
 from rl_lab.replay.sequences import SequenceReplay
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams, seed_of
-from rl_lab.td import map_leaves
-from rl_lab.types import Array, Metrics, Obs, Problem, State, Step
+from rl_lab.trees import leaves_of, map_leaves
+from rl_lab.types import Array, Metrics, Obs, State, Step
+from rl_lab.updates.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
+from rl_lab.updates.optimisers import WeightAverage, settle_moments
+from rl_lab.updates.regularise import differentiate, dropouts_of, dropping
+from rl_lab.updates.trained import Saved
 
 from .config import Config
 from .held_out import HeldOut, Split, confusion_of, figures_of, predictions

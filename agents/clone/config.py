@@ -8,8 +8,11 @@ from importlib.util import find_spec
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.config import above, at_least, flags, within
-from rl_lab.nn.fields import (
+from rl_lab.checks import above, at_least, flags, within
+from rl_lab.problem import Problem
+from rl_lab.replay.footprint import refuse_memory
+from rl_lab.types import EnvSpec
+from rl_lab.updates.fields import (
     NetworkFields,
     OptimiserFields,
     carry_of,
@@ -17,8 +20,6 @@ from rl_lab.nn.fields import (
     check_optimiser,
     refuse_network,
 )
-from rl_lab.replay.transitions import refuse_memory
-from rl_lab.types import EnvSpec, Problem
 
 from .oracle import refuse_oracle
 

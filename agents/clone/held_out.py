@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.experience import RecordedOrder
-from rl_lab.exploration import greedy
-from rl_lab.recorder import leaves_of
+from rl_lab.policies import greedy
+from rl_lab.problem import Problem
 from rl_lab.seeding import seed_of
-from rl_lab.state_trees import Ring
-from rl_lab.td import map_leaves
-from rl_lab.types import Array, EnvSpec, Obs, Problem, Step
+from rl_lab.storage.state_trees import Ring
+from rl_lab.training.experience import RecordedOrder
+from rl_lab.trees import leaves_of, map_leaves
+from rl_lab.types import Array, EnvSpec, Obs, Step
 
 from .labels import NO_LABEL
 
@@ -63,7 +63,9 @@ class HeldOut:
         """Keep the steps of these columns, as long as there is room."""
         for i in columns[: self._capacity - self.written]:
             row = self.written
-            for kept, seen in zip(leaves_of(self.obs), leaves_of(step.obs), strict=True):
+            for kept, seen in zip(
+                leaves_of(self.obs, sort_keys=True), leaves_of(step.obs, sort_keys=True), strict=True
+            ):
                 kept[row] = seen[i]
             self.label[row], self.column[row], self.is_first[row] = label[i], i, step.is_first[i]
             if self.mask is not None and step.mask is not None:
@@ -101,8 +103,8 @@ class HeldOut:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in."""
         for name, tree in self._columns().items():
-            rings: list[Any] = leaves_of(state[name])
-            for ring, array in zip(rings, leaves_of(tree), strict=True):
+            rings: list[Any] = leaves_of(state[name], sort_keys=True)
+            for ring, array in zip(rings, leaves_of(tree, sort_keys=True), strict=True):
                 ring.copy_into(array)
                 self.written = ring.written
 

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from rl_lab.replay.sampling import Uniform
-from rl_lab.td import q_learning_target
 from rl_lab.types import Array, Obs
+from rl_lab.updates.td import q_learning_target
 
 NO_LABEL = -1
 NO_STEP = -1  # in place of a code, where a step is not learned from

@@ -7,11 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from rl_lab.agent import Policy
-from rl_lab.exploration import random_actions
-from rl_lab.mdp.evaluate import optimum
+from rl_lab.evaluation.exact import optimum
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.rows import NeverEnds, NotConverged
-from rl_lab.types import Array, Decision, Obs, Problem, State, UsageError
+from rl_lab.policies import random_actions
+from rl_lab.problem import Problem
+from rl_lab.types import Array, Decision, Obs, State, UsageError
 
 
 class Oracle:

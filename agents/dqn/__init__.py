@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rl_lab.interaction import Interaction
+from rl_lab.training.interaction import Interaction
 
 from .agent import DQN
 from .config import Config, refuse, steps_per_call

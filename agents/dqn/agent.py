@@ -10,24 +10,21 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rl_lab.exploration import EpsilonGreedy, ValuePolicy, Values
-from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
-from rl_lab.nn.heads import make_q_network
+from rl_lab.nn.acting import on_device, values_of
 from rl_lab.nn.normalise import RewardNormaliser, Statistics
-from rl_lab.nn.optim import (
-    WeightAverage,
-    load_weights,
-    polyak_update,
-)
-from rl_lab.nn.saving import Saved
-from rl_lab.nn.updates import Outcome, Updates, figures_of
-from rl_lab.nn.views import on_device, values_of
+from rl_lab.nn.q_network import make_q_network
+from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values
+from rl_lab.problem import Problem
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import TransitionReplay, Transitions
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams, seed_of
-from rl_lab.td import Batch
-from rl_lab.types import Array, Metrics, Obs, Problem, State, Step
+from rl_lab.types import Array, Metrics, Obs, State, Step
+from rl_lab.updates.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
+from rl_lab.updates.optimisers import WeightAverage, load_weights, polyak_update
+from rl_lab.updates.q_updates import Outcome, Updates, figures_of
+from rl_lab.updates.td import Batch
+from rl_lab.updates.trained import Saved
 
 from .config import Config, loss_of, replay_of, scale_of, steps_per_call
 

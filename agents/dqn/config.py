@@ -8,8 +8,15 @@ from typing import Literal
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.config import above, at_least, flags, one_of, within
-from rl_lab.nn.fields import (
+from rl_lab.checks import above, at_least, flags, one_of, within
+from rl_lab.problem import Problem
+from rl_lab.replay.footprint import refuse_memory
+from rl_lab.replay.prioritised import Prioritised
+from rl_lab.replay.sampling import Sampler, Uniform
+from rl_lab.replay.sequences import SequenceReplay, uniform_windows
+from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.types import EnvSpec, State, UsageError
+from rl_lab.updates.fields import (
     NetworkFields,
     OptimiserFields,
     carry_of,
@@ -19,13 +26,8 @@ from rl_lab.nn.fields import (
     refuse_network,
     settle_compiling,
 )
-from rl_lab.replay.prioritised import Prioritised
-from rl_lab.replay.sampling import Sampler, Uniform
-from rl_lab.replay.sequences import SequenceReplay, uniform_windows
-from rl_lab.replay.transitions import TransitionReplay, refuse_memory
-from rl_lab.td import IN_REWARDS, RESCALED, Scale, TDLoss
-from rl_lab.td_windows import WindowedTDLoss
-from rl_lab.types import EnvSpec, Problem, State, UsageError
+from rl_lab.updates.td import IN_REWARDS, RESCALED, Scale, TDLoss
+from rl_lab.updates.td_windows import WindowedTDLoss
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rl_lab.interaction import Interaction
+from rl_lab.training.interaction import Interaction
 
 from .agent import PolicyGradient
 from .config import A2CConfig, Config, PPOConfig, ReinforceConfig, refuse

@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_lab.advantages import explained_variance, gae, trace_stops
+from rl_lab.nn.acting import on_device
+from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_actor_critic, outputs_of
 from rl_lab.nn.distributions import GaussianHead, make_distribution
-from rl_lab.nn.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
-from rl_lab.nn.minibatches import Minibatch, minibatches
 from rl_lab.nn.normalise import RewardNormaliser, Statistics
-from rl_lab.nn.optim import WeightAverage
-from rl_lab.nn.policies import ActorCritic, StochasticPolicy, make_actor_critic, outputs_of
-from rl_lab.nn.policy_losses import FIGURES, Objective
-from rl_lab.nn.policy_updates import OPTIMISERS, PolicyUpdates
-from rl_lab.nn.saving import Saved
-from rl_lab.nn.views import on_device
-from rl_lab.rollouts import Rollout
+from rl_lab.problem import Problem
+from rl_lab.replay.rollout import Rollout
 from rl_lab.schedules import Schedule, constant, linear
 from rl_lab.seeding import Streams, seed_of
-from rl_lab.td import map_leaves
-from rl_lab.types import Array, EnvSpec, Metrics, Problem, State, Step
+from rl_lab.trees import map_leaves
+from rl_lab.types import Array, EnvSpec, Metrics, State, Step
+from rl_lab.updates.advantages import explained_variance, gae, trace_stops
+from rl_lab.updates.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
+from rl_lab.updates.minibatches import Minibatch, minibatches
+from rl_lab.updates.optimisers import WeightAverage
+from rl_lab.updates.policy_losses import FIGURES, Objective
+from rl_lab.updates.policy_updates import OPTIMISERS, PolicyUpdates
+from rl_lab.updates.trained import Saved
 
 from .config import Config
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rl_lab.config import above, at_least, flags, one_of, within
+from rl_lab.checks import above, at_least, flags, one_of, within
 from rl_lab.nn import distributions
-from rl_lab.nn.fields import (
+from rl_lab.problem import Problem
+from rl_lab.types import EnvSpec, UsageError
+from rl_lab.updates.fields import (
     NetworkFields,
     OptimiserFields,
     OptimiserName,
@@ -17,8 +19,7 @@ from rl_lab.nn.fields import (
     refuse_network,
     settle_compiling,
 )
-from rl_lab.nn.policy_losses import Surrogate, clipped_surrogate, score_function
-from rl_lab.types import EnvSpec, Problem, UsageError
+from rl_lab.updates.policy_losses import Surrogate, clipped_surrogate, score_function
 
 
 @dataclass(frozen=True)

@@ -14,15 +14,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from rl_lab.mdp.model import find_reaching
-from rl_lab.mdp.rows import (
-    NeverEnds,
-    NotConverged,
-    Rows,
-    back_up,
-    bound_rounding,
-    evaluate_rows,
-    pick_first,
-)
+from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows, back_up, bound_rounding, evaluate_rows, pick_first
 from rl_lab.types import Array
 
 TIED = 1e-10  # relative to max(1, |V|): rows worth this much less than the best count as equal

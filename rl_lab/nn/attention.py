@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rl_lab.nn.lean import Linear
+from rl_lab.nn.layers import Linear
 from rl_lab.nn.recurrent import Carry, Core
 from rl_lab.types import UsageError
 

@@ -15,8 +15,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_lab.exploration import legal
-from rl_lab.nn.lean import Linear
+from rl_lab.nn.layers import Linear
+from rl_lab.policies import legal
 from rl_lab.types import Array
 
 HALF_LOG_TWO_PI = 0.5 * log(2 * pi)

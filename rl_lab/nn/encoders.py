@@ -15,7 +15,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.nn.images import NATURE, POOLING, SMALL, Image, image_layers, image_shape, is_image, refuse_image
-from rl_lab.nn.lean import Linear
+from rl_lab.nn.layers import Linear
 from rl_lab.types import UsageError
 
 __all__ = [

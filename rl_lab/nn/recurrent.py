@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rl_lab.nn import lean
-from rl_lab.td import together
+from rl_lab.nn import layers as lean
+from rl_lab.trees import flatten_leading
 
 Carry = tuple[Tensor, ...]
 
@@ -130,44 +130,9 @@ def features_over_time(
     first and after the last step. Without memory the observations [B, ...] alone are enough.
     """
     if is_first is not None and is_first.ndim == 2:
-        return core(encoder(together(obs)).view(*is_first.shape, -1), state, is_first)
+        return core(encoder(flatten_leading(obs)).view(*is_first.shape, -1), state, is_first)
     if isinstance(core, Memoryless):
         return encoder(obs), ()
     assert is_first is not None
     y, state = core(encoder(obs).unsqueeze(0), state, is_first.unsqueeze(0))
     return y[0], state
-
-
-def _attention(features: int, size: int, layers: int, context: int) -> Core:
-    from rl_lab.nn.attention import Attention
-
-    return Attention(features, size, layers, context)
-
-
-_MAKE: dict[str, Callable[[int, int, int, int], Core]] = {
-    "none": lambda features, size, layers, context: Memoryless(features),
-    "rnn": lambda features, size, layers, context: Elman(features, size, layers),
-    "lstm": lambda features, size, layers, context: LSTM(features, size, layers),
-    "gru": lambda features, size, layers, context: GRU(features, size, layers),
-    "attention": _attention,
-}
-CORES = tuple(_MAKE)
-
-
-def make_core(name: str, features: int, size: int, *, layers: int = 1, context: int = 16) -> Core:
-    """Make a core by name.
-
-    Args:
-        features: width of its inputs.
-        size: width of its carry and of its outputs ("none" hands the features on as they are).
-        layers: cells, or attention blocks, on top of each other.
-        context: steps that attention sees, the present one included; the others see all the episode.
-    """
-    return _MAKE[name](features, size, layers, context)
-
-
-def carry_shapes(name: str, size: int, *, layers: int = 1, context: int = 16) -> Sequence[tuple[int, ...]]:
-    """Return the shapes of the carry's float32 parts for one environment, without making any weights."""
-    with torch.device("meta"):
-        state = make_core(name, 1, size, layers=layers, context=context).initial_state(1)
-    return [tuple(part.shape[1:]) for part in state]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.checkpoint import Ring, StoredRing
+from rl_lab.storage.state_trees import Ring, StoredRing
 from rl_lab.types import Array, EnvSpec, Obs, Step
 
 SMALL_BYTES = 1024  # observations up to this never expire, however short the episodes are
@@ -45,7 +45,7 @@ class Observations:
         self.num_envs, self.stack = spec.num_envs, spec.frame_stack
         self.rows = frame_rows(spec, rows)
         self.never_expires = self.rows >= rows * (self.stack + 1)
-        self._leaves = leaves_of(spec)
+        self._leaves = stored_leaves(spec)
         self.arrays = [np.zeros((self.rows, self.num_envs, *shape), d) for _, shape, d in self._leaves]
         self._flat = [array.reshape(-1, *array.shape[2:]) for array in self.arrays]
         self._rings = [(k, *_ring(array)) for k, array in enumerate(self.arrays)]
@@ -219,7 +219,7 @@ def _ring(array: Array) -> tuple[Array, np.dtype, np.dtype | None]:
 # Sizes -----------------------------------------------------------------------------------------------
 
 
-def leaves_of(spec: EnvSpec) -> list[Leaf]:
+def stored_leaves(spec: EnvSpec) -> list[Leaf]:
     """Return what is kept of each leaf of an observation: of a stack, one frame.
 
     Raises:
@@ -258,7 +258,7 @@ def frame_rows(spec: EnvSpec, rows: int) -> int:
 
 def frame_bytes(spec: EnvSpec) -> int:
     """Return the bytes of one frame, all leaves together."""
-    return sum(prod(shape) * dtype.itemsize for _, shape, dtype in leaves_of(spec))
+    return sum(prod(shape) * dtype.itemsize for _, shape, dtype in stored_leaves(spec))
 
 
 # Trees -----------------------------------------------------------------------------------------------

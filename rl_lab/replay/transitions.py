@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.checkpoint import Ring, StoredRing
+from rl_lab.replay.footprint import column_shapes, refuse_memory
 from rl_lab.replay.frames import LARGEST, Observations, require_finite
-from rl_lab.replay.memory import column_shapes, refuse_memory
 from rl_lab.replay.sampling import Sampler, Uniform
+from rl_lab.storage.state_trees import Ring, StoredRing
 from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
 
 __all__ = ["TransitionReplay", "Transitions", "refuse_memory"]

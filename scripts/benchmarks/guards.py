@@ -11,10 +11,11 @@ from torch import Tensor
 
 from benchmarks.training import lab_seconds
 from benchmarks.work import Work
-from rl_lab.nn import compiling, updates
-from rl_lab.nn.optim import ADAM_BETAS, ADAM_EPSILON, without_subnormals
-from rl_lab.registry import preset_fields
 from rl_lab.replay import frames, transitions
+from rl_lab.training.registry import preset_fields
+from rl_lab.updates import compiling
+from rl_lab.updates import q_updates as updates
+from rl_lab.updates.optimisers import ADAM_BETAS, ADAM_EPSILON, without_subnormals
 
 
 def guards() -> list[Work]:

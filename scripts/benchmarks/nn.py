@@ -27,10 +27,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from benchmarks import plain
 from benchmarks.work import Work
-from rl_lab.nn.heads import QNetwork, make_q_network
-from rl_lab.nn.optim import ADAM_BETAS, ADAM_EPSILON, adam
-from rl_lab.nn.updates import Clip, Network, Updates
-from rl_lab.td import Batch
+from rl_lab.nn.q_network import QNetwork, make_q_network
+from rl_lab.updates.optimisers import ADAM_BETAS, ADAM_EPSILON, adam
+from rl_lab.updates.q_updates import Network, Updates
+from rl_lab.updates.regularise import Clip
+from rl_lab.updates.td import Batch
 
 TURN_SECONDS = 0.3
 WINDOW_STEPS = 16

@@ -12,10 +12,10 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
 from benchmarks.work import Work, row, timed
-from rl_lab.replay.memory import replay_bytes
+from rl_lab.replay.footprint import replay_bytes
 from rl_lab.replay.transitions import TransitionReplay
-from rl_lab.td import batch_of_transitions
 from rl_lab.types import EnvSpec, Step
+from rl_lab.updates.td import batch_of_transitions
 
 VECTORS = spaces.Box(-10.0, 10.0, (4,), np.float32)  # CartPole's
 STACKS = spaces.Box(0, 255, (4, 84, 84), np.uint8)  # Atari's

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.work import Work, row
-from rl_lab.learning import learn
-from rl_lab.logs import read_rows
-from rl_lab.registry import preset_fields
+from rl_lab.runs.rows import read_rows
+from rl_lab.training.launch import learn
+from rl_lab.training.registry import preset_fields
 
 QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 0, "device": "cpu"}
 
@@ -87,7 +87,7 @@ def acting() -> list[Work]:
 
 def sb3_arguments(fields: dict[str, Any]) -> dict[str, Any]:
     """Return what SB3's DQN takes for the lab's fields."""
-    from agents.sb3 import DQNConfig
+    from rl_lab.agents.sb3 import DQNConfig
 
     return DQNConfig(**{k: v for k, v in fields.items() if k != "total_steps"}).arguments(1)
 
@@ -151,7 +151,7 @@ def dqn() -> list[Work | dict[str, Any]]:
 
 def ppo() -> list[Work]:
     """PPO at the zoo's hyperparameters for CartPole, N = 8: the training clock, eager and compiled."""
-    from agents.sb3 import PPOConfig
+    from rl_lab.agents.sb3 import PPOConfig
 
     fields = preset_fields("ppo", "zoo:CartPole-v1")
     steps, num_envs = fields["total_steps"], fields["num_envs"]
@@ -170,7 +170,7 @@ def sb3() -> list[Work]:
     """SB3's DQN through the lab beside plain SB3: what the lab's records and seeds cost it."""
     steps = 10_000
     fields = preset_fields("sb3-dqn", "zoo:CartPole-v1") | {"total_steps": steps}
-    from agents.sb3 import build_dqn
+    from rl_lab.agents.sb3 import build_dqn
 
     learner = build_dqn(**{k: v for k, v in fields.items() if k != "total_steps"})
     arguments = learner.config.arguments(1)

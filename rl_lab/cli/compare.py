@@ -1,0 +1,75 @@
+"""The command that compares agents."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rl_lab.cli.parsing import parse
+from rl_lab.runs.config import parse_pairs, read_fields
+from rl_lab.runs.signals import STOPPED
+from rl_lab.types import UsageError
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """What compare.py takes."""
+
+    env_id: tuple[str, ...]
+    """Environments."""
+    agents: tuple[str, ...]
+    """Learners; SB3's are named sb3-dqn, sb3-ppo, sb3-a2c."""
+    seeds: int = 3
+    """Seeds of each agent: 0, 1, ..."""
+    total_steps: int | None = None
+    """Budget of each run in environment steps; by default the preset's, or that of train.py."""
+    workers: int = 1
+    """Runs at a time, each in a process of its own."""
+    out: str = "runs/comparison"
+    """Folder of the study; a second call with it does only what is missing, of more seeds or agents too."""
+    preset: str | None = None
+    """Preset, for every agent that has it."""
+    config: str | None = None
+    """YAML or JSON file of fields for all agents."""
+    set: tuple[str, ...] = ()
+    """Fields as name=value for all agents, or as agent:name=value for one."""
+    wandb: Literal["offline", "online", "disabled"] | None = None
+    """Weights & Biases; by default offline without an API key."""
+
+
+def compare(argv: Sequence[str]) -> int:
+    """Compare agents; the command behind scripts/compare.py."""
+    from rl_lab.studies.report import write_report
+    from rl_lab.studies.study import Stopped, run_study
+
+    options: CompareOptions = parse(CompareOptions, argv, description="Compare agents on equal terms.")
+    if options.workers < 1:
+        raise UsageError(f"workers must be at least 1, got {options.workers}")
+    try:
+        failures = run_study(_study(options), Path(options.out), workers=options.workers, signals=True)
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on")
+        return STOPPED
+    print(f"comparison page: {write_report(options.out)}")
+    for name, cause in failures.items():
+        print(f"failed: {name}: {cause}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _study(options: CompareOptions) -> Any:
+    from rl_lab.studies.study import Study
+
+    shared = read_fields(options.config) if options.config else {}
+    shared.pop("agent", None)
+    single: dict[str, dict[str, Any]] = {}
+    for word in options.set:
+        agent, colon, pair = word.partition(":")
+        if colon and agent in options.agents:
+            single.setdefault(agent, {}).update(parse_pairs([pair]))
+        else:
+            shared |= parse_pairs([word])
+    shared |= {k: getattr(options, k) for k in ("total_steps", "wandb") if getattr(options, k) is not None}
+    return Study(options.env_id, options.agents, options.seeds, shared, single, options.preset)

@@ -1,0 +1,138 @@
+"""The command behind scripts/record.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from rl_lab.agent import Policy
+from rl_lab.cli.parsing import parse
+from rl_lab.datasets.record import record_dataset
+from rl_lab.environments.make import make_env
+from rl_lab.runs.config import RunConfig
+from rl_lab.storage.state_trees import weights_sha256
+from rl_lab.training.launch import (
+    configure,
+    load_policy,
+    problem_of,
+    read_config,
+    read_weights,
+    require_accepted,
+)
+from rl_lab.types import UsageError
+
+ABOUT = """Record transitions of a policy as a Minari dataset: the greedy policy of a run directory, or an agent that
+needs no training. Agents learn from it with train.py --dataset DIR."""
+UNTRAINED = ("random",)  # agents that act without having learned
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """What record.py takes."""
+
+    out: str
+    """Folder of the dataset; nothing may be there yet."""
+    run_dir: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")] = None
+    """Run directory whose greedy policy to record; without one, --agent and --env-id say what to."""
+    agent: str | None = None
+    """Agent that needs no training: random."""
+    env_id: str | None = None
+    """Environment of --agent."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of that environment, as name=value."""
+    preprocess: Literal["auto", "none", "atari"] | None = None
+    """Wrappers of that environment; auto, the default, takes Atari's for ALE ids."""
+    episodes: int | None = None
+    """Episodes to record; 100 if neither this nor --steps is given."""
+    steps: int | None = None
+    """Transitions at which to stop; the last episode may be left unfinished."""
+    max_episode_steps: int = 10_000
+    """Steps after which an episode is left unfinished, where the environment itself has no end."""
+    epsilon: float = 0.0
+    """Probability of a uniformly random legal action instead of the policy's, for data that shows more."""
+    seed: int | None = None
+    """Seed of episodes and random actions; by default the run's, or 0."""
+    best: bool = False
+    """Record the checkpoint with the best evaluation instead of the last."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is recorded: a policy in an environment, and how they are described."""
+
+    policy: Policy
+    config: RunConfig
+    provenance: dict[str, Any]
+
+
+def record(argv: Sequence[str]) -> int:
+    """Record a policy's episodes; the command behind scripts/record.py."""
+    options: RecordOptions = parse(RecordOptions, argv, description=ABOUT)
+    source = _of_a_run(options) if options.run_dir is not None else _of_an_agent(options)
+    config = source.config
+    told = record_dataset(
+        source.policy,
+        partial(make_env, config.env_id, config.env_kwargs, preprocess=config.preprocess),
+        options.out,
+        episodes=options.episodes,
+        steps=options.steps,
+        seed=config.seed,
+        epsilon=options.epsilon,
+        max_episode_steps=options.max_episode_steps,
+        provenance=source.provenance,
+    )
+    print(
+        f"{told['steps']} transitions in {told['episodes']} episodes, mean return {told['episode_return_mean']:.6g}"
+    )
+    print(f"dataset: {options.out}")
+    return 0
+
+
+def _of_a_run(options: RecordOptions) -> Source:
+    """Return the greedy policy of a run directory."""
+    for name in ("agent", "env_id", "env_kwargs", "preprocess"):
+        if getattr(options, name):
+            raise UsageError(
+                f"{name} {getattr(options, name)!r} beside a run directory (allowed: one of the two)"
+            )
+    assert options.run_dir is not None
+    described = read_config(Path(options.run_dir))
+    config = RunConfig(
+        env_id=described["env_id"],
+        env_kwargs=described["env_kwargs"],
+        preprocess=described["preprocess"],
+        seed=described["seed"] if options.seed is None else options.seed,
+    )
+    policy = load_policy(options.run_dir, best=options.best)
+    weights = weights_sha256(read_weights(options.run_dir, best=options.best))
+    hashes = {"config_sha256": described["config_sha256"], "weights_sha256": weights}
+    return Source(policy, config, _described(described["agent"], config) | hashes)
+
+
+def _of_an_agent(options: RecordOptions) -> Source:
+    """Return the policy of an agent that acts without having learned."""
+    if options.agent is None:
+        raise UsageError(f"a run directory or --agent is missing (allowed: {', '.join(UNTRAINED)})")
+    if options.best:
+        raise UsageError("best goes with a run directory alone: an agent without training has no checkpoints")
+    if options.agent not in UNTRAINED:
+        raise UsageError(
+            f"agent {options.agent!r} has no policy without training"
+            f" (allowed: a run directory, or --agent {', '.join(UNTRAINED)})"
+        )
+    given = {"env_id": options.env_id, "env_kwargs": options.env_kwargs, "preprocess": options.preprocess}
+    fields = {name: value for name, value in given.items() if value is not None}
+    learner, config = configure(options.agent, fields | {"seed": options.seed or 0})
+    problem = problem_of(config, learner, for_acting=True)
+    require_accepted(learner, problem)
+    return Source(learner.load(problem, {}), config, _described(options.agent, config))
+
+
+def _described(agent: str, config: RunConfig) -> dict[str, Any]:
+    own = ("env_id", "env_kwargs", "preprocess")
+    return {"agent": agent} | {name: getattr(config, name) for name in own}

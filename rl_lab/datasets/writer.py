@@ -1,0 +1,158 @@
+"""Writing a dataset: beside its place, and whole or not at all. `datasets.py` says what lies in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_lab.datasets.dataset import DATA, FORMAT, METADATA, SUMS, RecordedEpisode, import_h5py, sums_of
+from rl_lab.storage.files import NotWritten
+from rl_lab.storage.locking import exclusive
+from rl_lab.types import Obs, UsageError
+
+PACKED_BYTES = 2**16  # arrays from this size on are compressed; smaller ones would gain nothing
+
+
+@contextmanager
+def new_dataset(
+    path: str | Path, observation_space: spaces.Space, action_space: spaces.Space
+) -> Iterator[DatasetWriter]:
+    """Write a dataset beside its place; it is there, whole, when the block ends, and not at all if it fails.
+
+    Raises:
+        UsageError: something is there already, or another process is writing it.
+        NotWritten: the file system refused.
+    """
+    path = Path(os.path.abspath(path))
+    _refuse_occupied(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with ExitStack() as stack:
+        with _not_written(path):
+            temporary.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(exclusive(temporary))
+        except UsageError:
+            raise UsageError(f"dataset {str(path)!r} is being recorded by another process") from None
+        stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        writer = DatasetWriter(temporary, path.name, observation_space, action_space)
+        stack.callback(writer.close)
+        yield writer
+        with _not_written(path):
+            writer.finish()
+            _refuse_occupied(path)
+            temporary.rename(path)  # fails where somebody else's files have appeared
+            _sync(path.parent)
+
+
+def _refuse_occupied(path: Path) -> None:
+    """Refuse a place where anything is but an empty folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UsageError(f"dataset {str(path)!r} is there already (allowed: a new folder)")
+
+
+@contextmanager
+def _not_written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        text = error.strerror or " ".join(str(error).split())
+        raise NotWritten(f"dataset {path} could not be written: {text}") from error
+
+
+def _sync(path: Path) -> None:
+    """Let a file or folder outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class DatasetWriter:
+    """Takes episodes one by one; `provenance` may be filled until the end."""
+
+    def __init__(self, folder: Path, name: str, observation_space: spaces.Space, action_space: spaces.Space):
+        self.provenance: dict[str, Any] = {}  # becomes "rl_lab" in the metadata
+        self.metadata: dict[str, Any] = _described(name, observation_space, action_space)
+        self.returns: list[float] = []
+        self.steps = 0
+        self._folder = folder
+        self._file = import_h5py().File(folder / DATA, "w")
+
+    def add(self, episode: RecordedEpisode, seed: int) -> None:
+        """Append an episode that the environment began from a seed.
+
+        Raises:
+            NotWritten: the file system refused.
+        """
+        number, total = len(self.returns), float(episode.rewards.sum())
+        with _not_written(self._folder):
+            group = self._file.create_group(f"episode_{number}")
+            group.attrs.update({"id": number, "seed": seed, "total_steps": len(episode), "return": total})
+            for name in ("observations", "actions", "rewards", "terminations", "truncations"):
+                _write(group, name, getattr(episode, name))
+            # int8, as Gymnasium's own masks are; Minari wants infos even if there are none
+            masks = {} if episode.masks is None else {"action_mask": episode.masks.astype(np.int8)}
+            _write(group, "infos", masks)
+        self.returns.append(total)
+        self.steps += len(episode)
+
+    def finish(self) -> None:
+        """Write what describes the episodes, and hand everything to the disk."""
+        self.close()
+        counts = {"total_episodes": len(self.returns), "total_steps": self.steps}
+        size = {"dataset_size": round((self._folder / DATA).stat().st_size / 1e6, 1)}  # MB
+        own = {"rl_lab": {"format": FORMAT} | self.provenance}
+        text = json.dumps(self.metadata | counts | size | own, indent=1)
+        (self._folder / METADATA).write_text(text, encoding="utf8")
+        (self._folder / SUMS).write_text(sums_of(self._folder), encoding="utf8")
+        (self._folder / ".lock").unlink()  # held still, but no part of the dataset
+        for name in (DATA, METADATA, SUMS, "."):
+            _sync(self._folder / name)
+
+    def close(self) -> None:
+        """Close the data file."""
+        self._file.close()
+
+
+def _described(name: str, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
+    """Return what Minari wants to know of a dataset."""
+    import_h5py()
+    import minari
+
+    identity = re.sub(r"[^-\w]", "_", name)
+    if not re.search(r"-v\d+$", identity):
+        identity += "-v0"
+    try:
+        own = [minari.serialization.serialize_space(space) for space in (observation_space, action_space)]
+    except (NotImplementedError, TypeError) as error:
+        raise UsageError(f"spaces can't be recorded: {' '.join(str(error).split())}") from error
+    return {
+        "dataset_id": f"rl_lab/{identity}",
+        "minari_version": minari.__version__,
+        "data_format": "hdf5",
+        "jpeg_encoding": False,  # it would lose bits
+        "observation_space": own[0],
+        "action_space": own[1],
+    }
+
+
+def _write(group: Any, name: str, tree: Obs) -> None:
+    """Write a tree of arrays; without Minari's growing chunks, which take five times the room."""
+    if isinstance(tree, dict | tuple):
+        parts = tree if isinstance(tree, dict) else {f"_index_{i}": part for i, part in enumerate(tree)}
+        inner = group.create_group(name)
+        for key, part in parts.items():
+            _write(inner, key, part)
+        return
+    packing = {"compression": "gzip", "compression_opts": 1} if tree.nbytes >= PACKED_BYTES else {}
+    group.create_dataset(name, data=tree, **packing)

@@ -1,0 +1,236 @@
+"""The record of the open episodes: actions, return, length and a rolling hash of what was seen.
+
+An episode is a function of its seed and its actions. So the record of an open episode is enough to
+rebuild its environment, and the hash says whether the rebuilt one is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_lab.environments.vectors import VectorEnv, mask_of, merge_masks
+from rl_lab.seeding import EpisodeSeeds, episode_seed
+from rl_lab.trees import leaves_of
+from rl_lab.types import Array, Cursor, Obs, Step
+
+BATCH = 64  # steps that are recorded at once: recording one by one costs more than stepping
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """One finished training episode, with the raw return."""
+
+    env_steps: int  # of the whole run when it ended
+    env_index: int
+    episode: int
+    seed: int
+    return_: float
+    length: int
+    terminated: bool
+    truncated: bool
+    actions: Array  # [length, ...]
+
+
+@dataclass(slots=True)
+class OpenEpisode:
+    """What has happened so far in one environment's open episode."""
+
+    actions: list[Array] = field(default_factory=list)  # chunks [k, ...]
+    return_: float = 0.0
+    length: int = 0
+    hashers: list[Any] = field(default_factory=list)  # one per leaf of the observation, one for rewards
+
+    def extend(self, actions: Array, rewards: Array, leaves: list[Array]) -> None:
+        """Add k steps; sums run in order, so that where batches are cut changes no bit."""
+        self.actions.append(actions)
+        self.return_ = float(np.cumsum(np.concatenate(([self.return_], rewards)))[-1])
+        self.length += len(rewards)
+        for hasher, values in zip(self.hashers, (rewards, *leaves), strict=True):
+            hasher.update(np.ascontiguousarray(values).data)
+
+    def open(self, leaves: list[Array]) -> None:
+        """Take the first observation in."""
+        if not self.hashers:
+            self.hashers = [hashlib.blake2b(digest_size=16) for _ in range(len(leaves) + 1)]
+            for hasher, values in zip(self.hashers[1:], leaves, strict=True):
+                hasher.update(np.ascontiguousarray(values).data)
+
+    def digest(self) -> str:
+        """Return the hash of all observations and rewards so far."""
+        return "-".join(hasher.hexdigest() for hasher in self.hashers)
+
+
+class Recorder:
+    """Follows the steps of a vector, hands finished episodes to `sink`, keeps the open ones."""
+
+    def __init__(self, seed: int, num_envs: int, action_space: spaces.Space, sink: Callable[[Episode], None]):
+        self._seed = seed
+        self._sink = sink
+        self._dtype = action_dtype(action_space)
+        self._open = [OpenEpisode() for _ in range(num_envs)]
+        self._numbers = [0] * num_envs
+        self._steps: list[Step] = []
+        self._done: list[Array] = []
+        self._env_steps = 0
+
+    def add(self, step: Step, at: Cursor) -> None:
+        """Take one step in; `at` is the cursor behind it."""
+        self._steps.append(step)
+        self._done.append(at.is_first)
+        if len(self._steps) >= BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Bring the record up to the last step that was added."""
+        if not self._steps:
+            return
+        actions = np.stack([s.action for s in self._steps]).astype(self._dtype)  # [K, N, ...]
+        rewards = np.stack([s.reward for s in self._steps])  # [K, N]
+        done = np.stack(self._done)  # [K, N]
+        leaves = [
+            np.stack(column)
+            for column in zip(*(leaves_of(s.next_obs, sort_keys=True) for s in self._steps), strict=True)
+        ]
+        for start, end, i in _segments(done):
+            self._open[i].open([x[i : i + 1] for x in leaves_of(self._steps[start].obs, sort_keys=True)])
+            self._open[i].extend(
+                actions[start:end, i], rewards[start:end, i], [x[start:end, i] for x in leaves]
+            )
+            if done[end - 1, i]:
+                step, env_steps = self._steps[end - 1], self._env_steps + end * len(self._open)
+                self._finish(i, env_steps, bool(step.terminated[i]), bool(step.truncated[i]))
+        self._env_steps += done.size
+        self._steps, self._done = [], []
+
+    def _finish(self, i: int, env_steps: int, terminated: bool, truncated: bool) -> None:
+        """Hand the open episode of environment i to the sink and open the next."""
+        episode, self._open[i] = self._open[i], OpenEpisode()
+        number, self._numbers[i] = self._numbers[i], self._numbers[i] + 1
+        seed = episode_seed(self._seed, i, number)
+        actions = np.concatenate(episode.actions)
+        self._sink(
+            Episode(
+                env_steps, i, number, seed, episode.return_, episode.length, terminated, truncated, actions
+            )
+        )
+
+    def state_dict(self, obs: Obs) -> dict[str, Any]:
+        """Return the record of the open episodes, for `restore`; `obs` are the observations to go on from."""
+        self.flush()
+        self._open_new(obs)
+        return {
+            "env_steps": self._env_steps,
+            "numbers": list(self._numbers),
+            "digests": [e.digest() for e in self._open],
+            "returns": [e.return_ for e in self._open],
+            "actions": {str(i): np.concatenate(e.actions) for i, e in enumerate(self._open) if e.length},
+        }
+
+    def _open_new(self, obs: Obs) -> None:
+        """Take in the observations that open episodes without a step yet."""
+        for i, episode in enumerate(self._open):
+            if not episode.length:
+                episode.open([x[i : i + 1] for x in leaves_of(obs, sort_keys=True)])
+
+    def restore(self, state: dict[str, Any], envs: VectorEnv, seeds: EpisodeSeeds) -> tuple[Obs, Any, Array]:
+        """Rebuild the open episodes by replaying their actions.
+
+        Returns:
+            The observations, the mask, and bool [N] where the replay differed: there the old episode was
+            closed as truncated and the next one opened.
+        """
+        self._env_steps, self._numbers = state["env_steps"], list(state["numbers"])
+        actions = {int(i): a for i, a in state["actions"].items()}
+        obs, mask, ended = self._replay(envs, seeds, actions)
+        self._open_new(obs)
+        digests = np.array([e.digest() for e in self._open])
+        differs = ended | (digests != np.array(state["digests"]))
+        for i in map(int, np.flatnonzero(differs)):
+            taken = actions.get(i, np.zeros((0, *(envs.single_action_space.shape or ())), self._dtype))
+            self._open[i] = OpenEpisode([taken], state["returns"][i], len(taken))
+            self._finish(i, self._env_steps, terminated=False, truncated=True)
+        if np.count_nonzero(differs):
+            obs, info = envs.reset(seed=seeds.advance(differs), options={"reset_mask": differs})
+            mask = merge_masks(differs, mask_of(info), mask)
+        return obs, mask, differs
+
+    def _replay(
+        self, envs: VectorEnv, seeds: EpisodeSeeds, actions: dict[int, Array]
+    ) -> tuple[Obs, Array | None, Array]:
+        """Replay all columns so that they end together; a column plays filler until its turn comes.
+
+        The last value says, bool [N], where an episode that is open came to an end.
+        """
+        lengths = np.array([len(actions.get(i, ())) for i in range(envs.num_envs)])
+        longest = int(lengths.max())
+        obs, info = envs.reset(seed=seeds.current())
+        mask = mask_of(info)
+        filler = _first_action(envs.single_action_space)
+        done = ended = np.zeros(envs.num_envs, dtype=np.bool_)
+        for t in range(longest):
+            begins = (lengths == longest - t) & (t > 0)
+            if np.count_nonzero(reset := begins | done):
+                obs, info = envs.reset(seed=seeds.current(), options={"reset_mask": reset})
+            playing = lengths >= longest - t
+            for i in np.flatnonzero(playing):
+                self._open[i].open([x[i : i + 1] for x in leaves_of(obs, sort_keys=True)])
+            action = np.stack(
+                [actions[i][t - (longest - lengths[i])] if p else filler for i, p in enumerate(playing)]
+            )
+            obs, reward, terminated, truncated, info = envs.step(
+                action.astype(envs.single_action_space.dtype)
+            )
+            mask, done = mask_of(info), terminated | truncated
+            ended = ended | (done & playing)
+            for i in np.flatnonzero(playing):
+                self._open[i].extend(
+                    action[i : i + 1].astype(self._dtype),
+                    reward[i : i + 1],
+                    [x[i : i + 1] for x in leaves_of(obs, sort_keys=True)],
+                )
+        if longest:
+            obs, mask = self._fresh_where_unplayed(envs, seeds, lengths == 0, obs, mask)
+        return obs, mask, ended
+
+    def _fresh_where_unplayed(
+        self, envs: VectorEnv, seeds: EpisodeSeeds, unplayed: Array, obs: Obs, mask: Array | None
+    ) -> tuple[Obs, Array | None]:
+        """Reset the columns whose episode had no step yet."""
+        if not np.count_nonzero(unplayed):
+            return obs, mask
+        obs, info = envs.reset(seed=seeds.current(), options={"reset_mask": unplayed})
+        return obs, merge_masks(unplayed, mask_of(info), mask)
+
+
+def _segments(done: Array) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, end, env) of the stretches [start, end) between episode ends, by time of their end."""
+    steps, num_envs = done.shape
+    starts = [0] * num_envs
+    for t, i in np.argwhere(done):
+        yield starts[i], int(t) + 1, int(i)
+        starts[i] = int(t) + 1
+    for i, begin in enumerate(starts):
+        if begin < steps:
+            yield begin, steps, i
+
+
+def action_dtype(space: spaces.Space) -> np.dtype:
+    """Return the smallest dtype that holds an action exactly."""
+    if isinstance(space, spaces.Discrete) and space.start >= 0 and space.start + space.n <= 256:
+        return np.dtype(np.uint8)
+    return np.dtype(space.dtype)
+
+
+def _first_action(space: spaces.Space) -> Array:
+    """Return any valid action, without drawing from a generator that others use."""
+    if isinstance(space, spaces.Discrete):
+        return np.asarray(space.start, dtype=space.dtype)
+    if isinstance(space, spaces.Box):
+        return np.clip(np.zeros_like(space.low), space.low, space.high)
+    return np.asarray(space.sample())

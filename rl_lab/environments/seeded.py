@@ -1,0 +1,47 @@
+"""The lab's episodes for libraries that step environments themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from rl_lab.environments.episodes import Episode, action_dtype
+from rl_lab.seeding import episode_seed
+
+
+class SeededEpisodes(gymnasium.Wrapper):
+    """Resets episode k of environment i to the lab's seed for it, whatever seed is passed; keeps the record."""
+
+    def __init__(self, env: gymnasium.Env, seed: int, env_index: int, finished: list[Episode]):
+        super().__init__(env)
+        self._seed, self._index, self._finished = seed, env_index, finished
+        self._dtype = action_dtype(env.action_space)
+        self._episode = -1
+        self._actions: list[Any] = []
+        self._return = 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Open the next episode; the given seed is ignored."""
+        self._episode += 1
+        self._actions, self._return = [], 0.0
+        return self.env.reset(seed=episode_seed(self._seed, self._index, self._episode), options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step, and put a finished episode on the list."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        self._actions.append(action)
+        self._return += float(reward)
+        if terminated or truncated:
+            self._finished.append(self._record(bool(terminated), bool(truncated)))
+        return obs, reward, terminated, truncated, info
+
+    def _record(self, terminated: bool, truncated: bool) -> Episode:
+        seed = episode_seed(self._seed, self._index, self._episode)
+        actions = np.asarray(self._actions, dtype=self._dtype)
+        return Episode(
+            0, self._index, self._episode, seed, self._return, len(actions), terminated, truncated, actions
+        )

@@ -1,0 +1,211 @@
+"""Environments by name, and vectors of them without autoreset.
+
+Every vector here hands out true successors: a finished environment stays finished until it is
+reset with its own seed and a mask (`reset(seed=..., options={"reset_mask": done})`). Of `info`
+only what the lab reads passes: "action_mask" bool [N, A] and "life_lost" bool [N].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+
+from rl_lab.types import Array, Obs, UsageError
+
+StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
+
+
+class VectorEnv(Protocol):
+    """N environments without autoreset."""
+
+    num_envs: int
+    single_observation_space: spaces.Space
+    single_action_space: spaces.Space
+
+    def reset(
+        self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
+    ) -> tuple[Obs, dict[str, Array]]:
+        """Reset every environment, or those in options["reset_mask"], with its own seed."""
+
+    def step(self, action: Array) -> StepResult:
+        """Step all environments: next_obs, reward, terminated, truncated (each [N]), info."""
+
+    def render(self) -> Sequence[Any]:
+        """Return one frame an environment."""
+
+    def close(self) -> None:
+        """Free what the environments hold."""
+
+
+# One environment ---------------------------------------------------------------------------------
+
+
+# Vectors -----------------------------------------------------------------------------------------
+
+
+def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
+    """Return the function that copies one observation of the space into a batch of one."""
+    if isinstance(space, spaces.Dict):
+        parts = {key: _batcher(part) for key, part in space.spaces.items()}
+        return lambda obs: {key: batch(obs[key]) for key, batch in parts.items()}
+    if isinstance(space, spaces.Tuple):
+        columns = [_batcher(part) for part in space.spaces]
+        return lambda obs: tuple(batch(x) for batch, x in zip(columns, obs, strict=True))
+    dtype = space.dtype
+    if space.shape is None or dtype is None:
+        raise UsageError(
+            f"observation space {space} has no fixed shape (allowed: Box, Discrete, Dict, Tuple, ...)"
+        )
+    return lambda obs: np.array((obs,), dtype=dtype)
+
+
+class SingleVector:
+    """A vector of one: the same interface at a third of SyncVectorEnv's cost. Observations are copies."""
+
+    num_envs = 1
+
+    def __init__(self, env: gymnasium.Env):
+        self.env = env
+        self.single_observation_space = env.observation_space
+        self.single_action_space = env.action_space
+        self._batch = _batcher(env.observation_space)
+        self._action = _unbatcher(env.action_space)
+
+    def reset(
+        self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
+    ) -> tuple[Obs, dict[str, Array]]:
+        """Reset the environment; a mask of one has nothing to choose."""
+        obs, info = self.env.reset(seed=seed[0])
+        return self._batch(obs), _vector_info(info) if info else info
+
+    def step(self, action: Array) -> StepResult:
+        """Step the environment; an action outside its space is refused."""
+        obs, reward, terminated, truncated, info = self.env.step(self._action(action))
+        return (
+            self._batch(obs),
+            np.array((reward,), dtype=np.float64),
+            np.array((terminated,), dtype=np.bool_),
+            np.array((truncated,), dtype=np.bool_),
+            _vector_info(info) if info else info,
+        )
+
+    def render(self) -> Sequence[Any]:
+        """Return the one frame."""
+        return (self.env.render(),)
+
+    def close(self) -> None:
+        """Close the environment."""
+        self.env.close()
+
+
+def _unbatcher(space: spaces.Space) -> Callable[[Array], Any]:
+    """Return the function that takes the one action out of a batch and checks it against the space."""
+    if isinstance(space, spaces.Discrete):
+        first, beyond = int(space.start), int(space.start + space.n)
+
+        def discrete(action: Array) -> int:
+            a = action[0]
+            if not first <= a < beyond or a != int(a):
+                raise _outside(a, space)
+            return int(a)
+
+        return discrete
+
+    def any_space(action: Array) -> Any:
+        if not space.contains(action[0]):
+            raise _outside(action[0], space)
+        return action[0]
+
+    return any_space
+
+
+def _outside(action: Any, space: spaces.Space) -> ValueError:
+    return ValueError(f"action {action} is outside the action space {space}")
+
+
+def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
+    """Keep what the lab reads of one environment's info, as a vector of one."""
+    out: dict[str, Array] = {}
+    if "action_mask" in info:
+        out["action_mask"] = np.asarray(info["action_mask"], dtype=np.bool_)[None]
+    if "life_lost" in info:
+        out["life_lost"] = np.array([info["life_lost"]], dtype=np.bool_)
+    return out
+
+
+class MaskedVector:
+    """A Gymnasium vector whose autoreset is disabled, with checked actions.
+
+    Raises:
+        UsageError: the vector resets by itself, so that a true successor would be lost.
+    """
+
+    def __init__(self, envs: gymnasium.vector.VectorEnv):
+        mode = envs.metadata.get("autoreset_mode")
+        if mode is not AutoresetMode.DISABLED:
+            raise UsageError(
+                f"{type(envs).__name__} has autoreset mode {mode} (allowed: AutoresetMode.DISABLED)"
+            )
+        self.envs = envs
+        self.num_envs = envs.num_envs
+        self.single_observation_space = envs.single_observation_space
+        self.single_action_space = envs.single_action_space
+
+    def reset(
+        self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
+    ) -> tuple[Obs, dict[str, Array]]:
+        """Reset all, or those in options["reset_mask"]; the others keep their observations."""
+        obs, info = self.envs.reset(seed=list(seed), options=options)  # type: ignore[arg-type]
+        return obs, _known(info)
+
+    def step(self, action: Array) -> StepResult:
+        """Step all environments; an action outside the space is refused."""
+        self._check(action)
+        obs, reward, terminated, truncated, info = self.envs.step(action)
+        return obs, reward, terminated, truncated, _known(info)
+
+    def _check(self, action: Array) -> None:
+        space = self.single_action_space
+        if isinstance(space, spaces.Discrete):
+            bad = (
+                (action < space.start)
+                | (action >= space.start + space.n)
+                | (action != action.astype(np.int64))
+            )
+        else:
+            bad = np.array([not space.contains(a) for a in action])
+        if np.count_nonzero(bad):
+            raise _outside(action[np.argmax(bad)], space)
+
+    def render(self) -> Sequence[Any]:
+        """Return one frame an environment."""
+        return self.envs.render() or ()
+
+    def close(self) -> None:
+        """Close every environment."""
+        self.envs.close()
+
+
+def _known(info: Mapping[str, Any]) -> dict[str, Array]:
+    return {
+        key: np.asarray(info[key]).astype(np.bool_) for key in ("action_mask", "life_lost") if key in info
+    }
+
+
+def mask_of(info: Mapping[str, Array]) -> Array | None:
+    """Return the legal actions bool [N, A]; None for an environment without masks.
+
+    Where none is legal (an end, which nobody acts in) all are, so that a maximum exists.
+    """
+    mask = info.get("action_mask")
+    return None if mask is None else mask | ~mask.any(axis=-1, keepdims=True)
+
+
+def merge_masks(reset: Array, fresh: Array | None, mask: Array | None) -> Array | None:
+    """Return the masks after a masked reset: vectors return all-zero ones for environments not reset."""
+    return fresh if fresh is None or mask is None else np.where(reset[:, None], fresh, mask)

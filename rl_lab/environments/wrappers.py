@@ -1,0 +1,26 @@
+"""Wrappers of single environments."""
+
+from __future__ import annotations
+
+import gymnasium
+
+
+class LifeLoss(gymnasium.Wrapper):
+    """Say in info["life_lost"] where a life was lost; the episode goes on."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self._lives = 0
+
+    def reset(self, **kwargs):
+        """Reset the count of lives with the game."""
+        obs, info = self.env.reset(**kwargs)
+        info["life_lost"], self._lives = False, info.get("lives", 0)
+        return obs, info
+
+    def step(self, action):
+        """Step, and compare the lives with those before."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        lives = info.get("lives", 0)
+        info["life_lost"], self._lives = lives < self._lives, lives
+        return obs, reward, terminated, truncated, info

@@ -1,0 +1,4 @@
+"""How good a policy is: seeded episodes, exact figures, statistics, pictures, videos.
+
+Nothing here learns.
+"""

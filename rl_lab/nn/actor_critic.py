@@ -1,0 +1,210 @@
+"""Policy and value behind one call, and acting with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from rl_lab.nn.acting import numpy_layers, on_device
+from rl_lab.nn.cores import make_core
+from rl_lab.nn.distributions import Distribution, GaussianHead
+from rl_lab.nn.encoders import Encoder, make_encoder
+from rl_lab.nn.initialise import initialise
+from rl_lab.nn.layers import Linear
+from rl_lab.nn.normalise import ObservationNormaliser
+from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time
+from rl_lab.trees import map_leaves
+from rl_lab.types import Array, Decision, Obs, State
+
+# obs [N, ...], carry, is_first [N] -> distribution parameters, value float32 [N], next carry; all numpy
+Outputs = Callable[[Obs, State, Array], tuple[Any, Array, State]]
+
+
+class Tower(nn.Module):
+    """An encoder and the core behind it: observations to features."""
+
+    def __init__(self, encoder: Encoder, core: Core):
+        super().__init__()
+        self.encoder, self.core = encoder, core
+
+    def forward(self, obs: Any, state: Carry, is_first: Tensor | None) -> tuple[Tensor, Carry]:
+        """Return features [B, F], or [T, B, F] where `is_first` is [T, B], and the next carry."""
+        return features_over_time(self.encoder, self.core, obs, state, is_first)
+
+
+class ActorCritic(nn.Module):
+    """Behind one call: `parameters, value, state = network(obs, state, is_first)`.
+
+    With is_first [B] it is a single step: obs [B, ...], value [B]. With is_first [T, B] it unrolls: obs
+    [T, B, ...], value [T, B]. The carry is that before the first and after the last step. Without memory
+    the observations alone are enough. Policy and value share one tower, or have one each.
+    """
+
+    def __init__(
+        self,
+        policy: Tower,
+        value: Tower | None,
+        policy_head: nn.Module,
+        value_head: nn.Module,
+        normaliser: ObservationNormaliser | None = None,
+    ):
+        super().__init__()
+        self.normaliser = normaliser  # of the observations
+        self.policy_tower, self.value_tower = policy, value
+        self.policy_head, self.value_head = policy_head, value_head
+
+    @property
+    def is_memoryless(self) -> bool:
+        """Say whether everything depends on the observation alone."""
+        return isinstance(self.policy_tower.core, Memoryless)
+
+    def initial_state(self, batch: int) -> Carry:
+        """Return the carry before an episode: that of the policy, then that of the value."""
+        towers = [self.policy_tower] if self.value_tower is None else [self.policy_tower, self.value_tower]
+        return tuple(part for tower in towers for part in tower.core.initial_state(batch))
+
+    def forward(
+        self, obs: Any, state: Carry = (), is_first: Tensor | None = None
+    ) -> tuple[Any, Tensor, Carry]:
+        """Return the parameters of the distribution over actions, the value and the next carry."""
+        obs = obs if self.normaliser is None else self.normaliser(obs)
+        if self.value_tower is None:
+            features, state = self.policy_tower(obs, state, is_first)
+            return self.policy_head(features), self.value_head(features).squeeze(-1), state
+        half = len(state) // 2  # both towers are built alike
+        features, policy_state = self.policy_tower(obs, state[:half], is_first)
+        valued, value_state = self.value_tower(obs, state[half:], is_first)
+        value = self.value_head(valued).squeeze(-1)
+        return self.policy_head(features), value, (*policy_state, *value_state)
+
+
+def make_actor_critic(
+    observation_space: spaces.Space,
+    distribution: Distribution,
+    *,
+    encoder: str = "auto",
+    hidden: Sequence[int] = (64, 64),
+    activation: str = "tanh",
+    initialisation: str = "orthogonal",
+    memory: str = "none",
+    memory_size: int = 64,
+    memory_layers: int = 1,
+    context: int = 16,
+    share_encoder: bool = False,
+    normalise_observations: bool = False,
+    **layers: Any,
+) -> ActorCritic:
+    """Make a network for an observation space.
+
+    Args:
+        initialisation: as `initialise` takes it, but for encoders with gain sqrt(2), for the policy's head with
+            0.01 (nearly uniform at the start) and for the value's with 1, as SB3 has it.
+        share_encoder: one tower for both.
+        normalise_observations: begin with an `ObservationNormaliser`, for both.
+
+    The other arguments are those of `make_encoder` and `make_core`.
+
+    Raises:
+        UsageError: an encoder that can't take the space.
+    """
+
+    def tower() -> Tower:
+        made = make_encoder(encoder, observation_space, hidden, activation=activation, **layers)
+        core = make_core(memory, made.size, memory_size, layers=memory_layers, context=context)
+        initialise(made, initialisation, gain=2**0.5)
+        initialise(core, initialisation)
+        return Tower(made, core)
+
+    policy, value = tower(), None if share_encoder else tower()
+    policy_head, value_head = distribution.make_head(policy.core.size), Linear(policy.core.size, 1)
+    initialise(policy_head, initialisation, gain=0.01)
+    initialise(value_head, initialisation, gain=1.0)
+    normaliser = ObservationNormaliser(observation_space) if normalise_observations else None
+    network = ActorCritic(policy, value, policy_head, value_head, normaliser)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
+
+
+# Acting ----------------------------------------------------------------------------------------------
+
+
+def outputs_of(network: ActorCritic, device: torch.device) -> Outputs:
+    """Return the live network for numpy arrays: over views of its weights where it has a numpy form."""
+    views = _numpy_outputs(network)
+    if views is not None:
+        return views
+
+    @torch.no_grad()
+    def outputs(obs: Obs, state: State, is_first: Array) -> tuple[Any, Array, State]:
+        there = [map_leaves(lambda leaf: on_device(leaf, device), tree) for tree in (obs, state, is_first)]
+        return map_leaves(lambda leaf: leaf.cpu().numpy(), network(*there))
+
+    return outputs
+
+
+def _numpy_outputs(network: ActorCritic) -> Outputs | None:
+    """Return the network over views of its weights; None for convolutions, memory, or another device."""
+    if not network.is_memoryless or any(p.device.type != "cpu" for p in network.parameters()):
+        return None
+    policy, value = network.policy_tower, network.value_tower
+    before = [] if network.normaliser is None else [network.normaliser]
+    to_features = numpy_layers([*before, *policy.encoder.layers])
+    to_valued = to_features if value is None else numpy_layers([*before, *value.encoder.layers])
+    to_parameters, to_value = numpy_layers([network.policy_head]), numpy_layers([network.value_head])
+    if to_features is None or to_valued is None or to_parameters is None or to_value is None:
+        return None
+    head = network.policy_head
+    deviations = head.log_std.detach().numpy() if isinstance(head, GaussianHead) else None
+
+    def outputs(obs: Obs, state: State, is_first: Array) -> tuple[Any, Array, State]:
+        features = to_features(obs)
+        parameters = to_parameters(features)
+        valued = features if value is None else to_valued(obs)
+        both = parameters if deviations is None else (parameters, deviations)
+        return both, to_value(valued)[:, 0], ()
+
+    return outputs
+
+
+class StochasticPolicy:
+    """Acts by a distribution: draws from it with `rng`, or takes its mode without one.
+
+    Args:
+        reward_scale: what the rewards are multiplied by that the network's values are sums of.
+    """
+
+    def __init__(
+        self,
+        outputs: Outputs,
+        distribution: Distribution,
+        initial_state: Callable[[int], State] | None = None,
+        rng: np.random.Generator | None = None,
+        reward_scale: Callable[[], float] = lambda: 1.0,
+    ):
+        self._outputs, self._distribution = outputs, distribution
+        self._initial_state, self._rng = initial_state, rng
+        self._reward_scale = reward_scale
+
+    def initial_state(self, num_envs: int) -> State:
+        """Return the carry before an episode; () when memoryless."""
+        return () if self._initial_state is None else self._initial_state(num_envs)
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Choose an action for each observation; what was drawn is remembered with its value."""
+        parameters, value, state = self._outputs(obs, state, is_first)
+        if self._rng is None:
+            return Decision(self._distribution.mode(parameters, mask), state)
+        drawn = self._distribution.draw(parameters, self._rng, mask)
+        extras = {"raw_action": drawn.raw, "log_prob": drawn.log_prob, "value": value}
+        return Decision(drawn.action, state, extras)
+
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
+        """Return the value [N] in rewards and, where actions are drawn by them, the probabilities [N, A]."""
+        parameters, value, _ = self._outputs(obs, state, is_first)
+        value = value / self._reward_scale()
+        drawn = None if self._rng is None else self._distribution.probabilities(parameters, mask)
+        return {"value": value} if drawn is None else {"value": value, "probabilities": drawn}

@@ -1,0 +1,111 @@
+"""What an on-policy agent remembers of its last steps: raw columns [T, N], thrown away once learned from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rl_lab.replay.frames import require_finite
+from rl_lab.trees import map_leaves
+from rl_lab.types import Array, Obs, State, Step
+
+
+class Rollout:
+    """The last vector steps of N environments, `rows` at most.
+
+    Columns are trees of arrays [T, N, ...] under the names of `Step`'s fields and of its extras.
+    Successors are kept beside the observations, so that every step has its true one: where an
+    episode was truncated, where a run was cut at a resume, and at the rollout's end.
+    """
+
+    def __init__(self, rows: int):
+        self.rows = rows
+        self.filled = 0
+        self.state: State = ()  # the carry before the first step: of the old episode where is_first
+        self._columns: dict[str, Any] = {}  # allocated when the first step comes
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether there is no room for another step."""
+        return self.filled == self.rows
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What was added, by name: views [T, N, ...]; a mask and carries only where there are some."""
+        return map_leaves(lambda column: column[: self.filled], self._columns)
+
+    def add(self, step: Step) -> None:
+        """Store a vector step.
+
+        Raises:
+            FloatingPointError: a reward or an observation isn't finite; nothing is stored.
+        """
+        assert not self.is_full
+        _require_finite_step(step)
+        if self.filled == 0:
+            self.state = step.state
+        row = {
+            "obs": step.obs,
+            "next_obs": step.next_obs,
+            "reward": step.reward,
+            "terminated": step.terminated,
+            "truncated": step.truncated,
+            "is_first": step.is_first,
+            **({"next_state": step.next_state} if step.next_state else {}),
+            **({"mask": step.mask} if step.mask is not None else {}),
+            **step.extras,
+        }
+        if not self._columns:
+            self._columns = map_leaves(self._column_for, row)
+        _write(self._columns, self.filled, row)
+        self.filled += 1
+
+    def _column_for(self, leaf: Array) -> Array:
+        return np.zeros((self.rows, *leaf.shape), leaf.dtype)
+
+    def clear(self) -> None:
+        """Forget everything; the arrays are written anew."""
+        self.filled, self.state = 0, ()
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was added since the last `clear`; {} if nothing was."""
+        return {"columns": self.columns, "state": self.state} if self.filled else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.clear()
+        if state:
+            columns, self.state = state["columns"], state["state"]
+            self.filled = len(columns["reward"])
+            self._columns = map_leaves(lambda rows: self._column_for(rows[0]), columns)
+            _write(self._columns, slice(self.filled), columns)
+
+
+def _write(column: Any, at: int | slice, value: Any) -> None:
+    """Write a tree of values into the rows `at` of a tree of columns."""
+    if isinstance(column, dict):
+        for key, part in column.items():
+            _write(part, at, value[key])
+    elif isinstance(column, tuple):
+        for part, x in zip(column, value, strict=True):
+            _write(part, at, x)
+    else:
+        column[at] = value
+
+
+def _require_finite_step(step: Step) -> None:
+    require_finite("reward", step.reward)
+    _require_finite("next observation", step.next_obs)
+    if np.count_nonzero(step.is_first):  # any other observation was checked as the step before's successor
+        _require_finite("observation", step.obs)
+
+
+def _require_finite(name: str, obs: Obs, path: str = "") -> None:
+    if isinstance(obs, dict | tuple):
+        for key, part in obs.items() if isinstance(obs, dict) else enumerate(obs):
+            _require_finite(name, part, f"{path}[{key!r}]")
+    elif obs.dtype.kind == "f":
+        require_finite(name, obs, path)

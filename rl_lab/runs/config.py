@@ -1,0 +1,205 @@
+"""What a run is asked to do: the fields that every agent shares, and how fields are read and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from rl_lab.checks import at_least, finite, flags, one_of, unknown_name, within
+from rl_lab.types import UsageError
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The fields of a run that don't depend on the agent."""
+
+    env_id: str
+    """Gymnasium id, namespace/id of an installed package, or module:id."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment, as name=value."""
+    preprocess: Literal["auto", "none", "atari"] = "auto"
+    """Wrappers: atari is 84x84 grey, every 4th frame, 4 stacked; auto takes it for ALE ids."""
+    life_loss_terminates: bool = False
+    """A lost life zeroes the bootstrap (the episode and its return go on)."""
+    total_steps: int = 50_000
+    """Budget in environment steps (agent decisions summed over the vector)."""
+    num_envs: int = 1
+    """Environments stepped together."""
+    vector: Literal["sync", "async"] = "sync"
+    """How several environments run: in this process, or in one process each."""
+    seed: int = 0
+    """The one seed behind every random number of the run."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks live; auto takes CUDA where there is one. Small networks are often faster on the CPU."""
+    threads: int = 1
+    """Threads of numpy and torch; more than one pays for large networks only."""
+    run_dir: str | None = None
+    """Folder of the run; by default runs/<env>-<agent>-seed<seed>-<time>."""
+    eval_episodes: int = 20
+    """Greedy episodes of an evaluation; 0 for none."""
+    eval_every_steps: int | None = None
+    """Environment steps between evaluations; by default a tenth of the budget."""
+    eval_envs: int = 4
+    """Environments that an evaluation plays at once; it changes no episode's seed."""
+    eval_gamma: float | None = None
+    """Discount of optimal_return and regret; by default the agent's gamma."""
+    eval_max_steps: int = 10_000
+    """Steps at which an evaluation episode is cut and marked as capped."""
+    stop_at_return: float | None = None
+    """Mean return of an evaluation at which training stops before its budget is used; by default never."""
+    stop_after_evals: int | None = None
+    """Evaluations in a row without a new best mean return after which training stops; by default never."""
+    stop_min_delta: float = 0.0
+    """Mean return by which a new best has to exceed the old one; for stop_after_evals."""
+    log_every_steps: int | None = None
+    """Environment steps between rows of metrics.jsonl; by default a hundredth of the budget."""
+    checkpoint_every_steps: int | None = None
+    """Environment steps between checkpoints; by default a fifth of the budget."""
+    keep_checkpoints: int = 2
+    """Newest checkpoints that are kept."""
+    keep_best: int = 1
+    """Checkpoints with the best evaluation that are kept too."""
+    init_from: str | None = None
+    """Run directory whose weights to start from; everything else starts afresh."""
+    dataset: str | None = None
+    """Recorded transitions (scripts/record.py, or any Minari HDF5 dataset) to learn from instead of acting;
+    evaluation still plays the environment. What the data never shows may be overestimated."""
+    video_episodes: int = 1
+    """Episodes of the final policy filmed into videos/; 0 for none."""
+    pictures: bool = True
+    """Draw maps of values, policy and errors into pictures/, where the model is known."""
+    wandb: Literal["offline", "online", "disabled"] | None = None
+    """Weights & Biases; by default offline without an API key, online with one."""
+    group: str | None = None
+    """Name under which W&B groups runs; by default <env>-<agent>."""
+
+    def __post_init__(self) -> None:
+        for name in ("run_dir", "init_from", "dataset"):
+            if isinstance(path := getattr(self, name), os.PathLike):  # config.json holds text
+                object.__setattr__(self, name, os.fspath(path))
+        at_least(
+            self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
+        )
+        at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
+        at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
+        within(self, 0.0, 1.0, "eval_gamma")
+        at_least(self, 1, "stop_after_evals")
+        at_least(self, 0, "stop_min_delta")
+        finite(self, "stop_at_return", "stop_min_delta")
+        flags(self, "life_loss_terminates", "pictures")
+        for name in ("preprocess", "vector", "device", "wandb"):
+            one_of(self, name, _choices(RunConfig, name))
+        self._require_what_stopping_needs()
+
+    def _require_what_stopping_needs(self) -> None:
+        if self.stop_min_delta and self.stop_after_evals is None:
+            raise UsageError(f"stop_min_delta {self.stop_min_delta} does nothing without stop_after_evals")
+        if (name := self.asks_to_stop()) is None:
+            return
+        needs = f"{name} {getattr(self, name)} needs evaluations while training"
+        if not self.eval_episodes:
+            raise UsageError(f"{needs}; eval_episodes is 0 (allowed: 1 or more)")
+        last = (self.total_steps - 1) // self.num_envs * self.num_envs  # what comes later ends the run anyway
+        if (period := self.period("eval_every_steps")) > last:
+            allowed = f"up to {last}" if last else "with more total_steps"
+            raise UsageError(f"{needs}; eval_every_steps {period} leaves none (allowed: {allowed})")
+
+    def asks_to_stop(self) -> str | None:
+        """Return the name of a field that lets evaluations end training; None if none does."""
+        names = ("stop_at_return", "stop_after_evals")
+        return next((name for name in names if getattr(self, name) is not None), None)
+
+    def period(self, name: str) -> int:
+        """Return a period in environment steps, with its default share of the budget filled in."""
+        shares = {"eval_every_steps": 10, "log_every_steps": 100, "checkpoint_every_steps": 5}
+        return getattr(self, name) or max(1, self.total_steps // shares[name])
+
+
+def _choices(owner: type, name: str) -> tuple[str, ...]:
+    """Return the strings that a Literal field allows."""
+    import typing
+
+    hint = typing.get_type_hints(owner)[name]
+    parts = [hint, *typing.get_args(hint)]
+    return tuple(v for p in parts for v in typing.get_args(p) if isinstance(v, str))
+
+
+# Fields from outside ---------------------------------------------------------------------------------
+
+
+def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split fields into those of RunConfig and those of an agent's config.
+
+    Where a field is said in words, the booleans that YAML makes of yes and no become words again.
+
+    Raises:
+        UsageError: a name that neither has.
+    """
+    of_run = {f.name for f in dataclasses.fields(RunConfig)}
+    of_agent = {f.name: str(f.type) for f in dataclasses.fields(config)}
+    for name in fields:
+        if name not in of_run | of_agent.keys():
+            raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys())))
+    return (
+        {k: v for k, v in fields.items() if k in of_run},
+        {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent},
+    )
+
+
+def _in_words(kind: str, value: Any) -> Any:
+    """Return "yes" or "no" for a boolean, if a field's type names them."""
+    return (
+        ("yes" if value else "no") if isinstance(value, bool) and re.search("[\"']yes[\"']", kind) else value
+    )
+
+
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """Return the fields of a YAML or JSON file, flat; a config.json of a run serves too, with its "agent"."""
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
+    except OSError as error:
+        raise UsageError(f"config file {str(path)!r}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(loaded, dict):
+        raise UsageError(
+            f"config file {str(path)!r} must hold name: value pairs, got {type(loaded).__name__}"
+        )
+    if "config_sha256" in loaded:
+        kept = {k: v for k, v in fields_of_run(loaded).items() if k not in ("run_dir", "group")}
+        return kept | {"agent": loaded.get("agent")}
+    return {name: _number_or_same(value) for name, value in loaded.items()}
+
+
+def fields_of_run(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the run's and the agent's fields of a config.json; what only describes the run is left out."""
+    names = {f.name for f in dataclasses.fields(RunConfig)}
+    return {k: v for k, v in described.items() if k in names} | dict(described["fields"])
+
+
+def _number_or_same(value: Any) -> Any:
+    """YAML reads 1e-3 as a text and 1.0e-3 as a number; people mean the number."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
+    """Return {"name": value} of "name=value" words; values are read as YAML scalars or lists."""
+    out = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{pair!r} must be of the form name=value")
+        try:
+            out[name] = _number_or_same(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise UsageError(f"{pair!r} has a value that can't be read") from error
+    return out

@@ -1,0 +1,54 @@
+"""All that a run has learned, holds and recorded, as hashes: the measure of "equal to the bit"."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.state_trees import StoredRing, weights_sha256
+from rl_lab.runs.rows import ACTIONS, EPISODES, read_rows
+
+SUMMARY = ("env_steps", "gradient_steps", "episodes", "eval_returns", "weights_sha256")
+
+
+def fingerprint(run_dir: str | Path) -> dict[str, str]:
+    """Return SHA-256 by name of a run's last checkpoint and row files; what a clock has measured is left out."""
+    folder = Path(run_dir)
+    members = Checkpoints(folder / "checkpoints").load()[1]
+    members["run"] = {k: members["run"][k] for k in ("returns", "lengths", "episodes", "at")}
+    hashes = {name: weights_sha256(_filled(tree)) for name, tree in members.items()}
+    for name in (EPISODES, ACTIONS):
+        hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    hashes["metrics"] = hashlib.sha256(
+        json.dumps(rows_without_times(folder), sort_keys=True).encode()
+    ).hexdigest()
+    summary = folder / "summary.json"
+    if summary.exists():
+        found = json.loads(summary.read_bytes())
+        text = json.dumps({name: found[name] for name in SUMMARY})
+        hashes["summary"] = hashlib.sha256(text.encode()).hexdigest()
+    return hashes
+
+
+def rows_without_times(run_dir: str | Path) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl without what a clock has measured."""
+    return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in read_rows(Path(run_dir))]
+
+
+def _filled(tree: Any) -> Any:
+    """Turn stored rings into the arrays that they fill: how they were cut into segments doesn't count."""
+    if isinstance(tree, StoredRing):
+        first = np.load(tree.segments[0][1], allow_pickle=False)
+        array = np.zeros((tree.capacity, *first.shape[1:]), first.dtype)
+        tree.copy_into(array)
+        return {"written": tree.written, "rows": array}
+    if isinstance(tree, dict):
+        return {key: _filled(part) for key, part in tree.items()}
+    if isinstance(tree, list | tuple):
+        return type(tree)(_filled(part) for part in tree)
+    return tree

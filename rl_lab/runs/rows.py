@@ -1,0 +1,122 @@
+"""The row files of a run: metrics.jsonl, episodes.csv and actions/, appended to and cut back on resume."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from rl_lab.storage.files import CheckpointCorrupt, NotWritten
+from rl_lab.environments.episodes import Episode, action_dtype
+from rl_lab.types import UsageError
+
+METRICS, EPISODES, ACTIONS = "metrics.jsonl", "episodes.csv", "actions/actions.bin"
+COLUMNS = "env_steps,env_index,episode,seed,return,length,terminated,truncated"
+
+
+class RowFiles:
+    """Append-only files; `positions` says how long they are, `cut_back` makes them that long again."""
+
+    def __init__(self, folder: Path):
+        self._files: dict[str, BinaryIO] = {}
+        for name in (METRICS, EPISODES, ACTIONS):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._files[name] = path.open("ab")
+        self._head()
+
+    def _head(self) -> None:
+        if self._files[EPISODES].tell() == 0:
+            self._files[EPISODES].write(COLUMNS.encode() + b"\n")
+
+    def row(self, values: Mapping[str, Any]) -> None:
+        """Append one row of metrics, and hand all files to the operating system."""
+        self._files[METRICS].write(json.dumps(_finite(values)).encode() + b"\n")
+        self.flush()
+
+    def episode(self, e: Episode) -> None:
+        """Append one episode and its actions; actions stand in the order of the rows."""
+        row = f"{e.env_steps},{e.env_index},{e.episode},{e.seed},{e.return_!r},{e.length}"
+        self._files[EPISODES].write(f"{row},{int(e.terminated)},{int(e.truncated)}\n".encode())
+        self._files[ACTIONS].write(e.actions.tobytes())
+
+    def flush(self) -> None:
+        """Hand everything to the operating system.
+
+        Raises:
+            NotWritten: it refused (the disk is full, say).
+        """
+        for name, file in self._files.items():
+            try:
+                file.flush()
+            except OSError as error:
+                raise NotWritten(f"{name} could not be written: {error.strerror}") from error
+
+    def positions(self) -> dict[str, int]:
+        """Return the length of each file in bytes; that much outlives a power cut."""
+        self.flush()
+        for file in self._files.values():
+            os.fsync(file.fileno())
+        return {name: file.tell() for name, file in self._files.items()}
+
+    def cut_back(self, positions: Mapping[str, int]) -> None:
+        """Drop what was written after a checkpoint, so that nothing stands twice; {} drops everything.
+
+        Raises:
+            CheckpointCorrupt: a file is shorter than it was at the checkpoint.
+        """
+        for name, file in self._files.items():
+            length, position = file.seek(0, os.SEEK_END), positions.get(name, 0)
+            if length < position:
+                raise CheckpointCorrupt(f"{file.name} has {length} bytes, {position} at the last checkpoint")
+            file.truncate(position)
+            file.seek(position)
+        self._head()
+
+    def close(self) -> None:
+        """Close the files; what a full disk refused was reported when it was flushed."""
+        for file in self._files.values():
+            with suppress(OSError):
+                file.close()
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no nan: a figure that doesn't exist is null."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of metrics.jsonl; a half-written last line is left out."""
+    path = Path(folder) / METRICS
+    lines = path.read_text(encoding="utf8").split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def read_episodes(folder: Path) -> list[dict[str, float]]:
+    """Return the rows of episodes.csv as numbers."""
+    with (Path(folder) / EPISODES).open(newline="") as file:
+        return [
+            {k: float(v) if k == "return" else int(v) for k, v in row.items()} for row in csv.DictReader(file)
+        ]
+
+
+def read_actions(folder: Path, row: int, action_space: Any) -> np.ndarray:
+    """Return the actions [length, ...] of the episode in row `row` of episodes.csv."""
+    episodes = read_episodes(folder)
+    if not 0 <= row < len(episodes):
+        raise UsageError(f"training episode {row} is not in {folder} (allowed: 0 to {len(episodes) - 1})")
+    dtype, shape = action_dtype(action_space), tuple(action_space.shape)
+    item = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    before = sum(int(e["length"]) for e in episodes[:row])
+    length = int(episodes[row]["length"])
+    with (Path(folder) / ACTIONS).open("rb") as file:
+        file.seek(before * item)
+        data = file.read(length * item)
+    return np.frombuffer(data, dtype=dtype).reshape(length, *shape)

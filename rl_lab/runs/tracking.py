@@ -1,0 +1,282 @@
+"""Mirrors a run directory to Weights & Biases, from a process of its own.
+
+The files of a run directory are the truth; W&B shows a copy. Training never imports wandb: it starts
+`python -m rl_lab.runs.tracking RUN_DIR --mode MODE`, which follows `metrics.jsonl` until its standard input
+says that no more rows come, or until training is gone. Whatever happens to W&B stays in that process,
+and costs training one warning line.
+
+Each start is one W&B run, a segment: `ID-0`, after a resume `ID-1`, and so on, in one group. A segment
+goes on where the last one that ended cleanly stopped; rows of one that did not are sent again, so that
+the segments together always hold every row. `--rebuild` makes one whole run out of the local files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import netrc
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rl_lab.types import UsageError
+
+MODES = ("offline", "online", "disabled")
+CLOSE_SECONDS = 60.0  # how long training waits for the mirror at its end
+LINGER_SECONDS = 180  # how long a mirror may outlive training that did not wait for it
+WENT_OFFLINE = 3  # exit code of a mirror that met a mishap and then wrote everything offline
+MISHAP = "mirror: "  # begins the line of mirror.log that training repeats as its warning
+
+logger = logging.getLogger(__name__)
+
+# ---------------------------------------------------------------- what training calls
+
+
+def resolve_mode(requested: str | None) -> str:
+    """Return one of MODES: what was asked for, else WANDB_MODE, else online if there is an API key.
+
+    Never prompts. Raises UsageError on an unknown mode.
+    """
+    source, mode = ("--wandb ", requested) if requested else ("WANDB_MODE=", os.environ.get("WANDB_MODE"))
+    if not mode:
+        return "online" if _has_api_key() else "offline"
+    if mode not in MODES:
+        raise UsageError(f"{source}{mode}: allowed are {', '.join(MODES)}")
+    return mode
+
+
+def start_mirror(run_dir: str | Path, mode: str) -> Mirror | NullMirror:
+    """Start mirroring a run directory that has its config.json, and is cut back if it is resumed.
+
+    Never raises for what the mirror meets; a mirror that can't start is one warning.
+    """
+    if mode == "disabled":
+        return NullMirror()
+    run_dir = Path(run_dir).absolute()
+    try:
+        return Mirror(_start_process(run_dir, mode), run_dir)
+    except OSError as error:
+        _warn(run_dir, f"the mirror could not start ({error})")
+        return NullMirror()
+
+
+class NullMirror:
+    """Mirrors nothing."""
+
+    def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
+        """Do nothing."""
+
+
+class Mirror:
+    """Training's handle on the mirror's process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], run_dir: Path):
+        self.process = process
+        self._run_dir = run_dir
+        self._closed = False
+
+    def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
+        """Say that no more files come, wait for the mirror, and kill it when the time is over."""
+        if self._closed:
+            return
+        self._closed = True
+        self._say_end()
+        try:
+            code = self.process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # wandb-core watches the mirror and ends with it
+            self.process.wait()
+            _warn(self._run_dir, f"the mirror was stopped: not done after {timeout_seconds:g} s")
+        else:
+            if code != 0:
+                _warn(self._run_dir, _mishap(self._run_dir, code))
+
+    def _say_end(self) -> None:
+        # A byte, not only the end of the pipe: forked environment workers may hold its other end open.
+        assert self.process.stdin is not None
+        with suppress(OSError):
+            self.process.stdin.write(b"\n")
+        with suppress(OSError):
+            self.process.stdin.close()
+
+
+def _start_process(run_dir: Path, mode: str) -> subprocess.Popen[bytes]:
+    folder = run_dir / "wandb"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "mirror.log", "wb") as log:
+        return subprocess.Popen(
+            _command(run_dir, mode, _size(run_dir / "metrics.jsonl")),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,  # Ctrl-C is for training; the mirror still has rows to write
+            env=mirror_environment(run_dir, mode),
+        )
+
+
+def _mishap(run_dir: Path, code: int) -> str:
+    """Return the reason that a mirror left behind, or how it ended."""
+    lines: list[str] = []
+    with suppress(OSError):
+        lines = (run_dir / "wandb" / "mirror.log").read_text(errors="replace").splitlines()
+    reasons = [line.removeprefix(MISHAP) for line in lines if line.startswith(MISHAP)]
+    ending = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    reason = reasons[0] if reasons else f"the mirror {ending}"
+    return f"{reason} (mirrored offline instead)" if code == WENT_OFFLINE else reason
+
+
+def _warn(run_dir: Path, reason: str) -> None:
+    logger.warning(
+        "W&B: %s. The run's own files are complete; to mirror them again: "
+        "python -m rl_lab.runs.tracking %s --mode offline --rebuild",
+        reason,
+        run_dir,
+    )
+
+
+# ---------------------------------------------------------------- keys and the environment
+
+
+def _has_api_key() -> bool:
+    """Say whether W&B would find a key without asking for one."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
+    path = os.environ.get("NETRC") or next((p for p in _netrc_paths() if os.path.exists(p)), os.devnull)
+    try:
+        return netrc.netrc(os.path.expanduser(path)).authenticators(host.rpartition("@")[2]) is not None
+    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
+        return False
+
+
+def _netrc_paths() -> list[str]:
+    return [os.path.expanduser("~/.netrc"), os.path.expanduser("~/_netrc")]
+
+
+# A list of what may pass, since nobody can list every name that holds a secret.
+_PASS = (
+    *("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
+    *("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "WANDB_ENTITY", "WANDB_PROJECT"),
+)
+_PASS_ONLINE = (
+    *("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_CONFIG_DIR", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"),
+    *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+)
+
+
+def mirror_environment(run_dir: Path, mode: str) -> dict[str, str]:
+    """Return the environment of a mirror: no secrets but W&B's own when online, one thread, no prompts."""
+    names = _PASS + (_PASS_ONLINE if mode == "online" else ())
+    environment = {name: os.environ[name] for name in names if name in os.environ}
+    if "WANDB_BASE_URL" in environment:
+        environment["WANDB_BASE_URL"] = _without_credentials(environment["WANDB_BASE_URL"])
+    folder = str(run_dir / "wandb")
+    return environment | {
+        "OMP_NUM_THREADS": "1",
+        "GOMAXPROCS": "1",
+        "WANDB_SILENT": "true",
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_CACHE_DIR": os.path.join(folder, "cache"),
+        "WANDB_DATA_DIR": os.path.join(folder, "data"),
+    }
+
+
+def _without_credentials(url: str) -> str:
+    """Return the URL without `user:password@`, which W&B prints to its log."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+# ---------------------------------------------------------------- the mirror's process
+
+
+def _ended_with_training(parent: int) -> Callable[[float], bool]:
+    """Return a function that says whether training has sent its last row, or is gone."""
+
+    def ended(seconds: float) -> bool:
+        over = bool(select.select([sys.stdin], [], [], seconds)[0]) or os.getppid() != parent
+        if over:
+            signal.alarm(LINGER_SECONDS)  # ends this process, whatever W&B is waiting for
+        return over
+
+    return ended
+
+
+def _follow(run_dir: Path, mode: str, size: int, retry: bool) -> int:
+    """Mirror while training runs; after a mishap start again offline. Return the exit code."""
+    from rl_lab.runs.wandb_mirror import mirror, next_segment
+
+    try:
+        _step_back()
+        mirror(run_dir, mode, next_segment(run_dir, size), _ended_with_training(os.getppid()))
+    except Exception as error:
+        print(f"{MISHAP}{_one_line(error)}", flush=True)
+        if retry:
+            return 1
+        # A new program in the same process: W&B's client does not recover from a dead service.
+        command = [*_command(run_dir, "offline", size), "--retry"]
+        os.execve(sys.executable, command, mirror_environment(run_dir, "offline"))
+    return WENT_OFFLINE if retry else 0
+
+
+def _rebuild(run_dir: Path, mode: str) -> int:
+    """Make one whole W&B run out of a run directory's files. Return the exit code."""
+    from rl_lab.runs.wandb_mirror import mirror, rebuilt_segment
+
+    environment = mirror_environment(run_dir, mode)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        mirror(run_dir, mode, rebuilt_segment(run_dir), lambda seconds: True)
+    except Exception as error:
+        print(f"W&B: {_one_line(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _step_back() -> None:
+    """Let training go first: it has few cores and needs them more."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
+
+
+def _command(run_dir: Path, mode: str, size: int) -> list[str]:
+    arguments = [str(run_dir), "--mode", mode, "--size", str(size)]
+    return [sys.executable, "-P", "-m", "rl_lab.runs.tracking", *arguments]
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the mirror of one run directory."""
+    parser = argparse.ArgumentParser(prog="python -m rl_lab.runs.tracking", description=__doc__.split("\n")[0])
+    parser.add_argument("run_dir", type=Path, help="a run directory")
+    parser.add_argument("--mode", choices=("offline", "online"), default="offline")
+    parser.add_argument("--rebuild", action="store_true", help="make one whole run out of the local files")
+    # What training itself passes: the bytes of metrics.jsonl at its start, and that W&B failed before.
+    parser.add_argument("--size", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--retry", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(argv)
+    run_dir = arguments.run_dir.absolute()
+    if not (run_dir / "config.json").exists():
+        parser.error(f"RUN_DIR {str(arguments.run_dir)!r} has no config.json: it must be a run directory")
+    if arguments.rebuild:
+        return _rebuild(run_dir, arguments.mode)
+    return _follow(run_dir, arguments.mode, arguments.size, arguments.retry)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

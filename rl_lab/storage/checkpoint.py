@@ -1,0 +1,266 @@
+"""Atomic checkpoints that contain no code.
+
+A checkpoint is a manifest (JSON) over immutable segments, each named by the SHA-256 of its bytes:
+JSON for structure and scalars, safetensors for arrays, .npy for the rows of ring buffers. Kept
+checkpoints share segments, so that a large replay adds only what is new. Segments are written
+first, then the manifest, each to a temporary name, synced and renamed: a kill at any moment leaves
+the previous checkpoint whole. Every byte is verified before it is decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load as load_safetensors
+from safetensors.numpy import save as save_safetensors
+
+from rl_lab.storage.files import (
+    CheckpointCorrupt,
+    CheckpointError,
+    CheckpointMissing,
+    FormatTooNew,
+    NotWritten,
+    json_bytes,
+    malformed_as_corrupt,
+    npy_bytes,
+    sha256,
+    write_atomically,
+)
+from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild, weights_sha256
+
+__all__ = [
+    "CheckpointCorrupt",
+    "CheckpointError",
+    "CheckpointMissing",
+    "Checkpoints",
+    "FormatTooNew",
+    "NotWritten",
+    "Ring",
+    "StoredRing",
+    "read_manifest",
+    "weights_sha256",
+    "write_atomically",
+]
+
+FORMAT = 1
+SEGMENT_BYTES = 2**26  # of a ring's segment at most
+# From a format to the next: each takes a manifest's body of format n and returns that of n + 1.
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+
+
+class Checkpoints:
+    """The checkpoints of one run, in `folder`."""
+
+    def __init__(self, folder: Path, keep_last: int = 2, keep_best: int = 0):
+        self.folder = Path(folder)
+        self._segments = self.folder / "segments"
+        self._keep_last, self._keep_best = keep_last, keep_best
+        self._rings: dict[str, list[dict[str, Any]]] = {}  # what is on disk already, by path
+
+    # Writing -------------------------------------------------------------------------------------
+
+    def save(self, env_steps: int, members: dict[str, Any], info: dict[str, Any] | None = None) -> Path:
+        """Write a checkpoint of named state trees; returns its manifest.
+
+        Trees are dicts with string keys, tuples and lists over scalars, strings, arrays, tensors and `Ring`s.
+
+        Args:
+            info: small JSON facts that a reader can have without loading the members; "score" counts for
+                `keep_best`.
+
+        Raises:
+            NotWritten: the disk is full, say; the previous checkpoint is whole.
+        """
+        self._segments.mkdir(parents=True, exist_ok=True)
+        body = {
+            "format": FORMAT,
+            "env_steps": env_steps,
+            "info": info or {},
+            "members": {name: self._write_member(name, tree) for name, tree in members.items()},
+        }
+        data = json_bytes(body)
+        path = self.folder / f"{env_steps:012d}-{sha256(data)[:16]}.json"
+        write_atomically(path, data)
+        self._sweep(keep=path)
+        return path
+
+    def _write_member(self, name: str, tree: Any) -> dict[str, Any]:
+        tensors: dict[str, np.ndarray] = {}
+        rings: dict[str, Ring] = {}
+        structure = encode(tree, "", tensors, rings)
+        return {
+            "structure": self._write_segment(json_bytes(structure), ".json"),
+            "tensors": self._write_segment(save_safetensors(tensors), ".safetensors") if tensors else None,
+            "rings": {path: self._write_ring(f"{name}/{path}", ring) for path, ring in rings.items()},
+        }
+
+    def _write_ring(self, path: str, ring: Ring) -> dict[str, Any]:
+        """Write the rows that no segment holds yet; drop the segments that have been overwritten."""
+        capacity, oldest = len(ring.array), max(0, ring.written - len(ring.array))
+        known = [s for s in self._rings.get(path, []) if s["stop"] > oldest and s["stop"] <= ring.written]
+        first = max(oldest, max((s["stop"] for s in known), default=0))
+        rows = max(1, SEGMENT_BYTES // max(1, ring.array[:1].nbytes))
+        while first < ring.written:  # a stretch at a time, up to the array's end: saving takes little memory
+            row = first % capacity
+            stretch = ring.array[row : min(row + rows, capacity, row + ring.written - first)]
+            stop = first + len(stretch)
+            known.append({"start": first, "stop": stop} | self._write_segment(npy_bytes(stretch), ".npy"))
+            first = stop
+        self._rings[path] = known
+        return {"written": ring.written, "capacity": capacity, "segments": known}
+
+    def _write_segment(self, data: bytes, suffix: str) -> dict[str, Any]:
+        sha = sha256(data)
+        path = self._segments / (sha + suffix)
+        if not path.exists() or sha256(path.read_bytes()) != sha:  # shared, but only while it is whole
+            write_atomically(path, data)
+        return {"file": path.name, "sha256": sha, "bytes": len(data)}
+
+    def _sweep(self, keep: Path) -> None:
+        """Remove old manifests, then the segments and temporaries that no manifest needs."""
+        manifests = self.manifests()
+        kept = {keep, *manifests[-self._keep_last :], *self.best()[: self._keep_best]}
+        for path in manifests:
+            if path not in kept:
+                path.unlink()
+        used = self._used(kept)
+        for path in self._segments.iterdir():
+            if path.name not in used and path.is_file():
+                path.unlink()
+        self.sweep_temporaries()
+
+    def sweep_temporaries(self) -> None:
+        """Remove what a kill inside a write left behind."""
+        for path in self.folder.rglob("*.tmp"):
+            path.unlink()
+
+    def _used(self, manifests: Iterable[Path]) -> set[str]:
+        bodies = filter(None, map(_try_manifest, manifests))
+        return {segment["file"] for body in bodies for segment in _segments_of(body)}
+
+    # Reading -------------------------------------------------------------------------------------
+
+    def manifests(self) -> list[Path]:
+        """Return the manifests, oldest first."""
+        found = self.folder.glob("*.json") if self.folder.is_dir() else ()
+        return sorted(found, key=lambda path: (path.name.split("-")[0], path.stat().st_mtime_ns))
+
+    def files(self) -> set[str]:
+        """Return the names of all files that the checkpoints on disk consist of."""
+        manifests = self.manifests()
+        return {p.name for p in manifests} | self._used(manifests)
+
+    def best(self) -> list[Path]:
+        """Return the manifests whose info has a "score", best first, the newer before its equals."""
+        scored = []
+        for age, path in enumerate(reversed(self.manifests())):
+            body = _try_manifest(path)
+            if body is not None and body["info"].get("score") is not None:
+                scored.append((-body["info"]["score"], age, path))
+        return [path for _, _, path in sorted(scored)]
+
+    def best_score(self) -> float | None:
+        """Return the best score of the checkpoints on disk; None if none has one."""
+        best = self.best()
+        return read_manifest(best[0])["info"]["score"] if best else None
+
+    def load(self, only: tuple[str, ...] | None = None, *, best: bool = False) -> tuple[int, dict[str, Any]]:
+        """Return (env_steps, members) of the newest checkpoint that is whole.
+
+        A corrupt one is passed over with a warning that says what was wrong.
+
+        Args:
+            only: load (and verify) these members alone.
+            best: take the one with the best score instead, if any has one.
+
+        Raises:
+            CheckpointMissing: there is none.
+            CheckpointCorrupt: there is none that is whole.
+            FormatTooNew: a newer version wrote it.
+        """
+        manifests = self.manifests()
+        if not manifests:
+            raise CheckpointMissing(f"no checkpoint in {self.folder}")
+        newest_first = list(reversed(manifests))
+        for path in [*self.best(), *newest_first] if best else newest_first:
+            try:
+                with malformed_as_corrupt(path):
+                    return self._load(path, only)
+            except CheckpointCorrupt as error:
+                corrupt = error
+                warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+        raise CheckpointCorrupt(f"no whole checkpoint in {self.folder}; the last error: {corrupt}")
+
+    def _load(self, path: Path, only: tuple[str, ...] | None) -> tuple[int, dict[str, Any]]:
+        body = read_manifest(path)
+        chosen = {n: m for n, m in body["members"].items() if only is None or n in only}
+        for segment in _segments_of({"members": chosen}):
+            self._verify(segment)
+        self._rings |= {f"{n}/{p}": r["segments"] for n, m in chosen.items() for p, r in m["rings"].items()}
+        return body["env_steps"], {name: self._decode(member) for name, member in chosen.items()}
+
+    def _verify(self, segment: dict[str, Any]) -> None:
+        path = self._path(segment)
+        try:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise CheckpointCorrupt(f"{path}: {error.strerror}") from error
+        if found != segment["sha256"]:
+            raise CheckpointCorrupt(
+                f"{path} has SHA-256 {found[:12]}..., expected {segment['sha256'][:12]}..."
+            )
+
+    def _path(self, segment: dict[str, Any]) -> Path:
+        name = segment["file"]
+        if Path(name).name != name:
+            raise CheckpointCorrupt(f"segment {name!r} leaves its folder")
+        return self._segments / name
+
+    def _decode(self, member: dict[str, Any]) -> Any:
+        tensors = load_safetensors(self._path(member["tensors"]).read_bytes()) if member["tensors"] else {}
+        rings = {path: self._stored_ring(ring) for path, ring in member["rings"].items()}
+        return rebuild(json.loads(self._path(member["structure"]).read_bytes()), tensors, rings)
+
+    def _stored_ring(self, ring: dict[str, Any]) -> StoredRing:
+        segments = tuple((s["start"], self._path(s)) for s in ring["segments"])
+        return StoredRing(ring["written"], ring["capacity"], segments)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return a manifest's body, verified against the hash in its name."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointCorrupt(f"{path}: {error.strerror}") from error
+    if sha256(data)[:16] != path.stem.split("-")[-1]:
+        raise CheckpointCorrupt(f"manifest {path} differs from the hash in its name")
+    with malformed_as_corrupt(path):
+        body = json.loads(data)
+        if body["format"] > FORMAT:
+            raise FormatTooNew(f"{path} has format {body['format']}; this version reads up to {FORMAT}")
+        while body["format"] < FORMAT:
+            body = MIGRATIONS[body["format"]](body)
+        return body
+
+
+def _try_manifest(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_manifest(path)
+    except CheckpointError:
+        return None
+
+
+def _segments_of(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for member in body["members"].values():
+        yield member["structure"]
+        if member["tensors"]:
+            yield member["tensors"]
+        for ring in member["rings"].values():
+            yield from ring["segments"]

@@ -1,0 +1,1 @@
+"""Many runs compared: running them, reading them, curves, and the page that shows them."""

@@ -1,0 +1,254 @@
+"""The comparison page: one self-contained file with curves, tables, statistics and videos.
+
+Numbers are taken over finished runs only, and whatever is missing is named next to them.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from rl_lab.evaluation.statistics import Estimate, bootstrap_interval, iqm, probability_of_improvement
+from rl_lab.studies.curves import (
+    DARK,
+    EXACT,
+    LIGHT,
+    OPTIMAL,
+    REGRET,
+    RETURN,
+    RunRecord,
+    StudyRecord,
+    draw_curves,
+    load_study,
+)
+
+EMBEDDED_BYTES = 8 * 2**20  # larger videos are linked, so that the page still opens on a phone
+SOLVED = 1e-6  # a regret below this is rounding: the policy is optimal
+MAPS = {
+    "values": "exact value and actions; red: an action that loses",
+    "value_errors": "largest |Q - Q*|; red: an action that loses",
+    "residuals": "bound on the error of V by sweep",
+}
+Row = dict[str, Any]
+
+
+def write_report(study_dir: str | Path) -> Path:
+    """Write `index.html` into a study directory and return its path."""
+    study = load_study(Path(study_dir))
+    page = _template().render(
+        study=study,
+        light=LIGHT,
+        dark=DARK,
+        colour_of={agent: LIGHT.index(study.colour(agent)) for agent in study.agents},
+        sections=[_section(study, env_id, f"env{i}") for i, env_id in enumerate(study.env_ids)],
+        versions=_versions(study),
+    )
+    target = study.directory / "index.html"
+    unfinished = target.with_suffix(".html.tmp")
+    unfinished.write_text(page, encoding="utf-8")
+    os.replace(unfinished, target)
+    return target
+
+
+def number(value: float | None) -> str:
+    """Return a number as people read it: counts and thousands whole, a dash where there is none."""
+    if value is None or not np.isfinite(value):
+        return "–"
+    if value == 0 or isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.0e}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def optimal_policy_return(runs: Iterable[RunRecord]) -> float | None:
+    """Return what an optimal policy scores on the scale of the evaluations, if a run found one.
+
+    `optimal_return` is discounted and knows no time limit, evaluation returns are neither; so the two
+    meet only in the exact evaluation of a policy without regret.
+    """
+    regrets = [(abs(regret), run) for run in runs if (regret := run.result(REGRET)) is not None]
+    smallest, best = min(regrets, key=lambda pair: pair[0], default=(np.inf, None))
+    return best.result(EXACT) if best is not None and smallest < SOLVED else None
+
+
+def _or(value: float | None, otherwise: float) -> float:
+    return otherwise if value is None else value
+
+
+def _template() -> Any:
+    loader = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["number"] = number
+    return environment.get_template("report.html.jinja")
+
+
+def _section(study: StudyRecord, env_id: str, prefix: str) -> Row:
+    """Return all that the page says about one environment."""
+    runs = study.of_env(env_id)
+    reference = optimal_policy_return(runs)
+    return {
+        "id": prefix,
+        "env_id": env_id,
+        "returns": _svg(draw_curves(study, env_id, RETURN, f"{prefix}-return", reference)),
+        "regrets": _svg(draw_curves(study, env_id, REGRET, f"{prefix}-regret", None)),
+        "reference": reference,
+        "optimum": next((run.result(OPTIMAL) for run in runs if run.result(OPTIMAL) is not None), None),
+        "eval_gammas": sorted({run.result("eval_gamma") for run in runs} - {None}, key=str),
+        "rows": [_table_row(agent, study.runs[env_id, agent]) for agent in study.agents],
+        "missing": _missing(runs),
+        "improvements": _improvements(study, env_id),
+        "maps": [m for agent in study.agents for m in _maps(study, agent, study.runs[env_id, agent])],
+        "videos": [_video(study, agent, study.runs[env_id, agent]) for agent in study.agents],
+        "fields": _fields(study, env_id),
+    }
+
+
+def _missing(runs: Iterable[RunRecord]) -> list[Row]:
+    """Return which seeds of which agent are missing and why, seeds of one cause together."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for run in runs:
+        if run.result(RETURN) is None:
+            steps = f" (last evaluated at {run.evaluated_steps:,} steps)" if run.evaluated_steps else ""
+            seeds.setdefault((run.agent, run.cause + steps), []).append(run.seed)
+    return [{"agent": agent, "cause": cause, "seeds": s} for (agent, cause), s in seeds.items()]
+
+
+def _svg(figure: str | None) -> Markup | None:
+    return None if figure is None else Markup(figure)  # our own drawing, with its texts escaped
+
+
+def _results(runs: Iterable[RunRecord], key: str) -> list[float]:
+    """Return the finite results of the finished runs."""
+    return [value for run in runs if (value := run.result(key)) is not None]
+
+
+def _table_row(agent: str, runs: Sequence[RunRecord]) -> Row:
+    """Return an agent's line of the table, over its finished runs."""
+    scores, regrets = _results(runs, RETURN), _results(runs, REGRET)
+    return {
+        "agent": agent,
+        "done": len(scores),
+        "asked": len(runs),
+        "iqm": _estimate(scores),
+        "mean": _over(np.mean, scores),
+        "low": min(scores, default=None),
+        "high": max(scores, default=None),
+        "regret": _estimate(regrets),
+        "exact": _over(iqm, _results(runs, EXACT)),
+        "env_steps": _over(np.mean, _results(runs, "env_steps")),
+        "gradient_steps": _over(np.mean, _results(runs, "gradient_steps")),
+        "train_seconds": _over(np.mean, _results(runs, "train_seconds")),
+        "speed": _over(np.mean, _results(runs, "env_steps_per_second")),
+        "wall_seconds": _over(np.mean, _results(runs, "wall_seconds")),
+        "memory_mb": max(_results(runs, "peak_rss_mb"), default=None),
+    }
+
+
+def _over(average: Callable[[Sequence[float]], Any], values: Sequence[float]) -> float | None:
+    """Return an average; None of nothing. Equal counts stay whole."""
+    if len(set(values)) == 1:
+        return values[0]
+    return float(average(values)) if values else None
+
+
+def _estimate(scores: Sequence[float]) -> Estimate | None:
+    return Estimate(float(iqm(scores)), *bootstrap_interval(scores)) if scores else None
+
+
+def _improvements(study: StudyRecord, env_id: str) -> list[Row]:
+    """Return the probability of improvement of each pair with finished runs, the likely winner first."""
+    scores = {agent: _results(study.runs[env_id, agent], RETURN) for agent in study.agents}
+    rows = []
+    for pair in combinations([agent for agent in study.agents if scores[agent]], 2):
+        x, y = sorted(pair, key=lambda agent: -iqm(scores[agent]))
+        rows.append({"x": x, "y": y, "estimate": probability_of_improvement(scores[x], scores[y])})
+    return rows
+
+
+def _video(study: StudyRecord, agent: str, runs: Iterable[RunRecord]) -> Row | None:
+    """Return the last video of the agent's best run that has one."""
+    ranked = sorted(runs, key=lambda run: _or(run.result(RETURN), -np.inf), reverse=True)
+    for run in ranked:
+        videos = sorted(run.directory.glob("videos/*.mp4"), key=_natural)
+        if videos:
+            score = run.result(RETURN)
+            return {"agent": agent, "seed": run.seed, "score": score, "source": _source(study, videos[-1])}
+    return None
+
+
+def _maps(study: StudyRecord, agent: str, runs: Iterable[RunRecord]) -> list[Row]:
+    """Return the pictures of what is known exactly of the agent's best run that has some."""
+    ranked = sorted(runs, key=lambda run: _or(run.result(RETURN), -np.inf), reverse=True)
+    for run in ranked:
+        if pictures := sorted(run.directory.glob("pictures/*.png")):
+            names = [MAPS.get(p.stem, p.stem) for p in pictures]
+            return [
+                {"agent": agent, "seed": run.seed, "name": name, "source": _source(study, picture)}
+                for name, picture in zip(names, pictures, strict=True)
+            ]
+    return []
+
+
+def _natural(path: Path) -> list[Any]:
+    """Return a sorting key by which 900 comes before 10000."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def _source(study: StudyRecord, file: Path) -> str:
+    """Return a picture or video as a data URI, or as a link if it is large."""
+    if file.stat().st_size > EMBEDDED_BYTES:
+        return quote(file.relative_to(study.directory).as_posix())
+    kind = "image/png" if file.suffix == ".png" else "video/mp4"
+    return f"data:{kind};base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+
+
+def _fields(study: StudyRecord, env_id: str) -> list[Row]:
+    """Return the hyperparameters side by side, those that several agents have first."""
+    configs = [_flat_config(study.runs[env_id, agent]) for agent in study.agents]
+    names = dict.fromkeys(name for config in configs for name in config)
+    rows = []
+    for name in names:
+        values = [config.get(name) for config in configs]
+        known = [value for value in values if value is not None]
+        rows.append({"name": name, "texts": values, "differs": len(set(known)) > 1, "shared": len(known)})
+    return sorted(rows, key=lambda row: row["shared"] < 2)
+
+
+def _flat_config(runs: Iterable[RunRecord]) -> dict[str, str]:
+    """Return an agent's configuration as texts, from the first run that wrote one."""
+    config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
+    shared = {name: value for name, value in config.items() if name not in _PER_RUN}
+    fields = config.get("fields")
+    return {
+        name: _text(value) for name, value in (shared | (fields if isinstance(fields, dict) else {})).items()
+    }
+
+
+_PER_RUN = frozenset({"agent", "env_id", "seed", "fields", "run_dir", "versions"})
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _versions(study: StudyRecord) -> dict[str, list[str]]:
+    """Return each package's versions; more than one means that the runs are not alike."""
+    found: dict[str, set[str]] = {}
+    for run in (run for env_id in study.env_ids for run in study.of_env(env_id)):
+        versions = (run.summary or {}).get("versions")
+        for name, version in versions.items() if isinstance(versions, dict) else ():
+            found.setdefault(name, set()).add(str(version))
+    return {name: sorted(found[name]) for name in sorted(found)}

@@ -1,0 +1,360 @@
+"""A study: several agents, environments and seeds, each run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rl_lab.runs.signals import STOPPED, stop_on_signals
+from rl_lab.storage.files import write_atomically
+from rl_lab.storage.locking import exclusive
+from rl_lab.training.launch import configure, learn, problem_of, require_accepted, resume
+from rl_lab.training.registry import has_preset, preset_fields
+from rl_lab.types import UsageError
+
+POLL_SECONDS = 0.2  # how long a stop may go unnoticed while a worker runs
+STOP_SECONDS = 120.0  # an evaluation under way, a checkpoint, and W&B's minute at the end
+
+_tell = partial(print, flush=True)  # into a pipe too, line by line
+
+
+class Stopped(Exception):
+    """A study, or a run of it, was stopped before its end; the same call goes on with it."""
+
+
+@dataclass
+class Stop:
+    """Says to all runs of a study whether to stop."""
+
+    stop_requested: bool = False
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared: every agent on every environment with the same seeds and the same evaluation."""
+
+    env_ids: tuple[str, ...]
+    agents: tuple[str, ...]
+    seeds: int
+    """Seeds 0 .. seeds - 1."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """Fields for all agents."""
+    fields_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Fields of single agents, which go before those for all."""
+    preset: str | None = None
+    """Preset of every agent that has it."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise UsageError(f"seeds must be at least 1, got {self.seeds}")
+        _require_distinct("env_ids", self.env_ids)
+        _require_distinct("agents", self.agents)
+        for name in self.fields_of:
+            if name not in self.agents:
+                raise UsageError(f"fields are given for agent {name!r}, which isn't compared")
+        if self.preset and not any(has_preset(agent, self.preset) for agent in self.agents):
+            raise UsageError("; ".join(_refusals(self.agents, self.preset)))
+
+    def fields_for(self, agent: str) -> dict[str, Any]:
+        """Return the fields of one agent: its own before those for all before the preset's."""
+        preset = preset_fields(agent, self.preset) if self.preset and has_preset(agent, self.preset) else {}
+        return preset | dict(self.fields) | dict(self.fields_of.get(agent, {}))
+
+    def eval_gamma(self) -> float | None:
+        """Return the discount that all runs are evaluated with; None if no agent has one.
+
+        Raises:
+            UsageError: it differs between agents, so that their regrets would not be comparable.
+        """
+        gammas = {agent: self._eval_gamma_of(agent) for agent in self.agents}
+        gammas = {agent: gamma for agent, gamma in gammas.items() if gamma is not None}
+        if len(set(gammas.values())) > 1:
+            listed = ", ".join(f"{agent} {gamma}" for agent, gamma in gammas.items())
+            raise UsageError(
+                f"gamma differs between agents: {listed} (allowed: the same, or eval_gamma=... for all)"
+            )
+        return next(iter(gammas.values()), None)
+
+    def _eval_gamma_of(self, agent: str) -> float | None:
+        learner, config = configure(agent, self.fields_for(agent) | {"env_id": self.env_ids[0]})
+        return getattr(learner.config, "gamma", None) if config.eval_gamma is None else config.eval_gamma
+
+
+def _require_distinct(kind: str, names: tuple[str, ...]) -> None:
+    from rl_lab.studies.curves import folder_name  # brings matplotlib, which workers do without
+
+    if not names:
+        raise UsageError(f"{kind} are missing (allowed: one or more)")
+    counts = Counter(map(folder_name, names))
+    repeated = [name for name in names if counts[folder_name(name)] > 1]
+    if repeated:
+        raise UsageError(f"{kind} must be distinct, as names of folders too, got {', '.join(repeated)}")
+
+
+def _refusals(agents: tuple[str, ...], preset: str) -> Iterator[str]:
+    """Yield for each agent why it doesn't have a preset."""
+    for agent in agents:
+        try:
+            preset_fields(agent, preset)
+        except UsageError as error:
+            yield str(error)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a study."""
+
+    agent: str
+    fields: dict[str, Any]  # env_id, seed and run_dir included
+
+    @property
+    def folder(self) -> Path:
+        """Return the run directory."""
+        return Path(self.fields["run_dir"])
+
+    @property
+    def name(self) -> str:
+        """Return a name for messages."""
+        return f"{self.fields['env_id']} {self.agent} seed {self.fields['seed']}"
+
+
+def tasks_of(study: Study, out: Path) -> list[Task]:
+    """Return all runs, checked; agents take turns, so that drift of the machine falls on all alike.
+
+    Raises:
+        UsageError: an unknown name, a wrong value, or an agent that can't take an environment.
+    """
+    gamma = study.eval_gamma()
+    shared = {} if gamma is None else {"eval_gamma": gamma}
+    tasks = []
+    for env_id in study.env_ids:
+        for agent in study.agents:
+            _check(agent, study.fields_for(agent) | {"env_id": env_id})
+        for seed in range(study.seeds):
+            tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
+    return tasks
+
+
+def _check(agent: str, fields: dict[str, Any]) -> None:
+    learner, config = configure(agent, fields)
+    require_accepted(learner, problem_of(config, learner))
+
+
+def _task(study: Study, shared: dict[str, Any], out: Path, env_id: str, agent: str, seed: int) -> Task:
+    from rl_lab.studies.curves import run_directory
+
+    folder = run_directory(out, env_id, agent, seed)
+    fields = study.fields_for(agent) | shared | {"env_id": env_id, "seed": seed, "run_dir": str(folder)}
+    return Task(agent, {"group": f"{out.name}-{env_id}"} | fields)
+
+
+def run_study(
+    study: Study,
+    out: Path,
+    *,
+    workers: int = 1,
+    tell: Callable[[str], None] = _tell,
+    signals: bool = False,
+) -> dict[str, str]:
+    """Run what isn't done yet; return the causes of the runs that failed, by name.
+
+    A run that was stopped or killed is taken up again by a second call, which does nothing else unless it has
+    more seeds, agents or environments.
+
+    Args:
+        signals: on SIGINT and SIGTERM let the runs under way save, and stop; a second one ends at once.
+
+    Raises:
+        UsageError: `out` holds a study that this one doesn't extend.
+        Stopped: some runs were stopped before their end.
+    """
+    tasks = tasks_of(study, out)
+    _claim(study, out, tasks)
+    open_tasks = [t for t in tasks if not (t.folder / "summary.json").exists()]
+    if len(open_tasks) < len(tasks):
+        tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
+    stop = Stop()
+    with stop_on_signals(stop, enabled=signals), ThreadPoolExecutor(workers) as pool:
+        try:
+            futures = {pool.submit(run_task, task, stop): task for task in open_tasks}
+            return _collect(futures, tell)
+        except BaseException:  # before the pool waits for its threads
+            stop.stop_requested = True
+            raise
+
+
+def _collect(futures: dict[Future[str | None], Task], tell: Callable[[str], None]) -> dict[str, str]:
+    """Tell of each run as it ends; return the causes of the failures."""
+    failures: dict[str, str] = {}
+    stopped = 0
+    for count, future in enumerate(as_completed(futures), 1):
+        task = futures[future]
+        try:
+            cause = future.result()
+        except Stopped:
+            stopped += 1
+            continue
+        if cause is not None:
+            failures[task.name] = cause
+        tell(f"[{count}/{len(futures)}] {task.name}: {cause or _outcome(task)}")
+    if stopped:
+        raise Stopped(f"stopped with {stopped} of {len(futures)} runs to go")
+    return failures
+
+
+def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
+    """Write study.json; an `out` that holds another study is refused, unless this one extends it."""
+    described = {
+        "env_ids": list(study.env_ids),
+        "agents": list(study.agents),
+        "seeds": study.seeds,
+        "total_steps": max(configure(t.agent, t.fields)[1].total_steps for t in tasks),
+        "fields": {agent: study.fields_for(agent) for agent in study.agents},
+        "eval_gamma": study.eval_gamma(),
+    }
+    described = json.loads(json.dumps(described))  # as it will be read
+    path = out / "study.json"
+    if path.exists() and not _extends(described, json.loads(path.read_bytes())):
+        raise UsageError(
+            f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
+            " more seeds, agents or environments)"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(described, indent=1).encode())
+
+
+def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
+    """Say whether a study is one that there was before, or has all its runs among others."""
+    if "eval_gamma" not in before:  # written by an older version
+        return before == {name: value for name, value in described.items() if name != "eval_gamma"}
+    unchanged = all(described["fields"].get(agent) == before["fields"][agent] for agent in before["agents"])
+    return (
+        unchanged
+        and described["eval_gamma"] == before["eval_gamma"]
+        and described["seeds"] >= before["seeds"]
+        and set(described["env_ids"]) >= set(before["env_ids"])
+    )
+
+
+def run_task(task: Task, stop: Stop) -> str | None:
+    """Run one task in a process of its own; return None, or in one line why it failed.
+
+    Raises:
+        Stopped: it was stopped before its end.
+    """
+    if stop.stop_requested:
+        raise Stopped
+    task.folder.mkdir(parents=True, exist_ok=True)
+    error = task.folder / "error.txt"
+    error.unlink(missing_ok=True)
+    code, out, err = _run_worker(task, stop)
+    (task.folder / "log.txt").write_text(out + err)
+    if (task.folder / "summary.json").exists():
+        return None
+    if code == STOPPED or (stop.stop_requested and code < 0):
+        raise Stopped
+    lines = [line for line in err.splitlines() if line.strip()]
+    cause = lines[-1] if lines else f"the process ended with {code}"
+    if code < 0:
+        cause = f"the process was killed by signal {-code}"
+    error.write_text(cause)
+    return cause
+
+
+def _run_worker(task: Task, stop: Stop) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of a worker; it ends with this process, whatever ends that."""
+    threads = str(task.fields.get("threads", 1))
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    process = subprocess.Popen(
+        _command(task),
+        env=os.environ | dict.fromkeys(names, threads),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for this process, which passes it on
+    )
+    lifeline, process.stdin = process.stdin, None  # or communicate() would close it
+    assert lifeline is not None
+    with lifeline, process:
+        out, err = _attend(process, stop)
+    return process.returncode, out, err
+
+
+def _command(task: Task) -> list[str]:
+    # -P: what lies in the current directory is no package
+    work = json.dumps({"agent": task.agent, "fields": task.fields})
+    return [sys.executable, "-P", "-m", "rl_lab.studies.study", work]
+
+
+def _attend(process: subprocess.Popen[str], stop: Stop) -> tuple[str, str]:
+    """Wait for a worker and return what it said; pass a stop on, and kill it if it takes too long."""
+    while not stop.stop_requested:
+        with suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=POLL_SECONDS)
+    process.terminate()
+    try:
+        return process.communicate(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its environments' processes too
+        return process.communicate()
+
+
+def _outcome(task: Task) -> str:
+    summary = json.loads((task.folder / "summary.json").read_bytes())
+    value = summary["eval_return_mean"]
+    score = "no evaluation" if value is None else f"return {value:.4g}"
+    early = f", stopped early at {summary['env_steps']} steps" if summary.get("stopped_early") else ""
+    return f"{score}, {summary['train_seconds']:.1f} s{early}"
+
+
+# The worker's side -----------------------------------------------------------------------------------
+
+
+def _work(agent: str, fields: dict[str, Any]) -> int:
+    """Do one run: go on with one that was stopped, start anew where that isn't exact."""
+    folder = Path(fields["run_dir"])
+    if (folder / "config.json").exists() and configure(agent, fields)[0].resumes:
+        result = resume(folder, signals=True)
+    else:
+        _clear(folder)
+        result = learn(agent, signals=True, **fields)
+    return STOPPED if result.summary is None else 0
+
+
+def _clear(folder: Path) -> None:
+    """Remove what is left of a run that starts anew."""
+    with exclusive(folder):
+        for path in list(folder.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in ("log.txt", ".lock"):
+                path.unlink()
+
+
+def _end_with_study() -> None:
+    """End this process at once when the one that started it is gone, and so the other end of stdin."""
+
+    def watch() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _end_with_study()
+    sys.exit(_work(**json.loads(sys.argv[1])))

@@ -1,0 +1,96 @@
+"""What policy gradients minimise, as pure functions of tensors of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_lab.updates.minibatches import Minibatch
+
+Surrogate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+Network = Callable[..., tuple[Any, Tensor, Any]]  # obs, carry, is_first -> parameters, value, next carry
+
+
+def score_function(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor) -> Tensor:
+    """Return -mean(A log pi(a | s)), the gradient of Williams (1992); the old policy doesn't count."""
+    return -(advantage * log_prob).mean()
+
+
+def clipped_surrogate(
+    log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor
+) -> Tensor:
+    """Return -mean(min(r A, clip(r, 1 - c, 1 + c) A)) with r = pi / pi_old (Schulman et al., 2017, eq. 7)."""
+    ratio = (log_prob - old_log_prob).exp()
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    return -torch.minimum(ratio * advantage, clipped * advantage).mean()
+
+
+def squared_error(value: Tensor, old_value: Tensor, target: Tensor, clip: float | None = None) -> Tensor:
+    """Return mean((v - target)^2); with `clip`, of a value that moves no further than it from the old one."""
+    if clip is not None:
+        value = old_value + (value - old_value).clamp(-clip, clip)
+    return (value - target).square().mean()
+
+
+def normalised(advantage: Tensor) -> Tensor:
+    """Return (A - mean) / (std + 1e-8); a single one is left as it is."""
+    if advantage.numel() == 1:
+        return advantage
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+
+
+def approximate_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
+    """Return mean(r - 1 - log r), an unbiased estimate of KL(old, new) that is never negative.
+
+    Schulman (2020), "Approximating KL Divergence", http://joschu.net/blog/kl-approx.html
+    """
+    log_ratio = log_prob - old_log_prob
+    return (log_ratio.expm1() - log_ratio).mean()
+
+
+def clipped_fraction(log_prob: Tensor, old_log_prob: Tensor, clip_range: Tensor) -> Tensor:
+    """Return the share of steps whose ratio is further from 1 than the clip range."""
+    return (((log_prob - old_log_prob).exp() - 1).abs() > clip_range).float().mean()
+
+
+FIGURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Surrogate + vf_coef * squared error of the value - ent_coef * entropy."""
+
+    evaluate: Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+    """Parameters, action and mask to log-probability and entropy."""
+    surrogate: Surrogate
+    """The policy's part."""
+    vf_coef: float
+    """Weight of the value's part."""
+    ent_coef: float
+    """Weight of the entropy."""
+    normalise_advantages: bool
+    """Normalise the advantages of each minibatch."""
+    value_clip: float | None = None
+    """How far a value may move from the old one; None: anywhere."""
+
+    def __call__(self, network: Network, batch: Minibatch, clip_range: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and, without gradient, FIGURES [6]."""
+        parameters, value, _ = network(batch.obs, batch.state, batch.is_first)
+        log_prob, entropy = self.evaluate(parameters, batch.action, batch.mask)
+        assert log_prob.shape == entropy.shape == value.shape == batch.log_prob.shape == batch.target.shape
+        advantage = normalised(batch.advantage) if self.normalise_advantages else batch.advantage
+        policy_loss = self.surrogate(log_prob, batch.log_prob, advantage, clip_range)
+        value_loss = squared_error(value, batch.value, batch.target, self.value_clip)
+        mean_entropy = entropy.mean()
+        loss = policy_loss + self.vf_coef * value_loss - self.ent_coef * mean_entropy
+        old = batch.log_prob
+        with torch.no_grad():
+            figures = torch.stack([
+                loss, policy_loss, value_loss, mean_entropy,
+                approximate_kl(log_prob, old), clipped_fraction(log_prob, old, clip_range),
+            ])  # fmt: skip
+        return loss, figures.detach()

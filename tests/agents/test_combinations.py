@@ -1,0 +1,58 @@
+"""Every encoder with every memory learns from the command line, or says in a line why it can't."""
+
+from __future__ import annotations
+
+import re
+
+import gymnasium
+import pytest
+
+from rl_lab.cli.parsing import main
+from rl_lab.cli.train import train
+from rl_lab.nn.cores import CORES
+from rl_lab.nn.encoders import ENCODERS
+from toys import Parts
+
+gymnasium.register("test/Parts-v0", Parts, max_episode_steps=10)  # something for every encoder
+
+BRIEF = [
+    "--total-steps", "60", "--memory-size", "8", "--hidden", "8", "--eval-episodes", "1", "--eval-max-steps", "5",
+    "--video-episodes", "0", "--no-pictures", "--wandb", "disabled", "--device", "cpu",
+]  # fmt: skip
+REPLAYED = [
+    "--learning-starts-env-steps", "20", "--replay-capacity", "60", "--batch-size", "4", "--sequence-length", "4",
+]  # fmt: skip
+AGENTS = {
+    "dqn": REPLAYED,
+    "clone": [*REPLAYED, "--oracle", "--held-out", "0"],
+    "ppo": ["--n-steps", "20", "--batch-size", "10", "--n-epochs", "1"],
+    "a2c": [],
+    "reinforce": ["--n-steps", "20"],
+}
+WORLDS = {
+    "vector": ("lab/GridWorldCoordinates-v0", {"auto", "mlp"}),
+    "image": ("lab/GridWorldPixels-v0", {"auto", "mlp", "cnn", "small", "impala"}),
+    "index": ("FrozenLake-v1", {"auto", "mlp", "onehot", "embedding"}),
+    "parts": ("test/Parts-v0", set(ENCODERS)),
+}
+KNOWN = ("vector", "image", "index")  # whose optimum there is to clone
+
+
+@pytest.mark.parametrize("memory", CORES)
+@pytest.mark.parametrize("encoder", ENCODERS)
+@pytest.mark.parametrize(
+    ("agent", "world"), [(a, w) for a in AGENTS for w in WORLDS if a != "clone" or w in KNOWN]
+)
+def test_combination(world, agent, encoder, memory, tmp_path, capsys):
+    env_id, takes = WORLDS[world]
+    chosen = ["--encoder", encoder, "--memory", memory, "--run-dir", str(tmp_path / "run")]
+    with pytest.raises(SystemExit) as ended:
+        main(lambda _: train(["--agent", agent, "--env-id", env_id, *chosen, *BRIEF, *AGENTS[agent]]), [])
+    error = capsys.readouterr().err.strip()
+    if encoder in takes:
+        assert ended.value.code == 0, error
+        assert (tmp_path / "run" / "summary.json").exists()
+    else:
+        assert ended.value.code == 2
+        assert re.match(rf"error: encoder '{encoder}' takes .*", error.splitlines()[-1])
+        assert not (tmp_path / "run").exists()

@@ -1,0 +1,749 @@
+"""DQN: its arithmetic against hand and SB3, its clock against a count, its learning against thresholds."""
+
+from __future__ import annotations
+
+import dataclasses
+from itertools import groupby
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import rl_lab.agents.dqn.agent
+from rl_lab.agents.dqn import DQN, Config, refuse, steps_per_call
+from rl_lab.agents.dqn.config import loss_of
+from rl_lab.evaluation.evaluate import evaluate
+from rl_lab.evaluation.exact import exact_figures
+from rl_lab.nn.acting import values_of
+from rl_lab.nn.cores import CORES
+from rl_lab.replay.sequences import Sequences
+from rl_lab.replay.transitions import Transitions
+from rl_lab.training.registry import preset_fields
+from rl_lab.types import Step, UsageError
+from rl_lab.updates.optimisers import OPTIMISERS
+from rl_lab.updates.q_updates import Outcome, Updates, figures_of
+from rl_lab.updates.td import select
+from toys import (
+    ConstantReward,
+    Counting,
+    CueRecall,
+    Identity,
+    agent_on,
+    interact,
+    problem_on,
+    spec_of,
+    vector,
+)
+
+# Arithmetic ------------------------------------------------------------------------------------------
+
+ONLINE = [[1.0, 3.0], [2.0, 0.0], [5.0, 6.0]]  # q(s, a) of the three states
+TARGET = [[4.0, 8.0], [10.0, 20.0], [-6.0, -2.0]]
+
+
+def table_agent(**fields):
+    """A DQN over three states whose networks are the tables above."""
+    agent = agent_on(problem_on(lambda: Identity(3)), hidden=(), gamma=0.5, **fields)
+    agent.num_actions = 2
+    for network, table in ((agent.online, ONLINE), (agent.target, TARGET)):
+        network.head = torch.nn.Linear(3, 2)
+        network.head.weight.data[...] = torch.tensor(table).T
+        network.head.bias.data[...] = 0.0
+    before = agent.updates
+    descent = torch.optim.SGD(agent.online.parameters(), lr=1.0)
+    agent.updates = Updates(agent.online, agent.target, before.loss, descent, before.clip)
+    return agent
+
+
+def transitions(obs, action, reward, terminated, next_obs, next_mask=None, discount=0.5, weight=None):
+    return Transitions(
+        obs=np.array(obs),
+        action=np.array(action),
+        reward=np.array(reward, np.float32),
+        discount=np.full(len(action), discount, np.float32),
+        terminated=np.array(terminated, np.bool_),
+        next_obs=np.array(next_obs),
+        next_mask=None if next_mask is None else np.array(next_mask, np.bool_),
+        weight=None if weight is None else np.array(weight, np.float32),
+        index=np.arange(len(action)),
+        age=0.0,
+    )
+
+
+def figures(agent, drawn):
+    """One gradient step on all that was drawn."""
+    agent.config = dataclasses.replace(agent.config, batch_size=len(drawn.action))
+    return figures_of([agent.learn(drawn)])
+
+
+class TestArithmetic:
+    """One transition from state 0 with action 1, where q = 3."""
+
+    @pytest.mark.parametrize(
+        ("fields", "terminated", "mask", "target"),
+        [
+            ({}, 0, None, 1 + 0.5 * 20),  # the greatest value of the target network at state 1
+            ({}, 1, None, 1),
+            ({}, 0, [1, 0], 1 + 0.5 * 10),  # action 1 is illegal there
+            ({"double": True}, 0, None, 1 + 0.5 * 10),  # the online network takes action 0 there
+            ({"double": True}, 0, [0, 1], 1 + 0.5 * 20),
+            ({"double": True}, 1, [0, 1], 1),
+        ],
+    )
+    def test_targets_and_losses_equal_those_computed_by_hand(self, fields, terminated, mask, target):
+        drawn = transitions([0], [1], [1.0], [terminated], [1], None if mask is None else [mask])
+        error = target - 3
+        for loss, expected in (("huber", abs(error) - 0.5), ("squared", error**2)):
+            found = figures(table_agent(loss=loss, **fields), drawn)
+            assert found["target_mean"] == pytest.approx(target, abs=1e-6)
+            assert found["loss"] == pytest.approx(expected, abs=1e-6)
+            assert found["td_error"] == pytest.approx(abs(error), abs=1e-6)
+            assert found["q_mean"] == found["q_max"] == 3
+
+    def test_a_small_error_is_squared_by_the_huber_loss(self):
+        found = figures(table_agent(), transitions([1], [0], [1.6], [1], [0]))  # q = 2, target = 1.6
+        assert found["loss"] == pytest.approx(0.5 * 0.4**2, abs=1e-6)
+
+    def test_losses_are_averaged_over_the_batch(self):
+        drawn = transitions([0, 1], [1, 0], [1, 1.6], [0, 1], [1, 0])  # errors 8 and -0.4
+        found = figures(table_agent(), drawn)
+        assert found["loss"] == pytest.approx((7.5 + 0.08) / 2, abs=1e-6)
+        assert found["target_mean"] == pytest.approx((11 + 1.6) / 2, abs=1e-6)
+
+    def test_one_gradient_step_moves_only_what_was_taken(self):
+        agent = table_agent(loss="squared")
+        figures(agent, transitions([0, 1], [1, 0], [1, 1.6], [0, 1], [1, 0]))
+        # d/dq of the mean of (q - target)^2 is (q - target): -8 and 0.4; the norm of all of it is below 10 but
+        # the bias shares it: sqrt(2 * (8^2 + 0.4^2)) = 11.33, so that it is scaled by 10 / 11.33
+        scale = 10 / np.sqrt(2 * (8**2 + 0.4**2))
+        expected = np.array(ONLINE)
+        expected[0, 1] += 8 * scale
+        expected[1, 0] -= 0.4 * scale
+        np.testing.assert_allclose(agent.online.head.weight.detach().numpy().T, expected, atol=1e-5)
+
+    def test_the_target_network_is_left_alone(self):
+        agent = table_agent()
+        figures(agent, transitions([0], [1], [1.0], [0], [1]))
+        np.testing.assert_array_equal(agent.target.head.weight.detach().numpy().T, TARGET)
+        assert all(p.grad is None for p in agent.target.parameters())
+
+    @pytest.mark.parametrize("double", [False, True])
+    def test_windows_equal_their_valid_transitions_one_by_one(self, double):
+        """Two windows of three steps; the second ends after its first."""
+        window = Sequences(
+            obs=np.array([[0, 1], [1, 2], [2, 0], [0, 0]]),
+            action=np.array([[1, 0], [0, 1], [1, 1]]),
+            reward=np.array([[1, 2], [3, 4], [5, 6]], np.float32),
+            terminated=np.array([[0, 0], [0, 1], [1, 0]], np.bool_),
+            next_mask=np.array([[[1, 1], [1, 0]], [[1, 1], [0, 1]], [[1, 1], [1, 1]]], np.bool_),
+            valid=(valid := np.array([[1, 1], [1, 0], [1, 0]], np.bool_)),
+            learned=valid,
+            opens=np.array([True, False]),
+            state=(),
+            weight=None,
+            index=np.arange(2),
+            age=0.0,
+        )
+        single = transitions(
+            [0, 1, 2, 1], [1, 0, 1, 0], [1, 3, 5, 2], [0, 0, 1, 0], [1, 2, 0, 2],
+            [[1, 1], [1, 1], [1, 1], [1, 0]],
+        )  # fmt: skip
+        one, other = table_agent(double=double), table_agent(double=double)
+        one.loss = one.updates.loss = loss_of(dataclasses.replace(one.config, memory="lstm"))
+        found, expected = figures(one, window), figures(other, single)
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
+        assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
+        torch.testing.assert_close(one.online.head.weight, other.online.head.weight)
+
+
+class TestStoredCarry:
+    def test_windows_are_learned_from_the_carry_they_were_acted_with(self):
+        """Unrolled over its own replay, the network finds the values that it acted on."""
+        problem = problem_on(CueRecall, num_envs=2, total_steps=60)
+        agent = agent_on(
+            problem, memory="lstm", memory_size=8, sequence_length=5, learning_starts_env_steps=60
+        )
+        seen = []
+
+        def remember(step):
+            carry = tuple(np.where(step.is_first[:, None], 0, part) for part in step.state)
+            q, _ = values_of(agent.online, agent.device)(step.obs, carry, np.zeros(2, np.bool_))
+            seen.append(q)
+
+        interact(agent, problem, remember)
+        drawn = agent.replay.sample(32, np.random.default_rng(0))
+        batch = select(agent.loss.batch(drawn, agent.config.batch_size, agent._tensor), 0)
+        q = agent.online(batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool))[0]
+        rows = np.stack(seen)  # [K, N, A]
+        for b in range(32):
+            for t in np.flatnonzero(drawn.valid[:, b]):
+                distance = np.abs(rows - q[t, b].detach().numpy()).max(axis=-1)
+                assert distance.min() < 1e-5
+
+
+class TestWhatReplayAdds:
+    def test_importance_weights_scale_each_error(self):
+        """Errors 8 and -0.4 with Huber losses 7.5 and 0.08, weighted 1 and 0.5."""
+        drawn = transitions([0, 1], [1, 0], [1, 1.6], [0, 1], [1, 0], weight=[1.0, 0.5])
+        assert figures(table_agent(), drawn)["loss"] == pytest.approx((7.5 + 0.5 * 0.08) / 2, abs=1e-6)
+
+    def test_the_discount_is_that_of_the_steps_really_used(self):
+        drawn = transitions([0], [1], [1.0], [0], [1], discount=0.5**3)
+        assert figures(table_agent(), drawn)["target_mean"] == pytest.approx(1 + 0.125 * 20, abs=1e-6)
+
+    def test_priorities_follow_the_errors(self):
+        """After a gradient step the errors of the drawn transitions are their priorities."""
+        problem = problem_on(CueRecall, total_steps=60)
+        agent = interact(agent_on(problem, prioritised=True, learning_starts_env_steps=60), problem)
+        told = {}
+        agent.replay.update_priorities = lambda index, errors: told.update(index=index, errors=errors)
+        drawn = agent._sample()
+        q = agent.online(torch.from_numpy(drawn.obs))[0].detach().numpy()[np.arange(64), drawn.action]
+        best = agent.target(torch.from_numpy(drawn.next_obs))[0].numpy().max(axis=1)
+        target = drawn.reward + 0.99 * (1 - drawn.terminated) * best
+        agent.learn(drawn)
+        np.testing.assert_array_equal(told["index"], drawn.index)
+        np.testing.assert_allclose(told["errors"], target - q, atol=1e-6)
+
+    def test_beta_rises_to_one_over_the_budget(self):
+        agent = agent_on(problem_on(Counting, total_steps=100), prioritised=True, priority_beta=0.4)
+        found = []
+        for step in (0, 50, 100):
+            agent.env_steps = step
+            found.append(agent._beta(agent.env_steps))
+        assert found == pytest.approx([0.4, 0.7, 1.0])
+
+    def test_clipped_rewards_are_learned_from_and_raw_ones_kept(self):
+        problem = problem_on(lambda: Scaled(Counting(), 5.0), total_steps=40)
+        agent = interact(agent_on(problem, reward_clip=1.0, learning_starts_env_steps=40), problem)
+        assert set(agent._sample().reward) == {1.0}
+        assert set(agent.replay.columns["reward"][:40, 0]) == {5.0}
+
+    @pytest.mark.parametrize(
+        ("fields", "steps"),
+        [
+            ({}, 1),
+            ({"gradient_steps_per_update": 128}, 16),
+            ({"gradient_steps_per_update": 128, "batch_size": 512}, 4),
+            ({"gradient_steps_per_update": 128, "batch_size": 4096}, 1),
+            ({"gradient_steps_per_update": 6}, 6),
+            ({"gradient_steps_per_update": 6, "target_period_updates": 10}, 2),
+            ({"gradient_steps_per_update": 34}, 2),
+            ({"gradient_steps_per_update": 8, "prioritised": True}, 1),
+            ({"gradient_steps_per_update": 8, "memory": "lstm"}, 1),
+        ],
+    )
+    def test_a_call_never_runs_over_a_change_of_target_or_priorities(self, fields, steps):
+        assert steps_per_call(Config(**fields)) == steps
+
+    def test_a_target_period_in_updates_counts_gradient_steps(self, monkeypatch):
+        problem = problem_on(Counting, total_steps=60)
+        agent = agent_on(
+            problem, learning_starts_env_steps=0, target_period_updates=6, gradient_steps_per_update=4
+        )
+        seen = []
+        monkeypatch.setattr(
+            rl_lab.agents.dqn.agent, "polyak_update", lambda *_: seen.append(agent.gradient_steps)
+        )
+        interact(agent, problem)
+        assert agent.gradient_steps == 60
+        assert seen == list(range(6, 61, 6))
+
+
+class Scaled(gymnasium.RewardWrapper):
+    def __init__(self, env, scale):
+        super().__init__(env)
+        self._scale = scale
+
+    def reward(self, reward):
+        return self._scale * reward
+
+
+class TestDueling:
+    def test_advantages_are_taken_from_their_mean(self):
+        agent = agent_on(problem_on(lambda: Identity(3)), hidden=(), dueling=True)
+        head = agent.online.head
+        head.value[0].weight.data[...] = torch.tensor([[1.0, 2.0, 3.0]])
+        head.value[0].bias.data[...] = 0.0
+        head.advantage[0].weight.data[...] = torch.tensor([[1.0, 0, 0], [2.0, 0, 0], [6.0, 0, 0]])
+        head.advantage[0].bias.data[...] = 0.0
+        q = agent.online(torch.tensor([0, 1]))[0].detach().numpy()
+        np.testing.assert_allclose(q, [[1 + 1 - 3, 1 + 2 - 3, 1 + 6 - 3], [2, 2, 2]], atol=1e-6)
+
+    def test_the_last_width_is_that_of_both_streams(self):
+        agent = agent_on(problem_on(Counting), hidden=(8, 16), dueling=True)
+        assert agent.online.encoder.size == 8
+        assert [
+            stream[0].out_features for stream in (agent.online.head.value, agent.online.head.advantage)
+        ] == [
+            16,
+            16,
+        ]
+
+    def test_acting_on_views_equals_the_network(self):
+        agent = agent_on(problem_on(Counting), hidden=(8, 16), dueling=True)
+        obs = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]
+        acted = agent.policy(explore=False).inspect(obs, (), np.ones(5, np.bool_))["q_values"]
+        np.testing.assert_allclose(acted, agent.online(torch.from_numpy(obs))[0].detach().numpy(), atol=1e-6)
+
+
+# Against SB3 -----------------------------------------------------------------------------------------
+
+
+class TestAgainstSB3:
+    @pytest.mark.parametrize("hidden", [(256, 256), (16,)])
+    def test_the_same_batches_from_the_same_weights_give_the_same_parameters(self, hidden):
+        """100 updates with a copy of the target after every 10th."""
+        from stable_baselines3.common.buffers import ReplayBufferSamples
+
+        agent, model = self.twins(hidden)
+        rng = np.random.default_rng(0)
+        for update in range(100):
+            drawn = self.draw(rng)
+            column = [torch.as_tensor(x)[:, None].float() for x in (drawn.terminated, drawn.reward)]
+            samples = ReplayBufferSamples(
+                torch.as_tensor(drawn.obs), torch.as_tensor(drawn.action)[:, None],
+                torch.as_tensor(drawn.next_obs), *column,
+            )  # fmt: skip
+            model.replay_buffer.sample = lambda *_, samples=samples, **__: samples
+            model.train(gradient_steps=1, batch_size=64)
+            agent.learn(drawn)
+            if update % 10 == 9:
+                self.update_targets(agent, model)
+        for ours, theirs in ((agent.online, model.q_net), (agent.target, model.q_net_target)):
+            for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+                torch.testing.assert_close(p, q, atol=1e-6, rtol=0)
+        first = next(agent.online.parameters())
+        assert (first - self.initial).abs().max() > 0.01  # they did go somewhere
+
+    def twins(self, hidden):
+        from stable_baselines3 import DQN as SB3DQN
+        from stable_baselines3.common.logger import Logger
+
+        model = SB3DQN(
+            "MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, gamma=0.99, seed=3, device="cpu",
+            buffer_size=100, policy_kwargs={"net_arch": list(hidden)},
+        )  # fmt: skip
+        model.set_logger(Logger(None, []))
+        problem = problem_on(lambda: gymnasium.make("CartPole-v1"))
+        agent = agent_on(problem, learning_rate=2.3e-3, gamma=0.99, hidden=hidden)
+        with torch.no_grad():
+            for ours, theirs in ((agent.online, model.q_net), (agent.target, model.q_net_target)):
+                for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+                    p.copy_(q)
+        self.initial = next(agent.online.parameters()).detach().clone()
+        return agent, model
+
+    @staticmethod
+    def draw(rng):
+        return Transitions(
+            obs=rng.normal(size=(64, 4)).astype(np.float32),
+            action=rng.integers(2, size=64),
+            reward=rng.normal(size=64).astype(np.float32),
+            discount=np.full(64, 0.99, np.float32),
+            terminated=rng.random(64) < 0.2,
+            next_obs=rng.normal(size=(64, 4)).astype(np.float32),
+            next_mask=None,
+            weight=None,
+            index=np.arange(64),
+            age=0.0,
+        )
+
+    @staticmethod
+    def update_targets(agent, model):
+        from stable_baselines3.common.utils import polyak_update as theirs
+
+        rl_lab.agents.dqn.agent.polyak_update(agent.online, agent.target, 1.0)
+        theirs(model.q_net.parameters(), model.q_net_target.parameters(), 1.0)
+
+
+# The clock -------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Counts the gradient steps and target updates of an agent that is fed the same step over and over."""
+
+    def __init__(self, monkeypatch, num_envs=1, **fields):
+        self.agent = agent_on(problem_on(Counting, num_envs=num_envs), **fields)
+        self.learned, self.synchronised = [], []  # env_steps of each
+        monkeypatch.setattr(
+            rl_lab.agents.dqn.agent,
+            "polyak_update",
+            lambda *args: self.synchronised.append((self.agent.env_steps, args[2])),
+        )
+        monkeypatch.setattr(self.agent, "_sample", lambda: None)
+        monkeypatch.setattr(self.agent, "learn", self._learn)
+        seen, n = np.zeros((num_envs, 1), np.float32), num_envs
+        no = np.zeros(n, np.bool_)
+        self.step = Step(seen, np.zeros(n, int), np.zeros(n), no, no, seen, no, (), (), None, None)
+
+    def _learn(self, drawn):
+        self.learned += [self.agent.env_steps] * self.agent._burst
+        return Outcome(*torch.zeros(4, self.agent._burst))
+
+    def run(self, env_steps):
+        while self.agent.env_steps < env_steps:
+            self.agent.observe(self.step)
+            self.agent.update()
+        return self
+
+
+class TestClock:
+    def test_the_preset_of_cartpole_learns_in_bursts_and_synchronises_while_collecting(self, monkeypatch):
+        fields = preset_fields("dqn", "zoo:CartPole-v1")
+        total = fields.pop("total_steps")
+        fields = rl_lab.agents.dqn.build(**fields).config.__dict__ | {"replay_capacity": 1_000, "hidden": ()}
+        clock = Clock(monkeypatch, **fields)
+        assert clock.agent.collect_env_steps == 256
+        env_steps = -(-total // 256) * 256
+        clock.run(env_steps)
+        assert (env_steps, len(clock.learned)) == (50_176, 24_704)
+        when, how_many = np.unique(clock.learned, return_counts=True)
+        assert when.tolist() == list(range(1_024, 50_177, 256))  # the first multiple behind 1000
+        assert set(how_many) == {128}
+        assert clock.synchronised == [(step, 1.0) for step in range(10, 50_177, 10)]
+
+    def test_within_a_burst_the_target_stands_still(self, monkeypatch):
+        clock = Clock(
+            monkeypatch,
+            train_period_env_steps=256,
+            gradient_steps_per_update=128,
+            target_period_env_steps=10,
+            learning_starts_env_steps=0,
+        )
+        order = []
+        monkeypatch.setattr(rl_lab.agents.dqn.agent, "polyak_update", lambda *_: order.append("target"))
+        monkeypatch.setattr(
+            clock.agent, "learn", lambda drawn: order.extend(["learn"] * 16) or Outcome(*torch.zeros(4, 16))
+        )
+        clock.run(1_280)  # 1280 is due for both
+        runs = [(k, len(list(g))) for k, g in groupby(order)]
+        assert runs == [("target", n) if k == "target" else (k, 128) for k, n in runs]
+        assert [n for k, n in runs if k == "target"] == [25, 26, 25, 26, 26]
+        assert order[-128:] == ["learn"] * 128  # the target goes first
+
+    @pytest.mark.parametrize(
+        ("num_envs", "period", "expected"),
+        [
+            (1, 10, list(range(10, 101, 10))),
+            (4, 10, [12, 20, 32, 40, 52, 60, 72, 80, 92, 100]),  # the first step behind each multiple
+            (4, 8, list(range(8, 101, 8))),
+            (4, 3, list(range(4, 101, 4))),  # once a step, however many multiples it passes
+            (3, 50, [51, 102]),
+        ],
+    )
+    @pytest.mark.parametrize("tau", [1.0, 0.25])
+    def test_target_periods_are_counted_in_environment_steps(
+        self, monkeypatch, num_envs, period, expected, tau
+    ):
+        clock = Clock(monkeypatch, num_envs, target_period_env_steps=period, target_tau=tau).run(100)
+        assert clock.synchronised == [(step, tau) for step in expected]
+
+    @pytest.mark.parametrize(
+        ("num_envs", "starts", "period", "expected"),
+        [
+            (1, 0, 4, [4, 8, 12, 16, 20]),
+            (1, 8, 4, [12, 16, 20]),  # strictly behind, as in SB3
+            (1, 7, 4, [8, 12, 16, 20]),
+            (2, 8, 4, [12, 16, 20]),
+            (2, 0, 1, sorted([*range(2, 21, 2)] * 2)),  # two are due in each step
+            (3, 0, 4, [6, 9, 12, 18, 21]),
+        ],
+    )
+    def test_no_gradient_step_comes_before_learning_starts(
+        self, monkeypatch, num_envs, starts, period, expected
+    ):
+        fields = {"learning_starts_env_steps": starts, "train_period_env_steps": period}
+        assert Clock(monkeypatch, num_envs, **fields).run(20).learned == expected
+
+    def test_epsilon_is_one_until_learning_starts_and_then_follows_the_budget(self, monkeypatch):
+        clock = Clock(
+            monkeypatch, learning_starts_env_steps=100, epsilon_fraction=0.5, epsilon_final=0.1
+        )  # of 1000 steps
+        found = {}
+        for step in (0, 99, 100, 250, 500, 900):
+            clock.run(step)
+            found[step] = clock.agent.epsilon()
+        assert found == pytest.approx({0: 1, 99: 1, 100: 0.82, 250: 0.55, 500: 0.1, 900: 0.1})
+
+    def test_a_soft_update_moves_by_its_share(self):
+        problem = problem_on(Counting, total_steps=4)
+        agent = agent_on(problem, target_period_env_steps=4, target_tau=0.25)
+        with torch.no_grad():
+            for ours, theirs in zip(agent.target.parameters(), agent.online.parameters(), strict=True):
+                theirs.fill_(8.0)
+                ours.fill_(4.0)
+        interact(agent, problem)
+        assert {float(w) for p in agent.target.parameters() for w in p.flatten()} == {5.0}
+
+
+# What must not happen --------------------------------------------------------------------------------
+
+
+class TestFailures:
+    @pytest.mark.parametrize("reward", [float("nan"), float("inf"), -float("inf")])
+    @pytest.mark.parametrize("loss", ["huber", "squared"])
+    def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(self, reward, loss):
+        agent = agent_on(problem_on(Counting), loss=loss)
+        before = [p.detach().clone() for p in agent.online.parameters()]
+        drawn = transitions(
+            np.ones((2, 1), np.float32), [0, 1], [1, reward], [0, 0], np.ones((2, 1), np.float32)
+        )
+        with pytest.raises(FloatingPointError) as caught:
+            agent.learn(drawn)
+        assert "\n" not in str(caught.value)
+        assert agent.gradient_steps == 0
+        for p, kept in zip(agent.online.parameters(), before, strict=True):
+            assert torch.equal(p, kept)
+
+    def test_an_observation_that_is_not_finite_raises_too(self):
+        agent = agent_on(problem_on(Counting))
+        seen = np.full((1, 1), np.nan, np.float32)
+        with pytest.raises(FloatingPointError):
+            agent.learn(transitions(seen, [0], [1], [0], seen))
+        assert all(p.isfinite().all() for p in agent.online.parameters())
+
+    @pytest.mark.parametrize("num_envs", [1, 2])
+    def test_a_broken_environment_stops_training_at_the_very_step(self, num_envs):
+        class Broken(Counting):
+            steps = 0
+
+            def step(self, action):
+                obs, reward, *rest = super().step(action)
+                self.steps += 1
+                return obs, float("nan") if self.steps == 60 else reward, *rest
+
+        problem = problem_on(Broken, num_envs=num_envs)
+        agent = agent_on(problem, learning_starts_env_steps=20)
+        with pytest.raises(
+            FloatingPointError, match=f"reward that is not finite.*, env step {60 * num_envs}$"
+        ):
+            interact(agent, problem)
+        assert agent.env_steps == 59 * num_envs == len(agent.replay)
+        assert agent.gradient_steps > 0
+        assert all(p.isfinite().all() for p in agent.online.parameters())
+
+    def test_the_seed_decides_the_weights(self):
+        def weights(seed):
+            torch.manual_seed(torch.seed() % 1_000)
+            return next(agent_on(problem_on(Counting, seed=seed)).online.parameters())
+
+        assert torch.equal(weights(1), weights(1))
+        assert not torch.equal(weights(1), weights(2))
+
+    @pytest.mark.parametrize(
+        ("fields", "says"),
+        [
+            ({"learning_rate": 0.0}, "learning_rate must be greater than 0.0, got 0.0"),
+            ({"learning_rate": float("nan")}, "learning_rate must be greater than 0.0, got nan"),
+            ({"gamma": 1.5}, "gamma must be between 0.0 and 1.0, got 1.5"),
+            ({"target_tau": 0.0}, "target_tau must be greater than 0.0, got 0.0"),
+            ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+            ({"n_steps": 0}, "n_steps must be at least 1, got 0"),
+            ({"reward_clip": 0.0}, "reward_clip must be greater than 0.0, got 0.0"),
+            (
+                {"optimiser": "lion"},
+                f"optimiser 'lion' is unknown (allowed: {', '.join(OPTIMISERS)})",
+            ),
+            ({"priority_eta": 1.5}, "priority_eta must be between 0.0 and 1.0, got 1.5"),
+            ({"burn_in_steps": -1}, "burn_in_steps must be at least 0, got -1"),
+            (
+                {"memory": "lstm", "sequence_length": 16, "burn_in_steps": 8, "sequence_period_steps": 9},
+                "sequence_period_steps 9 must be at most sequence_length 16 - burn_in_steps 8 = 8, or steps are"
+                " left out",
+            ),
+            ({"memory": "ntm"}, f"memory 'ntm' is unknown (allowed: {', '.join(CORES)})"),
+            (
+                {"memory": "lstm", "sequence_length": 16, "burn_in_steps": 16},
+                "sequence_period_steps 1 must be at most sequence_length 16 - burn_in_steps 16 = 0, or steps are"
+                " left out",
+            ),
+            ({"value_rescaling": 1}, "value_rescaling must be true or false, got 1"),
+            ({"loss": "l1"}, "loss 'l1' is unknown (allowed: huber, squared)"),
+        ],
+    )
+    def test_values_out_of_range_are_refused_by_name(self, fields, says):
+        with pytest.raises(UsageError) as caught:
+            Config(**fields)
+        assert str(caught.value) == says
+
+    @pytest.mark.parametrize(
+        ("spec", "fields", "says"),
+        [
+            (spec_of(spaces.Text(5)), {}, "Dict or Tuple observations, not Text"),
+            (spec_of(spaces.Discrete(2)), {"encoder": "cnn"}, "takes images"),
+            (
+                spec_of(spaces.Discrete(2), num_envs=4),
+                {"memory": "lstm", "replay_capacity": 60},
+                "sequence_length 16 is longer than the replay, which holds 15 steps of each",
+            ),
+            (spec_of(spaces.Discrete(2)), {"replay_capacity": 10**15}, "allowed: up to"),
+        ],
+    )
+    def test_problems_it_cannot_take_are_refused_in_a_line(self, spec, fields, says):
+        reason = refuse(Config(**fields), spec)
+        assert reason is not None
+        assert says in reason
+        assert "\n" not in reason
+
+    def test_actions_that_are_not_counted_from_zero_are_refused(self):
+
+        spec = spec_of(spaces.Discrete(2))
+        for actions in (spaces.Discrete(2, start=1), spaces.Box(-1, 1, (1,))):
+            reason = refuse(Config(), dataclasses.replace(spec, action_space=actions))
+            assert reason is not None
+            assert reason.startswith("dqn needs Discrete actions that start at 0")
+        assert refuse(Config(), spec) is None
+
+
+# Learning --------------------------------------------------------------------------------------------
+
+
+def mean_return(agent, make, episodes):
+    return evaluate(agent.policy(explore=False), vector(make, 4), episodes=episodes, seed=1).returns.mean()
+
+
+class TestLearning:
+    def test_a_constant_reward_under_a_time_limit_is_worth_that_of_eternity(self):
+        """The limit truncates, so that Q is 1 / (1 - gamma) = 5, not the 3.4 of five steps."""
+        problem = problem_on(ConstantReward, total_steps=2_000)
+        agent = interact(
+            agent_on(
+                problem, gamma=0.8, learning_rate=3e-3, learning_starts_env_steps=50, target_period_env_steps=20,
+                hidden=(16,), batch_size=32,
+            ),
+            problem,
+        )  # fmt: skip
+        q = agent.policy(explore=False).inspect(np.zeros((1, 1), np.float32), (), np.ones(1, np.bool_))
+        np.testing.assert_allclose(q["q_values"], 5.0, atol=0.05)
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"double": True, "target_tau": 0.5},
+            {"dueling": True, "prioritised": True},
+            {"n_steps": 3, "gradient_steps_per_update": 2, "train_period_env_steps": 8},
+        ],
+    )
+    def test_the_identity_is_learned(self, fields):
+        problem = problem_on(lambda: Identity(6), num_envs=2, total_steps=1_500)
+        agent = interact(
+            agent_on(problem, gamma=0.5, learning_starts_env_steps=100, target_period_env_steps=50, **fields),
+            problem,
+        )
+        assert mean_return(agent, lambda: Identity(6), 5) * 5 >= 95  # of 100 steps
+
+    def test_a_cue_is_recalled_with_memory_and_cannot_be_without(self):
+        def learn(**fields):
+            problem = problem_on(CueRecall, num_envs=4, total_steps=6_000)
+            return interact(
+                agent_on(
+                    problem, gamma=0.9, learning_rate=3e-3, learning_starts_env_steps=200,
+                    train_period_env_steps=8, target_period_env_steps=100, batch_size=32,
+                    hidden=(16,), memory_size=16, sequence_length=3, **fields,
+                ),
+                problem,
+            )  # fmt: skip
+
+        assert mean_return(learn(memory="lstm"), CueRecall, 100) >= 0.95
+        assert mean_return(learn(), CueRecall, 100) == pytest.approx(0.5, abs=0.2)
+
+    def test_a_picture_is_learned_from(self):
+        import rl_lab
+
+        def make():
+            return rl_lab.make_env("lab/GridWorldPixels-v0", {"map": "S..G"})
+
+        problem = problem_on(make, total_steps=800)
+        agent = interact(
+            agent_on(
+                problem, gamma=0.9, learning_starts_env_steps=100, epsilon_fraction=0.7, batch_size=16,
+                hidden=(32,), target_period_env_steps=25, replay_capacity=1_000, double=True,
+            ),
+            problem,
+        )  # fmt: skip
+        assert agent.replay.observations.arrays[0].dtype == np.uint8
+        found = exact_figures(agent.policy(explore=False), problem.model, 0.9, 200, 4)
+        assert found["regret"] < 0.02
+
+
+# State -----------------------------------------------------------------------------------------------
+
+
+class TestState:
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {},
+            {"memory": "lstm", "sequence_length": 3, "memory_size": 8},
+            {"average_decay": 0.9, "layer_norm": True},
+        ],
+    )
+    def test_a_loaded_agent_learns_on_to_the_bit(self, tmp_path, fields):
+        from rl_lab.storage.checkpoint import Checkpoints
+
+        fields |= {"learning_starts_env_steps": 50, "replay_capacity": 80, "target_period_env_steps": 30}
+        problem = problem_on(CueRecall, num_envs=2, total_steps=200)
+        agent = interact(agent_on(problem, **fields), problem)
+        Checkpoints(tmp_path).save(200, {"agent": agent.state_dict()})
+        other = agent_on(problem, **fields)
+        values = other.policy(explore=False)
+        other.load_state_dict(Checkpoints(tmp_path).load()[1]["agent"])
+        assert (other.env_steps, other.gradient_steps) == (agent.env_steps, agent.gradient_steps)
+        for one in (agent, other):
+            one._replay_rng.bit_generator.state = np.random.PCG64(5).state
+            for _ in range(5):
+                one.learn(one._sample())
+        for ours, theirs in zip(other.online.parameters(), agent.online.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+        obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
+        asked = [p.inspect(obs, p.initial_state(5), first) for p in (values, agent.policy(explore=False))]
+        np.testing.assert_array_equal(asked[0]["q_values"], asked[1]["q_values"])
+
+    def test_weights_alone_make_a_policy_without_a_replay(self):
+        problem = problem_on(CueRecall, total_steps=20)
+        agent = interact(agent_on(problem), problem)
+        other = agent_on(problem)
+        other.load_state_dict({"weights": agent.state_dict()["weights"]})
+        assert other.replay is None
+        assert isinstance(other, DQN)
+        obs = np.eye(5, dtype=np.float32)
+        ours, theirs = (a.policy(explore=False).inspect(obs, (), np.ones(5, bool)) for a in (other, agent))
+        np.testing.assert_array_equal(ours["q_values"], theirs["q_values"])
+
+    def test_the_average_is_judged_and_saved_and_the_live_network_acts(self):
+        problem = problem_on(CueRecall, total_steps=40)
+        agent = interact(agent_on(problem, average_decay=0.99, learning_starts_env_steps=10), problem)
+        assert agent.gradient_steps > 0
+        obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
+        judged, acting = (agent.policy(explore=e).inspect(obs, (), first)["q_values"] for e in (False, True))
+        np.testing.assert_allclose(acting, values_of(agent.online, agent.device)(obs, (), first)[0])
+        assert np.abs(judged - acting).max() > 1e-4
+        other = agent_on(problem, average_decay=0.99)
+        other.load_state_dict({"weights": agent.state_dict()["weights"]})
+        for explore in (False, True):
+            np.testing.assert_array_equal(
+                other.policy(explore=explore).inspect(obs, (), first)["q_values"], judged
+            )
+
+    def test_diagnostics_tell_where_it_stands(self):
+        problem = problem_on(CueRecall, num_envs=2, total_steps=40)
+        agent = agent_on(
+            problem,
+            replay_capacity=20,
+            learning_starts_env_steps=10,
+            learning_rate=0.01,
+            learning_rate_final=0.002,
+        )
+        assert agent.diagnostics()["replay_size"] == 0
+        interact(agent, problem)
+        found = agent.diagnostics()
+        assert found["replay_size"] == 20
+        assert found["epsilon"] == pytest.approx(0.05)
+        assert found["learning_rate"] == pytest.approx(0.002)
+        assert 0 < found["replay_age_env_steps"] < 20
+        assert found["sample_seconds"] > 0
+        assert agent.diagnostics()["sample_seconds"] == 0

@@ -1,0 +1,177 @@
+"""Finite problems of chance and exploration: walks, blackjack, bandits, the deep sea, random MDPs."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import gymnasium
+import numpy as np
+import pytest
+from scipy import stats
+
+from rl_lab.envs.bandit import draw_means, slice_normal
+from rl_lab.envs.blackjack import show_hands
+from rl_lab.mdp.model import TabularModel
+from rl_lab.mdp.solve import Solution, value_iteration
+from tabular_envs import best_return, evaluate_evenly, make, model_of, play
+
+
+class TestRandomWalk:
+    def test_values_of_five_states_are_sixths(self):
+        values = evaluate_evenly(model_of("RandomWalk"), 1.0)
+        np.testing.assert_allclose(values, [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 0], atol=1e-14)
+
+    def test_values_of_nineteen_states(self):
+        model = model_of("RandomWalk19")
+        assert np.argmax(model.initial) == 10
+        np.testing.assert_allclose(evaluate_evenly(model, 1.0)[1:-1], np.arange(-0.9, 0.91, 0.1), atol=1e-13)
+
+    @pytest.mark.parametrize("states", [0, 4])
+    def test_needs_a_middle(self, states):
+        with pytest.raises(ValueError, match=f"states {states}"):
+            make("RandomWalk", states=states)
+
+
+@cache
+def solved_blackjack(natural: bool = False, sab: bool = True) -> tuple[TabularModel, Solution]:
+    model = model_of("Blackjack", natural=natural, sab=sab)
+    return model, value_iteration(model, 1.0)
+
+
+def least_stick(usable: int) -> list[int]:
+    """The least sum of 11 or more from which one sticks, for each card 1..10 of the dealer."""
+    model, solution = solved_blackjack()
+    hands = show_hands(np.arange(model.num_states))
+    least = []
+    for dealer in range(1, 11):
+        mine = (hands[:, 1] == dealer) & (hands[:, 2] == usable) & (hands[:, 0] <= 21) & (hands[:, 0] > 10)
+        sticks = {int(s) for s in hands[mine & (solution.policy == 0), 0]}
+        assert sticks == set(range(min(sticks), 22))  # one boundary
+        least.append(min(sticks))
+    return least
+
+
+class TestBlackjack:
+    def test_policy_is_that_of_figure_5_2(self):
+        assert least_stick(usable=0) == [17, 13, 13, 12, 12, 12, 17, 17, 17, 17]
+        assert least_stick(usable=1) == [19, 18, 18, 18, 18, 18, 18, 18, 19, 19]  # with the notch at the ace
+
+    @pytest.mark.parametrize(
+        ("rules", "value"), [((False, True), -0.04311), ((False, False), -0.04656), ((True, False), -0.02573)]
+    )
+    def test_value_of_the_deal(self, rules, value):
+        model, solution = solved_blackjack(*rules)
+        assert model.initial @ solution.v == pytest.approx(value, abs=5e-6)
+
+    def test_two_hundred_thousand_hands_agree_with_the_value(self):
+        model, solution = solved_blackjack()
+        env = make("Blackjack").unwrapped
+        policy = solution.policy.tolist()
+        state, _ = env.reset(seed=5)
+        returns = []
+        while len(returns) < 200_000:
+            state, reward, terminated, _, _ = env.step(policy[state])
+            if terminated:
+                returns.append(reward)
+                state, _ = env.reset()
+        error = np.std(returns) / np.sqrt(len(returns))
+        assert abs(np.mean(returns) - model.initial @ solution.v) < 4 * error
+
+    def test_gymnasiums_game_agrees_with_the_value(self):
+        """Theirs deals cards one by one, which ours never does."""
+        model, solution = solved_blackjack()
+        hands = show_hands(np.arange(model.num_states))
+        policy = {tuple(hand): int(a) for hand, a in zip(hands.tolist(), solution.policy, strict=True)}
+        env = gymnasium.make("Blackjack-v1", sab=True).unwrapped
+        hand, _ = env.reset(seed=1)
+        returns = []
+        while len(returns) < 20_000:
+            hand, reward, terminated, _, _ = env.step(policy[tuple(int(x) for x in hand)])
+            if terminated:
+                returns.append(reward)
+                hand, _ = env.reset()
+        error = np.std(returns) / np.sqrt(len(returns))
+        assert abs(np.mean(returns) - model.initial @ solution.v) < 4 * error
+
+    def test_deal_by_hand(self):
+        initial = solved_blackjack()[0].initial.reshape(10, 39)
+        assert initial[:, 38].sum() == pytest.approx(2 * (1 / 13) * (4 / 13))  # naturals
+        assert initial[9].sum() == pytest.approx(4 / 13)  # the dealer shows a ten
+        assert initial[:, 28].sum() == pytest.approx(1 / 169)  # two aces: a soft 12
+        assert initial[:, 18:28].sum() == 0  # two cards are never above 21
+
+    def test_a_natural_pays_by_the_rules(self):
+        """The dealer shows a 5: no natural there, but 21 now and then."""
+        natural = 39 * 4 + 38
+        pays = {rules: model_of("Blackjack", **rules_of(rules)) for rules in ("sab", "natural", "plain")}
+        expected = {name: model.expected_reward[natural, 0] for name, model in pays.items()}
+        assert expected["sab"] == pytest.approx(1.0)
+        assert 0.8 < expected["plain"] < 1.0
+        assert expected["natural"] == pytest.approx(1.5 * expected["plain"])
+
+    def test_shows_hands_as_gymnasium_does(self):
+        env = make("Blackjack", observation="tuple")
+        seen = {tuple(env.reset(seed=seed)[0].tolist()) for seed in range(300)}
+        assert all(obs in env.observation_space for obs in map(np.array, seen))
+        assert {ace for _, _, ace in seen} == {0, 1}
+        assert {dealer for _, dealer, _ in seen} == set(range(1, 11))
+
+
+def rules_of(name: str) -> dict[str, bool]:
+    return {"sab": name == "sab", "natural": name == "natural"}
+
+
+class TestDeepSea:
+    @pytest.mark.parametrize(("size", "seed"), [(2, 0), (10, 3), (25, None)])
+    def test_best_return(self, size, seed):
+        assert best_return(model_of("DeepSea", size=size, problem_seed=seed)) == pytest.approx(0.99)
+
+    def test_only_one_dive_in_two_to_the_size_finds_the_treasure(self):
+        model = model_of("DeepSea", size=6)
+        chance = evaluate_evenly(model, 1.0)[0] + 0.01 / 6 * 3  # half of the moves go right
+        assert chance == pytest.approx(2.0**-6)
+
+    def test_actions_mean_something_else_in_each_cell(self):
+        env = make("DeepSea", size=4, problem_seed=None)
+        assert play(env, [1, 1, 1, 1]) == ([0, 5, 10, 15, 19], pytest.approx(0.99), True)
+        policies = {
+            value_iteration(model_of("DeepSea", problem_seed=s), 1.0).policy.tobytes() for s in range(4)
+        }
+        assert len(policies) == 4
+
+
+class TestGarnet:
+    def test_each_pair_branches_as_asked_for(self):
+        model = model_of("Garnet", states=12, actions=3, branching=4)
+        onward = model.continuation.toarray()
+        assert onward.shape == (36, 12)
+        np.testing.assert_allclose(onward.sum(axis=1), 1.0, atol=1e-12)
+        assert ((onward > 0).sum(axis=1) == 4).all()
+
+    def test_the_problem_follows_from_its_seed_alone(self):
+        one, same, other = (model_of("Garnet", problem_seed=seed) for seed in (1, 1, 2))
+        np.testing.assert_array_equal(one.reward, same.reward)
+        assert (one.reward != other.reward).any()
+
+    def test_refuses_more_branches_than_states(self):
+        with pytest.raises(ValueError, match=r"branching 5 must be in 1\.\.4"):
+            make("Garnet", states=4, branching=5)
+
+
+class TestBandit:
+    def test_noise_is_normal_but_for_its_grid(self):
+        noise = slice_normal(200)
+        assert noise.mean() == pytest.approx(0.0, abs=1e-15)
+        assert noise.var() == pytest.approx(1.0, abs=1e-12)
+        assert stats.kstest(noise, "norm").statistic < 0.01
+
+    def test_the_best_arm_is_the_truth(self):
+        model, means = model_of("Bandit", arms=7, problem_seed=3), draw_means(7, 3)
+        np.testing.assert_allclose(model.expected_reward, means[None], atol=1e-12)
+        assert best_return(model) == pytest.approx(means.max())
+
+    def test_episodes_have_as_many_pulls_as_asked_for(self):
+        assert model_of("Bandit").num_states == 1
+        env = make("Bandit", steps=3)
+        assert play(env, [0, 0, 0])[0::2] == ([0, 1, 2, 2], True)
+        assert best_return(env.unwrapped.model()) == pytest.approx(3 * draw_means(10, 0).max())

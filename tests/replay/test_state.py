@@ -1,0 +1,304 @@
+"""A replay that was saved and loaded goes on as if nothing had happened, whichever layout it was saved in."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rl_lab.replay.prioritised import Prioritised
+from rl_lab.replay.sequences import SequenceReplay, Sequences
+from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.files import CheckpointError
+from rl_lab.storage.state_trees import Ring
+from toys import spec_of
+from worlds import CARRY, SPACES, World, assert_same, lean, play, state_of, worlds
+
+FIXTURE = Path(__file__).resolve().parents[1] / "fixtures" / "format_1" / "dqn" / "checkpoints"
+
+
+def stored_rows(manifest) -> list[tuple[int, int]]:
+    """[start, stop) of the segments in a checkpoint, which are the same for every column."""
+    rings = json.loads(manifest.read_text())["members"]["replay"]["rings"].items()
+    columns = [ring for path, ring in rings if path.startswith("/columns/")]
+    (segments,) = {tuple((s["start"], s["stop"]) for s in ring["segments"]) for ring in columns}
+    return list(segments)
+
+
+def stored_frames(manifest) -> int:
+    """Count the frames in a checkpoint of one leaf, all environments together."""
+    rings = json.loads(manifest.read_text())["members"]["replay"]["rings"].items()
+    return sum(
+        s["stop"] - s["start"]
+        for path, ring in rings
+        if path.startswith("/frames/")
+        for s in ring["segments"]
+    )
+
+
+class TestState:
+    @settings(deadline=None, max_examples=25)
+    @given(
+        world=worlds,
+        room=st.sampled_from([nullcontext, lean]),
+        capacity=st.integers(4, 60),
+        stretches=st.lists(st.integers(0, 60), min_size=1, max_size=4),
+        later=st.integers(0, 25),
+        prioritised=st.booleans(),
+    )
+    def test_a_loaded_replay_goes_on_as_the_saved_one(
+        self, tmp_path_factory, world, room, capacity, stretches, later, prioritised
+    ):
+        with room():
+            self.run(tmp_path_factory, world, capacity, stretches, later, prioritised)
+
+    @staticmethod
+    def run(tmp_path_factory, world, capacity, stretches, later, prioritised):
+        def make():
+            sampler = Prioritised() if prioritised else None
+            replay = TransitionReplay(capacity * world.num_envs, world.spec(), n_steps=2, sampler=sampler)
+            return replay, *(
+                SequenceReplay(
+                    capacity * world.num_envs, world.spec(), CARRY, 3, period=period, burn_in=burn_in,
+                    sampler=Prioritised() if prioritised else None,
+                )
+                for period, burn_in in ((1, 0), (2, 1))
+            )  # fmt: skip
+
+        store, saved = Checkpoints(tmp_path_factory.mktemp("replay")), make()
+        rng = np.random.default_rng(0)
+        for k, steps in enumerate(stretches):  # each save adds to the segments of those before
+            feed(saved, world, steps, rng)
+            store.save(k, {"replay": [replay.state_dict() for replay in saved]})
+        loaded = make()
+        for replay, state in zip(loaded, Checkpoints(store.folder).load()[1]["replay"], strict=True):
+            replay.load_state_dict(state)
+        if len(saved[0]):
+            assert_same_batches(loaded[0], saved[0])
+        for _ in range(later + 3):
+            feed((*saved, *loaded), world, 1, rng)
+        assert [state_of(r) for r in loaded] == [state_of(r) for r in saved]
+        assert_same_batches(loaded[0], saved[0])
+        for ours, theirs in zip(loaded[1:], saved[1:], strict=True):
+            assert ours.can_sample == theirs.can_sample
+            if theirs.can_sample:
+                drawn = [r.sample(32, np.random.default_rng(7)) for r in (ours, theirs)]
+                for field in dataclasses.fields(Sequences):
+                    assert_same(*(getattr(one, field.name) for one in drawn))
+
+    def test_the_second_save_writes_only_the_new_rows_and_frames(self, tmp_path):
+        world = World(2, 0, mean_length=50)
+        store, replay = Checkpoints(tmp_path), TransitionReplay(2_000, world.spec())
+        play(replay, world, 600)
+        first = store.save(1, {"replay": replay.state_dict()})
+        before, frames_before = set(tmp_path.rglob("*.npy")), stored_frames(first)
+        play(replay, world, 50)
+        second = store.save(2, {"replay": replay.state_dict()})
+        assert stored_rows(first) == [(0, 600)]
+        assert stored_rows(second) == [(0, 600), (600, 650)]
+        assert 600 * 2 < frames_before < 600 * 2 * 1.1  # T + 1 observations for T steps
+        assert 50 * 2 <= stored_frames(second) - frames_before < 50 * 2 * 1.2
+        fresh = sum(path.stat().st_size for path in set(tmp_path.rglob("*.npy")) - before)
+        row = sum(column[0].nbytes for column in replay.columns.values())
+        new_frames = stored_frames(second) - frames_before
+        headers = 128 * (len(replay.columns) + 2)  # .npy has one of 128 bytes
+        assert fresh == 50 * row + 8 * new_frames + headers
+        # and nothing is written where nothing is new
+        before = set(tmp_path.rglob("*.npy"))
+        store.save(3, {"replay": replay.state_dict()})
+        assert set(tmp_path.rglob("*.npy")) == before
+
+    def test_rows_that_were_overwritten_leave_the_disk(self, tmp_path):
+        world = World(1, 0)
+        store, replay = Checkpoints(tmp_path, keep_last=1), TransitionReplay(100, world.spec())
+        for k in range(12):
+            play(replay, world, 50)
+            manifest = store.save(k, {"replay": replay.state_dict()})
+        assert stored_rows(manifest) == [(500, 550), (550, 600)]
+        assert stored_frames(manifest) < replay.observations.rows + 100
+
+    def test_a_resumed_run_adds_to_the_segments_it_found(self, tmp_path):
+        world = World(1, 0)
+        replay = TransitionReplay(100, world.spec())
+        play(replay, world, 60)
+        Checkpoints(tmp_path).save(1, {"replay": replay.state_dict()})
+        store, loaded = Checkpoints(tmp_path), TransitionReplay(100, world.spec())
+        loaded.load_state_dict(store.load()[1]["replay"])
+        play(loaded, world, 5)
+        manifest = store.save(2, {"replay": loaded.state_dict()})
+        assert stored_rows(manifest) == [(0, 60), (60, 65)]
+
+    def test_rows_of_another_shape_are_refused(self, tmp_path):
+        world = World(1, 0)
+        replay, store = TransitionReplay(10, world.spec()), Checkpoints(tmp_path)
+        play(replay, world, 5)
+        store.save(1, {"replay": replay.state_dict()})
+        other = TransitionReplay(10, spec_of(spaces.Box(0, 1, (3,), np.float32)))
+        with pytest.raises(CheckpointError, match="don't fit"):
+            other.load_state_dict(store.load()[1]["replay"])
+
+
+def feed(replays, world: World, steps: int, rng):
+    """Let replays remember the same steps, and learn the same errors about what they draw."""
+    for _ in range(steps):
+        step, seed = world.step(), int(rng.integers(1_000))
+        for replay in replays:
+            replay.add(step)
+            rng_of_step = np.random.default_rng(seed)
+            if not isinstance(replay, SequenceReplay) or replay.can_sample:
+                index = replay.sample(4, rng_of_step).index
+            else:
+                continue
+            replay.update_priorities(index, rng_of_step.normal(size=4))
+
+
+def assert_same_batches(one, other):
+    ours, theirs = (r.sample(32, np.random.default_rng(7)) for r in (one, other))
+    assert_same(ours.obs, theirs.obs)
+    assert_same(ours.next_obs, theirs.next_obs)
+    for name in ("index", "action", "reward", "discount", "terminated", "next_mask", "weight"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert (ours.age, len(one)) == (theirs.age, len(other))
+
+
+class TestTheLayoutThatKeptBothEnds:
+    """Until now each column was a ring, "obs" and "next_obs" among them, and nothing else was saved."""
+
+    @settings(deadline=None, max_examples=25)
+    @given(
+        kind=st.sampled_from(["plain", "stack", "pictures"]),
+        num_envs=st.integers(1, 3),
+        seed=st.integers(0, 10_000),
+        mean_length=st.integers(1, 12),
+        rows=st.integers(3, 20),
+        steps=st.integers(3, 50),
+        later=st.integers(0, 20),
+    )
+    def test_loads_to_the_batches_that_it_would_have_drawn(
+        self, tmp_path_factory, kind, num_envs, seed, mean_length, rows, steps, later
+    ):
+        world = World(num_envs, seed, kind=kind, has_mask=True, mean_length=mean_length)
+        old = BothEnds(rows, world)
+        for _ in range(steps):
+            old.add(world.step())
+        folder = tmp_path_factory.mktemp("old")
+        Checkpoints(folder).save(1, {"replay": old.state_dict()})
+        size, spec = rows * num_envs, world.spec()
+        replays = TransitionReplay(size, spec, CARRY), SequenceReplay(size, spec, CARRY, 3)
+        for replay in replays:
+            replay.load_state_dict(Checkpoints(folder).load()[1]["replay"])
+        for k in range(later + 1):
+            old.assert_draws_as(replays[0])
+            old.assert_windows_as(replays[1])
+            step = world.step()
+            old.add(step)
+            for replay in replays:
+                replay.add(step)
+                assert len(replay) == min(steps + k + 1, rows) * num_envs
+
+    def test_windows_end_where_an_observation_is_no_successor(self, tmp_path):
+        """Even where the stored flags don't say that an episode began."""
+        world = World(2, 0, mean_length=3)
+        old = BothEnds(30, world)
+        for _ in range(40):
+            old.add(world.step())
+        for name in ("is_first", "terminated", "truncated"):
+            old.columns[name][...] = False
+        Checkpoints(tmp_path).save(1, {"replay": old.state_dict()})
+        replay = TransitionReplay(60, world.spec(), n_steps=3, gamma=0.5)
+        replay.load_state_dict(Checkpoints(tmp_path).load()[1]["replay"])
+        batch = replay.sample(500, np.random.default_rng(0))
+        steps = -np.log2(batch.discount)
+        assert set(steps.tolist()) == {1, 2, 3}
+        np.testing.assert_array_equal(batch.next_obs[:, 1] - batch.obs[:, 1], steps)
+
+    def test_the_kept_run_draws_what_it_drew(self):
+        state = Checkpoints(FIXTURE).load()[1]["agent"]["replay"]
+        space = spaces.Box(-np.inf, np.inf, (4,), np.float32)
+        replay = TransitionReplay(60, spec_of(space, 2))
+        replay.load_state_dict(state)
+        assert (len(replay), replay.written) == (60, 150)
+        batch = replay.sample(256, np.random.default_rng(0))
+        index = np.random.default_rng(0).integers(60, size=256)
+        columns = {"action": np.int64, "reward": np.float32, "terminated": np.bool_}
+        for name, dtype in columns.items():
+            column = np.zeros((60, 1), dtype)
+            state[name].copy_into(column)
+            np.testing.assert_array_equal(getattr(batch, name), column[index, 0])
+        for name in ("obs", "next_obs"):
+            column = np.zeros((60, 1, 4), np.float32)
+            state[name].copy_into(column)
+            np.testing.assert_array_equal(getattr(batch, name), column[index, 0])
+
+    def test_rows_of_another_shape_are_refused(self):
+        state = Checkpoints(FIXTURE).load()[1]["agent"]["replay"]
+        other = TransitionReplay(60, spec_of(spaces.Box(0, 1, (3,), np.float32), 2))
+        with pytest.raises(CheckpointError, match="don't fit"):
+            other.load_state_dict(state)
+
+
+class BothEnds:
+    """The replay as it was."""
+
+    def __init__(self, rows: int, world: World):
+        n, space = world.num_envs, SPACES[world.kind]
+        zeros = {
+            "obs": np.zeros((rows, n, *space.shape), space.dtype),
+            "action": np.zeros((rows, n), np.int64),
+            "reward": np.zeros((rows, n), np.float32),
+            "terminated": np.zeros((rows, n), np.bool_),
+            "truncated": np.zeros((rows, n), np.bool_),
+            "next_obs": np.zeros((rows, n, *space.shape), space.dtype),
+            "is_first": np.zeros((rows, n), np.bool_),
+            "next_mask": np.zeros((rows, n, 3), np.bool_),
+        }
+        carry = {
+            f"state_{k}": np.zeros((rows, n, *part.shape[1:]), part.dtype) for k, part in enumerate(CARRY)
+        }
+        self.columns, self.rows, self.num_envs, self.written = zeros | carry, rows, n, 0
+
+    def add(self, step):
+        row = self.written % self.rows
+        for name, column in self.columns.items():
+            if not name.startswith("state_"):
+                column[row] = getattr(step, name)
+        for k, part in enumerate(step.state):
+            self.columns[f"state_{k}"][row] = part
+            self.columns[f"state_{k}"][row][step.is_first] = 0
+        self.written += 1
+
+    def state_dict(self):
+        return {name: Ring(column, self.written) for name, column in self.columns.items()}
+
+    def assert_draws_as(self, replay):
+        batch = replay.sample(32, np.random.default_rng(4))
+        held = min(self.written, self.rows)
+        row, env = np.divmod(np.random.default_rng(4).integers(held * self.num_envs, size=32), self.num_envs)
+        for name in ("obs", "action", "reward", "terminated", "next_obs", "next_mask"):
+            np.testing.assert_array_equal(getattr(batch, name), self.columns[name][row, env])
+        assert batch.age == float(((self.written - 1 - row) % self.rows * self.num_envs).mean())
+
+    def assert_windows_as(self, replay):
+        held = min(self.written, self.rows)
+        drawn, rng = replay.sample(32, np.random.default_rng(5)), np.random.default_rng(5)
+        first = self.written - held + rng.integers(held - 2, size=32)
+        env = rng.integers(self.num_envs, size=32)
+        rows = (first + np.arange(3)[:, None]) % self.rows
+        c = self.columns
+        over = c["is_first"][rows, env][1:]  # a lost life, though terminated, doesn't end a window
+        valid = np.concatenate((np.ones((1, 32), bool), ~np.logical_or.accumulate(over)))
+        np.testing.assert_array_equal(drawn.valid, valid)
+        whole = np.concatenate((c["obs"][rows, env], c["obs"][rows[-1:], env]))
+        last, b = valid.sum(axis=0), np.arange(32)
+        whole[last, b] = c["next_obs"][rows[last - 1, b], env]
+        np.testing.assert_array_equal(drawn.obs, whole)
+        for k in range(len(CARRY)):
+            np.testing.assert_array_equal(drawn.state[k], c[f"state_{k}"][rows[0], env])

@@ -1,0 +1,379 @@
+"""Studies: runs in processes of their own, taken up again where they stopped, never averaged away."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from rl_lab.cli import parsing as cli
+from rl_lab.runs import tracking
+from rl_lab.runs.signals import STOPPED
+from rl_lab.studies import study as study_module
+from rl_lab.studies.curves import load_study
+from rl_lab.studies.report import write_report
+from rl_lab.studies.study import Stop, Stopped, Study, run_study, run_task, tasks_of
+from rl_lab.training.launch import learn
+from rl_lab.types import UsageError
+
+QUIET = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 4, "total_steps": 600}
+
+
+def study(**changes):
+    return Study(
+        **(
+            {"env_ids": ("FrozenLake-v1",), "agents": ("q-learning", "random"), "seeds": 2, "fields": QUIET}
+            | changes
+        )
+    )
+
+
+def summaries(out):
+    return {path.parent: json.loads(path.read_bytes()) for path in out.glob("runs/**/summary.json")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    lines = []
+    assert run_study(study(), out, workers=2, tell=lines.append) == {}
+    return out, lines
+
+
+def test_every_agent_and_seed_is_run_once(finished):
+    out, lines = finished
+    found = sorted((s["agent"], s["seed"]) for s in summaries(out).values())
+    assert found == [("q-learning", 0), ("q-learning", 1), ("random", 0), ("random", 1)]
+    assert len(lines) == 4
+
+
+def test_seeds_of_one_comparison_share_a_group(finished):
+    out, _ = finished
+    groups = {json.loads((f / "config.json").read_bytes())["group"] for f in summaries(out)}
+    assert len(groups) == 1
+
+
+def test_second_call_runs_only_what_is_missing(finished):
+    out, _ = finished
+    missing = out / "runs/FrozenLake-v1/random/seed_1"
+    before = {folder: (folder / "summary.json").stat().st_mtime_ns for folder in summaries(out)}
+    old = json.loads((missing / "summary.json").read_bytes())
+    (missing / "summary.json").unlink()
+    lines = []
+    assert run_study(study(), out, tell=lines.append) == {}
+    after = {folder: (folder / "summary.json").stat().st_mtime_ns for folder in summaries(out)}
+    assert [folder for folder in after if after[folder] != before[folder]] == [missing]
+    assert json.loads((missing / "summary.json").read_bytes())["eval_returns"] == old["eval_returns"]
+    assert lines[0] == "3 of 4 runs are done already"
+
+
+def test_agents_take_turns_seed_by_seed(tmp_path):
+    order = [(t.fields["seed"], t.agent) for t in tasks_of(study(), tmp_path)]
+    assert order == [(0, "q-learning"), (0, "random"), (1, "q-learning"), (1, "random")]
+
+
+def test_agents_own_fields_go_before_shared_ones_before_the_presets(tmp_path):
+    given = study(
+        env_ids=("CartPole-v1",),
+        agents=("dqn", "sb3-dqn", "random"),
+        fields={"batch_size": 16} | QUIET,
+        fields_of={"dqn": {"batch_size": 8}},
+        preset="zoo:CartPole-v1",
+    )
+    assert given.fields_for("dqn")["batch_size"] == 8
+    assert given.fields_for("sb3-dqn")["batch_size"] == 16
+    assert given.fields_for("dqn")["learning_rate"] == given.fields_for("sb3-dqn")["learning_rate"] == 2.3e-3
+    assert "learning_rate" not in given.fields_for("random")
+
+
+def test_killed_worker_is_named_and_a_rerun_gives_the_unkilled_result(tmp_path):
+    slow = study(agents=("q-learning",), fields=QUIET | {"total_steps": 20_000, "eval_episodes": 0})
+    failures = {}
+    runner = threading.Thread(target=lambda: failures.update(run_study(slow, tmp_path / "killed", workers=2)))
+    runner.start()
+    _kill_when_training(tmp_path / "killed/runs/FrozenLake-v1/q-learning/seed_1")
+    runner.join()
+    assert list(failures) == ["FrozenLake-v1 q-learning seed 1"]
+    assert "signal 9" in failures["FrozenLake-v1 q-learning seed 1"]
+    assert len(summaries(tmp_path / "killed")) == 1
+    page = write_report(tmp_path / "killed").read_text()
+    assert "killed by signal 9" in page
+    assert run_study(slow, tmp_path / "killed") == {}
+    assert run_study(slow, tmp_path / "whole", workers=2) == {}
+    hashes = [
+        sorted(s["weights_sha256"] for s in summaries(tmp_path / n).values()) for n in ("killed", "whole")
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def _kill_when_training(folder):
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (folder / "checkpoints").is_dir():
+            for child in psutil.Process().children():
+                if str(folder) in " ".join(child.cmdline()):
+                    child.kill()
+                    return
+        time.sleep(0.005)
+    raise AssertionError("the run never began")
+
+
+def test_failure_leaves_its_cause_in_one_line(tmp_path):
+    task = tasks_of(study(seeds=1, agents=("q-learning",)), tmp_path)[0]
+    task.folder.mkdir(parents=True)
+    (task.folder / "config.json").write_text("{")
+    cause = run_task(task, Stop())
+    assert cause is not None
+    assert "\n" not in cause
+    assert (task.folder / "error.txt").read_text() == cause
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"agents": ("q-learnin", "random")}, "q-learnin"),
+        ({"env_ids": ("CartPole-v1",)}, "CartPole-v1"),
+        ({"seeds": 0}, "0"),
+        ({"fields": QUIET | {"epsilonn": 1}}, "epsilonn"),
+        ({"fields_of": {"dqn": {}}}, "dqn"),
+        ({"agents": ("random", "q-learning", "random")}, "agents must be distinct.* random, random"),
+        ({"env_ids": ("FrozenLake-v1", "FrozenLake-v1")}, "env_ids must be distinct"),
+        ({"env_ids": ("m:Env-v0", "m/Env-v0")}, "env_ids must be distinct"),
+        ({"agents": ()}, "agents are missing"),
+        ({"preset": "zoo:CartPol-v1"}, "'q-learning' has no preset 'zoo:CartPol-v1'"),
+    ],
+)
+def test_wrong_studies_are_refused_before_anything_runs(tmp_path, changes, named):
+    with pytest.raises(UsageError, match=named):
+        run_study(study(**changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"seeds": 1},
+        {"agents": ("random",)},
+        {"env_ids": ("CliffWalking-v1",)},
+        {"fields": QUIET | {"total_steps": 500}},
+        {"agents": ("q-learning", "random", "value-iteration"), "fields": QUIET | {"eval_gamma": 0.5}},
+    ],
+)
+def test_folder_of_another_study_is_refused(finished, changes):
+    out, _ = finished
+    held = (out / "study.json").read_bytes()
+    with pytest.raises(
+        UsageError, match=r"already holds another study .* more seeds, agents or environments"
+    ):
+        run_study(study(**changes), out)
+    assert (out / "study.json").read_bytes() == held
+
+
+def test_a_study_is_extended_by_seeds_agents_and_environments(tmp_path):
+    first = study(seeds=1, agents=("q-learning",))
+    run_study(first, tmp_path)
+    (before,) = summaries(tmp_path)
+    weights = (before / "summary.json").read_bytes()
+    lines = []
+    whole = study(env_ids=("FrozenLake-v1", "CliffWalking-v1"))
+    assert run_study(whole, tmp_path, workers=2, tell=lines.append) == {}
+    assert lines[0] == "1 of 8 runs are done already"
+    assert len(summaries(tmp_path)) == 8
+    assert (before / "summary.json").read_bytes() == weights
+    assert [len(runs) for runs in load_study(tmp_path).runs.values()] == [2, 2, 2, 2]
+
+
+def test_an_agent_that_would_change_the_discount_of_the_evaluation_is_another_study(tmp_path):
+    run_study(study(seeds=1, agents=("random",)), tmp_path)  # which has no discount of its own
+    with pytest.raises(UsageError, match="already holds another study"):
+        run_study(study(seeds=1), tmp_path)
+
+
+# The discount of the evaluation ----------------------------------------------------------------------
+
+
+def eval_gammas(given):
+    return {t.agent: t.fields.get("eval_gamma") for t in tasks_of(given, Path("out"))}
+
+
+def test_gammas_that_differ_between_agents_are_refused_for_regrets_would_not_compare():
+    differing = {"agents": ("q-learning", "value-iteration"), "fields_of": {"q-learning": {"gamma": 0.9}}}
+    with pytest.raises(UsageError, match=r"q-learning 0\.9, value-iteration 0\.99 .*eval_gamma="):
+        tasks_of(study(**differing), Path("out"))
+    given = study(**differing, fields=QUIET | {"eval_gamma": 0.95})
+    assert eval_gammas(given) == {"q-learning": 0.95, "value-iteration": 0.95}
+
+
+def test_all_agents_are_evaluated_with_the_gamma_of_those_that_have_one():
+    given = study(fields_of={"q-learning": {"gamma": 0.9}})
+    assert eval_gammas(given) == {"q-learning": 0.9, "random": 0.9}
+
+
+def test_an_eval_gamma_of_one_agent_alone_is_refused():
+    with pytest.raises(UsageError, match="eval_gamma"):
+        tasks_of(study(agents=("q-learning", "dqn"), fields_of={"dqn": {"eval_gamma": 0.5}}), Path("out"))
+
+
+# The folder and the command line ---------------------------------------------------------------------
+
+
+def test_runs_lie_where_the_report_looks_for_them(tmp_path):
+    given = study(env_ids=("rl_lab.envs:lab/GridWorld-v0",), agents=("random",), seeds=1)
+    (task,) = tasks_of(given, tmp_path)
+    described = {"env_ids": given.env_ids, "agents": given.agents, "seeds": 1, "total_steps": 1}
+    (tmp_path / "study.json").write_text(json.dumps(described))
+    (run,) = load_study(tmp_path).of_env("rl_lab.envs:lab/GridWorld-v0")
+    assert task.folder == run.directory == tmp_path / "runs/envs_lab_GridWorld-v0/random/seed_0"
+
+
+def test_config_of_a_run_gives_the_fields_of_all_agents(tmp_path):
+    learn("q-learning", "FrozenLake-v1", run_dir=str(tmp_path / "run"), gamma=0.9, **QUIET)
+    words = ["--env-id", "FrozenLake-v1", "--agents", "q-learning", "--seeds", "2"]
+    options = cli.parse(
+        cli.CompareOptions, [*words, "--config", str(tmp_path / "run/config.json")], description=""
+    )
+    tasks = tasks_of(cli._study(options), tmp_path / "out")
+    assert [t.fields["seed"] for t in tasks] == [0, 1]
+    assert {(t.fields["gamma"], t.fields["eval_gamma"], t.fields["total_steps"]) for t in tasks} == {
+        (0.9, 0.9, 600)
+    }
+    assert {t.fields["group"] for t in tasks} == {"out-FrozenLake-v1"}
+
+
+def test_folders_in_the_current_directory_hide_no_installed_package(tmp_path, monkeypatch):
+    for name in ("rl_lab", "numpy"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not the installed one')")
+    monkeypatch.chdir(tmp_path)
+    assert run_study(study(seeds=1, agents=("random",)), tmp_path / "out") == {}
+    mirror = [*tracking._command(tmp_path, "offline", 0), "--help"]
+    assert subprocess.run(mirror, capture_output=True, check=False).returncode == 0
+
+
+# Signals ---------------------------------------------------------------------------------------------
+
+COMPARE = Path(__file__).parents[2] / "scripts" / "compare.py"
+
+
+def start_comparison(out, steps):
+    words = ["--env-id", "FrozenLake-v1", "--agents", "q-learning", "--seeds", "3", "--workers", "2"]
+    fields = [f"total_steps={steps}", "checkpoint_every_steps=1000", "eval_episodes=0", "video_episodes=0"]
+    command = [sys.executable, str(COMPARE), *words, "--wandb", "disabled", "--out", str(out), "--set"]
+    return subprocess.Popen([*command, *fields], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def saved(out):
+    """Return how many runs have a checkpoint."""
+    return len({path.parent for path in out.glob("runs/*/*/*/checkpoints/*.json")})
+
+
+def wait_for(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_signal_saves_and_stops_the_study_and_the_same_command_goes_on(tmp_path):
+    stopped = start_comparison(tmp_path, steps=40_000)
+    wait_for(lambda: saved(tmp_path) > 0)  # the other run may still be importing
+    stopped.send_signal(signal.SIGTERM)
+    out, err = stopped.communicate(timeout=60)
+    assert (stopped.returncode, err) == (STOPPED, "")
+    assert out == "stopped with 3 of 3 runs to go; the same command goes on\n"
+    assert not list(tmp_path.rglob("error.txt"))
+    assert sorted(path.name for path in tmp_path.glob("runs/*/*/*")) == ["seed_0", "seed_1"]
+    went_on = start_comparison(tmp_path, steps=40_000)
+    assert went_on.communicate(timeout=60)[1] == ""
+    assert went_on.returncode == 0
+    assert len(summaries(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("end", ["second signal", "kill"])
+def test_no_worker_outlives_a_study_that_ends_at_once(tmp_path, end):
+    running = start_comparison(tmp_path, steps=100_000_000)
+    wait_for(lambda: saved(tmp_path) == 2)
+    workers = psutil.Process(running.pid).children()
+    assert len(workers) == 2
+    if end == "kill":
+        running.kill()
+    else:
+        for worker in workers:
+            worker.suspend()  # they can't answer the first
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+    running.communicate(timeout=10)
+    assert running.returncode == (-9 if end == "kill" else 128 + signal.SIGINT)
+    for worker in workers:
+        worker.resume()
+    left = psutil.wait_procs(workers, timeout=10)[1]
+    for worker in left:
+        worker.kill()
+    assert not left
+
+
+IGNORES = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(60)
+"""
+
+
+def test_a_worker_that_does_not_stop_is_killed_and_is_no_failure(tmp_path, monkeypatch):
+    ready = tmp_path / "ready"
+    monkeypatch.setattr(study_module, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(study_module, "_command", lambda task: [sys.executable, "-c", IGNORES, str(ready)])
+    task, stop = tasks_of(study(), tmp_path)[0], Stop()
+
+    def ask():
+        wait_for(ready.exists)
+        stop.stop_requested = True
+
+    threading.Thread(target=ask).start()
+    with pytest.raises(Stopped):
+        run_task(task, stop)
+    assert not (task.folder / "error.txt").exists()
+
+
+def test_an_interrupt_without_signals_stops_the_workers_and_starts_no_other(tmp_path):
+    """Where the caller keeps its own handlers, a KeyboardInterrupt must not wait for the whole queue."""
+
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    given = study(agents=("q-learning",), seeds=8)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(given, tmp_path, tell=interrupt)
+    assert len(list(tmp_path.glob("runs/*/*/*"))) < 8
+
+
+def _text(path):
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_run_that_was_asked_to_stop_from_outside_is_no_failure(tmp_path):
+    given = study(
+        agents=("q-learning",), seeds=1, fields=QUIET | {"total_steps": 10_000_000, "log_every_steps": 1000}
+    )
+    folder = tasks_of(given, tmp_path)[0].folder
+
+    def ask():
+        wait_for(lambda: "epsilon" in _text(folder / "metrics.jsonl"))
+        for child in psutil.Process().children():
+            if str(folder) in " ".join(child.cmdline()):
+                os.kill(child.pid, signal.SIGTERM)
+
+    threading.Thread(target=ask).start()
+    with pytest.raises(Stopped, match="1 of 1"):
+        run_study(given, tmp_path)
+    assert not (folder / "error.txt").exists()
+    assert list(folder.glob("checkpoints/*.json"))

@@ -1,0 +1,42 @@
+"""Helpers for tests of whole runs: short ones, stopping at a step, and what a run leaves as hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rl_lab
+from rl_lab.runs.run import Run
+from rl_lab.training.launch import Result
+
+QUICK = {"wandb": "disabled", "video_episodes": 0, "pictures": False, "eval_episodes": 2, "eval_envs": 2}
+
+
+def learn(folder: Path, agent: str, env_id: str, *, stop_at: int | None = None, **fields: Any) -> Result:
+    """Train in `folder` without video and tracking; with `stop_at` the run is asked to stop there."""
+    with asking_to_stop(stop_at):
+        return rl_lab.learn(agent, env_id, run_dir=str(folder), **(QUICK | fields))
+
+
+@contextmanager
+def asking_to_stop(at: int | None) -> Iterator[None]:
+    """Ask every run to stop once it has taken `at` environment steps, as a signal would."""
+    original = Run.due
+
+    def due(self: Run, env_steps: int) -> bool:
+        if at is not None and env_steps >= at:
+            self.stop_requested = True
+        return original(self, env_steps)
+
+    Run.due = due  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Run.due = original  # type: ignore[method-assign]
+
+
+def differences(one: dict[str, str], other: dict[str, str]) -> set[str]:
+    """Return the names under which two fingerprints differ."""
+    return {name for name in one.keys() | other.keys() if one.get(name) != other.get(name)}

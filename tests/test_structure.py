@@ -1,0 +1,166 @@
+"""The structure of the source: which way imports run, how long files are, what loading never calls."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = ("torch", "stable_baselines3", "wandb")
+OURS = ("rl_lab", "agents", "envs", "scripts", "tests")
+ALLOWED = {  # what each package may import of our own
+    "rl_lab": {"rl_lab"},
+    "envs": {"rl_lab", "envs"},
+    "agents": {"rl_lab"},
+    "scripts": {"rl_lab", "agents", "envs"},
+}
+MAX_LINES = 400
+
+
+def sources(*packages: str) -> list[Path]:
+    return [p for package in packages for p in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imported(source: str, package: str = "") -> set[str]:
+    """Return the absolute names that a module imports, at any depth; `package` resolves relative ones."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = [*package.split(".")[: len(package.split(".")) - node.level + 1]] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and _called(node) in {"import_module", "__import__", "find_spec"}:
+            names |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
+    return names
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+
+
+def foreign(path: Path) -> set[str]:
+    """Return our packages that a file imports although it may not."""
+    package = path.relative_to(ROOT).parts[0]
+    dotted = ".".join(path.relative_to(ROOT).parent.parts)
+    names = imported(path.read_text(), dotted)
+    if "." in dotted:  # a package of several files may import itself
+        names = {name for name in names if not name.startswith(f"{dotted}.")}
+    return {name.split(".")[0] for name in names} & set(OURS) - ALLOWED[package]
+
+
+class TestDirectionOfImports:
+    @pytest.mark.parametrize("path", sources(*ALLOWED), ids=lambda p: str(p.relative_to(ROOT)))
+    def test_core_knows_no_agent_and_agents_know_only_the_core(self, path):
+        assert foreign(path) == set()
+
+    def test_sees_imports_of_every_kind(self):
+        source = (
+            "import a.b\nfrom c import d\nfrom .e import f\nfrom .. import g\n"
+            "def late():\n    from h import i\n    import_module('j.k')\n"
+        )
+        assert imported(source, "p.q") == {"a.b", "c.d", "p.q.e.f", "p.g", "h.i", "j.k"}
+
+
+class TestPackages:
+    def test_lists_exactly_the_packages_on_disk(self):
+        from setuptools import find_packages
+
+        find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+        listed = find_packages(str(ROOT), include=find["include"])
+        folders = {p.parent.relative_to(ROOT).parts for p in sources("rl_lab", "envs", "agents")}
+        on_disk = {".".join(("rl_lab", *parts) if parts[0] != "rl_lab" else parts) for parts in folders}
+        assert sorted(listed) == sorted(on_disk)
+
+    def test_every_folder_of_modules_is_a_package(self):
+        folders = {p.parent for p in sources("rl_lab", "envs", "agents")}
+        assert [f for f in folders if not (f / "__init__.py").is_file()] == []
+
+    @pytest.mark.parametrize(
+        "path", sources("rl_lab", "envs", "agents"), ids=lambda p: str(p.relative_to(ROOT))
+    )
+    def test_files_stay_readable_in_one_sitting(self, path):
+        assert len(path.read_text().splitlines()) < MAX_LINES
+
+
+def dangers(source: str) -> list[str]:
+    """Return what could run code out of a file that is loaded."""
+    tree, found = ast.parse(source), []
+    modules = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    found += [n for n in imported(source) if n.split(".")[0] in modules]
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        arguments = {k.arg: ast.unparse(k.value) for k in node.keywords}
+        if name in {"eval", "exec", "compile", "__import__", "torch.load", "torch.jit.load"}:
+            found.append(name)
+        if name.startswith("yaml.") and "load" in name and not name.startswith("yaml.safe_load"):
+            found.append(name)
+        if name.split(".")[-1] in {"load", "save"} and arguments.get("allow_pickle", "False") != "False":
+            found.append(name)
+        if name in {"np.load", "numpy.load"} and arguments.get("allow_pickle") != "False":
+            found.append(name)
+    return found
+
+
+class TestLoadingRunsNoCode:
+    @pytest.mark.parametrize(
+        "path", sources("rl_lab", "envs", "agents"), ids=lambda p: str(p.relative_to(ROOT))
+    )
+    def test_no_source_can(self, path):
+        assert dangers(path.read_text()) == []
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "import pickle",
+            "from pickle import loads",
+            "def f():\n    import dill as d",
+            "eval(x)",
+            "exec(x)",
+            "torch.load(p, weights_only=True)",
+            "yaml.load(x, Loader=yaml.Loader)",
+            "yaml.unsafe_load(x)",
+            "np.load(p)",
+            "np.load(p, allow_pickle=True)",
+            "np.save(p, x, allow_pickle=True)",
+        ],
+    )
+    def test_would_be_seen(self, source):
+        assert dangers(source) != []
+
+    @pytest.mark.parametrize(
+        "source", ["yaml.safe_load(x)", "np.load(p, allow_pickle=False)", "json.loads(x)", "model.eval()"]
+    )
+    def test_what_is_safe_passes(self, source):
+        assert dangers(source) == []
+
+
+def loaded_after(code: str) -> set[str]:
+    """Return the heavy packages that a fresh process has loaded after running `code`."""
+    tell = f"\nimport sys\nprint([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code + tell], capture_output=True, text=True, check=True)
+    return set(ast.literal_eval(done.stdout.splitlines()[-1]))
+
+
+class TestCostOfImports:
+    def test_importing_the_lab_and_naming_all_it_offers_loads_nothing_heavy(self):
+        assert loaded_after("import rl_lab\nfor n in rl_lab.__all__: getattr(rl_lab, n)") == set()
+
+    def test_tabular_training_loads_nothing_heavy(self, tmp_path):
+        code = (
+            "import rl_lab\n"
+            f"rl_lab.learn('q-learning', 'FrozenLake-v1', run_dir={str(tmp_path / 'run')!r}, total_steps=50,"
+            " eval_episodes=1, video_episodes=0, wandb='disabled')"
+        )
+        assert loaded_after(code) == set()
+
+    def test_would_be_seen(self):
+        assert loaded_after("import torch") == {"torch"}

@@ -1,0 +1,326 @@
+"""Nothing is lost: kills, chains of stops, full disks, old formats; and what a warm start takes over."""
+
+import errno
+import hashlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch._dynamo  # noqa: F401  an optimiser loads it
+
+import rl_lab
+import rl_lab.agents.dqn
+from rl_lab.runs.fingerprint import fingerprint
+from rl_lab.storage import checkpoint
+from rl_lab.storage.checkpoint import Checkpoints, read_manifest
+from rl_lab.storage.files import CheckpointError, CheckpointMissing, NotWritten
+from rl_lab.training.launch import read_weights
+from rl_lab.types import UsageError
+from runs import QUICK, asking_to_stop, differences, learn
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+FORMAT_1 = "4c7bab7a6648c689fb296e4f0d41ebe94bc7d5921b843b92c9c5cc870535c2e6"
+FORK = multiprocessing.get_context("fork")  # a new process without the second that imports take
+
+MLP = {
+    "learning_starts_env_steps": 40,
+    "replay_capacity": 150,
+    "batch_size": 8,
+    "hidden": (16,),
+    "target_period_env_steps": 30,
+    "checkpoint_every_steps": 40,
+}
+LSTM = MLP | {"memory": "lstm", "memory_size": 8, "sequence_length": 4, "epsilon_final": 0.3}
+CASES = {
+    "q-learning": ("q-learning", "Taxi-v4", 800, {"checkpoint_every_steps": 100}),
+    "mlp": ("dqn", "CartPole-v1", 400, MLP),
+    "lstm": ("dqn", "CartPole-v1", 240, LSTM),
+    "cnn": ("dqn", "lab/GridWorldPixels-v0", 120, MLP | {"env_kwargs": {"map": "corridor"}}),
+}
+
+
+def in_new_process(target, *args):
+    child = FORK.Process(target=target, args=args)
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+def start_until(folder, name, num_envs, stop):
+    agent, env_id, steps, fields = CASES[name]
+    learn(
+        folder, agent, env_id, stop_at=stop, total_steps=steps * num_envs, num_envs=num_envs, seed=5, **fields
+    )
+
+
+def resume_until(folder, stop):
+    with asking_to_stop(stop):
+        rl_lab.resume(folder)
+
+
+@pytest.mark.parametrize("num_envs", [1, 4])
+@pytest.mark.parametrize("name", CASES)
+def test_twenty_stops_at_random_steps_change_no_hash(name, num_envs, tmp_path):
+    """Each stretch runs in a process of its own; what any of them lost would show in the end."""
+    total = CASES[name][2] * num_envs
+    rng = random.Random(f"{name}{num_envs}")
+    stops = sorted(rng.sample(range(1, total - num_envs), 20))
+    in_new_process(start_until, tmp_path / "whole", name, num_envs, None)
+    in_new_process(start_until, tmp_path / "cut", name, num_envs, stops[0])
+    for stop in [*stops[1:], None]:
+        in_new_process(resume_until, tmp_path / "cut", stop)
+    assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "cut")) == set()
+
+
+def live(folder, name):
+    if (folder / "config.json").exists():
+        rl_lab.resume(folder)
+    else:
+        start_until(folder, name, 1, None)
+
+
+@pytest.mark.parametrize("name", ["q-learning", "mlp"])
+def test_ten_sigkills_at_random_moments_lose_nothing(name, tmp_path):
+    rng, folder = random.Random(name), tmp_path / "killed"
+    in_new_process(start_until, tmp_path / "whole", name, 1, None)
+    kills = tries = 0
+    while kills < 10:
+        tries += 1
+        child = FORK.Process(target=live, args=(folder, name))
+        child.start()
+        # most of a process's first moments are set-up; the range lets it come forward a little each time
+        time.sleep(rng.uniform(0.05, 0.35))
+        kills += child.is_alive()
+        child.kill()
+        child.join()
+        try:
+            Checkpoints(folder / "checkpoints").load()
+        except CheckpointMissing:
+            pass
+        except CheckpointError as error:
+            pytest.fail(f"unloadable after kill {kills}: {error}")
+        if (folder / "summary.json").exists():
+            shutil.rmtree(folder)  # it came through: another life to be killed in
+        assert tries < 100
+    in_new_process(live, folder, name)
+    assert differences(fingerprint(tmp_path / "whole"), fingerprint(folder)) == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_second_signal_ends_the_process_at_once(number):
+    code = (
+        "import os, signal, time, types\n"
+        "from rl_lab.runs.signals import stop_on_signals\n"
+        "run = types.SimpleNamespace(stop_requested=False)\n"
+        "with stop_on_signals(run, enabled=True):\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    assert run.stop_requested\n"
+        f"    os.kill(os.getpid(), {int(number)})\n"
+        "    time.sleep(60)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 128 + number
+
+
+class TestFullDisk:
+    @pytest.mark.parametrize("refused_write", range(8))
+    def test_previous_checkpoint_loads_and_the_error_is_typed(self, refused_write, tmp_path, monkeypatch):
+        writer = Checkpoints(tmp_path)
+        members = {"weights": {"w": np.arange(1000.0)}, "agent": {"a": [1], "t": np.ones(3)}, "run": {"b": 1}}
+        writer.save(1, members)
+        fail_at_write(monkeypatch, refused_write)
+        changed = {
+            "weights": {"w": np.arange(1000.0) + 1},
+            "agent": {"a": [2], "t": np.zeros(3)},
+            "run": {"b": 2},
+        }
+        message = None
+        try:
+            writer.save(2, changed)
+        except NotWritten as error:
+            message = str(error)
+        if message is not None:
+            assert "No space left" in message
+            assert "\n" not in message
+            assert Checkpoints(tmp_path).load()[0] == 1
+            assert not list(tmp_path.rglob("*.tmp"))
+        else:
+            assert Checkpoints(tmp_path).load()[0] == 2
+            assert (
+                refused_write >= 5
+            )  # three structures' segments, two of tensors less what is shared, the manifest
+
+    def test_run_on_a_full_disk_fails_typed_and_resumes_exactly_with_room(self, tmp_path, monkeypatch):
+        start_until(tmp_path / "whole", "mlp", 1, None)
+        with monkeypatch.context() as patch:
+            fail_at_write(patch, 30)
+            with pytest.raises(NotWritten):
+                start_until(tmp_path / "run", "mlp", 1, None)
+        assert not (tmp_path / "run" / "summary.json").exists()
+        rl_lab.resume(tmp_path / "run")
+        assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "run")) == set()
+
+    def test_real_limit_on_file_sizes_is_said_in_one_line(self, tmp_path):
+        """The kernel refuses, not a stub: no file of this process may grow beyond 20 kB."""
+        code = (
+            "import resource, sys\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+            "from rl_lab.cli.parsing import main, train\n"
+            "main(train, sys.argv[1:])\n"
+        )
+        options = (
+            "--agent q-learning --env-id Taxi-v4 --total-steps 300000 --eval-episodes 0 --video-episodes 0"
+        )
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                code,
+                *options.split(),
+                "--wandb",
+                "disabled",
+                "--run-dir",
+                str(tmp_path / "r"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 1
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert "NotWritten" in errors[0]
+        assert "could not be written" in errors[0]
+
+
+def fail_at_write(monkeypatch, number):
+    """Let the disk be full from the `number`-th synced file on."""
+    real, count = os.fsync, [0]
+
+    def fsync(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").resolve()
+        if path.name.endswith(".tmp"):
+            count[0] += 1
+            if count[0] > number:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+class TestFormats:
+    @pytest.mark.parametrize("agent", ["q-learning", "dqn"])
+    def test_format_1_still_loads_to_what_was_saved(self, agent, tmp_path):
+        folder = shutil.copytree(FIXTURES / "format_1" / agent, tmp_path / agent)
+        expected = json.loads((FIXTURES / "format_1" / "expected.json").read_bytes())[agent]
+        assert fingerprint(folder) == expected
+        assert rl_lab.load_policy(folder).act is not None
+        assert rl_lab.resume(folder).summary["env_steps"] in (200, 400)
+
+    def test_fixture_of_format_1_is_the_one_that_was_kept(self):
+        """Rewriting it with today's code would prove nothing."""
+        found = hashlib.sha256()
+        for path in sorted((FIXTURES / "format_1").rglob("*")):
+            if path.is_file() and path.name != ".lock":
+                found.update(path.relative_to(FIXTURES).as_posix().encode() + path.read_bytes())
+        assert found.hexdigest() == FORMAT_1
+
+    def test_older_manifests_are_migrated_step_by_step(self, tmp_path, monkeypatch):
+        Checkpoints(tmp_path).save(1, {"weights": {"w": np.arange(3)}})
+        monkeypatch.setattr(checkpoint, "FORMAT", 3)
+        monkeypatch.setitem(checkpoint.MIGRATIONS, 1, lambda body: body | {"format": 2, "env_steps": 10})
+        monkeypatch.setitem(
+            checkpoint.MIGRATIONS, 2, lambda body: body | {"format": 3, "env_steps": body["env_steps"] + 1}
+        )
+        assert Checkpoints(tmp_path).load()[0] == 11
+
+    def test_every_format_before_this_one_has_a_migration(self):
+        assert sorted(checkpoint.MIGRATIONS) == list(range(1, checkpoint.FORMAT))
+
+
+class TestBest:
+    def scores(self, folder):
+        return [read_manifest(p)["info"]["score"] for p in Checkpoints(folder).manifests()]
+
+    def test_best_checkpoint_outlives_newer_ones(self, tmp_path):
+        writer = Checkpoints(tmp_path, keep_last=2, keep_best=1)
+        for step, score in enumerate([1.0, 5.0, None, 2.0, 3.0]):
+            writer.save(step, {"weights": {"w": np.full(3, step)}}, {"score": score})
+        assert self.scores(tmp_path) == [5.0, 2.0, 3.0]
+        assert Checkpoints(tmp_path).load(best=True)[0] == 1
+        assert Checkpoints(tmp_path).load()[0] == 4
+
+    def test_run_keeps_the_checkpoint_of_its_best_evaluation(self, tmp_path):
+        fields = {"total_steps": 3000, "eval_every_steps": 300, "checkpoint_every_steps": 1000}
+        learn(tmp_path, "q-learning", "FrozenLake-v1", **(QUICK | {"eval_episodes": 40} | fields))
+        rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
+        found = [row["eval_return_mean"] for row in rows if "eval_return_mean" in row]
+        assert max(filter(None, self.scores(tmp_path / "checkpoints"))) == max(found)
+        assert rl_lab.load_policy(tmp_path, best=True).act is not None
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("warm") / "source"
+    start_until(folder, "mlp", 1, None)
+    return folder
+
+
+class TestWarmStart:
+    def test_takes_the_weights_and_nothing_else(self, source, tmp_path):
+        agent, env_id, steps, fields = CASES["mlp"]
+        learn(tmp_path, agent, env_id, stop_at=1, total_steps=steps, init_from=str(source), **fields)
+        members = Checkpoints(tmp_path / "checkpoints").load()[1]
+        weights = read_weights(source)
+        for tree in (members["weights"], members["agent"]["target"]):
+            assert all(np.array_equal(tree[name], weights[name]) for name in weights)
+        assert members["agent"]["env_steps"] == 1
+        assert members["agent"]["gradient_steps"] == 0
+        assert members["agent"]["optimiser"] == {}
+        config = json.loads((tmp_path / "config.json").read_bytes())
+        assert config["init_from"] == str(source)
+        assert config["init_from_weights_sha256"] == checkpoint.weights_sha256(weights)
+
+    def test_resumes_without_its_source(self, source, tmp_path):
+        agent, env_id, steps, fields = CASES["mlp"]
+        copy = shutil.copytree(source, tmp_path / "copy")
+        learn(tmp_path / "whole", agent, env_id, total_steps=steps, init_from=str(copy), **fields)
+        learn(tmp_path / "cut", agent, env_id, stop_at=99, total_steps=steps, init_from=str(copy), **fields)
+        shutil.rmtree(copy)
+        rl_lab.resume(tmp_path / "cut")
+        assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "cut")) == set()
+
+    @pytest.mark.parametrize(
+        ("agent", "env_id", "fields", "named"),
+        [
+            ("dqn", "CartPole-v1", {"hidden": (8,)}, "encoder.layers.1.weight"),
+            ("dqn", "Acrobot-v1", {"hidden": (16,)}, "shape"),
+            (
+                "dqn",
+                "CartPole-v1",
+                {"hidden": (16,), "normalise_observations": True},
+                "this run has weights 'normaliser.moments.count', that one has none",
+            ),
+            ("q-learning", "FrozenLake-v1", {}, "'q'"),
+            ("value-iteration", "FrozenLake-v1", {}, "value-iteration"),
+            ("sb3-dqn", "CartPole-v1", {"replay_capacity": 10}, "init_from"),
+        ],
+    )
+    def test_weights_that_do_not_fit_are_named(self, source, tmp_path, agent, env_id, fields, named):
+        with pytest.raises(UsageError, match=named) as refused:
+            learn(tmp_path / "run", agent, env_id, init_from=str(source), total_steps=10, **fields)
+        assert "\n" not in str(refused.value)
+        assert not (tmp_path / "run" / "config.json").exists()
+
+    def test_source_without_a_run_is_refused(self, tmp_path):
+        with pytest.raises(UsageError, match="holds no run"):
+            learn(tmp_path / "run", "dqn", "CartPole-v1", init_from=str(tmp_path / "nothing"), total_steps=10)

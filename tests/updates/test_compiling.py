@@ -1,0 +1,181 @@
+"""What is compiled: kept on the machine, told apart by what it does, and never taken for something else."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from rl_lab.nn.encoders import blank
+from rl_lab.nn.q_network import make_q_network
+from rl_lab.storage.files import sha256
+from rl_lab.trees import leaves_of
+from rl_lab.types import UsageError
+from rl_lab.updates import compiling
+from rl_lab.updates.compiling import compiled, has_compiler, kind_of
+
+pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+
+
+class Pair(NamedTuple):
+    """A tree with a name, a dict, a tuple and a hole."""
+
+    one: Any
+    other: Any
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """An empty folder for packages, in a process that has compiled nothing; it stands for a machine of its own."""
+    monkeypatch.setattr(compiling, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling, "_COMPILED", {})
+    return lambda: sorted(tmp_path.glob("*.so"))
+
+
+def shifted(by: list[float]):
+    """A function with a constant tensor in it, which adds to its second argument in place."""
+
+    def function(x: Tensor, total: Tensor) -> list[Tensor]:
+        total.add_(x)
+        return [2 * x + torch.tensor(by)]
+
+    return function
+
+
+def call(by: list[float]) -> list[list[float]]:
+    x, total = torch.ones(2), torch.zeros(2)
+    found = compiled(str(by), shifted(by), x, total)([x, total])
+    return [tensor.tolist() for tensor in (*found, total)]
+
+
+def another_process(monkeypatch):
+    monkeypatch.setattr(compiling, "_COMPILED", {})
+
+
+def test_it_is_compiled_once_on_a_machine(packages, monkeypatch):
+    assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
+    assert len(packages()) == 1
+    another_process(monkeypatch)
+    monkeypatch.setattr(compiling, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
+
+
+def test_functions_that_differ_in_a_constant_are_not_taken_for_each_other(packages):
+    assert call([1.0, 2.0])[0] == [3.0, 4.0]
+    assert call([1.0, 3.0])[0] == [3.0, 5.0]
+    assert len(packages()) == 2
+
+
+def test_a_package_is_named_after_function_tensors_and_threads():
+    def digest(by: float, *leaves: Tensor) -> str:
+        return compiling._digest(compiling._trace(shifted([1.0, by]), leaves, list(leaves)), list(leaves))
+
+    def two() -> Tensor:
+        return torch.ones(2)
+
+    threads, one = torch.get_num_threads(), digest(2.0, two(), two())
+    assert digest(2.0, two(), two()) == one
+    others = {
+        digest(3.0, two(), two()),
+        digest(2.0, torch.ones(4)[::2], two()),
+        digest(2.0, two().int(), two()),
+    }
+    torch.set_num_threads(threads + 1)
+    try:
+        others.add(digest(2.0, two(), two()))
+    finally:
+        torch.set_num_threads(threads)
+    assert len(others) == 4
+    assert one not in others
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "other"),
+    [
+        (torch, "__version__", "0.0"),
+        (compiling, "OPTIONS", {"cpp.threads": 3}),
+        (compiling, "_processor", lambda: "another"),
+    ],
+)
+def test_a_package_is_named_after_what_made_it(monkeypatch, owner, name, other):
+    x, total = torch.ones(2), torch.zeros(2)
+    traced = compiling._trace(shifted([1.0, 2.0]), (x, total), [x, total])
+    before = compiling._digest(traced, [x, total])
+    assert compiling._digest(traced, [x, total]) == before
+    monkeypatch.setattr(owner, name, other)
+    assert compiling._digest(traced, [x, total]) != before
+
+
+def test_a_tensor_that_is_given_twice_is_no_longer_so_in_the_next_call(packages):
+    x = torch.ones(2)
+    function = compiled("twice", lambda a, b: [a + 2 * b], x, x)
+    assert function([x, x])[0].tolist() == [3.0, 3.0]
+    assert function([x, torch.zeros(2)])[0].tolist() == [1.0, 1.0]
+
+
+def test_a_damaged_library_is_not_loaded(tmp_path):
+    data = b"any bytes"
+    held = tmp_path / f"name-{sha256(data)}.so"
+    held.write_bytes(data)
+    assert compiling._sound_library(tmp_path, "name") == held
+    assert compiling._sound_library(tmp_path, "other") is None
+    for damaged in (b"", data[:4], b"Any bytes"):
+        held.write_bytes(damaged)
+        assert compiling._sound_library(tmp_path, "name") is None
+
+
+def test_a_folder_that_keeps_nothing_is_named_in_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(
+        UsageError, match=r"TORCHINDUCTOR_CACHE_DIR: .*/file/rl_lab'.*\(allowed: .* compile 'no'\)"
+    ):
+        compiling._folder()
+
+
+def test_trees_of_another_structure_are_of_another_kind():
+    x, y = torch.ones(2), torch.zeros(2)
+    trees = [{"a": x, "b": y}, {"b": y, "a": x}, (x, y), (x, None, y), ((x,), y), Pair(x, y), {"a": (x, y)}]
+    assert len({kind_of(tree) for tree in trees}) == len(trees)
+    assert kind_of({"a": y, "b": x}) == kind_of(trees[0])
+
+
+def test_trees_come_to_the_function_as_they_are(packages):
+    seen = []
+
+    def function(pair: Pair, scale: Tensor) -> list[Tensor]:
+        seen.append(pair)
+        return [scale * (pair.one["b"] + pair.one["a"][0]), pair.other[1]]
+
+    pair = Pair({"b": torch.ones(3), "a": (torch.full((3,), 2.0), None)}, (None, torch.arange(3)))
+    scale = torch.tensor(5.0)
+    found = compiled("trees", function, pair, scale)(leaves_of((pair, scale)))
+    assert [x.tolist() for x in found] == [[15.0] * 3, [0, 1, 2]]
+    assert type(seen[0]) is Pair
+    assert seen[0].one["a"][1] is seen[0].other[0] is None
+
+
+def test_indices_of_every_kind_are_encoded_as_eagerly(packages):
+    """Their encoders hold constants, and start where the space does."""
+    parts = {
+        "many": spaces.MultiDiscrete([3, 4], start=[1, 2]),
+        "one": spaces.Discrete(5, start=2),
+        "x": spaces.Box(-1, 1, (2,), np.float32),
+    }
+    space = spaces.Dict(parts)
+    for encoder in ("onehot", "embedding"):
+        network = make_q_network(space, 3, encoder=encoder, hidden=(8,))
+        obs = {
+            key: value + (1 if value.dtype == torch.int64 else 0.5) for key, value in blank(space, 6).items()
+        }
+        weights = compiling.bare_weights(network)
+
+        def values(weights: dict[str, Tensor], obs: Any, network: Any = network) -> list[Tensor]:
+            return [compiling.calling(network, weights)(obs)[0]]
+
+        found = compiled(encoder, values, weights, obs)(leaves_of((weights, obs)))[0]
+        torch.testing.assert_close(found, network(obs)[0].detach(), atol=1e-6, rtol=1e-6)
