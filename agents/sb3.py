@@ -35,7 +35,7 @@ from rl_lab.replay.footprint import refuse_bytes
 from rl_lab.replay.frames import frame_bytes
 from rl_lab.runs.run import Run
 from rl_lab.types import Array, Decision, EnvSpec, Obs, State, UsageError
-from rl_lab.updates.optimisers import load_weights
+from rl_lab.updates.trained import load_weights
 
 # Environments and records ----------------------------------------------------------------------------
 

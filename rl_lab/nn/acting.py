@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl_lab.nn.encoders import Dropout, Embeddings, Flat, OneHot, OneHots
+from rl_lab.nn.encoders import Embeddings, OneHot, OneHots
+from rl_lab.nn.layers import Dropout, Flat
 from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.nn.q_network import DuelingHead, QNetwork
 from rl_lab.trees import map_leaves
@@ -30,17 +31,12 @@ def values_of(network: QNetwork, device: torch.device) -> Callable[[Obs, State, 
 
     @torch.no_grad()
     def values(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
-        carry = tuple(on_device(part, device) for part in state)
-        seen = map_leaves(lambda leaf: on_device(leaf, device), obs)
-        q, carry = network(seen, carry, on_device(is_first, device))
+        carry = tuple(torch.as_tensor(part, device=device) for part in state)
+        seen = map_leaves(lambda leaf: torch.as_tensor(leaf, device=device), obs)
+        q, carry = network(seen, carry, torch.as_tensor(is_first, device=device))
         return q.cpu().numpy(), tuple(part.cpu().numpy() for part in carry)
 
     return values
-
-
-def on_device(array: Array, device: torch.device) -> Tensor:
-    """Return an array as a tensor; on the CPU it shares the array's memory."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 def numpy_values(network: QNetwork) -> Callable[[Obs], Array] | None:

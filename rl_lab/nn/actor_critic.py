@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_lab.nn.acting import numpy_layers, on_device
+from rl_lab.nn.acting import numpy_layers
 from rl_lab.nn.cores import make_core
 from rl_lab.nn.distributions import Distribution, GaussianHead
 from rl_lab.nn.encoders import Encoder, make_encoder
+from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.initialise import initialise
 from rl_lab.nn.layers import Linear
 from rl_lab.nn.normalise import ObservationNormaliser
@@ -86,45 +87,36 @@ class ActorCritic(nn.Module):
 def make_actor_critic(
     observation_space: spaces.Space,
     distribution: Distribution,
+    fields: NetworkFields | None = None,
     *,
-    encoder: str = "auto",
-    hidden: Sequence[int] = (64, 64),
-    activation: str = "tanh",
-    initialisation: str = "orthogonal",
-    memory: str = "none",
-    memory_size: int = 64,
-    memory_layers: int = 1,
-    context: int = 16,
     share_encoder: bool = False,
-    normalise_observations: bool = False,
-    **layers: Any,
 ) -> ActorCritic:
     """Make a network for an observation space.
 
-    Args:
-        initialisation: as `initialise` takes it, but for encoders with gain sqrt(2), for the policy's head with
-            0.01 (nearly uniform at the start) and for the value's with 1, as SB3 has it.
-        share_encoder: one tower for both.
-        normalise_observations: begin with an `ObservationNormaliser`, for both.
+    `fields.initialisation` has gain sqrt(2) for encoders, 0.01 for the policy's head (nearly uniform at the start)
+    and 1 for the value's, as in SB3.
 
-    The other arguments are those of `make_encoder` and `make_core`.
+    Args:
+        fields: the network's; by default those of `NetworkFields`.
+        share_encoder: one tower for policy and value.
 
     Raises:
         UsageError: an encoder that can't take the space.
     """
+    fields = fields or NetworkFields()
 
     def tower() -> Tower:
-        made = make_encoder(encoder, observation_space, hidden, activation=activation, **layers)
-        core = make_core(memory, made.size, memory_size, layers=memory_layers, context=context)
-        initialise(made, initialisation, gain=2**0.5)
-        initialise(core, initialisation)
-        return Tower(made, core)
+        encoder = make_encoder(fields, observation_space)
+        core = make_core(fields, encoder.size)
+        initialise(encoder, fields.initialisation, gain=2**0.5)
+        initialise(core, fields.initialisation)
+        return Tower(encoder, core)
 
     policy, value = tower(), None if share_encoder else tower()
     policy_head, value_head = distribution.make_head(policy.core.size), Linear(policy.core.size, 1)
-    initialise(policy_head, initialisation, gain=0.01)
-    initialise(value_head, initialisation, gain=1.0)
-    normaliser = ObservationNormaliser(observation_space) if normalise_observations else None
+    initialise(policy_head, fields.initialisation, gain=0.01)
+    initialise(value_head, fields.initialisation, gain=1.0)
+    normaliser = ObservationNormaliser(observation_space) if fields.normalise_observations else None
     network = ActorCritic(policy, value, policy_head, value_head, normaliser)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
 
@@ -140,7 +132,10 @@ def outputs_of(network: ActorCritic, device: torch.device) -> Outputs:
 
     @torch.no_grad()
     def outputs(obs: Obs, state: State, is_first: Array) -> tuple[Any, Array, State]:
-        there = [map_leaves(lambda leaf: on_device(leaf, device), tree) for tree in (obs, state, is_first)]
+        there = [
+            map_leaves(lambda leaf: torch.as_tensor(leaf, device=device), tree)
+            for tree in (obs, state, is_first)
+        ]
         return map_leaves(lambda leaf: leaf.cpu().numpy(), network(*there))
 
     return outputs

@@ -156,6 +156,7 @@ class Statistics:
 
     def __init__(self, observations: ObservationNormaliser | None, rewards: RewardNormaliser | None = None):
         self._observations, self._rewards = observations, rewards
+        self.any = observations is not None or rewards is not None
 
     def observe(self, obs: Obs) -> None:
         """Take in observations [K, ...]."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
 from gymnasium import spaces
 
 from rl_lab.replay.frames import frame_bytes, frame_rows
-from rl_lab.replay.sampling import Sampler, Uniform
 from rl_lab.types import Array, EnvSpec
 
 MEMORY_SHARE = 0.8  # of what is free
@@ -25,6 +24,13 @@ CGROUP = tuple(
 )
 
 Shapes = dict[str, tuple[tuple[int, ...], Any]]
+
+
+class Allocates(Protocol):
+    """What takes memory of its own beside the replay's columns: a sampler."""
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return the bytes taken for so many transitions."""
 
 
 def column_shapes(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Shapes:
@@ -45,17 +51,18 @@ def column_shapes(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Shapes:
 
 
 def replay_bytes(
-    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Sampler | None = None
+    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Allocates | None = None
 ) -> int:
     """Return the bytes of all arrays of a replay: columns, frames and the sampler's."""
     rows = max(1, capacity // spec.num_envs)
     columns = sum(prod(s) * np.dtype(d).itemsize for s, d in column_shapes(spec, carry).values())
     frames = frame_rows(spec, rows) * frame_bytes(spec)
-    return spec.num_envs * (rows * columns + frames) + (sampler or Uniform()).bytes_for(rows * spec.num_envs)
+    sampling = 0 if sampler is None else sampler.bytes_for(rows * spec.num_envs)
+    return spec.num_envs * (rows * columns + frames) + sampling
 
 
 def refuse_memory(
-    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Sampler | None = None
+    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Allocates | None = None
 ) -> str | None:
     """Say in one line that a replay would not fit into 80 % of the free memory, and what would; None if it fits."""
     return refuse_bytes(capacity, spec.num_envs, lambda n: replay_bytes(n, spec, carry, sampler))

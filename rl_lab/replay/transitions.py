@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from rl_lab.replay.footprint import column_shapes, refuse_memory
 from rl_lab.replay.frames import LARGEST, Observations, require_finite
-from rl_lab.replay.sampling import Sampler, Uniform
 from rl_lab.storage.state_trees import Ring, StoredRing
 from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
-
-__all__ = ["TransitionReplay", "Transitions", "refuse_memory"]
 
 ALWAYS = ("position", "action", "reward", "terminated")  # columns, whatever the environment
 
@@ -35,6 +32,71 @@ class Transitions:
     weight: Array | None  # float32 [B] of importance, at most 1; None: all alike
     index: Array  # int64 [B]: for update_priorities
     age: float  # mean age in environment steps
+
+
+class Sampler(Protocol):
+    """Draws among the transitions of a replay, each known by its index in the ring."""
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return the bytes that `allocate` will take."""
+
+    def allocate(self, capacity: int) -> None:
+        """Make room for indices up to `capacity`."""
+
+    def added(self, first: int, stop: int) -> None:
+        """Take in the new transitions at `first:stop`."""
+
+    def expired(self, first: int, stop: int) -> None:
+        """Never draw what was at `first:stop` again."""
+
+    def draw(
+        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
+    ) -> tuple[Array, Array | None]:
+        """Draw indices [B] among the `held` ones from `first` on, and weights float32 [B] or None."""
+
+    def update(self, index: Array, td_errors: Array) -> None:
+        """Take in how far off the transitions' values were."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be kept."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state in, after `allocate`."""
+
+
+class Uniform:
+    """Draws uniformly with replacement; weights nothing; is told nothing as transitions come."""
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return 0."""
+        return 0
+
+    def allocate(self, capacity: int) -> None:
+        """Remember where the ring ends."""
+        self._capacity = capacity
+
+    def added(self, first: int, stop: int) -> None:
+        """Do nothing."""
+
+    def expired(self, first: int, stop: int) -> None:
+        """Do nothing: the caller says where those held begin."""
+
+    def draw(
+        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
+    ) -> tuple[Array, None]:
+        """Draw indices [B] among the `held` ones from `first` on."""
+        index = rng.integers(held, size=batch_size)
+        return ((index + first) % self._capacity if first else index), None
+
+    def update(self, index: Array, td_errors: Array) -> None:
+        """Do nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
 
 
 class TransitionReplay:

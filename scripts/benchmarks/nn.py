@@ -28,9 +28,10 @@ from torch.nn.utils import clip_grad_norm_
 from benchmarks import plain
 from benchmarks.work import Work
 from rl_lab.nn.q_network import QNetwork, make_q_network
-from rl_lab.updates.optimisers import ADAM_BETAS, ADAM_EPSILON, adam
+from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON
+from rl_lab.updates.gradients import Clip
+from rl_lab.updates.optimisers import adam
 from rl_lab.updates.q_updates import Network, Updates
-from rl_lab.updates.regularise import Clip
 from rl_lab.updates.td import Batch
 
 TURN_SECONDS = 0.3

@@ -11,24 +11,15 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from torch import nn
 
-from rl_lab.nn.encoders import (
-    ACTIVATIONS,
-    ENCODERS,
-    Embeddings,
-    Flat,
-    OneHots,
-    blank,
-    dense,
-    make_encoder,
-    refuse,
-)
+from networks import dense, make_encoder, make_q_network, refuse
+from rl_lab.nn.encoders import ACTIVATIONS, ENCODERS, Embeddings, OneHots, blank
 from rl_lab.nn.images import Residual, is_image
 from rl_lab.nn.initialise import GAINS, INITIALISATIONS, initialise
-from rl_lab.nn.q_network import make_q_network
+from rl_lab.nn.layers import Flat
 from rl_lab.nn.summary import summary
 from rl_lab.trees import map_leaves
 from rl_lab.types import UsageError
-from rl_lab.updates.regularise import dropping
+from rl_lab.updates.gradients import dropping
 
 
 def uint8(*shape):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rl_lab.nn.augment import random_shift
 from rl_lab.nn.normalise import EPSILON, ObservationNormaliser, RewardNormaliser, RunningMoments
-from rl_lab.updates.optimisers import load_weights
+from rl_lab.updates.trained import load_weights
 
 
 def floats(*shape):

@@ -11,20 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
+from networks import make_encoder, make_q_network, refuse
 from rl_lab.nn.acting import numpy_values
-from rl_lab.nn.encoders import Flat, OneHot, make_encoder, refuse
+from rl_lab.nn.encoders import OneHot
 from rl_lab.nn.images import NATURE, Image, is_image
-from rl_lab.nn.q_network import make_q_network
+from rl_lab.nn.layers import Flat
 from rl_lab.nn.recurrent import LSTM, zero_where
 from rl_lab.types import UsageError
-from rl_lab.updates.optimisers import (
-    WeightAverage,
-    adam,
-    load_optimiser_state,
-    load_weights,
-    optimiser_state,
-    polyak_update,
-)
+from rl_lab.updates.averaging import WeightAverage, polyak_update
+from rl_lab.updates.optimisers import adam
+from rl_lab.updates.trained import load_optimiser_state, load_weights, optimiser_state
 
 
 def uint8(*shape):

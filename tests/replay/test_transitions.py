@@ -129,7 +129,7 @@ class TestTransitions:
         problem, ends = problem_on(Counting, num_envs=num_envs, total_steps=300), []
         agent = agent_on(problem, replay_capacity=120, learning_starts_env_steps=300)
         interact(agent, problem, lambda s: ends.append((s.terminated.any(), s.truncated.any())))
-        batch = agent.replay.sample(2_000, np.random.default_rng(0))
+        batch = agent.buffer.replay.sample(2_000, np.random.default_rng(0))
         np.testing.assert_array_equal(batch.next_obs, batch.obs + 1)
         assert np.array(ends).any(axis=0).all()  # both kinds of end were met
 
