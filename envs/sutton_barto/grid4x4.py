@@ -1,4 +1,4 @@
-"""The 4x4 grid world of example 4.1, on which policy evaluation is explained."""
+"""The 4x4 grid world of example 4.1, which illustrates policy evaluation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from rl_lab.envs.boards import Board, BoardEnv, build_model
+from rl_lab.envs.boards import BoardEnv, build_model
+from rl_lab.envs.maps import Board
 from rl_lab.mdp.model import TabularModel
 
 BOARD = Board(("G...", "....", "....", "...G"), labels={n: str(n) for n in range(1, 15)})
@@ -15,15 +16,15 @@ BOARD = Board(("G...", "....", "....", "...G"), labels={n: str(n) for n in range
 class SuttonGrid4x4(BoardEnv):
     """Walk to one of two corners; each step pays -1.
 
-    Actions 0 to 3 go up, right, down and left; a step off the grid stays. States 1 to 14 are
-    numbered as in the book, 0 and 15 are its one terminal state. The book names no start: one of
-    the states 1 to 14 is drawn evenly. Undiscounted.
+    Actions 0 to 3 go up, right, down and left; a step off the grid has no effect. States 1 to 14 are numbered as in
+    the book; 0 and 15 are its single terminal state. The book names no start, so each of the states 1 to 14 is an
+    equally likely one. Undiscounted.
 
-    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 4.1
-    (figure 4.1).
+    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 4.1 (figure 4.1).
     """
 
     def __init__(self, *, render_mode: str | None = None) -> None:
+        """Make the environment. Raises ValueError for an unknown render mode."""
         super().__init__(_make_model(), BOARD, render_mode)
 
 

@@ -1,38 +1,36 @@
-"""The base of environments that ask for what they showed earlier; no answer changes what is shown."""
+"""The base class of environments that ask for what they showed earlier."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gymnasium import spaces
 
-from rl_lab.envs.checks import require_action, require_render_mode
-from rl_lab.envs.pictured import Moment, PicturedEnv
-
-if TYPE_CHECKING:
-    pass
+from rl_lab.envs.checks import require_action
+from rl_lab.envs.drawing.picture import Moment
+from rl_lab.envs.pictured import PicturedEnv
 
 
 class Quiz(PicturedEnv):
-    """Show something at each of `steps` steps and grade the answer; the last answer ends the episode.
+    """Show something at each step and grade the answer; the last answer ends the episode.
 
-    A derived class draws an episode's contents (`_prepare`), shows them (`_see`), grades answers
-    (`_grade`) and draws pictures. `moment.state` is the number of answers given so far.
+    Answers have no effect on what is shown. A subclass draws the contents of an episode (`_prepare`), shows them
+    (`_see`), grades the answers (`_grade`) and describes and draws the moment. The state of a moment is the number
+    of answers given so far.
     """
-
-    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 8}  # noqa: RUF012
 
     def __init__(
         self, steps: int, answers: int, observation_space: spaces.Space, render_mode: str | None
     ) -> None:
-        self.render_mode = require_render_mode(render_mode, self.metadata)
+        """Take the number of steps in an episode and the number of possible answers."""
+        super().__init__(render_mode)
         self.steps, self.answers = steps, answers
         self.action_space, self.observation_space = spaces.Discrete(answers), observation_space
         self._moment = Moment(0, deque())
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
-        """Draw an episode's contents from the environment's generator, and show the first."""
+        """Draw the contents of an episode from the environment's generator, and show the first."""
         super().reset(seed=seed, options=options)
         self._prepare()
         self._moment = Moment(0, deque())
@@ -41,9 +39,9 @@ class Quiz(PicturedEnv):
         return self._see(0), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
-        """Grade an answer and show what follows. Raises ValueError for an action that is no answer."""
+        """Grade an answer and show what comes next. Raises ValueError for an action that is no answer."""
         answer, moment = require_action(action, self.answers), self._moment
-        if moment.state == self.steps:  # over already
+        if moment.state == self.steps:  # the episode is over already
             return self._see(moment.state), 0.0, True, False, {}
         moment.action, moment.reward = answer, self._grade(moment.state, answer)
         moment.state += 1
@@ -54,6 +52,7 @@ class Quiz(PicturedEnv):
         return self._see(moment.state), moment.reward, moment.state == self.steps, False, {}
 
     def _prepare(self) -> None:
+        """Draw the contents of an episode from `np_random`."""
         raise NotImplementedError
 
     def _see(self, step: int) -> Any:
@@ -61,5 +60,5 @@ class Quiz(PicturedEnv):
         raise NotImplementedError
 
     def _grade(self, step: int, answer: int) -> float:
-        """Return the reward of the answer at a step, 0..steps - 1."""
+        """Return the reward for the answer at a step, 0..steps - 1."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The grid world in pixels, whose picture is black now and then."""
+"""The grid world in pixels, with observations that are sometimes black."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from rl_lab.envs.gridworld import GridWorld
+from rl_lab.envs.memory.memoryless import hide_observations, search_memoryless
 from rl_lab.mdp.rows import NeverEnds
 from rl_lab.mdp.solve import solve
 from rl_lab.types import Array
@@ -17,26 +18,35 @@ TOLERANCE = 1e-3  # of `memoryless_return`
 
 
 class FlickeringGridWorld(gymnasium.Env):
-    """Play `GridWorld` in pixels, where each picture is black with probability `blank_probability`.
+    """Play `GridWorld` in pixels, where each observation is black with probability `blank_probability`.
 
-    Pictures are blank independently, the first of an episode included; all else is `GridWorld`'s with
-    observation="pixels", whose parameters it takes. The same seed and actions lead through the same
-    states as there.
+    Observations are blank independently of each other, including the first of an episode. Everything else is that
+    of `GridWorld` with observation="pixels", whose parameters it takes. The same seed and actions lead through the
+    same states as there.
 
-    The optimal expected return is that of the grid world itself where moves never slip and there is
-    one start: a plan needs no sight (0.86 on the default map). The same holds with probability 0.
-    Otherwise the best use of memory isn't known, hence None. The best expected return without memory
-    has no formula and is computed by branch and bound to within 0.001 (0.818 on the default map
-    with probability 0.5, by going right on each blank); it is None on maps where walking costs
-    nothing. Both are undiscounted and without the time limit.
+    Where moves never slip and there is one start, the optimal expected return is that of the grid world itself,
+    because a plan needs no observations (0.86 on the default map). The same holds with probability 0. Otherwise the
+    best use of memory isn't known, so it is None. The best expected return without memory has no formula. It is
+    computed by branch and bound to within 0.001 (0.818 on the default map with probability 0.5, by going right on
+    each blank), and is None on maps where walking costs nothing. Both are undiscounted and ignore the time limit.
 
-    Source: Hausknecht and Stone, "Deep Recurrent Q-Learning for Partially Observable MDPs", 2015,
-    https://arxiv.org/abs/1507.06527, where Atari's screen flickers with probability 0.5.
+    Source: Hausknecht and Stone, "Deep Recurrent Q-Learning for Partially Observable MDPs", AAAI Fall Symposium
+    2015, https://arxiv.org/abs/1507.06527, where the screen of Atari games flickers with probability 0.5.
     """
 
     metadata = GridWorld.metadata
 
     def __init__(self, map: str = "default", *, blank_probability: float = 0.5, **fields: Any) -> None:
+        """Make the grid world that flickers.
+
+        Args:
+            map: as in `GridWorld`.
+            blank_probability: probability that an observation is black, at least 0 and below 1.
+            fields: the other parameters of `GridWorld`, except `observation`.
+
+        Raises:
+            ValueError: a parameter outside what is allowed.
+        """
         if not 0.0 <= blank_probability < 1.0:
             raise ValueError(f"blank_probability {blank_probability} must be at least 0 and below 1")
         if "observation" in fields:
@@ -53,8 +63,8 @@ class FlickeringGridWorld(gymnasium.Env):
     def optimal_return(self) -> float | None:
         """The best expected return, with memory; None where it isn't known or not finite."""
         model = self._grid_world.model()
-        in_sight = self.blank_probability == 0.0
-        if not in_sight and (self._grid_world.slip > 0.0 or np.count_nonzero(model.initial) > 1):
+        always_seen = self.blank_probability == 0.0
+        if not always_seen and (self._grid_world.slip > 0.0 or np.count_nonzero(model.initial) > 1):
             return None
         try:
             return float(model.initial @ solve(model, 1.0, "policy-iteration").v)
@@ -63,17 +73,15 @@ class FlickeringGridWorld(gymnasium.Env):
 
     @cached_property
     def memoryless_return(self) -> float | None:
-        """The best expected return of a policy that sees only the current observation, within 0.001."""
-        from rl_lab.envs.blank_actions import drop_unreached, search_blank_actions
-
-        problem = drop_unreached(self._grid_world.model(), self.blank_probability)
-        return None if problem is None else search_blank_actions(problem, TOLERANCE)[0]
+        """The best expected return, within 0.001, of a policy that sees only the current observation."""
+        problem = hide_observations(self._grid_world.model(), self.blank_probability)
+        return None if problem is None else search_memoryless(problem, TOLERANCE)[0]
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Array, dict]:
         """Start an episode as the grid world does with this seed."""
         super().reset(seed=seed, options=options)
         if seed is not None or self._blanks is None:
-            # A stream of its own, so that blanks don't shift the draws of slips and starts.
+            # A separate stream, so that blanks don't shift the draws of slips and starts.
             self._blanks = self.np_random.spawn(1)[0]
         self._grid_world.np_random = self.np_random
         obs, info = self._grid_world.reset(options=options)
@@ -85,12 +93,12 @@ class FlickeringGridWorld(gymnasium.Env):
         return self._flicker(obs), reward, terminated, truncated, info
 
     def render(self) -> Any:
-        """Return the grid world's picture uint8 [H, W, 3], dark where the agent sees nothing."""
+        """Return the grid world's picture uint8 [H, W, 3], darkened where the agent sees nothing."""
         frame = self._grid_world.render()
         return frame // 3 if self._is_blank and frame is not None else frame
 
     def close(self) -> None:
-        """Close the window, if there is one."""
+        """Close the window if there is one."""
         self._grid_world.close()
 
     def _flicker(self, obs: Array) -> Array:

@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rl_lab.envs.drawing.picture import Picture
 from rl_lab.envs.tabular import TabularEnv, end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
-
-if TYPE_CHECKING:
-    from rl_lab.envs.canvas import Panel
 
 GOAL = 100
 MAX_STAKE = GOAL // 2
 
 
 class Gambler(TabularEnv):
-    """Stake capital on flips of a coin until it is lost or has grown to 100, which pays 1.
+    """Stake capital on coin flips until it is lost or has grown to 100, which pays 1.
 
-    The state is the capital 0..100, the action the stake 0..50. Stakes from 1 to
-    min(capital, 100 - capital) are available; a larger one counts as the largest of these. Stake 0
-    is the book's as well, but changes nothing and, undiscounted, only adds policies that never
-    end: it is unavailable here and stays where it is. `p_heads` is the chance to win the stake.
-    The book names no start: 1..99 is drawn evenly, unless `start` is given. Undiscounted.
+    The state is the capital, 0..100, and the action is the stake, 0..50. Stakes from 1 to min(capital,
+    100 - capital) are available; a larger one counts as the largest of these. The book also allows stake 0, but
+    it changes nothing and, undiscounted, only adds policies that never end: here it is unavailable, and leaves the
+    capital as it is. `p_heads` is the probability of winning the stake. The book names no start: each capital in
+    1..99 is equally likely unless `start` is given. Undiscounted.
 
-    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 4.3
-    (figure 4.3).
+    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 4.3 (figure 4.3).
     """
 
     def __init__(
         self, *, p_heads: float = 0.4, start: int | None = None, render_mode: str | None = None
     ) -> None:
+        """Make the environment. Raises ValueError unless 0 < `p_heads` < 1 and `start` is None or in 1..99."""
         if not 0.0 < p_heads < 1.0:
             raise ValueError(f"p_heads {p_heads} must be above 0 and below 1")
         if start is not None and not 0 < start < GOAL:
             raise ValueError(f"start {start} must be None or in 1..{GOAL - 1}")
         super().__init__(_make_model(p_heads, start), render_mode=render_mode)
 
-    def _make_picture(self) -> Panel:
-        from rl_lab.envs.panels import gambler_panel
+    def _make_picture(self) -> Picture:
+        from rl_lab.envs.drawing.sutton_barto_panels import gambler_panel
 
         return gambler_panel(GOAL)
 

@@ -1,44 +1,40 @@
-"""Catch: a paddle on the lowest row is to meet a falling ball."""
+"""Catch: move a paddle on the lowest row under a falling ball."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium import spaces
 
 from rl_lab.envs.checks import require_whole
+from rl_lab.envs.drawing.picture import Picture
 from rl_lab.envs.tabular import TabularEnv, end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
-if TYPE_CHECKING:
-    from rl_lab.envs.canvas import Panel
-
 
 class Catch(TabularEnv):
-    """Move a paddle left (0), not at all (1) or right (2) while a ball falls one row a step.
+    """Move a paddle left (0), not at all (1) or right (2) while a ball falls one row per step.
 
-    The ball starts in the top row, in a column that is drawn evenly; the paddle starts in the middle of
-    the lowest row, and the border stops it. When the ball arrives in the lowest row the episode ends
-    and pays 1 if it meets the paddle, -1 otherwise. Observations are images uint8 [rows, columns], 255
-    where the ball or the paddle is and 0 elsewhere. The ball is seen in the first `visible_rows`
-    rows only (None: in all of them).
+    The ball starts in the top row, in a column drawn uniformly. The paddle starts in the middle of the lowest row,
+    and the border stops it. When the ball arrives in the lowest row the episode ends and pays 1 if it meets the
+    paddle, -1 otherwise. Observations are images uint8 [rows, columns], 255 where the ball or the paddle is and 0
+    elsewhere. The ball is seen in the first `visible_rows` rows only (None: in all of them).
 
-    The optimal expected return is 1; boards so wide that the paddle comes too late are refused.
-    Without memory it is 2 * c / columns - 1, where c counts the columns in which the paddle can be
-    after `visible_rows` steps, at most 2 * visible_rows + 1. The paddle's place is all that a policy
-    without memory carries over into the dark: being seen in one of c places can lead to at most c
-    different ends with certainty, nor can chance do better (the probabilities of ending under the
-    ball, at best c times 1, add up to c); staying in each does as well. So memory is needed where
-    columns > 2 * visible_rows + 1, as with 5 columns and visible_rows 1 (0.2).
+    The optimal expected return is 1; boards too wide for the paddle to arrive in time are refused. Without memory
+    it is 2 * c / columns - 1, where c is the number of columns that the paddle can have reached after
+    `visible_rows` steps, at most 2 * visible_rows + 1. A policy without memory carries nothing but the position of
+    the paddle into the dark. From c positions it can reach at most c different ends with certainty, and randomness
+    doesn't help: the probabilities of ending under the ball, summed over all columns of the ball, are at most c.
+    Staying in place achieves that. So memory is needed if columns > 2 * visible_rows + 1, as with 5 columns and
+    visible_rows 1 (0.2).
 
-    Where the ball is always seen this is a finite MDP, and `model()` returns it.
+    If the ball is always seen this is a finite MDP, and `model()` returns it.
 
     Source: Mnih, Heess, Graves and Kavukcuoglu, "Recurrent Models of Visual Attention", NIPS 2014,
-    https://arxiv.org/abs/1406.6247, in the form of Osband et al., "Behaviour Suite for Reinforcement
-    Learning", 2020, https://arxiv.org/abs/1908.03568.
+    https://arxiv.org/abs/1406.6247, in the form of Osband et al., "Behaviour Suite for Reinforcement Learning",
+    ICLR 2020, https://arxiv.org/abs/1908.03568.
     """
 
     def __init__(
@@ -49,6 +45,17 @@ class Catch(TabularEnv):
         visible_rows: int | None = None,
         render_mode: str | None = None,
     ) -> None:
+        """Make the board.
+
+        Args:
+            rows: number of rows, at least 2.
+            columns: number of columns, from 2 to 2 * rows - 1.
+            visible_rows: number of rows, from the top, in which the ball is seen; None for all.
+            render_mode: None, "rgb_array" or "human".
+
+        Raises:
+            ValueError: a parameter outside what is allowed.
+        """
         self.rows = require_whole("rows", rows, 2)
         self.columns = require_whole("columns", columns, 2, 2 * self.rows - 1)
         seen = self.rows if visible_rows is None else visible_rows
@@ -70,18 +77,18 @@ class Catch(TabularEnv):
         return 2.0 * places / self.columns - 1.0
 
     def model(self) -> TabularModel | None:  # type: ignore[override]
-        """Return the finite MDP; None where the ball is out of sight before the last move."""
+        """Return the finite MDP, or None if the ball is out of sight before the last move."""
         return self._model if self.visible_rows >= self.rows - 1 else None
 
-    def _make_picture(self) -> Panel:
-        from rl_lab.envs.memory_panels import catch_panel
+    def _make_picture(self) -> Picture:
+        from rl_lab.envs.drawing.memory_panels import catch_panel
 
         return catch_panel(self.rows, self.columns, self.visible_rows)
 
 
 @lru_cache(maxsize=8)
 def _make_model(rows: int, columns: int, visible_rows: int) -> TabularModel:
-    """Return the model; state (row * columns + ball) * columns + paddle."""
+    """Return the model, whose states are numbered (row * columns + ball) * columns + paddle."""
     shape, per_row = (rows, columns, columns), columns * columns
     row, ball, paddle, action = (index.ravel() for index in np.indices((rows - 1, columns, columns, 3)))
     landing = np.clip(paddle + action - 1, 0, columns - 1)

@@ -1,4 +1,4 @@
-"""The random walks of examples 6.2 and 7.1, on which predictions are compared."""
+"""The random walks of examples 6.2 and 7.1, on which prediction methods are compared."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ from functools import lru_cache
 
 import numpy as np
 
-from rl_lab.envs.boards import Board, BoardEnv
+from rl_lab.envs.boards import BoardEnv
+from rl_lab.envs.maps import Board
 from rl_lab.envs.tabular import end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
 
 
 class RandomWalk(BoardEnv):
-    """Drift left or right with equal chances until one end is left; there is nothing to decide.
+    """Drift left or right with equal probability until the walk leaves at one end; there is nothing to decide.
 
-    States 1 to `states` are numbered from the left, 0 and `states + 1` are the ends; the walk
-    starts in the middle, so that `states` is odd. The only action is 0. Leaving on the right pays 1,
-    on the left `left_reward`. Undiscounted, state k is worth k / (states + 1) if the left pays 0.
+    States 1 to `states` are numbered from the left; 0 and `states + 1` are the ends. The walk starts in the middle,
+    so `states` must be odd. The only action is 0. Leaving on the right pays 1, on the left `left_reward`.
+    Undiscounted; if the left pays 0, the value of state k is k / (states + 1).
 
-    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 6.2 (5
-    states) and example 7.1 (19 states, where leaving on the left pays -1).
+    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 6.2 (5 states) and example
+    7.1 (19 states, leaving on the left pays -1).
     """
 
     def __init__(self, *, states: int = 5, left_reward: float = 0.0, render_mode: str | None = None) -> None:
+        """Make the walk. Raises ValueError unless `states` is odd and positive, and `left_reward` finite."""
         if states < 1 or states % 2 == 0:
             raise ValueError(f"states {states} must be odd and at least 1")
         if not np.isfinite(left_reward):

@@ -1,4 +1,4 @@
-"""The mazes of chapter 8, on which planning from a learned model is shown."""
+"""The mazes of chapter 8, which illustrate planning with a learned model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from rl_lab.envs.boards import Board, BoardEnv, build_model
+from rl_lab.envs.boards import BoardEnv, build_model
+from rl_lab.envs.maps import Board
 from rl_lab.mdp.model import TabularModel
 
 OPEN = "........."
@@ -22,20 +23,20 @@ MAZES = {  # (name, changed) -> rows
 
 
 class DynaMaze(BoardEnv):
-    """Walk through a maze to the goal, which pays 1; all else pays 0.
+    """Walk through a maze to the goal, which pays 1; everything else pays 0.
 
-    Actions 0 to 3 go up, right, down and left; walls and the border hold back. `maze` is "dyna"
-    (example 8.1, shortest way 14 steps), "blocking" (example 8.2: 10 steps, 16 once `changed`) or
-    "shortcut" (example 8.3: 16 steps, 10 once `changed`). A maze never changes while it is played, so
-    each is an MDP; cells keep their number, so that what was learned in one can be carried to the
-    other. States are the 54 cells row by row, walls included, which are never occupied. The book
-    discounts with 0.95.
+    Actions 0 to 3 go up, right, down and left; a move into a wall or off the grid has no effect. `maze` is "dyna"
+    (example 8.1: the shortest way takes 14 steps), "blocking" (example 8.2: 10 steps, 16 once `changed`) or
+    "shortcut" (example 8.3: 16 steps, 10 once `changed`). A maze never changes while it is played, so that each is
+    an MDP. Cells keep their numbers, so that what was learned in one maze can be carried over to its changed form.
+    States are the 54 cells row by row, including walls, which are never occupied. The book discounts with 0.95.
 
-    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., examples 8.1 to
-    8.3 (figures 8.2, 8.4 and 8.5).
+    Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., examples 8.1 to 8.3 (figures 8.2,
+    8.4 and 8.5).
     """
 
     def __init__(self, *, maze: str = "dyna", changed: bool = False, render_mode: str | None = None) -> None:
+        """Make the maze. Raises ValueError for an unknown maze, or one that has no changed form."""
         if (maze, False) not in MAZES:
             raise ValueError(f"maze {maze!r} must be one of {sorted({name for name, _ in MAZES})}")
         if (maze, changed) not in MAZES:

@@ -6,12 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from rl_lab.envs.boards import Board, BoardEnv
-from rl_lab.envs.gridworld import MOVES
+from rl_lab.envs.boards import BoardEnv
+from rl_lab.envs.maps import MOVES, Board
 from rl_lab.envs.tabular import end_rows
 from rl_lab.mdp.model import TabularModel
 
-WIND = np.array([0, 0, 0, 1, 1, 1, 2, 2, 1, 0])  # cells upwards, by the column that is left
+WIND = np.array([0, 0, 0, 1, 1, 1, 2, 2, 1, 0])  # cells upwards, by the column from which the agent moves
 DIAGONALS = [(-1, 1), (1, 1), (1, -1), (-1, -1)]
 ALL_MOVES = np.array([*MOVES.tolist(), *DIAGONALS, (0, 0)])
 ROWS = ("..........",) * 3 + ("S......G..",) + ("..........",) * 3
@@ -21,16 +21,17 @@ BOARD = Board(ROWS, labels={60 + column: f"wind {wind}" for column, wind in enum
 class WindyGrid(BoardEnv):
     """Walk to the goal through a wind that blows upwards; each step pays -1.
 
-    Actions 0 to 3 go up, right, down and left; with `moves` 8 the actions 4 to 7 go diagonally
-    (exercise 6.9), with 9 the last stays. The wind of the column that is left shifts the agent in the
-    same step; the grid's border holds it back. `stochastic` wind is, where there is any, a cell
-    weaker or stronger a third of the time each (exercise 6.10). Undiscounted. The shortest way
-    takes 15 steps, 7 with diagonal moves.
+    Actions 0 to 3 go up, right, down and left. With `moves` 8, actions 4 to 7 go diagonally (exercise 6.9); with 9,
+    the last action doesn't move. In the same step the wind of the column from which the agent moves pushes it up;
+    the border of the grid holds it back. A `stochastic` wind, wherever there is any, is one cell weaker, as stated
+    or one cell stronger with probability 1/3 each (exercise 6.10). Undiscounted; the shortest way takes 15 steps, 7
+    with diagonal moves.
 
     Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 6.5.
     """
 
     def __init__(self, *, moves: int = 4, stochastic: bool = False, render_mode: str | None = None) -> None:
+        """Make the environment. Raises ValueError unless `moves` is 4, 8 or 9."""
         if moves not in (4, 8, 9):
             raise ValueError(f"moves {moves} must be 4, 8 or 9")
         super().__init__(_make_model(moves, stochastic), BOARD, render_mode)

@@ -1,25 +1,25 @@
-"""Pictures of the finite environments that are no boards, one function each."""
+"""Pictures of the book's examples that aren't played on a map of cells, one function each."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
-import numpy as np
 import pygame
 
-from rl_lab.envs.canvas import BLUE, FAINT, GOLD, GREEN, INK, RED, Colour, Panel, write
-from rl_lab.envs.pictured import Moment
-from rl_lab.mdp.model import TabularModel
+from rl_lab.envs.drawing.canvas import Panel, write
+from rl_lab.envs.drawing.colours import BLUE, DIM, FAINT, GOLD, GREEN, INK, RED, Colour
+from rl_lab.envs.drawing.picture import TRAIL_STEPS, Moment
 from rl_lab.types import Array
 
 FELT: Colour = (60, 122, 92)
 CARD: Colour = (252, 251, 247)
 CARD_BACK: Colour = (64, 92, 158)
-DIM: Colour = (110, 116, 128)
+WINDSCREEN: Colour = (190, 214, 250)
+PULLED: Colour = (206, 220, 246)
 
 
 def gambler_panel(goal: int) -> Panel:
-    """Show the capital as a bar towards the goal, with what it was before as a line."""
+    """Show the capital as a bar that fills up to the goal, and the latest capitals as a line."""
 
     def paint(surface: pygame.Surface, moment: Moment) -> None:
         colour = GREEN if moment.state == goal else RED if moment.state == 0 else GOLD
@@ -32,18 +32,18 @@ def gambler_panel(goal: int) -> Panel:
             x = 40 + 432 * tick // goal
             pygame.draw.line(surface, INK, (x, 124), (x, 130))
             write(surface, str(tick), (x, 142), 20, DIM)
-        _plot_past(surface, moment.trail, pygame.Rect(40, 168, 432, 110), goal)
+        _plot_trail(surface, list(moment.trail), pygame.Rect(40, 168, 432, 110), goal)
         if moment.action is not None:
             write(surface, f"staked {moment.action}", (256, 300), 24, DIM)
 
     return Panel((512, 320), paint, "The gambler's problem")
 
 
-def _plot_past(surface: pygame.Surface, trail: object, area: pygame.Rect, top: int) -> None:
-    values = list(trail)  # type: ignore[call-overload]
+def _plot_trail(surface: pygame.Surface, values: Sequence[int], area: pygame.Rect, top: int) -> None:
+    """Plot values, oldest first, as a line within an area whose upper edge stands for `top`."""
     pygame.draw.line(surface, FAINT, area.bottomleft, area.bottomright, 2)
     points = [
-        (area.left + n * area.width // 23, area.bottom - area.height * value // top)
+        (area.left + n * area.width // (TRAIL_STEPS - 1), area.bottom - area.height * value // top)
         for n, value in enumerate(values)
     ]
     if len(points) > 1:
@@ -52,8 +52,11 @@ def _plot_past(surface: pygame.Surface, trail: object, area: pygame.Rect, top: i
         pygame.draw.circle(surface, BLUE, point, 4)
 
 
-def car_rental_panel(capacity: int) -> Panel:
-    """Show two parking lots, and what was moved and earned."""
+def car_rental_panel(capacity: int, max_moved: int) -> Panel:
+    """Show the cars at both places, and how many were moved and what that day earned.
+
+    Action `max_moved + n` moves n cars from the first place to the second.
+    """
 
     def paint(surface: pygame.Surface, moment: Moment) -> None:
         for place, cars in enumerate(divmod(moment.state, capacity + 1)):
@@ -61,23 +64,23 @@ def car_rental_panel(capacity: int) -> Panel:
             write(surface, f"{'first' if place == 0 else 'second'} place: {cars}", (left + 100, 28), 26)
             for slot in range(capacity):
                 column, row = slot % 5, slot // 5
-                _draw_car(surface, left + 40 * column, 52 + 52 * row, slot < cars)
+                _paint_car(surface, left + 40 * column, 52 + 52 * row, slot < cars)
         if moment.action is not None:
-            _draw_transfer(surface, moment.action - 5)
+            _paint_transfer(surface, moment.action - max_moved)
             write(surface, f"day {moment.steps}: {moment.reward:+.1f}", (140, 296), 24, DIM)
             write(surface, f"in all {moment.total:+.0f}", (372, 296), 24, DIM)
 
     return Panel((512, 320), paint, "Jack's car rental")
 
 
-def _draw_car(surface: pygame.Surface, x: int, y: int, parked: bool) -> None:
+def _paint_car(surface: pygame.Surface, x: int, y: int, parked: bool) -> None:
     pygame.draw.rect(surface, FAINT, (x, y, 36, 46), 0 if not parked else 2, border_radius=4)
     if parked:
         pygame.draw.rect(surface, BLUE, (x + 8, y + 5, 20, 36), border_radius=7)
-        pygame.draw.rect(surface, (190, 214, 250), (x + 11, y + 12, 14, 8), border_radius=3)
+        pygame.draw.rect(surface, WINDSCREEN, (x + 11, y + 12, 14, 8), border_radius=3)
 
 
-def _draw_transfer(surface: pygame.Surface, moved: int) -> None:
+def _paint_transfer(surface: pygame.Surface, moved: int) -> None:
     write(surface, str(abs(moved)), (254, 124), 28)
     if moved:
         ends = ((236, 148), (272, 148)) if moved > 0 else ((272, 148), (236, 148))
@@ -87,22 +90,26 @@ def _draw_transfer(surface: pygame.Surface, moved: int) -> None:
 
 
 def blackjack_panel(hands: Array) -> Panel:
-    """Show the dealer's card and the player's sum; `hands` [S, 3] is (sum, dealer's card, usable ace)."""
+    """Show the dealer's card, the player's sum and who won.
+
+    Args:
+        hands: (sum, dealer's card, usable ace) of each state, int [S, 3].
+    """
 
     def paint(surface: pygame.Surface, moment: Moment) -> None:
         total, dealer, usable = (int(x) for x in hands[moment.state])
         surface.fill(FELT)
         write(surface, "dealer", (192, 26), 26, CARD)
-        _draw_card(surface, 112, "A" if dealer == 1 else str(dealer))
-        _draw_card(surface, 204, None)
+        _paint_card(surface, 112, "A" if dealer == 1 else str(dealer))
+        _paint_card(surface, 204, None)
         write(surface, str(total), (192, 240), 96, RED if total > 21 else CARD)
         write(surface, "with a usable ace" if usable else "", (192, 296), 24, CARD)
-        write(surface, _tell(moment, total), (192, 336), 30, GOLD)
+        write(surface, _result(moment, total), (192, 336), 30, GOLD)
 
     return Panel((384, 360), paint, "Blackjack")
 
 
-def _tell(moment: Moment, total: int) -> str:
+def _result(moment: Moment, total: int) -> str:
     if moment.action is None or (moment.action == 1 and total <= 21):
         return ""
     if total > 21:
@@ -110,7 +117,7 @@ def _tell(moment: Moment, total: int) -> str:
     return "won" if moment.reward > 0 else "lost" if moment.reward < 0 else "a draw"
 
 
-def _draw_card(surface: pygame.Surface, x: int, text: str | None) -> None:
+def _paint_card(surface: pygame.Surface, x: int, text: str | None) -> None:
     card = pygame.Rect(x, 50, 68, 100)
     pygame.draw.rect(surface, CARD if text else CARD_BACK, card, border_radius=8)
     pygame.draw.rect(surface, CARD, card, 3, border_radius=8)
@@ -118,30 +125,8 @@ def _draw_card(surface: pygame.Surface, x: int, text: str | None) -> None:
         write(surface, text, card.center, 52)
 
 
-def garnet_panel(model: TabularModel) -> Panel:
-    """Show the states on a circle, and where the current one may lead."""
-    angles = 2 * np.pi * np.arange(model.num_states) / model.num_states
-    places = [(round(256 + 210 * math.sin(a)), round(256 - 210 * math.cos(a))) for a in angles]
-    size = max(3, min(20, 600 // model.num_states))
-
-    def paint(surface: pygame.Surface, moment: Moment) -> None:
-        begin, end = model.indptr[[moment.state * model.num_actions, (moment.state + 1) * model.num_actions]]
-        for successor in np.unique(model.successor[begin:end]):
-            pygame.draw.aaline(surface, GOLD, places[moment.state], places[successor])
-        past = [places[state] for state in list(moment.trail)[-6:]]
-        if len(past) > 1:
-            pygame.draw.lines(surface, (160, 186, 234), False, past, 3)
-        for state, place in enumerate(places):
-            pygame.draw.circle(surface, BLUE if state == moment.state else FAINT, place, size)
-            if size >= 10:
-                write(surface, str(state), place, size + 4, (255, 255, 255) if state == moment.state else INK)
-        write(surface, f"step {moment.steps}   reward {moment.reward:+.2f}", (256, 256), 26)
-
-    return Panel((512, 512), paint, "Garnet")
-
-
 def bandit_panel(means: Array) -> Panel:
-    """Show what each arm pays on average, with its spread, and the latest pull."""
+    """Show the mean of each arm, means [A], with one standard deviation around it, and the latest reward."""
     low, high = float(means.min()) - 3.0, float(means.max()) + 3.0
     width = 472 / len(means)
 
@@ -154,7 +139,7 @@ def bandit_panel(means: Array) -> Panel:
             x, half = round(20 + width * (arm + 0.5)), max(1, round(0.3 * width))
             pulled = arm == moment.action
             spread = pygame.Rect(x - half, height(mean + 1), 2 * half, height(mean - 1) - height(mean + 1))
-            pygame.draw.rect(surface, (206, 220, 246) if pulled else FAINT, spread, border_radius=half // 2)
+            pygame.draw.rect(surface, PULLED if pulled else FAINT, spread, border_radius=half // 2)
             pygame.draw.line(
                 surface, BLUE if pulled else DIM, (x - half, height(mean)), (x + half, height(mean)), 3
             )
