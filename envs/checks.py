@@ -28,6 +28,6 @@ def require_render_mode(render_mode: str | None, metadata: Mapping[str, Any]) ->
     """Return a render mode. Raises ValueError unless it is None or one of the metadata's "render_modes"."""
     modes = metadata["render_modes"]
     if render_mode is not None and render_mode not in modes:
-        allowed = " or ".join(["None", *(repr(mode) for mode in modes)])
+        allowed = f"{', '.join(['None', *(repr(mode) for mode in modes[:-1])])} or {modes[-1]!r}"
         raise ValueError(f"render_mode {render_mode!r} must be {allowed}")
     return render_mode

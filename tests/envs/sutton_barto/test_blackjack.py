@@ -1,4 +1,4 @@
-"""Finite problems of chance and exploration: walks, blackjack, bandits, the deep sea, random MDPs."""
+"""Blackjack: the policy of the book's figure, exact values, and agreement with hands that are played."""
 
 from __future__ import annotations
 
@@ -7,29 +7,11 @@ from functools import cache
 import gymnasium
 import numpy as np
 import pytest
-from scipy import stats
 
-from rl_lab.envs.bandit import draw_means, slice_normal
-from rl_lab.envs.blackjack import show_hands
+from rl_lab.envs.sutton_barto.blackjack import show_hands
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.solve import Solution, value_iteration
-from tabular_envs import best_return, evaluate_evenly, make, model_of, play
-
-
-class TestRandomWalk:
-    def test_values_of_five_states_are_sixths(self):
-        values = evaluate_evenly(model_of("RandomWalk"), 1.0)
-        np.testing.assert_allclose(values, [0, 1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 0], atol=1e-14)
-
-    def test_values_of_nineteen_states(self):
-        model = model_of("RandomWalk19")
-        assert np.argmax(model.initial) == 10
-        np.testing.assert_allclose(evaluate_evenly(model, 1.0)[1:-1], np.arange(-0.9, 0.91, 0.1), atol=1e-13)
-
-    @pytest.mark.parametrize("states", [0, 4])
-    def test_needs_a_middle(self, states):
-        with pytest.raises(ValueError, match=f"states {states}"):
-            make("RandomWalk", states=states)
+from tabular_envs import make, model_of
 
 
 @cache
@@ -119,59 +101,3 @@ class TestBlackjack:
 
 def rules_of(name: str) -> dict[str, bool]:
     return {"sab": name == "sab", "natural": name == "natural"}
-
-
-class TestDeepSea:
-    @pytest.mark.parametrize(("size", "seed"), [(2, 0), (10, 3), (25, None)])
-    def test_best_return(self, size, seed):
-        assert best_return(model_of("DeepSea", size=size, problem_seed=seed)) == pytest.approx(0.99)
-
-    def test_only_one_dive_in_two_to_the_size_finds_the_treasure(self):
-        model = model_of("DeepSea", size=6)
-        chance = evaluate_evenly(model, 1.0)[0] + 0.01 / 6 * 3  # half of the moves go right
-        assert chance == pytest.approx(2.0**-6)
-
-    def test_actions_mean_something_else_in_each_cell(self):
-        env = make("DeepSea", size=4, problem_seed=None)
-        assert play(env, [1, 1, 1, 1]) == ([0, 5, 10, 15, 19], pytest.approx(0.99), True)
-        policies = {
-            value_iteration(model_of("DeepSea", problem_seed=s), 1.0).policy.tobytes() for s in range(4)
-        }
-        assert len(policies) == 4
-
-
-class TestGarnet:
-    def test_each_pair_branches_as_asked_for(self):
-        model = model_of("Garnet", states=12, actions=3, branching=4)
-        onward = model.continuation.toarray()
-        assert onward.shape == (36, 12)
-        np.testing.assert_allclose(onward.sum(axis=1), 1.0, atol=1e-12)
-        assert ((onward > 0).sum(axis=1) == 4).all()
-
-    def test_the_problem_follows_from_its_seed_alone(self):
-        one, same, other = (model_of("Garnet", problem_seed=seed) for seed in (1, 1, 2))
-        np.testing.assert_array_equal(one.reward, same.reward)
-        assert (one.reward != other.reward).any()
-
-    def test_refuses_more_branches_than_states(self):
-        with pytest.raises(ValueError, match=r"branching 5 must be in 1\.\.4"):
-            make("Garnet", states=4, branching=5)
-
-
-class TestBandit:
-    def test_noise_is_normal_but_for_its_grid(self):
-        noise = slice_normal(200)
-        assert noise.mean() == pytest.approx(0.0, abs=1e-15)
-        assert noise.var() == pytest.approx(1.0, abs=1e-12)
-        assert stats.kstest(noise, "norm").statistic < 0.01
-
-    def test_the_best_arm_is_the_truth(self):
-        model, means = model_of("Bandit", arms=7, problem_seed=3), draw_means(7, 3)
-        np.testing.assert_allclose(model.expected_reward, means[None], atol=1e-12)
-        assert best_return(model) == pytest.approx(means.max())
-
-    def test_episodes_have_as_many_pulls_as_asked_for(self):
-        assert model_of("Bandit").num_states == 1
-        env = make("Bandit", steps=3)
-        assert play(env, [0, 0, 0])[0::2] == ([0, 1, 2, 2], True)
-        assert best_return(env.unwrapped.model()) == pytest.approx(3 * draw_means(10, 0).max())
