@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,6 +13,7 @@ import pytest
 from gymnasium import spaces
 
 import rl_lab
+import rl_lab.envs  # registers lab/*
 from contracts import (
     SUMMARY_KEYS,
     documented_fields,
@@ -44,7 +44,6 @@ from rl_lab.types import Array, Decision, EnvSpec, Metrics, Step
 from runs import differences, learn
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-importlib.import_module("envs")  # registers lab/*
 
 ENVIRONMENTS = ("CartPole-v1", "FrozenLake-v1", "Pendulum-v1")  # each learner takes the first that it can
 SMALL: dict[str, dict[str, Any]] = {
