@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.jit import compile_kernels
 from rl_lab.types import Array
 
 
@@ -163,7 +164,5 @@ def rebuild(nodes):
 
 @lru_cache(maxsize=1)
 def compile_all() -> SimpleNamespace:
-    """Return the kernels as machine code."""
-    from rl_lab.mdp.kernels import compile_kernel  # numba loads in it, only where priorities are used
-
-    return SimpleNamespace(**{kernel.__name__: compile_kernel(kernel) for kernel in (assign, find, rebuild)})
+    """Return the kernels as machine code; numba is loaded here, so only where priorities are used."""
+    return compile_kernels(assign, find, rebuild)

@@ -72,19 +72,19 @@ class TestFiles:
 
     def test_pickles_are_refused(self, tmp_path):
         np.savez(tmp_path / "m.npz", format=np.array(1), indptr=np.array([{}], dtype=object))
-        with pytest.raises(ValueError, match="no saved model"):
+        with pytest.raises(ValueError, match="isn't a saved model"):
             load_model(tmp_path / "m.npz")
 
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"anything"])
     def test_other_files_are_refused(self, tmp_path, content):
         (tmp_path / "m.npz").write_bytes(content)
-        with pytest.raises(ValueError, match="no saved model"):
+        with pytest.raises(ValueError, match="isn't a saved model"):
             load_model(tmp_path / "m.npz")
 
     def test_other_arrays_are_refused(self, tmp_path):
         np.save(tmp_path / "array.npy", np.zeros(3))
         np.savez(tmp_path / "m.npz", format=np.array(1), indptr=np.zeros(2))
-        with pytest.raises(ValueError, match="no saved model"):
+        with pytest.raises(ValueError, match="isn't a saved model"):
             load_model(tmp_path / "array.npy")
         with pytest.raises(ValueError, match="missing: probability"):
             load_model(tmp_path / "m.npz")

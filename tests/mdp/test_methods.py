@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from mdptoolbox.mdp import PolicyIteration
 from quantecon.markov import DiscreteDP
 
-from rl_lab.mdp import kernels, methods
+from rl_lab.mdp import methods
 from rl_lab.mdp import solve as solving
 from rl_lab.mdp.exchange import to_pymdptoolbox, to_quantecon
 from rl_lab.mdp.horizon import finite_horizon
-from rl_lab.mdp.methods import METHODS, Task
+from rl_lab.mdp.methods import METHODS, SolverTask
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.mdp.rows import NeverEnds, NotConverged, list_rows
 from rl_lab.mdp.solve import (
@@ -104,7 +104,7 @@ class TestAllMethods:
     def test_come_near_before_they_are_polished(self, model, gamma):
         truth = optimum_precisely(model, gamma)
         for name, method in METHODS.items():
-            task = Task(name, make_sweeps(list_rows(model), gamma), 1e-9, 100_000)
+            task = SolverTask(name, make_sweeps(list_rows(model), gamma), 1e-9, 100_000)
             values, sweeps = method(task)
             assert sweeps >= (name != "linear-programming")
             assert np.abs(values - truth).max() <= 2e-9 * max(1.0, np.abs(truth).max()), name
@@ -335,20 +335,6 @@ class TestCompiledSweeps:
         improvements: list[int] = []
         solution = solve(model, 0.9, on_sweep=lambda sweep, *_: improvements.append(sweep))
         assert len(improvements) < solution.sweeps / 2
-
-    def test_without_a_folder_for_the_cache_they_still_compile(self, monkeypatch):
-        import numba
-
-        real = numba.njit
-
-        def without_cache(cache=False, **fields):
-            if cache:
-                raise RuntimeError("no locator available")
-            return real(**fields)
-
-        monkeypatch.setattr(numba, "njit", without_cache)
-        with pytest.warns(UserWarning, match="compiled anew"):
-            assert kernels.compile_kernel(lambda x: x + 1)(1) == 2
 
     def test_small_models_never_load_numba(self):
         code = (

@@ -66,9 +66,9 @@ class TestPolicyEvaluation:
     @pytest.mark.parametrize(
         ("policy", "message"),
         [
-            ([[0.5, 0.4], [0, 1]], "state 0 is no distribution"),
-            ([[1.5, -0.5], [0, 1]], "state 0 is no distribution"),
-            ([[0, 1], [np.nan, 1]], "state 1 is no distribution"),
+            ([[0.5, 0.4], [0, 1]], "state 0 isn't a distribution"),
+            ([[1.5, -0.5], [0, 1]], "state 0 isn't a distribution"),
+            ([[0, 1], [np.nan, 1]], "state 1 isn't a distribution"),
             ([[1, 0]], "shape"),
         ],
     )
