@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from rl_lab.checks import above, at_least, flags, within
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_memory
+from rl_lab.replay.footprint import refuse_capacity
 from rl_lab.types import EnvSpec
 from rl_lab.updates.fields import (
     NetworkFields,
@@ -103,4 +103,4 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
             f" of each of the {spec.num_envs} environments (allowed: up to {rows})"
         )
     carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_of(config))
-    return refuse_memory(config.replay_capacity, spec, carry)
+    return refuse_capacity(config.replay_capacity, spec, carry)

@@ -14,7 +14,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from rl_lab.agents.sb3 import buffer_bytes
 from rl_lab.replay import footprint as memory
 from rl_lab.replay import frames
-from rl_lab.replay.footprint import refuse_memory
+from rl_lab.replay.footprint import refuse_capacity
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import EnvSpec, UsageError
@@ -50,8 +50,8 @@ class TestMemory:
     @pytest.mark.usefixtures("free_megabyte")
     def test_what_the_line_names_fits_and_one_more_does_not(self):
         spec = World(1, 0).spec()
-        assert refuse_memory(800_000 // self.BYTES, spec) is None
-        assert refuse_memory(800_000 // self.BYTES + 1, spec) is not None
+        assert refuse_capacity(800_000 // self.BYTES, spec) is None
+        assert refuse_capacity(800_000 // self.BYTES + 1, spec) is not None
 
     @pytest.mark.usefixtures("free_megabyte")
     def test_environments_masks_and_carries_are_counted(self):
@@ -59,14 +59,14 @@ class TestMemory:
         rows = 800_000 // (
             4 * (self.BYTES + 4 + 3 + 2 * 4 + 3 * 8)
         )  # with a carry, 4 bytes for the episode's step
-        assert refuse_memory(4 * rows, spec, CARRY) is None
-        assert f"up to {4 * rows})" in str(refuse_memory(4 * rows + 4, spec, CARRY))
+        assert refuse_capacity(4 * rows, spec, CARRY) is None
+        assert f"up to {4 * rows})" in str(refuse_capacity(4 * rows + 4, spec, CARRY))
 
     @pytest.mark.usefixtures("free_megabyte")
     def test_the_tree_of_priorities_is_counted(self):
         spec = World(1, 0).spec()
-        assert refuse_memory(16_000, spec) is None  # 592,000 bytes; the tree takes 2 * 16,384 * 8
-        assert "up to 14536)" in str(refuse_memory(16_000, spec, (), Prioritised()))
+        assert refuse_capacity(16_000, spec) is None  # 592,000 bytes; the tree takes 2 * 16,384 * 8
+        assert "up to 14536)" in str(refuse_capacity(16_000, spec, (), Prioritised()))
         assert 14_536 * 37 + 2 * 16_384 * 8 <= 800_000 < 14_537 * 37 + 2 * 16_384 * 8
 
     @pytest.mark.usefixtures("free_megabyte")

@@ -12,7 +12,7 @@ from gymnasium import spaces, wrappers
 from rl_lab.environments.make import make_env
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.problem import frame_stack_of
-from rl_lab.replay.frames import stored_leaves
+from rl_lab.replay.frames import frame_leaves
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import Decision, EnvSpec
 from toys import interact, problem_on, spec_of
@@ -172,7 +172,7 @@ class TestDeclarations:
 
     def test_leaves_are_named_and_ordered_as_the_space_orders_them(self):
         space = spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Tuple((spaces.Box(0, 1, (2,)),))})
-        assert [(path, shape) for path, shape, _ in stored_leaves(spec_of(space))] == [
+        assert [(path, shape) for path, shape, _ in frame_leaves(spec_of(space))] == [
             ("['a'][0]", (2,)),
             ("['b']", ()),
         ]
