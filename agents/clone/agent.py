@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rl_lab.agent import Policy
-from rl_lab.nn.acting import on_device, values_of
+from rl_lab.nn.acting import make_acting_values, on_device
 from rl_lab.nn.normalise import Statistics
 from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.policies import ValuePolicy, legal
@@ -59,8 +59,8 @@ class Clone:
         self._clip, self._dropouts = clip_of(config), dropouts_of(self.network)
         self._parameters = list(self.network.parameters())
         self._average = WeightAverage(self.network, config.average_decay)
-        self._values = values_of(self.network, self.device)
-        self._average_values = values_of(self._average.network, self.device)
+        self._values = make_acting_values(self.network, self.device)
+        self._average_values = make_acting_values(self._average.network, self.device)
         self._statistics = Statistics(self.network.normaliser)
         self._saved = Saved(self.network, self._average, self.optimiser, self._statistics)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from rl_lab.nn.acting import on_device, values_of
+from rl_lab.nn.acting import make_acting_values, on_device
 from rl_lab.nn.normalise import RewardNormaliser, Statistics
 from rl_lab.nn.q_network import make_q_network
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values
@@ -71,8 +71,8 @@ class DQN:
         self._beta: Schedule = linear(config.priority_beta, 1.0, problem.total_steps)
         self._average = WeightAverage(self.online, config.average_decay)
         self._saved = Saved(self.online, self._average, self.updates.optimiser, self._statistics)
-        self._values = self._in_rewards(values_of(self.online, self.device))
-        self._average_values = self._in_rewards(values_of(self._average.network, self.device))
+        self._values = self._in_rewards(make_acting_values(self.online, self.device))
+        self._average_values = self._in_rewards(make_acting_values(self._average.network, self.device))
         self._burst = steps_per_call(config)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0

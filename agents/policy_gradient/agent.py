@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rl_lab.nn.acting import on_device
-from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_actor_critic, outputs_of
+from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_acting_outputs, make_actor_critic
 from rl_lab.nn.distributions import GaussianHead, make_distribution
 from rl_lab.nn.normalise import RewardNormaliser, Statistics
 from rl_lab.problem import Problem
@@ -58,8 +58,8 @@ class PolicyGradient:
         self._statistics = Statistics(self.network.normaliser, rewards)
         self._average = WeightAverage(self.network, config.average_decay)
         self._saved = Saved(self.network, self._average, self.updates.optimiser, self._statistics)
-        self._outputs = outputs_of(self.network, self.device)
-        self._average_outputs = outputs_of(self._average.network, self.device)
+        self._outputs = make_acting_outputs(self.network, self.device)
+        self._average_outputs = make_acting_outputs(self._average.network, self.device)
         self.rollout = Rollout(config.n_steps)
         self._learning_rate, self._clip_range = _schedules(config, problem.total_steps)
         self.collect_env_steps = self.num_envs * (1 if self.method.whole_episodes else config.n_steps)

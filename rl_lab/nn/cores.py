@@ -1,4 +1,4 @@
-"""Recurrent cores by name."""
+"""Makes recurrent cores by name."""
 
 from __future__ import annotations
 
@@ -25,16 +25,20 @@ def make_core(name: str, features: int, size: int, *, layers: int = 1, context: 
     """Make a core by name.
 
     Args:
-        features: width of its inputs.
-        size: width of its carry and of its outputs ("none" hands the features on as they are).
-        layers: cells, or attention blocks, on top of each other.
-        context: steps that attention sees, the present one included; the others see all the episode.
+        name: one of CORES.
+        features: width of the inputs.
+        size: width of the carry and of the outputs; "none" passes the features on as they are.
+        layers: number of cells, or attention blocks, on top of each other.
+        context: steps that attention sees, the current one included; other cores have no such limit.
+
+    Raises:
+        UsageError: attention with a context below 2.
     """
     return _MAKE[name](features, size, layers, context)
 
 
 def carry_shapes(name: str, size: int, *, layers: int = 1, context: int = 16) -> Sequence[tuple[int, ...]]:
-    """Return the shapes of the carry's float32 parts for one environment, without making any weights."""
+    """Return the shapes of the carry's float32 parts for one environment, without allocating any weights."""
     with torch.device("meta"):
         state = make_core(name, 1, size, layers=layers, context=context).initial_state(1)
     return [tuple(part.shape[1:]) for part in state]

@@ -260,8 +260,8 @@ def frame_rows(spec: EnvSpec, rows: int) -> int:
     frame = frame_bytes(spec)
     if frame * spec.frame_stack <= SMALL_BYTES:
         return always
-    lean = rows + rows // SLACK + 4 * (spec.frame_stack + 1)
-    return min(always, max(lean, ROOMY_BYTES // (frame * spec.num_envs)))
+    compact = rows + rows // SLACK + 4 * (spec.frame_stack + 1)
+    return min(always, max(compact, ROOMY_BYTES // (frame * spec.num_envs)))
 
 
 def frame_bytes(spec: EnvSpec) -> int:

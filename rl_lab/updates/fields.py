@@ -14,7 +14,7 @@ from rl_lab.checks import above, at_least, flags, one_of, widths, within
 from rl_lab.nn import encoders
 from rl_lab.nn.augment import shift_observations
 from rl_lab.nn.cores import CORES, carry_shapes
-from rl_lab.nn.images import POOLING
+from rl_lab.nn.images import POOLINGS
 from rl_lab.nn.initialise import INITIALISATIONS
 from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.problem import Problem
@@ -109,7 +109,7 @@ def check_network(config: NetworkFields) -> None:
     flags(config, "layer_norm", "normalise_observations")
     one_of(config, "encoder", encoders.ENCODERS)
     one_of(config, "activation", tuple(encoders.ACTIVATIONS))
-    one_of(config, "pooling", tuple(POOLING))
+    one_of(config, "pooling", tuple(POOLINGS))
     one_of(config, "initialisation", tuple(INITIALISATIONS))
     one_of(config, "memory", CORES)
     at_least(config, 0, "random_shift")
@@ -179,7 +179,7 @@ def clip_of(config: OptimiserFields) -> Clip:
 
 def refuse_network(config: NetworkFields, space: spaces.Space) -> str | None:
     """Say why there is no such network for observations of this space, or none can learn here; None if one can."""
-    if (reason := encoders.refuse(config.encoder, space, pooling=config.pooling)) is not None:
+    if (reason := encoders.refuse_encoder(config.encoder, space, pooling=config.pooling)) is not None:
         return reason
     if config.normalise_observations and not ObservationNormaliser(space).has_moments:
         return f"normalise_observations finds nothing to normalise in {space} (allowed: false)"

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from torch import nn
 
+from boxes import floats, uint8
 from rl_lab.nn.encoders import (
     ACTIVATIONS,
     ENCODERS,
@@ -20,7 +21,7 @@ from rl_lab.nn.encoders import (
     blank,
     dense,
     make_encoder,
-    refuse,
+    refuse_encoder,
 )
 from rl_lab.nn.images import Residual, is_image
 from rl_lab.nn.initialise import GAINS, INITIALISATIONS, initialise
@@ -29,14 +30,6 @@ from rl_lab.nn.summary import summary
 from rl_lab.trees import map_leaves
 from rl_lab.types import UsageError
 from rl_lab.updates.regularise import dropping
-
-
-def uint8(*shape):
-    return spaces.Box(0, 255, shape, np.uint8)
-
-
-def floats(*shape):
-    return spaces.Box(-10.0, 10.0, shape, np.float32)
 
 
 def batch_of(space, size=3, seed=0):
@@ -201,12 +194,12 @@ class TestImages:
         def space(side):
             return uint8(*map(int, shape.format(side).split()))
 
-        reason = refuse(name, space(1), pooling=pooling)
+        reason = refuse_encoder(name, space(1), pooling=pooling)
         assert "\n" not in reason
         least = int(re.search(r"from (\d+)x(\d+), not", reason)[1])
         for side in range(1, least):
-            assert f"from {least}x{least}" in refuse(name, space(side), pooling=pooling)
-        assert refuse(name, space(least), pooling=pooling) is None
+            assert f"from {least}x{least}" in refuse_encoder(name, space(side), pooling=pooling)
+        assert refuse_encoder(name, space(least), pooling=pooling) is None
         encoder = make_encoder(name, space(least), (7,), pooling=pooling)
         assert encoder(batch_of(space(least))).shape == (3, 7)
 
@@ -278,7 +271,7 @@ class TestRefusals:
             make_encoder(name, space, (8,), **fields)
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert refuse(name, space, **fields) == str(caught.value)
+        assert refuse_encoder(name, space, **fields) == str(caught.value)
 
     def test_activations_and_initialisations_are_named(self):
         with pytest.raises(

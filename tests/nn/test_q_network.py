@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
-from rl_lab.nn.acting import numpy_values
-from rl_lab.nn.encoders import Flat, OneHot, make_encoder, refuse
+from boxes import floats, uint8
+from rl_lab.nn.acting import numpy_q_values
+from rl_lab.nn.encoders import Flat, OneHot, make_encoder, refuse_encoder
 from rl_lab.nn.images import NATURE, Image, is_image
 from rl_lab.nn.q_network import make_q_network
 from rl_lab.nn.recurrent import LSTM, zero_where
@@ -25,14 +26,6 @@ from rl_lab.updates.optimisers import (
     optimiser_state,
     polyak_update,
 )
-
-
-def uint8(*shape):
-    return spaces.Box(0, 255, shape, np.uint8)
-
-
-def floats(*shape):
-    return spaces.Box(-10.0, 10.0, shape, np.float32)
 
 
 def batch_of(space, size=3):
@@ -135,11 +128,12 @@ class TestRefusals:
             make_encoder(name, space, (8,))
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert refuse(name, space) == str(caught.value)
+        assert refuse_encoder(name, space) == str(caught.value)
 
     def test_what_is_taken_gives_no_reason(self):
         assert [
-            refuse(n, s) for n, s in (("auto", floats(4)), ("mlp", uint8(4, 4)), ("cnn", floats(5, 5)))
+            refuse_encoder(n, s)
+            for n, s in (("auto", floats(4)), ("mlp", uint8(4, 4)), ("cnn", floats(5, 5)))
         ] == [None] * 3
 
 
@@ -253,7 +247,7 @@ def viewed(request):
     space, fields = VIEWED[request.param]
     space.seed(0)
     net = make_q_network(space, 3, **fields)
-    values = numpy_values(net)
+    values = numpy_q_values(net)
     assert values is not None
     return net, values, np.stack([space.sample() for _ in range(5)])
 
@@ -304,8 +298,8 @@ class TestViews:
         assert [p.data_ptr() for p in net.parameters()] == memory
 
     def test_there_are_none_for_memory_and_convolutions(self):
-        assert numpy_values(make_q_network(floats(4), 2, memory="lstm")) is None
-        assert numpy_values(make_q_network(uint8(6, 6), 2)) is None
+        assert numpy_q_values(make_q_network(floats(4), 2, memory="lstm")) is None
+        assert numpy_q_values(make_q_network(uint8(6, 6), 2)) is None
 
 
 def test_layers_are_normalised_before_the_relu():

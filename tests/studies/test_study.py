@@ -16,9 +16,9 @@ from rl_lab.cli import parsing as cli
 from rl_lab.runs import tracking
 from rl_lab.runs.signals import STOPPED
 from rl_lab.studies import study as study_module
-from rl_lab.studies.curves import load_study
 from rl_lab.studies.report import write_report
-from rl_lab.studies.study import Stop, Stopped, Study, run_study, run_task, tasks_of
+from rl_lab.studies.results import load_study
+from rl_lab.studies.study import StopFlag, Stopped, Study, run_study, run_task, tasks_of
 from rl_lab.training.launch import learn
 from rl_lab.types import UsageError
 
@@ -128,7 +128,7 @@ def test_failure_leaves_its_cause_in_one_line(tmp_path):
     task = tasks_of(study(seeds=1, agents=("q-learning",)), tmp_path)[0]
     task.folder.mkdir(parents=True)
     (task.folder / "config.json").write_text("{")
-    cause = run_task(task, Stop())
+    cause = run_task(task, StopFlag())
     assert cause is not None
     assert "\n" not in cause
     assert (task.folder / "error.txt").read_text() == cause
@@ -332,7 +332,7 @@ def test_a_worker_that_does_not_stop_is_killed_and_is_no_failure(tmp_path, monke
     ready = tmp_path / "ready"
     monkeypatch.setattr(study_module, "STOP_SECONDS", 0.2)
     monkeypatch.setattr(study_module, "_command", lambda task: [sys.executable, "-c", IGNORES, str(ready)])
-    task, stop = tasks_of(study(), tmp_path)[0], Stop()
+    task, stop = tasks_of(study(), tmp_path)[0], StopFlag()
 
     def ask():
         wait_for(ready.exists)
