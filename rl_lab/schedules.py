@@ -39,18 +39,7 @@ def cosine(start: float, end: float, over_steps: float, *, warm_up_steps: float 
     )
 
 
-def staircase(start: float, factor: float, period_steps: float, *, warm_up_steps: float = 0) -> Schedule:
-    """Return the schedule that begins at `start` and is multiplied by `factor` every `period_steps` steps."""
-
-    def value(step: int) -> float:
-        if step < warm_up_steps:
-            return start * step / warm_up_steps
-        return start * factor ** ((step - warm_up_steps) // period_steps)
-
-    return value
-
-
-def stairs(start: float, end: float, over_steps: float, *, warm_up_steps: float = 0) -> Schedule:
+def staircase(start: float, end: float, over_steps: float, *, warm_up_steps: float = 0) -> Schedule:
     """Return the schedule that goes from `start` to `end` in four equal factors, one after each quarter of the steps.
 
     Raises:
@@ -67,7 +56,7 @@ DECAYS: dict[str, Callable[..., Schedule]] = {
     "linear": linear,
     "exponential": exponential,
     "cosine": cosine,
-    "step": stairs,
+    "step": staircase,
 }
 
 

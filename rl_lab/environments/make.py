@@ -90,8 +90,8 @@ def _first_line(error: Exception) -> str:
 
 def _unknown(env_id: str) -> str:
     close = difflib.get_close_matches(env_id, gymnasium.registry, n=3)
-    hint = f"close: {', '.join(close)}" if close else "a Gymnasium id, namespace/id or module:id"
-    return f"unknown environment {env_id!r} (allowed: {hint})"
+    hint = f"; close: {', '.join(close)}" if close else ""
+    return f"unknown environment {env_id!r} (allowed: a Gymnasium id, namespace/id or module:id{hint})"
 
 
 def require_no_memory_across_episodes(env: gymnasium.Env) -> None:

@@ -32,7 +32,7 @@ class TestWriting:
             assert episode.masks is None
             assert data.seed_of(number) == number
 
-    def test_steps_without_a_label_leave_no_choice(self, tmp_path):
+    def test_steps_without_a_label_allow_one_action_only(self, tmp_path):
         inputs = np.arange(12.0).reshape(2, 3, 2)
         write_examples(tmp_path / "last", inputs, np.array([1, 2]), sequences=True)
         episode = Dataset(tmp_path / "last").episode(1)
@@ -78,7 +78,7 @@ class TestWriting:
         assert "\n" not in str(error.value)
         assert list(tmp_path.iterdir()) == []
 
-    def test_never_writes_over_anything(self, tmp_path):
+    def test_never_overwrites_anything(self, tmp_path):
         write_examples(tmp_path / "data", IMAGES, [0, 1, 2])
         with pytest.raises(UsageError, match="there already"):
             write_examples(tmp_path / "data", IMAGES, [0, 1, 2])
@@ -127,6 +127,6 @@ class TestEnvironment:
         assert frame.shape[2] == 3
         assert min(frame.shape[:2]) >= 64
 
-    def test_names_a_folder_that_is_none(self, tmp_path):
+    def test_a_folder_without_a_dataset_is_named(self, tmp_path):
         with pytest.raises(UsageError, match="holds no dataset"):
             gymnasium.make("lab/Examples-v0", path=str(tmp_path))

@@ -130,7 +130,7 @@ class TestRefusals:
         assert "\n" not in str(caught.value)
         assert refuse_encoder(name, space) == str(caught.value)
 
-    def test_what_is_taken_gives_no_reason(self):
+    def test_an_accepted_space_gives_no_reason(self):
         assert [
             refuse_encoder(n, s)
             for n, s in (("auto", floats(4)), ("mlp", uint8(4, 4)), ("cnn", floats(5, 5)))
@@ -297,7 +297,7 @@ class TestViews:
         assert_equal_values(net, values, obs)
         assert [p.data_ptr() for p in net.parameters()] == memory
 
-    def test_there_are_none_for_memory_and_convolutions(self):
+    def test_memory_and_convolutions_have_no_numpy_form(self):
         assert numpy_q_values(make_q_network(floats(4), 2, memory="lstm")) is None
         assert numpy_q_values(make_q_network(uint8(6, 6), 2)) is None
 
@@ -352,7 +352,7 @@ def trained(module, optimiser, steps, seed):
 
 
 class TestOptimiser:
-    def test_a_restored_one_goes_on_to_the_bit(self, tmp_path):
+    def test_a_restored_optimiser_continues_to_the_bit(self, tmp_path):
         from rl_lab.storage.checkpoint import Checkpoints
 
         module = nn.Linear(3, 2)
@@ -392,7 +392,7 @@ class TestOptimiser:
         for name, value in optimiser_state(optimiser)["0"].items():
             assert torch.equal(value, before[name]), name
 
-    def test_one_that_never_stepped_has_nothing_to_save(self):
+    def test_an_optimiser_that_never_stepped_has_nothing_to_save(self):
         optimiser = adam(nn.Linear(3, 2).parameters(), 0.01)
         assert optimiser_state(optimiser) == {}
         load_optimiser_state(optimiser, {})

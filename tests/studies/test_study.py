@@ -53,7 +53,7 @@ def test_every_agent_and_seed_is_run_once(finished):
     assert len(lines) == 4
 
 
-def test_seeds_of_one_comparison_share_a_group(finished):
+def test_all_runs_of_an_environment_share_a_group(finished):
     out, _ = finished
     groups = {json.loads((f / "config.json").read_bytes())["group"] for f in summaries(out)}
     assert len(groups) == 1
@@ -78,7 +78,7 @@ def test_agents_take_turns_seed_by_seed(tmp_path):
     assert order == [(0, "q-learning"), (0, "random"), (1, "q-learning"), (1, "random")]
 
 
-def test_agents_own_fields_go_before_shared_ones_before_the_presets(tmp_path):
+def test_own_fields_override_shared_ones_which_override_the_preset(tmp_path):
     given = study(
         env_ids=("CartPole-v1",),
         agents=("dqn", "sb3-dqn", "random"),
@@ -202,7 +202,7 @@ def eval_gammas(given):
     return {t.agent: t.fields.get("eval_gamma") for t in tasks_of(given, Path("out"))}
 
 
-def test_gammas_that_differ_between_agents_are_refused_for_regrets_would_not_compare():
+def test_different_gammas_are_refused_since_regrets_would_not_compare():
     differing = {"agents": ("q-learning", "value-iteration"), "fields_of": {"q-learning": {"gamma": 0.9}}}
     with pytest.raises(UsageError, match=r"q-learning 0\.9, value-iteration 0\.99 .*eval_gamma="):
         tasks_of(study(**differing), Path("out"))
