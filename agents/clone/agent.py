@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from rl_lab.agent import Policy
-from rl_lab.nn.acting import values_of
+from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.policies import ValuePolicy, legal
 from rl_lab.problem import Problem
@@ -72,7 +72,7 @@ class Clone:
         While learning the carry is that of the live network, which windows are unrolled from.
         """
         trained = self.trained
-        values = values_of(trained.network if explore else trained.average.network, trained.device)
+        values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
         clone = ClonePolicy(values, self.num_actions, trained.initial_state)
         if not explore or not self.config.oracle:
             return clone

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from rl_lab.checks import above, at_least, flags, within
 from rl_lab.nn.cores import carry_shapes
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_memory
+from rl_lab.replay.footprint import refuse_capacity
 from rl_lab.types import EnvSpec
 from rl_lab.updates.fields import TrainedFields
 from rl_lab.updates.trained import check_trained, refuse_trained
@@ -97,4 +97,4 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
             f" of each of the {spec.num_envs} environments (allowed: up to {rows})"
         )
     carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_shapes(config))
-    return refuse_memory(config.replay_capacity, spec, carry)
+    return refuse_capacity(config.replay_capacity, spec, carry)

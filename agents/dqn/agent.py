@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.nn.acting import values_of
+from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values
 from rl_lab.problem import Problem
@@ -66,7 +66,7 @@ class DQN:
     def policy(self, *, explore: bool) -> ValuePolicy:
         """Return the exploring policy of the network, or the greedy one of its average (itself if none is kept)."""
         trained = self.trained
-        values = values_of(trained.network if explore else trained.average.network, trained.device)
+        values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
         exploring = EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None
         return ValuePolicy(self._in_rewards(values), self.num_actions, trained.initial_state, exploring)
 

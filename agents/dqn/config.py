@@ -11,7 +11,7 @@ from gymnasium import spaces
 from rl_lab.checks import above, at_least, flags, one_of, within
 from rl_lab.nn.cores import carry_shapes
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_memory
+from rl_lab.replay.footprint import refuse_capacity
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sampling import WindowSampler
 from rl_lab.replay.sequences import SequenceReplay, uniform_windows
@@ -178,7 +178,7 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
     carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_shapes(config))
-    return refuse_memory(config.replay_capacity, spec, carry, _sampler(config) or _uniform(config, spec))
+    return refuse_capacity(config.replay_capacity, spec, carry, _sampler(config) or _uniform(config, spec))
 
 
 def _uniform(config: Config, spec: EnvSpec) -> WindowSampler | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_actor_critic, outputs_of
+from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_acting_outputs, make_actor_critic
 from rl_lab.nn.distributions import GaussianHead, make_distribution
 from rl_lab.problem import Problem
 from rl_lab.replay.rollout import Rollout
@@ -47,7 +47,7 @@ class PolicyGradient:
             self.trained.network, objective, self.trained.optimiser, self.trained.clip, self.trained.structure
         )
         self._explore_rng, self._order_rng = streams["explore"], streams["minibatches"]
-        self._outputs = outputs_of(self.trained.network, self.trained.device)
+        self._outputs = make_acting_outputs(self.trained.network, self.trained.device)
         self.rollout = Rollout(config.n_steps)
         self._clip_range = _clip_range(config, problem.total_steps)
         self.collect_env_steps = self.num_envs * (1 if self.method.whole_episodes else config.n_steps)
@@ -65,7 +65,7 @@ class PolicyGradient:
         trained = self.trained
         average = trained.average.network
         return StochasticPolicy(
-            self._outputs if explore else outputs_of(average, trained.device),
+            self._outputs if explore else make_acting_outputs(average, trained.device),
             self.distribution,
             trained.initial_state,
             self._explore_rng if explore else None,

@@ -175,8 +175,8 @@ class PPOConfig(Config):
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Say why the agent can't take this problem."""
-    if (taken := distributions.refuse(spec.action_space)) is not None:
-        return f"{config.NAME} needs {taken}; {spec.env_id} has {spec.action_space}"
+    if not distributions.supports(spec.action_space):
+        return f"{config.NAME} needs {distributions.SUPPORTED_ACTIONS}; {spec.env_id} has {spec.action_space}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.compile == "yes" and (reason := why_eager(config)) is not None:

@@ -1,4 +1,4 @@
-"""Watching a trained policy: its episodes as frames, into a video or a window."""
+"""Shows the episodes of a trained policy in videos and windows."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ import numpy as np
 
 from rl_lab.agent import Policy
 from rl_lab.environments.make import make_env
-from rl_lab.evaluation.evaluate import evaluation_seed, record
-from rl_lab.evaluation.video import LiveWindow, VideoWriter
+from rl_lab.evaluation.evaluate import evaluation_seed
+from rl_lab.evaluation.frames import rendered_frames
+from rl_lab.evaluation.video import LiveWindow, Sink, VideoWriter, write_video
 from rl_lab.runs.rows import read_actions, read_episodes
 
-FPS = 30.0  # where an environment doesn't say
-MAX_FRAMES = 3_000  # of one episode
+FPS = 30.0  # if an environment doesn't declare its own
+MAX_STEPS = 3_000  # of one episode
 
 
-def frames(
+def episode_frames(
     policy: Policy, described: dict[str, Any], seeds: list[int], actions: list[np.ndarray] | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield the rendered frames of one episode per seed.
+    """Yield the rendered frames uint8 [H, W, 3] of one episode per seed.
 
     Args:
-        described: the config.json of the run.
-        actions: replays these instead of asking the policy, one array an episode.
+        described: the run's config.json.
+        actions: one array [length, ...] per episode, replayed instead of asking the policy.
     """
-    return record(
-        policy, lambda: _rendering_env(described), seeds=seeds, max_steps=MAX_FRAMES, actions=actions
+    return rendered_frames(
+        policy, lambda: _rendering_env(described), seeds=seeds, max_steps=MAX_STEPS, actions=actions
     )
 
 
@@ -45,7 +46,19 @@ def show(
     seed: int | None = None,
     training_episode: int | None = None,
 ) -> int:
-    """Show episodes to video files and windows; return the number of frames."""
+    """Show episodes in video files and windows; return the number of frames.
+
+    Args:
+        described: the run's config.json.
+        folder: the run directory.
+        files: .mp4 and .gif files to write.
+        episodes: how many evaluation episodes to show.
+        seed: of the episodes; by default the run's.
+        training_episode: replay the training episode in this row of episodes.csv instead.
+
+    Raises:
+        UsageError: a file can't be written, or there is no such training episode.
+    """
     base = described["seed"] if seed is None else seed
     seeds, actions = [evaluation_seed(base, e) for e in range(episodes)], None
     if training_episode is not None:
@@ -53,12 +66,12 @@ def show(
     count = 0
     with ExitStack() as stack:
         fps = frames_per_second(described)
-        sinks: list[Any] = [*windows, *(VideoWriter(file, fps) for file in files)]
+        sinks: list[Sink] = [*windows, *(VideoWriter(file, fps) for file in files)]
         for sink in sinks:
             stack.enter_context(sink)
-        for frame in frames(policy, described, seeds, actions):
+        for frame in episode_frames(policy, described, seeds, actions):
             count += 1
-            wanted = [sink.add(frame) for sink in sinks]  # every sink gets the frame
+            wanted = [sink.add(frame) for sink in sinks]  # a list, so that every sink gets the frame
             if not all(wanted):
                 break
     return count
@@ -67,7 +80,7 @@ def show(
 def _training_episode(
     described: dict[str, Any], folder: Path, row: int
 ) -> tuple[list[int], list[np.ndarray]]:
-    """Return seed and actions of the training episode in a row of episodes.csv."""
+    """Return the seed and the actions of the training episode in a row of episodes.csv."""
     env = _rendering_env(described)
     try:
         actions = read_actions(folder, row, env.action_space)
@@ -77,19 +90,17 @@ def _training_episode(
 
 
 def film(path: Path, policy: Policy, described: dict[str, Any], episodes: int) -> str | None:
-    """Film evaluation episodes into `path`; return why there is no film, or None."""
+    """Film evaluation episodes to `path`; return why that failed (one line), or None if it didn't."""
     try:
         seeds = [evaluation_seed(described["seed"], e) for e in range(episodes)]
-        with VideoWriter(path, frames_per_second(described)) as writer:
-            for frame in frames(policy, described, seeds):
-                writer.add(frame)
-    except Exception as error:  # a renderer may raise anything, and no film is worth a run
+        write_video(path, episode_frames(policy, described, seeds), frames_per_second(described))
+    except Exception as error:  # a renderer may raise anything, and no film is worth losing a run
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 
 def frames_per_second(described: dict[str, Any]) -> float:
-    """Return the speed at which the environment is meant to be watched."""
+    """Return the frame rate at which the environment is meant to be watched."""
     env = _rendering_env(described)
     try:
         return float(env.metadata.get("render_fps") or FPS)
@@ -98,19 +109,19 @@ def frames_per_second(described: dict[str, Any]) -> float:
 
 
 def live_window(fps: float, title: str) -> LiveWindow:
-    """Open a window; without a display pygame's dummy driver takes the frames."""
-    _without_display()
+    """Make a window; without a display, pygame's dummy driver takes the frames."""
+    _allow_no_display()
     return LiveWindow(fps, title)
 
 
-def _without_display() -> None:
-    """Let SDL draw into memory where there is no screen, instead of complaining."""
+def _allow_no_display() -> None:
+    """Let SDL draw into memory if there is no screen, where it would raise an error."""
     if os.name == "posix" and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def _rendering_env(described: dict[str, Any]) -> gymnasium.Env:
-    _without_display()
+    _allow_no_display()
     return make_env(
         described["env_id"],
         described["env_kwargs"],

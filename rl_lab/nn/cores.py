@@ -1,4 +1,4 @@
-"""Recurrent cores by name."""
+"""Makes recurrent cores by name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Encoders: from observations to features, chosen by name or by the observation space.
+"""Encoders, which map observations to features, chosen by name or by the observation space.
 
-Every encoder is a module from a batch of observations [B, ...] (of Dict and Tuple spaces a dict or tuple of
-them) to features float32 [B, size].
+Every encoder is a module that maps a batch of observations [B, ...] (for Dict and Tuple spaces, a dict or tuple
+of them) to features float32 [B, size].
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.nn.fields import NetworkFields
-from rl_lab.nn.images import POOLING, image_layers, is_image, refuse_image
+from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
 from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
 from rl_lab.types import UsageError
 
@@ -42,24 +42,24 @@ class Encoder(Chain):
 
 
 class OneHot(nn.Module):
-    """Turns indices int64 [B] into one-hot vectors float32 [B, n]."""
+    """Maps indices [B] to one-hot vectors float32 [B, n]."""
 
     def __init__(self, n: int, start: int = 0):
         super().__init__()
         self.n, self.start = n, start
 
     def forward(self, index: Tensor) -> Tensor:
-        """Return the one-hot vectors."""
+        """Return the one-hot vectors float32 [B, n]."""
         index = index.long() - self.start if self.start else index.long()
         return torch.zeros(len(index), self.n, device=index.device).scatter_(1, index.unsqueeze(1), 1.0)
 
 
 class OneHots(nn.Module):
-    """Turns vectors of indices [B, ...] into the one-hot vectors of their components, float32 [B, sum of counts]."""
+    """Maps vectors of indices [B, ...] to the one-hot vectors of their components, float32 [B, sum of counts]."""
 
     def __init__(self, counts: Sequence[int], starts: Sequence[int]):
         super().__init__()
-        self.starts = list(starts)  # no buffers: an update that is compiled takes only parameters in
+        self.starts = list(starts)  # not buffers, since a compiled update is a function of parameters only
         self.places = [(k, i) for k, count in enumerate(counts) for i in range(count)]
 
     def forward(self, index: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class OneHots(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Turns indices [B, ...] into learned vectors, one table for each component: float32 [B, components * width]."""
+    """Maps indices [B, ...] to learned vectors, with a table per component: float32 [B, components * width]."""
 
     def __init__(self, counts: Sequence[int], starts: Sequence[int], width: int):
         super().__init__()
@@ -87,7 +87,7 @@ class Embeddings(nn.Module):
 
 
 class PerPart(nn.Module):
-    """Encodes each part of a dict or tuple of observations on its own: features float32 [B, sum of sizes]."""
+    """Encodes each part of a dict or tuple of observations by itself; features are float32 [B, sum of sizes]."""
 
     def __init__(self, keys: Sequence[Any], encoders: Sequence[Encoder]):
         super().__init__()
@@ -108,7 +108,7 @@ def make_encoder(fields: NetworkFields, space: spaces.Space) -> Encoder:
     its sorted keys, and go through the dense layers together.
 
     Raises:
-        UsageError: a space that the encoder can't take, naming what it takes.
+        UsageError: a name is unknown, or the encoder can't take the space.
     """
     if (reason := refuse_encoder(fields, space)) is not None:
         raise UsageError(reason)
@@ -122,8 +122,8 @@ def refuse_encoder(fields: NetworkFields, space: spaces.Space) -> str | None:
     """Return in one line why the encoder can't take observations of this space; None if it can."""
     if fields.encoder not in ENCODERS:
         return f"encoder {fields.encoder!r} is unknown (allowed: {', '.join(ENCODERS)})"
-    if fields.pooling not in POOLING:
-        return f"pooling {fields.pooling!r} is unknown (allowed: {', '.join(POOLING)})"
+    if fields.pooling not in POOLINGS:
+        return f"pooling {fields.pooling!r} is unknown (allowed: {', '.join(POOLINGS)})"
     return _refuse(fields.encoder, space, fields.pooling)
 
 
@@ -142,31 +142,33 @@ def _refuse(name: str, space: spaces.Space, pooling: str) -> str | None:
 
 def _refuse_parts(name: str, space: Composite, pooling: str) -> str | None:
     """Say why one of the parts can't be taken, or that none is of the kind which the name asks for."""
-    reasons = [_refuse(name if _takes(name, part) else "auto", part, pooling) for _, part in _parts(space)]
-    if not any(_takes(name, part) for _, part in _parts(space)):
+    reasons = [
+        _refuse(name if _is_meant_for(name, part) else "auto", part, pooling) for _, part in _parts(space)
+    ]
+    if not any(_is_meant_for(name, part) for _, part in _parts(space)):
         wanted = "image" if name in CONVOLUTIONAL else "discrete part"
         return f"encoder {name!r} finds no {wanted} among {space} (allowed: auto, mlp)"
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _takes(name: str, space: spaces.Space) -> bool:
-    """Say whether a part of a composite space, or a part of that, is of the kind that a name asks for."""
+def _is_meant_for(name: str, space: spaces.Space) -> bool:
+    """Return whether a part of a composite space is, or contains, what the named encoder is meant for."""
     if name in CONVOLUTIONAL:
         return has_image(space)
     if isinstance(space, Composite):
-        return any(_takes(name, part) for _, part in _parts(space))
+        return any(_is_meant_for(name, part) for _, part in _parts(space))
     return isinstance(space, Indices) if name in OF_INDICES else True
 
 
 def has_image(space: spaces.Space) -> bool:
-    """Say whether observations are images, or have one among their parts."""
+    """Return whether observations are images, or have one among their parts."""
     if isinstance(space, Composite):
         return any(has_image(part) for _, part in _parts(space))
     return is_image(space)
 
 
 def _parts(space: Composite) -> list[tuple[Any, spaces.Space]]:
-    """Return (key, space) of each part: a Dict's in the order of its sorted keys, however they were inserted."""
+    """Return (key, space) of each part; those of a Dict are sorted by key, whatever their order of insertion."""
     if isinstance(space, spaces.Dict):
         return sorted(space.spaces.items(), key=lambda item: item[0])
     return list(enumerate(space.spaces))
@@ -187,7 +189,7 @@ def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Mo
 def _per_part(name: str, space: Composite, fields: NetworkFields) -> PerPart:
     encoders = []
     for _, part in _parts(space):
-        layers = _layers(name if _takes(name, part) else "auto", part, fields)
+        layers = _layers(name if _is_meant_for(name, part) else "auto", part, fields)
         encoders.append(Encoder(layers, _size(layers, part)))
     return PerPart([key for key, _ in _parts(space)], encoders)
 
@@ -198,12 +200,12 @@ def _of_indices(name: str, space: spaces.Space, embedding_size: int | None) -> n
     if isinstance(space, spaces.Discrete):
         return OneHot(int(space.n), int(space.start))
     if isinstance(space, spaces.MultiBinary) and name != "onehot":
-        return Flat()  # a bit says all that its one-hot vector would
+        return Flat()  # a bit carries the same information as its one-hot vector
     return OneHots(*_counts(space))
 
 
 def _counts(space: spaces.Space) -> tuple[list[int], list[int]]:
-    """Return how many values each component has, and the first of them."""
+    """Return the number of values of each component, and each one's first value."""
     if isinstance(space, spaces.Discrete):
         return [int(space.n)], [int(space.start)]
     if isinstance(space, spaces.MultiDiscrete):
@@ -213,13 +215,13 @@ def _counts(space: spaces.Space) -> tuple[list[int], list[int]]:
 
 
 def _size(layers: Sequence[nn.Module], space: spaces.Space) -> int:
-    """Return how many features come out, from what the layers make of a blank observation."""
+    """Return the number of features that layers give for an observation of a space."""
     with torch.no_grad():
         return nn.Sequential(*layers)(blank(space)).shape[1]
 
 
 def blank(space: spaces.Space, batch: int = 1) -> Any:
-    """Return a batch of observations of zeros (of discrete ones the first value) as tensors."""
+    """Return a batch of zero observations [batch, ...] as tensors; discrete ones have their first value."""
     if isinstance(space, spaces.Dict):
         return {key: blank(part, batch) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):

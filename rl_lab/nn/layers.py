@@ -31,7 +31,7 @@ class Chain(nn.Module):
 
 
 class Flat(nn.Module):
-    """Turns any batch into float32 [B, size]."""
+    """Flattens any batch [B, ...] to float32 [B, size]."""
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return the flat vectors."""
@@ -39,11 +39,12 @@ class Flat(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Srivastava et al. (2014), "Dropout"; off until `regularise.dropping(network)` switches it on.
+    """Dropout that is off until `gradients.dropping(network)` switches it on.
 
-    Acting, target and averaged networks thus never drop, whatever nn.Module's own mode is (which has to
-    stay at training for CUDA's LSTM); `.eval()` keeps it off even then. Neither does what a loss asks for
-    without a gradient: the choices of double Q-learning, or values that it bootstraps from.
+    Srivastava et al. (2014), "Dropout: A Simple Way to Prevent Neural Networks from Overfitting". Acting, target
+    and averaged networks never drop, whatever the mode of nn.Module (which has to remain "training" for CUDA's
+    LSTM). `.eval()` keeps it off even when switched on, and so does computing without gradients: the actions of
+    double Q-learning and bootstrap values see no dropout.
     """
 
     def __init__(self, probability: float):
@@ -51,7 +52,7 @@ class Dropout(nn.Module):
         self.probability, self.active = probability, False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x, a share of it zeroed and the rest scaled up while switched on."""
+        """Return x [...]; while switched on, a random share of it is zeroed and the rest scaled up."""
         drops = self.active and self.training and torch.is_grad_enabled()
         return nn.functional.dropout(x, self.probability, drops)
 
@@ -61,23 +62,26 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs [..., out] for inputs [..., in]."""
-        weights = self._parameters  # several times as fast as by attributes
+        weights = self._parameters  # several times as fast as attribute access
         return linear(x, weights["weight"], weights["bias"])  # type: ignore[arg-type]
 
 
 class Cell(nn.RNNBase):
-    """A stack of cells that run over features [T, B, F] from a carry of [layers, B, size]."""
+    """A stack of recurrent cells that runs over features [T, B, F], starting from a carry [layers, B, size]."""
 
     function: Callable[..., tuple[Tensor, ...]]
 
     def forward(self, x: Tensor, carry: Any) -> tuple[Tensor, ...]:
-        """Return outputs [T, B, size], then the carry's parts; an LSTM takes a list of them, the others one."""
+        """Return outputs [T, B, size], then the parts of the next carry.
+
+        An LSTM takes the carry as a list [h, c], the others take h alone.
+        """
         weights = [*self._parameters.values()]  # in the order of the layers
         return self.function(x, carry, weights, True, self.num_layers, 0.0, self.training, False, False)
 
 
-class RNN(Cell, nn.RNN):  # type: ignore[misc]  # torch's also take packed sequences
-    """tanh(W x + U h + b)."""
+class RNN(Cell, nn.RNN):  # type: ignore[misc]  # torch's own also take packed sequences
+    """Elman cells: tanh(W x + U h + b)."""
 
     function = staticmethod(torch.rnn_tanh)
 

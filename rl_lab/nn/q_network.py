@@ -1,4 +1,4 @@
-"""Heads, and the network that joins encoder, core and head behind one call."""
+"""The Q-network (encoder, core and head behind one call) and its heads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time
 
 
 class QHead(Linear):
-    """One value per action: features [..., size] to q [..., A]."""
+    """Maps features [..., size] to action values q [..., A]."""
 
 
 class DuelingHead(nn.Module):
-    """Wang et al. (2016), "Dueling Network Architectures": Q = V + A - mean(A), a stream of its own for each."""
+    """Computes Q = V + A - mean(A) from separate streams for V and A.
+
+    Wang et al. (2016), "Dueling Network Architectures for Deep Reinforcement Learning",
+    https://arxiv.org/abs/1511.06581.
+    """
 
     def __init__(self, size: int, num_actions: int, fields: NetworkFields):
         super().__init__()
@@ -41,11 +45,11 @@ class DuelingHead(nn.Module):
 
 
 class QNetwork(nn.Module):
-    """Action values behind one call: `q, state = network(obs, state, is_first)`.
+    """Action values: `q, state = network(obs, state, is_first)`.
 
-    With is_first [B] it is a single step: obs [B, ...], q [B, A]. With is_first [T, B] it unrolls:
-    obs [T, B, ...], q [T, B, A]. The carry is that before the first and after the last step. Without
-    memory the observations alone are enough.
+    With is_first [B] it takes a single step: obs [B, ...] gives q [B, A]. With is_first [T, B] it unrolls:
+    obs [T, B, ...] gives q [T, B, A]. It takes the carry before the first step and returns the one after the
+    last. A memoryless network needs only the observations.
     """
 
     def __init__(
@@ -58,16 +62,16 @@ class QNetwork(nn.Module):
 
     @property
     def is_memoryless(self) -> bool:
-        """Say whether values depend on the observation alone."""
+        """Whether the values depend on the current observation alone."""
         return isinstance(self.core, Memoryless)
 
     def initial_state(self, batch: int) -> Carry:
-        """Return the carry before an episode."""
+        """Return the carry at the start of an episode, each part [B, ...]."""
         return self.core.initial_state(batch)
 
     def forward(self, obs: Any, state: Carry = (), is_first: Tensor | None = None) -> tuple[Tensor, Carry]:
-        """Return action values and the next carry."""
-        parts: dict[str, Any] = self._modules  # several times as fast as by attributes
+        """Return action values and the next carry; see the class for shapes."""
+        parts: dict[str, Any] = self._modules  # several times as fast as attribute access
         seen = obs if self.normaliser is None else self.normaliser(obs)
         if is_first is None and isinstance(parts["core"], Memoryless):
             return parts["head"](parts["encoder"](seen)), ()
@@ -89,7 +93,7 @@ def make_q_network(
         dueling: split the head into two streams; the last of `fields.hidden` is then the width of both.
 
     Raises:
-        UsageError: an encoder that can't take the space, or a name that is unknown.
+        UsageError: the encoder can't take the space, or a name is unknown.
     """
     fields = fields or NetworkFields()
     shared, streams = (fields.hidden[:-1], fields.hidden[-1:]) if dueling else (fields.hidden, ())

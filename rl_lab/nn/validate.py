@@ -8,7 +8,7 @@ from rl_lab.checks import at_least, flags, one_of, widths, within
 from rl_lab.nn.cores import CORES
 from rl_lab.nn.encoders import ACTIVATIONS, ENCODERS, has_image, refuse_encoder
 from rl_lab.nn.fields import NetworkFields
-from rl_lab.nn.images import POOLING
+from rl_lab.nn.images import POOLINGS
 from rl_lab.nn.initialise import INITIALISATIONS
 from rl_lab.nn.normalise import ObservationNormaliser
 
@@ -26,7 +26,7 @@ def check_network(config: NetworkFields) -> None:
     flags(config, "layer_norm", "normalise_observations")
     one_of(config, "encoder", ENCODERS)
     one_of(config, "activation", tuple(ACTIVATIONS))
-    one_of(config, "pooling", tuple(POOLING))
+    one_of(config, "pooling", tuple(POOLINGS))
     one_of(config, "initialisation", tuple(INITIALISATIONS))
     one_of(config, "memory", CORES)
     at_least(config, 0, "random_shift")

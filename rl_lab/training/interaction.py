@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rl_lab.agent import Agent, Policy
-from rl_lab.environments.episodes import Recorder
+from rl_lab.environments.episodes import EpisodeTracker
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Members, Run
 from rl_lab.seeding import EpisodeSeeds, Streams
@@ -75,7 +75,7 @@ class _Session:
         self.greedy = self.agent.policy(explore=False)
         self.acting = source.acting(self.agent.policy(explore=True))
         self.total_steps = run.total_steps = _round_up(problem.total_steps, self.agent.collect_env_steps)
-        self.recorder = Recorder(
+        self.tracker = EpisodeTracker(
             problem.seed, self.envs.num_envs, self.envs.single_action_space, source.sink(run.episode)
         )
         self.meter = Meter()
@@ -91,7 +91,7 @@ class _Session:
         self.meter.load_state_dict(saved["meter"])
         cursor = saved["cursor"]
         seeds = self.source.seeds(tuple(cursor["episodes"]))
-        obs, mask, cut = self.recorder.restore(saved["recorder"], self.envs, seeds)
+        obs, mask, cut = self.tracker.restore(saved["recorder"], self.envs, seeds)
         if cut.any():
             self.run.row(cursor["env_steps"], {"truncated_at_resume": [int(i) for i in cut.nonzero()[0]]})
         self.streams.load_state_dict(saved["streams"])  # last: what came before may have drawn
@@ -102,7 +102,7 @@ class _Session:
     def go(self) -> None:
         """Interact until the budget is spent or the run says to end; finish the run unless it is to go on later."""
         run, meter, agent, clock = self.run, self.meter, self.agent, Stopwatch()
-        recorder = clock.timed(self.recorder, add="record")
+        tracker = clock.timed(self.tracker, add="record")
         loop = train(
             clock.timed(agent, observe="store", update="update"),
             clock.timed(self.acting, act="act"),
@@ -111,21 +111,21 @@ class _Session:
         )  # fmt: skip
         over = run.catch_up(self.at.env_steps, self.greedy)
         for step, metrics, self.at in () if over else loop:
-            recorder.add(step, self.at)
+            tracker.add(step, self.at)
             if metrics is not None:
                 meter.add(metrics)
             if run.due(self.at.env_steps) and self._moment(clock):
                 break
         if run.stopped:
             return
-        recorder.flush()
+        tracker.flush()
         results: Mapping[str, Any] = getattr(agent, "results", dict)()  # what it wants the summary to say
         run.finish(self.at.env_steps, self.greedy, self.members(), agent.gradient_steps, results)
 
     def _moment(self, clock: Stopwatch) -> bool:
         """Push a row, evaluate and save where due; return whether to stop."""
         run, env_steps = self.run, self.at.env_steps
-        self.recorder.flush()
+        self.tracker.flush()
         if run.row_due(env_steps):
             run.row(
                 env_steps,
@@ -150,7 +150,7 @@ class _Session:
             "weights": state.pop("weights"),
             "agent": state,
             "streams": self.streams.state_dict(),
-            "recorder": self.recorder.state_dict(self.at.obs),
+            "recorder": self.tracker.state_dict(self.at.obs),
             "meter": self.meter.state_dict(),
             "cursor": {
                 "is_first": self.at.is_first,

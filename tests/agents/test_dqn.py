@@ -16,7 +16,7 @@ from rl_lab.agents.dqn import DQN, Config, refuse, steps_per_call
 from rl_lab.agents.dqn.config import loss_of
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.evaluation.exact import exact_figures
-from rl_lab.nn.acting import values_of
+from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.cores import CORES
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import Transitions
@@ -170,7 +170,7 @@ class TestStoredCarry:
 
         def remember(step):
             carry = tuple(np.where(step.is_first[:, None], 0, part) for part in step.state)
-            q, _ = values_of(agent.trained.network, agent.trained.device)(
+            q, _ = make_acting_values(agent.trained.network, agent.trained.device)(
                 step.obs, carry, np.zeros(2, np.bool_)
             )
             seen.append(q)
@@ -743,7 +743,7 @@ class TestState:
         obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
         judged, acting = (agent.policy(explore=e).inspect(obs, (), first)["q_values"] for e in (False, True))
         np.testing.assert_allclose(
-            acting, values_of(agent.trained.network, agent.trained.device)(obs, (), first)[0]
+            acting, make_acting_values(agent.trained.network, agent.trained.device)(obs, (), first)[0]
         )
         assert np.abs(judged - acting).max() > 1e-4
         other = agent_on(problem, average_decay=0.99)

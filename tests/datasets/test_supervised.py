@@ -28,7 +28,7 @@ class TestWriting:
             assert episode.masks is None
             assert data.seed_of(number) == number
 
-    def test_steps_without_a_label_leave_no_choice(self, tmp_path):
+    def test_steps_without_a_label_allow_one_action_only(self, tmp_path):
         inputs = np.arange(12.0).reshape(2, 3, 2)
         write_examples(tmp_path / "last", inputs, np.array([1, 2]), sequences=True)
         episode = Dataset(tmp_path / "last").episode(1)
@@ -74,7 +74,7 @@ class TestWriting:
         assert "\n" not in str(error.value)
         assert list(tmp_path.iterdir()) == []
 
-    def test_never_writes_over_anything(self, tmp_path):
+    def test_never_overwrites_anything(self, tmp_path):
         write_examples(tmp_path / "data", IMAGES, [0, 1, 2])
         with pytest.raises(UsageError, match="there already"):
             write_examples(tmp_path / "data", IMAGES, [0, 1, 2])

@@ -16,7 +16,7 @@ def make_encoder(name: str, space: spaces.Space, hidden: tuple[int, ...], **fiel
     return encoders.make_encoder(NetworkFields(encoder=name, hidden=hidden, **fields), space)
 
 
-def refuse(name: str, space: spaces.Space, **fields: Any) -> str | None:
+def refuse_encoder(name: str, space: spaces.Space, **fields: Any) -> str | None:
     return encoders.refuse_encoder(NetworkFields(encoder=name, **fields), space)
 
 
