@@ -15,6 +15,7 @@ from rl_lab.agent import Policy
 from rl_lab.environments.make import make_env
 from rl_lab.evaluation.evaluate import evaluation_seed, record
 from rl_lab.evaluation.video import LiveWindow, VideoWriter
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.rows import read_actions, read_episodes
 
 FPS = 30.0  # where an environment doesn't say
@@ -22,22 +23,20 @@ MAX_FRAMES = 3_000  # of one episode
 
 
 def frames(
-    policy: Policy, described: dict[str, Any], seeds: list[int], actions: list[np.ndarray] | None = None
+    policy: Policy, config: RunConfig, seeds: list[int], actions: list[np.ndarray] | None = None
 ) -> Iterator[np.ndarray]:
     """Yield the rendered frames of one episode per seed.
 
     Args:
-        described: the config.json of the run.
+        config: of the run; it says which environment.
         actions: replays these instead of asking the policy, one array an episode.
     """
-    return record(
-        policy, lambda: _rendering_env(described), seeds=seeds, max_steps=MAX_FRAMES, actions=actions
-    )
+    return record(policy, lambda: _rendering_env(config), seeds=seeds, max_steps=MAX_FRAMES, actions=actions)
 
 
 def show(
     policy: Policy,
-    described: dict[str, Any],
+    config: RunConfig,
     folder: Path,
     files: list[Path],
     windows: list[LiveWindow],
@@ -46,17 +45,17 @@ def show(
     training_episode: int | None = None,
 ) -> int:
     """Show episodes to video files and windows; return the number of frames."""
-    base = described["seed"] if seed is None else seed
+    base = config.seed if seed is None else seed
     seeds, actions = [evaluation_seed(base, e) for e in range(episodes)], None
     if training_episode is not None:
-        seeds, actions = _training_episode(described, folder, training_episode)
+        seeds, actions = _training_episode(config, folder, training_episode)
     count = 0
     with ExitStack() as stack:
-        fps = frames_per_second(described)
+        fps = frames_per_second(config)
         sinks: list[Any] = [*windows, *(VideoWriter(file, fps) for file in files)]
         for sink in sinks:
             stack.enter_context(sink)
-        for frame in frames(policy, described, seeds, actions):
+        for frame in frames(policy, config, seeds, actions):
             count += 1
             wanted = [sink.add(frame) for sink in sinks]  # every sink gets the frame
             if not all(wanted):
@@ -64,11 +63,9 @@ def show(
     return count
 
 
-def _training_episode(
-    described: dict[str, Any], folder: Path, row: int
-) -> tuple[list[int], list[np.ndarray]]:
+def _training_episode(config: RunConfig, folder: Path, row: int) -> tuple[list[int], list[np.ndarray]]:
     """Return seed and actions of the training episode in a row of episodes.csv."""
-    env = _rendering_env(described)
+    env = _rendering_env(config)
     try:
         actions = read_actions(folder, row, env.action_space)
     finally:
@@ -76,21 +73,21 @@ def _training_episode(
     return [int(read_episodes(folder)[row]["seed"])], [actions]
 
 
-def film(path: Path, policy: Policy, described: dict[str, Any], episodes: int) -> str | None:
+def film(path: Path, policy: Policy, config: RunConfig, episodes: int) -> str | None:
     """Film evaluation episodes into `path`; return why there is no film, or None."""
     try:
-        seeds = [evaluation_seed(described["seed"], e) for e in range(episodes)]
-        with VideoWriter(path, frames_per_second(described)) as writer:
-            for frame in frames(policy, described, seeds):
+        seeds = [evaluation_seed(config.seed, e) for e in range(episodes)]
+        with VideoWriter(path, frames_per_second(config)) as writer:
+            for frame in frames(policy, config, seeds):
                 writer.add(frame)
     except Exception as error:  # a renderer may raise anything, and no film is worth a run
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 
-def frames_per_second(described: dict[str, Any]) -> float:
+def frames_per_second(config: RunConfig) -> float:
     """Return the speed at which the environment is meant to be watched."""
-    env = _rendering_env(described)
+    env = _rendering_env(config)
     try:
         return float(env.metadata.get("render_fps") or FPS)
     finally:
@@ -109,11 +106,11 @@ def _without_display() -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
-def _rendering_env(described: dict[str, Any]) -> gymnasium.Env:
+def _rendering_env(config: RunConfig) -> gymnasium.Env:
     _without_display()
     return make_env(
-        described["env_id"],
-        described["env_kwargs"],
-        preprocess=described["preprocess"],
+        config.env_id,
+        config.env_kwargs,
+        preprocess=config.preprocess,
         render_mode="rgb_array",
     )
