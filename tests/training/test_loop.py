@@ -15,8 +15,8 @@ from gymnasium.wrappers import NormalizeObservation, TimeLimit
 
 from counting import EPISODE, Counting
 from rl_lab.environments.episodes import Recorder
-from rl_lab.environments.make import make_envs
-from rl_lab.environments.vectors import MaskedVector, SingleVector, _refuse_memory_across_episodes, mask_of
+from rl_lab.environments.make import _refuse_memory_across_episodes, make_envs
+from rl_lab.environments.vectors import MaskedVector, SingleVector, mask_of
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.evaluation.evaluate import evaluate, evaluation_seed
 from rl_lab.seeding import EpisodeSeeds, episode_seed, seed_of
