@@ -16,7 +16,7 @@ from benchmarks.work import Work, row
 
 from rl_lab.checks import unknown_name
 from rl_lab.cli.parsing import main, parse
-from rl_lab.training.launch import set_threads
+from rl_lab.training.devices import set_threads
 from rl_lab.types import UsageError
 
 

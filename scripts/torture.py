@@ -20,7 +20,7 @@ from typing import Any
 from rl_lab.cli.parsing import main, parse
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.files import CheckpointError, CheckpointMissing
+from rl_lab.storage.errors import CheckpointError, CheckpointMissing
 from rl_lab.training.launch import learn, resume
 
 RUNS: dict[str, dict[str, Any]] = {

@@ -36,10 +36,10 @@ from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training import registry
 from rl_lab.training.interaction import Interaction
-from rl_lab.training.launch import configure, problem_of
 from rl_lab.training.learner import Learner
 from rl_lab.training.loop import start, train
 from rl_lab.training.registry import agent_names
+from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import Array, Decision, EnvSpec, Metrics, Step
 from runs import differences, learn
 

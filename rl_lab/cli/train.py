@@ -6,15 +6,18 @@ import dataclasses as dc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from rl_lab.cli.parsing import parse
-from rl_lab.runs.config import RunConfig, fields_of_run, read_fields, split_fields
+from rl_lab.runs.config import RunConfig, read_fields, split_fields
 from rl_lab.runs.signals import STOPPED
 from rl_lab.training.registry import agent_names, make_learner, preset_fields
 from rl_lab.types import UsageError
+
+if TYPE_CHECKING:
+    from rl_lab.runs.description import RunDescription
 
 
 @dataclass(frozen=True)
@@ -78,21 +81,21 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
     Raises:
         UsageError: an unknown agent, option or value; resuming with other values than the run has.
     """
-    stored = _stored_run(argv) if "--resume" in argv else {}
+    stored, folder = _stored_run(argv) if "--resume" in argv else (None, "")
     file, preset = _option(argv, "--config"), _option(argv, "--preset")
     if stored and (file or preset):
         raise UsageError(f"--resume goes on as the run was (allowed beside it: no --config {file or ''})")
     loaded = read_fields(file) if file else {}
-    agent = _option(argv, "--agent") or stored.get("agent") or loaded.pop("agent", None)
+    agent = _option(argv, "--agent") or (stored and stored.agent) or loaded.pop("agent", None)
     loaded.pop("agent", None)
     if agent is None and not {"-h", "--help"} & set(argv):
         raise UsageError(f"--agent is missing (allowed: {', '.join(agent_names())})")
-    given = fields_of_run(stored) | {"run_dir": stored["run_dir"]} if stored else loaded
+    given = stored.all_fields | {"run_dir": folder} if stored else loaded
     given |= preset_fields(agent, preset) if agent and preset else {}
     parsed = _parse_fields(argv, agent, given)
     fields = {f.name: getattr(part, f.name) for part in (parsed.run, parsed.agent) for f in dc.fields(part)}
     if stored:
-        begun = _completed(stored["agent"], given) | {"agent": stored["agent"]}
+        begun = _completed(stored.agent, given) | {"agent": stored.agent}
         _require_same(fields | {"agent": parsed.command.agent}, begun)
     return parsed.command, fields
 
@@ -123,19 +126,19 @@ def _option(argv: Sequence[str], name: str) -> str | None:
     return None
 
 
-def _stored_run(argv: Sequence[str]) -> dict[str, Any]:
-    """Return the config.json of the run to go on with."""
-    from rl_lab.training.launch import read_config
+def _stored_run(argv: Sequence[str]) -> tuple[RunDescription, str]:
+    """Return the description and the folder of the run to go on with."""
+    from rl_lab.runs.description import read_description
 
     folder = _option(argv, "--run-dir") or _option(argv, "--run_dir")
     if folder is None:
         raise UsageError("--resume needs --run-dir DIR, the run to go on with")
-    return read_config(Path(folder)) | {"run_dir": folder}
+    return read_description(Path(folder)), folder
 
 
 def _completed(agent: str, given: dict[str, Any]) -> dict[str, Any]:
     """Return a run's fields, with the defaults of those that did not exist yet when it began."""
-    from rl_lab.training.launch import configure
+    from rl_lab.training.setup import configure
 
     learner, config = configure(agent, given)
     return dc.asdict(config) | dc.asdict(learner.config)

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.datasets.dataset import DATA, FORMAT, METADATA, SUMS, RecordedEpisode, import_h5py, sums_of
-from rl_lab.storage.files import NotWritten
+from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.locking import exclusive
 from rl_lab.types import Obs, UsageError
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.storage.state_trees import Ring, StoredRing
+from rl_lab.storage.state_trees import LoadedRing, Ring
 from rl_lab.types import Array, EnvSpec, Obs, Step
 
 SMALL_BYTES = 1024  # observations up to this size never expire, however short the episodes are
@@ -174,7 +174,7 @@ class ObservationStore:
         written = np.atleast_1d(self._newest) // self.num_envs + 1  # [N]
         return [[Ring(array[:, i], int(written[i])) for i in range(self.num_envs)] for array in self.arrays]
 
-    def load_state_dict(self, state: list[list[StoredRing]]) -> None:
+    def load_state_dict(self, state: list[list[LoadedRing]]) -> None:
         """Fill the arrays in place."""
         for array, rings in zip(self.arrays, state, strict=True):
             for i, ring in enumerate(rings):

@@ -9,7 +9,7 @@ import numpy as np
 
 from rl_lab.replay.footprint import column_types, refuse_capacity
 from rl_lab.replay.frames import LARGEST, ObservationStore, require_finite
-from rl_lab.storage.state_trees import Ring, StoredRing
+from rl_lab.storage.state_trees import LoadedRing, Ring
 from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
 
 ALWAYS = ("position", "action", "reward", "terminated")  # columns, whatever the environment
@@ -155,8 +155,7 @@ class TransitionReplay:
         self._sampler.allocate(self._size)
         self._notifies_sampler = not isinstance(self._sampler, Uniform)
         self.written = 0  # rows ever written
-        self.oldest = 0  # the first row of which everything is still held
-        self._space = spec.observation_space
+        self.oldest = 0  # row from which on everything is whole
         self._carry = [self.columns[f"state_{k}"] for k in range(len(carry))]
         self._reward_clip = reward_clip
         self._ahead = np.arange(n_steps)[:, None]  # [n, 1]
@@ -325,39 +324,17 @@ class TransitionReplay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Fill a fresh replay in place, from this layout or from the one that stored both obs and next_obs."""
-        if "columns" in state:
-            self._load_columns(state["columns"])
-            self.observations.load_state_dict(state["frames"])
-            self._sampler.load_state_dict(state["sampler"])
-            self.oldest = max(0, self.written - self.rows)
-            if not self.observations.never_expires:
-                self._expire()
-        else:
-            self._load_both_ends(state)
+        """Fill a fresh replay in place.
 
-    def _load_columns(self, rings: dict[str, StoredRing]) -> None:
-        """Load the columns that this layout has."""
+        Raises:
+            CheckpointError: stored rows don't fit this replay's columns or frames.
+        """
+        rings: dict[str, LoadedRing] = state["columns"]
         for name, column in self.columns.items():
-            if name in rings:
-                rings[name].copy_into(column)
+            rings[name].copy_into(column)
         self.written = rings["action"].written
-
-    def _load_both_ends(self, rings: dict[str, StoredRing]) -> None:
-        """Store the frames of saved transitions again, row by row; each row stays where it was."""
-        shape = (self.rows, self.num_envs, *(self._space.shape or ()))
-        obs, next_obs = np.zeros(shape, self._space.dtype), np.zeros(shape, self._space.dtype)
-        rings["obs"].copy_into(obs)
-        rings["next_obs"].copy_into(next_obs)
-        is_first = np.zeros((self.rows, self.num_envs), np.bool_)
-        rings["is_first"].copy_into(is_first)
-        self._load_columns(rings)
-        held, c, no = min(self.written, self.rows), self.columns, np.zeros(self.num_envs, np.bool_)
-        self.written = self.oldest = self.written - held
-        for row in (np.arange(self.written, self.written + held) % self.rows).tolist():
-            step = Step(
-                obs[row], c["action"][row], c["reward"][row], c["terminated"][row], no,
-                next_obs[row], is_first[row], (), (), None, None,
-            )  # fmt: skip
-            c["position"][row] = self.observations.add(step)
-            self._advance(row)
+        self.observations.load_state_dict(state["frames"])
+        self._sampler.load_state_dict(state["sampler"])
+        self.oldest = max(0, self.written - self.rows)
+        if not self.observations.never_expires:
+            self._expire()

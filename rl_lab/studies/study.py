@@ -22,8 +22,9 @@ from rl_lab.runs.signals import STOPPED, stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.locking import exclusive
 from rl_lab.studies.results import folder_name, run_directory
-from rl_lab.training.launch import configure, learn, problem_of, require_accepted, resume
+from rl_lab.training.launch import learn, resume
 from rl_lab.training.registry import has_preset, preset_fields
+from rl_lab.training.setup import configure, problem_of, require_accepted
 from rl_lab.types import UsageError
 
 POLL_SECONDS = 0.2  # how long a request to stop may go unnoticed while a worker runs

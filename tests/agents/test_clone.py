@@ -32,7 +32,7 @@ from rl_lab.problem import Problem
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_rows
 from rl_lab.seeding import Streams
-from rl_lab.training.launch import read_weights
+from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
 from runs import asking_to_stop, differences, learn
 from toys import Counting, Identity, problem_on
@@ -41,7 +41,7 @@ EXAMPLES = "lab/Examples-v0"
 SCALARS = ("accuracy", "precision", "recall", "f1")
 
 
-def learn_examples(folder: Path, data: Path, **fields: Any) -> rl_lab.training.launch.Result:
+def learn_examples(folder: Path, data: Path, **fields: Any) -> rl_lab.Result:
     """Clone a folder of examples, judged by playing them; few evaluations."""
     fields = {
         "num_envs": 16,

@@ -9,7 +9,7 @@ import torch
 from rl_lab.agents.dqn import DQN, Config
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.seeding import Streams
-from rl_lab.training.launch import configure, problem_of
+from rl_lab.training.setup import configure, problem_of
 from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.optimisers import CentredRMSprop
 from toys import Counting, Identity, Parts, agent_on, interact, problem_on, sample

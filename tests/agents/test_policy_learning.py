@@ -19,7 +19,8 @@ from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.evaluation.exact import exact_figures
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.training import launch as learning
+from rl_lab.training import launch
+from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
 from rl_lab.updates.compiling import has_compiler
 from runs import asking_to_stop, differences, learn
@@ -230,7 +231,7 @@ class TestResuming:
         for folder, change in ((tmp_path, leave_out), (tmp_path / "again", lambda m: None)):
             changed = copy.deepcopy(members)
             change(changed)
-            monkeypatch.setattr(learning, "_restored", lambda _, changed=changed: changed)
+            monkeypatch.setattr(launch, "_restored", lambda *_, changed=changed: changed)
             rl_lab.resume(folder)
         same = fingerprint(whole_runs("ppo-lstm", 3))
         assert differences(same, fingerprint(tmp_path / "again")) == set()
@@ -239,8 +240,8 @@ class TestResuming:
     def test_a_warm_start_takes_the_weights_alone(self, whole_runs, tmp_path):
         source = whole_runs("ppo", 1)
         result = run(tmp_path, "ppo", 1, init_from=str(source), learning_rate=1e-12)
-        loaded = learning.read_weights(source)
-        for name, value in learning.read_weights(result.run_dir).items():
+        loaded = read_weights(source)
+        for name, value in read_weights(result.run_dir).items():
             np.testing.assert_allclose(value, loaded[name], atol=1e-6)
 
 

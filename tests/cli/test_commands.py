@@ -17,8 +17,8 @@ from rl_lab.agents.dqn import Config
 from rl_lab.cli import parsing as cli
 from rl_lab.evaluation.video import LiveWindow
 from rl_lab.runs.config import RunConfig, parse_pairs, split_fields
+from rl_lab.runs.description import read_description
 from rl_lab.runs.rows import read_episodes
-from rl_lab.training.launch import read_config
 from rl_lab.training.registry import agent_names, make_learner
 from runs import learn
 
@@ -340,9 +340,9 @@ class TestConfigs:
             tmp_path,
         ]
         assert call(capsys, cli.train, *words, "--env-kwargs", "map_name=8x8", "is_slippery=false")[0] == 0
-        found = read_config(tmp_path)
-        assert (found["num_envs"], found["fields"]["gamma"], found["eval_gamma"]) == (2, 0.5, 0.5)
-        assert found["env_kwargs"] == {"map_name": "8x8", "is_slippery": False}
+        found = read_description(tmp_path)
+        assert (found.config.num_envs, found.fields["gamma"], found.eval_gamma) == (2, 0.5, 0.5)
+        assert found.config.env_kwargs == {"map_name": "8x8", "is_slippery": False}
 
 
 class TestWatch:

@@ -37,7 +37,7 @@ from rl_lab.environments.make import make_env
 from rl_lab.evaluation.evaluate import evaluation_seed
 from rl_lab.runs.rows import read_episodes
 from rl_lab.seeding import episode_seed
-from rl_lab.storage.files import NotWritten
+from rl_lab.storage.errors import NotWritten
 from rl_lab.trees import leaves_of
 from rl_lab.types import UsageError
 from runs import learn

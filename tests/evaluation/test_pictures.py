@@ -11,7 +11,7 @@ from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.evaluation.exact import action_probabilities, find_shortfall, measure_regret
 from rl_lab.mdp.model import TabularModel
 from rl_lab.policies import ValuePolicy
-from rl_lab.training.launch import configure, problem_of
+from rl_lab.training.setup import configure, problem_of
 from runs import learn
 
 # Two states and an end: in state 0 action 0 goes on to state 1 (which pays 1 and ends), action 1 ends at once with 0.5.
