@@ -21,7 +21,7 @@ from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, Metrics, Obs, State, Step
-from rl_lab.updates.gradients import dropouts_of, dropping, take_step
+from rl_lab.updates.gradients import Dropping, take_step
 from rl_lab.updates.trained import Trained
 
 from .config import Config
@@ -53,7 +53,7 @@ class Clone:
             lambda: make_q_network(spec.observation_space, self.num_actions, config, dueling=config.dueling),
         )
         self._parameters = list(self.trained.network.parameters())
-        self._dropouts = dropouts_of(self.trained.network)
+        self._dropping = Dropping(self.trained.network)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
         self.examination = Examination(config, problem, self._remembers)
         self.replay: TransitionReplay | None = None  # allocated when the first step comes
@@ -146,7 +146,7 @@ class Clone:
         count = int((drawn.label != NO_LABEL).sum())
         if not count:
             return None
-        with dropping(*self._dropouts):
+        with self._dropping:
             outputs, next_outputs = self._outputs(drawn)
         assert outputs.shape == (*drawn.label.shape, self.num_actions)
         logits = outputs / self.config.temperature

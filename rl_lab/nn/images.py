@@ -31,7 +31,8 @@ class Image(nn.Module):
         """Return the images float32 [B, C, H, W]."""
         images = obs if self.has_channels else obs.unsqueeze(1)
         images = images.permute(0, 3, 1, 2) if self.channels_last else images
-        return images.to(torch.float32, memory_format=torch.channels_last) * self.scale
+        floats = images.to(torch.float32, memory_format=torch.channels_last)
+        return floats if self.scale == 1.0 else floats.mul_(self.scale)  # a copy: only bytes are scaled
 
 
 class Residual(nn.Module):

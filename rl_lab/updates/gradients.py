@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -104,24 +103,21 @@ def settle_moments(optimiser: torch.optim.Optimizer, number: int) -> None:
                 value.copy_(without_subnormals(value))
 
 
-def dropouts_of(network: nn.Module) -> list[Dropout]:
-    """Return the layers of a network that can drop."""
-    return [part for part in network.modules() if isinstance(part, Dropout)]
+class Dropping:
+    """Switches the Dropout layers of networks on inside a `with` block; it can be entered again and again.
 
-
-@contextmanager
-def dropping(*networks: nn.Module) -> Iterator[None]:
-    """Drop in these networks' Dropout layers inside of the block: for the loss's forward pass, and it alone.
-
-    Learning is `with dropping(online): loss(online, batch)`. Everywhere else (acting, evaluation, targets,
-    averages) nothing is dropped, without any call to `.eval()`. What is dropped is drawn from torch's global
-    generator, whose state is in the checkpoint.
+    The block is the forward pass of the loss: `with dropping: loss(online, batch)`. Everywhere else (acting,
+    evaluation, targets, averages) nothing is dropped, without any call to `.eval()`. What is dropped is drawn from
+    torch's global generator, whose state is in the checkpoint.
     """
-    layers = [layer for network in networks for layer in dropouts_of(network)]
-    try:
-        for layer in layers:
+
+    def __init__(self, *networks: nn.Module):
+        self._layers = [part for net in networks for part in net.modules() if isinstance(part, Dropout)]
+
+    def __enter__(self) -> None:
+        for layer in self._layers:
             layer.active = True
-        yield
-    finally:
-        for layer in layers:
+
+    def __exit__(self, *_: object) -> None:
+        for layer in self._layers:
             layer.active = False

@@ -18,10 +18,9 @@ from rl_lab.updates.adam import adam_coefficients, adam_moments, adam_step
 from rl_lab.updates.compiling import bare_weights, calling, compiled, kind_of
 from rl_lab.updates.gradients import (
     Clip,
+    Dropping,
     bounded_gradients,
     differentiate,
-    dropouts_of,
-    dropping,
     settle_moments,
 )
 from rl_lab.updates.minibatches import Minibatch
@@ -55,7 +54,7 @@ class PolicyUpdates:
         compile_as: Hashable | None = None,
     ):
         self.network, self.objective, self.optimiser = network, objective, optimiser
-        self._clip, self._dropouts = clip, dropouts_of(network)
+        self._clip, self._dropping = clip, Dropping(network)
         self._parameters = list(network.parameters())
         self._weights = bare_weights(network)  # changed in place
         self._compile_as = None
@@ -79,7 +78,7 @@ class PolicyUpdates:
 
     def _eager(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
         clip = torch.as_tensor(clip_range, device=batch.log_prob.device)
-        with dropping(*self._dropouts):
+        with self._dropping:
             loss, figures = self.objective(self.network, batch, clip)
         norm = differentiate(loss, self._parameters, self._clip)
         found = torch.cat([figures, norm.detach()[None]]).tolist()

@@ -22,9 +22,8 @@ from rl_lab.updates.adam import adam_coefficients, adam_moments, adam_step
 from rl_lab.updates.compiling import CompiledCall, bare_weights, calling, compiled, kind_of
 from rl_lab.updates.gradients import (
     Clip,
+    Dropping,
     bounded_gradients,
-    dropouts_of,
-    dropping,
     require_finite,
     take_step,
 )
@@ -69,7 +68,7 @@ class Updates:
         self.online, self.target, self.loss = online, target, loss
         self.optimiser, self.clip, self.batch_size = optimiser, clip, batch_size
         self._augment = augment
-        self._parameters, self._dropouts = list(online.parameters()), dropouts_of(online)
+        self._parameters, self._dropping = list(online.parameters()), Dropping(online)
         self._tensor = partial(torch.as_tensor, device=next(iter(self._parameters)).device)
         # Weights are changed in place, so that these stay valid.
         self._weights, self._target_weights = bare_weights(online), bare_weights(target)
@@ -102,16 +101,19 @@ class Updates:
         return self._compiled(batch, taken)
 
     def _eager(self, batch: Batch, first: int) -> Outcome:
-        taken, steps = [], len(batch.action)
+        taken: list[Outcome] = []
+        steps = len(batch.action)
         for begin in range(0, steps, VALUED_TOGETHER):
             part = batch if steps <= VALUED_TOGETHER else select(batch, slice(begin, begin + VALUED_TOGETHER))
             with torch.no_grad():
                 part = self.loss.prepare(self.target, part)
             taken += [self._step(select(part, k), first + begin + k) for k in range(len(part.action))]
+        if steps == 1:  # at a third of a stack's cost
+            return Outcome(*(found.unsqueeze(0) for found in taken[0]))
         return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
     def _step(self, batch: Batch, number: int) -> Outcome:
-        with dropping(*self._dropouts):
+        with self._dropping:
             loss, prediction, target = self.loss(self.online, batch)
         norm = take_step(loss, self._parameters, self.optimiser, self.clip, number)
         return Outcome(loss.detach(), norm, prediction.detach(), target)

@@ -23,7 +23,7 @@ from rl_lab.nn.layers import Dropout
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.seeding import Streams
 from rl_lab.types import UsageError
-from rl_lab.updates.gradients import Clip, bound_gradients, bounded_gradients, dropping
+from rl_lab.updates.gradients import Clip, Dropping, bound_gradients, bounded_gradients
 from rl_lab.updates.td import select
 from runs import asking_to_stop, differences, learn
 from toys import Counting, CueRecall, Identity, interact, problem_on, sample
@@ -172,7 +172,7 @@ class TestDroppingOverWindows:
         found = []
         for seed in (0, 1):
             torch.manual_seed(seed)
-            with dropping(network):
+            with Dropping(network):
                 found.append(once())
         return found
 
