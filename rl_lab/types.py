@@ -65,8 +65,7 @@ class EnvSpec:
     frame_stack: int = 1  # frames stacked along the observation's leading axis; 1 means no stacking
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(NamedTuple):
     """The point that training has reached: everything the loop needs in order to continue."""
 
     obs: Obs

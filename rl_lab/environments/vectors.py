@@ -69,6 +69,11 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
     return lambda obs: np.array((obs,), dtype=dtype)
 
 
+_FLAGS = np.zeros(1, np.bool_), np.ones(1, np.bool_)  # vectors of one flag, made once
+for _flag in _FLAGS:
+    _flag.flags.writeable = False
+
+
 class SingleVector:
     """A vector of one environment, at a third of SyncVectorEnv's cost. Observations are copies.
 
@@ -98,8 +103,8 @@ class SingleVector:
         return (
             self._batch(obs),
             np.array((reward,), dtype=np.float64),
-            np.array((terminated,), dtype=np.bool_),
-            np.array((truncated,), dtype=np.bool_),
+            _FLAGS[bool(terminated)],
+            _FLAGS[bool(truncated)],
             _vector_info(info) if info else info,
         )
 
@@ -118,7 +123,7 @@ def _unbatcher(space: spaces.Space) -> Callable[[Array], Any]:
         first, beyond = int(space.start), int(space.start + space.n)
 
         def discrete(action: Array) -> int:
-            a = action[0]
+            a = action.item()  # comparing Python's numbers takes a fifth of the time
             if not first <= a < beyond or a != int(a):
                 raise _outside(a, space)
             return int(a)
