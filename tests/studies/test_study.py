@@ -229,7 +229,7 @@ def test_runs_lie_where_the_report_looks_for_them(tmp_path):
     described = {"env_ids": given.env_ids, "agents": given.agents, "seeds": 1, "total_steps": 1}
     (tmp_path / "study.json").write_text(json.dumps(described))
     (run,) = load_study(tmp_path).of_env("rl_lab.envs:lab/GridWorld-v0")
-    assert task.folder == run.directory == tmp_path / "runs/envs_lab_GridWorld-v0/random/seed_0"
+    assert task.folder == run.directory == tmp_path / "runs/rl_lab.envs_lab_GridWorld-v0/random/seed_0"
 
 
 def test_config_of_a_run_gives_the_fields_of_all_agents(tmp_path):
