@@ -218,12 +218,12 @@ IMPORTED_ONCE = """
 torch._dynamo stable_baselines3 scipy.stats matplotlib.pyplot sklearn.metrics minari
 rl_lab.cli.train rl_lab.training.launch rl_lab.evaluation.pictures rl_lab.evaluation.watch
 rl_lab.agents.dqn rl_lab.agents.clone
-""".split()
+"""
 
 
 def import_once() -> None:
     """Import what most commands import, so that forks find it done."""
-    for name in IMPORTED_ONCE:
+    for name in IMPORTED_ONCE.split():
         import_module(name)
 
 
