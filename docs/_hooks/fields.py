@@ -19,29 +19,54 @@ HEAD = "| option | default | meaning |\n|---|---|---|\n"
 
 
 def run_fields() -> str:
-    """Return the table of the fields that every run has."""
-    return HEAD + "".join(_row(RunConfig, field) for field in dataclasses.fields(RunConfig))
+    """Return the tables of the fields that every run has."""
+    return _tables(RunConfig)
 
 
 def agent_fields(agent: str) -> str:
-    """Return the table of an agent's own fields, and one to unfold for each group that it shares with others."""
+    """Return the tables of an agent's fields; those to unfold are shared with other agents."""
     config = make_learner(agent).Config
-    groups: dict[type, list[str]] = {}
-    for field in dataclasses.fields(config):
-        owner = _owner(config, field.name)
-        key = owner if owner.__module__.startswith("rl_lab.updates") else config
-        groups.setdefault(key, []).append(_row(config, field))
-    if not groups:
-        return f"`{agent}` has no fields of its own."
-    own = HEAD + "".join(groups.pop(config, []))
-    return own + "".join(_unfolding(owner, rows) for owner, rows in groups.items())
+    return _tables(config) or f"`{agent}` has no fields of its own."
 
 
-def _unfolding(owner: type, rows: list[str]) -> str:
-    title = (owner.__doc__ or owner.__name__).splitlines()[0].rstrip(".")
-    return f'\n??? note "Shared fields: {title[0].lower()}{title[1:]}"\n\n' + textwrap.indent(
-        HEAD + "".join(rows), "    "
-    )
+def _tables(config: type) -> str:
+    of_name = {field.name: field for field in dataclasses.fields(config)}
+    out = []
+    for title, names in _groups(config).items():
+        table = HEAD + "".join(_row(config, of_name[name]) for name in names)
+        shared = all(_is_shared(_owner(config, name)) for name in names)
+        out.append(_unfolding(title, table) if shared else f"**{title}**\n\n{table}" if title else table)
+    return "\n".join(out)
+
+
+def _groups(config: type) -> dict[str, list[str]]:
+    """Return {title: names}: as the GROUPS of the classes say, and what they leave out by the class that owns it."""
+    groups: dict[str, list[str]] = {}
+    for cls in config.__mro__:
+        for title, names in vars(cls).get("GROUPS", {}).items():
+            groups.setdefault(_capital(title), []).extend(names)
+    grouped = {name for names in groups.values() for name in names}
+    rest: dict[str, list[str]] = {}
+    for name in (field.name for field in dataclasses.fields(config) if field.name not in grouped):
+        owner = _owner(config, name)
+        rest.setdefault(_capital(_first_line(owner)) if _is_shared(owner) else "", []).append(name)
+    return rest | groups
+
+
+def _is_shared(owner: type) -> bool:
+    return owner.__module__.startswith("rl_lab.updates")
+
+
+def _first_line(owner: type) -> str:
+    return (owner.__doc__ or owner.__name__).splitlines()[0].rstrip(".")
+
+
+def _capital(title: str) -> str:
+    return title[:1].upper() + title[1:]
+
+
+def _unfolding(title: str, table: str) -> str:
+    return f'??? note "{title} (as in other agents)"\n\n' + textwrap.indent(table, "    ")
 
 
 def _owner(config: type, name: str) -> type:
