@@ -1,4 +1,4 @@
-# demo, test and lint set everything up first; a second call finds the stamp and skips it.
+# demo, test, lint and docs set everything up first; a second call finds the stamp and skips it.
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
@@ -7,7 +7,7 @@ OUT := runs/demo
 export SDL_VIDEODRIVER ?= dummy
 export MPLBACKEND ?= Agg
 
-.PHONY: setup demo verify torture test lint clean
+.PHONY: setup demo verify torture test lint docs clean
 
 setup: $(STAMP)
 
@@ -37,5 +37,10 @@ lint: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
+# Every warning is an error; nothing is loaded from elsewhere. Open site/index.html.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict --quiet
+	@echo "pages: site/index.html"
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build site *.egg-info

@@ -1,0 +1,241 @@
+"""What the pages show works as it stands there, and they build without a warning."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+
+import gymnasium
+import numpy as np
+import pytest
+
+import rl_lab
+from pages import HELP_ALL, INSTALLED, PAGES, ROOT, Folder, blocks_of, commands_of, import_once, name_of
+from pages import rl_lab as command
+from rl_lab.runs.config import RunConfig
+from rl_lab.training.registry import agent_names, make_learner
+
+README = (ROOT / "README.md").read_text(encoding="utf8")
+TEXT = {name_of(page): page.read_text(encoding="utf8") for page in PAGES}
+ALL = "\n".join(TEXT.values())
+LANGUAGES = {"sh", "python", "toml", "yaml", "json", "text", "html"}
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks_of(p)], ids=name_of)
+def test_every_block_runs(page, tmp_path):
+    import_once()
+    folder = Folder(tmp_path)
+    for block in blocks_of(page):
+        folder.run(block)
+
+
+def test_every_block_names_its_language():
+    assert {str(b): b.language for p in PAGES for b in blocks_of(p) if b.language not in LANGUAGES} == {}
+
+
+def test_what_is_left_to_ci_is_run_there():
+    ci = (ROOT / ".ci" / "run").read_text()
+    left = [b for p in PAGES for b in blocks_of(p) if b.skipped == "CI runs it"]
+    assert left
+    for block in left:
+        for line in commands_of(block.text):
+            assert re.search(rf"^{re.escape(line)}$", ci, re.MULTILINE), f"{block}: {line}"
+
+
+# The site --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Build the pages strictly."""
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return out
+
+
+LOADED = re.compile(
+    r"<(?:script|img|iframe|video|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//[^>]*>"
+    r"|<link\b(?![^>]*rel=[\"']?canonical)[^>]*\bhref=[\"']?(?:https?:)?//[^>]*>"
+    r"|@import[^;]*//[^;]*|url\([\"']?(?:https?:)?//[^)]*\)"
+)
+
+
+def test_pages_load_nothing_from_elsewhere(site):
+    files = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
+    assert len(files) > len(PAGES) - 2
+    found = {str(path): LOADED.findall(path.read_text(encoding="utf8")) for path in files}
+    assert {path: what for path, what in found.items() if what} == {}
+    assert not any('class="mermaid"' in path.read_text(encoding="utf8") for path in site.rglob("*.html"))
+
+
+def test_the_check_for_foreign_files_sees_them():
+    for text in (
+        '<script src="https://unpkg.com/x.js"></script>',
+        '<link rel="preconnect" href="//fonts.gstatic.com" crossorigin>',
+        "@import 'https://fonts.googleapis.com/css'",
+        'src: url("https://example.org/font.woff2")',
+    ):
+        assert LOADED.search(text)
+    assert not LOADED.search('<a href="https://arxiv.org/abs/1707.06347">paper</a>')
+
+
+def test_fields_and_packages_are_filled_in(site):
+    dqn = (site / "agents" / "dqn.html").read_text(encoding="utf8")
+    for field in dataclasses.fields(make_learner("dqn").Config):
+        assert f"<code>--{field.name.replace('_', '-')}</code>" in dqn
+    architecture = (site / "architecture.html").read_text(encoding="utf8")
+    for package in (p.parent.name for p in (ROOT / "rl_lab").glob("*/__init__.py")):
+        assert re.search(rf"<text[^>]*>{package}</text>", architecture)
+    assert not any("<!-- fields" in path.read_text(encoding="utf8") for path in site.rglob("*.html"))
+
+
+def test_links_of_the_readme_and_of_contributing_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md"):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT[name]):
+            assert (ROOT / target).exists(), f"{name}: {target}"
+
+
+def test_the_readme_is_short_and_its_pictures_are_small():
+    assert len(README.splitlines()) <= 150
+    shown = re.findall(r"!\[[^]]*\]\((docs/images/[^)]+)\)", README)
+    assert len(shown) >= 2
+    assert all((ROOT / path).stat().st_size < 150_000 for path in shown)
+
+
+# What the pages name ---------------------------------------------------------------------------------
+
+
+COMMANDS = ("train", "compare", "watch", "record", "solve", "benchmark", "verify")
+OF_OTHERS = {"check"}  # sha256sum's
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What a command prints, even where it ends with an error."""
+    folder = Folder(tmp_path_factory.mktemp("help"))
+    return lambda *words: folder.call(lambda: command(["rl-lab", *words]))[1]
+
+
+def test_every_option_they_show_exists(told):
+    shown = set(re.findall(r"(?<![-\w])--([a-z][a-z-]+)", ALL)) - OF_OTHERS
+    helps = [told(name, HELP_ALL) for name in COMMANDS]
+    mirror = [sys.executable, "-m", "rl_lab.runs.tracking", "--help"]
+    helps.append(subprocess.run(mirror, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    if not INSTALLED:  # a stand-in takes the command's place, which knows no solve
+        helps.append("--table")
+    known = {"help-all", "print-completion"} | set(re.findall(r"--([a-z][a-z-]+)", "\n".join(helps)))
+    for config in (RunConfig, *(make_learner(agent).Config for agent in agent_names())):
+        known |= {field.name.replace("_", "-") for field in dataclasses.fields(config)}
+    assert {option for option in shown if option.removeprefix("no-") not in known} == set()
+
+
+def test_every_agent_and_environment_they_name_exists_and_none_is_missing():
+    importlib.import_module("rl_lab.envs")
+
+    registered = {env_id for env_id in gymnasium.registry if env_id.startswith("lab/")}
+    assert set(re.findall(r"`(lab/[A-Za-z0-9]+-v\d+)`", ALL)) <= registered
+    assert {e for e in registered if f"`{e}`" not in TEXT["docs/environments.md"]} == set()
+    assert {a for a in agent_names() if f"`{a}`" not in TEXT["docs/agents/index.md"]} == set()
+
+
+def test_the_page_on_speed_and_the_help_name_every_benchmark(told):
+    allowed = re.findall(r"\w+", told("benchmark", "zzz").partition("(allowed:")[2].partition(")")[0])
+    assert sorted(re.findall(r"^\| `(\w+)` \|", TEXT["docs/speed.md"], re.MULTILINE)) == allowed
+    assert ", ".join(allowed) in re.sub(r"[\s│]+", " ", told("benchmark", "--help"))
+
+
+def test_pong_is_made_with_the_standard_preprocessing():
+    envs = rl_lab.make_envs("ALE/Pong-v5", num_envs=2)
+    try:
+        obs, _ = envs.reset(seed=[1, 2])
+        assert obs.shape == (2, 4, 84, 84)
+        assert obs.dtype == np.uint8
+        for _ in range(3):
+            obs, reward, *_ = envs.step(np.array([2, 3]))
+        assert obs[:, -1].std() > 0
+        assert reward.dtype == np.float64
+    finally:
+        envs.close()
+
+
+def test_every_test_that_they_name_exists():
+    defined = "\n".join(p.read_text(encoding="utf8") for p in (ROOT / "tests").rglob("test_*.py"))
+    for path in set(re.findall(r"`(tests/[\w/]+\.py)`", ALL)):
+        assert (ROOT / path).is_file(), path
+    for name in set(re.findall(r"`(test_\w+)`", ALL)):
+        assert f"def {name}(" in defined, name
+
+
+# What the pages say was measured ---------------------------------------------------------------------
+
+
+def results(name: str) -> dict:
+    return json.loads((ROOT / "scripts" / "results" / f"{name}.json").read_bytes())
+
+
+def numbers(text: str) -> list[float]:
+    return [float(x) for x in re.findall(r"-?\d+(?:\.\d+)?", text)]
+
+
+def rows(page: str, title: str) -> list[list[str]]:
+    """Return the cells of the table whose header holds `title`."""
+    table = re.search(rf"^\|[^\n]*{re.escape(title)}[^\n]*\n\|[-|]+\n((?:\|.*\n)+)", TEXT[page], re.MULTILINE)
+    assert table, f"{page} has no table {title!r}"
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[1].splitlines()]
+
+
+def test_what_memory_is_worth_is_what_was_measured():
+    told = {row[0].strip("`").partition("`")[0]: row[2:] for row in rows("docs/memory.md", "| LSTM |")}
+    studies = results("memory")["studies"]
+    assert set(told) == {study["env_id"] for study in studies}
+    for study in studies:
+        for cell, agent in zip(told[study["env_id"]], study["agents"].values(), strict=True):
+            assert numbers(cell) == pytest.approx(agent["eval_return_mean_by_seed"], rel=0.01)
+
+
+def test_what_the_recommended_presets_reach_is_what_was_measured():
+    told = {row[0].split()[0]: row for row in rows("docs/agents/dqn.md", "`recommended:*`")}
+    studies = results("dqn_recommended")["studies"]
+    assert set(told) == {study["env_id"] for study in studies}
+    for study in studies:
+        row = told[study["env_id"]]
+        assert numbers(row[2])[0] == pytest.approx(study["agents"]["dqn"]["iqm"], rel=0.003)
+        assert numbers(row[3]) == [study["seeds"]]
+        assert numbers(row[4])[0] == pytest.approx(study["sb3_dqn_at_the_zoos"]["iqm"], rel=0.003)
+
+
+@pytest.mark.parametrize("agent", ["ppo", "dqn"])
+def test_how_the_lab_stands_beside_sb3_is_what_was_measured(agent):
+    told = {row[0].partition(",")[2].split()[0]: row for row in rows("docs/agents/sb3.md", "| the lab | SB3 |")
+            if row[0].lower().startswith(agent)}  # fmt: skip
+    studies = [s for s in results(f"{agent}_zoo")["studies"] if agent in s["agents"]]
+    assert set(told) == {study["env_id"] for study in studies}
+    for study in studies:
+        for cell, side in zip(told[study["env_id"]][1:], (agent, f"sb3-{agent}"), strict=True):
+            measured = study["agents"][side]
+            assert numbers(cell) == pytest.approx([measured["iqm"], *measured["interval_95"]], abs=0.8)
+
+
+SPEED = {
+    "net 256-256, as many": ("dqn", "net (256, 256)"),
+    "net of 64-64 |": ("dqn", "net (64, 64)"),
+    "SBX": ("sbx", "not clipped"),
+    "acting and storing": ("acting", "acting and storing"),
+    "every reward": ("guards", "every reward"),
+}
+
+
+@pytest.mark.parametrize("words", SPEED)
+def test_how_fast_it_is_is_what_was_measured(words):
+    benchmark, work = SPEED[words]
+    measured = next(r for r in results("benchmarks")["benchmarks"][benchmark]["results"] if work in r["work"])
+    line = next(x for x in TEXT["docs/speed.md"].splitlines() if words in x)
+    assert numbers(line.strip(" |").rpartition("|")[2]) == [pytest.approx(measured["ratio"], abs=0.051)]
