@@ -12,10 +12,10 @@ def test_without_a_folder_for_the_cache_a_kernel_still_compiles(monkeypatch):
 
     real = numba.njit
 
-    def without_cache(cache=False, **fields):
+    def without_cache(*functions, cache=False, **fields):
         if cache:
             raise RuntimeError("no locator available")
-        return real(**fields)
+        return real(*functions, **fields)
 
     monkeypatch.setattr(numba, "njit", without_cache)
     with pytest.warns(UserWarning, match="compiled anew"):

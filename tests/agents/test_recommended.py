@@ -45,7 +45,7 @@ class TestTMaze:
 
     def test_the_sign_is_remembered_by_who_is_told_where_episodes_begin(self, tmp_path):
         """Whoever isn't told goes on with the memory of the last episode's sign."""
-        run, maze = self.learned(tmp_path / "run", total_steps=12_000), TMaze(length=self.LENGTH)
+        run, maze = self.learned(tmp_path / "run"), TMaze(length=self.LENGTH)
         assert run.summary["eval_return_mean"] >= 0.95 * maze.optimal_return
         policy = Unaware(rl_lab.load_policy(run.run_dir))
         envs = rl_lab.make_envs("lab/TMaze-v0", num_envs=4, env_kwargs={"length": self.LENGTH})

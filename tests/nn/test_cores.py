@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from networks import make_core, make_q_network
+from networks import carry_shapes, make_core, make_q_network
 from rl_lab.nn.attention import Attention
-from rl_lab.nn.cores import CORES, carry_shapes
+from rl_lab.nn.cores import CORES
 from rl_lab.nn.recurrent import Memoryless, features_over_time, zero_where
 from rl_lab.types import UsageError
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gymnasium import spaces
@@ -33,3 +34,8 @@ def make_q_network(
     space: spaces.Space, num_actions: int, *, dueling: bool = False, **fields: Any
 ) -> q_network.QNetwork:
     return q_network.make_q_network(space, num_actions, NetworkFields(**fields), dueling=dueling)
+
+
+def carry_shapes(name: str, size: int, *, layers: int = 1, context: int = 16) -> Sequence[tuple[int, ...]]:
+    fields = NetworkFields(memory=name, memory_size=size, memory_layers=layers, context=context)
+    return cores.carry_shapes(fields)
