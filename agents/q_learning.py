@@ -23,6 +23,7 @@ from rl_lab.problem import Problem
 from rl_lab.schedules import Schedule, linear
 from rl_lab.seeding import Streams
 from rl_lab.training.interaction import Interaction
+from rl_lab.training.learner import built_from
 from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
 from rl_lab.updates.td import q_learning_target
 
@@ -132,9 +133,10 @@ class QLearning:
         self.gradient_steps = state.get("gradient_steps", 0)
 
 
-def build(**fields: Any) -> Interaction:
-    """Build the learner."""
-    return Interaction(Config(**fields), QLearning, refuse)
+@built_from(Config)
+def build(config: Config) -> Interaction:
+    """Learn a table of action values (Q-learning); Discrete observations and actions."""
+    return Interaction(config, QLearning, refuse)
 
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:

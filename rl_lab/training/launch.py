@@ -31,7 +31,7 @@ from rl_lab.storage.locking import exclusive
 from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.storage.versions import versions
 from rl_lab.training.learner import Learner
-from rl_lab.training.registry import make_learner, preset_fields
+from rl_lab.training.registry import config_of, make_learner, preset_fields
 from rl_lab.types import UsageError
 
 FORMAT = 1
@@ -167,7 +167,7 @@ def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig
     Raises:
         UsageError: an unknown field, a missing env_id, or a value that isn't allowed.
     """
-    of_run, of_agent = split_fields(fields, make_learner(agent).Config)
+    of_run, of_agent = split_fields(fields, config_of(agent))
     if "env_id" not in of_run:
         raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
     learner, config = make_learner(agent, **of_agent), RunConfig(**of_run)

@@ -1,30 +1,54 @@
-"""The protocol that the registry holds: a Learner turns a problem into a policy."""
+"""What the registry holds: learners, each of which turns a problem into a policy, and their factories."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from rl_lab.agent import Policy
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
 
+C = TypeVar("C")
+L = TypeVar("L")
+
 
 class Learner(Protocol):
-    """What the registry holds. An entry point names a factory: `factory(**fields) -> Learner`.
+    """Turns a problem into a policy. An entry point names its factory: `factory(**fields) -> Learner`.
 
-    Two attributes may be there beside these, and count as False otherwise: `takes_datasets` (it can learn from
-    recorded steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop).
+    A learner may have two more attributes, which count as False where they are missing: `takes_datasets` (it can
+    learn from recorded steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that
+    returns True).
     """
 
     Config: type  # the dataclass whose fields a command line offers
     config: Any  # an instance of it
-    resumes: bool  # whether a stopped run goes on exactly where it was
+    resumes: bool  # whether a stopped run continues exactly where it was
 
     def refuse(self, problem: Problem) -> str | None:
-        """Return one line that says why this problem can't be learned; None if it can."""
+        """Return why this problem can't be learned (one line), or None if it can."""
 
     def learn(self, problem: Problem, run: Run) -> Policy:
         """Learn, push rows and episodes into `run`, and return the final greedy policy."""
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy that these weights make, without replay or optimiser."""
+
+
+def built_from(config: type[C]) -> Callable[[Callable[[C], L]], Callable[..., L]]:
+    """Turn a function that takes a config into a factory that takes the config's fields.
+
+    The factory's attribute `Config` is the config's class, so that fields can be listed and checked without
+    building a learner. The first line of the function's docstring describes the agent in `rl-lab agents`.
+    """
+
+    def decorate(build: Callable[[C], L]) -> Callable[..., L]:
+        @functools.wraps(build)
+        def factory(**fields: Any) -> L:
+            return build(config(**fields))
+
+        factory.Config = config  # type: ignore[attr-defined]
+        return factory
+
+    return decorate

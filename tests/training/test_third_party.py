@@ -64,9 +64,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl_lab.config import within
-from rl_lab.exploration import EpsilonGreedy, ValuePolicy
-from rl_lab.interaction import Interaction
+from rl_lab.checks import within
+from rl_lab.policies import EpsilonGreedy, ValuePolicy
+from rl_lab.training.interaction import Interaction
 
 
 @dataclass(frozen=True)
