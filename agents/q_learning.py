@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -31,6 +31,11 @@ from rl_lab.updates.td import q_learning_target
 @dataclass(frozen=True)
 class Config:
     """Fields of tabular Q-learning."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "learning": ("learning_rate", "learning_rate_final", "gamma", "initial_value"),
+        "exploration": ("epsilon_initial", "epsilon_final", "epsilon_fraction"),
+    }
 
     learning_rate: float = 0.5
     """Step size at the start, in (0, 1]."""

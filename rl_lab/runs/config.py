@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 
@@ -20,30 +20,46 @@ from rl_lab.types import UsageError
 class RunConfig:
     """The fields of a run that don't depend on the agent."""
 
+    # The boxes of a command's help, and what its short form shows; `rl_lab.cli.groups` reads both.
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "run": ("seed", "device", "threads"),
+        "environment": ("env_id", "env_kwargs", "num_envs", "vector", "preprocess", "life_loss_terminates"),
+        "budget": ("total_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
+        "evaluation": ("eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps"),
+        "files": (
+            "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
+            "keep_best", "video_episodes", "pictures", "wandb", "group",
+        ),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "env_id", "env_kwargs", "total_steps", "num_envs", "seed", "device", "eval_episodes", "run_dir", "wandb",
+    )  # fmt: skip
+
     env_id: str
     """Gymnasium id, namespace/id of an installed package, or module:id."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, as name=value."""
     preprocess: Literal["auto", "none", "atari"] = "auto"
-    """Wrappers: atari is 84x84 grey, every 4th frame, 4 stacked; auto takes it for ALE ids."""
+    """Wrappers of the environment. atari: 84x84 grey images, every 4th frame, 4 of them stacked; auto: atari for ALE
+    ids, none for all others."""
     life_loss_terminates: bool = False
-    """A lost life zeroes the bootstrap (the episode and its return go on)."""
+    """Zero the bootstrap when a life is lost; the episode and its return go on."""
     total_steps: int = 50_000
-    """Budget in environment steps (agent decisions summed over the vector)."""
+    """Budget in environment steps: agent decisions, summed over all environments."""
     num_envs: int = 1
     """Environments stepped together."""
     vector: Literal["sync", "async"] = "sync"
-    """How several environments run: in this process, or in one process each."""
+    """How several environments run: all in this process (sync), or each in its own (async)."""
     seed: int = 0
-    """The one seed behind every random number of the run."""
+    """Seed from which every random number of the run is derived."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks live; auto takes CUDA where there is one. Small networks are often faster on the CPU."""
+    """Where networks live; auto: CUDA if available. Small networks are often faster on the CPU."""
     threads: int = 1
-    """Threads of numpy and torch; more than one pays for large networks only."""
+    """Threads of numpy and torch; more than one pays off for large networks only."""
     run_dir: str | None = None
     """Folder of the run; by default runs/<env>-<agent>-seed<seed>-<time>."""
     eval_episodes: int = 20
-    """Greedy episodes of an evaluation; 0 for none."""
+    """Greedy episodes per evaluation; 0: no evaluations."""
     eval_every_steps: int | None = None
     """Environment steps between evaluations; by default a tenth of the budget."""
     eval_envs: int = 4
@@ -51,32 +67,32 @@ class RunConfig:
     eval_gamma: float | None = None
     """Discount of optimal_return and regret; by default the agent's gamma."""
     eval_max_steps: int = 10_000
-    """Steps at which an evaluation episode is cut and marked as capped."""
+    """Steps after which an evaluation episode is cut and marked as capped."""
     stop_at_return: float | None = None
-    """Mean return of an evaluation at which training stops before its budget is used; by default never."""
+    """Stop training at the first evaluation whose mean return reaches this; by default never."""
     stop_after_evals: int | None = None
-    """Evaluations in a row without a new best mean return after which training stops; by default never."""
+    """Stop training after this many evaluations in a row without a new best mean return; by default never."""
     stop_min_delta: float = 0.0
-    """Mean return by which a new best has to exceed the old one; for stop_after_evals."""
+    """Margin by which a mean return must exceed the best so far to count as a new best; for stop_after_evals."""
     log_every_steps: int | None = None
     """Environment steps between rows of metrics.jsonl; by default a hundredth of the budget."""
     checkpoint_every_steps: int | None = None
     """Environment steps between checkpoints; by default a fifth of the budget."""
     keep_checkpoints: int = 2
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     keep_best: int = 1
-    """Checkpoints with the best evaluation that are kept too."""
+    """Number of checkpoints with the best evaluations to keep as well."""
     init_from: str | None = None
     """Run directory whose weights to start from; everything else starts afresh."""
     dataset: str | None = None
-    """Recorded transitions (scripts/record.py, or any Minari HDF5 dataset) to learn from instead of acting;
-    evaluation still plays the environment. What the data never shows may be overestimated."""
+    """Recorded transitions to learn from instead of acting: a folder written by rl-lab record, or any Minari HDF5
+    dataset. Evaluation still plays the environment. Actions that the data never shows may be overestimated."""
     video_episodes: int = 1
-    """Episodes of the final policy filmed into videos/; 0 for none."""
+    """Episodes of the final policy to film into videos/; 0: none."""
     pictures: bool = True
     """Draw maps of values, policy and errors into pictures/, where the model is known."""
     wandb: Literal["offline", "online", "disabled"] | None = None
-    """Weights & Biases; by default offline without an API key, online with one."""
+    """Weights & Biases; by default online if there is an API key, else offline."""
     group: str | None = None
     """Name under which W&B groups runs; by default <env>-<agent>."""
 

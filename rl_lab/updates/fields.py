@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from gymnasium import spaces
@@ -32,6 +32,15 @@ Shift = Callable[[Any, bool], Any]
 @dataclass(frozen=True)
 class NetworkFields:
     """Which network: encoder, then memory, and what becomes of observations on their way in."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "network": (
+            "encoder", "hidden", "activation", "layer_norm", "dropout", "pooling", "embedding_size",
+            "initialisation", "memory", "memory_size", "memory_layers", "context", "normalise_observations",
+            "random_shift",
+        ),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = ("hidden", "memory")
 
     encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
     """Network before the memory: auto goes by the observations."""
@@ -67,6 +76,14 @@ class NetworkFields:
 @dataclass(frozen=True)
 class OptimiserFields:
     """How weights move."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "optimiser": (
+            "optimiser", "learning_rate", "learning_rate_final", "learning_rate_decay", "warm_up_env_steps",
+            "max_grad_norm", "max_grad_value", "normalise_gradients", "l1", "l2", "weight_decay", "average_decay",
+        ),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     learning_rate: float = 1e-3
     """Step size of the optimiser at the start."""
