@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -35,7 +35,7 @@ BENCHMARKS = {
 class BenchmarkOptions:
     """What the command takes."""
 
-    name: tyro.conf.Positional[str]
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Benchmark: acting, dp, dqn, guards, nn, ppo, replay, sb3."""
     json: str | None = None
     """File for the results."""

@@ -6,12 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rl_lab.cli.parsing import parse
 from rl_lab.runs.config import parse_pairs, read_fields
 from rl_lab.runs.signals import STOPPED
 from rl_lab.types import UsageError
+
+if TYPE_CHECKING:
+    from rl_lab.studies.study import Study
 
 ABOUT = """Compare agents: train each on every environment with the same seeds and the same evaluation, and write
 one page with curves, tables and videos."""
@@ -52,7 +55,7 @@ def compare(argv: Sequence[str]) -> int:
     if options.workers < 1:
         raise UsageError(f"workers must be at least 1, got {options.workers}")
     try:
-        failures = run_study(_study(options), Path(options.out), workers=options.workers, signals=True)
+        failures = run_study(study_of(options), Path(options.out), workers=options.workers, signals=True)
     except Stopped as stopped:
         print(f"{stopped}; the same command continues")
         return STOPPED
@@ -62,7 +65,12 @@ def compare(argv: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _study(options: CompareOptions) -> Any:
+def study_of(options: CompareOptions) -> Study:
+    """Return the study that the options describe.
+
+    Raises:
+        UsageError: a file, field or preset that isn't there, or a wrong value.
+    """
     from rl_lab.studies.study import Study
 
     shared = read_fields(options.config) if options.config else {}

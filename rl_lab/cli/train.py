@@ -138,12 +138,13 @@ def describe(agent: str | None) -> str:
 
 
 def _option(argv: Sequence[str], name: str) -> str | None:
-    """Return the value of an option that decides which parser is built, read before there is one."""
+    """Return the value of an option that decides which parser is built, read before there is one; the last counts."""
+    found = None
     for i, word in enumerate(argv):
         option, equals, value = word.partition("=")
         if option.replace("_", "-") == name:
-            return value if equals else next(iter(argv[i + 1 :]), None)
-    return None
+            found = value if equals else next(iter(argv[i + 1 :]), None)
+    return found
 
 
 def _stored_run(argv: Sequence[str]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.runs.rows import ACTIONS, EPISODES, read_rows
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.state_trees import StoredRing, weights_sha256
-from rl_lab.runs.rows import ACTIONS, EPISODES, read_rows
 
 SUMMARY = ("env_steps", "gradient_steps", "episodes", "eval_returns", "weights_sha256")
 

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rl_lab.storage.files import CheckpointCorrupt, NotWritten
 from rl_lab.environments.episodes import Episode, action_dtype
+from rl_lab.storage.files import CheckpointCorrupt, NotWritten
 from rl_lab.types import UsageError
 
 METRICS, EPISODES, ACTIONS = "metrics.jsonl", "episodes.csv", "actions/actions.bin"

@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.agent import Policy
-from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.state_trees import weights_sha256
-from rl_lab.storage.files import write_atomically
+from rl_lab.environments.episodes import Episode
+from rl_lab.evaluation.evaluate import Evaluation, Interrupted, evaluate
+from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.early_stopping import EarlyStopping
-from rl_lab.evaluation.evaluate import Evaluation, Interrupted, evaluate
-from rl_lab.runs.rows import RowFiles
 from rl_lab.runs.progress import NullProgress, Progress
-from rl_lab.environments.episodes import Episode
-from rl_lab.schedules import crossings
+from rl_lab.runs.rows import RowFiles
 from rl_lab.runs.tracking import Mirror, NullMirror
-from rl_lab.problem import Problem
+from rl_lab.schedules import crossings
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.files import write_atomically
+from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.storage.versions import versions
 
 Members = dict[str, Any]

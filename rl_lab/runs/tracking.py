@@ -262,7 +262,9 @@ def _one_line(error: BaseException) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the mirror of one run directory."""
-    parser = argparse.ArgumentParser(prog="python -m rl_lab.runs.tracking", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m rl_lab.runs.tracking", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("run_dir", type=Path, help="a run directory")
     parser.add_argument("--mode", choices=("offline", "online"), default="offline")
     parser.add_argument("--rebuild", action="store_true", help="make one whole run out of the local files")

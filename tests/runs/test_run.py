@@ -18,16 +18,16 @@ import pytest
 
 import rl_lab
 from counting import Counting
-from rl_lab.evaluation import evaluate as evaluation
-from rl_lab.training import launch as learning
-from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.checks import widths
 from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train
-from rl_lab.checks import widths
-from rl_lab.runs.fingerprint import fingerprint, rows_without_times
-from rl_lab.training.launch import read_weights
-from rl_lab.storage.locking import exclusive
+from rl_lab.evaluation import evaluate as evaluation
 from rl_lab.replay import footprint as memory
+from rl_lab.runs.fingerprint import fingerprint, rows_without_times
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.locking import exclusive
+from rl_lab.training import launch as learning
+from rl_lab.training.launch import read_weights
 from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop, differences, learn
 

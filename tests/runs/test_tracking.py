@@ -16,11 +16,11 @@ import numpy as np
 import psutil
 import pytest
 
+from rl_lab.evaluation.video import write_video
 from rl_lab.runs import tracking, wandb_mirror
 from rl_lab.runs.tracking import Mirror, NullMirror, resolve_mode, start_mirror
-from rl_lab.types import UsageError
-from rl_lab.evaluation.video import write_video
 from rl_lab.runs.wandb_mirror import Tail, loggable, next_segment, rebuilt_segment
+from rl_lab.types import UsageError
 from wandb_reader import OfflineRun, read_offline_runs
 
 CANARY = "canary0123456789canary0123456789canary01"  # as long as an API key

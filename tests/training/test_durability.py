@@ -173,7 +173,8 @@ class TestFullDisk:
         code = (
             "import resource, sys\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-            "from rl_lab.cli.parsing import main, train\n"
+            "from rl_lab.cli.parsing import main\n"
+            "from rl_lab.cli.train import train\n"
             "main(train, sys.argv[1:])\n"
         )
         options = (
