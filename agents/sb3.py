@@ -207,17 +207,6 @@ class SB3:
 class DQNConfig:
     """Fields of SB3's DQN under the lab's names; defaults are SB3's."""
 
-    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "learning": (
-            "gamma", "target_period_env_steps", "target_tau", "batch_size", "learning_starts_env_steps",
-            "train_period_env_steps", "gradient_steps_per_update",
-        ),
-        "replay": ("replay_capacity",),
-        "exploration": ("epsilon_initial", "epsilon_final", "epsilon_fraction"),
-        "network": ("hidden",),
-        "optimiser": ("learning_rate", "max_grad_norm"),
-    }  # fmt: skip
-
     learning_rate: float = 1e-4
     """Step size of Adam."""
     gamma: float = 0.99
@@ -297,13 +286,6 @@ class DQNConfig:
 class OnPolicyConfig:
     """Fields that SB3's PPO and A2C share."""
 
-    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "learning": ("gamma", "gae_lambda", "ent_coef", "vf_coef"),
-        "rollout": ("n_steps",),
-        "network": ("hidden",),
-        "optimiser": ("learning_rate", "linear_decay", "max_grad_norm"),
-    }
-
     learning_rate: float = 3e-4
     """Step size at the start."""
     linear_decay: bool = False
@@ -357,11 +339,6 @@ class OnPolicyConfig:
 @dataclass(frozen=True)
 class PPOConfig(OnPolicyConfig):
     """Fields of SB3's PPO; defaults are SB3's."""
-
-    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "learning": ("clip_range",),
-        "rollout": ("batch_size", "n_epochs"),
-    }
 
     batch_size: int = 64
     """Steps of a minibatch."""

@@ -19,7 +19,7 @@ class AgentsOptions:
 
 def agents(argv: Sequence[str]) -> int:
     """Print each agent with a line on what it does; return the exit code."""
-    parse(AgentsOptions, argv, command="agents", about=ABOUT)
+    parse(AgentsOptions, argv, program="rl-lab agents", about=ABOUT)
     print_table((name, _told(name)) for name in agent_names())
     return 0
 

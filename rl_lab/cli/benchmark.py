@@ -48,7 +48,7 @@ class BenchmarkOptions:
 
 def benchmark(argv: Sequence[str]) -> int:
     """Run one benchmark by name; return the exit code."""
-    options: BenchmarkOptions = parse(BenchmarkOptions, argv, command="benchmark", about=ABOUT)
+    options: BenchmarkOptions = parse(BenchmarkOptions, argv, program="rl-lab benchmark", about=ABOUT)
     if options.name not in BENCHMARKS:
         raise UsageError(unknown_name("benchmark", options.name, sorted(BENCHMARKS)))
     set_threads(1)

@@ -1,4 +1,4 @@
-"""The command `rl-lab`: one subcommand for each module of this package that is named here."""
+"""The command `rl-lab`: its subcommands, each of which is a module of this package."""
 
 from __future__ import annotations
 

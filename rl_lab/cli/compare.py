@@ -51,7 +51,7 @@ def compare(argv: Sequence[str]) -> int:
     from rl_lab.studies.report import write_report
     from rl_lab.studies.study import Stopped, run_study
 
-    options: CompareOptions = parse(CompareOptions, argv, command="compare", about=ABOUT)
+    options: CompareOptions = parse(CompareOptions, argv, program="rl-lab compare", about=ABOUT)
     if options.workers < 1:
         raise UsageError(f"workers must be at least 1, got {options.workers}")
     try:

@@ -30,7 +30,7 @@ class EnvsOptions:
 
 def envs(argv: Sequence[str]) -> int:
     """Print each environment's id with a line on what it is; return the exit code."""
-    options: EnvsOptions = parse(EnvsOptions, argv, command="envs", about=ABOUT)
+    options: EnvsOptions = parse(EnvsOptions, argv, program="rl-lab envs", about=ABOUT)
     for cause in load_namespaces():
         print(cause)
     rows = list(_rows(options.name))

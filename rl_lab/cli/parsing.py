@@ -53,19 +53,24 @@ def parse(
     kind: type,
     argv: Sequence[str],
     *,
-    command: str,
+    program: str,
     about: str,
     default: Any = None,
     markers: Sequence[Any] = (),
 ) -> Any:
-    """Read a dataclass from the command line of `rl-lab COMMAND`; `markers` are tyro's, for all fields.
+    """Read a dataclass from the command line.
+
+    Args:
+        program: what the user types, as the help names it.
+        about: what stands above the options in the help.
+        markers: tyro's, for all fields.
 
     Raises:
         UsageError: the parser's complaint as one line.
         SystemExit: after printing the help.
     """
     arguments: dict[str, Any] = {
-        "prog": f"{PROGRAM} {command}",
+        "prog": program,
         "description": about,
         "args": ["--help"] if asks_for_help(argv) else list(argv),
         "registry": pairs_registry(),
@@ -83,7 +88,7 @@ def parse(
             raise UsageError(_one_line(said.getvalue())) from None
 
 
-def parse_parts(parts: Sequence[Part], argv: Sequence[str], *, command: str, about: str) -> dict[str, Any]:
+def parse_parts(parts: Sequence[Part], argv: Sequence[str], *, program: str, about: str) -> dict[str, Any]:
     """Read the fields of several dataclasses, grouped in the help, and return them as {name: value}.
 
     `--help` shows the common ones only, `--help-all` shows all.
@@ -95,7 +100,7 @@ def parse_parts(parts: Sequence[Part], argv: Sequence[str], *, command: str, abo
     only_common = asks_for_help(argv) and "--help-all" not in argv
     kind, default = boxes(parts, only_common=only_common)
     markers = BRIEF if only_common else ()
-    return flat(parse(kind, argv, command=command, about=about, default=default, markers=markers))
+    return flat(parse(kind, argv, program=program, about=about, default=default, markers=markers))
 
 
 @contextlib.contextmanager

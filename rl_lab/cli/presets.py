@@ -28,7 +28,7 @@ class PresetsOptions:
 
 def presets(argv: Sequence[str]) -> int:
     """Print presets and what they set; return the exit code."""
-    options: PresetsOptions = parse(PresetsOptions, argv, command="presets", about=ABOUT)
+    options: PresetsOptions = parse(PresetsOptions, argv, program="rl-lab presets", about=ABOUT)
     if options.agent is not None and options.preset is not None:
         print_table(
             (name, _text(value)) for name, value in preset_fields(options.agent, options.preset).items()

@@ -72,7 +72,7 @@ class Source:
 
 def record(argv: Sequence[str]) -> int:
     """Record a policy's transitions; return the exit code."""
-    options: RecordOptions = parse(RecordOptions, argv, command="record", about=ABOUT)
+    options: RecordOptions = parse(RecordOptions, argv, program="rl-lab record", about=ABOUT)
     source = _of_a_run(options) if options.run_dir is not None else _of_an_agent(options)
     config = source.config
     told = record_dataset(

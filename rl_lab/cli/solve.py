@@ -62,7 +62,7 @@ class SolveOptions:
 
 def solve(argv: Sequence[str]) -> int:
     """Solve an environment's finite MDP and print the optimum; return the exit code."""
-    options: SolveOptions = parse(SolveOptions, argv, command="solve", about=ABOUT)
+    options: SolveOptions = parse(SolveOptions, argv, program="rl-lab solve", about=ABOUT)
     model, max_steps = model_of(options.env_id, options.env_kwargs)
     try:
         solution = solve_model(

@@ -70,7 +70,7 @@ class TortureOptions:
 def torture(argv: Sequence[str]) -> int:
     """Kill and resume runs; return 0 if nothing was lost, else 1."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    options: TortureOptions = parse(TortureOptions, argv, command="torture", about=ABOUT)
+    options: TortureOptions = parse(TortureOptions, argv, program="rl-lab torture", about=ABOUT)
     shutil.rmtree(options.out, ignore_errors=True)
     rng = random.Random(options.seed)
     results = {a: _torture(a, Path(options.out) / a, options.kills // len(RUNS), options, rng) for a in RUNS}

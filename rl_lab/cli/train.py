@@ -104,7 +104,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
         raise UsageError(f"--agent is missing (allowed: {', '.join(agent_names())})")
     given = fields_of_run(stored) | {"run_dir": stored["run_dir"]} if stored else loaded
     given |= preset_fields(agent, preset) if agent and preset else {}
-    parsed = parse_parts(parts_of(agent, given), argv, command="train", about=describe(agent))
+    parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=describe(agent))
     options = TrainOptions(**{field.name: parsed.pop(field.name) for field in dc.fields(TrainOptions)})
     if stored:
         begun = _completed(stored["agent"], given) | {"agent": stored["agent"]}

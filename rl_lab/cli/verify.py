@@ -54,7 +54,7 @@ class VerifyOptions:
 
 def verify(argv: Sequence[str]) -> int:
     """Compare killed with undisturbed runs; return 0 if all hashes are equal, else 1."""
-    options: VerifyOptions = parse(VerifyOptions, argv, command="verify", about=ABOUT)
+    options: VerifyOptions = parse(VerifyOptions, argv, program="rl-lab verify", about=ABOUT)
     shutil.rmtree(options.out, ignore_errors=True)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"moments of the kills: seed {seed}")

@@ -42,7 +42,7 @@ def watch(argv: Sequence[str]) -> int:
     from rl_lab.evaluation.watch import frames_per_second, live_window, show
     from rl_lab.training.launch import load_policy, read_config
 
-    options: WatchOptions = parse(WatchOptions, argv, command="watch", about=ABOUT)
+    options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)
     if options.episodes < 1:
         raise UsageError(f"episodes must be at least 1, got {options.episodes}")
     folder = Path(options.run_dir)

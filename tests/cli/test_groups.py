@@ -91,7 +91,7 @@ class TestParts:
     @staticmethod
     def parse(argv):
         parts = [Part(Derived(steps=7), "mine"), Part(Silent(), "their-agent")]
-        print(parse_parts(parts, argv, command="try", about="Try it."))
+        print(parse_parts(parts, argv, program="rl-lab try", about="Try it."))
         return 0
 
     def test_are_read_as_one_flat_command_line(self, capsys):

@@ -26,7 +26,7 @@ class Options:
 
 
 def echo(argv):
-    print(parse(Options, argv, command="echo", about="Print the options."))
+    print(parse(Options, argv, program="rl-lab echo", about="Print the options."))
     return 0
 
 

@@ -237,7 +237,7 @@ def test_config_of_a_run_gives_the_fields_of_all_agents(tmp_path):
     learn("q-learning", "FrozenLake-v1", run_dir=str(tmp_path / "run"), gamma=0.9, **QUIET)
     words = ["--env-id", "FrozenLake-v1", "--agents", "q-learning", "--seeds", "2"]
     words += ["--config", str(tmp_path / "run/config.json")]
-    options = parse(CompareOptions, words, command="compare", about="")
+    options = parse(CompareOptions, words, program="rl-lab compare", about="")
     tasks = tasks_of(study_of(options), tmp_path / "out")
     assert [t.fields["seed"] for t in tasks] == [0, 1]
     assert {(t.fields["gamma"], t.fields["eval_gamma"], t.fields["total_steps"]) for t in tasks} == {
