@@ -24,8 +24,8 @@ MOST = 40  # ids of one package that are listed without being asked for
 class EnvsOptions:
     """What the command takes."""
 
-    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = None
-    """List only ids that contain this, in upper or lower case."""
+    name: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = None
+    """List only ids that contain this, regardless of case."""
 
 
 def envs(argv: Sequence[str]) -> int:

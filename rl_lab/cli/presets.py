@@ -20,9 +20,9 @@ Presets are used as in rl-lab train --agent AGENT --env-id ID --preset PRESET.""
 class PresetsOptions:
     """What the command takes."""
 
-    agent: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="AGENT")] = None
+    agent: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[AGENT]")] = None
     """Agent whose presets to list; by default all agents'."""
-    preset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")] = None
+    preset: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[PRESET]")] = None
     """Preset whose fields to list."""
 
 

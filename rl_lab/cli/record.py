@@ -37,7 +37,7 @@ class RecordOptions:
 
     out: str
     """Folder of the dataset; it must not exist yet."""
-    run_dir: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")] = None
+    run_dir: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN_DIR]")] = None
     """Run directory whose greedy policy to record; or give --agent and --env-id instead."""
     agent: str | None = None
     """Agent that acts without training: random."""

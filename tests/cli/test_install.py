@@ -150,6 +150,11 @@ def test_a_script_beside_packages_of_those_names_uses_both(installed, tmp_path):
     assert (folder / "out" / "q-learning" / "summary.json").is_file()
 
 
+def test_an_editable_install_is_a_path_that_type_checkers_follow(editable, checkout):
+    (entry,) = editable.parent.glob("lib/python*/site-packages/__editable__*.pth")
+    assert entry.read_text().strip() == str(checkout)
+
+
 class TestWheel:
     def test_holds_every_module_and_its_data_and_nothing_beside_rl_lab(self, wheel):
         names = set(zipfile.ZipFile(wheel).namelist())
