@@ -31,12 +31,12 @@ from rl_lab.environments.episodes import Episode
 from rl_lab.environments.seeded import SeededEpisodes
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_bytes
+from rl_lab.replay.footprint import refuse_oversize
 from rl_lab.replay.frames import frame_bytes
 from rl_lab.runs.run import Run
 from rl_lab.training.learner import built_from
 from rl_lab.types import Array, Decision, EnvSpec, Obs, State, UsageError
-from rl_lab.updates.optimisers import load_weights
+from rl_lab.updates.trained import load_weights
 
 # Environments and records ----------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class DQNConfig:
                 return f"{name} {getattr(self, name)} must be a multiple of num_envs {spec.num_envs} with sb3-dqn"
         if spec.observation_space.shape is None:
             return None
-        return refuse_bytes(self.replay_capacity, spec.num_envs, lambda n: buffer_bytes(n, spec))
+        return refuse_oversize(self.replay_capacity, spec.num_envs, lambda n: buffer_bytes(n, spec))
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
         """Translate into SB3's arguments.

@@ -1,4 +1,4 @@
-"""What environments ask of their parameters."""
+"""Checks of parameters and actions, which raise an error of one line."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 
 def require_whole(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """Return a parameter as an integer. Raises ValueError unless it is a whole number in low..high."""
-    above = "" if high is None else f" and at most {high}"
-    whole = isinstance(value, numbers.Integral)
-    if not whole or int(value) < low or (high is not None and int(value) > high):
-        raise ValueError(f"{name} {value!r} must be a whole number of at least {low}{above}")
+    """Return a parameter as an int. Raises ValueError unless it is a whole number in low..high."""
+    allowed = f"at least {low}" if high is None else f"at least {low} and at most {high}"
+    is_whole = isinstance(value, numbers.Integral)
+    if not is_whole or int(value) < low or (high is not None and int(value) > high):
+        raise ValueError(f"{name} {value!r} must be a whole number of {allowed}")
     return int(value)
 
 
 def require_action(action: Any, count: int) -> int:
-    """Return an action as an integer. Raises ValueError unless it is in 0..count - 1."""
+    """Return an action as an int. Raises ValueError unless it is a whole number in 0..count - 1."""
     chosen = int(action)
     if not 0 <= chosen < count or chosen != action:
         raise ValueError(f"action {action} must be in 0..{count - 1}")
@@ -25,7 +25,9 @@ def require_action(action: Any, count: int) -> int:
 
 
 def require_render_mode(render_mode: str | None, metadata: Mapping[str, Any]) -> str | None:
-    """Return a render mode. Raises ValueError for one that isn't among the metadata's."""
-    if render_mode is not None and render_mode not in metadata["render_modes"]:
-        raise ValueError(f"render_mode {render_mode!r} must be None, 'rgb_array' or 'human'")
+    """Return a render mode. Raises ValueError unless it is None or one of the metadata's "render_modes"."""
+    modes = metadata["render_modes"]
+    if render_mode is not None and render_mode not in modes:
+        allowed = f"{', '.join(['None', *(repr(mode) for mode in modes[:-1])])} or {modes[-1]!r}"
+        raise ValueError(f"render_mode {render_mode!r} must be {allowed}")
     return render_mode

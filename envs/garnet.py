@@ -1,29 +1,29 @@
-"""Garnet: random MDPs, on which claims are tested that shall not hang on one example."""
+"""Garnet: random MDPs, for claims that shouldn't rest on a single example."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rl_lab.envs.checks import require_whole
+from rl_lab.envs.drawing.picture import Picture
 from rl_lab.envs.tabular import TabularEnv
 from rl_lab.mdp.model import TabularModel
 
-if TYPE_CHECKING:
-    from rl_lab.envs.canvas import Panel
-
 
 class Garnet(TabularEnv):
-    """A random MDP of so many states and actions, each pair of which leads to `branching` states.
+    """A random MDP in which each of the `actions` in each of the `states` can lead to `branching` states.
 
-    The successors of a pair are drawn without replacement; their probabilities are the gaps between
-    branching - 1 even draws from 0..1; a pair's reward is a standard normal number, paid whatever
-    follows. All is drawn from `problem_seed`. It never ends; the start is drawn evenly.
+    The successors of a state and action are drawn without replacement, and their probabilities are the gaps
+    between branching - 1 uniform draws from 0..1. The reward is a standard normal number for each state and action,
+    whatever the successor. Everything is drawn from `problem_seed`. Each state is an equally likely start, and the
+    problem never terminates.
 
     Source: Archibald, McKinnon and Thomas, "On the generation of Markov decision processes", 1995,
-    https://doi.org/10.1057/jors.1995.50; Bhatnagar, Sutton, Ghavamzadeh and Lee, "Natural
-    actor-critic algorithms", 2009, section 7, whose rewards hang on state and action too.
+    https://doi.org/10.1057/jors.1995.50; Bhatnagar, Sutton, Ghavamzadeh and Lee, "Natural actor-critic
+    algorithms", Automatica 2009, https://doi.org/10.1016/j.automatica.2009.07.008, section 7, where rewards depend
+    on state and action too.
     """
 
     def __init__(
@@ -35,16 +35,18 @@ class Garnet(TabularEnv):
         problem_seed: int = 0,
         render_mode: str | None = None,
     ) -> None:
-        if states < 1 or actions < 1:
-            raise ValueError(f"states {states} and actions {actions} must be at least 1")
+        """Make the environment. Raises ValueError for numbers below 1, or `branching` above `states`."""
+        states, actions = require_whole("states", states, 1), require_whole("actions", actions, 1)
         if not 1 <= branching <= states:
             raise ValueError(f"branching {branching} must be in 1..{states}, the number of states")
         super().__init__(_make_model(states, actions, branching, problem_seed), render_mode=render_mode)
 
-    def _make_picture(self) -> Panel:
-        from rl_lab.envs.panels import garnet_panel
+    def _make_picture(self) -> Picture:
+        from rl_lab.envs.drawing.state_circle import state_circle_panel
 
-        return garnet_panel(self._model)
+        first_rows = self._model.indptr[self._model.num_actions : -1 : self._model.num_actions]
+        successors = np.split(self._model.successor, first_rows)
+        return state_circle_panel([np.unique(follow) for follow in successors], "Garnet")
 
 
 @lru_cache(maxsize=8)

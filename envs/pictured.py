@@ -1,71 +1,49 @@
-"""The base of environments that draw what happened last."""
+"""The base class of environments that have a picture from `drawing`."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium
 
-from rl_lab.types import Array
-
-
-@dataclass
-class Moment:
-    """What a picture shows: where the episode is and how it came there."""
-
-    state: int
-    """The state's number."""
-    trail: deque[int]
-    """The latest states, oldest first; the last is `state`."""
-    action: int | None = None
-    """The latest action; None at the start of an episode."""
-    reward: float = 0.0
-    """What it earned."""
-    steps: int = 0
-    """Steps of this episode so far."""
-    total: float = 0.0
-    """Undiscounted return of this episode so far."""
-
-
-class Picture(Protocol):
-    """How an environment is drawn for people."""
-
-    def draw(self, moment: Moment) -> Array:
-        """Return the picture uint8 [H, W, 3]."""
-        ...
-
-    def show(self, moment: Moment, frames_per_second: int) -> None:
-        """Show the picture in a window, at most so many a second."""
-        ...
-
-    def close(self) -> None:
-        """Close the window, if there is one."""
-        ...
+from rl_lab.envs.checks import require_render_mode
+from rl_lab.envs.drawing.picture import Moment, Picture
 
 
 class PicturedEnv(gymnasium.Env):
-    """An environment with a `_moment` and the picture that is made of it, when first asked for."""
+    """An environment whose picture is made when it is first rendered.
 
+    A subclass makes the picture (`_make_picture`), and keeps the moment that it shows in `_moment` or returns it
+    from `_describe_moment`. `_make_picture` imports the module that draws, so that pygame is loaded only then.
+    """
+
+    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 8}  # noqa: RUF012
     _moment: Moment
     _picture: Picture | None = None
 
+    def __init__(self, render_mode: str | None) -> None:
+        """Set the render mode. Raises ValueError for one that `metadata` doesn't list."""
+        self.render_mode = require_render_mode(render_mode, self.metadata)
+
     def render(self) -> Any:
-        """Return the picture uint8 [H, W, 3], or show it in a window; None without a render mode."""
+        """Return the picture uint8 [H, W, 3], or show it in a window; return None without a render mode."""
         if self.render_mode is None:
             return None
         if self._picture is None:
             self._picture = self._make_picture()
+        moment = self._describe_moment()
         if self.render_mode == "human":
-            return self._picture.show(self._moment, self.metadata["render_fps"])
-        return self._picture.draw(self._moment)
+            return self._picture.show(moment, self.metadata["render_fps"])
+        return self._picture.draw(moment)
 
     def close(self) -> None:
-        """Close the window, if there is one."""
+        """Close the window if there is one."""
         if self._picture is not None:
             self._picture.close()
             self._picture = None
 
     def _make_picture(self) -> Picture:
         raise NotImplementedError
+
+    def _describe_moment(self) -> Moment:
+        return self._moment

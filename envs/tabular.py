@@ -1,9 +1,8 @@
-"""The base of environments that play their own `TabularModel`, so that neither can differ from the other."""
+"""The base class of environments that play their own `TabularModel`, so that game and model can't differ."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,23 +10,20 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.envs.pictured import Moment, PicturedEnv
+from rl_lab.envs.checks import require_action
+from rl_lab.envs.drawing.picture import Moment, start_trail
+from rl_lab.envs.pictured import PicturedEnv
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
-TRAIL_STEPS = 24  # how far back a picture may show what happened
-
 
 class TabularEnv(PicturedEnv):
-    """Play a finite MDP by sampling it; a derived class brings the model and a picture.
+    """Play a finite MDP by sampling from it; a subclass brings the model and a picture.
 
-    States are seen as their numbers unless `observation_space` is given, which then holds what
-    `model.observe` returns. Where the model has states with unavailable actions, `info` holds the
-    "action_mask" int8 [A]. An unavailable action that the model has outcomes for may be taken all
-    the same, as in Gymnasium's Taxi; without outcomes it is refused.
+    Observations are state numbers, or what `model.observe` returns where an `observation_space` is given. If some
+    actions are unavailable in some states, `info` holds "action_mask" int8 [A]. An unavailable action for which the
+    model has outcomes may still be taken, as in Gymnasium's Taxi; one without outcomes is refused.
     """
-
-    metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 8}  # noqa: RUF012
 
     def __init__(
         self,
@@ -36,15 +32,14 @@ class TabularEnv(PicturedEnv):
         render_mode: str | None = None,
         observation_space: spaces.Space | None = None,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode {render_mode!r} must be None, 'rgb_array' or 'human'")
-        self.render_mode = render_mode
+        """Make an environment that plays `model`. Raises ValueError for an unknown render mode."""
+        super().__init__(render_mode)
         self.action_space = spaces.Discrete(model.num_actions)
         self.observation_space = observation_space or spaces.Discrete(model.num_states)
         self._model = model
-        self._tables = _read_tables(model)
+        self._tables = _make_tables(model)
         self._state = int(np.argmax(model.initial))
-        self._moment = Moment(self._state, deque([self._state], maxlen=TRAIL_STEPS))
+        self._moment = Moment(self._state, start_trail(self._state))
 
     def model(self) -> TabularModel:
         """Return the finite MDP that is played."""
@@ -58,13 +53,13 @@ class TabularEnv(PicturedEnv):
         if len(tables.starts) > 1:
             index = bisect_right(tables.start_sums, self.np_random.random(), 0, len(tables.starts) - 1)
         self._state = tables.starts[index]
-        self._moment = Moment(self._state, deque([self._state], maxlen=TRAIL_STEPS))
+        self._moment = Moment(self._state, start_trail(self._state))
         if self.render_mode == "human":
             self.render()
         return self._see(), self._inform()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
-        """Draw one outcome of an action. Raises ValueError for one that has none."""
+        """Draw one outcome of an action. Raises ValueError for an action without outcomes in this state."""
         index = self._draw(self._find_row(action))
         model, moment = self._model, self._moment
         reward, terminated = float(model.reward[index]), bool(model.terminated[index])
@@ -78,15 +73,13 @@ class TabularEnv(PicturedEnv):
         return self._see(), reward, terminated, False, self._inform()
 
     def _find_row(self, action: Any) -> int:
-        chosen, count = int(action), self._tables.num_actions
-        if not 0 <= chosen < count or chosen != action:
-            raise ValueError(f"action {action} must be in 0..{count - 1}")
-        row = self._state * count + chosen
+        row = self._state * self._tables.num_actions + require_action(action, self._tables.num_actions)
         if self._tables.offsets[row] == self._tables.offsets[row + 1]:
             raise ValueError(f"action {action} is not available in state {self._state}")
         return row
 
     def _draw(self, row: int) -> int:
+        """Return the index of an outcome drawn from a row of the model."""
         low, high = self._tables.offsets[row], self._tables.offsets[row + 1]
         if high - low == 1:
             return low
@@ -104,18 +97,18 @@ class TabularEnv(PicturedEnv):
 
 @dataclass(frozen=True)
 class _Tables:
-    """What sampling reads of a model."""
+    """A model in the form that sampling reads."""
 
     num_actions: int
     offsets: list[int]  # [S * A + 1]
-    sums: Array  # float64 [K]: cumulative probabilities, from 0 anew in each row
-    starts: list[int]  # states with a probability of starting
+    sums: Array  # float64 [K]: cumulative probabilities, which start from 0 in each row
+    starts: list[int]  # the states in which an episode can start
     start_sums: list[float]
     masks: Array | None  # int8 [S, A]
 
 
 @lru_cache(maxsize=16)
-def _read_tables(model: TabularModel) -> _Tables:
+def _make_tables(model: TabularModel) -> _Tables:
     sums = np.cumsum(model.probability)
     before = np.concatenate(([0.0], sums))[model.indptr[:-1]]  # [S * A]
     starts = np.flatnonzero(model.initial)
@@ -130,14 +123,22 @@ def _read_tables(model: TabularModel) -> _Tables:
 
 
 def end_rows(states: Array, num_actions: int) -> Array:
-    """Return outcome rows [len(states) * A, 6] of states in which the episode is over: they end for 0."""
+    """Return the outcomes of final states, in which every action ends the episode with reward 0.
+
+    Args:
+        states: int [K].
+        num_actions: A.
+
+    Returns:
+        Rows of `TabularModel.from_outcomes`, float64 [K * A, 6].
+    """
     state, action = (index.ravel() for index in np.meshgrid(states, np.arange(num_actions), indexing="ij"))
     one = np.ones(len(state))
     return np.column_stack((state, action, one, state, 0.0 * one, one))
 
 
 def spread_evenly(states: Array, num_states: int) -> Array:
-    """Return the distribution [S] that is even over some states."""
+    """Return the uniform distribution over some states int [K], as float64 [num_states]."""
     chances = np.zeros(num_states)
     chances[states] = 1.0 / len(states)
     return chances

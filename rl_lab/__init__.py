@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     __version__: str
     from rl_lab.environments.make import make_env, make_envs
     from rl_lab.evaluation.evaluate import evaluate
-    from rl_lab.training.launch import Result, learn, load_policy, resume
+    from rl_lab.training.launch import Result, learn, resume
+    from rl_lab.training.loading import load_policy
     from rl_lab.types import UsageError
 
 __all__ = [
@@ -32,7 +33,7 @@ _HOMES = {
     "UsageError": "types",
     "evaluate": "evaluation.evaluate",
     "learn": "training.launch",
-    "load_policy": "training.launch",
+    "load_policy": "training.loading",
     "make_env": "environments.make",
     "make_envs": "environments.make",
     "resume": "training.launch",

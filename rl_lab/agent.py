@@ -1,4 +1,4 @@
-"""The two protocols at the heart: a Policy acts, an Agent learns from steps."""
+"""The two central protocols: a Policy acts, an Agent learns from steps."""
 
 from __future__ import annotations
 
@@ -8,19 +8,29 @@ from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
 
 class Policy(Protocol):
-    """All that evaluation, watching and export need."""
+    """Acts. This is all that evaluation, watching and export need."""
 
     def initial_state(self, num_envs: int) -> State:
-        """Return the carry before an episode; () when memoryless."""
+        """Return the carry at the start of an episode, each part [N, ...]; () for a memoryless policy."""
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Choose an action [N, ...] for each observation; zero the carry where `is_first`."""
+        """Choose an action for each observation.
+
+        Args:
+            obs: observations [N, ...].
+            state: the carry that the last call returned; it counts as zero where `is_first`.
+            is_first: bool [N], where an episode begins.
+            mask: legal actions, bool [N, A]; None if all are legal.
+
+        Returns:
+            Actions [N, ...], the next carry, and what is to be stored with the step.
+        """
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return what lies behind the choice: `q_values` or `probabilities` [N, A], `value` [N]; {} if nothing.
+        """Return the figures behind the choice: `q_values` or `probabilities` [N, A], `value` [N]; {} if none.
 
-        Where `probabilities` is given it is the distribution that `act` draws from; otherwise `act`
-        is deterministic.
+        If `probabilities` is given, it is the distribution that `act` draws from; otherwise `act` is
+        deterministic.
         """
 
 
@@ -28,22 +38,25 @@ class Agent(Protocol):
     """Learns from steps."""
 
     gradient_steps: int  # updates of the parameters so far
-    collect_env_steps: int  # the budget is rounded up to a multiple of it
+    collect_env_steps: int  # the budget of environment steps is rounded up to a multiple of this
 
     def policy(self, *, explore: bool) -> Policy:
-        """Return a policy over the live parameters; works from construction."""
+        """Return a policy that follows the live parameters. It may be asked for right after construction."""
 
     def observe(self, step: Step) -> None:
-        """Store one vector step; nothing else."""
+        """Store one vector step, without learning from it."""
 
     def update(self) -> Metrics | None:
-        """Learn if it is due, bursts included; None if it is not. Atomic: no save falls inside."""
+        """Do every gradient step that is due and return metrics; None if none is due. No save falls in between."""
 
     def diagnostics(self) -> dict[str, float]:
-        """Return slow-moving figures (epsilon, replay size), asked for once a row."""
+        """Return slow-moving figures such as epsilon or the replay's size; called once per row of metrics."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return weights, optimiser, memory and counters; leaves may be live. `weights` is all that acting needs."""
+        """Return weights, optimiser, memory and counters. `weights` alone suffices for acting.
+
+        Leaves may be live arrays: write them before the next step.
+        """
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, in place: views of the weights stay valid."""
+        """Load a state in place, so that existing views of the weights stay valid."""

@@ -1,4 +1,4 @@
-"""Exploration over action values, shared by tabular and deep agents."""
+"""Acting on action values, greedily or with exploration; shared by tabular and deep agents."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ Choose = Callable[[Array, Array | None], Array]  # q [N, A], mask -> action [N]
 
 
 def greedy(q_values: Array, mask: Array | None = None) -> Array:
-    """Return the first best legal action int64 [N] of q_values [N, A]."""
+    """Return the first of the best legal actions, int64 [N], for q_values [N, A]."""
     return legal(q_values, mask).argmax(axis=-1)
 
 
 def legal(q_values: Array, mask: Array | None) -> Array:
-    """Return q_values with -inf where an action is illegal."""
+    """Return q_values [N, A] with -inf where an action is illegal (mask [N, A] False)."""
     return q_values if mask is None else np.where(mask, q_values, -np.inf)
 
 
 def random_tie(rng: np.random.Generator) -> Choose:
-    """Return the choice of a best legal action int64 [N] with ties broken at random.
+    """Return a function that chooses a best legal action, int64 [N], breaking ties at random.
 
-    With the first index an untrained agent would walk into the same wall for ever (FrozenLake).
+    Always taking the first would send an untrained agent into the same wall for ever (FrozenLake).
     """
 
     def choose(q_values: Array, mask: Array | None = None) -> Array:
         values = legal(q_values, mask)
         best = values == values.max(axis=-1, keepdims=True)
-        return (best * (1.0 - rng.random(best.shape))).argmax(axis=-1)  # in (0, 1]: a best one always wins
+        # 1 - random() lies in (0, 1], so that one of the best always beats the zeros of the others
+        return (best * (1.0 - rng.random(best.shape))).argmax(axis=-1)
 
     return choose
 
@@ -40,23 +41,15 @@ def random_tie(rng: np.random.Generator) -> Choose:
 def random_actions(
     rng: np.random.Generator, num_envs: int, num_actions: int, mask: Array | None = None
 ) -> Array:
-    """Return a uniformly random legal action int64 [N] for each environment."""
+    """Draw a uniformly random legal action for each environment, int64 [N]; mask is bool [N, A]."""
     if mask is None:
         return rng.integers(num_actions, size=num_envs)
     return (mask * (1.0 - rng.random(mask.shape))).argmax(axis=-1)
 
 
-def epsilon_probabilities(q_values: Array, epsilon: float, mask: Array | None = None) -> Array:
-    """Return the distribution [N, A] of epsilon-greedy over the first best legal action."""
-    allowed = np.ones(q_values.shape, np.bool_) if mask is None else mask
-    uniform = allowed / allowed.sum(axis=-1, keepdims=True)
-    best = np.eye(q_values.shape[-1])[greedy(q_values, mask)]
-    return epsilon * uniform + (1.0 - epsilon) * best
-
-
 @dataclass(frozen=True, slots=True)
 class EpsilonGreedy:
-    """How to explore: with probability `epsilon()` a random action, otherwise the one that `choose` takes."""
+    """Exploration: a random action with probability `epsilon()`, otherwise the one that `choose` returns."""
 
     rng: np.random.Generator
     epsilon: Callable[[], float]
@@ -64,7 +57,13 @@ class EpsilonGreedy:
 
 
 class ValuePolicy:
-    """Acts on action values, greedily (first index) or exploring; shared by tabular and deep agents."""
+    """Acts on action values: greedily (the first of the best), or as `explore` says.
+
+    Args:
+        values: maps observations, carry and is_first to action values [N, A] and the next carry.
+        initial_state: returns the carry at the start of an episode; None for memoryless values.
+        explore: None to act greedily.
+    """
 
     def __init__(
         self,
@@ -77,11 +76,11 @@ class ValuePolicy:
         self._initial_state, self._explore = initial_state, explore
 
     def initial_state(self, num_envs: int) -> State:
-        """Return the carry before an episode; () when memoryless."""
+        """Return the carry at the start of an episode; () for a memoryless policy."""
         return () if self._initial_state is None else self._initial_state(num_envs)
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Choose an action int64 [N] for each observation."""
+        """Choose an action for each observation, int64 [N]."""
         if self._explore is not None:
             return self._exploring(self._explore, obs, state, is_first, mask)
         q_values, state = self._values(obs, state, is_first)
@@ -93,7 +92,7 @@ class ValuePolicy:
         num_envs = len(is_first)
         random = explore.rng.random(num_envs) < explore.epsilon()
         count = np.count_nonzero(random)
-        if count == num_envs and self._initial_state is None:  # no value is needed, and no carry
+        if count == num_envs and self._initial_state is None:  # neither values nor a carry are needed
             return Decision(random_actions(explore.rng, num_envs, self._num_actions, mask))
         q_values, state = self._values(obs, state, is_first)
         action = explore.choose(q_values, mask)
@@ -102,5 +101,5 @@ class ValuePolicy:
         return Decision(action, state)
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the action values [N, A] of the legal actions; -inf elsewhere."""
+        """Return `q_values` [N, A], with -inf for illegal actions."""
         return {"q_values": legal(self._values(obs, state, is_first)[0], mask)}

@@ -1,4 +1,4 @@
-"""What is to be learned, and what one instance of the environment tells before the first step."""
+"""The problem to be learned, and what one instance of the environment reveals before the first step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rl_lab.types import Array, EnvSpec
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be learned, and under which budget. `spec` and `model` are made when asked for."""
+    """An environment to be learned and the budget for it. `spec` and `model` are computed on first access."""
 
     env_id: str
     env_kwargs: Mapping[str, Any]
@@ -29,22 +29,22 @@ class Problem:
     seed: int
     device: str
     make: Callable[[int], VectorEnv]  # make(n): a vector of n environments without autoreset
-    initial_weights: Mapping[str, Any] | None = None  # of a warm start; None for fresh ones
-    dataset: Dataset | None = None  # recorded steps to learn from; None: the agent acts itself
+    initial_weights: Mapping[str, Any] | None = None  # for a warm start; None for fresh weights
+    dataset: Dataset | None = None  # recorded steps to learn from; None if the agent acts itself
 
     @cached_property
     def spec(self) -> EnvSpec:
-        """The environment's spaces and limits, read off one instance."""
+        """The environment's spaces and limits, read from one instance."""
         return self._probe[0]
 
     @cached_property
     def model(self) -> TabularModel | None:
-        """The finite MDP behind the environment; None where there is none."""
+        """The finite MDP behind the environment; None if there is none."""
         return self._probe[1]
 
     @property
     def cells(self) -> Array | None:
-        """(row, column) of each of the model's states, int64 [S, 2], for pictures; None where they lie on no grid."""
+        """(row, column) of each state of the model, int64 [S, 2], for pictures; None if they don't form a grid."""
         return self._probe[2]
 
     @cached_property
@@ -52,6 +52,7 @@ class Problem:
         return probe(self)
 
 
+# Wrappers that leave observations as they are.
 LEAVE_OBSERVATIONS_ALONE = (
     LifeLoss,
     wrappers.TimeLimit,
@@ -62,9 +63,9 @@ LEAVE_OBSERVATIONS_ALONE = (
 
 
 def cells_of(env: gymnasium.Env) -> Array | None:
-    """Return (row, column) of each state, int64 [S, 2], where an environment lays its states out on a grid.
+    """Return (row, column) of each state, int64 [S, 2]; None if the environment's states don't form a grid.
 
-    Ours say so in `cells`; Gymnasium's toy-text grids are numbered row by row.
+    The lab's environments have an attribute `cells`; Gymnasium's toy-text grids number their states row by row.
     """
     base = env.unwrapped
     if (cells := getattr(base, "cells", None)) is not None:
@@ -75,9 +76,9 @@ def cells_of(env: gymnasium.Env) -> Array | None:
 
 
 def frame_stack_of(env: gymnasium.Env) -> int:
-    """Return how many frames the wrappers stack along the observation's leading axis; 1 for none.
+    """Return how many frames the wrappers stack along the observation's leading axis; 1 without stacking.
 
-    Only below wrappers that are known to leave observations alone: any other may change a stack.
+    A stack counts only if every wrapper above it is known to leave observations alone.
     """
     while isinstance(env, gymnasium.Wrapper) and type(env) in LEAVE_OBSERVATIONS_ALONE:
         env = env.env
@@ -88,7 +89,7 @@ def frame_stack_of(env: gymnasium.Env) -> int:
 
 
 def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]:
-    """Read an environment's spec, its finite MDP and the layout of its states (or None) off one instance."""
+    """Return an environment's spec, its finite MDP (or None) and its states' cells (or None), from one instance."""
     envs = problem.make(1)
     try:
         _, info = envs.reset(seed=[problem.seed])

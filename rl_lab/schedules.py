@@ -1,4 +1,4 @@
-"""Schedules as pure functions of the absolute step: nothing to save, nothing to reset on a load."""
+"""Schedules as pure functions of the absolute step, so that there is no state to save or restore."""
 
 from __future__ import annotations
 
@@ -9,71 +9,61 @@ Schedule = Callable[[int], float]
 
 
 def constant(value: float) -> Schedule:
-    """Return the schedule that never changes."""
+    """Return the schedule that always gives `value`."""
     return lambda step: value
 
 
 def linear(start: float, end: float, over_steps: float, *, warm_up_steps: float = 0) -> Schedule:
-    """Return the schedule that goes from `start` at step 0 to `end` at `over_steps`, and stays there."""
-    return _falling(start, end, over_steps, warm_up_steps, lambda share: start + (end - start) * share)
+    """Return the schedule that moves linearly from `start` at step 0 to `end` at `over_steps`, then stays there."""
+    return _after_warm_up(start, end, over_steps, warm_up_steps, lambda share: start + (end - start) * share)
 
 
 def exponential(start: float, end: float, over_steps: float, *, warm_up_steps: float = 0) -> Schedule:
-    """Return the schedule that goes from `start` to `end` by the same factor in every step, and stays there.
+    """Return the schedule that multiplies `start` by the same factor in every step until it reaches `end`.
 
     Raises:
-        ValueError: an end that no factor reaches.
+        ValueError: `start` or `end` isn't above 0, so no factor leads from one to the other.
     """
     ratio = _ratio(start, end)
-    return _falling(start, end, over_steps, warm_up_steps, lambda share: start * ratio**share)
+    return _after_warm_up(start, end, over_steps, warm_up_steps, lambda share: start * ratio**share)
 
 
 def cosine(start: float, end: float, over_steps: float, *, warm_up_steps: float = 0) -> Schedule:
-    """Return the schedule that follows half a cosine from `start` to `end`, and stays there.
+    """Return the schedule that follows half a cosine from `start` to `end`, then stays there.
 
-    Loshchilov & Hutter (2017), "SGDR: Stochastic Gradient Descent with Warm Restarts", without restarts.
+    Loshchilov & Hutter (2017), "SGDR: Stochastic Gradient Descent with Warm Restarts",
+    https://arxiv.org/abs/1608.03983, without the restarts.
     """
-    return _falling(
+    return _after_warm_up(
         start, end, over_steps, warm_up_steps, lambda share: end + (start - end) * (1 + cos(pi * share)) / 2
     )
 
 
-def staircase(start: float, factor: float, period_steps: float, *, warm_up_steps: float = 0) -> Schedule:
-    """Return the schedule that begins at `start` and is multiplied by `factor` after every `period_steps`."""
-
-    def value(step: int) -> float:
-        if step < warm_up_steps:
-            return start * step / warm_up_steps
-        return start * factor ** ((step - warm_up_steps) // period_steps)
-
-    return value
-
-
-def stairs(start: float, end: float, over_steps: float, *, warm_up_steps: float = 0) -> Schedule:
-    """Return the staircase with four equal stretches on which `start` falls by the same factor to `end`.
+def staircase(start: float, end: float, over_steps: float, *, warm_up_steps: float = 0) -> Schedule:
+    """Return the schedule that goes from `start` to `end` in four equal factors, one after each quarter of the steps.
 
     Raises:
-        ValueError: an end that no factor reaches.
+        ValueError: `start` or `end` isn't above 0, so no factor leads from one to the other.
     """
     ratio, count = _ratio(start, end), 4
-    return _falling(
+    return _after_warm_up(
         start, end, over_steps, warm_up_steps, lambda share: start * ratio ** (int(share * count) / count)
     )
 
 
-# From one value to another over so many steps, by name.
+# Schedules from one value to another over a number of steps, by the name that configs use.
 DECAYS: dict[str, Callable[..., Schedule]] = {
     "linear": linear,
     "exponential": exponential,
     "cosine": cosine,
-    "step": stairs,
+    "step": staircase,
 }
 
 
-def _falling(
+def _after_warm_up(
     start: float, end: float, over_steps: float, warm_up_steps: float, at: Callable[[float], float]
 ) -> Schedule:
-    """Rise linearly from 0 to `start` while warming up; then follow `at` the share of what is left of the steps."""
+    """Return a linear rise from 0 to `start`, then `at` of the share of the remaining steps that have passed."""
 
     def value(step: int) -> float:
         if step < warm_up_steps:
@@ -90,8 +80,8 @@ def _ratio(start: float, end: float) -> float:
 
 
 def crossings(before: int, after: int, period: int) -> int:
-    """Count the multiples of `period` in (before, after]: how often something periodic falls due in a step.
+    """Count the multiples of `period` in (before, after]: how often a periodic event falls due within a step.
 
-    With N environments a step goes on by N, so `after % period == 0` would miss most of them.
+    A vector of N environments counts N steps at a time, so `after % period == 0` would miss most multiples.
     """
     return after // period - before // period

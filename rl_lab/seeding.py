@@ -1,4 +1,4 @@
-"""Every random number of a run comes from one seed, through named streams."""
+"""Derives every random number of a run from one seed, through named streams."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 
 
 def seed_of(seed: int, *path: str | int) -> int:
-    """Return a seed in [0, 2**31) that is a function of the run's seed and a path such as ("env", i, k).
+    """Derive a seed in [0, 2**31) from the run's seed and a path such as ("env", i, k).
 
-    A cryptographic hash makes neighbouring paths independent and is the same on every machine.
+    It is a cryptographic hash, so neighbouring paths give independent seeds, the same ones on every machine.
     """
     text = "/".join(map(str, (seed, *path)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
 
 
 def episode_seed(seed: int, env_index: int, episode: int) -> int:
-    """Return the seed that environment `env_index` is reset with for its training episode `episode`."""
+    """Return the seed with which environment `env_index` starts its training episode `episode`."""
     return seed_of(seed, "env", env_index, episode)
 
 
 class Streams:
-    """The generators of a run, by name. They are created on first use and saved as one."""
+    """The random generators of a run, by name. Each is created on first use; all are saved together."""
 
     def __init__(self, seed: int):
         self.seed = seed
@@ -36,21 +36,24 @@ class Streams:
         return self._generators[name]
 
     def use_torch(self) -> None:
-        """Start torch's global generator from the run's seed and save it too; agents with networks ask for it."""
+        """Seed torch's global generator from the run's seed, and save its state from now on.
+
+        Agents with networks call this once.
+        """
         import torch
 
         torch.manual_seed(seed_of(self.seed, "stream", "torch"))
         self._uses_torch = True
 
     def state_dict(self) -> dict[str, Any]:
-        """Return each stream's state (JSON scalars), and torch's global one if it is used."""
+        """Return the state of each stream (JSON scalars) and, if used, of torch's global generator (uint8 array)."""
         return {
             "numpy": {name: g.bit_generator.state for name, g in self._generators.items()},
             "torch": _torch_state() if self._uses_torch else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore in place: generators already handed out go on from the saved state."""
+        """Restore the streams in place: generators already handed out continue from the saved state."""
         for name, bits in state["numpy"].items():
             self[name].bit_generator.state = bits
         if state["torch"] is not None:
@@ -66,17 +69,17 @@ def _torch_state() -> np.ndarray:
 
 
 class EpisodeSeeds:
-    """Counts the episodes of each environment and says what seed the next one starts from."""
+    """Counts the episodes of each environment and gives the seed of the next one."""
 
     def __init__(self, seed: int, num_envs: int, episodes: tuple[int, ...] | None = None):
         self.seed = seed
         self.episodes = episodes or (0,) * num_envs  # replaced, never mutated
 
     def current(self) -> list[int]:
-        """Return the seed of each environment's open episode."""
+        """Return the seed of each environment's open episode, [N]."""
         return [episode_seed(self.seed, i, k) for i, k in enumerate(self.episodes)]
 
     def advance(self, done: np.ndarray) -> list[int | None]:
-        """Open the next episode where `done`; return its seed there and None elsewhere."""
+        """Open the next episode where `done`, bool [N]; return its seed there and None elsewhere, [N]."""
         self.episodes = tuple(k + int(d) for k, d in zip(self.episodes, done, strict=True))
         return [episode_seed(self.seed, i, self.episodes[i]) if d else None for i, d in enumerate(done)]

@@ -1,4 +1,4 @@
-"""Nested dicts and tuples of arrays or tensors: observations, carries, batches, weights."""
+"""Functions on nested dicts and tuples of arrays or tensors: observations, carries, batches, weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply a function to every leaf of nested dicts and tuples, named or not; None stays None."""
+    """Apply a function to every leaf of nested dicts, tuples and named tuples; None stays None."""
     if tree is None:
         return None
     if isinstance(tree, dict):
@@ -19,7 +19,7 @@ def map_leaves(function: Callable[[Any], Any], tree: Any) -> Any:
 
 
 def leaves_of(tree: Any, *, sort_keys: bool = False) -> list[Any]:
-    """Return the leaves of nested dicts and tuples, in the tree's own order; None has none.
+    """Return the leaves of nested dicts and tuples in the tree's own order; None has no leaves.
 
     Args:
         sort_keys: visit dicts by sorted key, so that equal dicts give equal lists.
@@ -35,7 +35,7 @@ def leaves_of(tree: Any, *, sort_keys: bool = False) -> list[Any]:
 
 
 def join_leaves(join: Callable[[Sequence[Any]], Any], trees: Sequence[Any]) -> Any:
-    """Return one tree of several alike, each of its leaves `join` of theirs."""
+    """Merge trees of equal structure into one: each leaf is `join` of the corresponding leaves."""
     if isinstance(trees[0], dict):
         return {key: join_leaves(join, [tree[key] for tree in trees]) for key in trees[0]}
     if isinstance(trees[0], tuple):
@@ -44,5 +44,5 @@ def join_leaves(join: Callable[[Sequence[Any]], Any], trees: Sequence[Any]) -> A
 
 
 def flatten_leading(tree: Any) -> Any:
-    """Merge the two leading axes of every tensor of a tree: [A, B, ...] to [A * B, ...]."""
+    """Merge the two leading axes of every tensor of a tree: [A, B, ...] becomes [A * B, ...]."""
     return map_leaves(lambda leaf: leaf.flatten(0, 1), tree)

@@ -1,4 +1,4 @@
-"""What passes between environments, agents, learners and the loop."""
+"""The data that environments, agents, learners and the training loop hand to one another."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Metrics = Mapping[str, float]
 
 
 class UsageError(ValueError):
-    """A wrong argument: one line that names the value and what is allowed. Scripts exit with 2."""
+    """A wrong argument. The message is one line that names the value and what is allowed; commands exit with 2."""
 
 
 class Decision(NamedTuple):
-    """What a policy answers to one vector of observations."""
+    """A policy's answer to one vector of observations."""
 
     action: Array  # [N, ...]
     state: State = ()  # the carry after this observation
-    extras: Mapping[str, Array] = {}
+    extras: Mapping[str, Array] = {}  # each [N, ...]: what the policy wants stored with the step
 
 
 @dataclass(slots=True)
@@ -47,13 +47,13 @@ class Step:
     state: State
     next_state: State
     mask: Array | None  # bool [N, A]: legal actions at obs; None without masks
-    next_mask: Array | None
+    next_mask: Array | None  # bool [N, A]: legal actions at next_obs
     extras: Mapping[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class EnvSpec:
-    """What an agent may know of an environment before it starts."""
+    """What an agent may know about an environment before the first step."""
 
     env_id: str
     observation_space: gymnasium.Space  # of a single environment
@@ -62,16 +62,16 @@ class EnvSpec:
     max_episode_steps: int | None  # the time limit in agent decisions; None without one
     has_mask: bool  # info carries "action_mask"
     has_lives: bool = False  # a lost life zeroes the bootstrap, and the episode goes on
-    frame_stack: int = 1  # frames stacked along the observation's leading axis; 1: not stacked
+    frame_stack: int = 1  # frames stacked along the observation's leading axis; 1 means no stacking
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where interaction stands: all that the loop needs to go on from here."""
+    """The point that training has reached: everything the loop needs in order to continue."""
 
     obs: Obs
     is_first: Array  # bool [N]
     state: State
     mask: Array | None
     env_steps: int  # agent decisions, summed over the vector
-    episodes: tuple[int, ...]  # the open episode's number in each environment
+    episodes: tuple[int, ...]  # [N]: the number of each environment's open episode

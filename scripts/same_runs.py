@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,8 +80,8 @@ RUNS = (
         "--agent dqn --env-id CartPole-v1 --compile no --total-steps 3000 --dataset data"
         " --normalise-observations --dropout 0.1 --l2 1e-4",
         before=(
-            f"train.py --agent dqn --env-id CartPole-v1 --compile no --total-steps 1500 {EARLY} --run-dir old",
-            "record.py old --out data --steps 2000 --epsilon 0.3 --seed 5",
+            f"train.py --agent dqn --env-id CartPole-v1 --compile no --total-steps 1500 {EARLY} --run-dir a",
+            "record.py a --out data --steps 2000 --epsilon 0.3 --seed 5",
         ),
     ),
     Run(
@@ -166,7 +167,8 @@ class Checkout:
 def main() -> int:
     """Train, write the hashes, compare; 0 if nothing failed or differs."""
     options = _options()
-    checkout = Checkout(options.checkout.resolve(), options.python)
+    python = os.path.abspath(shutil.which(options.python) or options.python)  # runs have their own folders
+    checkout = Checkout(options.checkout.resolve(), python)
     if (reason := checkout.elsewhere()) is not None:
         sys.exit(f"error: {reason}")
     known: Results | None = json.loads(options.against.read_bytes()) if options.against else None
@@ -235,7 +237,7 @@ def _sha256(content: bytes) -> str:
 
 
 def complaint(result: dict[str, Any], known: dict[str, Any]) -> str | None:
-    """Say what failed, or the kinds in which a result differs from the known one; None if there is nothing."""
+    """Say what failed, or in which kinds a result differs from the known one; None if all is well."""
     if "failed" in result:
         return f"FAILED: {result['failed']}"
     if not known or "failed" in known:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from dataclasses import dataclass
 from functools import cache, partial
@@ -14,6 +13,7 @@ import pytest
 from gymnasium import spaces
 
 import rl_lab
+import rl_lab.envs  # registers lab/*
 from contracts import (
     SUMMARY_KEYS,
     documented_fields,
@@ -36,15 +36,14 @@ from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training import registry
 from rl_lab.training.interaction import Interaction
-from rl_lab.training.launch import configure, problem_of
 from rl_lab.training.learner import Learner
 from rl_lab.training.loop import start, train
 from rl_lab.training.registry import agent_names
+from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import Array, Decision, EnvSpec, Metrics, Step
 from runs import differences, learn
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-importlib.import_module("envs")  # registers lab/*
 
 ENVIRONMENTS = ("CartPole-v1", "FrozenLake-v1", "Pendulum-v1")  # each learner takes the first that it can
 SMALL: dict[str, dict[str, Any]] = {

@@ -58,6 +58,6 @@ def test_its_updates_are_those_of_the_cpu():
         agent = DQN(Config(hidden=(16,), compile="no", **REPLAYED), problem, Streams(0))
         interact(agent, problem)
         assert agent.gradient_steps > 10
-        weights.append([p.detach().cpu() for p in agent.online.parameters()])
+        weights.append([p.detach().cpu() for p in agent.trained.network.parameters()])
     for ours, theirs in zip(*weights, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)

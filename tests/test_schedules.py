@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_lab.schedules import DECAYS, constant, cosine, crossings, exponential, linear, staircase, stairs
+from rl_lab.schedules import DECAYS, constant, cosine, crossings, exponential, linear, staircase
 
 STEPS = st.integers(0, 10_000)
 
@@ -81,18 +81,11 @@ class TestDecays:
         rate = DECAYS[name](1.0, 0.05, 5_000)
         assert 0.05 <= rate(second) <= rate(first) <= 1.0
 
-    @pytest.mark.parametrize(
-        ("step", "value"),
-        [(0, 0.0), (5, 0.4), (10, 0.8), (39, 0.8), (40, 0.4), (69, 0.4), (70, 0.2), (130, 0.05)],
-    )
-    def test_a_staircase_goes_down_after_every_period(self, step, value):
-        assert staircase(0.8, 0.5, 30, warm_up_steps=10)(step) == pytest.approx(value)
-
     def test_warming_up_beyond_the_end_still_ends(self):
         assert cosine(1.0, 0.5, 10, warm_up_steps=20)(20) == 0.5
         assert linear(1.0, 0.5, 10, warm_up_steps=20)(15) == 0.75
 
-    @pytest.mark.parametrize("schedule", [exponential, stairs])
+    @pytest.mark.parametrize("schedule", [exponential, staircase])
     @pytest.mark.parametrize("end", [0.0, -1.0])
     def test_no_factor_reaches_zero(self, schedule, end):
         with pytest.raises(ValueError, match=r"can't fall by a factor from 1\.0 to"):

@@ -10,23 +10,18 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.checks import above, at_least, flags, within
+from rl_lab.nn.cores import carry_shapes
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_memory
+from rl_lab.replay.footprint import refuse_capacity
 from rl_lab.types import EnvSpec
-from rl_lab.updates.fields import (
-    NetworkFields,
-    OptimiserFields,
-    carry_of,
-    check_network,
-    check_optimiser,
-    refuse_network,
-)
+from rl_lab.updates.fields import TrainedFields
+from rl_lab.updates.trained import check_trained, refuse_trained
 
 from .oracle import refuse_oracle
 
 
 @dataclass(frozen=True)
-class Config(NetworkFields, OptimiserFields):
+class Config(TrainedFields):
     """Fields of behaviour cloning."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -75,8 +70,7 @@ class Config(NetworkFields, OptimiserFields):
     """Steps of a training window, with a memory."""
 
     def __post_init__(self) -> None:
-        check_network(self)
-        check_optimiser(self)
+        check_trained(self)
         above(self, 0.0, "temperature")
         at_least(self, 0, "value_weight", "learning_starts_env_steps")
         within(self, 0.0, 1.0, "epsilon", "gamma")
@@ -106,7 +100,7 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
     """Say why the network can't take this problem."""
     if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
         return f"clone needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
-    if (reason := refuse_network(config, spec.observation_space)) is not None:
+    if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.held_out and find_spec("sklearn") is None:
         return f"held_out {config.held_out} needs scikit-learn (allowed: 0, or after pip install 'rl_lab[clone]')"
@@ -116,5 +110,5 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
             f"sequence_length {config.sequence_length} is longer than the replay, which holds {rows} steps"
             f" of each of the {spec.num_envs} environments (allowed: up to {rows})"
         )
-    carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_of(config))
-    return refuse_memory(config.replay_capacity, spec, carry)
+    carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_shapes(config))
+    return refuse_capacity(config.replay_capacity, spec, carry)

@@ -16,10 +16,12 @@ from rl_lab.training.experience import RecordedOrder
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, EnvSpec, Obs, Step
 
+from .config import Config
 from .labels import NO_LABEL
 
 CHUNK = 256  # steps that are classified at once; with a memory: episodes
 HASHES = 2**31
+LogitsOf = Callable[[Obs, bool], Array]  # observations [B, ...], or with True [T, B, ...], to logits [..., A]
 
 
 class Split:
@@ -121,12 +123,94 @@ def _empty(space: spaces.Space, rows: int) -> Any:
     return np.zeros((rows, *(space.shape or ())), space.dtype)
 
 
+class Examination:
+    """Follows the open episodes, keeps the steps of those that are held out, and judges the clone on them."""
+
+    def __init__(self, config: Config, problem: Problem, remembers: bool):
+        self._config, self._problem, self._remembers = config, problem, remembers
+        self._split = Split(config.held_out, problem)
+        self.episodes = np.full(problem.num_envs, -1)  # int64 [N]: the number of each column's open episode
+        self.is_held_out = np.zeros(problem.num_envs, np.bool_)  # [N]
+        self.held_out: HeldOut | None = None  # allocated when the first step comes
+
+    def open(self, is_first: Array) -> None:
+        """Count the episodes that begin, where `is_first` [N]."""
+        if is_first.any():
+            self.episodes = self.episodes + is_first
+            self._find_held_out()
+
+    def add(self, step: Step, label: Array) -> None:
+        """Keep the step of the columns that are held out, unless an earlier epoch showed it; labels are [N]."""
+        if self.held_out is None:
+            self.held_out = HeldOut(self._config.held_out_steps, self._problem.spec)
+        new = self.is_held_out & self._is_shown_first()
+        if not self._remembers:
+            new = new & (label != NO_LABEL)
+        self.held_out.add(step, label, np.flatnonzero(new))
+
+    def _find_held_out(self) -> None:
+        opened = enumerate(self.episodes.tolist())
+        self.is_held_out = np.array([k >= 0 and self._split.holds_out(i, k) for i, k in opened])
+
+    def _is_shown_first(self) -> Array:
+        """Return bool [N]: columns whose episode no earlier epoch has shown."""
+        width, dataset = len(self.episodes), self._problem.dataset
+        numbers = self.episodes * width + np.arange(width)
+        return np.ones(width, np.bool_) if dataset is None else numbers < dataset.num_episodes
+
+    @property
+    def epochs(self) -> float | None:
+        """How often the dataset's episodes were begun, on average; None without a dataset."""
+        dataset = self._problem.dataset
+        return None if dataset is None else float((self.episodes + 1).sum()) / dataset.num_episodes
+
+    # Judging -----------------------------------------------------------------------------------------
+
+    def judge(self, logits_of: LogitsOf) -> tuple[Array, Array, float] | None:
+        """Return labels and predictions [K] of what is held out, and their mean cross-entropy; None if nothing is."""
+        held_out = self.held_out
+        if held_out is None or not (held_out.label[: held_out.written] != NO_LABEL).any():
+            return None
+        return predictions(held_out, logits_of, self._remembers)
+
+    def figures(self, logits_of: LogitsOf) -> dict[str, float]:
+        """Return the classifier's figures on what is held out; {} if nothing is."""
+        if (judged := self.judge(logits_of)) is None:
+            return {}
+        label, predicted, loss = judged
+        figures = {"loss": loss} | figures_of(label, predicted) | {"labels": len(label)}
+        return {f"held_out_{name}": value for name, value in figures.items()}
+
+    def results(self, logits_of: LogitsOf, num_actions: int) -> dict[str, Any]:
+        """Return the figures, the confusion matrix, and the share of the commonest label; {} if nothing is held out."""
+        if (judged := self.judge(logits_of)) is None:
+            return {}
+        label, predicted, _ = judged
+        return self.figures(logits_of) | {
+            "held_out_commonest": float(np.bincount(label).max() / len(label)),
+            "held_out_confusion": confusion_of(label, predicted, num_actions),
+        }
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps that are held out and the numbers of the open episodes."""
+        held_out = {} if self.held_out is None else self.held_out.state_dict()
+        return {"held_out": held_out, "episodes": self.episodes.tolist()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state in."""
+        self.episodes = np.array(state["episodes"])
+        self._find_held_out()
+        if state["held_out"]:
+            self.held_out = HeldOut(self._config.held_out_steps, self._problem.spec)
+            self.held_out.load_state_dict(state["held_out"])
+
+
 # Figures -----------------------------------------------------------------------------------------------
 
 
-def predictions(
-    held_out: HeldOut, logits_of: Callable[[Obs, bool], Array], remembers: bool
-) -> tuple[Array, Array, float]:
+def predictions(held_out: HeldOut, logits_of: LogitsOf, remembers: bool) -> tuple[Array, Array, float]:
     """Return labels and predictions int64 [K] of the labelled steps, and their mean cross-entropy.
 
     Args:

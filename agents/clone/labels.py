@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from rl_lab.replay.sampling import Uniform
+from rl_lab.replay.transitions import Uniform
 from rl_lab.types import Array, Obs
 from rl_lab.updates.td import q_learning_target
 

@@ -1,30 +1,27 @@
-"""The agent: acts on a network, stores steps, and learns in bursts against a target network."""
+"""The agent: acts on a network, stores steps, and learns from what it replays against a target network."""
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
-from torch import Tensor
 
-from rl_lab.nn.acting import on_device, values_of
-from rl_lab.nn.normalise import RewardNormaliser, Statistics
-from rl_lab.nn.q_network import make_q_network
+from rl_lab.nn.acting import make_acting_values
+from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values
 from rl_lab.problem import Problem
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import TransitionReplay, Transitions
 from rl_lab.schedules import Schedule, crossings, linear
-from rl_lab.seeding import Streams, seed_of
-from rl_lab.types import Array, Metrics, Obs, State, Step
-from rl_lab.updates.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
-from rl_lab.updates.optimisers import WeightAverage, load_weights, polyak_update
-from rl_lab.updates.q_updates import Outcome, Updates, figures_of
-from rl_lab.updates.td import Batch
-from rl_lab.updates.trained import Saved
+from rl_lab.seeding import Streams
+from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
+from rl_lab.updates.averaging import polyak_update
+from rl_lab.updates.q_updates import Updates, figures_of
+from rl_lab.updates.td import Batch, Outcome
+from rl_lab.updates.trained import Trained, load_weights
 
 from .config import Config, loss_of, replay_of, scale_of, steps_per_call
 
@@ -35,48 +32,30 @@ class DQN:
     def __init__(self, config: Config, problem: Problem, streams: Streams):
         spec = problem.spec
         assert isinstance(spec.action_space, spaces.Discrete)
-        self.config, self.device = config, torch.device(problem.device)
-        self.num_actions, self.num_envs = int(spec.action_space.n), spec.num_envs
-        streams.use_torch()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(problem.seed, "initial weights"))
-            self.online, target = (
-                make_q_network(
-                    spec.observation_space,
-                    self.num_actions,
-                    dueling=config.dueling,
-                    **network_arguments(config),
-                ).to(self.device)
-                for _ in range(2)
-            )
-        self.target = target.requires_grad_(False)
-        polyak_update(self.online, self.target, 1.0)
-        self.loss = loss_of(config)
-        self.updates = Updates(
-            self.online,
-            self.target,
-            self.loss,
-            make_optimiser(config, self.online),
-            clip_of(config),
-            (repr(spec.observation_space), repr(self.online)) if config.compile == "yes" else None,
+        self.config, self.num_envs, self.num_actions = config, spec.num_envs, int(spec.action_space.n)
+        self.trained: Trained[QNetwork] = Trained(
+            config,
+            problem,
+            streams,
+            lambda: make_q_network(spec.observation_space, self.num_actions, config, dueling=config.dueling),
         )
-        self._explore_rng, self._replay_rng = streams["explore"], streams["replay"]
-        self._shifted = shifting(config, spec.observation_space, streams)
-        rewards = RewardNormaliser(config.gamma, spec.num_envs) if config.normalise_rewards else None
-        self._statistics = Statistics(self.online.normaliser, rewards)
-        self._make_replay = lambda: replay_of(config, spec, self._initial_state(1))
-        self.replay: TransitionReplay | None = None  # allocated when the first step comes
-        self._epsilon = _epsilon(config, problem.total_steps)
-        self._learning_rate = learning_rate_of(config, problem.total_steps)
-        self._beta: Schedule = linear(config.priority_beta, 1.0, problem.total_steps)
-        self._average = WeightAverage(self.online, config.average_decay)
-        self._saved = Saved(self.online, self._average, self.updates.optimiser, self._statistics)
-        self._values = self._in_rewards(values_of(self.online, self.device))
-        self._average_values = self._in_rewards(values_of(self._average.network, self.device))
-        self._burst = steps_per_call(config)
+        self.target = Target(self.trained.network, config)
+        self.updates = Updates(
+            self.trained.network,
+            self.target.network,
+            loss_of(config),
+            self.trained.optimiser,
+            self.trained.clip,
+            self.trained.structure,
+            batch_size=config.batch_size,
+            augment=self._augment,
+        )
+        self.buffer = LazyReplay(config, spec, self.trained, problem.total_steps, streams["replay"])
+        self._explore_rng = streams["explore"]
+        self._epsilon = epsilon_schedule(config, problem.total_steps)
+        self._steps_per_call = steps_per_call(config)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
-        self._age, self._sample_seconds = 0.0, 0.0
 
     # Acting ------------------------------------------------------------------------------------------
 
@@ -85,19 +64,23 @@ class DQN:
         return self._epsilon(self.env_steps)
 
     def policy(self, *, explore: bool) -> ValuePolicy:
-        """Return the policy over the live network, or over its average if that is kept and is to be judged."""
-        return ValuePolicy(
-            self._values if explore else self._average_values,
-            self.num_actions,
-            None if self.online.is_memoryless else self._initial_state,
-            EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None,
-        )
+        """Return the exploring policy of the network, or the greedy one of its average (itself if none is kept)."""
+        trained = self.trained
+        values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
+        exploring = EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None
+        return ValuePolicy(self._in_rewards(values), self.num_actions, trained.initial_state, exploring)
 
-    def _initial_state(self, num_envs: int) -> State:
-        return tuple(part.cpu().numpy() for part in self.online.initial_state(num_envs))
+    def _in_rewards(self, values: Values) -> Values:
+        """Return a network's values as discounted rewards, whatever its scale."""
+        if not (self.config.value_rescaling or self.config.normalise_rewards):
+            return values
+        widen, statistics = scale_of(self.config).widen, self.trained.statistics
 
-    def _tensor(self, array: Array) -> Tensor:
-        return on_device(array, self.device)
+        def widened(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
+            q, state = values(obs, state, is_first)
+            return widen(q) / statistics.reward_scale, state
+
+        return widened
 
     # Learning ----------------------------------------------------------------------------------------
 
@@ -107,14 +90,13 @@ class DQN:
         Raises:
             FloatingPointError: a reward or observation isn't finite; nothing is stored.
         """
-        if self.replay is None:
-            self.replay = self._make_replay()
         try:
-            self.replay.add(step)
+            self.buffer.add(step)
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
-        self._statistics.observe(step.obs)
-        self._statistics.observe_rewards(self._clipped(step.reward), step.is_first)
+        if self.trained.statistics.any:
+            self.trained.statistics.observe(step.obs)
+            self.trained.statistics.observe_rewards(self._clipped(step.reward), step.is_first)
         self.env_steps += self.num_envs
 
     def _clipped(self, reward: Array) -> Array:
@@ -122,28 +104,19 @@ class DQN:
         return reward if bound is None else np.clip(reward, -bound, bound)
 
     def update(self) -> Metrics | None:
-        """Update the target while collecting, then take the burst of gradient steps that is due."""
+        """Update the target while collecting, then take the gradient steps that are due."""
         config, after = self.config, self.env_steps
         before = after - self.num_envs
-        if config.target_period_updates is None and crossings(before, after, config.target_period_env_steps):
-            polyak_update(self.online, self.target, config.target_tau)
+        self.target.follow_env_steps(before, after)
         due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
-        assert self.replay is not None
-        if not due or after <= config.learning_starts_env_steps or not self.replay.can_sample:
+        if not due or after <= config.learning_starts_env_steps or not self.buffer.can_sample:
             return None
-        if self.gradient_steps == 0 and self.online.normaliser is not None:
-            polyak_update(self.online, self.target, 1.0)  # of the same weights still, but it has seen nothing
-        self.updates.optimiser.param_groups[0]["lr"] = self._learning_rate(after)
-        return figures_of([self.learn(self._sample()) for _ in range(due // self._burst)])
-
-    def _sample(self) -> Transitions | Sequences:
-        begun = time.perf_counter()
-        assert self.replay is not None
-        rows = self._burst * self.config.batch_size
-        drawn = self.replay.sample(rows, self._replay_rng, self._beta(self.env_steps))
-        self._age = drawn.age
-        self._sample_seconds += time.perf_counter() - begun
-        return drawn
+        if self.gradient_steps == 0 and self.trained.statistics.any:
+            self.target.copy()  # the weights are still the same, but the target's normaliser has seen nothing
+        self.trained.optimiser.param_groups[0]["lr"] = self.trained.learning_rate(after)
+        calls = range(due // self._steps_per_call)
+        rows = self._steps_per_call * config.batch_size
+        return figures_of([self.learn(self.buffer.sample(rows, after)) for _ in calls])
 
     def learn(self, drawn: Transitions | Sequences) -> Outcome:
         """Take a gradient step on each batch of those drawn, and pass the errors on to the priorities.
@@ -152,80 +125,153 @@ class DQN:
             FloatingPointError: loss or gradient isn't finite; from that step on the weights stay as they were.
         """
         before = self.gradient_steps
-        batch = self._prepared(self.loss.batch(drawn, self.config.batch_size, self._tensor))
         try:
-            outcome = self.updates(batch, before)
+            learned = self.updates.learn(drawn, before)
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
-        self.gradient_steps += len(outcome.loss)
-        self._average.follow(before, len(outcome.loss))
-        period = self.config.target_period_updates
-        if period is not None and crossings(before, self.gradient_steps, period):
-            polyak_update(self.online, self.target, self.config.target_tau)
-        if self.replay is not None and drawn.weight is not None:
-            self.replay.update_priorities(drawn.index, self.loss.errors(drawn, outcome))
-        return self.loss.counted(drawn, outcome)
+        taken = len(learned.outcome.loss)
+        self.gradient_steps += taken
+        if self.trained.average.decay:
+            self.trained.average.follow(before, taken)
+        self.target.follow_gradient_steps(before, self.gradient_steps)
+        if learned.errors is not None:
+            self.buffer.update_priorities(drawn.index, learned.errors)
+        return learned.outcome
 
-    def _prepared(self, batch: Batch) -> Batch:
+    def _augment(self, batch: Batch) -> Batch:
         """Scale the rewards and shift the images of batches, where that is asked for."""
         if self.config.normalise_rewards:
-            batch = batch._replace(reward=batch.reward * self._statistics.reward_scale)
+            batch = batch._replace(reward=batch.reward * self.trained.statistics.reward_scale)
         if not self.config.random_shift:
             return batch
         windows = batch.next_obs is None  # which hold their successors
-        next_obs = None if windows else self._shifted(batch.next_obs, False)
-        return batch._replace(obs=self._shifted(batch.obs, windows), next_obs=next_obs)
-
-    def _in_rewards(self, values: Values) -> Values:
-        """Return a network's values as discounted rewards, whatever its scale."""
-        if not (self.config.value_rescaling or self.config.normalise_rewards):
-            return values
-        widen = scale_of(self.config).widen
-
-        def widened(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
-            q, state = values(obs, state, is_first)
-            return widen(q) / self._statistics.reward_scale, state
-
-        return widened
+        next_obs = None if windows else self.trained.shifted(batch.next_obs, False)
+        return batch._replace(obs=self.trained.shifted(batch.obs, windows), next_obs=next_obs)
 
     # State -------------------------------------------------------------------------------------------
 
     def diagnostics(self) -> dict[str, float]:
         """Return epsilon, the step size, the replay's size and age, and the seconds of sampling since the last call."""
-        seconds, self._sample_seconds = self._sample_seconds, 0.0
         return {
             "epsilon": self.epsilon(),
-            "learning_rate": self._learning_rate(self.env_steps),
+            "learning_rate": self.trained.learning_rate(self.env_steps),
+            **self.buffer.diagnostics(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return networks, optimiser, replay and counters; leaves are live."""
+        return {
+            **self.trained.state_dict(),
+            "target": dict(self.target.network.state_dict()),
+            **self.buffer.state_dict(),
+            "env_steps": self.env_steps,
+            "gradient_steps": self.gradient_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a state in, in place; weights alone make a policy."""
+        self.trained.load_state_dict(state)
+        load_weights(self.target.network, state.get("target") or self.trained.network.state_dict())
+        if "optimiser" in state:
+            self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
+            self.buffer.load_state_dict(state)
+
+
+class Target:
+    """The target network, and when it moves towards the online one."""
+
+    def __init__(self, online: QNetwork, config: Config):
+        self.network = copy.deepcopy(online).requires_grad_(False)
+        self._online, self._tau = online, config.target_tau
+        self._period_updates = config.target_period_updates
+        self._period_env_steps = None if self._period_updates else config.target_period_env_steps
+
+    def follow_env_steps(self, before: int, after: int) -> None:
+        """Move if a period in environment steps ended in (before, after]."""
+        if self._period_env_steps is not None and crossings(before, after, self._period_env_steps):
+            polyak_update(self._online, self.network, self._tau)
+
+    def follow_gradient_steps(self, before: int, after: int) -> None:
+        """Move if a period in gradient steps ended in (before, after]."""
+        if self._period_updates is not None and crossings(before, after, self._period_updates):
+            polyak_update(self._online, self.network, self._tau)
+
+    def copy(self) -> None:
+        """Take over the online network's weights and statistics."""
+        polyak_update(self._online, self.network, 1.0)
+
+
+class LazyReplay:
+    """The replay, allocated when the first step comes, and what is drawn from it."""
+
+    def __init__(
+        self,
+        config: Config,
+        spec: EnvSpec,
+        trained: Trained[QNetwork],
+        total_steps: int,
+        rng: np.random.Generator,
+    ):
+        initial_state = trained.initial_state
+        carry = () if initial_state is None else initial_state(1)
+        self._make = lambda: replay_of(config, spec, carry)
+        self.replay: TransitionReplay | None = None
+        self._beta: Schedule = linear(config.priority_beta, 1.0, total_steps)
+        self._prioritised, self._rng = config.prioritised, rng
+        self._age, self._sample_seconds = 0.0, 0.0
+
+    @property
+    def can_sample(self) -> bool:
+        """Whether anything may be drawn yet."""
+        return self.replay is not None and self.replay.can_sample
+
+    def add(self, step: Step) -> None:
+        """Store the step."""
+        if self.replay is None:
+            self.replay = self._make()
+        self.replay.add(step)
+
+    def sample(self, rows: int, env_steps: int) -> Transitions | Sequences:
+        """Draw so many transitions or windows."""
+        begun = time.perf_counter()
+        assert self.replay is not None
+        beta = self._beta(env_steps) if self._prioritised else 1.0
+        drawn = self.replay.sample(rows, self._rng, beta)
+        self._age = drawn.age
+        self._sample_seconds += time.perf_counter() - begun
+        return drawn
+
+    def update_priorities(self, index: Array, errors: Array) -> None:
+        """Tell the replay how far off those drawn were; both [B]."""
+        if self.replay is not None:
+            self.replay.update_priorities(index, errors)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return the replay's size and age, and the seconds of sampling since the last call."""
+        seconds, self._sample_seconds = self._sample_seconds, 0.0
+        return {
             "replay_size": 0 if self.replay is None else len(self.replay),
             "replay_age_env_steps": self._age,
             "sample_seconds": round(seconds, 6),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return networks, optimiser, replay and counters; leaves are live."""
+        """Return what is held; leaves are live."""
         return {
-            **self._saved.state_dict(),
-            "target": dict(self.target.state_dict()),
             "replay": {} if self.replay is None else self.replay.state_dict(),
-            "env_steps": self.env_steps,
-            "gradient_steps": self.gradient_steps,
             "replay_age_env_steps": self._age,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, in place; weights alone make a policy."""
-        self._saved.load_state_dict(state)
-        load_weights(self.target, state.get("target") or self.online.state_dict())
-        if "optimiser" in state:
-            self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
-            self._age = state.get("replay_age_env_steps", 0.0)
-        if state.get("replay"):
-            self.replay = self._make_replay()
+        """Go on from a state."""
+        self._age = state["replay_age_env_steps"]
+        if state["replay"]:
+            self.replay = self._make()
             self.replay.load_state_dict(state["replay"])
 
 
-def _epsilon(config: Config, total_steps: int) -> Schedule:
-    """Return the probability of a random action by env step: 1 until learning starts."""
+def epsilon_schedule(config: Config, total_steps: int) -> Schedule:
+    """Return the probability of a random action by environment step: 1 until learning starts."""
     first = config.learning_starts_env_steps
     falls = linear(config.epsilon_initial, config.epsilon_final, config.epsilon_fraction * total_steps)
     waits = first if config.epsilon_waits else 0

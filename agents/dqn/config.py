@@ -9,29 +9,23 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.checks import above, at_least, flags, one_of, within
+from rl_lab.nn.cores import carry_shapes
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_memory
+from rl_lab.replay.footprint import refuse_capacity
 from rl_lab.replay.prioritised import Prioritised
-from rl_lab.replay.sampling import Sampler, Uniform
+from rl_lab.replay.sampling import WindowSampler
 from rl_lab.replay.sequences import SequenceReplay, uniform_windows
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import EnvSpec, State, UsageError
-from rl_lab.updates.fields import (
-    NetworkFields,
-    OptimiserFields,
-    carry_of,
-    check_network,
-    check_optimiser,
-    refuse_compiling,
-    refuse_network,
-    settle_compiling,
-)
+from rl_lab.updates.compile_choice import refuse_compiling, settle_compiling
+from rl_lab.updates.fields import TrainedFields
 from rl_lab.updates.td import IN_REWARDS, RESCALED, Scale, TDLoss
 from rl_lab.updates.td_windows import WindowedTDLoss
+from rl_lab.updates.trained import check_trained, refuse_trained
 
 
 @dataclass(frozen=True)
-class Config(NetworkFields, OptimiserFields):
+class Config(TrainedFields):
     """Fields of DQN."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -119,8 +113,7 @@ class Config(NetworkFields, OptimiserFields):
         return settle_compiling(self, problem, steps, refuse_compiling(self))
 
     def __post_init__(self) -> None:
-        check_network(self)
-        check_optimiser(self)
+        check_trained(self)
         above(self, 0.0, "reward_clip", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
         within(self, 0.0, 1.0, "priority_alpha", "priority_beta", "priority_eta")
@@ -192,7 +185,7 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Say why the network can't take this problem."""
     if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
         return f"dqn needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
-    if (reason := refuse_network(config, spec.observation_space)) is not None:
+    if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     rows = config.replay_capacity // spec.num_envs
     if config.memory != "none" and config.sequence_length > rows:
@@ -202,11 +195,11 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
         )
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
-    carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_of(config))
-    return refuse_memory(config.replay_capacity, spec, carry, _sampler(config) or _uniform(config, spec))
+    carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_shapes(config))
+    return refuse_capacity(config.replay_capacity, spec, carry, _sampler(config) or _uniform(config, spec))
 
 
-def _uniform(config: Config, spec: EnvSpec) -> Sampler:
+def _uniform(config: Config, spec: EnvSpec) -> WindowSampler | None:
     if config.memory == "none":
-        return Uniform()
+        return None  # takes no memory of its own
     return uniform_windows(spec.num_envs, config.sequence_period_steps, config.burn_in_steps)

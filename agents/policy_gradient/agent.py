@@ -6,25 +6,21 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
-from rl_lab.nn.acting import on_device
-from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_actor_critic, outputs_of
+from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_acting_outputs, make_actor_critic
 from rl_lab.nn.distributions import GaussianHead, make_distribution
-from rl_lab.nn.normalise import RewardNormaliser, Statistics
 from rl_lab.problem import Problem
 from rl_lab.replay.rollout import Rollout
 from rl_lab.schedules import Schedule, constant, linear
-from rl_lab.seeding import Streams, seed_of
+from rl_lab.seeding import Streams
 from rl_lab.trees import map_leaves
-from rl_lab.types import Array, EnvSpec, Metrics, State, Step
+from rl_lab.types import Array, EnvSpec, Metrics, Step
 from rl_lab.updates.advantages import explained_variance, gae, trace_stops
-from rl_lab.updates.fields import clip_of, learning_rate_of, make_optimiser, network_arguments, shifting
 from rl_lab.updates.minibatches import Minibatch, minibatches
-from rl_lab.updates.optimisers import WeightAverage
+from rl_lab.updates.optimisers import POLICY_OPTIMISERS
 from rl_lab.updates.policy_losses import FIGURES, Objective
-from rl_lab.updates.policy_updates import OPTIMISERS, PolicyUpdates
-from rl_lab.updates.trained import Saved
+from rl_lab.updates.policy_updates import PolicyUpdates
+from rl_lab.updates.trained import Trained
 
 from .config import Config
 
@@ -34,66 +30,54 @@ class PolicyGradient:
 
     def __init__(self, config: Config, problem: Problem, streams: Streams):
         spec = problem.spec
-        self.config, self.method = config, config.method()
-        self.device, self.num_envs = torch.device(problem.device), spec.num_envs
+        self.config, self.method, self.num_envs = config, config.method(), spec.num_envs
         self.distribution = make_distribution(spec.action_space, log_std=config.log_std_initial)
-        streams.use_torch()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(problem.seed, "initial weights"))
-            self.network = self._make_network(spec).to(self.device)
+        self.trained: Trained[ActorCritic] = Trained(
+            _with_decay(config),
+            problem,
+            streams,
+            lambda: self._make_network(spec),
+            optimisers=POLICY_OPTIMISERS,
+        )
         objective = Objective(
             self.distribution.evaluate, self.method.surrogate, config.vf_coef, config.ent_coef,
             config.normalise_advantages, self.method.value_clip,
         )  # fmt: skip
         self.updates = PolicyUpdates(
-            self.network,
-            objective,
-            make_optimiser(config, self.network, OPTIMISERS),
-            clip_of(config),
-            (repr(spec.observation_space), repr(self.network)) if config.compile == "yes" else None,
+            self.trained.network, objective, self.trained.optimiser, self.trained.clip, self.trained.structure
         )
         self._explore_rng, self._order_rng = streams["explore"], streams["minibatches"]
-        self._shifted = shifting(config, spec.observation_space, streams)
-        rewards = RewardNormaliser(config.gamma, spec.num_envs) if config.normalise_rewards else None
-        self._statistics = Statistics(self.network.normaliser, rewards)
-        self._average = WeightAverage(self.network, config.average_decay)
-        self._saved = Saved(self.network, self._average, self.updates.optimiser, self._statistics)
-        self._outputs = outputs_of(self.network, self.device)
-        self._average_outputs = outputs_of(self._average.network, self.device)
+        self._outputs = make_acting_outputs(self.trained.network, self.trained.device)
         self.rollout = Rollout(config.n_steps)
-        self._learning_rate, self._clip_range = _schedules(config, problem.total_steps)
+        self._clip_range = _clip_range(config, problem.total_steps)
         self.collect_env_steps = self.num_envs * (1 if self.method.whole_episodes else config.n_steps)
         self.env_steps, self.gradient_steps = 0, 0
 
     def _make_network(self, spec: EnvSpec) -> ActorCritic:
         return make_actor_critic(
-            spec.observation_space,
-            self.distribution,
-            share_encoder=self.config.share_encoder,
-            **network_arguments(self.config),
+            spec.observation_space, self.distribution, self.config, share_encoder=self.config.share_encoder
         )
 
     # Acting ------------------------------------------------------------------------------------------
 
     def policy(self, *, explore: bool) -> StochasticPolicy:
-        """Return the policy over the live network, or over its average if that is kept and is to be judged."""
+        """Return the exploring policy of the network, or the greedy one of its average (itself if none is kept)."""
+        trained = self.trained
+        average = trained.average.network
         return StochasticPolicy(
-            self._outputs if explore else self._average_outputs,
+            self._outputs if explore else make_acting_outputs(average, trained.device),
             self.distribution,
-            None if self.network.is_memoryless else self._initial_state,
+            trained.initial_state,
             self._explore_rng if explore else None,
-            lambda: self._statistics.reward_scale,
+            lambda: trained.statistics.reward_scale,
         )
-
-    def _initial_state(self, num_envs: int) -> State:
-        return tuple(part.cpu().numpy() for part in self.network.initial_state(num_envs))
 
     # Learning ----------------------------------------------------------------------------------------
 
     def observe(self, step: Step) -> None:
         """Store the step."""
         self.rollout.add(step)
-        self._statistics.observe_rewards(step.reward, step.is_first)
+        self.trained.statistics.observe_rewards(step.reward, step.is_first)
         self.env_steps += self.num_envs
 
     def update(self) -> Metrics | None:
@@ -111,7 +95,7 @@ class PolicyGradient:
         """Take in the observations only now, so that a rollout was acted and learned under the same statistics."""
         if self.config.normalise_observations:
             columns = self.rollout.columns
-            self._statistics.observe(map_leaves(_joined, columns["obs"]))
+            self.trained.statistics.observe(map_leaves(_joined, columns["obs"]))
 
     def _has_ended(self) -> bool:
         if self.rollout.is_full or not self.method.whole_episodes:
@@ -125,7 +109,7 @@ class PolicyGradient:
         stops = trace_stops(*(columns[name] for name in ("terminated", "truncated", "is_first")))
         next_value = self._next_values(columns, stops & ~columns["terminated"])
         advantage = gae(
-            self._statistics.scaled(columns["reward"]), columns["value"], next_value,
+            self.trained.statistics.scaled(columns["reward"]), columns["value"], next_value,
             columns["terminated"], stops, config.gamma, self.method.gae_lambda,
         ).astype(np.float32)  # fmt: skip
         fields = {
@@ -137,11 +121,11 @@ class PolicyGradient:
             "target": advantage + columns["value"],
             "mask": columns.get("mask"),
         }
-        if self.network.is_memoryless:
+        if self.trained.network.is_memoryless:
             fields = {name: map_leaves(_joined, field) for name, field in fields.items()}
         else:
             fields |= {"is_first": columns["is_first"], "state": self.rollout.state}
-        return Minibatch(**{name: self._tensors(field) for name, field in fields.items()})
+        return Minibatch(**{name: self.trained.tensors(field) for name, field in fields.items()})
 
     def _next_values(self, columns: dict[str, Any], bootstraps: Array) -> Array:
         """Return the values [T, N] of the true successors: the next step's, and asked for where `bootstraps`."""
@@ -155,16 +139,13 @@ class PolicyGradient:
             next_value[bootstraps] = self._outputs(obs, state, goes_on)[1]
         return next_value
 
-    def _tensors(self, tree: Any) -> Any:
-        return map_leaves(lambda leaf: on_device(leaf, self.device), tree)
-
     def learn(self, whole: Minibatch) -> dict[str, float]:
         """Take the gradient steps of one rollout; return their figures on average.
 
         Raises:
             FloatingPointError: a loss or gradient isn't finite; that step left the weights as they were.
         """
-        self.updates.optimiser.param_groups[0]["lr"] = self._learning_rate(self.env_steps)
+        self.trained.optimiser.param_groups[0]["lr"] = self.trained.learning_rate(self.env_steps)
         clip_range = self._clip_range(self.env_steps)
         target_kl = self.method.target_kl
         max_kl = float("inf") if target_kl is None else 1.5 * target_kl
@@ -172,14 +153,14 @@ class PolicyGradient:
         found = []
         for batch in minibatches(whole, size, epochs, self._order_rng):
             try:
-                batch = batch._replace(obs=self._shifted(batch.obs, bool(batch.state)))
+                batch = batch._replace(obs=self.trained.shifted(batch.obs, bool(batch.state)))
                 taken = self.updates(batch, clip_range, max_kl, self.gradient_steps)
             except FloatingPointError as error:
                 raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
             found.append(taken.figures)
             if not taken.moved:
                 break
-            self._average.follow(self.gradient_steps, 1)
+            self.trained.average.follow(self.gradient_steps, 1)
             self.gradient_steps += 1
         return dict(zip((*FIGURES, "grad_norm"), np.mean(found, axis=0).tolist(), strict=True))
 
@@ -187,17 +168,17 @@ class PolicyGradient:
 
     def diagnostics(self) -> dict[str, float]:
         """Return where the schedules stand, and the deviation of Box actions."""
-        found = {"learning_rate": self._learning_rate(self.env_steps)}
+        found = {"learning_rate": self.trained.learning_rate(self.env_steps)}
         if self.method.clip_range:
             found["clip_range"] = self._clip_range(self.env_steps)
-        if isinstance(head := self.network.policy_head, GaussianHead):
+        if isinstance(head := self.trained.network.policy_head, GaussianHead):
             found["action_std"] = float(head.log_std.detach().exp().mean())
         return found
 
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, open rollout and counters; leaves are live."""
         return {
-            **self._saved.state_dict(),
+            **self.trained.state_dict(),
             "rollout": self.rollout.state_dict(),
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
@@ -205,19 +186,21 @@ class PolicyGradient:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a state in, in place; weights alone make a policy."""
-        self._saved.load_state_dict(state)
+        self.trained.load_state_dict(state)
         if "optimiser" in state:
             self.rollout.load_state_dict(state["rollout"])
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
 
 
-def _schedules(config: Config, total_steps: int) -> tuple[Schedule, Schedule]:
-    """Return the step size and the clip range by environment step."""
+def _with_decay(config: Config) -> Config:
+    """Return the config with `linear_decay` spelled out as the decay of the step size."""
+    return replace(config, linear_decay=False, learning_rate_final=0.0) if config.linear_decay else config
+
+
+def _clip_range(config: Config, total_steps: int) -> Schedule:
+    """Return the clip range by environment step."""
     clip_range = config.method().clip_range
-    if not config.linear_decay:
-        return learning_rate_of(config, total_steps), constant(clip_range)
-    falling = replace(config, linear_decay=False, learning_rate_final=0.0)
-    return learning_rate_of(falling, total_steps), linear(clip_range, 0.0, total_steps)
+    return linear(clip_range, 0.0, total_steps) if config.linear_decay else constant(clip_range)
 
 
 def _joined(leaf: Array) -> Array:

@@ -9,17 +9,10 @@ from rl_lab.checks import above, at_least, flags, one_of, within
 from rl_lab.nn import distributions
 from rl_lab.problem import Problem
 from rl_lab.types import EnvSpec, UsageError
-from rl_lab.updates.fields import (
-    NetworkFields,
-    OptimiserFields,
-    OptimiserName,
-    check_network,
-    check_optimiser,
-    refuse_compiling,
-    refuse_network,
-    settle_compiling,
-)
+from rl_lab.updates.compile_choice import refuse_compiling, settle_compiling
+from rl_lab.updates.fields import OptimiserName, TrainedFields
 from rl_lab.updates.policy_losses import Surrogate, clipped_surrogate, score_function
+from rl_lab.updates.trained import check_trained, refuse_trained
 
 
 @dataclass(frozen=True)
@@ -37,7 +30,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Config(NetworkFields, OptimiserFields):
+class Config(TrainedFields):
     """Fields that the three share."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -82,8 +75,7 @@ class Config(NetworkFields, OptimiserFields):
     NAME: ClassVar[str]
 
     def __post_init__(self) -> None:
-        check_network(self)
-        check_optimiser(self)
+        check_trained(self)
         within(self, 0.0, 1.0, "gamma")
         at_least(self, 0, "ent_coef", "vf_coef")
         at_least(self, 1, "n_steps")
@@ -200,9 +192,9 @@ class PPOConfig(Config):
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Say why the agent can't take this problem."""
-    if (taken := distributions.refuse(spec.action_space)) is not None:
-        return f"{config.NAME} needs {taken}; {spec.env_id} has {spec.action_space}"
-    if (reason := refuse_network(config, spec.observation_space)) is not None:
+    if not distributions.supports(spec.action_space):
+        return f"{config.NAME} needs {distributions.SUPPORTED_ACTIONS}; {spec.env_id} has {spec.action_space}"
+    if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.compile == "yes" and (reason := why_eager(config)) is not None:
         return f"compile 'yes' {reason} (allowed: auto, no)"

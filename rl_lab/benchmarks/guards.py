@@ -15,7 +15,7 @@ from rl_lab.replay import frames, transitions
 from rl_lab.training.registry import preset_fields
 from rl_lab.updates import compiling
 from rl_lab.updates import q_updates as updates
-from rl_lab.updates.optimisers import ADAM_BETAS, ADAM_EPSILON, without_subnormals
+from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON, without_subnormals
 
 
 def guards() -> list[Work]:

@@ -27,11 +27,13 @@ from torch.nn.utils import clip_grad_norm_
 
 from rl_lab.benchmarks import plain
 from rl_lab.benchmarks.work import Work
+from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.q_network import QNetwork, make_q_network
-from rl_lab.updates.optimisers import ADAM_BETAS, ADAM_EPSILON, adam
-from rl_lab.updates.q_updates import Network, Updates
-from rl_lab.updates.regularise import Clip
-from rl_lab.updates.td import Batch
+from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON
+from rl_lab.updates.gradients import Clip
+from rl_lab.updates.optimisers import adam
+from rl_lab.updates.q_updates import Updates
+from rl_lab.updates.td import Batch, TDLoss
 
 TURN_SECONDS = 0.3
 WINDOW_STEPS = 16
@@ -52,7 +54,7 @@ class Peers:
     batch: int
     """Observations, or windows, in a batch."""
     fields: dict[str, Any] = field(default_factory=dict)
-    """Of make_q_network."""
+    """Those of NetworkFields."""
 
 
 ENCODERS = (
@@ -80,14 +82,14 @@ def nn() -> Iterator[Work]:
         yield from of_core(peers)
 
 
-class Towards:
+class Towards(TDLoss):
     """The Huber error of Q(s, a) against given values: an update that asks no target network."""
 
-    def prepare(self, target: Network, batch: Batch) -> Batch:
+    def prepare(self, target: Any, batch: Batch) -> Batch:
         """Leave the batch as it is."""
         return batch
 
-    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, online: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, Q(s, a) and what it should be."""
         is_first = torch.zeros(batch.action.shape, dtype=torch.bool) if batch.state else None
         q = online(batch.obs, batch.state, is_first)[0]
@@ -142,7 +144,8 @@ def of_core(peers: Peers) -> list[Work]:
 def networks(peers: Peers) -> tuple[QNetwork, Module]:
     """Return both with the same weights."""
     torch.manual_seed(0)
-    ours, theirs = make_q_network(peers.space, plain.ACTIONS, **peers.fields), peers.plain()
+    ours = make_q_network(peers.space, plain.ACTIONS, NetworkFields(**peers.fields))
+    theirs = peers.plain()
     with torch.no_grad():
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             assert mine.shape == other.shape
@@ -186,7 +189,13 @@ def update(
         None,
         tuple(part[None] for part in state),
     )
-    updates = Updates(ours, ours, Towards(), adam(ours.parameters(), LEARNING_RATE), Clip(norm=MAX_NORM))
+    updates = Updates(
+        ours,
+        ours,
+        Towards(double=False, loss="huber"),
+        adam(ours.parameters(), LEARNING_RATE),
+        Clip(norm=MAX_NORM),
+    )
     parameters = list(theirs.parameters())
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 

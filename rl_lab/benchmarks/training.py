@@ -105,7 +105,7 @@ def sbx_seconds(total_steps: int, **arguments: Any) -> float:
 # A run of its own process whose compiler finds an empty cache, and one that finds it filled.
 FRESH = """
 from rl_lab.benchmarks.training import lab_seconds, preset_fields
-from rl_lab.training.launch import set_threads
+from rl_lab.training.devices import set_threads
 set_threads(1)
 print(lab_seconds("dqn", **preset_fields("dqn", "zoo:CartPole-v1")))
 """

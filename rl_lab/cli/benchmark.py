@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
 from rl_lab.benchmarks.work import Work, row
 from rl_lab.checks import at_least, unknown_name
 from rl_lab.cli.parsing import parse
-from rl_lab.training.launch import set_threads
+from rl_lab.training.devices import set_threads
 from rl_lab.types import UsageError
 
 ABOUT = """Time the lab beside a peer: both sides take turns in one run, and the ratio of their medians is what

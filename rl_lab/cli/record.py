@@ -15,15 +15,10 @@ from rl_lab.cli.parsing import parse
 from rl_lab.datasets.record import record_dataset
 from rl_lab.environments.make import make_env
 from rl_lab.runs.config import RunConfig
+from rl_lab.runs.description import read_description
 from rl_lab.storage.state_trees import weights_sha256
-from rl_lab.training.launch import (
-    configure,
-    load_policy,
-    problem_of,
-    read_config,
-    read_weights,
-    require_accepted,
-)
+from rl_lab.training.loading import load_policy, read_weights
+from rl_lab.training.setup import configure, problem_of, require_accepted
 from rl_lab.types import UsageError
 
 ABOUT = """Record the transitions of a policy as a Minari dataset: of a run directory's greedy policy, or of an
@@ -101,17 +96,17 @@ def _of_a_run(options: RecordOptions) -> Source:
                 f"{name} {getattr(options, name)!r} beside a run directory (allowed: one of the two)"
             )
     assert options.run_dir is not None
-    described = read_config(Path(options.run_dir))
+    description = read_description(Path(options.run_dir))
     config = RunConfig(
-        env_id=described["env_id"],
-        env_kwargs=described["env_kwargs"],
-        preprocess=described["preprocess"],
-        seed=described["seed"] if options.seed is None else options.seed,
+        env_id=description.config.env_id,
+        env_kwargs=description.config.env_kwargs,
+        preprocess=description.config.preprocess,
+        seed=description.config.seed if options.seed is None else options.seed,
     )
     policy = load_policy(options.run_dir, best=options.best)
     weights = weights_sha256(read_weights(options.run_dir, best=options.best))
-    hashes = {"config_sha256": described["config_sha256"], "weights_sha256": weights}
-    return Source(policy, config, _described(described["agent"], config) | hashes)
+    hashes = {"config_sha256": description.config_sha256, "weights_sha256": weights}
+    return Source(policy, config, _described(description.agent, config) | hashes)
 
 
 def _of_an_agent(options: RecordOptions) -> Source:

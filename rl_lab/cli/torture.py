@@ -18,7 +18,7 @@ from rl_lab.checks import above, at_least
 from rl_lab.cli.parsing import parse
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.files import CheckpointError, CheckpointMissing
+from rl_lab.storage.errors import CheckpointError, CheckpointMissing
 from rl_lab.training.launch import learn, resume
 
 ABOUT = """Kill runs (SIGKILL) at many random moments and resume them: every checkpoint has to load, and the

@@ -6,13 +6,13 @@ import dataclasses as dc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
 from rl_lab.cli.groups import Part
 from rl_lab.cli.parsing import asks_for_help, parse_parts
-from rl_lab.runs.config import RunConfig, fields_of_run, read_fields, split_fields
+from rl_lab.runs.config import RunConfig, read_fields, split_fields
 from rl_lab.runs.signals import STOPPED
 from rl_lab.training.registry import (
     agent_names,
@@ -23,6 +23,9 @@ from rl_lab.training.registry import (
     with_tuples,
 )
 from rl_lab.types import UsageError
+
+if TYPE_CHECKING:
+    from rl_lab.runs.description import RunDescription
 
 MORE = "--help-all shows every option."
 
@@ -91,23 +94,23 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
         UsageError: an unknown agent, option or value, or a value that differs from that of the run to resume.
         SystemExit: after printing the help.
     """
-    stored = _stored_run(argv) if "--resume" in argv else {}
+    stored, folder = _stored_run(argv) if "--resume" in argv else (None, "")
     file, preset = _option(argv, "--config"), _option(argv, "--preset")
     if stored and (file or preset):
         raise UsageError(
             f"--resume continues the run as it was (allowed beside it: no --config {file or ''})"
         )
     loaded = read_fields(file) if file else {}
-    agent = _option(argv, "--agent") or stored.get("agent") or loaded.pop("agent", None)
+    agent = _option(argv, "--agent") or (stored and stored.agent) or loaded.pop("agent", None)
     loaded.pop("agent", None)
     if agent is None and not asks_for_help(argv):
         raise UsageError(f"--agent is missing (allowed: {', '.join(agent_names())})")
-    given = fields_of_run(stored) | {"run_dir": stored["run_dir"]} if stored else loaded
+    given = stored.all_fields | {"run_dir": folder} if stored else loaded
     given |= preset_fields(agent, preset) if agent and preset else {}
     parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=describe(agent))
     options = TrainOptions(**{field.name: parsed.pop(field.name) for field in dc.fields(TrainOptions)})
     if stored:
-        begun = _completed(stored["agent"], given) | {"agent": stored["agent"]}
+        begun = _completed(stored.agent, given) | {"agent": stored.agent}
         _require_same(parsed | {"agent": options.agent}, begun)
     return options, parsed
 
@@ -147,14 +150,14 @@ def _option(argv: Sequence[str], name: str) -> str | None:
     return found
 
 
-def _stored_run(argv: Sequence[str]) -> dict[str, Any]:
-    """Return the config.json of the run to resume, with its folder as `run_dir`."""
-    from rl_lab.training.launch import read_config
+def _stored_run(argv: Sequence[str]) -> tuple[RunDescription, str]:
+    """Return the description and the folder of the run to resume."""
+    from rl_lab.runs.description import read_description
 
     folder = _option(argv, "--run-dir")
     if folder is None:
         raise UsageError("--resume needs --run-dir DIR, the run to continue")
-    return read_config(Path(folder)) | {"run_dir": folder}
+    return read_description(Path(folder)), folder
 
 
 def _completed(agent: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -40,17 +40,19 @@ class WatchOptions:
 def watch(argv: Sequence[str]) -> int:
     """Show or film a trained agent; return the exit code."""
     from rl_lab.evaluation.watch import frames_per_second, live_window, show
-    from rl_lab.training.launch import load_policy, read_config
+    from rl_lab.runs.description import read_description
+    from rl_lab.training.loading import load_policy
 
     options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)
     if options.episodes < 1:
         raise UsageError(f"episodes must be at least 1, got {options.episodes}")
     folder = Path(options.run_dir)
-    described = read_config(folder)
-    if options.training_episode is not None and described.get("dataset"):
+    description = read_description(folder)
+    config = description.config
+    if options.training_episode is not None and config.dataset:
         raise UsageError(
             f"--training-episode {options.training_episode}: this run played no training episodes, it learned from"
-            f" dataset {described['dataset']!r} (allowed: without it)"
+            f" dataset {config.dataset!r} (allowed: without it)"
         )
     policy = load_policy(folder, best=options.best)
     if options.gif is not None and not options.gif.lower().endswith(".gif"):
@@ -58,10 +60,10 @@ def watch(argv: Sequence[str]) -> int:
     files = [Path(f) for f in (options.video, options.gif) if f is not None]
     if not files and not options.human:
         files = [folder / "videos" / "watch.mp4"]
-    fps = frames_per_second(described)
-    window = [live_window(fps, f"{described['agent']} on {described['env_id']}")] if options.human else []
+    fps = frames_per_second(config)
+    window = [live_window(fps, f"{description.agent} on {config.env_id}")] if options.human else []
     count = show(
-        policy, described, folder, files, window, options.episodes, options.seed, options.training_episode
+        policy, config, folder, files, window, options.episodes, options.seed, options.training_episode
     )
     print(f"{count} frames" + "".join(f", {f}" for f in files))
     return 0

@@ -1,4 +1,4 @@
-"""Recorded transitions in Minari's format: reading, writing, recording a policy, labelled examples as episodes.
+"""Recorded transitions in Minari's format: reading and writing them, recording a policy, and labelled examples.
 
-How a dataset takes the place of an environment while training is found in `training.experience`.
+How a dataset takes the place of an environment in training is in `training.experience`.
 """

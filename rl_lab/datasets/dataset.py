@@ -1,15 +1,15 @@
-"""Recorded episodes on disk, in Minari's HDF5 layout: `minari.MinariDataset(folder)` reads them.
+"""Recorded episodes on disk, in Minari's HDF5 layout, which `minari.MinariDataset(folder)` reads.
 
 https://minari.farama.org/content/dataset_standards. A dataset is a folder:
 
-    main_data.hdf5  a group episode_<k> each: observations [T + 1, ...]; actions, rewards, terminations,
-                    truncations [T, ...]; infos/action_mask [T + 1, A] where the environment has masks;
-                    attributes id, seed, total_steps, return
-    metadata.json   spaces, environment, counts; under "rl_lab" where the episodes come from
-    SHA256SUMS      of the two, for us and for `sha256sum --check`; datasets of others have none
+    main_data.hdf5  one group episode_<k> per episode: observations [T + 1, ...]; actions, rewards,
+                    terminations, truncations [T, ...]; infos/action_mask [T + 1, A] if the environment has
+                    masks; attributes id, seed, total_steps, return
+    metadata.json   spaces, environment, counts; under "rl_lab", where the episodes come from
+    SHA256SUMS      of the other two files, also for `sha256sum --check`; datasets made elsewhere have none
 
-Reading runs no code: plain numbers alone are decoded, links and data outside the file are refused, and
-the environment that metadata.json names is never made (that would import whatever it says).
+Reading never runs code: only plain numbers are decoded, links and data outside the file are rejected, and the
+environment that metadata.json names is never made (making it would import whatever module it names).
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ from rl_lab.storage.files import sha256
 from rl_lab.trees import leaves_of
 from rl_lab.types import Array, EnvSpec, Obs, UsageError
 
-FORMAT = 1  # of what stands under "rl_lab"; the rest is Minari's
+FORMAT = 1  # of the entries under "rl_lab"; the rest follows Minari
 DATA, METADATA, SUMS = "main_data.hdf5", "metadata.json", "SHA256SUMS"
-KEPT_BYTES = 2**28  # of decoded episodes: small ones cost more to read than to learn from
+KEPT_BYTES = 2**28  # of decoded episodes kept in memory: small ones take longer to read than to learn from
+# What decoding a malformed file may raise.
 _MALFORMED = (
     OSError,
     ValueError,
@@ -49,14 +50,14 @@ _MALFORMED = (
 
 
 class DatasetCorrupt(UsageError):
-    """A dataset's bytes are not those that were written, or nothing that the layout allows."""
+    """A dataset's bytes aren't those that were written, or they violate the layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedEpisode:
-    """One episode of T steps as it was played; without a flag at its end it was left unfinished."""
+    """One episode of T steps as it was played. If its last step has no end flag, it was left unfinished."""
 
-    observations: Obs  # [T + 1, ...], or a dict or tuple of such
+    observations: Obs  # [T + 1, ...], or a dict or tuple of such arrays
     actions: Array  # [T, ...]
     rewards: Array  # float64 [T]
     terminations: Array  # bool [T]
@@ -69,13 +70,17 @@ class RecordedEpisode:
 
     @property
     def nbytes(self) -> int:
-        """Return about how much memory it takes."""
+        """The approximate size in memory, in bytes."""
         leaves = [*leaves_of(self.observations), self.actions, self.rewards]
         return 1_000 + sum(leaf.nbytes for leaf in leaves)
 
 
 def import_h5py() -> Any:
-    """Return the module h5py; where it or minari is missing, say so in one line."""
+    """Return the module h5py.
+
+    Raises:
+        UsageError: h5py or minari isn't installed.
+    """
     try:
         import h5py
         import minari.serialization  # noqa: F401
@@ -86,11 +91,11 @@ def import_h5py() -> Any:
 
 
 class Dataset:
-    """A dataset whose bytes were verified; its episodes are read when they are asked for.
+    """A dataset whose checksums were verified. Its episodes are read on demand.
 
     Raises:
-        UsageError: there is none, or it is in another format.
-        DatasetCorrupt: its bytes are not those that were written.
+        UsageError: the folder holds no dataset, an empty one, or one in an unknown format.
+        DatasetCorrupt: the bytes aren't those that were written, or the metadata can't be decoded.
     """
 
     def __init__(self, path: str | Path):
@@ -103,11 +108,11 @@ class Dataset:
                 f"{str(path)!r} holds no dataset (allowed: a folder with {METADATA} and {DATA}, as Minari's are)"
             )
         import_h5py()
-        with _corrupt_where(self.folder / METADATA):
+        with _as_corrupt(self.folder / METADATA):
             self.metadata = json.loads((self.folder / METADATA).read_bytes())
-            _require_known(self.path, self.metadata)
-        self.sha256 = _verified(self.folder)
-        with _corrupt_where(self.folder / METADATA):
+            _require_known_format(self.path, self.metadata)
+        self.sha256 = _verified_sha256(self.folder)
+        with _as_corrupt(self.folder / METADATA):
             self.observation_space = _space(self.metadata["observation_space"])
             self.action_space = _space(self.metadata["action_space"])
             self.num_episodes = int(self.metadata["total_episodes"])
@@ -122,12 +127,12 @@ class Dataset:
         return import_h5py().File(self.folder / DATA, "r", locking="best-effort")
 
     def close(self) -> None:
-        """Close the data file, if it was opened; a later episode opens it again."""
+        """Close the data file if it is open; reading another episode opens it again."""
         if "_file" in self.__dict__:
             self.__dict__.pop("_file").close()
 
     def refuse(self, spec: EnvSpec) -> str | None:
-        """Return why nothing can be learned from it about an environment; None if it can."""
+        """Return why an agent can't learn an environment from this dataset (one line), or None if it can."""
         named = f"dataset {str(self.path)!r}"
         for kind in ("observation_space", "action_space"):
             own, theirs = (" ".join(str(s).split()) for s in (getattr(self, kind), getattr(spec, kind)))
@@ -140,24 +145,24 @@ class Dataset:
         return None
 
     def episode(self, number: int) -> RecordedEpisode:
-        """Return episode `number`, from 0.
+        """Return episode `number`, counted from 0.
 
         Raises:
-            DatasetCorrupt: it is not what the layout and the spaces allow.
+            DatasetCorrupt: the episode violates the layout or doesn't fit the spaces.
         """
         if (episode := self._kept.get(number)) is None:
-            with _corrupt_where(self.folder / DATA, f"episode {number}: "):
+            with _as_corrupt(self.folder / DATA, f"episode {number}: "):
                 group = _child(self._file, f"episode_{number}")
                 episode, seed = self._read(group), group.attrs.get("seed")
             self._seeds[number] = int(seed) if isinstance(seed, int | np.integer) else None
             if episode.nbytes <= self._free:
-                # first come, first kept: an order that visits every episode once would empty a cache of the last
+                # Keep the first ones that fit: visiting every episode in turn would defeat a least-recently-used cache.
                 self._kept[number] = episode
                 self._free -= episode.nbytes
         return episode
 
     def seed_of(self, number: int) -> int | None:
-        """Return the seed that episode `number` began with; None if it wasn't recorded."""
+        """Return the seed with which episode `number` began; None if it wasn't recorded."""
         if number not in self._seeds:
             self.episode(number)
         return self._seeds[number]
@@ -193,8 +198,8 @@ class Dataset:
 
 
 @contextmanager
-def _corrupt_where(path: Path, place: str = "") -> Iterator[None]:
-    """Bytes whose hash is right, or that have none, may still be no dataset."""
+def _as_corrupt(path: Path, place: str = "") -> Iterator[None]:
+    """Turn errors in decoding `path` into DatasetCorrupt: bytes may be malformed even if their hash is right."""
     try:
         yield
     except UsageError:
@@ -204,8 +209,8 @@ def _corrupt_where(path: Path, place: str = "") -> Iterator[None]:
         raise DatasetCorrupt(f"{path} can't be decoded: {place}{text}") from error
 
 
-def _require_known(path: Path, metadata: Mapping[str, Any]) -> None:
-    """Refuse what this version can't read."""
+def _require_known_format(path: Path, metadata: Mapping[str, Any]) -> None:
+    """Raise UsageError for a format that this version can't read."""
     if metadata["data_format"] != "hdf5":
         raise UsageError(
             f"dataset {str(path)!r} has data_format {metadata['data_format']!r} (allowed: 'hdf5')"
@@ -214,8 +219,12 @@ def _require_known(path: Path, metadata: Mapping[str, Any]) -> None:
         raise UsageError(f"dataset {str(path)!r} has format {found} (allowed: up to {FORMAT})")
 
 
-def _verified(folder: Path) -> str:
-    """Return the hash of a dataset's content, held against SHA256SUMS where that is there."""
+def _verified_sha256(folder: Path) -> str:
+    """Return the hash of a dataset's content, after comparing it with SHA256SUMS if that exists.
+
+    Raises:
+        DatasetCorrupt: they differ, or a file can't be read.
+    """
     try:
         found = sums_of(folder)
         claimed = (folder / SUMS).read_text(encoding="utf8") if (folder / SUMS).exists() else found
@@ -228,7 +237,7 @@ def _verified(folder: Path) -> str:
 
 
 def sums_of(folder: Path) -> str:
-    """Return the hashes of a dataset's files, as sha256sum writes them."""
+    """Return the hashes of a dataset's files in the format of sha256sum."""
     lines = []
     for name in (DATA, METADATA):
         with (folder / name).open("rb") as file:
@@ -243,7 +252,11 @@ def _space(text: str) -> spaces.Space:
 
 
 def _child(group: Any, name: str) -> Any:
-    """Return a member of a group that lies in the file itself."""
+    """Return a member of a group.
+
+    Raises:
+        ValueError: it is missing, or a link.
+    """
     links = group.id.links  # a tenth of the cost of get(name, getlink=True)
     if not links.exists(name.encode()):
         raise ValueError(f"{name} is missing")
@@ -253,7 +266,11 @@ def _child(group: Any, name: str) -> Any:
 
 
 def _numbers(node: Any) -> Array:
-    """Return an array of plain numbers; what lies in other files, or is none, is refused."""
+    """Read an array of plain numbers.
+
+    Raises:
+        ValueError: it holds something else, is stored in another file, or is larger than the free memory.
+    """
     if node.dtype.kind not in "biuf" or _lies_elsewhere(node):
         raise ValueError(f"{node.name} of {node.dtype} isn't made of plain numbers in the file")
     if node.nbytes > KEPT_BYTES and node.nbytes > psutil.virtual_memory().available:
@@ -267,7 +284,11 @@ def _lies_elsewhere(node: Any) -> bool:
 
 
 def _tree(node: Any, space: spaces.Space, length: int) -> Obs:
-    """Return `length` observations or actions of a space."""
+    """Read `length` observations or actions of a space, each leaf [length, ...].
+
+    Raises:
+        ValueError: the data doesn't fit the space.
+    """
     if isinstance(space, spaces.Dict):
         return {key: _tree(_child(node, key), part, length) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
@@ -287,7 +308,11 @@ def _tree(node: Any, space: spaces.Space, length: int) -> Obs:
 
 
 def _frames(node: Any) -> Array:
-    """Return images uint8 [T, ...] that Minari stored as JPEG."""
+    """Read images that Minari stored as JPEG, uint8 [T, ...].
+
+    Raises:
+        ValueError: the data isn't bytes stored in the file.
+    """
     from PIL import Image
 
     of_bytes = import_h5py().check_vlen_dtype(node.dtype) or node.dtype

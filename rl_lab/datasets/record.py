@@ -1,10 +1,10 @@
-"""Recording the transitions of any policy, for agents that learn from them without acting.
+"""Records the transitions of any policy, for agents that learn from them without acting.
 
     record_dataset(rl_lab.load_policy("runs/a"), lambda: rl_lab.make_env("CartPole-v1"), "data/a", episodes=100)
     rl_lab.learn("dqn", "CartPole-v1", dataset="data/a")
 
-Learning purely from recorded data may overestimate actions that the data doesn't show (`experience.py` says
-why). `epsilon` mixes random actions in, so that it shows more of them.
+Agents that learn purely from recorded data may overestimate actions that the data doesn't contain (see
+`training.experience`). `epsilon` mixes in random actions, so that the data contains more of them.
 """
 
 from __future__ import annotations
@@ -41,26 +41,29 @@ def record_dataset(
     max_episode_steps: int = 10_000,
     provenance: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Play a policy and write what happened as a Minari dataset; return what "rl_lab" in its metadata says.
+    """Play a policy and write its episodes as a Minari dataset.
 
-    Episode e begins from `recorded_seed(seed, e)`, which no training or evaluation episode of a run does.
+    Episode e starts from `recorded_seed(seed, e)`, which no training or evaluation episode of a run uses.
 
     Args:
-        make: makes the environment, as training wraps it.
-        path: folder of the dataset; nothing may be there yet.
+        make: makes the environment, wrapped as for training.
+        path: folder of the dataset, which must not exist or be empty.
         episodes: how many to play; 100 if neither this nor `steps` is given.
-        steps: transitions at which to stop, in the midst of an episode if need be (it is left unfinished).
+        steps: number of transitions after which to stop, leaving the episode unfinished if necessary.
         epsilon: probability of a uniformly random (legal) action instead of the policy's.
-        max_episode_steps: an episode is left unfinished there, where the environment itself has no end.
+        max_episode_steps: limit for episodes that the environment doesn't end; they are left unfinished.
         provenance: further facts for the metadata, as JSON.
 
+    Returns:
+        The counts of episodes and steps, and what the metadata holds under "rl_lab".
+
     Raises:
-        UsageError: something is there already, or the spaces can't be recorded.
+        UsageError: an argument is out of range, the path is occupied, or the spaces can't be recorded.
         NotWritten: the file system refused.
     """
     if episodes is None and steps is None:
         episodes = 100
-    _require_sound(episodes, steps, epsilon, max_episode_steps)
+    _require_valid(episodes, steps, epsilon, max_episode_steps)
     envs = SingleVector(make())
     try:
         with new_dataset(path, envs.single_observation_space, envs.single_action_space) as writer:
@@ -70,26 +73,27 @@ def record_dataset(
             acting = EpsilonRandom(policy, envs.single_action_space, epsilon, seed) if epsilon else policy
             for number, episode in enumerate(play(acting, envs, seed, episodes, steps, max_episode_steps)):
                 writer.add(episode, recorded_seed(seed, number))
-            writer.provenance |= {
-                "seed": seed,
-                "epsilon": epsilon,
-                **(provenance or {}),
-                "episode_return_mean": float(np.mean(writer.returns)),
-                "episode_return_min": min(writer.returns),
-                "episode_return_max": max(writer.returns),
-                "versions": versions(),
-            }
+            writer.provenance |= {"seed": seed, "epsilon": epsilon, **(provenance or {})}
+            writer.provenance |= {**_return_range(writer.returns), "versions": versions()}
             return {"episodes": len(writer.returns), "steps": writer.steps} | writer.provenance
     finally:
         envs.close()
 
 
+def _return_range(returns: list[float]) -> dict[str, float]:
+    return {
+        "episode_return_mean": float(np.mean(returns)),
+        "episode_return_min": min(returns),
+        "episode_return_max": max(returns),
+    }
+
+
 def recorded_seed(seed: int, episode: int) -> int:
-    """Return the seed of the recorded episode `episode`."""
+    """Return the seed with which recorded episode `episode` starts."""
     return seed_of(seed, "record", episode)
 
 
-def _require_sound(episodes: int | None, steps: int | None, epsilon: float, max_episode_steps: int) -> None:
+def _require_valid(episodes: int | None, steps: int | None, epsilon: float, max_episode_steps: int) -> None:
     for name, value in (("episodes", episodes), ("steps", steps), ("max_episode_steps", max_episode_steps)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, got {value}")
@@ -98,10 +102,10 @@ def _require_sound(episodes: int | None, steps: int | None, epsilon: float, max_
 
 
 def _environment(env: gymnasium.Env) -> dict[str, str]:
-    """Return what makes the environment again, where it can be written down."""
+    """Return the entry of the metadata from which the environment can be made again; {} if it can't be as JSON."""
     try:
         return {"env_spec": env.spec.to_json()} if env.spec is not None else {}
-    except (ValueError, TypeError):  # a class as its entry point, say
+    except (ValueError, TypeError):  # for example if its entry point is a class
         return {}
 
 
@@ -116,7 +120,7 @@ def play(
     steps: int | None,
     max_episode_steps: int,
 ) -> Iterator[RecordedEpisode]:
-    """Yield seeded episodes of a vector of one, until there are `episodes` of them or `steps` transitions."""
+    """Yield seeded episodes in a vector of one, until `episodes` episodes or `steps` transitions were played."""
     state, played, taken = policy.initial_state(1), 0, 0
     while (episodes is None or played < episodes) and (steps is None or taken < steps):
         limit = max_episode_steps if steps is None else min(max_episode_steps, steps - taken)
@@ -128,7 +132,7 @@ def play(
 def _episode(
     policy: Policy, envs: VectorEnv, state: State, seed: int, limit: int
 ) -> tuple[RecordedEpisode, State]:
-    """Play one episode, or its first `limit` steps; return it and the carry behind it."""
+    """Play one episode, or its first `limit` steps; return it and the carry after it."""
     obs, info = envs.reset(seed=[seed])
     observations, infos, outcomes = [obs], [info], []
     for t in range(limit):
@@ -152,7 +156,7 @@ def _episode(
 
 
 class EpsilonRandom:
-    """A policy whose actions are random now and then, whatever the action space; illegal ones are left out."""
+    """Replaces a policy's actions by random legal ones with probability `epsilon`, in any action space."""
 
     def __init__(self, policy: Policy, space: spaces.Space, epsilon: float, seed: int):
         self._policy, self._epsilon = policy, epsilon
@@ -161,11 +165,11 @@ class EpsilonRandom:
         self._space.seed(seed_of(seed, "record", "samples"))
 
     def initial_state(self, num_envs: int) -> State:
-        """Return the policy's carry before an episode."""
+        """Return the policy's carry at the start of an episode."""
         return self._policy.initial_state(num_envs)
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Let the policy act, and replace some of its actions."""
+        """Let the policy act, [N, ...], and replace some of its actions."""
         decision = self._policy.act(obs, state, is_first, mask)
         action = np.array(decision.action)
         random = self._rng.random(len(action)) < self._epsilon
@@ -179,6 +183,6 @@ class EpsilonRandom:
         return np.stack([self._space.sample() for _ in range(num_envs)])
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return what the policy itself sees; its probabilities are no longer those of the actions."""
+        """Return the policy's own figures, without its probabilities, which no longer describe the actions."""
         seen = self._policy.inspect(obs, state, is_first, mask)
         return {name: value for name, value in seen.items() if name != "probabilities"}

@@ -1,12 +1,12 @@
-"""Labelled examples as recorded episodes: a learner of recorded actions is then a classifier of them.
+"""Writes labelled examples as recorded episodes, so that an agent that imitates recorded actions is a classifier.
 
-    write_examples("data/digits", images, digits)                    # [n, 8, 8] uint8, [n]
-    write_examples("data/copy", series, answers, sequences=True)     # [n, T, ...], [n] or [n, T]
+    write_examples("data/digits", images, digits)                    # uint8 [n, 8, 8], int [n]
+    write_examples("data/copy", series, answers, sequences=True)     # [n, T, ...], int [n] or [n, T]
 
-An example becomes an episode. Its inputs are the observations, its labels the actions; a labelled step pays 1,
-and the last one terminates. A step without a label leaves no choice: its action mask allows action 0 alone, and
-it pays nothing. What follows the last step is never seen and all zeros. Example e has the seed e, with which
-`lab/Examples-v0` shows it again.
+Each example becomes one episode, whose observations are its inputs and whose actions are its labels. A labelled
+step has reward 1, and the last step terminates. At a step without a label the action mask allows only action 0,
+and the reward is 0. The observation after the last step is never used and is all zeros. Example e has the seed
+e, with which `lab/Examples-v0` shows it again.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def write_examples(
     """Write examples as a dataset folder, for `--dataset` and for `lab/Examples-v0`.
 
     Args:
-        inputs: [n, ...]: uint8 (images, say), floats (kept as float32) or, as whole numbers [n], indices.
+        inputs: [n, ...]: uint8 (such as images), floats (stored as float32), or indices as whole numbers [n].
         labels: int [n], from 0.
-        sequences: inputs are [n, T, ...] (or n arrays of different lengths), and labels are those of the
-            last steps [n], or of all steps [n, T] with -1 where there is none.
-        num_classes: by default as many as occur.
+        sequences: inputs are [n, T, ...] (or n arrays of different lengths), and labels belong to the last
+            steps, [n], or to all steps, [n, T], with -1 where there is none.
+        num_classes: by default the largest label plus 1.
 
     Raises:
-        UsageError: arrays that don't fit together, or something is at the path already.
+        UsageError: the arrays don't fit together, or the path is occupied.
         NotWritten: the file system refused.
     """
     observed, answers = _series(inputs, labels, sequences)
@@ -60,7 +60,11 @@ def write_examples(
 def examples(
     inputs: Arrays, labels: Arrays, *, sequences: bool = False, num_classes: int | None = None
 ) -> tuple[spaces.Space, spaces.Discrete, list[RecordedEpisode]]:
-    """Return what `write_examples` would write: the spaces and the episodes."""
+    """Return the observation space, the action space and the episodes that `write_examples` would write.
+
+    Raises:
+        UsageError: the arrays don't fit together.
+    """
     observed, answers = _series(inputs, labels, sequences)
     observation_space, action_space = _spaces(observed, answers, num_classes)
     episodes = _episodes(observed, answers, observation_space, action_space)
@@ -68,7 +72,11 @@ def examples(
 
 
 def _series(inputs: Arrays, labels: Arrays, sequences: bool) -> tuple[list[Array], list[Array]]:
-    """Return each example's inputs [T, ...] and labels int64 [T]."""
+    """Return each example's inputs [T, ...] and labels int64 [T].
+
+    Raises:
+        UsageError: the arrays don't fit together.
+    """
     if len(inputs) != len(labels) or not len(inputs):
         raise UsageError(f"inputs {len(inputs)} and labels {len(labels)} differ in number, or there are none")
     if not sequences:
@@ -94,7 +102,7 @@ def _series(inputs: Arrays, labels: Arrays, sequences: bool) -> tuple[list[Array
 
 
 def _spread(label: Array, steps: int) -> Array:
-    """Return labels [T]; a single one is that of the last step."""
+    """Return labels [T]; a single label belongs to the last step."""
     if label.ndim:
         return label
     return np.concatenate((np.full(steps - 1, NO_LABEL), label.reshape(1)))

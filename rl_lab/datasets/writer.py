@@ -1,4 +1,4 @@
-"""Writing a dataset: beside its place, and whole or not at all. `datasets.py` says what lies in it."""
+"""Writes a dataset beside its final place, so that it appears complete or not at all. See `dataset` for its layout."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.datasets.dataset import DATA, FORMAT, METADATA, SUMS, RecordedEpisode, import_h5py, sums_of
-from rl_lab.storage.files import NotWritten
+from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.locking import exclusive
 from rl_lab.types import Obs, UsageError
 
@@ -26,17 +26,17 @@ PACKED_BYTES = 2**16  # arrays from this size on are compressed; smaller ones wo
 def new_dataset(
     path: str | Path, observation_space: spaces.Space, action_space: spaces.Space
 ) -> Iterator[DatasetWriter]:
-    """Write a dataset beside its place; it is there, whole, when the block ends, and not at all if it fails.
+    """Open a writer for a dataset, which appears at its path when the block ends, and not at all if it fails.
 
     Raises:
-        UsageError: something is there already, or another process is writing it.
+        UsageError: the path is occupied, or another process is writing there.
         NotWritten: the file system refused.
     """
     path = Path(os.path.abspath(path))
-    _refuse_occupied(path)
+    _require_free(path)
     temporary = path.with_name(f".{path.name}.tmp")
     with ExitStack() as stack:
-        with _not_written(path):
+        with _as_not_written(path):
             temporary.mkdir(parents=True, exist_ok=True)
         try:
             stack.enter_context(exclusive(temporary))
@@ -46,21 +46,22 @@ def new_dataset(
         writer = DatasetWriter(temporary, path.name, observation_space, action_space)
         stack.callback(writer.close)
         yield writer
-        with _not_written(path):
+        with _as_not_written(path):
             writer.finish()
-            _refuse_occupied(path)
-            temporary.rename(path)  # fails where somebody else's files have appeared
+            _require_free(path)
+            temporary.rename(path)  # fails if files of another process have appeared there
             _sync(path.parent)
 
 
-def _refuse_occupied(path: Path) -> None:
-    """Refuse a place where anything is but an empty folder."""
+def _require_free(path: Path) -> None:
+    """Raise UsageError if there is anything but an empty folder at the path."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise UsageError(f"dataset {str(path)!r} is there already (allowed: a new folder)")
 
 
 @contextmanager
-def _not_written(path: Path) -> Iterator[None]:
+def _as_not_written(path: Path) -> Iterator[None]:
+    """Turn an OSError into NotWritten with one line."""
     try:
         yield
     except OSError as error:
@@ -69,7 +70,7 @@ def _not_written(path: Path) -> Iterator[None]:
 
 
 def _sync(path: Path) -> None:
-    """Let a file or folder outlive a power cut."""
+    """Flush a file or folder to disk, so that it survives a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -78,7 +79,7 @@ def _sync(path: Path) -> None:
 
 
 class DatasetWriter:
-    """Takes episodes one by one; `provenance` may be filled until the end."""
+    """Writes episodes one by one. `provenance` and `metadata` may be changed until `finish`."""
 
     def __init__(self, folder: Path, name: str, observation_space: spaces.Space, action_space: spaces.Space):
         self.provenance: dict[str, Any] = {}  # becomes "rl_lab" in the metadata
@@ -89,25 +90,25 @@ class DatasetWriter:
         self._file = import_h5py().File(folder / DATA, "w")
 
     def add(self, episode: RecordedEpisode, seed: int) -> None:
-        """Append an episode that the environment began from a seed.
+        """Append an episode that began with a seed.
 
         Raises:
             NotWritten: the file system refused.
         """
         number, total = len(self.returns), float(episode.rewards.sum())
-        with _not_written(self._folder):
+        with _as_not_written(self._folder):
             group = self._file.create_group(f"episode_{number}")
             group.attrs.update({"id": number, "seed": seed, "total_steps": len(episode), "return": total})
             for name in ("observations", "actions", "rewards", "terminations", "truncations"):
                 _write(group, name, getattr(episode, name))
-            # int8, as Gymnasium's own masks are; Minari wants infos even if there are none
+            # int8 like Gymnasium's own masks; Minari requires "infos" even if there are none
             masks = {} if episode.masks is None else {"action_mask": episode.masks.astype(np.int8)}
             _write(group, "infos", masks)
         self.returns.append(total)
         self.steps += len(episode)
 
     def finish(self) -> None:
-        """Write what describes the episodes, and hand everything to the disk."""
+        """Write the metadata and checksums, and flush everything to disk."""
         self.close()
         counts = {"total_episodes": len(self.returns), "total_steps": self.steps}
         size = {"dataset_size": round((self._folder / DATA).stat().st_size / 1e6, 1)}  # MB
@@ -115,7 +116,7 @@ class DatasetWriter:
         text = json.dumps(self.metadata | counts | size | own, indent=1)
         (self._folder / METADATA).write_text(text, encoding="utf8")
         (self._folder / SUMS).write_text(sums_of(self._folder), encoding="utf8")
-        (self._folder / ".lock").unlink()  # held still, but no part of the dataset
+        (self._folder / ".lock").unlink()  # still held, but not part of the dataset
         for name in (DATA, METADATA, SUMS, "."):
             _sync(self._folder / name)
 
@@ -125,7 +126,11 @@ class DatasetWriter:
 
 
 def _described(name: str, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
-    """Return what Minari wants to know of a dataset."""
+    """Return the metadata that Minari requires.
+
+    Raises:
+        UsageError: Minari can't describe the spaces.
+    """
     import_h5py()
     import minari
 
@@ -140,14 +145,14 @@ def _described(name: str, observation_space: spaces.Space, action_space: spaces.
         "dataset_id": f"rl_lab/{identity}",
         "minari_version": minari.__version__,
         "data_format": "hdf5",
-        "jpeg_encoding": False,  # it would lose bits
+        "jpeg_encoding": False,  # it is lossy
         "observation_space": own[0],
         "action_space": own[1],
     }
 
 
 def _write(group: Any, name: str, tree: Obs) -> None:
-    """Write a tree of arrays; without Minari's growing chunks, which take five times the room."""
+    """Write a tree of arrays, without Minari's growable chunks, which take five times the space."""
     if isinstance(tree, dict | tuple):
         parts = tree if isinstance(tree, dict) else {f"_index_{i}": part for i, part in enumerate(tree)}
         inner = group.create_group(name)

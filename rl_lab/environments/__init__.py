@@ -1,4 +1,4 @@
-"""How environments are made by name, wrapped, put into vectors without autoreset, and seeded episode by episode.
+"""Making environments by name, wrapping them, vectors without autoreset, and seeding episode by episode.
 
 The lab's own environments live in `rl_lab.envs`, not here.
 """

@@ -1,7 +1,7 @@
-"""The record of the open episodes: actions, return, length and a rolling hash of what was seen.
+"""Tracks the open episodes: actions, return, length, and a rolling hash of observations and rewards.
 
-An episode is a function of its seed and its actions. So the record of an open episode is enough to
-rebuild its environment, and the hash says whether the rebuilt one is the same.
+An episode is a function of its seed and its actions. Replaying the actions of an open episode therefore
+rebuilds its environment, and the hash shows whether the rebuilt episode is the same.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.trees import leaves_of
 from rl_lab.types import Array, Cursor, Obs, Step
 
-BATCH = 64  # steps that are recorded at once: recording one by one costs more than stepping
+BATCH = 64  # steps that are taken in together: one by one would cost more than stepping the environment
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """One finished training episode, with the raw return."""
+    """One finished training episode."""
 
-    env_steps: int  # of the whole run when it ended
+    env_steps: int  # of the whole run, when the episode ended
     env_index: int
-    episode: int
+    episode: int  # its number among the environment's episodes
     seed: int
-    return_: float
-    length: int
+    return_: float  # undiscounted, of the environment's own rewards
+    length: int  # steps
     terminated: bool
     truncated: bool
     actions: Array  # [length, ...]
@@ -39,7 +39,7 @@ class Episode:
 
 @dataclass(slots=True)
 class OpenEpisode:
-    """What has happened so far in one environment's open episode."""
+    """One environment's open episode so far."""
 
     actions: list[Array] = field(default_factory=list)  # chunks [k, ...]
     return_: float = 0.0
@@ -47,7 +47,10 @@ class OpenEpisode:
     hashers: list[Any] = field(default_factory=list)  # one per leaf of the observation, one for rewards
 
     def extend(self, actions: Array, rewards: Array, leaves: list[Array]) -> None:
-        """Add k steps; sums run in order, so that where batches are cut changes no bit."""
+        """Add k steps: actions [k, ...], rewards [k] and the leaves [k, ...] of the successors.
+
+        Rewards are summed in order, so that the return doesn't depend on where batches are cut.
+        """
         self.actions.append(actions)
         self.return_ = float(np.cumsum(np.concatenate(([self.return_], rewards)))[-1])
         self.length += len(rewards)
@@ -55,7 +58,7 @@ class OpenEpisode:
             hasher.update(np.ascontiguousarray(values).data)
 
     def open(self, leaves: list[Array]) -> None:
-        """Take the first observation in."""
+        """Take in the first observation, given as leaves [1, ...]; do nothing on later calls."""
         if not self.hashers:
             self.hashers = [hashlib.blake2b(digest_size=16) for _ in range(len(leaves) + 1)]
             for hasher, values in zip(self.hashers[1:], leaves, strict=True):
@@ -66,8 +69,8 @@ class OpenEpisode:
         return "-".join(hasher.hexdigest() for hasher in self.hashers)
 
 
-class Recorder:
-    """Follows the steps of a vector, hands finished episodes to `sink`, keeps the open ones."""
+class EpisodeTracker:
+    """Follows the steps of a vector: passes finished episodes to `sink` and keeps the open ones."""
 
     def __init__(self, seed: int, num_envs: int, action_space: spaces.Space, sink: Callable[[Episode], None]):
         self._seed = seed
@@ -80,14 +83,14 @@ class Recorder:
         self._env_steps = 0
 
     def add(self, step: Step, at: Cursor) -> None:
-        """Take one step in; `at` is the cursor behind it."""
+        """Take in one step; `at` is the cursor after it."""
         self._steps.append(step)
         self._done.append(at.is_first)
         if len(self._steps) >= BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Bring the record up to the last step that was added."""
+        """Process all steps that were added."""
         if not self._steps:
             return
         actions = np.stack([s.action for s in self._steps]).astype(self._dtype)  # [K, N, ...]
@@ -109,7 +112,7 @@ class Recorder:
         self._steps, self._done = [], []
 
     def _finish(self, i: int, env_steps: int, terminated: bool, truncated: bool) -> None:
-        """Hand the open episode of environment i to the sink and open the next."""
+        """Pass the open episode of environment i to the sink and open the next one."""
         episode, self._open[i] = self._open[i], OpenEpisode()
         number, self._numbers[i] = self._numbers[i], self._numbers[i] + 1
         seed = episode_seed(self._seed, i, number)
@@ -121,7 +124,7 @@ class Recorder:
         )
 
     def state_dict(self, obs: Obs) -> dict[str, Any]:
-        """Return the record of the open episodes, for `restore`; `obs` are the observations to go on from."""
+        """Return the open episodes in the form that `restore` takes; `obs` [N, ...] are the current observations."""
         self.flush()
         self._open_new(obs)
         return {
@@ -133,7 +136,7 @@ class Recorder:
         }
 
     def _open_new(self, obs: Obs) -> None:
-        """Take in the observations that open episodes without a step yet."""
+        """Take in the first observation of the episodes that have no step yet."""
         for i, episode in enumerate(self._open):
             if not episode.length:
                 episode.open([x[i : i + 1] for x in leaves_of(obs, sort_keys=True)])
@@ -141,9 +144,16 @@ class Recorder:
     def restore(self, state: dict[str, Any], envs: VectorEnv, seeds: EpisodeSeeds) -> tuple[Obs, Any, Array]:
         """Rebuild the open episodes by replaying their actions.
 
+        Where a replay differs from what was saved, the old episode is closed as truncated and the next one
+        is opened.
+
+        Args:
+            state: as `state_dict` returned it.
+            envs: freshly made; they are left in their open episodes.
+            seeds: give the seeds of the open episodes; advanced where a replay differs.
+
         Returns:
-            The observations, the mask, and bool [N] where the replay differed: there the old episode was
-            closed as truncated and the next one opened.
+            The observations [N, ...], the mask (bool [N, A], or None), and where the replay differed, bool [N].
         """
         self._env_steps, self._numbers = state["env_steps"], list(state["numbers"])
         actions = {int(i): a for i, a in state["actions"].items()}
@@ -163,9 +173,12 @@ class Recorder:
     def _replay(
         self, envs: VectorEnv, seeds: EpisodeSeeds, actions: dict[int, Array]
     ) -> tuple[Obs, Array | None, Array]:
-        """Replay all columns so that they end together; a column plays filler until its turn comes.
+        """Replay the actions of all environments so that they end together.
 
-        The last value says, bool [N], where an episode that is open came to an end.
+        An environment with a shorter episode takes filler actions until its replay begins.
+
+        Returns:
+            The observations, the mask, and where an episode that should be open came to an end, bool [N].
         """
         lengths = np.array([len(actions.get(i, ())) for i in range(envs.num_envs)])
         longest = int(lengths.max())
@@ -195,13 +208,13 @@ class Recorder:
                     [x[i : i + 1] for x in leaves_of(obs, sort_keys=True)],
                 )
         if longest:
-            obs, mask = self._fresh_where_unplayed(envs, seeds, lengths == 0, obs, mask)
+            obs, mask = self._reset_unplayed(envs, seeds, lengths == 0, obs, mask)
         return obs, mask, ended
 
-    def _fresh_where_unplayed(
+    def _reset_unplayed(
         self, envs: VectorEnv, seeds: EpisodeSeeds, unplayed: Array, obs: Obs, mask: Array | None
     ) -> tuple[Obs, Array | None]:
-        """Reset the columns whose episode had no step yet."""
+        """Reset the environments whose open episode has no step yet."""
         if not np.count_nonzero(unplayed):
             return obs, mask
         obs, info = envs.reset(seed=seeds.current(), options={"reset_mask": unplayed})
@@ -209,7 +222,10 @@ class Recorder:
 
 
 def _segments(done: Array) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, end, env) of the stretches [start, end) between episode ends, by time of their end."""
+    """Yield (start, end, env_index) of the stretches [start, end) that episode ends (done: bool [K, N]) cut out.
+
+    Stretches come in the order of their ends.
+    """
     steps, num_envs = done.shape
     starts = [0] * num_envs
     for t, i in np.argwhere(done):
@@ -221,14 +237,14 @@ def _segments(done: Array) -> Iterator[tuple[int, int, int]]:
 
 
 def action_dtype(space: spaces.Space) -> np.dtype:
-    """Return the smallest dtype that holds an action exactly."""
+    """Return the dtype in which actions are stored: uint8 for small Discrete spaces, else the space's own."""
     if isinstance(space, spaces.Discrete) and space.start >= 0 and space.start + space.n <= 256:
         return np.dtype(np.uint8)
     return np.dtype(space.dtype)
 
 
 def _first_action(space: spaces.Space) -> Array:
-    """Return any valid action, without drawing from a generator that others use."""
+    """Return some valid action, if possible without drawing from the space's random generator."""
     if isinstance(space, spaces.Discrete):
         return np.asarray(space.start, dtype=space.dtype)
     if isinstance(space, spaces.Box):

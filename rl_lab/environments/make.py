@@ -1,4 +1,4 @@
-"""Environments by name: one, or a vector of them."""
+"""Makes environments by name: one, or a vector of them."""
 
 from __future__ import annotations
 
@@ -30,26 +30,31 @@ def make_env(
 ) -> gymnasium.Env:
     """Make one environment from a Gymnasium id, "module:id", or an id of an installed `rl_lab.envs` namespace.
 
-    Wrappers from the inside out: the environment's own, Atari preprocessing (84x84 grey, every 4th frame),
-    4 frames stacked, life accounting. With `life_loss_terminates` a lost life zeroes the bootstrap.
+    Wrappers, from the inside out: the environment's own; for Atari, preprocessing (84x84 grey, every 4th
+    frame) and a stack of 4 frames; `LifeLoss`.
+
+    Args:
+        env_kwargs: keyword arguments for the environment.
+        preprocess: "auto" (Atari preprocessing for ALE ids), "atari" or "none".
+        life_loss_terminates: report lost lives in `info`, so that they zero the bootstrap.
 
     Raises:
-        UsageError: unknown id or arguments, or a wrapper that remembers across episodes.
+        UsageError: an unknown id, wrong arguments, a missing package, or a wrapper with memory across episodes.
     """
     _load_namespace(env_id)
     kwargs = dict(env_kwargs or {}) | ({"render_mode": render_mode} if render_mode else {})
     is_atari = resolve_preprocessing(env_id, preprocess) == "atari"
     if is_atari:
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
-    with _errors_of_usage(env_id, kwargs):
+    with _as_usage_errors(env_id, kwargs):
         env = gymnasium.make(env_id, **kwargs)
-        _refuse_memory_across_episodes(env)
+        require_no_memory_across_episodes(env)
         env = _atari(env) if is_atari else env
     return LifeLoss(env) if life_loss_terminates else env
 
 
 def _load_namespace(env_id: str) -> None:
-    """Import the one module that registers ids such as `namespace/Name-v0`."""
+    """Import the module that registers ids such as `namespace/Name-v0`, if an installed package names one."""
     if ":" in env_id or "/" not in env_id or env_id in gymnasium.registry:
         return
     for entry in entry_points(group="rl_lab.envs", name=env_id.split("/")[0]):
@@ -62,8 +67,8 @@ def _load_namespace(env_id: str) -> None:
 
 
 @contextmanager
-def _errors_of_usage(env_id: str, kwargs: dict[str, Any]) -> Iterator[None]:
-    """Say in one line what is wrong with an environment's name, its arguments or its installation."""
+def _as_usage_errors(env_id: str, kwargs: dict[str, Any]) -> Iterator[None]:
+    """Turn errors about an environment's id, arguments or installation into a UsageError of one line."""
     try:
         yield
     except UsageError:
@@ -85,12 +90,12 @@ def _first_line(error: Exception) -> str:
 
 def _unknown(env_id: str) -> str:
     close = difflib.get_close_matches(env_id, gymnasium.registry, n=3)
-    hint = f"close: {', '.join(close)}" if close else "a Gymnasium id, namespace/id or module:id"
-    return f"unknown environment {env_id!r} (allowed: {hint})"
+    hint = f"; close: {', '.join(close)}" if close else ""
+    return f"unknown environment {env_id!r} (allowed: a Gymnasium id, namespace/id or module:id{hint})"
 
 
-def _refuse_memory_across_episodes(env: gymnasium.Env) -> None:
-    """A normaliser in the environment would make an episode depend on those before it."""
+def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
+    """Raise UsageError where a wrapper normalises: an episode would depend on the ones before it."""
     layer = env
     while isinstance(layer, gymnasium.Wrapper):
         if isinstance(layer, NormalizeObservation | NormalizeReward):
@@ -101,10 +106,10 @@ def _refuse_memory_across_episodes(env: gymnasium.Env) -> None:
 
 
 def resolve_preprocessing(env_id: str, preprocess: str) -> str:
-    """Return "atari" or "none": auto takes the former for ALE ids.
+    """Return "atari" or "none"; "auto" means "atari" for ALE ids.
 
     Raises:
-        UsageError: an unknown name, or atari for another environment.
+        UsageError: an unknown name, or "atari" for another environment.
     """
     if preprocess == "atari" and "ALE/" not in env_id:
         raise UsageError(f"preprocess 'atari' needs a game, ALE/..., not {env_id!r}")
@@ -115,7 +120,7 @@ def resolve_preprocessing(env_id: str, preprocess: str) -> str:
 
 
 def _atari(env: gymnasium.Env) -> gymnasium.Env:
-    """Wrap as Machado et al. (2018), "Revisiting the Arcade Learning Environment": 84x84 grey, 4 stacked."""
+    """Preprocess as Machado et al. (2018), "Revisiting the Arcade Learning Environment", and stack 4 frames."""
     from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation
 
     return FrameStackObservation(AtariPreprocessing(env), 4)
@@ -131,10 +136,13 @@ def make_envs(
     vector: str = "sync",
     render_mode: str | None = None,
 ) -> VectorEnv:
-    """Make a vector of `num_envs` environments; `vector` is "sync" (one process) or "async" (one each).
+    """Make a vector of environments. For the other arguments see `make_env`.
+
+    Args:
+        vector: "sync" (all in this process) or "async" (each in its own).
 
     Raises:
-        UsageError: unknown environment, or num_envs below 1.
+        UsageError: an unknown environment or `vector`, or `num_envs` below 1.
     """
     if num_envs < 1:
         raise UsageError(f"num_envs must be at least 1, got {num_envs}")

@@ -1,4 +1,4 @@
-"""The lab's episodes for libraries that step environments themselves."""
+"""Gives the lab's seeded episodes to libraries that step environments themselves, such as SB3."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from rl_lab.seeding import episode_seed
 
 
 class SeededEpisodes(gymnasium.Wrapper):
-    """Resets episode k of environment i to the lab's seed for it, whatever seed is passed; keeps the record."""
+    """Resets episode k of environment i with the lab's seed for it, ignoring any other, and lists finished episodes.
+
+    Args:
+        seed: the run's seed.
+        env_index: i, the environment's place in the vector.
+        finished: the list to which finished episodes are appended, with env_steps 0.
+    """
 
     def __init__(self, env: gymnasium.Env, seed: int, env_index: int, finished: list[Episode]):
         super().__init__(env)
@@ -31,15 +37,15 @@ class SeededEpisodes(gymnasium.Wrapper):
         return self.env.reset(seed=episode_seed(self._seed, self._index, self._episode), options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step, and put a finished episode on the list."""
+        """Take a step, and append the episode to the list if it is finished."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         self._actions.append(action)
         self._return += float(reward)
         if terminated or truncated:
-            self._finished.append(self._record(bool(terminated), bool(truncated)))
+            self._finished.append(self._finished_episode(bool(terminated), bool(truncated)))
         return obs, reward, terminated, truncated, info
 
-    def _record(self, terminated: bool, truncated: bool) -> Episode:
+    def _finished_episode(self, terminated: bool, truncated: bool) -> Episode:
         seed = episode_seed(self._seed, self._index, self._episode)
         actions = np.asarray(self._actions, dtype=self._dtype)
         return Episode(

@@ -1,8 +1,8 @@
-"""Environments by name, and vectors of them without autoreset.
+"""Vectors of environments without autoreset.
 
-Every vector here hands out true successors: a finished environment stays finished until it is
-reset with its own seed and a mask (`reset(seed=..., options={"reset_mask": done})`). Of `info`
-only what the lab reads passes: "action_mask" bool [N, A] and "life_lost" bool [N].
+Every vector here returns true successors: a finished environment stays finished until it is reset with its
+own seed and a mask (`reset(seed=..., options={"reset_mask": done})`). Of `info` only the entries that the
+lab reads are passed on: "action_mask", bool [N, A], and "life_lost", bool [N].
 """
 
 from __future__ import annotations
@@ -30,26 +30,31 @@ class VectorEnv(Protocol):
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
-        """Reset every environment, or those in options["reset_mask"], with its own seed."""
+        """Reset the environments with their own seeds, [N]: all, or those in options["reset_mask"], bool [N].
+
+        Returns:
+            Observations [N, ...] and info; environments that weren't reset keep their observations.
+        """
 
     def step(self, action: Array) -> StepResult:
-        """Step all environments: next_obs, reward, terminated, truncated (each [N]), info."""
+        """Step all environments with actions [N, ...].
+
+        Returns:
+            next_obs [N, ...], reward float64 [N], terminated and truncated bool [N], info.
+
+        Raises:
+            ValueError: an action is outside the action space.
+        """
 
     def render(self) -> Sequence[Any]:
-        """Return one frame an environment."""
+        """Return one rendered frame per environment."""
 
     def close(self) -> None:
-        """Free what the environments hold."""
-
-
-# One environment ---------------------------------------------------------------------------------
-
-
-# Vectors -----------------------------------------------------------------------------------------
+        """Close all environments."""
 
 
 def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
-    """Return the function that copies one observation of the space into a batch of one."""
+    """Return a function that copies one observation of the space into a batch of one."""
     if isinstance(space, spaces.Dict):
         parts = {key: _batcher(part) for key, part in space.spaces.items()}
         return lambda obs: {key: batch(obs[key]) for key, batch in parts.items()}
@@ -65,7 +70,11 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
 
 
 class SingleVector:
-    """A vector of one: the same interface at a third of SyncVectorEnv's cost. Observations are copies."""
+    """A vector of one environment, at a third of SyncVectorEnv's cost. Observations are copies.
+
+    Raises:
+        UsageError: the observation space has no fixed shape.
+    """
 
     num_envs = 1
 
@@ -79,12 +88,12 @@ class SingleVector:
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
-        """Reset the environment; a mask of one has nothing to choose."""
+        """Reset the environment with seed[0]; `options` is ignored, since there is only one to reset."""
         obs, info = self.env.reset(seed=seed[0])
         return self._batch(obs), _vector_info(info) if info else info
 
     def step(self, action: Array) -> StepResult:
-        """Step the environment; an action outside its space is refused."""
+        """Step the environment; raise ValueError for an action outside its space."""
         obs, reward, terminated, truncated, info = self.env.step(self._action(action))
         return (
             self._batch(obs),
@@ -95,7 +104,7 @@ class SingleVector:
         )
 
     def render(self) -> Sequence[Any]:
-        """Return the one frame."""
+        """Return the environment's frame, in a tuple."""
         return (self.env.render(),)
 
     def close(self) -> None:
@@ -104,7 +113,7 @@ class SingleVector:
 
 
 def _unbatcher(space: spaces.Space) -> Callable[[Array], Any]:
-    """Return the function that takes the one action out of a batch and checks it against the space."""
+    """Return a function that takes the action out of a batch of one and checks it against the space."""
     if isinstance(space, spaces.Discrete):
         first, beyond = int(space.start), int(space.start + space.n)
 
@@ -129,7 +138,7 @@ def _outside(action: Any, space: spaces.Space) -> ValueError:
 
 
 def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
-    """Keep what the lab reads of one environment's info, as a vector of one."""
+    """Return the entries of one environment's info that the lab reads, with a leading axis of one."""
     out: dict[str, Array] = {}
     if "action_mask" in info:
         out["action_mask"] = np.asarray(info["action_mask"], dtype=np.bool_)[None]
@@ -139,10 +148,10 @@ def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
 
 
 class MaskedVector:
-    """A Gymnasium vector whose autoreset is disabled, with checked actions.
+    """A Gymnasium vector whose autoreset is disabled; it checks actions.
 
     Raises:
-        UsageError: the vector resets by itself, so that a true successor would be lost.
+        UsageError: the vector resets environments by itself, which would lose true successors.
     """
 
     def __init__(self, envs: gymnasium.vector.VectorEnv):
@@ -159,12 +168,12 @@ class MaskedVector:
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
-        """Reset all, or those in options["reset_mask"]; the others keep their observations."""
+        """Reset all environments, or those in options["reset_mask"]; the others keep their observations."""
         obs, info = self.envs.reset(seed=list(seed), options=options)  # type: ignore[arg-type]
         return obs, _known(info)
 
     def step(self, action: Array) -> StepResult:
-        """Step all environments; an action outside the space is refused."""
+        """Step all environments; raise ValueError for an action outside the space."""
         self._check(action)
         obs, reward, terminated, truncated, info = self.envs.step(action)
         return obs, reward, terminated, truncated, _known(info)
@@ -183,7 +192,7 @@ class MaskedVector:
             raise _outside(action[np.argmax(bad)], space)
 
     def render(self) -> Sequence[Any]:
-        """Return one frame an environment."""
+        """Return one rendered frame per environment."""
         return self.envs.render() or ()
 
     def close(self) -> None:
@@ -198,14 +207,17 @@ def _known(info: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def mask_of(info: Mapping[str, Array]) -> Array | None:
-    """Return the legal actions bool [N, A]; None for an environment without masks.
+    """Return the legal actions, bool [N, A]; None for environments without masks.
 
-    Where none is legal (an end, which nobody acts in) all are, so that a maximum exists.
+    Where no action is legal (at an episode's end), all count as legal, so that a maximum exists.
     """
     mask = info.get("action_mask")
     return None if mask is None else mask | ~mask.any(axis=-1, keepdims=True)
 
 
 def merge_masks(reset: Array, fresh: Array | None, mask: Array | None) -> Array | None:
-    """Return the masks after a masked reset: vectors return all-zero ones for environments not reset."""
+    """Return the masks [N, A] after a masked reset: `fresh` where `reset` (bool [N]), elsewhere `mask`.
+
+    Vectors return all-zero masks for the environments that weren't reset.
+    """
     return fresh if fresh is None or mask is None else np.where(reset[:, None], fresh, mask)

@@ -1,4 +1,4 @@
-"""Wrappers of single environments."""
+"""Wrappers around single environments."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import gymnasium
 
 
 class LifeLoss(gymnasium.Wrapper):
-    """Say in info["life_lost"] where a life was lost; the episode goes on."""
+    """Reports in info["life_lost"] whether a life was lost; the episode goes on."""
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         self._lives = 0
 
     def reset(self, **kwargs):
-        """Reset the count of lives with the game."""
+        """Reset the game and the count of lives."""
         obs, info = self.env.reset(**kwargs)
         info["life_lost"], self._lives = False, info.get("lives", 0)
         return obs, info
 
     def step(self, action):
-        """Step, and compare the lives with those before."""
+        """Take a step, and compare the lives with those before it."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         lives = info.get("lives", 0)
         info["life_lost"], self._lives = lives < self._lives, lives

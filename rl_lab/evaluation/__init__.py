@@ -1,4 +1,4 @@
-"""How good a policy is: seeded episodes, exact figures, statistics, pictures, videos.
+"""Measuring and showing how good a policy is: seeded episodes, exact figures, statistics, pictures, videos.
 
 Nothing here learns.
 """

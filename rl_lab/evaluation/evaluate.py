@@ -1,11 +1,10 @@
-"""Playing a policy: seeded evaluation episodes, and frames of them."""
+"""Evaluates a policy on seeded episodes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import gymnasium
 import numpy as np
 
 from rl_lab.agent import Policy
@@ -15,24 +14,22 @@ from rl_lab.types import Array, Obs, State
 
 
 class Interrupted(Exception):
-    """Whoever asked for an evaluation doesn't want to wait for its end."""
+    """An evaluation was stopped before its end, at the request of its caller."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The outcome of E episodes; episode e is the same whatever the width."""
+    """The results of E episodes. Episode e is the same for every number of environments."""
 
-    returns: Array  # float64 [E], undiscounted, raw
-    lengths: Array  # int64 [E]
+    returns: Array  # float64 [E]: undiscounted, of the environment's own rewards
+    lengths: Array  # int64 [E]: steps
     discounted_returns: Array  # float64 [E]
-    predicted_values: (
-        Array  # float64 [E]: the policy's own value of the first observation; nan if it has none
-    )
-    capped: Array  # bool [E]: cut at max_steps, where the environment itself has no end
+    predicted_values: Array  # float64 [E]: the policy's value of the first observation; nan if it has none
+    capped: Array  # bool [E]: cut at max_steps, where the environment had not ended the episode
 
     def figures(self) -> dict[str, float]:
-        """Return the scalars of a row of metrics."""
-        from rl_lab.evaluation.statistics import iqm
+        """Return the scalars for a row of metrics."""
+        from rl_lab.evaluation.statistics import iqm  # imports scipy.stats, which takes long to load
 
         out = {
             "eval_return_mean": float(self.returns.mean()),
@@ -48,7 +45,7 @@ class Evaluation:
 
 
 def evaluation_seed(seed: int, episode: int) -> int:
-    """Return the seed of evaluation episode `episode` of a run."""
+    """Return the seed with which evaluation episode `episode` of a run starts."""
     return seed_of(seed, "eval", episode)
 
 
@@ -62,19 +59,21 @@ def evaluate(
     max_steps: int = 100_000,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
-    """Play seeded episodes: column i of W plays episodes i, i + W, ...
+    """Play seeded episodes: environment i of W plays episodes i, i + W, ...
 
     Args:
+        episodes: how many to play, E.
+        seed: the run's seed, from which those of the episodes follow.
         gamma: discount of `discounted_returns`.
         max_steps: an episode is cut here and marked as capped.
         should_stop: asked before every step.
 
     Raises:
-        Interrupted: should_stop said so.
+        Interrupted: `should_stop` returned True.
     """
     width = envs.num_envs
-    numbers = np.arange(width)  # the episode that each column plays
-    table = _Table(episodes, gamma)
+    numbers = np.arange(width)  # the episode that each environment plays
+    table = _EpisodeTable(episodes, gamma)
     obs, info = envs.reset(seed=[evaluation_seed(seed, int(e)) for e in numbers])
     state, mask, is_first = policy.initial_state(width), mask_of(info), np.ones(width, np.bool_)
     while (numbers < episodes).any():
@@ -96,14 +95,17 @@ def evaluate(
 def _next_episodes(
     envs: VectorEnv, numbers: Array, over: Array, mask: Array | None, seed: int
 ) -> tuple[Obs, Array | None]:
-    """Columns without an episode left play on for nobody; they too start from a seed of their own."""
+    """Start the next episodes where `over`; return the observations and masks.
+
+    Environments that have no episode left play on, from seeds of their own, and are ignored.
+    """
     seeds = [evaluation_seed(seed, int(e)) if o else None for e, o in zip(numbers, over, strict=True)]
     obs, info = envs.reset(seed=seeds, options={"reset_mask": over})
     return obs, merge_masks(over, mask_of(info), mask)
 
 
 def _value(policy: Policy, obs: Obs, state: State, is_first: Array, mask: Array | None) -> Array:
-    """Return the policy's own estimate of the value [N]; nan where it has none."""
+    """Return the policy's own estimate of the value, float [N]; nan if it has none."""
     seen = policy.inspect(obs, state, is_first, mask)
     if "value" in seen:
         return seen["value"]
@@ -112,8 +114,8 @@ def _value(policy: Policy, obs: Obs, state: State, is_first: Array, mask: Array 
     return np.full(len(is_first), np.nan)
 
 
-class _Table:
-    """Sums up what the columns play, episode by episode."""
+class _EpisodeTable:
+    """Accumulates the results of episodes that N environments play."""
 
     def __init__(self, episodes: int, gamma: float):
         self._returns, self._discounted = np.zeros(episodes), np.zeros(episodes)
@@ -127,7 +129,7 @@ class _Table:
         self._predicted[numbers[live]] = values[live]
 
     def add(self, numbers: Array, reward: Array, done: Array, max_steps: int) -> Array:
-        """Add a step to each column's episode; return which columns are through with theirs."""
+        """Add a step to each environment's episode; return which episodes are over, bool [N]."""
         live = numbers < len(self._returns)
         mine = numbers[live]
         self._returns[mine] += reward[live]
@@ -140,55 +142,3 @@ class _Table:
 
     def evaluation(self) -> Evaluation:
         return Evaluation(self._returns, self._lengths, self._discounted, self._predicted, self._capped)
-
-
-def record(
-    policy: Policy,
-    make: Callable[[], gymnasium.Env],
-    *,
-    seeds: list[int],
-    max_steps: int = 10_000,
-    actions: list[Array] | None = None,
-) -> Iterator[Array]:
-    """Play one episode per seed and yield its rendered frames uint8 [H, W, 3], the first observation's included.
-
-    Args:
-        make: makes an environment whose render_mode is "rgb_array".
-        actions: replays these [length, ...] instead of asking the policy, one list entry an episode.
-    """
-    from rl_lab.environments.vectors import SingleVector
-
-    envs = SingleVector(make())
-    try:
-        for index, seed in enumerate(seeds):
-            yield from _episode_frames(
-                policy, envs, seed, max_steps, None if actions is None else actions[index]
-            )
-    finally:
-        envs.close()
-
-
-def _episode_frames(
-    policy: Policy, envs: VectorEnv, seed: int, max_steps: int, actions: Array | None
-) -> Iterator[Array]:
-    obs, info = envs.reset(seed=[seed])
-    state, mask, is_first = policy.initial_state(1), mask_of(info), np.ones(1, np.bool_)
-    yield _frame(envs)
-    for t in range(max_steps if actions is None else min(max_steps, len(actions))):
-        if actions is None:
-            decision = policy.act(obs, state, is_first, mask)
-            action, state = decision.action, decision.state
-        else:
-            action = actions[t : t + 1].astype(envs.single_action_space.dtype)
-        obs, _, terminated, truncated, info = envs.step(action)
-        mask, is_first = mask_of(info), terminated | truncated
-        yield _frame(envs)
-        if is_first[0]:
-            return
-
-
-def _frame(envs: VectorEnv) -> Array:
-    frame = np.asarray(envs.render()[0])
-    if frame.ndim != 3:
-        raise ValueError(f"render() gave an array of shape {frame.shape} (allowed: [height, width, 3])")
-    return frame

@@ -1,4 +1,4 @@
-"""The exact return of a policy on a finite MDP: no episodes, no sampling error."""
+"""Computes the exact return of a policy on a finite MDP, without episodes and so without sampling error."""
 
 from __future__ import annotations
 
@@ -22,11 +22,16 @@ FIGURES = (
 
 
 def action_probabilities(policy: Policy, model: TabularModel, width: int) -> Array | None:
-    """Ask a policy for its action probabilities [S, A] in every state.
+    """Ask a policy for its action probabilities in every state.
 
-    States are shown `width` at a time, the last batch padded: batched values differ in their last
-    bit with the batch's width, and so may the choice between near ties. None for a policy with a
-    carry, whose choice depends on more than the state.
+    States are shown in batches of `width`, the last one padded: the last bit of batched values depends on the
+    batch's width, and so may the choice between near ties.
+
+    Returns:
+        Probabilities [S, A]; None for a policy with a carry, whose choice depends on more than the state.
+
+    Raises:
+        ValueError: `width` is below 1.
     """
     if width < 1:
         raise ValueError(f"width {width} must be at least 1")
@@ -36,25 +41,32 @@ def action_probabilities(policy: Policy, model: TabularModel, width: int) -> Arr
 
 
 def expected_return(model: TabularModel, probabilities: Array, gamma: float) -> float:
-    """Return the expected discounted return from `initial`, without a time limit.
+    """Return the expected discounted return from the initial distribution, without a time limit.
 
-    At gamma = 1 only states that the policy [S, A] comes through need to end. Raises NeverEnds, a
-    ValueError, where one of them goes on earning for ever.
+    Args:
+        probabilities: the policy, [S, A].
+
+    Raises:
+        ValueError: gamma is out of range, or the policy isn't a distribution.
+        NeverEnds: gamma = 1 and the policy can reach a state from which it earns for ever.
     """
     if not 0.0 <= gamma <= 1.0:
         raise ValueError(f"gamma {gamma} must be in 0..1")
     chain, reward, termination = follow_policy(model, probabilities)
     met = find_reaching(sparse.csr_matrix(chain.T), model.initial > 0)
-    # Elsewhere the policy may run in circles without harm: those states are made to end at once.
+    # States that the policy never reaches don't matter, even if it would circle there for ever: they end at once.
     keep = sparse.diags(met.astype(np.float64))
     values = solve_values(keep @ chain, np.where(met, reward, 0.0), np.where(met, termination, 1.0), gamma)
     return float(model.initial @ values)
 
 
 def limited_return(model: TabularModel, probabilities: Array, max_steps: int | None) -> float | None:
-    """Return the expected undiscounted return of episodes cut after `max_steps`.
+    """Return the expected undiscounted return of a policy [S, A] in episodes that are cut after `max_steps`.
 
-    Without a limit it is the return of complete episodes, and None where they never end.
+    Without a limit (None), it is the return of complete episodes, and None if they never end.
+
+    Raises:
+        ValueError: the policy isn't a distribution.
     """
     if max_steps is None:
         try:
@@ -62,7 +74,7 @@ def limited_return(model: TabularModel, probabilities: Array, max_steps: int | N
         except NeverEnds:
             return None
     chain, reward, _ = follow_policy(model, probabilities)
-    values = np.zeros(model.num_states)  # what the last n steps before the limit are worth
+    values = np.zeros(model.num_states)  # expected return of the last n steps before the limit
     for _ in range(max_steps):
         values = reward + chain @ values
     return float(model.initial @ values)
@@ -70,12 +82,12 @@ def limited_return(model: TabularModel, probabilities: Array, max_steps: int | N
 
 @lru_cache(maxsize=16)
 def optimum(model: TabularModel, gamma: float) -> Solution:
-    """Solve a model; remembered, since it is asked for at each evaluation. Raises what `solve` raises."""
+    """Solve a model, and cache the solution, which every evaluation asks for. Raises what `solve` raises."""
     return solve(model, gamma)
 
 
 def optimal_return(model: TabularModel, gamma: float) -> float:
-    """Return the best expected discounted return from `initial`, without a time limit."""
+    """Return the largest expected discounted return from the initial distribution, without a time limit."""
     return float(model.initial @ optimum(model, gamma).v)
 
 
@@ -84,14 +96,14 @@ class Shortfall:
     """Where a policy's values and actions fall short of the optimum, state by state."""
 
     live: Array
-    """States [S] bool that are no end."""
+    """Which states aren't the end of an episode, bool [S]."""
     losing: Array
-    """States [S] bool in which it may take an action that isn't optimal."""
+    """In which states the policy may take an action that isn't optimal, bool [S]."""
     value_error: Array | None
-    """Largest |Q - Q*| [S] over the available actions, 0 in ends; None for a policy without action values."""
+    """Largest |Q - Q*| over the available actions, [S], 0 in final states; None without action values."""
 
     def figures(self) -> dict[str, float | None]:
-        """Return the scalars of a row of metrics."""
+        """Return the scalars for a row of metrics."""
         error = None if self.value_error is None else self.value_error[self.live]
         return {
             "losing_states": int(np.count_nonzero(self.losing)),
@@ -103,7 +115,11 @@ class Shortfall:
 def find_shortfall(
     policy: Policy, model: TabularModel, gamma: float, width: int, probabilities: Array
 ) -> Shortfall:
-    """Hold a memoryless policy with these probabilities [S, A] against the optimum."""
+    """Compare a memoryless policy, whose action probabilities are [S, A], with the optimum.
+
+    Raises:
+        NotConverged, NeverEnds: the model can't be solved.
+    """
     best = optimum(model, gamma)
     live = ~((model.termination == 1.0) & (model.expected_reward == 0.0)).all(axis=1)
     losing = live & ((probabilities > 0.0) & ~best.optimal_actions).any(axis=1)
@@ -116,20 +132,23 @@ def find_shortfall(
 
 
 def measure_regret(optimal: float, achieved: float, bound: float = 0.0) -> float:
-    """Return by how much a return falls short of an optimum known to `bound`; exactly 0.0 where it does not."""
+    """Return by how much a return falls short of the optimum; exactly 0.0 if by no more than rounding or `bound`.
+
+    Args:
+        bound: how far `optimal` may be off.
+    """
     regret = optimal - achieved
-    # The optimum and an optimal policy's return come from different sums and differ by rounding.
+    # The optimum and an optimal policy's return are computed by different sums and differ by rounding.
     return 0.0 if abs(regret) < max(REGRET_ROUNDING * max(1.0, abs(optimal)), bound) else regret
 
 
 def exact_figures(
     policy: Policy, model: TabularModel | None, gamma: float, max_steps: int | None, width: int
 ) -> dict[str, float | None]:
-    """Return `optimal_return`, `regret` and `exact_eval_return` of a policy.
+    """Return `optimal_return`, `regret`, `exact_eval_return` and the scalars of `Shortfall` for a policy.
 
-    The first two are discounted and without the time limit, the last is undiscounted and with it.
-    Beside them stand the scalars of `Shortfall`. All are None without a model and for a policy with a
-    carry; each is None where it isn't defined.
+    The first two are discounted and without the time limit; the third is undiscounted and with it. All are
+    None without a model and for a policy with a carry, and each is None where it is undefined.
     """
     figures: dict[str, float | None] = dict.fromkeys(FIGURES)
     probabilities = None if model is None else action_probabilities(policy, model, width)
@@ -148,7 +167,7 @@ def exact_figures(
 
 
 def _by_batches(ask: Callable[[Array], Array | None], model: TabularModel, width: int) -> Array | None:
-    """Ask for all states, `width` at a time, the last batch padded; None if the answer is."""
+    """Ask about all states in batches of `width`, the last one padded; return [S, ...], or None if an answer is."""
     batches = []
     for start in range(0, model.num_states, width):
         states = np.minimum(np.arange(start, start + width), model.num_states - 1)
@@ -164,14 +183,14 @@ def _is_memoryless(policy: Policy) -> bool:
 
 
 def _action_values(policy: Policy, model: TabularModel, states: Array) -> Array | None:
-    """Return the policy's own action values [K, A] in the given states [K]; None if it has none."""
+    """Return the policy's own action values [K, A] in states [K]; None if it has none."""
     mask = None if model.available.all() else model.available[states]
     inspected = policy.inspect(model.observe(states), (), np.ones(len(states), dtype=bool), mask)
     return np.asarray(inspected["q_values"], np.float64) if "q_values" in inspected else None
 
 
 def _ask(policy: Policy, model: TabularModel, states: Array) -> Array:
-    """Return the action probabilities [K, A] in the given states [K]."""
+    """Return the policy's action probabilities [K, A] in states [K]."""
     obs = model.observe(states)
     mask = None if model.available.all() else model.available[states]
     is_first = np.ones(len(states), dtype=bool)

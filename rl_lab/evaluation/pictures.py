@@ -1,4 +1,4 @@
-"""Pictures of what is known exactly: values and policy, value errors, and how the solution converged."""
+"""Draws what is known exactly about a run on a finite MDP: values, policy, value errors, and a solver's convergence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rl_lab.mdp.solve import policy_evaluation
 from rl_lab.runs.rows import read_rows
 from rl_lab.types import Array
 
-MOST_STATES = 10_000  # of a picture that a person can read
+MOST_STATES = 10_000  # beyond which nobody could read the picture
 
 
 def draw_run(
@@ -24,7 +24,12 @@ def draw_run(
 ) -> list[Path]:
     """Draw a policy's values, its errors and its solver's bounds into RUN_DIR/pictures; return the files.
 
-    A policy with a carry, a model that is too large or never ends, gets no map.
+    There are no maps for a policy with a carry, nor for a model that is too large or never ends.
+
+    Args:
+        cells: (row, column) of each state, int64 [S, 2]; None if the states don't form a grid.
+        gamma: discount of the values.
+        width: how many states the policy is asked about at a time.
     """
     folder = run_dir / "pictures"
     folder.mkdir(exist_ok=True)
@@ -40,6 +45,7 @@ def draw_run(
 def _maps(
     policy: Policy, model: TabularModel, cells: Array | None, gamma: float, width: int
 ) -> dict[str, Figure]:
+    """Return the maps of values and value errors by name; {} if they can't be drawn."""
     probabilities = action_probabilities(policy, model, width) if model.num_states <= MOST_STATES else None
     if probabilities is None:
         return {}
@@ -57,7 +63,12 @@ def _maps(
 def draw_values(
     model: TabularModel, values: Array, probabilities: Array, shortfall: Shortfall, cells: Array | None
 ) -> Figure:
-    """Draw the policy's exact values [S], with arrows to where it goes; losing states have a red frame."""
+    """Draw a policy's exact values [S], with arrows in the direction of its moves; losing states are framed in red.
+
+    Args:
+        probabilities: the policy, [S, A].
+        cells: (row, column) of each state, int64 [S, 2]; None draws lines over the states' numbers.
+    """
     shown = np.where(shortfall.live, values, np.nan)
     if cells is None:
         return _lines(shown, shortfall, "value of the policy", probabilities)
@@ -68,7 +79,7 @@ def draw_values(
 
 
 def draw_errors(shortfall: Shortfall, cells: Array | None) -> Figure:
-    """Draw |Q - Q*| [S], the largest over the actions; losing states have a red frame."""
+    """Draw the largest |Q - Q*| of each state; losing states are framed in red. For `cells` see `draw_values`."""
     assert shortfall.value_error is not None
     shown = np.where(shortfall.live, shortfall.value_error, np.nan)
     if cells is None:
@@ -79,7 +90,7 @@ def draw_errors(shortfall: Shortfall, cells: Array | None) -> Figure:
 
 
 def draw_residuals(bounds: Array) -> Figure:
-    """Draw the error bound over the sweeps, [K, 2]."""
+    """Draw error bounds over sweeps, given as pairs (sweep, bound) [K, 2]."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.semilogy(bounds[:, 0], bounds[:, 1])
@@ -89,7 +100,7 @@ def draw_residuals(bounds: Array) -> Figure:
 
 
 def _map(values: Array, cells: Array, title: str, colours: str) -> tuple[Figure, Axes]:
-    """Draw values [S] on their cells [S, 2], with numbers where they fit."""
+    """Draw values [S] on their cells int64 [S, 2], with numbers if there is room for them."""
     height, width = cells.max(axis=0) + 1
     grid = np.full((height, width), np.nan)
     grid[cells[:, 0], cells[:, 1]] = values
@@ -110,7 +121,7 @@ def _map(values: Array, cells: Array, title: str, colours: str) -> tuple[Figure,
 
 
 def _arrows(axes: Axes, model: TabularModel, probabilities: Array, live: Array, cells: Array) -> None:
-    """Draw where each state's likeliest action leads on average, whatever its number means."""
+    """Draw an arrow in the average direction in which each state's most likely action leads."""
     action = probabilities.argmax(axis=1)
     row = np.repeat(np.arange(len(model.indptr) - 1), np.diff(model.indptr))  # state * A + action
     step = np.zeros((model.num_states * model.num_actions, 2))
@@ -131,7 +142,7 @@ def _frames(axes: Axes, shortfall: Shortfall, cells: Array) -> None:
 
 
 def _lines(values: Array, shortfall: Shortfall, title: str, probabilities: Array | None) -> Figure:
-    """Draw values [S], and the likeliest actions, over the states' numbers."""
+    """Draw values [S], and the most likely actions if given, over the states' numbers."""
     figure = Figure(figsize=(6, 3.2 if probabilities is None else 5), layout="constrained")
     panels = figure.subplots(1 if probabilities is None else 2, 1, sharex=True, squeeze=False)[:, 0]
     states = np.arange(len(values))

@@ -1,8 +1,8 @@
-"""Few runs, honestly: interquartile mean, stratified bootstrap and probability of improvement.
+"""Statistics for few runs: interquartile mean, stratified bootstrap and probability of improvement.
 
-Agarwal, Schwarzer, Castro, Courville, Bellemare: "Deep Reinforcement Learning at the Edge of the
-Statistical Precipice", NeurIPS 2021, https://arxiv.org/abs/2108.13264. Scores are one number per run:
-[runs], or [runs, tasks] where the runs of each task are resampled on their own.
+Agarwal, Schwarzer, Castro, Courville, Bellemare: "Deep Reinforcement Learning at the Edge of the Statistical
+Precipice", NeurIPS 2021, https://arxiv.org/abs/2108.13264. Scores are one number per run: [runs], or
+[runs, tasks], in which case the runs of each task are resampled separately.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-Array = np.ndarray
+from rl_lab.types import Array
+
 Curve = tuple[ArrayLike, ArrayLike]  # steps [P], values [P]
 
 
 class Interval(NamedTuple):
-    """A percentile interval; (nan, nan) where a single run leaves nothing to resample."""
+    """A percentile interval; (nan, nan) for a single run, which can't be resampled."""
 
     low: float
     high: float
@@ -34,10 +35,13 @@ class Estimate(NamedTuple):
 
 
 def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
-    """Return the interquartile mean: a quarter of the values is cut at each end, the rest is averaged.
+    """Return the interquartile mean: the mean without the smallest and the largest quarter of the values.
 
-    As in the paper's own code, floor(n / 4) whole values are cut and none is weighted by a fraction;
-    so with fewer than four values it is their mean.
+    As in the paper's own code, floor(n / 4) values are cut at each end and none is weighted by a fraction, so
+    that with fewer than four values it is their mean.
+
+    Raises:
+        ValueError: there are no scores.
     """
     values = np.asarray(scores, dtype=float)
     if values.size == 0:
@@ -54,14 +58,17 @@ def bootstrap_interval(
 ) -> Interval:
     """Return the percentile bootstrap interval of `statistic(scores)`, stratified by task.
 
-    With two or three runs it spans hardly less than minimum to maximum, and is still too narrow.
+    With two or three runs it nearly spans minimum to maximum, and is still too narrow.
+
+    Raises:
+        ValueError: scores aren't finite, or have another shape.
     """
     columns = _columns(scores)
 
     def of_resample(*resampled: Array) -> Any:
         return statistic(np.stack(resampled, axis=1))
 
-    if np.ndim(scores) == 1:  # scipy takes all resamples at once where the statistic has an axis
+    if np.ndim(scores) == 1:  # scipy computes all resamples at once if the statistic has an axis
         return _percentile_interval(columns, statistic, seed, confidence, resamples)
     return _percentile_interval(columns, of_resample, seed, confidence, resamples)
 
@@ -73,7 +80,7 @@ def curve_interval(
     confidence: float = 0.95,
     resamples: int = 1000,
 ) -> tuple[Array, Array]:
-    """Return low [G] and high [G], the pointwise interval of `statistic(values, axis)` over whole runs."""
+    """Return the pointwise interval of `statistic(values, axis)` as low [G] and high [G], resampling whole runs."""
     if len(values) < 2:
         nothing = np.full(values.shape[1], np.nan)
         return nothing, nothing
@@ -82,7 +89,7 @@ def curve_interval(
         statistic,
         axis=0,
         vectorized=True,
-        batch=100,  # bounds memory to 100 resampled copies of the curves
+        batch=100,  # limits memory to 100 resampled copies of the curves
         n_resamples=resamples,
         confidence_level=confidence,
         method="percentile",
@@ -98,9 +105,13 @@ def probability_of_improvement(
     confidence: float = 0.95,
     resamples: int = 2000,
 ) -> Estimate:
-    """Return how probably a run of x beats a run of y (ties count one half), averaged over tasks.
+    """Return the probability that a run of x beats a run of y, averaged over tasks; ties count one half.
 
-    It is the Mann-Whitney U statistic over the number of pairs; x and y are resampled independently.
+    It is the Mann-Whitney U statistic divided by the number of pairs. For the interval, x and y are resampled
+    independently.
+
+    Raises:
+        ValueError: x and y have different numbers of tasks, or scores are unusable.
     """
     of_x, of_y = _columns(x), _columns(y)
     if len(of_x) != len(of_y):
@@ -115,11 +126,13 @@ def probability_of_improvement(
 
 
 def interpolate_curves(curves: Sequence[Curve]) -> tuple[Array, Array]:
-    """Bring curves with different evaluation points onto one grid, linearly; nothing is extrapolated.
+    """Interpolate curves with different evaluation points linearly onto a common grid, without extrapolation.
 
-    Returns the grid [G] (every point of any curve inside the range common to all) and the values
-    [runs, G]; G is 0 where the ranges do not meet. Of points at the same step the last counts, and
-    points that are not finite are left out.
+    If a curve has several points at the same step, the last one counts. Points that aren't finite are left out.
+
+    Returns:
+        The grid [G], which is every point of any curve within the range common to all, and the values [runs, G].
+        G is 0 if the ranges don't overlap.
     """
     cleaned = [_sorted_curve(*curve) for curve in curves]
     if not cleaned or any(steps.size == 0 for steps, _ in cleaned):
@@ -143,7 +156,7 @@ def _win_rate(x: Array, y: Array) -> float:
 
 
 def _columns(scores: ArrayLike) -> tuple[Array, ...]:
-    """Return the scores of each task, [runs] each."""
+    """Return the scores of each task, [runs] each; raise ValueError for scores that are unusable."""
     values = np.asarray(scores, dtype=float)
     if values.ndim not in (1, 2) or values.size == 0:
         raise ValueError(f"scores have the shape {values.shape}: [runs] or [runs, tasks] is needed")

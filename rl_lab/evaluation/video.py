@@ -1,6 +1,6 @@
-"""Shows frames to people: video files, and a window.
+"""Shows frames to people, in video files or in a window.
 
-A sink takes frames one by one (`add`) and is a context manager; `VideoWriter` and `LiveWindow` are sinks.
+A sink takes frames one by one and is a context manager; `VideoWriter` and `LiveWindow` are sinks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -21,14 +21,30 @@ GIF_MIN_MILLISECONDS = 20  # browsers play anything shorter at 100 ms
 
 
 class Sink(Protocol):
-    """Something that frames can be shown to."""
+    """Takes frames one by one until it is closed, also as a context manager."""
 
     def add(self, frame: np.ndarray) -> bool:
-        """Show one frame [H, W, 3] uint8; say whether more are wanted."""
+        """Show one frame uint8 [H, W, 3]; return whether more are wanted."""
+
+    def close(self) -> None:
+        """Finish showing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> None:
-    """Write frames [H, W, 3] uint8 to an .mp4 or .gif; raise ValueError if there are none."""
+    """Write frames uint8 [H, W, 3] to an .mp4 or .gif.
+
+    Raises:
+        UsageError: see `VideoWriter`.
+        ValueError: there are no frames, or their shapes differ.
+    """
     with VideoWriter(path, fps) as writer:
         for frame in frames:
             writer.add(frame)
@@ -36,8 +52,12 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
         raise ValueError(f"{path}: there were no frames to write")
 
 
-class VideoWriter:
-    """Writes frames to a file, which appears whole when the writer is closed, on exceptions too."""
+class VideoWriter(Sink):
+    """Writes frames to a file, which appears complete when the writer is closed, even after an exception.
+
+    Raises:
+        UsageError: the suffix or `fps` isn't allowed, or (from `add`) the file can't be written.
+    """
 
     def __init__(self, path: str | Path, fps: float):
         self.path = Path(path)
@@ -48,12 +68,16 @@ class VideoWriter:
             raise UsageError(f"fps {fps}: must be above 0")
         self._fps = fps
         self._shape: tuple[int, ...] = ()
-        self._encoder: Any = None  # starts with the first frame, which says how large the picture is
-        # The name ends in neither suffix: nobody who looks for videos finds an unfinished one.
+        self._encoder: Any = None  # made at the first frame, whose size it needs
+        # The name has neither suffix, so that nobody who looks for videos finds an unfinished one.
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
 
     def add(self, frame: np.ndarray) -> bool:
-        """Append one frame [H, W, 3] (or [H, W] grey) uint8; always wants more."""
+        """Append one frame uint8 [H, W, 3], or grey [H, W]; return True.
+
+        Raises:
+            ValueError: it isn't such a frame, or its shape differs from the first one's.
+        """
         picture = enlarge(as_rgb(frame))
         if self._encoder is None:
             self._start(picture)
@@ -73,7 +97,7 @@ class VideoWriter:
         self._shape = picture.shape
 
     def close(self) -> None:
-        """Finish the file and give it its name; without a frame there is no file."""
+        """Finish the file and give it its name; without any frames there is no file."""
         encoder, self._encoder = self._encoder, None
         if encoder is None:
             return
@@ -83,20 +107,16 @@ class VideoWriter:
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def __enter__(self) -> VideoWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 # ---------------------------------------------------------------- pictures
 
 
 def as_rgb(frame: np.ndarray) -> np.ndarray:
-    """Return a frame as [H, W, 3] uint8; grey [H, W] or [H, W, 1] is repeated, alpha is dropped."""
+    """Return a frame as uint8 [H, W, 3]; grey [H, W] or [H, W, 1] is repeated, alpha is dropped.
+
+    Raises:
+        ValueError: it has another shape or dtype.
+    """
     frame = np.asarray(frame)
     if frame.ndim == 2:
         frame = frame[..., None]
@@ -108,13 +128,13 @@ def as_rgb(frame: np.ndarray) -> np.ndarray:
 
 
 def enlarge(picture: np.ndarray) -> np.ndarray:
-    """Return [H, W, 3] enlarged by a whole factor until its longer side has MIN_SIDE_PIXELS."""
+    """Enlarge a picture [H, W, 3] by a whole factor so that its longer side has at least MIN_SIDE_PIXELS."""
     factor = math.ceil(MIN_SIDE_PIXELS / max(picture.shape[:2]))
     return picture if factor == 1 else picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _pad_to_even(picture: np.ndarray) -> np.ndarray:
-    """Return [H, W, 3] with its last row and column repeated where needed: yuv420p halves both sides."""
+    """Repeat the last row and column of a picture [H, W, 3] if needed, since yuv420p halves both sides."""
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
@@ -123,7 +143,7 @@ def _pad_to_even(picture: np.ndarray) -> np.ndarray:
 
 
 class _Mp4Encoder:
-    """H.264 in yuv420p, which every browser plays, with the index in front."""
+    """Encodes H.264 in yuv420p, which every browser plays, with the index at the front of the file."""
 
     def __init__(self, path: Path, fps: float, shape: tuple[int, ...]):
         import imageio_ffmpeg
@@ -135,7 +155,7 @@ class _Mp4Encoder:
             fps=fps,
             codec="libx264",
             pix_fmt_out="yuv420p",
-            macro_block_size=1,  # sizes are even already; the default would stretch to multiples of 16
+            macro_block_size=1,  # sizes are even already; the default would scale to multiples of 16
             output_params=["-f", "mp4", "-movflags", "+faststart"],
             ffmpeg_log_level="error",
         )
@@ -149,7 +169,7 @@ class _Mp4Encoder:
 
 
 class _GifEncoder:
-    """A GIF that loops, through Pillow, which takes the frames from an iterator at the end."""
+    """Encodes a looping GIF with Pillow, which needs all frames at the end."""
 
     def __init__(self, path: Path, fps: float, shape: tuple[int, ...]):
         self._path = path
@@ -159,7 +179,7 @@ class _GifEncoder:
     def add(self, picture: np.ndarray) -> None:
         from PIL import Image
 
-        # With its own palette a picture needs a third of the memory until the end.
+        # A picture with its own palette takes a third of the memory while it waits.
         self._pictures.append(Image.fromarray(picture).quantize(256))
 
     def close(self) -> None:
@@ -179,8 +199,8 @@ _ENCODERS: dict[str, type[_Mp4Encoder] | type[_GifEncoder]] = {".mp4": _Mp4Encod
 # ---------------------------------------------------------------- a window
 
 
-class LiveWindow:
-    """Shows frames in a window at their own speed, until a person closes it (or presses Escape)."""
+class LiveWindow(Sink):
+    """Shows frames in a window at their own speed, until somebody closes it or presses Escape."""
 
     def __init__(self, fps: float, title: str = "rl_lab"):
         import pygame
@@ -189,11 +209,11 @@ class LiveWindow:
         self._fps = fps
         self._title = title
         self._clock = pygame.time.Clock()
-        self._size: tuple[int, int] | None = None  # width, height; None: no window yet
+        self._size: tuple[int, int] | None = None  # width, height; None while there is no window yet
         self.closed = False
 
     def add(self, frame: np.ndarray) -> bool:
-        """Show one frame [H, W, 3] uint8; False once the window is closed."""
+        """Show one frame uint8 [H, W, 3]; return False once the window is closed."""
         if self.closed:
             return False
         picture = enlarge(as_rgb(frame))
@@ -219,15 +239,7 @@ class LiveWindow:
         return event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE)
 
     def close(self) -> None:
-        """Close the window; pygame itself stays up for environments that draw with it."""
+        """Close the window; pygame itself keeps running for environments that draw with it."""
         if self._size is not None and not self.closed:
             self._pygame.display.quit()
         self.closed = True
-
-    def __enter__(self) -> LiveWindow:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

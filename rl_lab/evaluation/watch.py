@@ -1,4 +1,4 @@
-"""Watching a trained policy: its episodes as frames, into a video or a window."""
+"""Shows the episodes of a trained policy in videos and windows."""
 
 from __future__ import annotations
 
@@ -6,38 +6,39 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import numpy as np
 
 from rl_lab.agent import Policy
 from rl_lab.environments.make import make_env
-from rl_lab.evaluation.evaluate import evaluation_seed, record
-from rl_lab.evaluation.video import LiveWindow, VideoWriter
+from rl_lab.evaluation.evaluate import evaluation_seed
+from rl_lab.evaluation.frames import rendered_frames
+from rl_lab.evaluation.video import LiveWindow, Sink, VideoWriter, write_video
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.rows import read_actions, read_episodes
 
-FPS = 30.0  # where an environment doesn't say
-MAX_FRAMES = 3_000  # of one episode
+FPS = 30.0  # if an environment doesn't declare its own
+MAX_STEPS = 3_000  # of one episode
 
 
-def frames(
-    policy: Policy, described: dict[str, Any], seeds: list[int], actions: list[np.ndarray] | None = None
+def episode_frames(
+    policy: Policy, config: RunConfig, seeds: list[int], actions: list[np.ndarray] | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield the rendered frames of one episode per seed.
+    """Yield the rendered frames uint8 [H, W, 3] of one episode per seed.
 
     Args:
-        described: the config.json of the run.
-        actions: replays these instead of asking the policy, one array an episode.
+        config: the run's, which says what environment to make.
+        actions: one array [length, ...] per episode, replayed instead of asking the policy.
     """
-    return record(
-        policy, lambda: _rendering_env(described), seeds=seeds, max_steps=MAX_FRAMES, actions=actions
+    return rendered_frames(
+        policy, lambda: _rendering_env(config), seeds=seeds, max_steps=MAX_STEPS, actions=actions
     )
 
 
 def show(
     policy: Policy,
-    described: dict[str, Any],
+    config: RunConfig,
     folder: Path,
     files: list[Path],
     windows: list[LiveWindow],
@@ -45,30 +46,40 @@ def show(
     seed: int | None = None,
     training_episode: int | None = None,
 ) -> int:
-    """Show episodes to video files and windows; return the number of frames."""
-    base = described["seed"] if seed is None else seed
+    """Show episodes in video files and windows; return the number of frames.
+
+    Args:
+        config: the run's, which says what environment to make.
+        folder: the run directory.
+        files: .mp4 and .gif files to write.
+        episodes: how many evaluation episodes to show.
+        seed: of the episodes; by default the run's.
+        training_episode: replay the training episode in this row of episodes.csv instead.
+
+    Raises:
+        UsageError: a file can't be written, or there is no such training episode.
+    """
+    base = config.seed if seed is None else seed
     seeds, actions = [evaluation_seed(base, e) for e in range(episodes)], None
     if training_episode is not None:
-        seeds, actions = _training_episode(described, folder, training_episode)
+        seeds, actions = _training_episode(config, folder, training_episode)
     count = 0
     with ExitStack() as stack:
-        fps = frames_per_second(described)
-        sinks: list[Any] = [*windows, *(VideoWriter(file, fps) for file in files)]
+        fps = frames_per_second(config)
+        sinks: list[Sink] = [*windows, *(VideoWriter(file, fps) for file in files)]
         for sink in sinks:
             stack.enter_context(sink)
-        for frame in frames(policy, described, seeds, actions):
+        for frame in episode_frames(policy, config, seeds, actions):
             count += 1
-            wanted = [sink.add(frame) for sink in sinks]  # every sink gets the frame
+            wanted = [sink.add(frame) for sink in sinks]  # a list, so that every sink gets the frame
             if not all(wanted):
                 break
     return count
 
 
-def _training_episode(
-    described: dict[str, Any], folder: Path, row: int
-) -> tuple[list[int], list[np.ndarray]]:
-    """Return seed and actions of the training episode in a row of episodes.csv."""
-    env = _rendering_env(described)
+def _training_episode(config: RunConfig, folder: Path, row: int) -> tuple[list[int], list[np.ndarray]]:
+    """Return the seed and the actions of the training episode in a row of episodes.csv."""
+    env = _rendering_env(config)
     try:
         actions = read_actions(folder, row, env.action_space)
     finally:
@@ -76,21 +87,19 @@ def _training_episode(
     return [int(read_episodes(folder)[row]["seed"])], [actions]
 
 
-def film(path: Path, policy: Policy, described: dict[str, Any], episodes: int) -> str | None:
-    """Film evaluation episodes into `path`; return why there is no film, or None."""
+def film(path: Path, policy: Policy, config: RunConfig, episodes: int) -> str | None:
+    """Film evaluation episodes to `path`; return why that failed (one line), or None if it didn't."""
     try:
-        seeds = [evaluation_seed(described["seed"], e) for e in range(episodes)]
-        with VideoWriter(path, frames_per_second(described)) as writer:
-            for frame in frames(policy, described, seeds):
-                writer.add(frame)
-    except Exception as error:  # a renderer may raise anything, and no film is worth a run
+        seeds = [evaluation_seed(config.seed, e) for e in range(episodes)]
+        write_video(path, episode_frames(policy, config, seeds), frames_per_second(config))
+    except Exception as error:  # a renderer may raise anything, and no film is worth losing a run
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None
 
 
-def frames_per_second(described: dict[str, Any]) -> float:
-    """Return the speed at which the environment is meant to be watched."""
-    env = _rendering_env(described)
+def frames_per_second(config: RunConfig) -> float:
+    """Return the frame rate at which the environment is meant to be watched."""
+    env = _rendering_env(config)
     try:
         return float(env.metadata.get("render_fps") or FPS)
     finally:
@@ -98,22 +107,22 @@ def frames_per_second(described: dict[str, Any]) -> float:
 
 
 def live_window(fps: float, title: str) -> LiveWindow:
-    """Open a window; without a display pygame's dummy driver takes the frames."""
-    _without_display()
+    """Make a window; without a display, pygame's dummy driver takes the frames."""
+    _allow_no_display()
     return LiveWindow(fps, title)
 
 
-def _without_display() -> None:
-    """Let SDL draw into memory where there is no screen, instead of complaining."""
+def _allow_no_display() -> None:
+    """Let SDL draw into memory if there is no screen, where it would raise an error."""
     if os.name == "posix" and not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
-def _rendering_env(described: dict[str, Any]) -> gymnasium.Env:
-    _without_display()
+def _rendering_env(config: RunConfig) -> gymnasium.Env:
+    _allow_no_display()
     return make_env(
-        described["env_id"],
-        described["env_kwargs"],
-        preprocess=described["preprocess"],
+        config.env_id,
+        config.env_kwargs,
+        preprocess=config.preprocess,
         render_mode="rgb_array",
     )

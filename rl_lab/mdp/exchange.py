@@ -1,8 +1,8 @@
-"""Finite MDPs in other forms: files, and the arrays that pymdptoolbox and QuantEcon take.
+"""Conversion of finite MDPs to and from files and the arrays of pymdptoolbox and QuantEcon.
 
-Those two know neither episodes that end nor rewards that depend on the outcome: an outcome that
-terminates becomes a move to one more state, the last, in which nothing is earned for ever. Without
-such outcomes there is none. Values of all other states are the same, at gamma below 1.
+Those two libraries have neither terminating outcomes nor rewards that depend on the outcome. An outcome
+that terminates becomes a move to one additional, absorbing state, the last, in which nothing is earned. A
+model without such outcomes gets no additional state. At gamma below 1 the values of all other states agree.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MEMBERS = ("indptr", "probability", "successor", "reward", "terminated", "initia
 
 
 def save_model(model: TabularModel, path: str | Path) -> None:
-    """Write a model to a .npz file, without pickle; what its states look like is kept as an array."""
+    """Write a model to a .npz file without pickle; `observe` is stored as the array of all its observations."""
     arrays = {name: getattr(model, name) for name in MEMBERS}
     if model.observe is not show_index:
         arrays["observations"] = np.asarray(model.observe(np.arange(model.num_states)))
@@ -31,37 +31,46 @@ def save_model(model: TabularModel, path: str | Path) -> None:
 
 
 def load_model(path: str | Path) -> TabularModel:
-    """Read what `save_model` wrote, and check it. Raises ValueError for anything else."""
+    """Read and check a file that `save_model` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file isn't a saved model of this format.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (EOFError, ValueError, OSError, AttributeError, TypeError, BadZipFile) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise ValueError(f"{path} is no saved model: {error}") from error
+        raise ValueError(f"{path} isn't a saved model: {error}") from error
     missing = [name for name in ("format", *MEMBERS) if name not in arrays]
     if missing or int(arrays["format"]) != FORMAT:
         raise ValueError(
-            f"{path} is no saved model of format {FORMAT} (missing: {', '.join(missing) or 'nothing'})"
+            f"{path} isn't a saved model of format {FORMAT} (missing: {', '.join(missing) or 'nothing'})"
         )
     _check_types(path, arrays)
-    observe = Table(arrays["observations"]) if "observations" in arrays else show_index
+    observe = ObservationTable(arrays["observations"]) if "observations" in arrays else show_index
     return TabularModel(**{name: arrays[name] for name in MEMBERS}, observe=observe)
 
 
-class Table:
-    """Shows states as rows of an array [S, ...]."""
+class ObservationTable:
+    """Maps states to their observations, the rows of an array [S, ...]."""
 
-    def __init__(self, shown: Array):
-        self._shown = shown
+    def __init__(self, observations: Array):
+        self._observations = observations
 
     def __call__(self, states: Array) -> Array:
         """Return the observations [K, ...] of states [K]."""
-        return self._shown[np.asarray(states, dtype=np.int64)]
+        return self._observations[np.asarray(states, dtype=np.int64)]
 
 
 def to_pymdptoolbox(model: TabularModel) -> tuple[Array, Array]:
-    """Return transitions [A, S, S] and expected rewards [S, A]. All actions must be available."""
+    """Return a model as pymdptoolbox takes it: transitions [A, S, S] and expected rewards [S, A].
+
+    Raises:
+        ValueError: an action isn't available in some state.
+    """
     if not model.available.all():
         state, action = np.argwhere(~model.available)[0]
         raise ValueError(
@@ -74,7 +83,11 @@ def to_pymdptoolbox(model: TabularModel) -> tuple[Array, Array]:
 
 
 def to_quantecon(model: TabularModel) -> tuple[Array, sparse.csr_matrix, Array, Array]:
-    """Return what DiscreteDP takes in state-action-pair form: rewards [L], transitions [L, S], states, actions."""
+    """Return a model as QuantEcon's DiscreteDP takes it, as L state-action pairs.
+
+    Returns:
+        Rewards [L], transitions [L, S], and the states and actions of the pairs, int64 [L].
+    """
     pairs = np.flatnonzero(model.available)
     full = bool(model.available.all())
     transitions = model.continuation if full else model.continuation[pairs]
@@ -98,7 +111,16 @@ def to_quantecon(model: TabularModel) -> tuple[Array, sparse.csr_matrix, Array, 
 def from_pymdptoolbox(
     transitions: Array | Sequence[sparse.spmatrix], reward: Array, initial: Array | None = None
 ) -> TabularModel:
-    """Build a model from P [A, S, S], or A sparse matrices, and R [S], [S, A] or [A, S, S]."""
+    """Build a model from pymdptoolbox's P and R.
+
+    Args:
+        transitions: [A, S, S], or A sparse matrices [S, S].
+        reward: [S], [S, A] or [A, S, S].
+        initial: probability of starting in each state, [S]; by default uniform.
+
+    Raises:
+        ValueError: shapes don't fit together, or the model is invalid.
+    """
     matrices = [sparse.csr_matrix(matrix) for matrix in transitions]
     actions, states = len(matrices), matrices[0].shape[0]
     for a, matrix in enumerate(matrices):
@@ -129,9 +151,17 @@ def from_quantecon(
     a_indices: Array | None = None,
     initial: Array | None = None,
 ) -> TabularModel:
-    """Build a model from R [S, A] and Q [S, A, S], or from R [L], Q [L, S] and the pairs' states and actions.
+    """Build a model from QuantEcon's R and Q, in either of its two forms.
 
-    In the first form a reward of -inf marks an action that isn't available, as it does in QuantEcon.
+    Args:
+        reward: [S, A], where -inf marks an unavailable action; or [L], one per state-action pair.
+        transitions: [S, A, S], or [L, S].
+        s_indices: the state of each pair, int [L]; None for the first form.
+        a_indices: the action of each pair, int [L]; None for the first form.
+        initial: probability of starting in each state, [S]; by default uniform.
+
+    Raises:
+        ValueError: shapes don't fit together, a pair is out of range or occurs twice, or the model is invalid.
     """
     reward = np.asarray(reward, dtype=np.float64)
     if s_indices is None or a_indices is None:
@@ -151,7 +181,7 @@ def from_quantecon(
 def _place(
     matrix: sparse.csr_matrix, reward: Array, s: Array, a: Array, initial: Array | None
 ) -> TabularModel:
-    """Build a model from pairs in any order."""
+    """Build a model from state-action pairs in any order."""
     states = matrix.shape[1]
     if not len(s) == len(a) == len(reward) == matrix.shape[0]:
         raise ValueError(
@@ -180,6 +210,7 @@ def _place(
 
 
 def _spread(matrix: sparse.csr_matrix, reward: Array) -> Array:
+    """Repeat each row's reward [L] for all of its outcomes, [K]."""
     return np.repeat(reward, np.diff(matrix.indptr))
 
 

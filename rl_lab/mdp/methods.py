@@ -1,6 +1,6 @@
-"""Ways to the optimum of a finite MDP: each returns values near it, or exactly there.
+"""The solution methods for finite MDPs. Each returns values that are optimal, or nearly so, and its sweeps.
 
-What they return is finished and certified by `solve`. Sources: Puterman, "Markov Decision
+`solve` then polishes and certifies the result. Sources: Puterman, "Markov Decision
 Processes", 1994: value iteration and its bounds 6.3, policy iteration 6.4, modified policy
 iteration 6.5, linear programming 6.9. Moore and Atkeson, "Prioritized sweeping", 1993
 (https://doi.org/10.1007/BF00993104).
@@ -15,33 +15,32 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linprog
 
-from rl_lab.mdp import rows as tables
-from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows
+from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows, back_up, evaluate_rows, pick_first, take_best
 from rl_lab.mdp.sweeps import Change, Sweeps, is_large
 from rl_lab.types import Array
 
-TIE_TOLERANCE = 1e-12  # relative to the largest value: true ties differ by rounding alone
-ROUNDING = 4e-15  # relative: changes of this size are noise
-EVALUATION_FRACTION = 0.1  # of a sweep's change: where modified policy iteration stops evaluating
+TIE_TOLERANCE = 1e-12  # relative to the largest value: true ties differ only by rounding
+ROUNDING = 4e-15  # relative to the largest value: changes of this size are noise
+EVALUATION_FRACTION = 0.1  # modified policy iteration evaluates until changes have fallen to this fraction
 EVALUATION_SWEEPS = 100  # at most, between two improvements
-OnSweep = Callable[[int, Array, float], None]
+OnSweep = Callable[[int, Array, float], None]  # takes a sweep's number, values [S] and error bound
 
 
 @dataclass(frozen=True)
-class Task:
-    """What a method is to solve, and when to stop."""
+class SolverTask:
+    """What a method has to solve, and when it may stop."""
 
     name: str
     sweeps: Sweeps
     tolerance: float
-    """Of V in the sup norm, relative to max(1, |V|)."""
+    """Allowed error of V in the sup norm, relative to max(1, |V|)."""
     max_sweeps: int
     on_sweep: OnSweep | None = None
-    """Is given each sweep's number, values [S] and error bound."""
+    """Called with each sweep's number, values [S] and error bound."""
 
     @property
     def rows(self) -> Rows:
-        """The problem."""
+        """The rows of the problem."""
         return self.sweeps.rows
 
     @property
@@ -50,7 +49,11 @@ class Task:
         return self.sweeps.gamma
 
     def report(self, sweep: int, values: Array, bound: float) -> bool:
-        """Report a sweep; return whether the bound is good enough, and raise NotConverged at the cap."""
+        """Report a sweep, and return whether its error bound is within the tolerance.
+
+        Raises:
+            NotConverged: it isn't, and this was the last sweep allowed.
+        """
         if self.on_sweep is not None:
             self.on_sweep(sweep, values, bound)
         done = bound <= self.tolerance * scale(values)
@@ -64,21 +67,24 @@ class Task:
 
     @property
     def factor(self) -> float:
-        """What a last change of size 1 leaves at most: the error of values after a sweep.
+        """The largest possible error of the values after a sweep that changed them by 1.
 
-        Without a discount nothing follows from a change: a small one only starts the finish, whose
-        result is certified by other means.
+        Without a discount a change says nothing about the error (the factor 1 merely ends the method once
+        changes are small); the result is then certified by other means.
         """
         return self.gamma / (1.0 - self.gamma) if self.gamma < 1.0 else 1.0
 
 
 def scale(values: Array) -> float:
-    """Return max(1, |values|)."""
+    """Return max(1, |values|), the size to which tolerances are relative."""
     return max(1.0, float(values.max()), -float(values.min()))
 
 
-def value_iteration(task: Task) -> tuple[Array, int]:
-    """Back all states up from the last sweep's values (Jacobi)."""
+# Each method returns values [S] and the number of sweeps, and raises NotConverged after task.max_sweeps.
+
+
+def value_iteration(task: SolverTask) -> tuple[Array, int]:
+    """Back up all states at once from the last sweep's values (Jacobi)."""
     values, sweep, done = np.zeros(len(task.rows.first)), 0, False
     while not done:
         values, _, change = task.sweeps.improve(values)
@@ -87,8 +93,8 @@ def value_iteration(task: Task) -> tuple[Array, int]:
     return values, sweep
 
 
-def gauss_seidel(task: Task) -> tuple[Array, int]:
-    """Back the states up in order, each from the newest values."""
+def gauss_seidel(task: SolverTask) -> tuple[Array, int]:
+    """Back up the states in order, each from the newest values."""
     values, sweep, done = np.zeros(len(task.rows.first)), 0, False
     while not done:
         change = task.sweeps.gauss_seidel(values)
@@ -97,8 +103,8 @@ def gauss_seidel(task: Task) -> tuple[Array, int]:
     return values, sweep
 
 
-def prioritised_sweeping(task: Task) -> tuple[Array, int]:
-    """Back the state with the largest Bellman error up first; as many backups as states are a sweep."""
+def prioritised_sweeping(task: SolverTask) -> tuple[Array, int]:
+    """Always back up the state with the largest Bellman error; as many backups as states count as a sweep."""
     values, sweep = np.zeros(len(task.rows.first)), 0
     while True:
         best, _, change = task.sweeps.improve(values)
@@ -109,19 +115,19 @@ def prioritised_sweeping(task: Task) -> tuple[Array, int]:
         task.sweeps.prioritise(values, np.abs(best - values), min(threshold, change.size / 2), len(values))
 
 
-def modified_policy_iteration(task: Task) -> tuple[Array, int]:
-    """Improve the policy, evaluate it for some sweeps, improve again."""
+def modified_policy_iteration(task: SolverTask) -> tuple[Array, int]:
+    """Alternate improvements of the policy with some sweeps of evaluation."""
     values = np.zeros(len(task.rows.first))
-    if task.gamma == 1.0:  # from below, values rise to the optimum without a discount too
-        values = tables.evaluate_rows(task.rows, ending_choice(task.rows), 1.0)
+    if task.gamma == 1.0:  # starting from below, values rise to the optimum without a discount too
+        values = evaluate_rows(task.rows, ending_choice(task.rows), 1.0)
     return _alternate(task, values, EVALUATION_FRACTION, EVALUATION_SWEEPS)
 
 
-def policy_iteration(task: Task) -> tuple[Array, int]:
-    """Evaluate a policy and improve it until nothing is left to improve; sweeps count improvements.
+def policy_iteration(task: SolverTask) -> tuple[Array, int]:
+    """Evaluate a policy exactly and improve it, until it can't be improved; improvements count as sweeps.
 
-    Large discounted models, whose equations can't be factorised, are evaluated by sweeps, all of
-    which count.
+    Large discounted models, whose equations can't be factorised, are evaluated by sweeps instead, and all
+    of these count.
     """
     if task.gamma < 1.0 and is_large(task.rows):
         return _alternate(task, np.zeros(len(task.rows.first)), 0.0, task.max_sweeps)
@@ -130,11 +136,11 @@ def policy_iteration(task: Task) -> tuple[Array, int]:
     return values, rounds
 
 
-def _alternate(task: Task, values: Array, fraction: float, most: int) -> tuple[Array, int]:
-    """Alternate improvements with at most `most` sweeps of evaluation, down to a fraction of the change.
+def _alternate(task: SolverTask, values: Array, fraction: float, most: int) -> tuple[Array, int]:
+    """Alternate improvements with at most `most` sweeps of evaluation, until changes fall to `fraction`.
 
-    Where no episode ends, adding c to all values adds gamma * c to all that is backed up. The
-    optimum is then known to half the span of a sweep's changes, and what it is shifted by is known.
+    If no episode ever ends, adding c to all values adds gamma * c to all backed-up values. Then the common
+    part of a sweep's changes can be extrapolated, and the error is bounded by half their span.
     """
     closed = task.gamma < 1.0 and not task.rows.termination.any()
     sweep = 0
@@ -166,26 +172,43 @@ def improve_policy(
     max_rounds: int = 1000,
     report: Callable[[int, Array, float], object] | None = None,
 ) -> tuple[Array, Array, int]:
-    """Return (chosen rows [S], their values [S], rounds) by policy iteration with direct solves."""
+    """Improve a policy, given as rows [S], by policy iteration with direct solves until it is optimal.
+
+    Args:
+        report: called with each round's number, values [S] and error bound.
+
+    Returns:
+        The chosen rows, int64 [S], their values [S], and the number of rounds.
+
+    Raises:
+        NotConverged: the policy still improved in the last round.
+        NeverEnds: gamma = 1 and a policy on the way never ends.
+    """
     for round_ in range(1, max_rounds + 1):
-        values = tables.evaluate_rows(rows, chosen, gamma)
-        action_values = tables.back_up(rows, values, gamma)
-        best = tables.take_best(rows, action_values)
-        # A choice is left only for a better one, never for a tie, or rounding would turn in circles.
+        values = evaluate_rows(rows, chosen, gamma)
+        action_values = back_up(rows, values, gamma)
+        best = take_best(rows, action_values)
+        # Switch only to a better choice, never to a tied one: rounding could make ties alternate for ever.
         better = best > action_values[chosen] + TIE_TOLERANCE * scale(values)
         residual = float(np.abs(best - values).max())
         if report is not None and (round_ < max_rounds or better.any()):
             report(round_, values, residual / (1.0 - gamma) if gamma < 1.0 else residual)
         if not better.any():
             return chosen, values, round_
-        chosen = np.where(better, tables.pick_first(rows, action_values >= best[rows.owner]), chosen)
+        chosen = np.where(better, pick_first(rows, action_values >= best[rows.owner]), chosen)
     raise NotConverged(
         f"policy iteration still improved after {max_rounds} rounds, with a residual of {residual:.3g}"
     )
 
 
 def ending_choice(rows: Rows) -> Array:
-    """Return a row [S] of each state such that episodes surely end: each may lead a step nearer to it."""
+    """Return a row for each state, int64 [S], such that episodes end with certainty.
+
+    Each row leads with positive probability to the end, or one step closer to it.
+
+    Raises:
+        NeverEnds: from some state no policy ends.
+    """
     chosen = np.full(len(rows.first), -1)
     ends = rows.termination > 0
     while True:
@@ -199,8 +222,13 @@ def ending_choice(rows: Rows) -> Array:
     return chosen
 
 
-def linear_programming(task: Task) -> tuple[Array, int]:
-    """Minimise the sum of all values subject to Bellman's inequalities, by HiGHS; sweeps are its iterations."""
+def linear_programming(task: SolverTask) -> tuple[Array, int]:
+    """Minimise the sum of all values subject to Bellman's inequalities, with HiGHS; its iterations are the sweeps.
+
+    Raises:
+        NotConverged: HiGHS stopped early.
+        NeverEnds: gamma = 1 and there is no finite solution.
+    """
     rows = task.rows
     pairs = np.arange(len(rows.owner))
     owners = sparse.csr_matrix((np.ones(len(pairs)), (pairs, rows.owner)), rows.continuation.shape)
@@ -222,9 +250,7 @@ def linear_programming(task: Task) -> tuple[Array, int]:
         raise NotConverged(
             f"linear programming stopped after {result.nit} iterations, without a residual: {result.message}"
         )
-    residual = float(
-        np.abs(tables.take_best(rows, tables.back_up(rows, result.x, task.gamma)) - result.x).max()
-    )
+    residual = float(np.abs(take_best(rows, back_up(rows, result.x, task.gamma)) - result.x).max())
     if result.status != 0:
         raise NotConverged(
             f"linear programming stopped after max_sweeps = {task.max_sweeps} iterations with a residual of"
@@ -235,7 +261,7 @@ def linear_programming(task: Task) -> tuple[Array, int]:
     return result.x, result.nit
 
 
-METHODS: dict[str, Callable[[Task], tuple[Array, int]]] = {
+METHODS: dict[str, Callable[[SolverTask], tuple[Array, int]]] = {
     "value-iteration": value_iteration,
     "gauss-seidel": gauss_seidel,
     "prioritised-sweeping": prioritised_sweeping,

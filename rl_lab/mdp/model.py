@@ -1,8 +1,8 @@
-"""A finite Markov decision process: who follows whom, with what probability, at what reward.
+"""A finite Markov decision process: the outcomes of every action, with their probabilities and rewards.
 
-The outcomes of each (state, action) are kept apart rather than as expectations, so that the same
-model can be solved, sampled and shown. An outcome that terminates leaves no continuation, so
-terminal states need no special case: their value never enters a target, whatever they hold.
+Outcomes are stored one by one rather than as expectations, so that the same model can be solved, sampled
+and displayed. An outcome that terminates has no continuation, so terminal states need no special case:
+their value never enters a target.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from scipy import sparse
 from rl_lab.types import Array
 
 BLOCK_ROWS = 2**16
-SUM_TOLERANCE = 1e-9  # on the sum of a row's probabilities: thirds and their like pass, mistakes do not
+SUM_TOLERANCE = 1e-9  # on the sum of a row's probabilities: lets rounding pass, but no mistake
 
-# Wrappers that neither change what is seen, chosen or paid, nor when an episode terminates.
+# Wrappers that change neither observations, actions, rewards nor when an episode terminates.
 _TRANSPARENT = (
     wrappers.TimeLimit,
     wrappers.OrderEnforcing,
@@ -35,37 +35,38 @@ _TRANSPARENT = (
 
 
 def index_type(size: int) -> type[np.signedinteger]:
-    """Return the smallest integer type, of 32 bits or 64, that numbers `size` things."""
+    """Return int32 if it can index `size` items, otherwise int64."""
     return np.int32 if size < 2**31 else np.int64
 
 
 def show_index(states: Array) -> Array:
-    """Return each state's own number, as environments with a Discrete observation space show it."""
+    """Return states [K] as the observations of a Discrete space: their own numbers, int64 [K]."""
     return np.asarray(states, dtype=np.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class TabularModel:
-    """A finite MDP in compressed rows. Row `state * num_actions + action` holds one action's outcomes.
+    """A finite MDP in compressed rows: row `state * num_actions + action` holds the outcomes of one action.
 
-    Raises ValueError naming the first (state, action) whose outcomes are no distribution, and the
-    first state without an available action.
+    Raises:
+        ValueError: arrays don't fit together, the outcomes of a (state, action) aren't a distribution, or a
+            state has no available action. The message names the first offender.
     """
 
     indptr: Array  # int64 [S * A + 1]
     """Row i owns the outcomes `indptr[i]:indptr[i + 1]`."""
     probability: Array  # float64 [K]
-    """Probability of each outcome; the same successor may occur more than once in a row."""
+    """Probability of each outcome; a successor may occur more than once in a row."""
     successor: Array  # int32 [K], int64 beyond 2**31 states
-    """The state that follows, also where the episode terminates in it."""
+    """The state that follows, even if the episode terminates in it."""
     reward: Array  # float64 [K]
-    """Reward paid with each outcome."""
+    """Reward of each outcome."""
     terminated: Array  # bool [K]
-    """Whether the episode ends with this outcome, so that nothing is earned after it."""
+    """Whether the episode ends with this outcome."""
     initial: Array  # float64 [S]
     """Probability of starting in each state."""
     available: Array  # bool [S, A]
-    """Legal actions; a row of an illegal one may be empty."""
+    """Legal actions; the row of an illegal one may be empty."""
     observe: Callable[[Array], Array] = show_index
     """Map states [K] to the observations [K, ...] that the environment would show."""
 
@@ -76,27 +77,27 @@ class TabularModel:
 
     @property
     def num_states(self) -> int:
-        """Number of states, S."""
+        """The number of states, S."""
         return int(self.available.shape[0])
 
     @property
     def num_actions(self) -> int:
-        """Number of actions, A."""
+        """The number of actions, A."""
         return int(self.available.shape[1])
 
     @cached_property
     def expected_reward(self) -> Array:
-        """Return the expected reward [S, A] of one step; 0 for an empty row."""
+        """The expected reward of one step, [S, A]; 0 for an empty row."""
         return self._sum_rows(self.probability, self.reward).reshape(self.available.shape)
 
     @cached_property
     def termination(self) -> Array:
-        """Return the probability [S, A] that one step ends the episode."""
+        """The probability that one step ends the episode, [S, A]."""
         return self._sum_rows(self.probability, self.terminated).reshape(self.available.shape)
 
     @cached_property
     def continuation(self) -> sparse.csr_matrix:
-        """Return the probabilities [S * A, S] of reaching each state without terminating."""
+        """The probability of reaching each state without terminating, [S * A, S]."""
         weights = np.where(self.terminated, 0.0, self.probability)
         shape = (self.available.size, self.num_states)
         narrow = index_type(max(len(weights), self.num_states))
@@ -108,11 +109,11 @@ class TabularModel:
 
     @property
     def row(self) -> Array:
-        """Return the row number [K] of each outcome."""
+        """The row of each outcome, int64 [K]."""
         return np.repeat(np.arange(self.available.size), np.diff(self.indptr))
 
     def _sum_rows(self, *factors: Array) -> Array:
-        """Return the sums [S * A] of products of outcomes' factors [K], block by block to save memory."""
+        """Multiply factors [K] and sum each row's products, [S * A]; block by block, to save memory."""
         sums = np.zeros(self.available.size)
         for start in range(0, len(sums), BLOCK_ROWS):
             offsets = self.indptr[start : start + BLOCK_ROWS + 1]
@@ -133,8 +134,14 @@ class TabularModel:
     ) -> TabularModel:
         """Build a model from rows [K, 6] of (state, action, probability, successor, reward, terminated).
 
-        The order of the rows is free, but for outcomes of one (state, action), which keep theirs.
-        Without `available`, an action is available where it has an outcome.
+        Rows may come in any order; the outcomes of one (state, action) keep their order.
+
+        Args:
+            initial: probability of starting in each state, [S].
+            available: legal actions, bool [S, A]; by default those that have an outcome.
+
+        Raises:
+            ValueError: an index is out of range, or the model is invalid (see the class).
         """
         table = np.asarray(outcomes, dtype=np.float64).reshape(-1, 6)
         _check_indices(table, num_states, num_actions)
@@ -165,11 +172,20 @@ class TabularModel:
         available: Array | None = None,
         observe: Callable[[Array], Array] = show_index,
     ) -> TabularModel:
-        """Build a model from arrays [S, A, B] of B outcomes for each (state, action); nothing is looped over.
+        """Build a model from arrays [S, A, B] of B outcomes for each (state, action), without a Python loop.
 
-        `reward` and `terminated` may have any shape that broadcasts, such as [S, A, 1]. Outcomes of
-        probability 0 are allowed, to fill up. Without `initial`, all states are as likely. Arrays of
-        the right type are kept, not copied.
+        Arrays that have the right type already are kept, not copied.
+
+        Args:
+            probability: [S, A, B]; 0 is allowed, for (state, action) pairs with fewer than B outcomes.
+            successor: integers [S, A, B].
+            reward: any shape that broadcasts to [S, A, B], such as [S, A, 1].
+            terminated: any shape that broadcasts to [S, A, B].
+            initial: probability of starting in each state, [S]; by default uniform.
+            available: legal actions, bool [S, A]; by default all.
+
+        Raises:
+            ValueError: shapes don't fit together, or the model is invalid (see the class).
         """
         probability = np.ascontiguousarray(probability, dtype=np.float64)
         if probability.ndim != 3 or np.shape(successor) != probability.shape:
@@ -198,8 +214,16 @@ class TabularModel:
     ) -> TabularModel:
         """Build a model from Gymnasium's `P[state][action] = [(probability, successor, reward, terminated)]`.
 
-        `P` also lists moves out of states in which every episode is already over (CliffWalking's
-        goal). They are replaced by an end without reward, so that such states are worth 0.
+        `P` also lists moves out of states in which every episode is already over (CliffWalking's goal).
+        They are replaced by termination without reward, so that such states are worth 0.
+
+        Args:
+            transitions: `P`.
+            initial: probability of starting in each state, [S].
+            available: legal actions, bool [S, A]; by default those that `P` lists.
+
+        Raises:
+            ValueError: the model is invalid (see the class).
         """
         num_actions = 1 + max(action for rows in transitions.values() for action in rows)
         outcomes = [
@@ -218,12 +242,12 @@ class TabularModel:
 
 
 def extract_model(env: gymnasium.Env) -> TabularModel | None:
-    """Return the finite MDP that is played through `env`; None where it has none that is known.
+    """Return the finite MDP that is played through `env`; None if no model is known.
 
-    An environment offers its model as a method `model()`, or as toy-text's `P` with
-    `initial_state_distrib`. A wrapper that may change observations, rewards or actions makes the
-    model another one than is played, hence None; a wrapper of one's own that leaves them alone
-    says so with a class attribute `keeps_model = True`.
+    An environment provides its model as a method `model()`, or as toy-text's `P` together with
+    `initial_state_distrib`. A wrapper may change observations, rewards or actions, so that the model no
+    longer describes what is played: below such a wrapper the answer is None. A custom wrapper that leaves
+    them alone declares so with a class attribute `keeps_model = True`.
     """
     base = env.unwrapped
     if not _is_untouched(env):
@@ -231,17 +255,18 @@ def extract_model(env: gymnasium.Env) -> TabularModel | None:
     if callable(getattr(base, "model", None)):
         model = base.model()  # type: ignore[attr-defined]
         return model if isinstance(model, TabularModel) else None
-    # Taxi's fickle passenger is decided once an episode and remembered outside the state.
     if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
         return None
-    if getattr(base, "fickle_passenger", False):
+    if getattr(
+        base, "fickle_passenger", False
+    ):  # Taxi draws it once per episode and keeps it outside the state
         return None
     available = _read_masks(base, len(base.P)) if hasattr(base, "action_mask") else None
     return TabularModel.from_toy_text(base.P, base.initial_state_distrib, available)
 
 
 def find_reaching(graph: sparse.spmatrix, targets: Array) -> Array:
-    """Return which states [S] can reach a target [S] along the non-zero entries of `graph` [S, S]."""
+    """Return the states, bool [S], from which a target (bool [S]) can be reached along `graph` [S, S]."""
     edges = sparse.csr_matrix(graph)
     edges = sparse.csr_matrix((np.ones_like(edges.data), edges.indices, edges.indptr), edges.shape)
     reached = np.asarray(targets, dtype=bool)
@@ -253,7 +278,7 @@ def find_reaching(graph: sparse.spmatrix, targets: Array) -> Array:
 
 
 def _narrow(successor: Array, num_states: int) -> Array:
-    """Return successors as small integers; those out of range are left for `TabularModel` to name."""
+    """Return successors in the smallest integer type; values out of range are left for `TabularModel` to report."""
     if not np.issubdtype(successor.dtype, np.integer):
         raise ValueError(f"successor must hold integers, not {successor.dtype}")
     inside = not successor.size or (successor.min() >= 0 and successor.max() < num_states)
@@ -261,12 +286,14 @@ def _narrow(successor: Array, num_states: int) -> Array:
 
 
 def _find_final(model: TabularModel) -> Array:
-    """Return the states [S] that play reaches only as the end of an episode."""
+    """Return the states, bool [S], that can only be reached by ending an episode."""
     owner = model.row // model.num_actions
     shape = (model.num_states, model.num_states)
     onward = (~model.terminated) & (model.probability > 0)
     graph = sparse.csr_matrix((np.ones(onward.sum()), (model.successor[onward], owner[onward])), shape)
-    live = find_reaching(graph, model.initial > 0)  # the graph points backwards: reachable from the start
+    live = find_reaching(
+        graph, model.initial > 0
+    )  # the graph points backwards: states reachable from the start
     entered = np.zeros(model.num_states, dtype=bool)
     entered[model.successor[model.terminated & live[owner]]] = True
     return entered & ~live
@@ -291,7 +318,7 @@ def _is_transparent(wrapper: gymnasium.Wrapper) -> bool:
 
 def _read_masks(base: Any, num_states: int) -> Array:
     masks = np.array([base.action_mask(state) for state in range(num_states)], dtype=bool)
-    return masks | ~masks.any(axis=1, keepdims=True)  # a state without legal actions is one that is over
+    return masks | ~masks.any(axis=1, keepdims=True)  # a state without legal actions is the end of an episode
 
 
 def _check_shapes(model: TabularModel) -> None:
@@ -320,7 +347,7 @@ def _check_indices(table: Array, num_states: int, num_actions: int) -> None:
 
 
 def _check_rows(model: TabularModel) -> None:
-    """Raise ValueError at the first row that is no distribution over known states."""
+    """Raise ValueError at the first row that isn't a distribution over known states."""
     successor = model.successor
     faults = (
         (~np.isfinite(model.probability), "probability", model.probability, "a finite number"),

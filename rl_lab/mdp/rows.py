@@ -1,7 +1,7 @@
-"""The available actions of a finite MDP as a list of rows, and what is computed on them.
+"""The available actions of a finite MDP as a list of rows, and backups and policy evaluation on them.
 
-Row by row, an MDP whose states differ in their number of actions needs no padding. That is what
-the undiscounted problem becomes once states that reach one another for free are merged.
+A list of rows needs no padding when states differ in their number of actions, as they do in the
+undiscounted problem once states that reach one another for free are merged.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from rl_lab.types import Array
 
 
 class NotConverged(RuntimeError):
-    """Value iteration stopped at its cap, or float64 can't certify the tolerance asked for."""
+    """A solver reached its limit of sweeps, or float64 can't certify the requested tolerance."""
 
 
 class NeverEnds(ValueError):
-    """At gamma = 1 an episode may go on for ever, so that its return is not defined."""
+    """At gamma = 1 an episode may go on for ever, so that its return is undefined."""
 
 
 class Rows(NamedTuple):
-    """Actions of all states, sorted by state; each state owns at least one."""
+    """The actions of all S states as R rows, sorted by state; each state has at least one."""
 
     first: Array  # int64 [S]: the first row of each state
-    owner: Array  # int64 [R]
-    reward: Array  # float64 [R], expected
-    termination: Array  # float64 [R]
-    continuation: sparse.csr_matrix  # [R, S]
+    owner: Array  # int64 [R]: the state that a row belongs to
+    reward: Array  # float64 [R]: expected reward
+    termination: Array  # float64 [R]: probability of ending
+    continuation: sparse.csr_matrix  # float64 [R, S]: probability of going on in each state
     origin: Array  # int64 [R]: state * A + action in the model; -1 for an added row
 
 
 def list_rows(model: TabularModel) -> Rows:
-    """Return the available (state, action) pairs of a model as rows."""
+    """Return a model's available (state, action) pairs as rows."""
     origin = np.flatnonzero(model.available)
     owner = origin // model.num_actions
     return Rows(
@@ -50,23 +50,23 @@ def list_rows(model: TabularModel) -> Rows:
 
 
 def back_up(rows: Rows, values: Array, gamma: float) -> Array:
-    """Return the action values [R] that follow from state values [S]."""
+    """Return the action values [R] that follow from state values [S] by one Bellman backup."""
     return rows.reward + gamma * (rows.continuation @ values)
 
 
 def take_best(rows: Rows, action_values: Array) -> Array:
-    """Return the largest action value [S] of each state."""
+    """Return each state's largest action value, [S], of action values [R]."""
     return np.maximum.reduceat(action_values, rows.first)
 
 
 def pick_first(rows: Rows, flagged: Array) -> Array:
-    """Return each state's first flagged row [S]; at least one is flagged in each."""
+    """Return each state's first flagged row, int64 [S]; flags are bool [R], at least one per state."""
     candidates = np.where(flagged, np.arange(len(flagged)), len(flagged))
     return np.minimum.reduceat(candidates, rows.first)
 
 
 def bound_rounding(rows: Rows, values: Array, gamma: float) -> float:
-    """Bound the float64 rounding error of `back_up(rows, values) - values`, in the sup norm.
+    """Return a bound on the float64 rounding error of `back_up(rows, values) - values` in the sup norm.
 
     A sum of n products errs by less than n + 2 roundings of the sum of their magnitudes
     (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
@@ -77,15 +77,24 @@ def bound_rounding(rows: Rows, values: Array, gamma: float) -> float:
 
 
 def evaluate_rows(rows: Rows, chosen: Array, gamma: float) -> Array:
-    """Return the values [S] of always taking the chosen row [S] of each state."""
+    """Return the values [S] of always taking the chosen row of each state, int64 [S].
+
+    Raises:
+        NeverEnds: gamma = 1 and rewards go on for ever.
+    """
     return solve_values(rows.continuation[chosen], rows.reward[chosen], rows.termination[chosen], gamma)
 
 
 def solve_values(chain: sparse.csr_matrix, reward: Array, termination: Array, gamma: float) -> Array:
-    """Solve `v = reward + gamma * chain @ v` for a Markov chain [S, S] with rewards [S].
+    """Solve `v = reward + gamma * chain @ v` for a Markov chain [S, S] with rewards and terminations [S].
 
-    At gamma = 1 a state from which no reward can be met is worth 0, whether or not it ends. Raises
-    NeverEnds where rewards go on for ever.
+    At gamma = 1 a state from which no reward can be reached is worth 0, whether or not it ends.
+
+    Returns:
+        Values [S].
+
+    Raises:
+        NeverEnds: gamma = 1 and rewards go on for ever.
     """
     chain = sparse.csr_matrix(chain)
     chain.eliminate_zeros()
@@ -100,7 +109,7 @@ def solve_values(chain: sparse.csr_matrix, reward: Array, termination: Array, ga
 
 
 def _require_end(chain: sparse.csr_matrix, earning: Array, termination: Array) -> None:
-    """Raise NeverEnds naming the first state from which rewards never stop."""
+    """Raise NeverEnds with the first state from which rewards never stop."""
     leaves = (termination > 0) | (chain @ (~earning).astype(np.float64) > 0)
     stops = find_reaching(chain, leaves | ~earning)
     if not stops.all():
@@ -116,4 +125,6 @@ def _solve_refined(chain: sparse.csr_matrix, reward: Array, gamma: float) -> Arr
     system = sparse.identity(len(reward), format="csc") - gamma * sparse.csc_matrix(chain)
     factors = linalg.splu(sparse.csc_matrix(system))
     values = factors.solve(reward)
-    return values + factors.solve(reward - system @ values)  # one refinement takes most of the rounding out
+    return values + factors.solve(
+        reward - system @ values
+    )  # one step of refinement removes most of the rounding

@@ -1,7 +1,7 @@
 """Sweeps over all states of a finite MDP: in numpy for small models, compiled and threaded for large ones.
 
-Both give the same values. Compiling costs a second or so, once per machine, and loading what was
-compiled 0.4 s per process: more than it takes to solve a small model in numpy.
+Both give the same values. Compiling takes about a second, once per machine, and loading the compiled code
+0.4 s per process: more than it takes to solve a small model in numpy.
 """
 
 from __future__ import annotations
@@ -14,66 +14,75 @@ import numpy as np
 from scipy import sparse
 
 from rl_lab.mdp import kernels
-from rl_lab.mdp import rows as tables
-from rl_lab.mdp.rows import Rows
+from rl_lab.mdp.rows import Rows, back_up, pick_first, take_best
 from rl_lab.types import Array
 
 COMPILED_FROM = 20_000  # entries of `continuation`
-PIECES_PER_THREAD = 4  # a thread that is held up leaves its pieces to the others
+PIECES_PER_THREAD = 4  # so that a thread that is held up leaves its pieces to the others
 
 
 class Change(NamedTuple):
-    """By how much values changed in one sweep, over all states."""
+    """The smallest and largest change of a state's value in one sweep."""
 
     low: float
     high: float
 
     @property
     def size(self) -> float:
-        """Return the sup norm."""
+        """The sup norm of the change."""
         return max(abs(self.low), abs(self.high))
 
     @property
     def half_span(self) -> float:
-        """Return what is left of it once a constant is taken out."""
+        """The sup norm of the change after the best constant is subtracted."""
         return (self.high - self.low) / 2
 
 
 class Chain(Protocol):
-    """What a fixed choice makes of a model."""
+    """The Markov chain of a fixed policy."""
 
     def sweep(self, values: Array) -> tuple[Array, Change]:
-        """Return `reward + gamma * P values` [S] of the chosen rows."""
+        """Return `reward + gamma * P values` [S] and the change."""
 
 
 class Sweeps(Protocol):
-    """The sweeps that the methods are made of."""
+    """The sweeps that the solution methods are built from."""
 
     rows: Rows
     gamma: float
 
     def improve(self, values: Array) -> tuple[Array, Array, Change]:
-        """Return (best values [S], first best rows [S], change)."""
+        """Back up values [S] once; return (best values [S], first best rows [S], change)."""
 
     def follow(self, chosen: Array) -> Chain:
-        """Return the chain of always taking the chosen row [S]."""
+        """Return the chain of always taking the chosen row of each state, int64 [S]."""
 
     def gauss_seidel(self, values: Array) -> Change:
-        """Back all states up in place, in order."""
+        """Back up values [S] in place, state by state in order; return the change."""
 
     def prioritise(self, values: Array, priority: Array, threshold: float, budget: int) -> int:
-        """Back up to `budget` states in place, the largest priority first; return how many."""
+        """Back up at most `budget` states in place, always the one with the largest priority; return how many.
+
+        Args:
+            values: [S].
+            priority: upper bounds on the Bellman errors, [S]; kept up to date.
+            threshold: stop when no priority exceeds this.
+        """
 
 
 def make_sweeps(rows: Rows, gamma: float, threads: int = 1) -> Sweeps:
-    """Return the sweeps that suit the size of a model."""
+    """Return the kind of sweeps that suits the size of a model.
+
+    Raises:
+        ValueError: `threads` is below 1.
+    """
     if threads < 1:
         raise ValueError(f"threads {threads} must be at least 1")
     return CompiledSweeps(rows, gamma, threads) if is_large(rows) else PlainSweeps(rows, gamma)
 
 
 def is_large(rows: Rows) -> bool:
-    """Tell whether compiling pays, and whether factorising the system is too much to ask for."""
+    """Return whether a model is so large that compiling pays and its equations can't be factorised."""
     return rows.continuation.nnz >= COMPILED_FROM
 
 
@@ -83,19 +92,19 @@ def _measure(new: Array, old: Array) -> Change:
 
 
 class PlainChain:
-    """A fixed choice in numpy."""
+    """The Markov chain of a fixed policy, in numpy."""
 
     def __init__(self, matrix: sparse.csr_matrix, reward: Array, gamma: float):
         self._matrix, self._reward, self._gamma = matrix, reward, gamma
 
     def sweep(self, values: Array) -> tuple[Array, Change]:
-        """Return `reward + gamma * P values` [S]."""
+        """Return `reward + gamma * P values` [S] and the change."""
         new = self._reward + self._gamma * (self._matrix @ values)
         return new, _measure(new, values)
 
 
 class PlainSweeps:
-    """Sweeps in numpy, and in plain loops where each state needs the one before."""
+    """Sweeps in numpy, and in plain Python loops where each backup needs the one before."""
 
     def __init__(self, rows: Rows, gamma: float):
         self.rows, self.gamma = rows, gamma
@@ -105,9 +114,9 @@ class PlainSweeps:
 
     def improve(self, values: Array) -> tuple[Array, Array, Change]:
         """Return (best values [S], first best rows [S], change)."""
-        action_values = tables.back_up(self.rows, values, self.gamma)
-        best = tables.take_best(self.rows, action_values)
-        chosen = tables.pick_first(self.rows, action_values >= best[self.rows.owner])
+        action_values = back_up(self.rows, values, self.gamma)
+        best = take_best(self.rows, action_values)
+        chosen = pick_first(self.rows, action_values >= best[self.rows.owner])
         return best, chosen, _measure(best, values)
 
     def follow(self, chosen: Array) -> Chain:
@@ -133,14 +142,14 @@ class PlainSweeps:
 
 
 class CompiledSweeps(PlainSweeps):
-    """The same in machine code, states shared out among threads where their order does not matter."""
+    """Sweeps in machine code; where the order of the states doesn't matter, threads share them."""
 
     def __init__(self, rows: Rows, gamma: float, threads: int):
         super().__init__(rows, gamma)
         self._loops = kernels.compile_all()
         self._threads = Pieces(threads, len(rows.first))
         matrix = rows.continuation
-        # Unsigned, since numba asks of each signed index whether it counts from the end.
+        # Unsigned, since numba checks whether a signed index counts from the end.
         self._indptr, self._indices = (_unsigned(a) for a in (matrix.indptr, matrix.indices))
 
     def improve(self, values: Array) -> tuple[Array, Array, Change]:
@@ -151,7 +160,7 @@ class CompiledSweeps(PlainSweeps):
 
     def follow(self, chosen: Array) -> Chain:
         """Return the chain of always taking the chosen row [S]."""
-        # A copy, since rows that lie apart in memory are read with their neighbours.
+        # A copy: reading scattered rows would load their neighbours into the cache too.
         indptr = np.zeros(len(chosen) + 1, dtype=self._indptr.dtype)
         np.cumsum(self._indptr[chosen + 1] - self._indptr[chosen], out=indptr[1:])
         indices = np.empty(indptr[-1], dtype=self._indices.dtype)
@@ -170,22 +179,22 @@ def _unsigned(index: Array) -> Array:
 
 
 class CompiledChain:
-    """A fixed choice in machine code."""
+    """The Markov chain of a fixed policy, in machine code."""
 
     def __init__(self, kernel: Callable, table: tuple, threads: Pieces):
         self._kernel, self._table, self._threads = kernel, table, threads
 
     def sweep(self, values: Array) -> tuple[Array, Change]:
-        """Return `reward + gamma * P values` [S]."""
+        """Return `reward + gamma * P values` [S] and the change."""
         new = np.empty_like(values)
         return new, self._threads.run(self._kernel, *self._table, values, new)
 
 
 class Pieces:
-    """Runs a kernel on pieces of the states, in threads of its own.
+    """Runs a kernel on pieces of the states, in threads.
 
-    They are Python's threads: numba's own would bring an OpenMP runtime beside torch's, and abort
-    processes that fork.
+    They are Python's threads: numba's would load an OpenMP runtime beside torch's, and abort processes that
+    fork.
     """
 
     def __init__(self, threads: int, size: int):
@@ -194,7 +203,7 @@ class Pieces:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def run(self, kernel: Callable, *arguments: Any) -> Change:
-        """Return the change over all pieces."""
+        """Run a kernel on all pieces; return the change over all of them."""
         if self._pool is None:
             return Change(*(kernel(0, self._bounds[-1], *arguments) or (0.0, 0.0)))
         pairs = zip(self._bounds[:-1], self._bounds[1:], strict=True)

@@ -1,10 +1,10 @@
-"""The undiscounted problem (gamma = 1): made well-posed, and its solution certified.
+"""Solving the undiscounted problem (gamma = 1): how it is made well-posed, and how a solution is certified.
 
-Where one may wander for ever at no cost (a wall to bump into, reward 0), Bellman's equation has
-many solutions and greedy policies that never arrive. States that reach one another surely and for
-free are worth the same, so they are merged into one, which may also stay for 0 for ever: the end
-components of Haddad and Monmege, "Interval iteration algorithm for MDPs and IMDPs", 2018
-(https://doi.org/10.1016/j.tcs.2016.12.003). In what is left, values come with a certificate.
+Where an agent may wander for ever at no cost (bumping into a wall, reward 0), Bellman's equation has many
+solutions, and greedy policies may never arrive. States that reach one another with certainty and for free
+have the same value. They are merged into one state, which may also stay where it is for ever at reward 0:
+the end components of Haddad and Monmege, "Interval iteration algorithm for MDPs and IMDPs", 2018
+(https://doi.org/10.1016/j.tcs.2016.12.003). The merged problem's values can be certified.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from rl_lab.mdp.model import find_reaching
 from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows, back_up, bound_rounding, evaluate_rows, pick_first
 from rl_lab.types import Array
 
-TIED = 1e-10  # relative to max(1, |V|): rows worth this much less than the best count as equal
+TIED = 1e-10  # relative to max(1, |V|): rows this close to the best count as equally good
 
 
 def find_free_rows(rows: Rows) -> tuple[Array, Array]:
-    """Return (free [R], label [S]): rows that surely stay among equals at no reward, and who equals whom.
+    """Return the rows that stay within a group of equivalent states at no reward, and the groups.
 
-    States of one label reach one another with probability 1 along free rows, earning nothing.
+    The states of a group reach one another with probability 1 along free rows, earning nothing.
+
+    Returns:
+        Whether a row is free, bool [R], and the group of each state, int64 [S].
     """
     free = (rows.reward == 0) & (rows.termination == 0)
     while True:
@@ -35,9 +38,14 @@ def find_free_rows(rows: Rows) -> tuple[Array, Array]:
 
 
 def merge_free(rows: Rows, free: Array, label: Array) -> Rows:
-    """Return the rows of the merged problem: those not free, and one for staying for ever at 0."""
+    """Return the rows of the merged problem: all that aren't free, and one per group for staying at 0 for ever.
+
+    Args:
+        free: whether a row is free, bool [R].
+        label: the group of each state, int64 [S].
+    """
     count = int(label.max()) + 1
-    stays = np.unique(label[rows.owner[free]])  # the merged states in which one may stay
+    stays = np.unique(label[rows.owner[free]])  # the groups within which the agent may stay
     owner = np.concatenate((label[rows.owner[~free]], stays))
     order = np.argsort(owner, kind="stable")
     members = sparse.csr_matrix((np.ones(len(label)), (np.arange(len(label)), label)), (len(label), count))
@@ -55,7 +63,7 @@ def merge_free(rows: Rows, free: Array, label: Array) -> Rows:
 
 
 def require_end(rows: Rows, label: Array) -> None:
-    """Raise NeverEnds naming a state from which no policy at all comes to an end."""
+    """Raise NeverEnds, naming the state, if from some state no policy ends the episode."""
     ends = find_reaching(
         link_states(rows, np.ones(len(rows.owner), bool)), _any_row(rows, rows.termination > 0)
     )
@@ -67,15 +75,20 @@ def require_end(rows: Rows, label: Array) -> None:
 
 
 def certify(rows: Rows, chosen: Array, values: Array, tolerance: float) -> float:
-    """Bound the sup-norm distance of values [S] from the optimum of a merged problem.
+    """Return a certified bound on the sup-norm distance of values [S] from the optimum of a merged problem.
 
-    Let h be the longest expected number of steps under rows tied with the chosen ones, so that none of
-    them gains by going on, and u = values + eps * h. Where u exceeds reward + P u strictly in every row,
-    a policy's expected reward in n steps is at most u less the slack collected: policies that end are
-    worth at most u, all others minus infinity. Below, the chosen rows are worth at least
-    values - eps * h, since h falls by at least 1 along them. Hence the bound eps * max(h).
+    Let h be the longest expected number of steps under rows tied with the chosen ones, and
+    u = values + eps * h. If u strictly exceeds reward + P u in every row, then a policy's expected reward
+    in n steps is at most u minus the slack collected on the way: policies that end are worth at most u, and
+    all others minus infinity. Conversely the chosen rows are worth at least values - eps * h, since h falls
+    by at least 1 along them. Both together give the bound eps * max(h).
 
-    Raises NotConverged where no eps up to tolerance / max(h) does it.
+    Args:
+        chosen: the row that the policy takes in each state, int64 [S].
+        values: the policy's values [S].
+
+    Raises:
+        NotConverged: the inequality holds for no eps up to tolerance / max(h).
     """
     error = bound_rounding(rows, values, 1.0)
     gap = values[rows.owner] - back_up(rows, values, 1.0)
@@ -94,9 +107,9 @@ def certify(rows: Rows, chosen: Array, values: Array, tolerance: float) -> float
 
 
 def _longest(rows: Rows, chosen: Array, tied: Array) -> Array:
-    """Return the longest expected number of steps [S] under tied rows [R], by policy iteration.
+    """Return the longest expected number of steps [S] under tied rows (bool [R]), by policy iteration.
 
-    Where some tied rows never end there is no longest: it is that of the chosen rows then.
+    If some choice of tied rows never ends, there is no longest, and the steps of the chosen rows are returned.
     """
     lasting = rows._replace(reward=np.ones(len(rows.owner)))
     tied = tied | np.isin(np.arange(len(rows.owner)), chosen)
@@ -115,9 +128,14 @@ def _longest(rows: Rows, chosen: Array, tied: Array) -> Array:
 
 
 def lift_choice(rows: Rows, merged: Rows, chosen: Array, free: Array, label: Array) -> Array:
-    """Return a row [S] of the original problem for each state that does what the merged choice does.
+    """Translate a policy of the merged problem back: return a row of the original problem per state, int64 [S].
 
-    Inside a merged state one walks along free rows to the member that owns the chosen row.
+    Within a group, free rows lead to the member that owns the chosen row.
+
+    Args:
+        chosen: the row of each group in the merged problem, int64.
+        free: whether a row is free, bool [R].
+        label: the group of each state, int64 [S].
     """
     picked = np.full(len(label), -1)
     origin = merged.origin[chosen]
@@ -130,13 +148,13 @@ def lift_choice(rows: Rows, merged: Rows, chosen: Array, free: Array, label: Arr
         known = (picked >= 0).astype(np.float64)
         closer = free & (picked[rows.owner] < 0) & (rows.continuation @ known > 0)
         candidates = np.flatnonzero(closer)[::-1]
-        assert candidates.size, "merged states reach one another"
+        assert candidates.size, "the states of a group reach one another"
         picked[rows.owner[candidates]] = candidates
     return picked
 
 
 def link_states(rows: Rows, selected: Array) -> sparse.csr_matrix:
-    """Return a matrix [S, S] with an entry wherever a selected row leads from one state to another."""
+    """Return a matrix [S, S] with an entry wherever a selected row (bool [R]) leads from one state to another."""
     size = len(rows.first)
     index = np.flatnonzero(selected)
     owners = sparse.csr_matrix(

@@ -1,4 +1,4 @@
-"""Networks: encoders, recurrent cores, heads, distributions, and acting on their live weights.
+"""Networks: encoders, recurrent cores, heads, distributions, and acting with their live weights.
 
-Losses, optimisers and everything else that moves a weight lives in `updates`.
+Losses, optimisers and everything else that changes weights live in `updates`.
 """

@@ -1,8 +1,8 @@
-"""Acting: a network's live values for numpy observations, without torch where that is possible.
+"""Acting: a network's action values for numpy observations, computed without torch where possible.
 
-For one observation torch spends ten times longer on dispatch than on arithmetic. Where a network has
-a numpy form, a forward pass over views of its weights stands in: they share the weights' memory, so
-that they follow every in-place update.
+For a single observation torch spends ten times longer on dispatch than on arithmetic. If all layers of a
+network have a numpy form, the forward pass runs in numpy on views of the weights. They share the weights'
+memory, so they follow every in-place update.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rl_lab.nn.encoders import Dropout, Embeddings, Flat, OneHot, OneHots
+from rl_lab.nn.encoders import Embeddings, OneHot, OneHots
+from rl_lab.nn.layers import Dropout, Flat
 from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.nn.q_network import DuelingHead, QNetwork
 from rl_lab.trees import map_leaves
@@ -22,59 +23,59 @@ from rl_lab.types import Array, Obs, State
 Layer = Callable[[Array], Array]
 
 
-def values_of(network: QNetwork, device: torch.device) -> Callable[[Obs, State, Array], tuple[Array, State]]:
-    """Return (obs [N, ...], carry, is_first [N]) -> (q float32 [N, A], next carry), all numpy."""
-    views = numpy_values(network)
-    if views is not None:
-        return lambda obs, state, is_first: (views(obs), ())
+def make_acting_values(
+    network: QNetwork, device: torch.device
+) -> Callable[[Obs, State, Array], tuple[Array, State]]:
+    """Return the network's live action values as a function of numpy arrays.
+
+    The function takes obs [N, ...], the carry and is_first bool [N], and returns q float32 [N, A] and the
+    next carry.
+    """
+    in_numpy = numpy_q_values(network)
+    if in_numpy is not None:
+        return lambda obs, state, is_first: (in_numpy(obs), ())
 
     @torch.no_grad()
     def values(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
-        carry = tuple(on_device(part, device) for part in state)
-        seen = map_leaves(lambda leaf: on_device(leaf, device), obs)
-        q, carry = network(seen, carry, on_device(is_first, device))
+        carry = tuple(torch.as_tensor(part, device=device) for part in state)
+        seen = map_leaves(lambda leaf: torch.as_tensor(leaf, device=device), obs)
+        q, carry = network(seen, carry, torch.as_tensor(is_first, device=device))
         return q.cpu().numpy(), tuple(part.cpu().numpy() for part in carry)
 
     return values
 
 
-def on_device(array: Array, device: torch.device) -> Tensor:
-    """Return an array as a tensor; on the CPU it shares the array's memory."""
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
-
-def numpy_values(network: QNetwork) -> Callable[[Obs], Array] | None:
+def numpy_q_values(network: QNetwork) -> Callable[[Obs], Array] | None:
     """Return obs [N, ...] -> q float32 [N, A] over views of the weights.
 
-    None where a layer has no numpy form (convolutions, memory) or the weights are not on the CPU.
+    None if a layer has no numpy form (convolutions, memory) or the weights aren't on the CPU.
     """
     if not network.is_memoryless or any(p.device.type != "cpu" for p in network.parameters()):
         return None
     before = [] if network.normaliser is None else [network.normaliser]
-    return _chain([*before, *network.encoder.layers, network.head])
+    return numpy_sequential([*before, *network.encoder.layers, network.head])
 
 
-def numpy_layers(modules: Iterable[nn.Module]) -> Layer | None:
-    """Return x [N, ...] -> y [N, ...] through modules on the CPU, over views of their weights; None as above."""
-    return _chain(modules)
+def numpy_sequential(modules: Iterable[nn.Module]) -> Layer | None:
+    """Return a function from x [N, ...] to the output of modules in sequence, in numpy on views of their weights.
 
-
-def _chain(modules: Iterable[nn.Module]) -> Layer | None:
-    layers = [_layer(module) for module in modules]
+    The modules must be on the CPU. None if one of them has no numpy form.
+    """
+    layers = [_numpy_layer(module) for module in modules]
     chain = [layer for layer in layers if layer is not None]
     if len(chain) < len(layers):
         return None
 
-    def values(obs: Obs) -> Array:
-        x = obs
+    def run(x: Obs) -> Array:
         for layer in chain:
             x = layer(x)
         return x
 
-    return values
+    return run
 
 
-def _layer(module: nn.Module) -> Layer | None:
+def _numpy_layer(module: nn.Module) -> Layer | None:
+    """Return a module's numpy form, or None if it has none. It may change its input in place."""
     if isinstance(module, DuelingHead):
         return _dueling(module)
     if isinstance(module, nn.Linear):
@@ -87,7 +88,7 @@ def _layer(module: nn.Module) -> Layer | None:
         return lambda x: np.tanh(x, out=x)
     if isinstance(module, nn.ELU):
         return lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
-    if isinstance(module, Dropout):  # never while acting
+    if isinstance(module, Dropout):  # inactive while acting
         return lambda x: x
     if isinstance(module, ObservationNormaliser):
         return module
@@ -110,7 +111,7 @@ def _one_hots(module: OneHots) -> Layer:
 
 
 def _dueling(head: DuelingHead) -> Layer | None:
-    value, advantage = _chain(head.value), _chain(head.advantage)
+    value, advantage = numpy_sequential(head.value), numpy_sequential(head.advantage)
     if value is None or advantage is None:
         return None
 
@@ -136,7 +137,7 @@ def _layer_norm(module: nn.LayerNorm) -> Layer:
     w, b, eps = module.weight.detach().numpy(), module.bias.detach().numpy(), module.eps
     mean = np.full(len(w), 1 / len(w), np.float32)
 
-    def layer_norm(x: Array) -> Array:  # products with `mean` cost half as much as reductions
+    def layer_norm(x: Array) -> Array:  # products with `mean` take half the time of reductions
         x = x - (x @ mean)[:, None]
         x *= 1 / np.sqrt(np.square(x) @ mean + eps)[:, None]
         x *= w

@@ -1,8 +1,8 @@
-"""Policy and value behind one call, and acting with them."""
+"""The actor-critic network (policy and value behind one call), and the policy that acts with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_lab.nn.acting import numpy_layers, on_device
+from rl_lab.nn.acting import numpy_sequential
 from rl_lab.nn.cores import make_core
 from rl_lab.nn.distributions import Distribution, GaussianHead
 from rl_lab.nn.encoders import Encoder, make_encoder
+from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.initialise import initialise
 from rl_lab.nn.layers import Linear
 from rl_lab.nn.normalise import ObservationNormaliser
@@ -26,7 +27,7 @@ Outputs = Callable[[Obs, State, Array], tuple[Any, Array, State]]
 
 
 class Tower(nn.Module):
-    """An encoder and the core behind it: observations to features."""
+    """An encoder followed by a core: maps observations to features."""
 
     def __init__(self, encoder: Encoder, core: Core):
         super().__init__()
@@ -38,11 +39,12 @@ class Tower(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """Behind one call: `parameters, value, state = network(obs, state, is_first)`.
+    """A policy and a value function: `parameters, value, state = network(obs, state, is_first)`.
 
-    With is_first [B] it is a single step: obs [B, ...], value [B]. With is_first [T, B] it unrolls: obs
-    [T, B, ...], value [T, B]. The carry is that before the first and after the last step. Without memory
-    the observations alone are enough. Policy and value share one tower, or have one each.
+    With is_first [B] it takes a single step: obs [B, ...] gives value [B]. With is_first [T, B] it unrolls:
+    obs [T, B, ...] gives value [T, B]. It takes the carry before the first step and returns the one after the
+    last. A memoryless network needs only the observations. Policy and value share one tower (`value` None),
+    or have one each.
     """
 
     def __init__(
@@ -60,23 +62,23 @@ class ActorCritic(nn.Module):
 
     @property
     def is_memoryless(self) -> bool:
-        """Say whether everything depends on the observation alone."""
+        """Whether the outputs depend on the current observation alone."""
         return isinstance(self.policy_tower.core, Memoryless)
 
     def initial_state(self, batch: int) -> Carry:
-        """Return the carry before an episode: that of the policy, then that of the value."""
+        """Return the carry at the start of an episode, the policy's parts before the value's, each [B, ...]."""
         towers = [self.policy_tower] if self.value_tower is None else [self.policy_tower, self.value_tower]
         return tuple(part for tower in towers for part in tower.core.initial_state(batch))
 
     def forward(
         self, obs: Any, state: Carry = (), is_first: Tensor | None = None
     ) -> tuple[Any, Tensor, Carry]:
-        """Return the parameters of the distribution over actions, the value and the next carry."""
+        """Return the parameters of the distribution over actions, the values and the next carry; see the class."""
         obs = obs if self.normaliser is None else self.normaliser(obs)
         if self.value_tower is None:
             features, state = self.policy_tower(obs, state, is_first)
             return self.policy_head(features), self.value_head(features).squeeze(-1), state
-        half = len(state) // 2  # both towers are built alike
+        half = len(state) // 2  # both towers have the same structure
         features, policy_state = self.policy_tower(obs, state[:half], is_first)
         valued, value_state = self.value_tower(obs, state[half:], is_first)
         value = self.value_head(valued).squeeze(-1)
@@ -86,45 +88,36 @@ class ActorCritic(nn.Module):
 def make_actor_critic(
     observation_space: spaces.Space,
     distribution: Distribution,
+    fields: NetworkFields | None = None,
     *,
-    encoder: str = "auto",
-    hidden: Sequence[int] = (64, 64),
-    activation: str = "tanh",
-    initialisation: str = "orthogonal",
-    memory: str = "none",
-    memory_size: int = 64,
-    memory_layers: int = 1,
-    context: int = 16,
     share_encoder: bool = False,
-    normalise_observations: bool = False,
-    **layers: Any,
 ) -> ActorCritic:
-    """Make a network for an observation space.
+    """Make an actor-critic network for an observation space.
+
+    `fields.initialisation` has gain sqrt(2) for encoders, 0.01 for the policy's head (nearly uniform at the start)
+    and 1 for the value's, as in SB3.
 
     Args:
-        initialisation: as `initialise` takes it, but for encoders with gain sqrt(2), for the policy's head with
-            0.01 (nearly uniform at the start) and for the value's with 1, as SB3 has it.
-        share_encoder: one tower for both.
-        normalise_observations: begin with an `ObservationNormaliser`, for both.
-
-    The other arguments are those of `make_encoder` and `make_core`.
+        fields: the network's; by default those of `NetworkFields`.
+        share_encoder: one tower for policy and value.
 
     Raises:
-        UsageError: an encoder that can't take the space.
+        UsageError: the encoder can't take the space, or a name is unknown.
     """
+    fields = fields or NetworkFields()
 
     def tower() -> Tower:
-        made = make_encoder(encoder, observation_space, hidden, activation=activation, **layers)
-        core = make_core(memory, made.size, memory_size, layers=memory_layers, context=context)
-        initialise(made, initialisation, gain=2**0.5)
-        initialise(core, initialisation)
-        return Tower(made, core)
+        encoder = make_encoder(fields, observation_space)
+        core = make_core(fields, encoder.size)
+        initialise(encoder, fields.initialisation, gain=2**0.5)
+        initialise(core, fields.initialisation)
+        return Tower(encoder, core)
 
     policy, value = tower(), None if share_encoder else tower()
     policy_head, value_head = distribution.make_head(policy.core.size), Linear(policy.core.size, 1)
-    initialise(policy_head, initialisation, gain=0.01)
-    initialise(value_head, initialisation, gain=1.0)
-    normaliser = ObservationNormaliser(observation_space) if normalise_observations else None
+    initialise(policy_head, fields.initialisation, gain=0.01)
+    initialise(value_head, fields.initialisation, gain=1.0)
+    normaliser = ObservationNormaliser(observation_space) if fields.normalise_observations else None
     network = ActorCritic(policy, value, policy_head, value_head, normaliser)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
 
@@ -132,29 +125,32 @@ def make_actor_critic(
 # Acting ----------------------------------------------------------------------------------------------
 
 
-def outputs_of(network: ActorCritic, device: torch.device) -> Outputs:
-    """Return the live network for numpy arrays: over views of its weights where it has a numpy form."""
-    views = _numpy_outputs(network)
-    if views is not None:
-        return views
+def make_acting_outputs(network: ActorCritic, device: torch.device) -> Outputs:
+    """Return the live network as a function of numpy arrays, computed without torch where possible."""
+    in_numpy = _numpy_outputs(network)
+    if in_numpy is not None:
+        return in_numpy
 
     @torch.no_grad()
     def outputs(obs: Obs, state: State, is_first: Array) -> tuple[Any, Array, State]:
-        there = [map_leaves(lambda leaf: on_device(leaf, device), tree) for tree in (obs, state, is_first)]
+        there = [
+            map_leaves(lambda leaf: torch.as_tensor(leaf, device=device), tree)
+            for tree in (obs, state, is_first)
+        ]
         return map_leaves(lambda leaf: leaf.cpu().numpy(), network(*there))
 
     return outputs
 
 
 def _numpy_outputs(network: ActorCritic) -> Outputs | None:
-    """Return the network over views of its weights; None for convolutions, memory, or another device."""
+    """Return the network in numpy on views of its weights; None if it has convolutions, memory or another device."""
     if not network.is_memoryless or any(p.device.type != "cpu" for p in network.parameters()):
         return None
     policy, value = network.policy_tower, network.value_tower
     before = [] if network.normaliser is None else [network.normaliser]
-    to_features = numpy_layers([*before, *policy.encoder.layers])
-    to_valued = to_features if value is None else numpy_layers([*before, *value.encoder.layers])
-    to_parameters, to_value = numpy_layers([network.policy_head]), numpy_layers([network.value_head])
+    to_features = numpy_sequential([*before, *policy.encoder.layers])
+    to_valued = to_features if value is None else numpy_sequential([*before, *value.encoder.layers])
+    to_parameters, to_value = numpy_sequential([network.policy_head]), numpy_sequential([network.value_head])
     if to_features is None or to_valued is None or to_parameters is None or to_value is None:
         return None
     head = network.policy_head
@@ -171,10 +167,12 @@ def _numpy_outputs(network: ActorCritic) -> Outputs | None:
 
 
 class StochasticPolicy:
-    """Acts by a distribution: draws from it with `rng`, or takes its mode without one.
+    """Draws actions from a distribution with `rng`, or takes its mode if `rng` is None.
 
     Args:
-        reward_scale: what the rewards are multiplied by that the network's values are sums of.
+        outputs: maps observations, carry and is_first to distribution parameters, values and the next carry.
+        initial_state: returns the carry at the start of an episode; None for a memoryless network.
+        reward_scale: the factor by which the rewards were multiplied that the network learned from.
     """
 
     def __init__(
@@ -190,11 +188,11 @@ class StochasticPolicy:
         self._reward_scale = reward_scale
 
     def initial_state(self, num_envs: int) -> State:
-        """Return the carry before an episode; () when memoryless."""
+        """Return the carry at the start of an episode; () for a memoryless network."""
         return () if self._initial_state is None else self._initial_state(num_envs)
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Choose an action for each observation; what was drawn is remembered with its value."""
+        """Choose an action [N, ...] for each observation; when drawing, pass on raw action, log_prob and value."""
         parameters, value, state = self._outputs(obs, state, is_first)
         if self._rng is None:
             return Decision(self._distribution.mode(parameters, mask), state)
@@ -203,7 +201,7 @@ class StochasticPolicy:
         return Decision(drawn.action, state, extras)
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the value [N] in rewards and, where actions are drawn by them, the probabilities [N, A]."""
+        """Return `value` [N] in units of reward and, if discrete actions are drawn, `probabilities` [N, A]."""
         parameters, value, _ = self._outputs(obs, state, is_first)
         value = value / self._reward_scale()
         drawn = None if self._rng is None else self._distribution.probabilities(parameters, mask)

@@ -1,10 +1,10 @@
 """Memory by attention: a small gated transformer over the last steps of the episode.
 
 Parisotto et al. (2020), "Stabilizing Transformers for Reinforcement Learning" (GTrXL),
-https://arxiv.org/abs/1910.06764; memory of past inputs: Dai et al. (2019), "Transformer-XL",
-https://arxiv.org/abs/1901.02860. Deviations: instead of their relative encoding a bias is learned for
-each head and distance (Raffel et al., 2020, https://arxiv.org/abs/1910.10683), and gradients flow into all
-steps of an unrolled window.
+https://arxiv.org/abs/1910.06764. The memory of past inputs is that of Dai et al. (2019), "Transformer-XL",
+https://arxiv.org/abs/1901.02860. Deviations: a learned bias for each head and distance (Raffel et al., 2020,
+https://arxiv.org/abs/1910.10683) replaces their relative encoding, and gradients flow into all steps of an
+unrolled window.
 """
 
 from __future__ import annotations
@@ -16,17 +16,20 @@ from rl_lab.nn.layers import Linear
 from rl_lab.nn.recurrent import Carry, Core
 from rl_lab.types import UsageError
 
-GATE_BIAS = 2.0  # a block begins close to the identity
-WIDENING = 2  # of the position-wise layer
-HEADS = (4, 2, 1)  # the first that divides the width
+GATE_BIAS = 2.0  # so that a block starts close to the identity
+WIDENING = 2  # how much wider the position-wise layer is
+HEADS = (4, 2, 1)  # numbers of heads to try: the first one that divides the width is used
 
 
 class Attention(Core):
-    """Attends over the last `context` steps of the episode, the present one included.
+    """Attends to the last `context` steps of the episode, the current one included.
 
-    The carry is, for each block, its inputs [B, context - 1, size] of the steps before, oldest first, and
-    for all of them which of those steps there were, float [B, context - 1]. Every step attends to the same
-    steps whether acted or unrolled, since each block's inputs are kept rather than computed again.
+    The carry holds, for each block, its inputs at the previous steps, [B, context - 1, size], oldest first,
+    and at the end which of these steps exist, float [B, context - 1]. Since each block's inputs are kept
+    rather than recomputed, a step attends to the same steps whether the agent acts or the network unrolls.
+
+    Raises:
+        UsageError: `context` is below 2.
     """
 
     def __init__(self, features: int, size: int, layers: int = 1, context: int = 16):
@@ -36,11 +39,11 @@ class Attention(Core):
         self.size, self.context = size, context
         self.project = Linear(features, size)
         self.blocks = nn.ModuleList(Block(size, context) for _ in range(layers))
-        self.ages: Tensor  # of a single step's keys
+        self.ages: Tensor  # int64 [1, context]: how many steps old the keys of a single step are
         self.register_buffer("ages", torch.arange(context).flip(0)[None], persistent=False)
 
     def initial_state(self, batch: int) -> Carry:
-        """Return zeros: no steps before."""
+        """Return zeros: there are no previous steps."""
         zeros = self.project.weight.new_zeros
         past = self.context - 1
         return *(zeros(batch, past, self.size) for _ in self.blocks), zeros(batch, past)
@@ -50,7 +53,7 @@ class Attention(Core):
         *memories, present = state
         present = torch.cat((present, present.new_ones(x.shape[1], len(x))), dim=1)  # [B, past + T]
         absent = (present == 0)[:, None, None, :]
-        if len(x) == 1:  # all are near enough
+        if len(x) == 1:  # all keys are within the context
             back, masked = self.ages, absent
         else:
             back = distances(len(x), self.context, x.device)
@@ -65,13 +68,16 @@ class Attention(Core):
 
 
 def distances(steps: int, context: int, device: torch.device) -> Tensor:
-    """Return how many steps each of `context - 1 + steps` keys lies behind each query, int64 [T, past + T]."""
+    """Return how many steps older each of past + T keys is than each of T queries, int64 [T, past + T].
+
+    T is `steps` and past is `context` - 1.
+    """
     keys = torch.arange(context - 1 + steps, device=device)
     return keys[context - 1 :, None] - keys
 
 
 class Block(nn.Module):
-    """Attention, then a position-wise layer; each reads normalised inputs and is let in by a gate."""
+    """Attention followed by a position-wise layer; both read normalised inputs and are added through a gate."""
 
     def __init__(self, size: int, context: int):
         super().__init__()
@@ -86,10 +92,12 @@ class Block(nn.Module):
         self.nearness = nn.Parameter(torch.zeros(self.heads, context))  # a bias for each distance
 
     def forward(self, inputs: Tensor, x: Tensor, back: Tensor, masked: Tensor) -> Tensor:
-        """Return the block's outputs [B, T, size] for x [B, T, size], attending to inputs [B, past + T, size].
+        """Return the block's outputs [B, T, size].
 
         Args:
-            back: which of the biases each pair of steps gets, int64 [T, past + T].
+            inputs: what is attended to, [B, past + T, size].
+            x: the last T of the inputs, [B, T, size].
+            back: how many steps older each key is than each query, which selects its bias, int64 [T, past + T].
             masked: pairs that don't see each other, bool [B, 1, T, past + T].
         """
         x = self.gate(x, torch.relu(self._attend(inputs, x, back, masked)))
@@ -100,7 +108,7 @@ class Block(nn.Module):
         query = self._split(self.query(inputs[:, -x.shape[1] :]))  # [B, heads, T, size / heads]
         key, value = map(self._split, self.key_value(inputs).chunk(2, dim=-1))
         score = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5 + self.nearness[:, back]
-        weight = score.masked_fill(masked, float("-inf")).softmax(-1)  # exactly 0 where masked
+        weight = score.masked_fill(masked, float("-inf")).softmax(-1)  # exactly 0 for masked pairs
         return self.out((weight @ value).transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
@@ -108,7 +116,7 @@ class Block(nn.Module):
 
 
 class Gate(nn.Module):
-    """The GRU-type gate of the paper: (1 - z) x + z h, where h = tanh(W y + U (r x)); see its section 3.2."""
+    """The GRU-type gate of the paper's section 3.2: (1 - z) x + z h, where h = tanh(W y + U (r x))."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -117,7 +125,7 @@ class Gate(nn.Module):
         self.bias = nn.Parameter(torch.full((size,), GATE_BIAS))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Let y into x; all [..., size]."""
+        """Return x [..., size] after adding y [..., size] through the gate."""
         y_r, y_z, y_h = self.of_y(y).chunk(3, dim=-1)
         x_r, x_z = self.of_x(x).chunk(2, dim=-1)
         update = torch.sigmoid(y_z + x_z - self.bias)

@@ -1,4 +1,4 @@
-"""Augmentation of images."""
+"""Random shifts of images, for data augmentation."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ def random_shift(
 ) -> Tensor:
     """Shift each image by up to `pad` pixels along both axes, repeating the pixels at its border.
 
-    Kostrikov et al. (2021), "Image Augmentation Is All You Need" (DrQ), https://arxiv.org/abs/2004.13649:
-    pad by repetition, then crop at random. A crop of a padded image is a look-up at clamped places, so that
-    nothing is padded here.
+    Kostrikov et al. (2021), "Image Augmentation Is All You Need" (DrQ), https://arxiv.org/abs/2004.13649,
+    pad by repetition and then crop at random. Here the crop is a look-up at clamped positions, which gives the
+    same result without padding.
 
     Args:
-        images: any dtype [B, ..., H, W] or, with `channels_last`, [B, ..., H, W, C]; what lies between shifts alike.
-        rng: gives all offsets: the rows' [B], then the columns' [B].
+        images: any dtype, [B, ..., H, W] or, with `channels_last`, [B, ..., H, W, C]. All that lies between the
+            batch and the height is shifted alike.
+        rng: draws the offsets of the rows [B], then those of the columns [B].
 
     Returns:
         New images of the same shape and dtype.
@@ -41,11 +42,14 @@ def random_shift(
 def shift_observations(
     obs: Any, space: spaces.Space, rng: np.random.Generator, pad: int, *, over_time: bool = False
 ) -> Any:
-    """Shift the images among observations by up to `pad` pixels; everything else passes as it is.
+    """Shift the images in observations by up to `pad` pixels, and leave everything else as it is.
 
     Args:
-        obs: tensors [..., as in the space], or trees of them.
-        over_time: the last axis but one before the space's is time, over which an image shifts alike.
+        obs: tensors [B, *shape] or [T, B, *shape] for spaces of that shape, or trees of them.
+        over_time: observations are [T, B, ...], and an image is shifted by the same offset at all T steps.
+
+    Returns:
+        Observations of the same shapes and dtypes.
     """
     if isinstance(space, spaces.Dict):
         return {
@@ -59,7 +63,7 @@ def shift_observations(
         return obs
     leading = obs.ndim - len(space.shape)  # axes before the image's
     time = (leading - 2, leading - 1) if over_time else (0, 0)
-    images = obs.movedim(*time)  # time behind the batch
+    images = obs.movedim(*time)  # puts time behind the batch
     kept = leading - over_time
     flat = images.flatten(0, kept - 1)
     shifted = random_shift(flat, rng, pad=pad, channels_last=has_channels_last(space))
@@ -67,5 +71,5 @@ def shift_observations(
 
 
 def _places(length: int, offset: Tensor) -> Tensor:
-    """Return from where each pixel of an axis is taken, int64 [B, length]."""
+    """Return the position from which each pixel of an axis is taken, int64 [B, length]."""
     return (torch.arange(length, device=offset.device) + offset[:, None]).clamp(0, length - 1)

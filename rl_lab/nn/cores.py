@@ -1,4 +1,4 @@
-"""Recurrent cores by name."""
+"""Makes recurrent cores by name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from rl_lab.nn.attention import Attention
+from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.recurrent import GRU, LSTM, Core, Elman, Memoryless
 
 _MAKE: dict[str, Callable[[int, int, int, int], Core]] = {
@@ -21,20 +22,19 @@ _MAKE: dict[str, Callable[[int, int, int, int], Core]] = {
 CORES = tuple(_MAKE)
 
 
-def make_core(name: str, features: int, size: int, *, layers: int = 1, context: int = 16) -> Core:
-    """Make a core by name.
+def make_core(fields: NetworkFields, features: int) -> Core:
+    """Make the core that `fields.memory` names.
+
+    Its outputs are as wide as its carry; without memory they are the features themselves.
 
     Args:
         features: width of its inputs.
-        size: width of its carry and of its outputs ("none" hands the features on as they are).
-        layers: cells, or attention blocks, on top of each other.
-        context: steps that attention sees, the present one included; the others see all the episode.
     """
-    return _MAKE[name](features, size, layers, context)
+    return _MAKE[fields.memory](features, fields.memory_size, fields.memory_layers, fields.context)
 
 
-def carry_shapes(name: str, size: int, *, layers: int = 1, context: int = 16) -> Sequence[tuple[int, ...]]:
+def carry_shapes(fields: NetworkFields) -> Sequence[tuple[int, ...]]:
     """Return the shapes of the carry's float32 parts for one environment, without making any weights."""
     with torch.device("meta"):
-        state = make_core(name, 1, size, layers=layers, context=context).initial_state(1)
+        state = make_core(fields, 1).initial_state(1)
     return [tuple(part.shape[1:]) for part in state]

@@ -1,7 +1,7 @@
-"""Distributions over actions: drawn from in numpy while acting, evaluated in torch while learning.
+"""Distributions over actions: acting draws from them in numpy, learning evaluates them in torch.
 
-Illegal actions have probability 0, exactly. Box actions are drawn without regard to the bounds; what the
-environment gets is clipped, and the log-probability is that of what was drawn.
+Illegal actions have probability exactly 0. Box actions are drawn without regard to their bounds; the
+environment receives the clipped action, and the log-probability belongs to the unclipped one.
 """
 
 from __future__ import annotations
@@ -25,41 +25,44 @@ HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
 class Drawn(NamedTuple):
     """Actions that were drawn."""
 
-    action: Array  # [N, ...]: for the environment, within its bounds
+    action: Array  # [N, ...]: for the environment, clipped to its bounds
     raw: Array  # [N, ...]: as drawn
-    log_prob: Array  # float32 [N], of `raw`
+    log_prob: Array  # float32 [N]: of `raw`
 
 
 class Distribution(Protocol):
-    """Over the actions of one space; parameters are what its head returns, as numpy arrays or tensors."""
+    """A distribution over the actions of one space. Its parameters are what its head returns."""
 
     @property
     def evaluate(self) -> Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
-        """Return a pure function of parameters, actions and mask to log-probabilities and entropies."""
+        """A pure function of parameters, actions and mask that returns log-probabilities and entropies."""
 
     def make_head(self, features: int) -> nn.Module:
-        """Return the layer from features [..., F] to parameters."""
+        """Return the layer that maps features [..., F] to parameters."""
 
     def draw(self, parameters: Any, rng: np.random.Generator, mask: Array | None) -> Drawn:
-        """Draw an action for each environment."""
+        """Draw an action for each of N environments, given numpy parameters [N, ...] and mask bool [N, A]."""
 
     def mode(self, parameters: Any, mask: Array | None) -> Array:
-        """Return the likeliest action for each environment, the first of equals."""
+        """Return the most likely action for each environment, [N, ...], the first one if several are tied."""
 
     def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:
-        """Return the probabilities [N, A] that `draw` draws with; None for continuous actions."""
+        """Return the probabilities [N, A] from which `draw` draws; None for continuous actions."""
 
 
 # Discrete --------------------------------------------------------------------------------------------
 
 
 class CategoricalHead(Linear):
-    """One logit per action: features [..., F] to logits [..., A]."""
+    """Maps features [..., F] to logits [..., A]."""
 
 
 def categorical(logits: Tensor, action: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return log-probability and entropy [...] of action int64 [...] under logits [..., A]."""
-    if mask is not None:  # finite, so that gradients are; its exponential is 0 all the same
+    """Return the log-probability and the entropy, [...] each, of action int64 [...] under logits [..., A].
+
+    mask is bool [..., A].
+    """
+    if mask is not None:  # a finite value, so that gradients are finite too; its exponential is still 0
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
     log_p = logits.log_softmax(-1)
     entropy = -(log_p.exp() * log_p).sum(-1)
@@ -67,7 +70,7 @@ def categorical(logits: Tensor, action: Tensor, mask: Tensor | None = None) -> t
 
 
 class Categorical:
-    """Over Discrete actions."""
+    """The distribution over Discrete actions; its parameters are logits [..., A]."""
 
     evaluate = staticmethod(categorical)
 
@@ -75,17 +78,17 @@ class Categorical:
         self.num_actions = int(space.n)
 
     def make_head(self, features: int) -> nn.Module:
-        """Return the layer of logits."""
+        """Return the layer that computes the logits."""
         return CategoricalHead(features, self.num_actions)
 
     def draw(self, parameters: Array, rng: np.random.Generator, mask: Array | None) -> Drawn:
-        """Draw by Gumbel's maximum: an action at -inf is never the greatest."""
+        """Draw actions int64 [N] by the Gumbel-max trick, which never picks a logit of -inf."""
         log_p = _log_softmax(legal(parameters, mask))
         action = (log_p + rng.gumbel(size=log_p.shape)).argmax(-1)
         return Drawn(action, action, log_p[np.arange(len(action)), action])
 
     def mode(self, parameters: Array, mask: Array | None) -> Array:
-        """Return the first legal action with the greatest logit, int64 [N]."""
+        """Return the first legal action with the largest logit, int64 [N]."""
         return legal(parameters, mask).argmax(-1)
 
     def probabilities(self, parameters: Array, mask: Array | None) -> Array | None:
@@ -102,7 +105,7 @@ def _log_softmax(logits: Array) -> Array:
 
 
 class GaussianHead(Linear):
-    """Means from features [..., F], beside log standard deviations [D] that no state changes."""
+    """Maps features [..., F] to means [..., D], beside state-independent log standard deviations [D]."""
 
     def __init__(self, features: int, size: int, log_std: float):
         super().__init__(features, size)
@@ -116,7 +119,7 @@ class GaussianHead(Linear):
 def diagonal_gaussian(
     parameters: tuple[Tensor, Tensor], action: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return log-density and entropy [...] of action [..., D] under (mean [..., D], log std [D])."""
+    """Return the log-density and the entropy, [...] each, of action [..., D] under (mean [..., D], log std [D])."""
     mean, log_std = parameters
     scaled = (action - mean) / log_std.exp()
     log_prob = -(0.5 * scaled.square() + log_std + HALF_LOG_TWO_PI).sum(-1)
@@ -125,7 +128,7 @@ def diagonal_gaussian(
 
 
 class DiagonalGaussian:
-    """Over Box actions, flat within: independent normal distributions."""
+    """Independent normal distributions over the D flattened entries of Box actions."""
 
     evaluate = staticmethod(diagonal_gaussian)
 
@@ -137,7 +140,7 @@ class DiagonalGaussian:
         return GaussianHead(features, self.size, self.log_std)
 
     def draw(self, parameters: tuple[Array, Array], rng: np.random.Generator, mask: Array | None) -> Drawn:
-        """Draw; the raw action is float32 [N, D]."""
+        """Draw actions; the raw ones are float32 [N, D]."""
         mean, log_std = parameters
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         log_prob = -(0.5 * np.square(noise) + log_std + np.float32(HALF_LOG_TWO_PI)).sum(-1)
@@ -149,7 +152,7 @@ class DiagonalGaussian:
         return self._clipped(parameters[0])
 
     def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:
-        """Return None: densities are no probabilities."""
+        """Return None, since densities aren't probabilities."""
         return None
 
     def _clipped(self, raw: Array) -> Array:
@@ -158,17 +161,18 @@ class DiagonalGaussian:
 
 
 def make_distribution(space: spaces.Space, *, log_std: float = 0.0) -> Distribution:
-    """Make the distribution for an action space that `refuse` takes."""
+    """Make the distribution for an action space that `supports` accepts."""
     if isinstance(space, spaces.Box):
         return DiagonalGaussian(space, log_std)
     assert isinstance(space, spaces.Discrete)
     return Categorical(space)
 
 
-def refuse(space: spaces.Space) -> str | None:
-    """Say which actions are taken; None if these are."""
-    if isinstance(space, spaces.Discrete) and space.start == 0:
-        return None
-    if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f":
-        return None
-    return "Discrete actions that start at 0 or Box actions of floats"
+SUPPORTED_ACTIONS = "Discrete actions that start at 0 or Box actions of floats"
+
+
+def supports(space: spaces.Space) -> bool:
+    """Return whether there is a distribution for an action space, as SUPPORTED_ACTIONS says in words."""
+    if isinstance(space, spaces.Discrete):
+        return bool(space.start == 0)
+    return isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f"

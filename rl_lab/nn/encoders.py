@@ -1,7 +1,7 @@
-"""Encoders: from observations to features, chosen by name or by the observation space.
+"""Encoders, which map observations to features, chosen by name or by the observation space.
 
-Every encoder is a module from a batch of observations [B, ...] (of Dict and Tuple spaces a dict or tuple of
-them) to features float32 [B, size].
+Every encoder is a module that maps a batch of observations [B, ...] (for Dict and Tuple spaces, a dict or tuple
+of them) to features float32 [B, size].
 """
 
 from __future__ import annotations
@@ -14,14 +14,10 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_lab.nn.images import NATURE, POOLING, SMALL, Image, image_layers, image_shape, is_image, refuse_image
-from rl_lab.nn.layers import Linear
+from rl_lab.nn.fields import NetworkFields
+from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
+from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
 from rl_lab.types import UsageError
-
-__all__ = [
-    "ACTIVATIONS", "ENCODERS", "NATURE", "POOLING", "SMALL", "Dropout", "Embeddings", "Encoder", "Flat", "Image",
-    "OneHot", "OneHots", "PerPart", "blank", "dense", "has_image", "image_shape", "is_image", "make_encoder", "refuse",
-]  # fmt: skip
 
 CONVOLUTIONAL = ("cnn", "small", "impala")
 OF_INDICES = ("onehot", "embedding")
@@ -37,41 +33,33 @@ Indices = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 Composite = spaces.Dict | spaces.Tuple
 
 
-class Encoder(nn.Module):
-    """A stack of layers with the size of its features."""
+class Encoder(Chain):
+    """Layers from observations [B, ...] to features float32 [B, size]."""
 
     def __init__(self, layers: Sequence[nn.Module], size: int):
-        super().__init__()
-        self.layers = nn.Sequential(*layers)
+        super().__init__(layers)
         self.size = size
-
-    def forward(self, obs: Any) -> Tensor:
-        """Return features float32 [B, size]."""
-        layers: Any = self._modules["layers"]  # several times as fast as by attributes
-        for layer in layers._modules.values():
-            obs = layer(obs)
-        return obs
 
 
 class OneHot(nn.Module):
-    """Turns indices int64 [B] into one-hot vectors float32 [B, n]."""
+    """Maps indices [B] to one-hot vectors float32 [B, n]."""
 
     def __init__(self, n: int, start: int = 0):
         super().__init__()
         self.n, self.start = n, start
 
     def forward(self, index: Tensor) -> Tensor:
-        """Return the one-hot vectors."""
+        """Return the one-hot vectors float32 [B, n]."""
         index = index.long() - self.start if self.start else index.long()
         return torch.zeros(len(index), self.n, device=index.device).scatter_(1, index.unsqueeze(1), 1.0)
 
 
 class OneHots(nn.Module):
-    """Turns vectors of indices [B, ...] into the one-hot vectors of their components, float32 [B, sum of counts]."""
+    """Maps vectors of indices [B, ...] to the one-hot vectors of their components, float32 [B, sum of counts]."""
 
     def __init__(self, counts: Sequence[int], starts: Sequence[int]):
         super().__init__()
-        self.starts = list(starts)  # no buffers: an update that is compiled takes only parameters in
+        self.starts = list(starts)  # not buffers, since a compiled update is a function of parameters only
         self.places = [(k, i) for k, count in enumerate(counts) for i in range(count)]
 
     def forward(self, index: Tensor) -> Tensor:
@@ -82,7 +70,7 @@ class OneHots(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """Turns indices [B, ...] into learned vectors, one table for each component: float32 [B, components * width]."""
+    """Maps indices [B, ...] to learned vectors, with a table per component: float32 [B, components * width]."""
 
     def __init__(self, counts: Sequence[int], starts: Sequence[int], width: int):
         super().__init__()
@@ -98,16 +86,8 @@ class Embeddings(nn.Module):
         return self.table(rows).flatten(1)
 
 
-class Flat(nn.Module):
-    """Turns any batch into float32 [B, size]."""
-
-    def forward(self, obs: Tensor) -> Tensor:
-        """Return the flat vectors."""
-        return obs if obs.ndim == 2 and obs.dtype == torch.float32 else obs.reshape(len(obs), -1).float()
-
-
 class PerPart(nn.Module):
-    """Encodes each part of a dict or tuple of observations on its own: features float32 [B, sum of sizes]."""
+    """Encodes each part of a dict or tuple of observations by itself; features are float32 [B, sum of sizes]."""
 
     def __init__(self, keys: Sequence[Any], encoders: Sequence[Encoder]):
         super().__init__()
@@ -120,67 +100,34 @@ class PerPart(nn.Module):
         return torch.cat([part(obs[key]) for key, part in zip(self.keys, self.parts, strict=True)], dim=1)
 
 
-class Dropout(nn.Module):
-    """Srivastava et al. (2014), "Dropout"; off until `regularise.dropping(network)` switches it on.
+def make_encoder(fields: NetworkFields, space: spaces.Space) -> Encoder:
+    """Make the encoder that `fields.encoder` names; "auto" goes by the space.
 
-    Acting, target and averaged networks thus never drop, whatever nn.Module's own mode is (which has to
-    stay at training for CUDA's LSTM); `.eval()` keeps it off even then. Neither does what a loss asks for
-    without a gradient: the choices of double Q-learning, or values that it bootstraps from.
-    """
-
-    def __init__(self, probability: float):
-        super().__init__()
-        self.probability, self.active = probability, False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return x, a share of it zeroed and the rest scaled up while switched on."""
-        drops = self.active and self.training and torch.is_grad_enabled()
-        return nn.functional.dropout(x, self.probability, drops)
-
-
-def make_encoder(
-    name: str,
-    space: spaces.Space,
-    hidden: Sequence[int],
-    *,
-    layer_norm: bool = False,
-    activation: str = "relu",
-    dropout: float = 0.0,
-    pooling: str = "none",
-    embedding_size: int | None = None,
-) -> Encoder:
-    """Make an encoder by name ("auto" goes by the space).
-
-    Of Dict and Tuple observations each part has its own encoder: the one named where it takes the part,
-    otherwise by the part's space. Their features are concatenated, for a Dict in the order of its
-    sorted keys, and go through the dense layers together.
-
-    Args:
-        hidden: widths of its dense layers.
-        layer_norm: normalise their outputs before the activation (Ba et al., 2016, "Layer Normalization").
-        activation: of the dense layers: one of ACTIVATIONS.
-        dropout: probability with which a dense layer's output is dropped while `dropping`.
-        pooling: "none", "max" or "average": how the small convolutions halve the image.
-        embedding_size: width of the vector learned for each value of discrete components; None: one-hot
-            vectors, or EMBEDDING_SIZE where "embedding" is asked for by name.
+    In Dict and Tuple observations each part has its own encoder: the one named where it can take the part,
+    otherwise the one that suits the part's space. Their features are concatenated, for a Dict in the order of
+    its sorted keys, and go through the dense layers together.
 
     Raises:
-        UsageError: a space that the encoder can't take, naming what it takes.
+        UsageError: a name is unknown, or the encoder can't take the space.
     """
-    if (reason := refuse(name, space, pooling=pooling)) is not None:
+    if (reason := refuse_encoder(fields, space)) is not None:
         raise UsageError(reason)
-    layers = _layers(name, space, pooling, embedding_size)
+    layers = _layers(fields.encoder, space, fields)
     size = _size(layers, space)
-    layers += dense(size, hidden, layer_norm, activation=activation, dropout=dropout)
-    return Encoder(layers, hidden[-1] if hidden else size)
+    layers += dense(size, fields)
+    return Encoder(layers, fields.hidden[-1] if fields.hidden else size)
 
 
-def refuse(name: str, space: spaces.Space, *, pooling: str = "none") -> str | None:
-    """Say in one line why the encoder can't take observations of this space; None if it can."""
-    if name not in ENCODERS:
-        return f"encoder {name!r} is unknown (allowed: {', '.join(ENCODERS)})"
-    if pooling not in POOLING:
-        return f"pooling {pooling!r} is unknown (allowed: {', '.join(POOLING)})"
+def refuse_encoder(fields: NetworkFields, space: spaces.Space) -> str | None:
+    """Return in one line why the encoder can't take observations of this space; None if it can."""
+    if fields.encoder not in ENCODERS:
+        return f"encoder {fields.encoder!r} is unknown (allowed: {', '.join(ENCODERS)})"
+    if fields.pooling not in POOLINGS:
+        return f"pooling {fields.pooling!r} is unknown (allowed: {', '.join(POOLINGS)})"
+    return _refuse(fields.encoder, space, fields.pooling)
+
+
+def _refuse(name: str, space: spaces.Space, pooling: str) -> str | None:
     if isinstance(space, Composite):
         return _refuse_parts(name, space, pooling)
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
@@ -196,53 +143,53 @@ def refuse(name: str, space: spaces.Space, *, pooling: str = "none") -> str | No
 def _refuse_parts(name: str, space: Composite, pooling: str) -> str | None:
     """Say why one of the parts can't be taken, or that none is of the kind which the name asks for."""
     reasons = [
-        refuse(name if _takes(name, part) else "auto", part, pooling=pooling) for _, part in _parts(space)
+        _refuse(name if _is_meant_for(name, part) else "auto", part, pooling) for _, part in _parts(space)
     ]
-    if not any(_takes(name, part) for _, part in _parts(space)):
+    if not any(_is_meant_for(name, part) for _, part in _parts(space)):
         wanted = "image" if name in CONVOLUTIONAL else "discrete part"
         return f"encoder {name!r} finds no {wanted} among {space} (allowed: auto, mlp)"
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _takes(name: str, space: spaces.Space) -> bool:
-    """Say whether a part of a composite space, or a part of that, is of the kind that a name asks for."""
+def _is_meant_for(name: str, space: spaces.Space) -> bool:
+    """Return whether a part of a composite space is, or contains, what the named encoder is meant for."""
     if name in CONVOLUTIONAL:
         return has_image(space)
     if isinstance(space, Composite):
-        return any(_takes(name, part) for _, part in _parts(space))
+        return any(_is_meant_for(name, part) for _, part in _parts(space))
     return isinstance(space, Indices) if name in OF_INDICES else True
 
 
 def has_image(space: spaces.Space) -> bool:
-    """Say whether observations are images, or have one among their parts."""
+    """Return whether observations are images, or have one among their parts."""
     if isinstance(space, Composite):
         return any(has_image(part) for _, part in _parts(space))
     return is_image(space)
 
 
 def _parts(space: Composite) -> list[tuple[Any, spaces.Space]]:
-    """Return (key, space) of each part: a Dict's in the order of its sorted keys, however they were inserted."""
+    """Return (key, space) of each part; those of a Dict are sorted by key, whatever their order of insertion."""
     if isinstance(space, spaces.Dict):
         return sorted(space.spaces.items(), key=lambda item: item[0])
     return list(enumerate(space.spaces))
 
 
-def _layers(name: str, space: spaces.Space, pooling: str, embedding_size: int | None) -> list[nn.Module]:
+def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Module]:
     """Return the layers before the dense ones."""
     if isinstance(space, Composite):
-        return [_per_part(name, space, pooling, embedding_size)]
+        return [_per_part(name, space, fields)]
     if isinstance(space, Indices):
-        return [_of_indices(name, space, embedding_size)]
+        return [_of_indices(name, space, fields.embedding_size)]
     assert isinstance(space, spaces.Box)
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
-        return image_layers("cnn" if name == "auto" else name, space, pooling)
+        return image_layers("cnn" if name == "auto" else name, space, fields.pooling)
     return [Flat()]
 
 
-def _per_part(name: str, space: Composite, pooling: str, embedding_size: int | None) -> PerPart:
+def _per_part(name: str, space: Composite, fields: NetworkFields) -> PerPart:
     encoders = []
     for _, part in _parts(space):
-        layers = _layers(name if _takes(name, part) else "auto", part, pooling, embedding_size)
+        layers = _layers(name if _is_meant_for(name, part) else "auto", part, fields)
         encoders.append(Encoder(layers, _size(layers, part)))
     return PerPart([key for key, _ in _parts(space)], encoders)
 
@@ -253,12 +200,12 @@ def _of_indices(name: str, space: spaces.Space, embedding_size: int | None) -> n
     if isinstance(space, spaces.Discrete):
         return OneHot(int(space.n), int(space.start))
     if isinstance(space, spaces.MultiBinary) and name != "onehot":
-        return Flat()  # a bit says all that its one-hot vector would
+        return Flat()  # a bit carries the same information as its one-hot vector
     return OneHots(*_counts(space))
 
 
 def _counts(space: spaces.Space) -> tuple[list[int], list[int]]:
-    """Return how many values each component has, and the first of them."""
+    """Return the number of values of each component, and each one's first value."""
     if isinstance(space, spaces.Discrete):
         return [int(space.n)], [int(space.start)]
     if isinstance(space, spaces.MultiDiscrete):
@@ -268,13 +215,13 @@ def _counts(space: spaces.Space) -> tuple[list[int], list[int]]:
 
 
 def _size(layers: Sequence[nn.Module], space: spaces.Space) -> int:
-    """Return how many features come out, from what the layers make of a blank observation."""
+    """Return the number of features that layers give for an observation of a space."""
     with torch.no_grad():
         return nn.Sequential(*layers)(blank(space)).shape[1]
 
 
 def blank(space: spaces.Space, batch: int = 1) -> Any:
-    """Return a batch of observations of zeros (of discrete ones the first value) as tensors."""
+    """Return a batch of zero observations [batch, ...] as tensors; discrete ones have their first value."""
     if isinstance(space, spaces.Dict):
         return {key: blank(part, batch) for key, part in space.spaces.items()}
     if isinstance(space, spaces.Tuple):
@@ -283,24 +230,18 @@ def blank(space: spaces.Space, batch: int = 1) -> Any:
     return torch.from_numpy(np.repeat(first[None], batch, axis=0))
 
 
-def dense(
-    size: int,
-    hidden: Sequence[int],
-    layer_norm: bool = False,
-    *,
-    activation: str = "relu",
-    dropout: float = 0.0,
-) -> list[nn.Module]:
-    """Return dense layers from `size` features over the widths `hidden`, each with its activation.
+def dense(size: int, fields: NetworkFields) -> list[nn.Module]:
+    """Return the dense layers from `size` features over the widths `fields.hidden`, each with its activation.
 
-    Dropped is only inside of `regularise.dropping(network)`: acting, evaluation and targets never are.
+    Raises:
+        UsageError: an unknown activation.
     """
-    if activation not in ACTIVATIONS:
-        raise UsageError(f"activation {activation!r} is unknown (allowed: {', '.join(ACTIVATIONS)})")
+    if fields.activation not in ACTIVATIONS:
+        raise UsageError(f"activation {fields.activation!r} is unknown (allowed: {', '.join(ACTIVATIONS)})")
     layers: list[nn.Module] = []
-    for width in hidden:
-        norm = [nn.LayerNorm(width)] if layer_norm else []
-        dropped = [Dropout(dropout)] if dropout else []
-        layers += [Linear(size, width), *norm, ACTIVATIONS[activation](), *dropped]
+    for width in fields.hidden:
+        norm = [nn.LayerNorm(width)] if fields.layer_norm else []
+        dropped = [Dropout(fields.dropout)] if fields.dropout else []
+        layers += [Linear(size, width), *norm, ACTIVATIONS[fields.activation](), *dropped]
         size = width
     return layers

@@ -1,4 +1,4 @@
-"""Convolutional encoders of images, and which image each of them can take."""
+"""Convolutional encoders of images, and which images each of them can take."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ from torch import Tensor, nn
 # Channels, kernel and stride of each convolution.
 # Mnih et al. (2015), "Human-level control through deep reinforcement learning"
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
-SMALL = ((32, 3, 1), (64, 3, 2))  # for images from 5x5, where the large kernels don't fit
-SMALL_POOLED = ((32, 3, 1), (64, 3, 1))  # halved by pooling instead
+SMALL = ((32, 3, 1), (64, 3, 2))  # for images from 5x5, which are too small for the large kernels
+SMALL_POOLED = ((32, 3, 1), (64, 3, 1))  # the same, halved by pooling instead of the stride
 IMPALA = (16, 32, 32)  # channels of the blocks
-POOLINGS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
-POOLING = ("none", *POOLINGS)
+POOL_LAYERS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+POOLINGS = ("none", *POOL_LAYERS)
 
 
 class Image(nn.Module):
-    """Turns images [B, ...] into float32 [B, C, H, W]; uint8 is scaled to [0, 1], here and nowhere else."""
+    """Maps images [B, ...] to float32 [B, C, H, W], multiplied by `scale`."""
 
     def __init__(self, channels_last: bool, has_channels: bool, scale: float):
         super().__init__()
         self.channels_last, self.has_channels, self.scale = channels_last, has_channels, scale
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Return the images with channels first."""
+        """Return the images float32 [B, C, H, W]."""
         images = obs if self.has_channels else obs.unsqueeze(1)
         images = images.permute(0, 3, 1, 2) if self.channels_last else images
-        return images.to(torch.float32, memory_format=torch.channels_last) * self.scale
+        floats = images.to(torch.float32, memory_format=torch.channels_last)
+        return floats if self.scale == 1.0 else floats.mul_(self.scale)  # a copy: only bytes are scaled
 
 
 class Residual(nn.Module):
@@ -53,19 +54,19 @@ class Residual(nn.Module):
 
 @dataclass(frozen=True)
 class Convolutions:
-    """An architecture: its layers for so many channels, and the smallest side of an image it takes."""
+    """A convolutional architecture."""
 
-    layers: Callable[[int], list[nn.Module]]
-    smallest: int
+    layers: Callable[[int], list[nn.Module]]  # makes the layers, given the number of channels
+    smallest: int  # the smallest side of an image that it takes, in pixels
 
 
 def is_image(space: spaces.Space) -> bool:
-    """Say whether a space holds images: uint8 with two or three axes."""
+    """Return whether observations are images: uint8 with two or three axes."""
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
 def image_shape(space: spaces.Box) -> tuple[int, int, int]:
-    """Return (channels, height, width); of three axes the smaller of first and last holds the channels."""
+    """Return (channels, height, width). With three axes, the smaller of the first and last holds the channels."""
     shape = space.shape
     if len(shape) == 2:
         return (1, *shape)
@@ -73,30 +74,30 @@ def image_shape(space: spaces.Box) -> tuple[int, int, int]:
 
 
 def has_channels_last(space: spaces.Box) -> bool:
-    """Say whether the channels are the last of three axes: they are fewer than the first."""
+    """Return whether the last of three axes holds the channels, which it does if it is smaller than the first."""
     return len(space.shape) == 3 and space.shape[2] < space.shape[0]
 
 
 def convolutions(name: str, side: int, pooling: str = "none") -> Convolutions:
-    """Return the architecture that a name stands for at images whose shorter side is `side`.
+    """Return the architecture that a name denotes for images whose shorter side is `side`.
 
-    "cnn" is Nature's where its kernels fit and "small" below; `pooling` is that of "small".
+    "cnn" is the Nature network if its kernels fit, otherwise "small". `pooling` only concerns "small".
     """
     if name == "impala":
-        return Convolutions(_impala, 3)  # from there on the first kernel sees more than its padding
+        return Convolutions(_impala, 3)  # below that, the first kernel would see mostly padding
     nature = Convolutions(_stack(NATURE), _smallest(NATURE))
     if name == "cnn" and side >= nature.smallest:
         return nature
     if pooling == "none":
         return Convolutions(_stack(SMALL), _smallest(SMALL))
-    pool = POOLINGS[pooling]
+    pool = POOL_LAYERS[pooling]
     return Convolutions(
         lambda channels: [*_stack(SMALL_POOLED)(channels), pool(2)], _smallest((*SMALL_POOLED, (0, 2, 2)))
     )
 
 
 def image_layers(name: str, space: spaces.Box, pooling: str = "none") -> list[nn.Module]:
-    """Return the layers from images of a space [B, ...] to flat features [B, size]."""
+    """Return the layers that map images [B, ...] of a space to flat features [B, size]; uint8 is scaled to [0, 1]."""
     channels, height, width = image_shape(space)
     image = Image(
         channels_last=has_channels_last(space),
@@ -107,7 +108,7 @@ def image_layers(name: str, space: spaces.Box, pooling: str = "none") -> list[nn
 
 
 def refuse_image(name: str, space: spaces.Space, pooling: str = "none") -> str | None:
-    """Say in one line why an encoder of images can't take a space; None if it can."""
+    """Return why the named encoder of images can't take a space (one line), or None if it can."""
     if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3):
         return f"encoder {name!r} takes images (Box with 2 or 3 axes), not {space}"
     _, height, width = image_shape(space)
@@ -131,7 +132,7 @@ def _stack(plan: Sequence[tuple[int, int, int]]) -> Callable[[int], list[nn.Modu
 
 
 def _smallest(plan: Sequence[tuple[int, int, int]]) -> int:
-    """Return the side of the smallest image that leaves one pixel behind the last kernel."""
+    """Return the side of the smallest image that leaves at least one pixel after the last convolution."""
     side = 1
     for _, kernel, stride in reversed(plan):
         side = (side - 1) * stride + kernel
@@ -139,7 +140,10 @@ def _smallest(plan: Sequence[tuple[int, int, int]]) -> int:
 
 
 def _impala(channels: int) -> list[nn.Module]:
-    """Espeholt et al. (2018), "IMPALA", the large architecture: three blocks that halve, each two residual ones."""
+    """Return the large network of Espeholt et al. (2018), "IMPALA", https://arxiv.org/abs/1802.01561.
+
+    It has three blocks, each of which halves the image and ends in two residual blocks.
+    """
     layers: list[nn.Module] = []
     for out in IMPALA:
         layers += [nn.Conv2d(channels, out, 3, padding=1), nn.MaxPool2d(3, 2, padding=1)]

@@ -1,4 +1,4 @@
-"""Initial weights, by name."""
+"""Initialises weights by the name of a method."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from rl_lab.types import UsageError
 
-# By how much weights are scaled so that what follows hands on the variance that it gets, 1 / sqrt(E[f(z)^2]) for
-# normal z; tanh's is torch's, which counts on several layers.
+# The scale of the weights for which the following activation f preserves variance: 1 / sqrt(E[f(z)^2]) for normal
+# z. For tanh it is torch's value, which is meant for several layers in sequence.
 GAINS: dict[type[nn.Module], float] = {nn.ReLU: 2**0.5, nn.Tanh: 5 / 3, nn.ELU: 1.2452, nn.GELU: 1.5335}
 LINEAR = 1.0
 Weighted = nn.Linear | nn.Conv2d
@@ -18,16 +18,16 @@ Weighted = nn.Linear | nn.Conv2d
 
 @torch.no_grad()
 def initialise(module: nn.Module, name: str, *, gain: float | None = None) -> None:
-    """Draw a module's weights anew, from torch's global generator.
+    """Draw new weights for a module in place, from torch's global generator.
 
-    Of dense layers, convolutions and recurrent cells the biases become 0; attention's gates, normalisations
-    and embeddings stay as they are.
+    This concerns dense layers, convolutions and recurrent cells, whose biases become 0. Attention's gates,
+    normalisations and embeddings stay as they are.
 
     Args:
-        name: "default" (torch's, left as they are), "orthogonal" (Saxe et al., 2014,
+        name: "default" (keep torch's weights), "orthogonal" (Saxe et al., 2014,
             https://arxiv.org/abs/1312.6120) or "kaiming" (He et al., 2015, https://arxiv.org/abs/1502.01852:
-            normal, by the number of inputs).
-        gain: scale of the weights; None: by the activation that follows a layer, 1 where none does.
+            normal, scaled by the number of inputs).
+        gain: scale of the weights; None chooses it by the activation that follows a layer, or 1 without one.
 
     Raises:
         UsageError: the name is unknown.
@@ -62,14 +62,14 @@ INITIALISATIONS: dict[str, Callable[[Tensor, float], None] | None] = {
 
 
 def _fill(weight: Tensor, draw: Callable[[Tensor, float], None], gain: float) -> None:
-    """Draw on the CPU in the plain layout: the same weights on every device."""
+    """Fill a weight with values drawn on the CPU in the default layout, so that they are the same on every device."""
     drawn = torch.empty(weight.shape, dtype=weight.dtype, device="cpu")
     draw(drawn, gain)
     weight.copy_(drawn)
 
 
 def _initialise_cell(cell: nn.RNNBase, draw: Callable[[Tensor, float], None]) -> None:
-    """Draw each gate's matrices apart: a stack of four is not orthogonal in its parts."""
+    """Initialise each gate's matrices separately: the parts of one large orthogonal matrix aren't orthogonal."""
     for name, parameter in cell.named_parameters():
         if name.startswith("weight"):
             for gate in parameter.split(cell.hidden_size):
@@ -79,7 +79,7 @@ def _initialise_cell(cell: nn.RNNBase, draw: Callable[[Tensor, float], None]) ->
 
 
 def _gains(module: nn.Module) -> Iterator[tuple[nn.Module, float]]:
-    """Yield the gain of each layer that an activation follows, directly or behind a normalisation or pooling."""
+    """Yield (layer, gain) for layers followed by an activation, directly or after a normalisation or pooling."""
     passing = nn.LayerNorm | nn.MaxPool2d | nn.AvgPool2d
     for sequence in (part for part in module.modules() if isinstance(part, nn.Sequential)):
         layers = list(sequence)

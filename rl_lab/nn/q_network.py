@@ -1,8 +1,8 @@
-"""Heads, and the network that joins encoder, core and head behind one call."""
+"""The Q-network (encoder, core and head behind one call) and its heads."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rl_lab.nn.cores import make_core
 from rl_lab.nn.encoders import Encoder, dense, make_encoder
+from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.initialise import initialise
 from rl_lab.nn.layers import Linear
 from rl_lab.nn.normalise import ObservationNormaliser
@@ -18,28 +19,22 @@ from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time
 
 
 class QHead(Linear):
-    """One value per action: features [..., size] to q [..., A]."""
+    """Maps features [..., size] to action values q [..., A]."""
 
 
 class DuelingHead(nn.Module):
-    """Wang et al. (2016), "Dueling Network Architectures": Q = V + A - mean(A), a stream of its own for each."""
+    """Computes Q = V + A - mean(A) from separate streams for V and A.
 
-    def __init__(
-        self,
-        size: int,
-        num_actions: int,
-        hidden: Sequence[int],
-        *,
-        layer_norm: bool = False,
-        activation: str = "relu",
-        dropout: float = 0.0,
-    ):
+    Wang et al. (2016), "Dueling Network Architectures for Deep Reinforcement Learning",
+    https://arxiv.org/abs/1511.06581.
+    """
+
+    def __init__(self, size: int, num_actions: int, fields: NetworkFields):
         super().__init__()
-        width = hidden[-1] if hidden else size
+        width = fields.hidden[-1] if fields.hidden else size
 
         def stream(outputs: int) -> nn.Sequential:
-            layers = dense(size, hidden, layer_norm, activation=activation, dropout=dropout)
-            return nn.Sequential(*layers, Linear(width, outputs))
+            return nn.Sequential(*dense(size, fields), Linear(width, outputs))
 
         self.value, self.advantage = stream(1), stream(num_actions)
 
@@ -50,11 +45,11 @@ class DuelingHead(nn.Module):
 
 
 class QNetwork(nn.Module):
-    """Action values behind one call: `q, state = network(obs, state, is_first)`.
+    """Action values: `q, state = network(obs, state, is_first)`.
 
-    With is_first [B] it is a single step: obs [B, ...], q [B, A]. With is_first [T, B] it unrolls:
-    obs [T, B, ...], q [T, B, A]. The carry is that before the first and after the last step. Without
-    memory the observations alone are enough.
+    With is_first [B] it takes a single step: obs [B, ...] gives q [B, A]. With is_first [T, B] it unrolls:
+    obs [T, B, ...] gives q [T, B, A]. It takes the carry before the first step and returns the one after the
+    last. A memoryless network needs only the observations.
     """
 
     def __init__(
@@ -67,17 +62,19 @@ class QNetwork(nn.Module):
 
     @property
     def is_memoryless(self) -> bool:
-        """Say whether values depend on the observation alone."""
+        """Whether the values depend on the current observation alone."""
         return isinstance(self.core, Memoryless)
 
     def initial_state(self, batch: int) -> Carry:
-        """Return the carry before an episode."""
+        """Return the carry at the start of an episode, each part [B, ...]."""
         return self.core.initial_state(batch)
 
     def forward(self, obs: Any, state: Carry = (), is_first: Tensor | None = None) -> tuple[Tensor, Carry]:
-        """Return action values and the next carry."""
-        parts: dict[str, Any] = self._modules  # several times as fast as by attributes
+        """Return action values and the next carry; see the class for shapes."""
+        parts: dict[str, Any] = self._modules  # several times as fast as attribute access
         seen = obs if self.normaliser is None else self.normaliser(obs)
+        if is_first is None and isinstance(parts["core"], Memoryless):
+            return parts["head"](parts["encoder"](seen)), ()
         features, state = features_over_time(parts["encoder"], parts["core"], seen, state, is_first)
         return parts["head"](features), state
 
@@ -85,41 +82,27 @@ class QNetwork(nn.Module):
 def make_q_network(
     observation_space: spaces.Space,
     num_actions: int,
+    fields: NetworkFields | None = None,
     *,
-    encoder: str = "auto",
-    hidden: Sequence[int] = (64, 64),
-    memory: str = "none",
-    memory_size: int = 64,
     dueling: bool = False,
-    layer_norm: bool = False,
-    memory_layers: int = 1,
-    context: int = 16,
-    activation: str = "relu",
-    dropout: float = 0.0,
-    pooling: str = "none",
-    embedding_size: int | None = None,
-    initialisation: str = "default",
-    normalise_observations: bool = False,
 ) -> QNetwork:
-    """Make a Q-network for a space; with `dueling` the last of `hidden` is the width of both streams.
+    """Make a Q-network for a space.
 
-    With `normalise_observations` it begins with an `ObservationNormaliser`. The other arguments are those of
-    `make_encoder`, `make_core` and `initialise`.
+    Args:
+        fields: the network's; by default those of `NetworkFields`.
+        dueling: split the head into two streams; the last of `fields.hidden` is then the width of both.
 
     Raises:
-        UsageError: an encoder that can't take the space, or a name that is unknown.
+        UsageError: the encoder can't take the space, or a name is unknown.
     """
-    shared = hidden[:-1] if dueling else hidden
-    layers: dict[str, Any] = {"layer_norm": layer_norm, "activation": activation, "dropout": dropout}
-    features = make_encoder(
-        encoder, observation_space, shared, pooling=pooling, embedding_size=embedding_size, **layers
-    )
-    core = make_core(memory, features.size, memory_size, layers=memory_layers, context=context)
+    fields = fields or NetworkFields()
+    shared, streams = (fields.hidden[:-1], fields.hidden[-1:]) if dueling else (fields.hidden, ())
+    encoder = make_encoder(replace(fields, hidden=shared), observation_space)
+    core = make_core(fields, encoder.size)
     head: nn.Module = QHead(core.size, num_actions)
     if dueling:
-        head = DuelingHead(core.size, num_actions, hidden[-1:], **layers)
-    network = QNetwork(
-        features, core, head, ObservationNormaliser(observation_space) if normalise_observations else None
-    )
-    initialise(network, initialisation)
+        head = DuelingHead(core.size, num_actions, replace(fields, hidden=streams))
+    normaliser = ObservationNormaliser(observation_space) if fields.normalise_observations else None
+    network = QNetwork(encoder, core, head, normaliser)
+    initialise(network, fields.initialisation)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions

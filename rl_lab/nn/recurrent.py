@@ -1,7 +1,7 @@
-"""Cores that carry a state from step to step, and the one place where it is zeroed.
+"""Cores, which carry a state from step to step, and the only place where that state is zeroed.
 
-A core maps features [T, B, F], a carry of float [B, ...] tensors and is_first bool [T, B] to outputs
-[T, B, size] and the next carry. Acting is T = 1 of the same call.
+A core maps features [T, B, F], a carry of float tensors [B, ...] and is_first bool [T, B] to outputs
+[T, B, size] and the next carry. Acting makes the same call with T = 1.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rl_lab.nn import layers as lean
+from rl_lab.nn import layers as fused
 from rl_lab.trees import flatten_leading
 
 Carry = tuple[Tensor, ...]
 
 
 class Core(nn.Module):
-    """What every core has in common: where an episode begins, the carry is zeroed, while acting and learning alike.
+    """The base of all cores: it zeroes the carry where an episode begins, in acting and in learning alike.
 
-    A subclass unrolls over a stretch in which no environment starts anew.
+    Subclasses unroll over stretches in which no episode begins.
     """
 
     size: int  # width of the outputs
 
     def initial_state(self, batch: int) -> Carry:
-        """Return zeros: the carry before an episode."""
+        """Return the carry at the start of an episode: zeros, each part [batch, ...]."""
         raise NotImplementedError
 
     def unroll(self, x: Tensor, state: Carry) -> tuple[Tensor, Carry]:
-        """Return outputs [T, B, size] and the next carry of features [T, B, F], without any reset."""
+        """Return outputs [T, B, size] and the next carry for features [T, B, F], without any reset."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, state: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
-        """Unroll over T: in one go where no reset falls inside, otherwise in stretches between resets."""
+        """Return outputs [T, B, size] and the next carry, unrolling in one go or in stretches between resets."""
         if not is_first.any():
             return self.unroll(x, state)
-        begins = is_first.any(dim=1).tolist()  # [T]: in any environment
+        begins = is_first.any(dim=1).tolist()  # [T]: where an episode begins in any environment
         outputs = []
         for start, end in _stretches(begins):
             y, state = self.unroll(x[start:end], zero_where(state, is_first[start]))
@@ -48,7 +48,7 @@ class Core(nn.Module):
 
 
 class Memoryless(Core):
-    """The core that carries nothing."""
+    """The core without a carry."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -59,15 +59,15 @@ class Memoryless(Core):
         return ()
 
     def forward(self, x: Tensor, state: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
-        """Return the features as they are."""
+        """Return the features as they are, and ()."""
         return x, ()
 
 
 class Recurrent(Core):
-    """A stack of torch's fused cells; the carry holds each layer's h [B, size], then (LSTM) each layer's c."""
+    """A stack of torch's fused cells. The carry holds each layer's h [B, size], then (LSTM) each layer's c."""
 
-    cell_type: type[lean.Cell]
-    parts = 1  # tensors that a layer carries
+    cell_type: type[fused.Cell]
+    parts = 1  # number of tensors that each layer carries
 
     def __init__(self, features: int, size: int, layers: int = 1):
         super().__init__()
@@ -75,7 +75,7 @@ class Recurrent(Core):
         self.cell = self.cell_type(features, size, layers)  # type: ignore[arg-type]  # the base has its mode first
 
     def initial_state(self, batch: int) -> Carry:
-        """Return zeros."""
+        """Return zeros, each part [batch, size]."""
         like = next(self.parameters())
         return tuple(like.new_zeros(batch, self.size) for _ in range(self.parts * self.num_layers))
 
@@ -90,7 +90,7 @@ class Recurrent(Core):
 class Elman(Recurrent):
     """Elman (1990), "Finding Structure in Time": h' = tanh(W x + U h + b)."""
 
-    cell_type = lean.RNN
+    cell_type = fused.RNN
 
 
 class GRU(Recurrent):
@@ -99,23 +99,23 @@ class GRU(Recurrent):
     As in cuDNN the reset gate multiplies U h, not h.
     """
 
-    cell_type = lean.GRU
+    cell_type = fused.GRU
 
 
 class LSTM(Recurrent):
-    """Hochreiter & Schmidhuber (1997), "Long Short-Term Memory"; of one layer the carry is (h, c), each [B, size]."""
+    """Hochreiter & Schmidhuber (1997), "Long Short-Term Memory". With one layer the carry is (h, c), each [B, size]."""
 
-    cell_type = lean.LSTM
+    cell_type = fused.LSTM
     parts = 2
 
 
 def zero_where(state: Carry, is_first: Tensor) -> Carry:
-    """Zero the carry [B, ...] where an episode begins: the past has no influence, in value and in gradient."""
+    """Return the carry, parts [B, ...], zeroed where an episode begins (bool [B]); no gradient flows back there."""
     return tuple(part.masked_fill(is_first.reshape(-1, *(1,) * (part.ndim - 1)), 0.0) for part in state)
 
 
 def _stretches(begins: Sequence[bool]) -> list[tuple[int, int]]:
-    """Return the [start, end) of steps in which no environment of the batch starts anew after the first."""
+    """Return stretches [start, end) of the steps such that episodes begin only at the first step of each."""
     cuts = [0, *(t for t, begin in enumerate(begins) if begin and t), len(begins)]
     return list(pairwise(cuts))
 
@@ -123,11 +123,11 @@ def _stretches(begins: Sequence[bool]) -> list[tuple[int, int]]:
 def features_over_time(
     encoder: Callable[[Any], Tensor], core: Core, obs: Any, state: Carry = (), is_first: Tensor | None = None
 ) -> tuple[Tensor, Carry]:
-    """Encode observations and run them through a core: the one place where time is flattened and put back.
+    """Encode observations and run them through a core; return features and the next carry.
 
-    With is_first [B] it is a single step: obs (or each leaf of a dict or tuple) [B, ...] gives features
-    [B, size]. With is_first [T, B] it unrolls: [T, B, ...] gives [T, B, size]. The carry is that before the
-    first and after the last step. Without memory the observations [B, ...] alone are enough.
+    With is_first [B] it takes a single step: observations [B, ...] (or trees of them) give features [B, size].
+    With is_first [T, B] it unrolls: [T, B, ...] gives [T, B, size]. It takes the carry before the first step and
+    returns the one after the last. A memoryless core needs only observations [B, ...].
     """
     if is_first is not None and is_first.ndim == 2:
         return core(encoder(flatten_leading(obs)).view(*is_first.shape, -1), state, is_first)

@@ -12,14 +12,14 @@ from rl_lab.nn.encoders import blank
 
 
 def summary(module: nn.Module, obs_space: spaces.Space) -> str:
-    """Return a table of the layers in the order in which they are called on one observation.
+    """Return a table of the layers in the order in which they are called.
 
-    Each line names a layer, its type, the shape of its output (B: the batch) and its own parameters; a layer
-    that is used twice is counted once. The last line holds the total.
+    Each line holds a layer's name, its type, the shape of its output (B is the batch) and the number of its own
+    parameters; a layer that is called twice is listed once. The last line holds the total.
 
     Args:
         module: an encoder, or a network that is called with (obs, state, is_first).
-        obs_space: what it observes, of a single environment.
+        obs_space: the observation space of a single environment.
     """
     rows: dict[str, tuple[str, str, int]] = {}  # by name: type, output shape, parameters
     names = {part: name or "(all)" for name, part in module.named_modules()}
@@ -41,7 +41,7 @@ def summary(module: nn.Module, obs_space: spaces.Space) -> str:
     return _table(lines)
 
 
-BATCH = 3  # unlike the one step of a core's T, so that the batch's axis can be told from it
+BATCH = 3  # differs from the T = 1 of cores, so that the axis of the batch can be recognised
 
 
 def _note(rows: dict[str, tuple[str, str, int]], name: str, parameters: int) -> Any:
@@ -52,7 +52,7 @@ def _note(rows: dict[str, tuple[str, str, int]], name: str, parameters: int) -> 
 
 
 def _shape(output: Any) -> str:
-    """Write the shape of the first tensor of an output, its batch as B."""
+    """Return the shape of an output's first tensor as text, with B for the batch."""
     while isinstance(output, tuple | list):
         output = output[0]
     if not isinstance(output, Tensor):

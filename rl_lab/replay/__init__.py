@@ -1,4 +1,4 @@
-"""What agents remember of their steps: transitions, windows of episodes and rollouts, and how they are sampled.
+"""What agents remember of their steps (transitions, windows of episodes, rollouts), and how it is sampled.
 
-Numpy only. What is learned from a sample is found in `updates`.
+Only numpy is used here. How agents learn from a sample is in `updates`.
 """

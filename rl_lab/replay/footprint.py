@@ -1,21 +1,21 @@
-"""What a replay takes of the memory, said before anything is allocated."""
+"""How much memory a replay will take, computed before anything is allocated."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import psutil
 from gymnasium import spaces
 
 from rl_lab.replay.frames import frame_bytes, frame_rows
-from rl_lab.replay.sampling import Sampler, Uniform
 from rl_lab.types import Array, EnvSpec
 
-MEMORY_SHARE = 0.8  # of what is free
+MEMORY_SHARE = 0.8  # of the free memory
+# Files that hold a cgroup's limit and usage, for both versions of cgroups.
 CGROUP = tuple(
     (Path("/sys/fs/cgroup") / limit, Path("/sys/fs/cgroup") / used)
     for limit, used in (
@@ -24,45 +24,59 @@ CGROUP = tuple(
     )
 )
 
-Shapes = dict[str, tuple[tuple[int, ...], Any]]
+Columns = dict[str, tuple[tuple[int, ...], Any]]  # shape and dtype of one transition's entry, by name
 
 
-def column_shapes(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Shapes:
+class Allocates(Protocol):
+    """What takes memory of its own beside the replay's columns: a sampler."""
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return the bytes taken for so many transitions."""
+
+
+def column_types(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Columns:
     """Return shape and dtype of what is kept of one transition besides its observations, by name."""
     actions = spec.action_space
     assert isinstance(actions, spaces.Discrete)
-    shapes: Shapes = {
+    columns: Columns = {
         "position": ((), np.int64),
         "action": ((), np.int64),
         "reward": ((), np.float32),
         "terminated": ((), np.bool_),
     }
     if spec.has_mask:
-        shapes["next_mask"] = ((int(actions.n),), np.bool_)
+        columns["next_mask"] = ((int(actions.n),), np.bool_)
     if carry:
-        shapes["episode_step"] = ((), np.int32)
-    return shapes | {f"state_{k}": (part.shape[1:], part.dtype) for k, part in enumerate(carry)}
+        columns["episode_step"] = ((), np.int32)
+    return columns | {f"state_{k}": (part.shape[1:], part.dtype) for k, part in enumerate(carry)}
 
 
 def replay_bytes(
-    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Sampler | None = None
+    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Allocates | None = None
 ) -> int:
-    """Return the bytes of all arrays of a replay: columns, frames and the sampler's."""
+    """Return the size in bytes of all of a replay's arrays: columns, frames and the sampler's own."""
     rows = max(1, capacity // spec.num_envs)
-    columns = sum(prod(s) * np.dtype(d).itemsize for s, d in column_shapes(spec, carry).values())
+    columns = sum(prod(s) * np.dtype(d).itemsize for s, d in column_types(spec, carry).values())
     frames = frame_rows(spec, rows) * frame_bytes(spec)
-    return spec.num_envs * (rows * columns + frames) + (sampler or Uniform()).bytes_for(rows * spec.num_envs)
+    sampling = 0 if sampler is None else sampler.bytes_for(rows * spec.num_envs)
+    return spec.num_envs * (rows * columns + frames) + sampling
 
 
-def refuse_memory(
-    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Sampler | None = None
+def refuse_capacity(
+    capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Allocates | None = None
 ) -> str | None:
-    """Say in one line that a replay would not fit into 80 % of the free memory, and what would; None if it fits."""
-    return refuse_bytes(capacity, spec.num_envs, lambda n: replay_bytes(n, spec, carry, sampler))
+    """Return why a replay of this capacity is too large, and which would fit (one line); None if it fits.
+
+    A replay may take up to 80 % of the free memory.
+    """
+    return refuse_oversize(capacity, spec.num_envs, lambda n: replay_bytes(n, spec, carry, sampler))
 
 
-def refuse_bytes(capacity: int, num_envs: int, nbytes: Callable[[int], int]) -> str | None:
-    """Say the same of a replay that takes `nbytes(capacity)`, which grows with the capacity."""
+def refuse_oversize(capacity: int, num_envs: int, nbytes: Callable[[int], int]) -> str | None:
+    """Return why a buffer is too large, like `refuse_capacity`, given its size `nbytes(capacity)` in bytes.
+
+    The size must not fall as the capacity grows.
+    """
     capacity = max(1, capacity // num_envs) * num_envs
     allowed = MEMORY_SHARE * free_memory()
     if nbytes(capacity) <= allowed:
@@ -78,7 +92,7 @@ def refuse_bytes(capacity: int, num_envs: int, nbytes: Callable[[int], int]) -> 
 
 
 def free_memory() -> int:
-    """Return the bytes that may still be taken: what the machine has free, or what the cgroup leaves."""
+    """Return the free memory in bytes: the machine's, or what its cgroup leaves if that is less."""
     free = psutil.virtual_memory().available
     for limit, used in CGROUP:
         try:

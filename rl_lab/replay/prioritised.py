@@ -1,7 +1,7 @@
-"""Transitions drawn in proportion to how much they surprised.
+"""Draws transitions in proportion to their last TD error.
 
-Schaul et al. (2016), "Prioritized Experience Replay", https://arxiv.org/abs/1511.05952: the
-proportional variant, with stratified draws, and importance weights over their batch's maximum.
+Schaul et al. (2016), "Prioritized Experience Replay", https://arxiv.org/abs/1511.05952: the proportional
+variant, with stratified draws, and importance weights divided by the batch's largest.
 """
 
 from __future__ import annotations
@@ -12,55 +12,63 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.jit import compile_kernels
 from rl_lab.types import Array
 
 
 class Prioritised:
-    """Draws with probability priority ** alpha over the sum; priority = |TD error| + epsilon.
+    """Draws with probability proportional to priority ** alpha, where priority = |TD error| + epsilon.
 
     New transitions get the largest priority seen so far, 1 at first.
+
+    Raises:
+        ValueError: `alpha` or `epsilon` is out of range.
     """
 
     def __init__(self, alpha: float = 0.6, epsilon: float = 1e-6):
         if not 0 <= alpha <= 1 or not 0 < epsilon < float("inf"):
             raise ValueError(f"alpha {alpha} must lie in [0, 1] and epsilon {epsilon} be above 0")
         self.alpha, self.epsilon = alpha, epsilon
-        self.largest = 1.0  # priority
-        self._stop = 0  # of the indices ever added
+        self.largest = 1.0  # the largest priority so far
+        self._stop = 0  # the end of the indices ever added
 
     @property
     def is_empty(self) -> bool:
-        """Say whether there is nothing to draw."""
+        """Whether there is nothing to draw."""
         return self.tree.total == 0.0
 
     def bytes_for(self, capacity: int) -> int:
-        """Return the bytes of the tree."""
+        """Return the size of the tree in bytes."""
         return 16 * leaves_for(capacity)
 
     def allocate(self, capacity: int) -> None:
-        """Make the tree."""
+        """Create the tree."""
         self.tree = SumTree(capacity)
 
     def added(self, first: int, stop: int) -> None:
-        """Give the new transitions the largest priority, so that each is soon seen."""
+        """Give the new transitions at `first:stop` the largest priority, so that each is drawn soon."""
         self.tree[np.arange(first, stop)] = np.full(stop - first, self.largest**self.alpha)
         self._stop = max(self._stop, stop)
 
     def expired(self, first: int, stop: int) -> None:
-        """Never draw these again."""
+        """Never draw the transitions at `first:stop` again."""
         self.tree[np.arange(first, stop)] = np.zeros(stop - first)
 
     def draw(
         self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
     ) -> tuple[Array, Array]:
-        """Draw one index in each of B equal shares of the sum; the weights' maximum is 1."""
+        """Draw one index from each of B equal shares of the sum.
+
+        Returns:
+            Indices int64 [B] and importance weights float32 [B], the largest of which is 1.
+        """
         total = self.tree.total
         index = self.tree.find((np.arange(batch_size) + rng.random(batch_size)) * (total / batch_size))
         weight = (held * self.tree[index] / total) ** -beta
         return index, (weight / weight.max()).astype(np.float32)
 
     def update(self, index: Array, td_errors: Array) -> None:
-        """Set priorities; the last one counts where an index comes twice.
+        """Set priorities from TD errors [B]; if an index occurs twice, its last error counts.
 
         Raises:
             FloatingPointError: an error isn't finite; nothing is changed.
@@ -73,25 +81,25 @@ class Prioritised:
             self.tree[index] = priority**self.alpha
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the leaves; the sums follow from them."""
+        """Return the leaves of the tree, from which the sums follow, and the largest priority."""
         return {"leaves": self.tree.leaves[: self._stop], "largest": self.largest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take the leaves in, after `allocate`, and build the same tree."""
+        """Load the leaves, after `allocate`, and rebuild the same tree."""
         self._stop, self.largest = len(state["leaves"]), float(state["largest"])
         self.tree.leaves[: self._stop] = state["leaves"]
         self.tree.rebuild()
 
 
 class SumTree:
-    """A binary tree over leaves [capacity] of which each node holds its children's sum.
+    """A binary tree over leaves float64 [capacity] in which each node holds the sum of its children.
 
-    A parent is always computed as left + right, so that the tree is a function of its leaves.
+    A parent is always computed as left + right, so that the tree is a function of its leaves alone.
     """
 
     def __init__(self, capacity: int):
         self.size = leaves_for(capacity)
-        self._nodes = np.zeros(2 * self.size)  # node k has the children 2 k and 2 k + 1; the root is 1
+        self._nodes = np.zeros(2 * self.size)  # the children of node k are 2 k and 2 k + 1; the root is 1
         self.leaves = self._nodes[self.size : self.size + capacity]
         self.nbytes = self._nodes.nbytes
         self._kernels = compile_all()
@@ -102,29 +110,33 @@ class SumTree:
         return float(self._nodes[1])
 
     def __getitem__(self, index: Array) -> Array:
-        """Return leaves [B]."""
+        """Return the leaves [B] at indices [B]."""
         return self.leaves[index]
 
     def __setitem__(self, index: Array, values: Array) -> None:
-        """Set leaves [B], in order: the last one counts where an index comes twice."""
-        if len(index) and not 0 <= index.min() <= index.max() < len(self.leaves):  # no kernel checks
+        """Set the leaves at indices [B]; if an index occurs twice, its last value counts.
+
+        Raises:
+            IndexError: there is no such leaf.
+        """
+        if len(index) and not 0 <= index.min() <= index.max() < len(self.leaves):  # kernels don't check
             raise IndexError(f"leaves {index.min()} to {index.max()} (allowed: 0 to {len(self.leaves) - 1})")
         self._kernels.assign(self._nodes, np.ascontiguousarray(index, np.int64), values)
 
     def find(self, mass: Array) -> Array:
-        """Return, for each mass [B], the first leaf at which the sum from the left exceeds it.
+        """Return, for each mass [B], the first leaf at which the sum from the left exceeds it, int64 [B].
 
-        A leaf of 0 is never found while the total is above 0, whatever the rounding.
+        A leaf of 0 is never returned while the total is above 0, whatever the rounding.
         """
         return self._kernels.find(self._nodes, mass)
 
     def rebuild(self) -> None:
-        """Compute all sums anew."""
+        """Recompute all sums."""
         self._kernels.rebuild(self._nodes)
 
 
 def leaves_for(capacity: int) -> int:
-    """Return the power of two that holds so many leaves."""
+    """Return the smallest power of two that is at least `capacity`."""
     return 1 << max(0, capacity - 1).bit_length()
 
 
@@ -132,7 +144,7 @@ def leaves_for(capacity: int) -> int:
 
 
 def assign(nodes, index, values):
-    """Set leaves one after the other."""
+    """Set the leaves at indices [B], one after the other."""
     for k in range(len(index)):
         node = len(nodes) // 2 + index[k]
         nodes[node] = values[k]
@@ -142,7 +154,7 @@ def assign(nodes, index, values):
 
 
 def find(nodes, mass):
-    """Descend to where each mass lies; a sum of 0 is never entered."""
+    """Return the leaf in which each mass [B] lies, int64 [B]; a sum of 0 is never entered."""
     found = np.empty(len(mass), np.int64)
     for k in range(len(mass)):
         left, node = mass[k], 1
@@ -156,14 +168,12 @@ def find(nodes, mass):
 
 
 def rebuild(nodes):
-    """Compute every sum."""
+    """Recompute every sum."""
     for node in range(len(nodes) // 2 - 1, 0, -1):
         nodes[node] = nodes[2 * node] + nodes[2 * node + 1]
 
 
 @lru_cache(maxsize=1)
 def compile_all() -> SimpleNamespace:
-    """Return the kernels as machine code."""
-    from rl_lab.mdp.kernels import compile_kernel  # numba loads in it, only where priorities are used
-
-    return SimpleNamespace(**{kernel.__name__: compile_kernel(kernel) for kernel in (assign, find, rebuild)})
+    """Return the kernels as machine code; numba is loaded here, so only where priorities are used."""
+    return compile_kernels(assign, find, rebuild)

@@ -1,4 +1,4 @@
-"""What an on-policy agent remembers of its last steps: raw columns [T, N], thrown away once learned from."""
+"""The steps that an on-policy agent learns from: raw columns [T, N, ...], discarded after learning."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from rl_lab.types import Array, Obs, State, Step
 
 
 class Rollout:
-    """The last vector steps of N environments, `rows` at most.
+    """Up to `rows` consecutive vector steps of N environments.
 
-    Columns are trees of arrays [T, N, ...] under the names of `Step`'s fields and of its extras.
-    Successors are kept beside the observations, so that every step has its true one: where an
-    episode was truncated, where a run was cut at a resume, and at the rollout's end.
+    Columns are trees of arrays [T, N, ...], named like the fields of `Step` and its extras. Successors are
+    stored beside the observations, so that every step has its true successor, even at a truncation, at a cut
+    at a resume, and at the end of the rollout.
     """
 
     def __init__(self, rows: int):
         self.rows = rows
         self.filled = 0
-        self.state: State = ()  # the carry before the first step: of the old episode where is_first
-        self._columns: dict[str, Any] = {}  # allocated when the first step comes
+        self.state: State = ()  # the carry before the first step; where is_first, still the old episode's
+        self._columns: dict[str, Any] = {}  # allocated at the first step
 
     @property
     def is_full(self) -> bool:
-        """Say whether there is no room for another step."""
+        """Whether there is no room for another step."""
         return self.filled == self.rows
 
     @property
     def columns(self) -> dict[str, Any]:
-        """What was added, by name: views [T, N, ...]; a mask and carries only where there are some."""
+        """The steps added so far, as views [T, N, ...] by name; masks and carries only if there are any."""
         return map_leaves(lambda column: column[: self.filled], self._columns)
 
     def add(self, step: Step) -> None:
@@ -65,17 +65,17 @@ class Rollout:
         return np.zeros((self.rows, *leaf.shape), leaf.dtype)
 
     def clear(self) -> None:
-        """Forget everything; the arrays are written anew."""
+        """Discard all steps; the arrays are reused."""
         self.filled, self.state = 0, ()
 
     # State -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was added since the last `clear`; {} if nothing was."""
+        """Return the steps added since the last `clear`; {} if there are none."""
         return {"columns": self.columns, "state": self.state} if self.filled else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Replace all steps with those of a saved state."""
         self.clear()
         if state:
             columns, self.state = state["columns"], state["state"]
@@ -85,7 +85,7 @@ class Rollout:
 
 
 def _write(column: Any, at: int | slice, value: Any) -> None:
-    """Write a tree of values into the rows `at` of a tree of columns."""
+    """Write a tree of values to the rows `at` of a tree of columns."""
     if isinstance(column, dict):
         for key, part in column.items():
             _write(part, at, value[key])
@@ -99,7 +99,7 @@ def _write(column: Any, at: int | slice, value: Any) -> None:
 def _require_finite_step(step: Step) -> None:
     require_finite("reward", step.reward)
     _require_finite("next observation", step.next_obs)
-    if np.count_nonzero(step.is_first):  # any other observation was checked as the step before's successor
+    if np.count_nonzero(step.is_first):  # the others were checked already, as successors in the step before
         _require_finite("observation", step.obs)
 
 

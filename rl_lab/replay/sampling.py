@@ -1,4 +1,4 @@
-"""Which transitions or windows are drawn: what every sampler offers, and those that draw all alike."""
+"""Samplers of windows, each of which draws all windows with the same probability."""
 
 from __future__ import annotations
 
@@ -6,86 +6,22 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rl_lab.replay.transitions import Sampler, Uniform
 from rl_lab.types import Array
 
 
-class Sampler(Protocol):
-    """Draws among the transitions of a replay, each known by its index in the ring."""
-
-    def bytes_for(self, capacity: int) -> int:
-        """Return the bytes that `allocate` will take."""
-
-    def allocate(self, capacity: int) -> None:
-        """Make room for indices up to `capacity`."""
-
-    def added(self, first: int, stop: int) -> None:
-        """Take in the new transitions at `first:stop`."""
-
-    def expired(self, first: int, stop: int) -> None:
-        """Never draw what was at `first:stop` again."""
-
-    def draw(
-        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
-    ) -> tuple[Array, Array | None]:
-        """Draw indices [B] among the `held` ones from `first` on, and weights float32 [B] or None."""
-
-    def update(self, index: Array, td_errors: Array) -> None:
-        """Take in how far off the transitions' values were."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what has to be kept."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, after `allocate`."""
-
-
-class Uniform:
-    """Draws uniformly with replacement; weights nothing; is told nothing as transitions come."""
-
-    def bytes_for(self, capacity: int) -> int:
-        """Return 0."""
-        return 0
-
-    def allocate(self, capacity: int) -> None:
-        """Remember where the ring ends."""
-        self._capacity = capacity
-
-    def added(self, first: int, stop: int) -> None:
-        """Do nothing."""
-
-    def expired(self, first: int, stop: int) -> None:
-        """Do nothing: the caller says where those held begin."""
-
-    def draw(
-        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
-    ) -> tuple[Array, None]:
-        """Draw indices [B] among the `held` ones from `first` on."""
-        index = rng.integers(held, size=batch_size)
-        return ((index + first) % self._capacity if first else index), None
-
-    def update(self, index: Array, td_errors: Array) -> None:
-        """Do nothing."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing."""
-
-
 class WindowSampler(Sampler, Protocol):
-    """Draws among the windows of a replay, each known by the index of its first step."""
+    """Draws among the windows of a replay, which are identified by the indices of their first steps."""
 
     @property
     def is_empty(self) -> bool:
-        """Say that there is nothing to draw, however many rows are held."""
+        """Whether there is no window to draw, however many rows are held."""
 
 
 class UniformRows(Uniform):
-    """Draws a row, then one of the N environments: windows that may begin at every step."""
+    """Draws a row, then one of the N environments: for windows that may begin at every step."""
 
-    is_empty = False  # the caller says how many there are
+    is_empty = False  # `draw` is told how many windows there are
 
     def __init__(self, num_envs: int):
         self._num_envs = num_envs
@@ -93,16 +29,16 @@ class UniformRows(Uniform):
     def draw(
         self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
     ) -> tuple[Array, None]:
-        """Draw indices [B] among the `held` ones from `first` on."""
+        """Draw indices int64 [B] among the `held` windows from `first` on."""
         row = rng.integers(held // self._num_envs, size=batch_size)
         env = rng.integers(self._num_envs, size=batch_size)
         return (first + row * self._num_envs + env) % self._capacity, None
 
 
 class UniformQueue:
-    """Draws uniformly among the indices that were added; they expire in the order in which they came.
+    """Draws uniformly among the indices that were added, which must expire in the order in which they came.
 
-    It keeps nothing across a save: whoever loads a replay adds anew what is still there.
+    It saves nothing: a replay that is loaded adds its windows again.
     """
 
     def __init__(self) -> None:
@@ -110,25 +46,25 @@ class UniformQueue:
 
     @property
     def is_empty(self) -> bool:
-        """Say whether there is nothing to draw."""
+        """Whether there is nothing to draw."""
         return self._count == 0
 
     def bytes_for(self, capacity: int) -> int:
-        """Return the bytes of the queue."""
+        """Return the size of the queue in bytes."""
         return 8 * capacity
 
     def allocate(self, capacity: int) -> None:
-        """Make the queue."""
+        """Create the queue."""
         self._queue = np.zeros(capacity, np.int64)
 
     def added(self, first: int, stop: int) -> None:
-        """Take in `first:stop`."""
+        """Append the indices `first:stop`."""
         places = (self._head + self._count + np.arange(stop - first)) % len(self._queue)
         self._queue[places] = np.arange(first, stop)
         self._count += stop - first
 
     def expired(self, first: int, stop: int) -> None:
-        """Let go of those of `first:stop` that are in front."""
+        """Drop the indices within `first:stop` from the front of the queue."""
         while self._count and first <= self._queue[self._head] < stop:
             self._head = (self._head + 1) % len(self._queue)
             self._count -= 1
@@ -136,7 +72,7 @@ class UniformQueue:
     def draw(
         self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
     ) -> tuple[Array, None]:
-        """Draw indices [B] among those in the queue."""
+        """Draw indices int64 [B] from the queue."""
         place = rng.integers(self._count, size=batch_size)
         return self._queue[(self._head + place) % len(self._queue)], None
 

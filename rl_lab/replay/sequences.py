@@ -1,9 +1,9 @@
-"""Replay of sequences, for networks with a carry: windows of one episode with the carry they began with.
+"""Replay of sequences, for networks with a carry: windows within one episode, with the carry before them.
 
 Kapturowski et al. (2019), "Recurrent Experience Replay in Distributed Reinforcement Learning",
 https://openreview.net/forum?id=r1lyTjAqYX: stored carries, overlapping windows that never cross an
 episode's end, and a burn-in that only brings the carry up to date. Deviation: a window that opens an
-episode begins with the exact carry and needs no burn-in, so that the first steps are learned from too.
+episode starts from the exact carry and needs no burn-in, so that agents learn from the first steps too.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rl_lab.types import Array, EnvSpec, Obs, Step
 
 @dataclass(frozen=True, slots=True)
 class Sequences:
-    """B windows of up to T steps, each of one episode; time leads.
+    """B windows of up to T steps, each within one episode; time is the leading axis.
 
-    obs[t + 1] is the true successor of step t wherever step t is valid. A lost life terminates a step,
-    but not the window: the memory goes on.
+    obs[t + 1] is the true successor of step t wherever step t is valid. A lost life terminates a step but
+    not the window, since the carry goes on.
     """
 
     obs: Obs  # [T + 1, B, ...]
@@ -31,28 +31,33 @@ class Sequences:
     reward: Array  # float32 [T, B]
     terminated: Array  # bool [T, B]
     next_mask: Array | None  # bool [T, B, A]
-    valid: Array  # bool [T, B]: false behind the episode's end
-    learned: Array  # bool [T, B]: valid, and behind the burn-in
-    opens: Array  # bool [B]: obs[0] opened an episode; there is no burn-in then
-    state: tuple[Array, ...]  # the carry before obs[0], each [B, ...]
-    weight: Array | None  # float32 [B] of importance, at most 1; None: all alike
+    valid: Array  # bool [T, B]: False after the episode's end
+    learned: Array  # bool [T, B]: valid, and after the burn-in
+    opens: Array  # bool [B]: obs[0] opened an episode; then there is no burn-in
+    state: tuple[Array, ...]  # the carry before obs[0], each part [B, ...]
+    weight: Array | None  # float32 [B]: importance weights, at most 1; None: all equal
     index: Array  # int64 [B]: for update_priorities
     age: float  # mean age of the windows' first steps in environment steps
 
 
 class SequenceReplay(TransitionReplay):
-    """Draws windows from the same columns.
+    """A replay that draws windows instead of transitions, from the same columns.
 
-    A window may be drawn once all its rows are held, if it begins at a multiple of `period` of its
-    episode's steps and has a step to learn from. With a period of up to length - burn_in every step is
-    learned from.
+    A window can be drawn once all its rows are held, provided that it begins at a multiple of `period`
+    within its episode and contains a step to learn from. If `period` is at most length - burn_in, every step
+    is learned from.
 
     Args:
         carry: arrays [1, ...] that show the carry's shapes.
         length: steps of a window, the burn-in included.
-        period: steps of an episode between the beginnings of its windows.
-        burn_in: steps at a window's beginning that are not learned from, unless it opens an episode.
+        period: steps between the beginnings of an episode's windows.
+        burn_in: steps at the beginning of a window that only bring the carry up to date, unless the window
+            opens an episode.
         sampler: chooses among the windows by their first steps; by default uniformly.
+
+    Raises:
+        ValueError: `period` or `burn_in` is out of range.
+        UsageError: the replay wouldn't fit into memory (see `TransitionReplay`).
     """
 
     def __init__(
@@ -83,28 +88,28 @@ class SequenceReplay(TransitionReplay):
             count[row, self.observations.opened] = 0
 
     def _offer(self, row: int) -> None:
-        """Let go of the windows that began in the row a lap ago, and take in those that are whole now."""
+        """Tell the sampler which windows were overwritten by the row, and which became complete with it."""
         if self.written > self.rows:
             self._starts.expired(row * self.num_envs, (row + 1) * self.num_envs)
         if self.written - self.length >= self.oldest:
             self._add_windows(self.written - self.length)
 
     def _add_windows(self, row: int) -> None:
-        """Let the sampler draw the windows that begin in a row."""
+        """Add the windows that begin in a row to the sampler."""
         first = row % self.rows * self.num_envs
-        if self.period == 1 and self.burn_in == 0:  # each step begins one
+        if self.period == 1 and self.burn_in == 0:  # a window begins at each step
             return self._starts.added(first, first + self.num_envs)
         for env in self._may_begin(row).nonzero()[0].tolist():
             self._starts.added(first + env, first + env + 1)
 
     def _may_begin(self, row: Any) -> Array:
-        """Say at which steps of a row, or of rows [B], a window may begin: bool [N] or [B, N]."""
+        """Return at which steps a window may begin: of one row, bool [N], or of rows [B], bool [B, N]."""
         count, position = self.columns["episode_step"][row % self.rows], self.columns["position"]
         learned = position[(row + self.burn_in) % self.rows] - position[row % self.rows]
         return (count % self.period == 0) & ((count == 0) | (learned == self.burn_in * self.num_envs))
 
     def update_priorities(self, index: Array, td_errors: Array) -> None:
-        """Tell how far off windows were, by the `index` of each; without effect on those no longer whole.
+        """Report the TD errors [B] of windows by their `index` [B]; windows no longer held are ignored.
 
         Raises:
             FloatingPointError: an error isn't finite; nothing is changed.
@@ -119,7 +124,7 @@ class SequenceReplay(TransitionReplay):
 
     @property
     def can_sample(self) -> bool:
-        """Say whether one whole window is held."""
+        """Whether at least one complete window is held."""
         return self.written - self.oldest >= self.length and not self._starts.is_empty
 
     def sample(  # type: ignore[override]
@@ -127,7 +132,8 @@ class SequenceReplay(TransitionReplay):
     ) -> Sequences:
         """Draw windows with replacement; none crosses the write head.
 
-        `beta` is the exponent of the importance weights.
+        Args:
+            beta: exponent of the importance weights.
         """
         held = (self.written - self.oldest - self.length + 1) * self.num_envs
         oldest = self.oldest % self.rows * self.num_envs
@@ -139,7 +145,7 @@ class SequenceReplay(TransitionReplay):
         valid[1:] = ~np.logical_or.accumulate(self._breaks(take["position"]), axis=0)
         opens = take["episode_step"][0] == 0
         return Sequences(
-            obs=self._windows_of(take["position"], valid),
+            obs=self._observations_of(take["position"], valid),
             action=take["action"],
             reward=self._clipped(take["reward"]),
             terminated=take["terminated"],
@@ -153,8 +159,8 @@ class SequenceReplay(TransitionReplay):
             age=float(((self.written - 1 - first) % self.rows).mean()) * self.num_envs,
         )
 
-    def _windows_of(self, position: Array, valid: Array) -> Obs:
-        """Return the observations at [T, B] and the true successor of each window's last valid step."""
+    def _observations_of(self, position: Array, valid: Array) -> Obs:
+        """Return observations [T + 1, B, ...]: those at [T, B], and the true successor of the last valid step."""
         last, window = valid.sum(axis=0) - 1, np.arange(valid.shape[1])  # [B]
         whole = np.concatenate((position, position[-1:]))  # [T + 1, B]
         whole[last + 1, window] = position[last, window] + self.num_envs
@@ -171,5 +177,5 @@ class SequenceReplay(TransitionReplay):
 
 
 def uniform_windows(num_envs: int, period: int = 1, burn_in: int = 0) -> WindowSampler:
-    """Return what draws all windows alike: without a list of them where each step begins one."""
+    """Return a uniform sampler of windows; if a window begins at each step, it needs no list of them."""
     return UniformRows(num_envs) if period == 1 and burn_in == 0 else UniformQueue()

@@ -1,57 +1,127 @@
-"""Replay of single transitions and n-step windows: columns of a ring, sampled without a Python loop."""
+"""Replay of single transitions and n-step windows: a ring of columns, sampled without a Python loop."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from rl_lab.replay.footprint import column_shapes, refuse_memory
-from rl_lab.replay.frames import LARGEST, Observations, require_finite
-from rl_lab.replay.sampling import Sampler, Uniform
-from rl_lab.storage.state_trees import Ring, StoredRing
+from rl_lab.replay.footprint import column_types, refuse_capacity
+from rl_lab.replay.frames import LARGEST, ObservationStore, require_finite
+from rl_lab.storage.state_trees import LoadedRing, Ring
 from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
-
-__all__ = ["TransitionReplay", "Transitions", "refuse_memory"]
 
 ALWAYS = ("position", "action", "reward", "terminated")  # columns, whatever the environment
 
 
 @dataclass(frozen=True, slots=True)
 class Transitions:
-    """A batch of B transitions of m steps each, m up to n; `next_obs` are true successors, truncated or not.
+    """A batch of B transitions of m steps each, m up to n; `next_obs` is the true successor, truncated or not.
 
-    A target is reward + discount * (1 - terminated) * value(next_obs).
+    The target is reward + discount * (1 - terminated) * value(next_obs).
     """
 
     obs: Obs  # [B, ...]
     action: Array  # int64 [B]
-    reward: Array  # float32 [B]: of the m steps, discounted
+    reward: Array  # float32 [B]: discounted sum over the m steps
     discount: Array  # float32 [B]: gamma ** m
-    terminated: Array  # bool [B]: the last step did
+    terminated: Array  # bool [B]: of the last step
     next_obs: Obs  # [B, ...]: after the last step
-    next_mask: Array | None  # bool [B, A]
-    weight: Array | None  # float32 [B] of importance, at most 1; None: all alike
+    next_mask: Array | None  # bool [B, A]: legal actions at next_obs
+    weight: Array | None  # float32 [B]: importance weights, at most 1; None: all equal
     index: Array  # int64 [B]: for update_priorities
     age: float  # mean age in environment steps
+
+
+class Sampler(Protocol):
+    """Draws among the transitions of a replay, which are identified by their indices in the ring."""
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return how many bytes `allocate` will take."""
+
+    def allocate(self, capacity: int) -> None:
+        """Make room for indices below `capacity`."""
+
+    def added(self, first: int, stop: int) -> None:
+        """Take note of new transitions at the indices `first:stop`."""
+
+    def expired(self, first: int, stop: int) -> None:
+        """Never draw the transitions at `first:stop` again."""
+
+    def draw(
+        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
+    ) -> tuple[Array, Array | None]:
+        """Draw indices among the `held` transitions that begin at index `first` of the ring.
+
+        Args:
+            beta: exponent of the importance weights.
+
+        Returns:
+            Indices int64 [B], and weights float32 [B] or None.
+        """
+
+    def update(self, index: Array, td_errors: Array) -> None:
+        """Take note of the TD errors [B] of the transitions at indices [B]."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what has to be saved."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load a state, after `allocate`."""
+
+
+class Uniform:
+    """Draws uniformly with replacement, without weights. It needn't be told what is added or expires."""
+
+    def bytes_for(self, capacity: int) -> int:
+        """Return 0."""
+        return 0
+
+    def allocate(self, capacity: int) -> None:
+        """Remember the size of the ring."""
+        self._capacity = capacity
+
+    def added(self, first: int, stop: int) -> None:
+        """Do nothing."""
+
+    def expired(self, first: int, stop: int) -> None:
+        """Do nothing: `draw` is told where the held transitions begin."""
+
+    def draw(
+        self, batch_size: int, rng: np.random.Generator, first: int, held: int, beta: float
+    ) -> tuple[Array, None]:
+        """Draw indices int64 [B] among the `held` transitions from `first` on."""
+        index = rng.integers(held, size=batch_size)
+        return ((index + first) % self._capacity if first else index), None
+
+    def update(self, index: Array, td_errors: Array) -> None:
+        """Do nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
 
 
 class TransitionReplay:
     """The last `capacity` transitions of N environments; columns are arrays [rows, N, ...].
 
-    Each observation is kept once (see `frames`); rewards are kept raw. Nothing is read across an
+    Each observation is stored once (see `frames`), and rewards are stored as they are. No sample crosses an
     episode's end, a cut at a resume or the write head.
 
     Args:
-        carry: arrays [1, ...] that show what `Step.state` holds.
-        n_steps: the most steps of one transition that `sample` returns.
+        carry: arrays [1, ...] that show the shapes of `Step.state`.
+        n_steps: the most steps that a sampled transition covers.
         gamma: discount per environment step.
-        reward_clip: rewards are cut to [-reward_clip, reward_clip] when sampled; None leaves them.
+        reward_clip: sampled rewards are clipped to [-reward_clip, reward_clip]; None leaves them as they are.
         sampler: chooses among the transitions; by default uniformly.
 
     Raises:
-        UsageError: it would not fit into 80 % of the free memory; the line names what would.
+        UsageError: the replay would take more than 80 % of the free memory; the message names what would fit.
+        ValueError: `n_steps` is below 1, or the spec's observations can't be stored.
     """
 
     def __init__(
@@ -66,27 +136,26 @@ class TransitionReplay:
         sampler: Sampler | None = None,
     ):
         self._sampler: Sampler = sampler or Uniform()
-        if (reason := refuse_memory(capacity, spec, carry, self._sampler)) is not None:
+        if (reason := refuse_capacity(capacity, spec, carry, self._sampler)) is not None:
             raise UsageError(reason)
         if n_steps < 1:
             raise ValueError(f"n_steps must be at least 1, got {n_steps}")
         self.num_envs = spec.num_envs
         self.rows = max(1, capacity // self.num_envs)
         self._size = self.rows * self.num_envs
-        shapes = column_shapes(spec, carry)
         self.columns: dict[str, Array] = {
-            n: np.zeros((self.rows, self.num_envs, *s), d) for n, (s, d) in shapes.items()
+            name: np.zeros((self.rows, self.num_envs, *shape), dtype)
+            for name, (shape, dtype) in column_types(spec, carry).items()
         }
         self._flat: dict[str, Array] = {n: c.reshape(-1, *c.shape[2:]) for n, c in self.columns.items()}
         self._always = [self.columns[name] for name in ALWAYS]
         if self.num_envs == 1:
-            self._always[0] = self._flat["position"]  # a number goes into it, at a third of an array's cost
-        self.observations = Observations(spec, self.rows)
+            self._always[0] = self._flat["position"]  # writing a number takes a third of the time of an array
+        self.observations = ObservationStore(spec, self.rows)
         self._sampler.allocate(self._size)
-        self._tells = not isinstance(self._sampler, Uniform)  # it need not hear what comes and goes
+        self._notifies_sampler = not isinstance(self._sampler, Uniform)
         self.written = 0  # rows ever written
         self.oldest = 0  # row from which on everything is whole
-        self._space = spec.observation_space
         self._carry = [self.columns[f"state_{k}"] for k in range(len(carry))]
         self._reward_clip = reward_clip
         self._ahead = np.arange(n_steps)[:, None]  # [n, 1]
@@ -94,7 +163,7 @@ class TransitionReplay:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all arrays."""
+        """The size of all arrays in bytes."""
         arrays = [*self.columns.values(), *self.observations.arrays]
         return sum(array.nbytes for array in arrays) + self._sampler.bytes_for(self._size)
 
@@ -109,7 +178,7 @@ class TransitionReplay:
 
         Raises:
             FloatingPointError: a reward or observation isn't finite; nothing is stored.
-            ValueError: observations aren't the stacks that the spec promised; nothing is stored.
+            ValueError: observations aren't the stacks that the spec declares; nothing is stored.
         """
         if not -LARGEST < sum(step.reward.tolist()) < LARGEST:
             require_finite("reward", step.reward)
@@ -130,24 +199,24 @@ class TransitionReplay:
             column[row] = part
         if 1 in step.is_first.tobytes():
             for column in self._carry:
-                column[row, step.is_first] = 0  # there the carry is still the old episode's
+                column[row, step.is_first] = 0  # where the carry is still the old episode's
 
     def _advance(self, row: int) -> None:
-        """Count the row that was written, and let go of those that are no longer whole."""
+        """Count the row that was written, and drop rows that are no longer complete."""
         self.written += 1
-        if self._tells:
+        if self._notifies_sampler:
             self._offer(row)
-        if self.written - self.oldest > self.rows:  # the row just written took the oldest one's place
+        if self.written - self.oldest > self.rows:  # the new row replaced the oldest one
             self.oldest += 1
         if not self.observations.never_expires:
             self._expire()
 
     def _offer(self, row: int) -> None:
-        """Let the sampler draw what the row just written makes whole: its transitions."""
+        """Add what the new row completes to the sampler: its own transitions."""
         self._sampler.added(row * self.num_envs, (row + 1) * self.num_envs)
 
     def _expire(self) -> None:
-        """Let go of rows whose frames were overwritten: many short episodes take more than there are."""
+        """Drop rows whose frames were overwritten, as many short episodes need more frames than there is room for."""
         lost, position = self.observations.lost, self.columns["position"]
         while self.oldest < self.written and (position[self.oldest % self.rows] < lost).any():
             first = self.oldest % self.rows * self.num_envs
@@ -155,7 +224,7 @@ class TransitionReplay:
             self.oldest += 1
 
     def update_priorities(self, index: Array, td_errors: Array) -> None:
-        """Tell how far off the transitions of a batch were, by their `index`; without effect if drawn uniformly.
+        """Report the TD errors [B] of transitions by their `index` [B]; a uniform sampler ignores them.
 
         Raises:
             FloatingPointError: an error isn't finite; nothing is changed.
@@ -167,11 +236,15 @@ class TransitionReplay:
 
     @property
     def can_sample(self) -> bool:
-        """Say whether anything is held that may be drawn."""
+        """Whether there is anything to draw."""
         return len(self) > 0
 
     def sample(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Transitions:
-        """Draw transitions with replacement; `beta` is the exponent of the importance weights."""
+        """Draw transitions with replacement.
+
+        Args:
+            beta: exponent of the importance weights.
+        """
         index, weight = self._sampler.draw(batch_size, rng, self._first(), len(self), beta)
         flat = self._flat
         last, ahead, reward, discount = self._windows(index)
@@ -190,19 +263,27 @@ class TransitionReplay:
         )
 
     def _first(self) -> int:
-        """Return the index at which those held begin; 0 where they are all of the ring that was written."""
+        """Return the index at which the held transitions begin; 0 if nothing that was written is missing."""
         none_expired = self.oldest == max(0, self.written - self.rows)
         return 0 if none_expired else self.oldest % self.rows * self.num_envs
 
     def _mean_age(self, index: Array) -> float:
-        """Return the mean number of environment steps since."""
-        head = self.written % self.rows  # rows from here on are a lap older
+        """Return the mean age of the transitions at `index` [B] in environment steps."""
+        head = self.written % self.rows  # rows from here on are one lap older
         older = np.count_nonzero(index >= head * self.num_envs) if self.written >= self.rows else 0
         rows = int(np.add.reduce(index if self.num_envs == 1 else index // self.num_envs))
         return ((head - 1) * len(index) + older * self.rows - rows) * self.num_envs / len(index)
 
     def _windows(self, index: Array) -> tuple[Array, Array, Array, Array]:
-        """Return of each window its last index, the ways to its ends [2, B or 1], its reward and its discount."""
+        """Return the last index, the offsets of both observations, the reward and the discount of each window.
+
+        Args:
+            index: of the first steps, int64 [B].
+
+        Returns:
+            int64 [B]; offsets to the positions of first and last observation, int64 [2, B] or [2, 1];
+            float32 [B]; float32 [B].
+        """
         if len(self._ahead) == 1:
             discount = np.empty(len(index), np.float32)
             discount.fill(self._powers[1])
@@ -210,7 +291,7 @@ class TransitionReplay:
         return self._long_windows(index)
 
     def _long_windows(self, index: Array) -> tuple[Array, Array, Array, Array]:
-        """Follow each window until its n steps, its episode or what is written ends."""
+        """Do the same for n > 1: each window ends after n steps, or at the end of its episode or of the ring."""
         flat, column = self._flat, np.arange(len(index))
         around = (index + self._ahead * self.num_envs) % self._size  # [n, B]
         over = flat["terminated"].take(around[:-1]) | self._breaks(flat["position"].take(around))
@@ -223,9 +304,9 @@ class TransitionReplay:
         return last, steps * self.observations.next, reward, self._powers[steps].astype(np.float32)
 
     def _breaks(self, position: Array) -> Array:
-        """Say of steps [T, B] in a row after which of them, but the last, the next is no successor: bool [T - 1, B].
+        """Return after which of T steps the next one isn't its successor, bool [T - 1, B], from positions [T, B].
 
-        The frames after an episode's end, or a cut at a resume, don't follow on; those after a lost life do.
+        Positions aren't contiguous after an episode's end or a cut at a resume; after a lost life they are.
         """
         return np.diff(position, axis=0) != self.num_envs
 
@@ -235,7 +316,7 @@ class TransitionReplay:
     # State -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return columns and frames as rings: a checkpoint adds only the rows that are new."""
+        """Return columns and frames as rings, so that a checkpoint adds only the rows that are new."""
         return {
             "columns": {name: Ring(column, self.written) for name, column in self.columns.items()},
             "frames": self.observations.state_dict(),
@@ -243,39 +324,17 @@ class TransitionReplay:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Fill a fresh replay in place, from this layout or from the one that kept both ends of a transition."""
-        if "columns" in state:
-            self._load_columns(state["columns"])
-            self.observations.load_state_dict(state["frames"])
-            self._sampler.load_state_dict(state["sampler"])
-            self.oldest = max(0, self.written - self.rows)
-            if not self.observations.never_expires:
-                self._expire()
-        else:
-            self._load_both_ends(state)
+        """Fill a fresh replay in place.
 
-    def _load_columns(self, rings: dict[str, StoredRing]) -> None:
-        """Take in the columns that are still kept."""
+        Raises:
+            CheckpointError: stored rows don't fit this replay's columns or frames.
+        """
+        rings: dict[str, LoadedRing] = state["columns"]
         for name, column in self.columns.items():
-            if name in rings:
-                rings[name].copy_into(column)
+            rings[name].copy_into(column)
         self.written = rings["action"].written
-
-    def _load_both_ends(self, rings: dict[str, StoredRing]) -> None:
-        """Write the frames of stored transitions anew, row by row; each row stays where it was."""
-        shape = (self.rows, self.num_envs, *(self._space.shape or ()))
-        obs, next_obs = np.zeros(shape, self._space.dtype), np.zeros(shape, self._space.dtype)
-        rings["obs"].copy_into(obs)
-        rings["next_obs"].copy_into(next_obs)
-        is_first = np.zeros((self.rows, self.num_envs), np.bool_)
-        rings["is_first"].copy_into(is_first)
-        self._load_columns(rings)
-        held, c, no = min(self.written, self.rows), self.columns, np.zeros(self.num_envs, np.bool_)
-        self.written = self.oldest = self.written - held
-        for row in (np.arange(self.written, self.written + held) % self.rows).tolist():
-            step = Step(
-                obs[row], c["action"][row], c["reward"][row], c["terminated"][row], no,
-                next_obs[row], is_first[row], (), (), None, None,
-            )  # fmt: skip
-            c["position"][row] = self.observations.add(step)
-            self._advance(row)
+        self.observations.load_state_dict(state["frames"])
+        self._sampler.load_state_dict(state["sampler"])
+        self.oldest = max(0, self.written - self.rows)
+        if not self.observations.never_expires:
+            self._expire()

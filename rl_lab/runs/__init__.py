@@ -1,4 +1,4 @@
-"""A run and its directory: config, clock, rows, early stopping, signals, progress, the mirror to W&B.
+"""One run and its directory: what it is asked to do, what it writes, when something is due, and how it is shown.
 
-How well a policy does is measured in `evaluation`; how one is trained, in `training`.
+What a policy is worth is measured in `evaluation`, and how agents learn lives in `training`; both lie above.
 """

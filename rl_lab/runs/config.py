@@ -1,4 +1,4 @@
-"""What a run is asked to do: the fields that every agent shares, and how fields are read and checked."""
+"""What a run is asked to do: the fields that all agents share, and how fields are read from files and words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,17 @@ from typing import Any, ClassVar, Literal
 import yaml
 
 from rl_lab.checks import at_least, finite, flags, one_of, unknown_name, within
+from rl_lab.runs.migrations import migrate_config
 from rl_lab.types import UsageError
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The fields of a run that don't depend on the agent."""
+    """The fields of a run, whatever its agent.
+
+    Raises:
+        UsageError: a value that isn't allowed, or that does nothing beside the others.
+    """
 
     # The boxes of a command's help, and what its short form shows; `rl_lab.cli.groups` reads both.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -45,52 +50,52 @@ class RunConfig:
     life_loss_terminates: bool = False
     """Zero the bootstrap when a life is lost; the episode and its return go on."""
     total_steps: int = 50_000
-    """Budget in environment steps: agent decisions, summed over all environments."""
+    """Budget in environment steps (agent decisions, summed over the vector)."""
     num_envs: int = 1
     """Environments stepped together."""
     vector: Literal["sync", "async"] = "sync"
     """How several environments run: all in this process (sync), or each in its own (async)."""
     seed: int = 0
-    """Seed from which every random number of the run is derived."""
+    """The seed that every random number of the run is derived from."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks live; auto: CUDA if available. Small networks are often faster on the CPU."""
+    """Where networks are computed; auto: CUDA if available. Small networks are often faster on the CPU."""
     threads: int = 1
-    """Threads of numpy and torch; more than one pays off for large networks only."""
+    """Threads of numpy and torch; more than one pays for large networks only."""
     run_dir: str | None = None
     """Folder of the run; by default runs/<env>-<agent>-seed<seed>-<time>."""
     eval_episodes: int = 20
-    """Greedy episodes per evaluation; 0: no evaluations."""
+    """Greedy episodes played in each evaluation; 0 for none."""
     eval_every_steps: int | None = None
     """Environment steps between evaluations; by default a tenth of the budget."""
     eval_envs: int = 4
-    """Environments that an evaluation plays at once; it changes no episode's seed."""
+    """Environments that an evaluation plays in at once; the episodes' seeds don't depend on it."""
     eval_gamma: float | None = None
-    """Discount of optimal_return and regret; by default the agent's gamma."""
+    """Discount of optimal_return and regret; by default the agent's own."""
     eval_max_steps: int = 10_000
-    """Steps after which an evaluation episode is cut and marked as capped."""
+    """Steps after which an evaluation episode is cut off and marked as capped."""
     stop_at_return: float | None = None
-    """Stop training at the first evaluation whose mean return reaches this; by default never."""
+    """Mean evaluation return at which training stops before its budget is spent; by default never."""
     stop_after_evals: int | None = None
-    """Stop training after this many evaluations in a row without a new best mean return; by default never."""
+    """Training stops after so many evaluations in a row without a new best mean return; by default never."""
     stop_min_delta: float = 0.0
-    """Margin by which a mean return must exceed the best so far to count as a new best; for stop_after_evals."""
+    """How much a mean return must exceed the best so far to count as a new best; for stop_after_evals."""
     log_every_steps: int | None = None
     """Environment steps between rows of metrics.jsonl; by default a hundredth of the budget."""
     checkpoint_every_steps: int | None = None
     """Environment steps between checkpoints; by default a fifth of the budget."""
     keep_checkpoints: int = 2
-    """Number of newest checkpoints to keep."""
+    """How many of the newest checkpoints are kept."""
     keep_best: int = 1
-    """Number of checkpoints with the best evaluations to keep as well."""
+    """How many of the checkpoints with the best evaluations are kept too."""
     init_from: str | None = None
-    """Run directory whose weights to start from; everything else starts afresh."""
+    """Run directory whose weights to start from; everything else starts fresh."""
     dataset: str | None = None
     """Recorded transitions to learn from instead of acting: a folder written by rl-lab record, or any Minari HDF5
     dataset. Evaluation still plays the environment. Actions that the data never shows may be overestimated."""
     video_episodes: int = 1
-    """Episodes of the final policy to film into videos/; 0: none."""
+    """Episodes of the final policy filmed into videos/; 0 for none."""
     pictures: bool = True
-    """Draw maps of values, policy and errors into pictures/, where the model is known."""
+    """Draw maps of values, policy and errors into pictures/ if the environment's model is known."""
     wandb: Literal["offline", "online", "disabled"] | None = None
     """Weights & Biases; by default online if there is an API key, else offline."""
     group: str | None = None
@@ -122,18 +127,18 @@ class RunConfig:
         needs = f"{name} {getattr(self, name)} needs evaluations while training"
         if not self.eval_episodes:
             raise UsageError(f"{needs}; eval_episodes is 0 (allowed: 1 or more)")
-        last = (self.total_steps - 1) // self.num_envs * self.num_envs  # what comes later ends the run anyway
+        last = (self.total_steps - 1) // self.num_envs * self.num_envs  # the run ends after that anyway
         if (period := self.period("eval_every_steps")) > last:
             allowed = f"up to {last}" if last else "with more total_steps"
             raise UsageError(f"{needs}; eval_every_steps {period} leaves none (allowed: {allowed})")
 
     def asks_to_stop(self) -> str | None:
-        """Return the name of a field that lets evaluations end training; None if none does."""
+        """Return the name of a field by which evaluations may end training; None if there is none."""
         names = ("stop_at_return", "stop_after_evals")
         return next((name for name in names if getattr(self, name) is not None), None)
 
     def period(self, name: str) -> int:
-        """Return a period in environment steps, with its default share of the budget filled in."""
+        """Return the period called `name` in environment steps; by default it is a share of the budget."""
         shares = {"eval_every_steps": 10, "log_every_steps": 100, "checkpoint_every_steps": 5}
         return getattr(self, name) or max(1, self.total_steps // shares[name])
 
@@ -151,9 +156,12 @@ def _choices(owner: type, name: str) -> tuple[str, ...]:
 
 
 def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split fields into those of RunConfig and those of an agent's config.
+    """Split fields into those of RunConfig and those of an agent's Config.
 
-    Where a field is said in words, the booleans that YAML makes of yes and no become words again.
+    YAML reads yes and no as booleans: for fields whose values are these words they become words again.
+
+    Args:
+        config: the agent's Config, a dataclass.
 
     Raises:
         UsageError: a name that neither has.
@@ -170,14 +178,21 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
 
 
 def _in_words(kind: str, value: Any) -> Any:
-    """Return "yes" or "no" for a boolean, if a field's type names them."""
+    """Return "yes" or "no" for a boolean if the field's type names these words, else the value."""
     return (
         ("yes" if value else "no") if isinstance(value, bool) and re.search("[\"']yes[\"']", kind) else value
     )
 
 
 def read_fields(path: str | Path) -> dict[str, Any]:
-    """Return the fields of a YAML or JSON file, flat; a config.json of a run serves too, with its "agent"."""
+    """Return the fields in a YAML or JSON file as one flat dict.
+
+    The config.json of a run serves too; its "agent" is among the fields then.
+
+    Raises:
+        UsageError: the file can't be read, or doesn't hold fields.
+        FormatTooNew: it is a config.json that a newer version wrote.
+    """
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
     except OSError as error:
@@ -189,26 +204,32 @@ def read_fields(path: str | Path) -> dict[str, Any]:
             f"config file {str(path)!r} must hold name: value pairs, got {type(loaded).__name__}"
         )
     if "config_sha256" in loaded:
-        kept = {k: v for k, v in fields_of_run(loaded).items() if k not in ("run_dir", "group")}
-        return kept | {"agent": loaded.get("agent")}
+        try:
+            return _fields_of_run(migrate_config(loaded, Path(path)))
+        except (LookupError, TypeError) as error:
+            raise UsageError(f"config file {str(path)!r} is damaged: {error}") from error
     return {name: _number_or_same(value) for name, value in loaded.items()}
 
 
-def fields_of_run(described: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the run's and the agent's fields of a config.json; what only describes the run is left out."""
-    names = {f.name for f in dataclasses.fields(RunConfig)}
-    return {k: v for k, v in described.items() if k in names} | dict(described["fields"])
+def _fields_of_run(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the agent and the fields in a run's config.json, without those that belong to that run alone."""
+    names = {f.name for f in dataclasses.fields(RunConfig)} - {"run_dir", "group"}
+    return {k: v for k, v in body.items() if k in names} | body["fields"] | {"agent": body.get("agent")}
 
 
 def _number_or_same(value: Any) -> Any:
-    """YAML reads 1e-3 as a text and 1.0e-3 as a number; people mean the number."""
+    """Return the number that a text like 1e-3 means: YAML takes only 1.0e-3 for a number."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)
     return value
 
 
 def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
-    """Return {"name": value} of "name=value" words; values are read as YAML scalars or lists."""
+    """Return {"name": value} for words "name=value"; values are read as YAML.
+
+    Raises:
+        UsageError: a word of another form, or a value that YAML can't read.
+    """
     out = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

@@ -1,4 +1,4 @@
-"""When to stop: a rule over the returns of evaluations."""
+"""Early stopping: a rule that ends training by the returns of its evaluations."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 
 class EarlyStopping:
-    """Says when evaluation returns have reached what was wanted, or don't rise any more.
+    """Ends training once evaluation returns have reached a threshold, or no longer rise.
 
     Args:
-        patience: evaluations in a row without a new best after which to stop (Prechelt, 1998, "Early
+        patience: stop after so many evaluations in a row without a new best (Prechelt, 1998, "Early
             Stopping - But When?"); None: never for that reason.
-        threshold: return at which to stop; None: never for that reason.
-        min_delta: by how much a new best has to exceed the old one.
+        threshold: stop at this return; None: never for that reason.
+        min_delta: how much a return must exceed the best so far to be a new best.
 
     Raises:
         ValueError: a patience below 1 or a min_delta below 0.
@@ -25,10 +25,10 @@ class EarlyStopping:
             raise ValueError(f"min_delta must be at least 0, got {min_delta}")
         self.patience, self.threshold, self.min_delta = patience, threshold, min_delta
         self.best, self.since_best = float("-inf"), 0
-        self.reason: str | None = None  # what the last evaluation was answered with
+        self.reason: str | None = None  # why to stop, after the last evaluation; None: go on
 
     def observe(self, mean_return: float) -> str | None:
-        """Take in an evaluation's mean return; say in a line why to stop, or None to go on. A nan is no new best."""
+        """Judge an evaluation by its mean return; return why to stop (one line), or None to go on. nan is no best."""
         if mean_return > self.best + self.min_delta:
             self.best, self.since_best = mean_return, 0
         else:
@@ -46,11 +46,11 @@ class EarlyStopping:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best return (None before the first), how many evaluations ago it was, and why to stop."""
+        """Return the best return (None before the first), the number of evaluations since, and why to stop."""
         best = None if self.best == float("-inf") else self.best
         return {"best": best, "since_best": self.since_best, "reason": self.reason}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in."""
+        """Go on from a state."""
         self.best = float("-inf") if state["best"] is None else state["best"]
         self.since_best, self.reason = state["since_best"], state["reason"]

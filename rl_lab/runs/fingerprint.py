@@ -1,4 +1,4 @@
-"""All that a run has learned, holds and recorded, as hashes: the measure of "equal to the bit"."""
+"""Everything that a run has learned and recorded, as hashes: two runs are equal to the bit if these are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ SUMMARY = ("env_steps", "gradient_steps", "episodes", "eval_returns", "weights_s
 
 
 def fingerprint(run_dir: str | Path) -> dict[str, str]:
-    """Return SHA-256 by name of a run's last checkpoint and row files; what a clock has measured is left out."""
+    """Return the SHA-256, by name, of the members of a run's last checkpoint, its row files and its summary.
+
+    Times are left out.
+
+    Raises:
+        CheckpointMissing: nothing was saved yet.
+        CheckpointCorrupt: no checkpoint is whole.
+    """
     folder = Path(run_dir)
     members = Checkpoints(folder / "checkpoints").load()[1]
     members["run"] = {k: members["run"][k] for k in ("returns", "lengths", "episodes", "at")}
@@ -36,12 +43,12 @@ def fingerprint(run_dir: str | Path) -> dict[str, str]:
 
 
 def rows_without_times(run_dir: str | Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl without what a clock has measured."""
+    """Return the rows of metrics.jsonl without the times in them."""
     return [{k: v for k, v in row.items() if not k.endswith("_seconds")} for row in read_rows(Path(run_dir))]
 
 
 def _filled(tree: Any) -> Any:
-    """Turn stored rings into the arrays that they fill: how they were cut into segments doesn't count."""
+    """Replace stored rings by the arrays that they fill, however they were cut into segments."""
     if isinstance(tree, StoredRing):
         first = np.load(tree.segments[0][1], allow_pickle=False)
         array = np.zeros((tree.capacity, *first.shape[1:]), first.dtype)

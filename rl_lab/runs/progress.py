@@ -1,4 +1,4 @@
-"""What a person sees of a run while it learns: a bar on a terminal, plain lines elsewhere."""
+"""What a person sees of a run while it learns: a progress bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class NullProgress:
 
 
 class Bar:
-    """A tqdm bar: steps/s, time left, return, epsilon."""
+    """A tqdm bar with steps/s, time left, return and epsilon."""
 
     def __init__(self, total_steps: int, at: int = 0):
         self._bar = tqdm(total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True)
@@ -57,7 +57,7 @@ class Bar:
 
 
 class Lines:
-    """One plain line per tenth of the budget, for logs and pipes."""
+    """One plain line for each tenth of the budget, for logs and pipes."""
 
     def __init__(self, total_steps: int, at: int = 0, out: TextIO | None = None):
         self._total, self._begun_at, self._next = total_steps, at, at
@@ -86,7 +86,7 @@ class Lines:
 
 
 def make_progress(total_steps: int, at: int = 0) -> Progress:
-    """Return a bar on a terminal and plain lines without one."""
+    """Return a bar if stderr is a terminal, else plain lines; `at` is the step to start from."""
     return Bar(total_steps, at) if sys.stderr.isatty() else Lines(total_steps, at)
 
 

@@ -1,4 +1,4 @@
-"""The row files of a run: metrics.jsonl, episodes.csv and actions/, appended to and cut back on resume."""
+"""The row files of a run, metrics.jsonl, episodes.csv and actions/: appended to, and cut back on resume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rl_lab.environments.episodes import Episode, action_dtype
-from rl_lab.storage.files import CheckpointCorrupt, NotWritten
+from rl_lab.storage.errors import CheckpointCorrupt, NotWritten
 from rl_lab.types import UsageError
 
 METRICS, EPISODES, ACTIONS = "metrics.jsonl", "episodes.csv", "actions/actions.bin"
@@ -22,7 +22,7 @@ COLUMNS = "env_steps,env_index,episode,seed,return,length,terminated,truncated"
 
 
 class RowFiles:
-    """Append-only files; `positions` says how long they are, `cut_back` makes them that long again."""
+    """Appends to the row files; `positions` tells their lengths, `cut_back` makes them that long again."""
 
     def __init__(self, folder: Path):
         self._files: dict[str, BinaryIO] = {}
@@ -37,18 +37,22 @@ class RowFiles:
             self._files[EPISODES].write(COLUMNS.encode() + b"\n")
 
     def row(self, values: Mapping[str, Any]) -> None:
-        """Append one row of metrics, and hand all files to the operating system."""
+        """Append one row of metrics, and flush all files.
+
+        Raises:
+            NotWritten: the file system refused.
+        """
         self._files[METRICS].write(json.dumps(_finite(values)).encode() + b"\n")
         self.flush()
 
     def episode(self, e: Episode) -> None:
-        """Append one episode and its actions; actions stand in the order of the rows."""
+        """Append one episode and its actions; actions are in the order of the rows."""
         row = f"{e.env_steps},{e.env_index},{e.episode},{e.seed},{e.return_!r},{e.length}"
         self._files[EPISODES].write(f"{row},{int(e.terminated)},{int(e.truncated)}\n".encode())
         self._files[ACTIONS].write(e.actions.tobytes())
 
     def flush(self) -> None:
-        """Hand everything to the operating system.
+        """Hand everything written to the operating system.
 
         Raises:
             NotWritten: it refused (the disk is full, say).
@@ -60,14 +64,14 @@ class RowFiles:
                 raise NotWritten(f"{name} could not be written: {error.strerror}") from error
 
     def positions(self) -> dict[str, int]:
-        """Return the length of each file in bytes; that much outlives a power cut."""
+        """Return the length of each file in bytes; so much of it is on the disk, even after a power cut."""
         self.flush()
         for file in self._files.values():
             os.fsync(file.fileno())
         return {name: file.tell() for name, file in self._files.items()}
 
     def cut_back(self, positions: Mapping[str, int]) -> None:
-        """Drop what was written after a checkpoint, so that nothing stands twice; {} drops everything.
+        """Drop what was written after a checkpoint, so that nothing is there twice; {} drops everything.
 
         Raises:
             CheckpointCorrupt: a file is shorter than it was at the checkpoint.
@@ -81,19 +85,19 @@ class RowFiles:
         self._head()
 
     def close(self) -> None:
-        """Close the files; what a full disk refused was reported when it was flushed."""
+        """Close the files; a full disk was reported when they were flushed."""
         for file in self._files.values():
             with suppress(OSError):
                 file.close()
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows no nan: a figure that doesn't exist is null."""
+    """Return the values with None for nan and infinity, which JSON doesn't have."""
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl; a half-written last line is left out."""
+    """Return the rows of metrics.jsonl without a half-written last line."""
     path = Path(folder) / METRICS
     lines = path.read_text(encoding="utf8").split("\n")[:-1] if path.exists() else []
     return [json.loads(line) for line in lines]
@@ -108,7 +112,11 @@ def read_episodes(folder: Path) -> list[dict[str, float]]:
 
 
 def read_actions(folder: Path, row: int, action_space: Any) -> np.ndarray:
-    """Return the actions [length, ...] of the episode in row `row` of episodes.csv."""
+    """Return the actions [length, ...] of the episode in row `row` (from 0) of episodes.csv.
+
+    Raises:
+        UsageError: there is no such row.
+    """
     episodes = read_episodes(folder)
     if not 0 <= row < len(episodes):
         raise UsageError(f"training episode {row} is not in {folder} (allowed: 0 to {len(episodes) - 1})")

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM ask a run to save and stop; a second one stops the process at once."""
+"""Signals: SIGINT and SIGTERM ask a run to save and stop; a second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Stoppable(Protocol):
 
 @contextmanager
 def stop_on_signals(run: Stoppable, *, enabled: bool) -> Iterator[None]:
-    """Ask `run` to stop on the first signal while the context lasts; needs the main thread."""
+    """Ask `run` to stop on the first signal that comes in a `with` block; works in the main thread only."""
     if not enabled:
         yield
         return

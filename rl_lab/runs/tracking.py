@@ -1,13 +1,13 @@
 """Mirrors a run directory to Weights & Biases, from a process of its own.
 
-The files of a run directory are the truth; W&B shows a copy. Training never imports wandb: it starts
-`python -m rl_lab.runs.tracking RUN_DIR --mode MODE`, which follows `metrics.jsonl` until its standard input
-says that no more rows come, or until training is gone. Whatever happens to W&B stays in that process,
-and costs training one warning line.
+The run directory's own files are complete; W&B shows a copy. Training never imports wandb: it starts
+`python -m rl_lab.runs.tracking RUN_DIR --mode MODE`, which follows `metrics.jsonl` until it reads on its
+standard input that no more rows come, or until training is gone. Whatever happens to W&B happens in
+that process, and costs training no more than one warning.
 
-Each start is one W&B run, a segment: `ID-0`, after a resume `ID-1`, and so on, in one group. A segment
-goes on where the last one that ended cleanly stopped; rows of one that did not are sent again, so that
-the segments together always hold every row. `--rebuild` makes one whole run out of the local files.
+Each start is one W&B run, called a segment: `ID-0`, after a resume `ID-1`, and so on, all in one group. A
+segment goes on where the last one that ended cleanly stopped; rows of one that didn't are sent again, so
+that the segments together hold every row. `--rebuild` makes one whole run out of the local files.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rl_lab.types import UsageError
 MODES = ("offline", "online", "disabled")
 CLOSE_SECONDS = 60.0  # how long training waits for the mirror at its end
 LINGER_SECONDS = 180  # how long a mirror may outlive training that did not wait for it
-WENT_OFFLINE = 3  # exit code of a mirror that met a mishap and then wrote everything offline
+WENT_OFFLINE = 3  # exit code of a mirror that failed and then wrote everything offline
 MISHAP = "mirror: "  # begins the line of mirror.log that training repeats as its warning
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,10 @@ logger = logging.getLogger(__name__)
 def resolve_mode(requested: str | None) -> str:
     """Return one of MODES: what was asked for, else WANDB_MODE, else online if there is an API key.
 
-    Never prompts. Raises UsageError on an unknown mode.
+    Never prompts.
+
+    Raises:
+        UsageError: an unknown mode.
     """
     source, mode = ("--wandb ", requested) if requested else ("WANDB_MODE=", os.environ.get("WANDB_MODE"))
     if not mode:
@@ -52,9 +55,9 @@ def resolve_mode(requested: str | None) -> str:
 
 
 def start_mirror(run_dir: str | Path, mode: str) -> Mirror | NullMirror:
-    """Start mirroring a run directory that has its config.json, and is cut back if it is resumed.
+    """Start mirroring a run directory that has its config.json and, if it is resumed, was cut back.
 
-    Never raises for what the mirror meets; a mirror that can't start is one warning.
+    Never raises for what happens to the mirror; if it can't start, there is a warning.
     """
     if mode == "disabled":
         return NullMirror()
@@ -74,7 +77,7 @@ class NullMirror:
 
 
 class Mirror:
-    """Training's handle on the mirror's process."""
+    """The process of a mirror, as training sees it."""
 
     def __init__(self, process: subprocess.Popen[bytes], run_dir: Path):
         self.process = process
@@ -82,7 +85,7 @@ class Mirror:
         self._closed = False
 
     def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
-        """Say that no more files come, wait for the mirror, and kill it when the time is over."""
+        """Tell the mirror that no more rows come, and wait for it; kill it when the time is over."""
         if self._closed:
             return
         self._closed = True
@@ -98,7 +101,7 @@ class Mirror:
                 _warn(self._run_dir, _mishap(self._run_dir, code))
 
     def _say_end(self) -> None:
-        # A byte, not only the end of the pipe: forked environment workers may hold its other end open.
+        # A byte, not only the end of the pipe: forked environment workers may keep its other end open.
         assert self.process.stdin is not None
         with suppress(OSError):
             self.process.stdin.write(b"\n")
@@ -122,7 +125,7 @@ def _start_process(run_dir: Path, mode: str) -> subprocess.Popen[bytes]:
 
 
 def _mishap(run_dir: Path, code: int) -> str:
-    """Return the reason that a mirror left behind, or how it ended."""
+    """Return the reason that a mirror wrote to its log, or else how it ended."""
     lines: list[str] = []
     with suppress(OSError):
         lines = (run_dir / "wandb" / "mirror.log").read_text(errors="replace").splitlines()
@@ -145,7 +148,7 @@ def _warn(run_dir: Path, reason: str) -> None:
 
 
 def _has_api_key() -> bool:
-    """Say whether W&B would find a key without asking for one."""
+    """Say whether W&B would find an API key without asking for one."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
@@ -160,7 +163,7 @@ def _netrc_paths() -> list[str]:
     return [os.path.expanduser("~/.netrc"), os.path.expanduser("~/_netrc")]
 
 
-# A list of what may pass, since nobody can list every name that holds a secret.
+# What may pass is listed, since nobody can list every name that holds a secret.
 _PASS = (
     *("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
     *("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "WANDB_ENTITY", "WANDB_PROJECT"),
@@ -173,7 +176,7 @@ _PASS_ONLINE = (
 
 
 def mirror_environment(run_dir: Path, mode: str) -> dict[str, str]:
-    """Return the environment of a mirror: no secrets but W&B's own when online, one thread, no prompts."""
+    """Return the environment variables of a mirror: one thread, no prompts, and online W&B's secrets but no others."""
     names = _PASS + (_PASS_ONLINE if mode == "online" else ())
     environment = {name: os.environ[name] for name in names if name in os.environ}
     if "WANDB_BASE_URL" in environment:
@@ -199,7 +202,7 @@ def _without_credentials(url: str) -> str:
 
 
 def _ended_with_training(parent: int) -> Callable[[float], bool]:
-    """Return a function that says whether training has sent its last row, or is gone."""
+    """Return a function that waits some seconds and says whether training has written its last row, or is gone."""
 
     def ended(seconds: float) -> bool:
         over = bool(select.select([sys.stdin], [], [], seconds)[0]) or os.getppid() != parent
@@ -211,7 +214,7 @@ def _ended_with_training(parent: int) -> Callable[[float], bool]:
 
 
 def _follow(run_dir: Path, mode: str, size: int, retry: bool) -> int:
-    """Mirror while training runs; after a mishap start again offline. Return the exit code."""
+    """Mirror while training runs; after a failure start again offline. Return the exit code."""
     from rl_lab.runs.wandb_mirror import mirror, next_segment
 
     try:
@@ -228,7 +231,7 @@ def _follow(run_dir: Path, mode: str, size: int, retry: bool) -> int:
 
 
 def _rebuild(run_dir: Path, mode: str) -> int:
-    """Make one whole W&B run out of a run directory's files. Return the exit code."""
+    """Make one whole W&B run of a run directory's files. Return the exit code."""
     from rl_lab.runs.wandb_mirror import mirror, rebuilt_segment
 
     environment = mirror_environment(run_dir, mode)
@@ -243,7 +246,7 @@ def _rebuild(run_dir: Path, mode: str) -> int:
 
 
 def _step_back() -> None:
-    """Let training go first: it has few cores and needs them more."""
+    """Lower the priority of this process: training needs the cores more."""
     os.setpriority(os.PRIO_PROCESS, 0, max(10, os.getpriority(os.PRIO_PROCESS, 0)))
 
 

@@ -1,4 +1,4 @@
-"""The mirror's own side: copies the files of a run directory into a W&B run (see `tracking.py`)."""
+"""What the mirror's process does: it copies the files of a run directory into a W&B run (see `tracking.py`)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ INIT_SECONDS = 20  # how long W&B's server may take to answer
 
 
 class Tail:
-    """Reads the complete lines that a file has gained since the last time."""
+    """Reads the lines that were added to a file since the last time."""
 
     def __init__(self, path: Path, offset: int = 0):
         self.path = path
         self.offset = offset  # bytes read so far; always the end of a line
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each new row; the last line waits until its newline is there."""
+        """Yield each new row; a last line without its newline is left for later."""
         if not self.path.exists():
             return
         self.offset = min(self.offset, self.path.stat().st_size)  # a resume cuts the file back
@@ -42,7 +42,7 @@ class Tail:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return a row; None for what a power cut left behind."""
+    """Return a row; None for a damaged line, as a power cut may leave."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -51,9 +51,9 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def loggable(row: Mapping[str, Any], histogram: Callable[[list[float]], Any]) -> dict[str, Any]:
-    """Return a row as W&B should get it: nulls left out, lists of numbers as histograms.
+    """Return a row as W&B should get it: without nulls, and with lists of numbers as histograms.
 
-    W&B draws histograms over the steps, and the exact values stay in the local row.
+    W&B draws histograms over the steps; the exact values are in the local row.
     """
     values = {key: _histogram_of(v, histogram) if isinstance(v, list) else v for key, v in row.items()}
     return {key: value for key, value in values.items() if value is not None}
@@ -69,9 +69,9 @@ def _histogram_of(values: list[Any], histogram: Callable[[list[float]], Any]) ->
 
 @dataclass
 class Segment:
-    """One W&B run of a run directory; its file says what it holds once it has ended cleanly."""
+    """One W&B run of a run directory; its file says what it holds, once it has ended cleanly."""
 
-    path: Path | None  # None: a rebuilt run, which later segments need not know of
+    path: Path | None  # None: a rebuilt run, which later segments don't go on from
     run_id: str
     start_byte: int = 0  # of metrics.jsonl
     end_byte: int | None = None  # None: it did not end cleanly
@@ -89,8 +89,9 @@ class Segment:
 def next_segment(run_dir: Path, size: int) -> Segment:
     """Open the segment that goes on where the earlier ones of this run directory stopped.
 
-    `size` is that of metrics.jsonl when training started: a resume cuts the file back and then writes
-    on, so an earlier segment's end may lie in the middle of a new row.
+    Args:
+        size: bytes of metrics.jsonl when training started. A resume cuts the file back and then appends, so
+            that the end of an earlier segment may lie in the middle of a new row.
     """
     before = _segments(run_dir)
     segment = Segment(run_dir / "wandb" / f"segment-{len(before)}.json", f"{_base_id(before)}-{len(before)}")
@@ -103,7 +104,7 @@ def next_segment(run_dir: Path, size: int) -> Segment:
 
 
 def rebuilt_segment(run_dir: Path) -> Segment:
-    """Return a segment that holds everything."""
+    """Return a segment for everything there is."""
     return Segment(None, f"{_base_id(_segments(run_dir))}-rebuilt-{secrets.token_hex(2)}")
 
 
@@ -124,7 +125,11 @@ def _base_id(segments: list[Segment]) -> str:
 def mirror(run_dir: Path, mode: str, segment: Segment, ended: Callable[[float], bool]) -> None:
     """Copy a run directory into one W&B run.
 
-    `ended(seconds)` waits up to that long and says whether no more rows come.
+    Args:
+        ended: waits up to so many seconds and says whether no more rows come.
+
+    Raises:
+        OSError: W&B lost rows, as it does on a full disk.
     """
     import wandb
 
@@ -133,7 +138,7 @@ def mirror(run_dir: Path, mode: str, segment: Segment, ended: Callable[[float], 
     env_steps: float = 0
     last = False
     while not last:
-        last = ended(POLL_SECONDS)  # asked before reading, so that the last reading sees everything
+        last = ended(POLL_SECONDS)  # before reading, so that the last reading misses nothing
         for row in tail.rows():
             run.log(loggable(row, wandb.Histogram))
             env_steps = row.get("env_steps", env_steps)
@@ -172,7 +177,7 @@ def _open_run(run_dir: Path, mode: str, segment: Segment) -> Any:
 
 
 def _settings() -> Any:
-    """Return settings that store nothing of this machine, its code or its command lines."""
+    """Return settings by which nothing of this machine, its code or its command lines is stored."""
     import wandb
 
     off = ("save_code", "x_save_requirements", "symlink")
@@ -182,7 +187,7 @@ def _settings() -> Any:
     )
     wanted: dict[str, Any] = {"console": "off", "init_timeout": INIT_SECONDS, "host": ""}
     wanted |= dict.fromkeys(off, False) | dict.fromkeys(on, True)
-    # The names that begin with x_ are W&B's own and may go; a missing one must not cost the mirror.
+    # Names that begin with x_ are internal to W&B: should one go, the mirror goes on without it.
     return wandb.Settings(**{name: v for name, v in wanted.items() if name in wandb.Settings.model_fields})
 
 

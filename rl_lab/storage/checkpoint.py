@@ -1,10 +1,11 @@
 """Atomic checkpoints that contain no code.
 
-A checkpoint is a manifest (JSON) over immutable segments, each named by the SHA-256 of its bytes:
-JSON for structure and scalars, safetensors for arrays, .npy for the rows of ring buffers. Kept
-checkpoints share segments, so that a large replay adds only what is new. Segments are written
-first, then the manifest, each to a temporary name, synced and renamed: a kill at any moment leaves
-the previous checkpoint whole. Every byte is verified before it is decoded.
+A checkpoint is a manifest (JSON) that lists immutable segments, each named by the SHA-256 of its
+bytes: JSON for structure and scalars, safetensors for arrays, .npy for the rows of ring buffers.
+Checkpoints that are kept share segments, so that saving a large replay again only adds the new
+rows. Segments are written first, then the manifest, each to a temporary file that is synced and
+renamed: a kill at any moment leaves the previous checkpoint whole. Every byte is verified before
+it is decoded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,42 +21,23 @@ import numpy as np
 from safetensors.numpy import load as load_safetensors
 from safetensors.numpy import save as save_safetensors
 
-from rl_lab.storage.files import (
-    CheckpointCorrupt,
-    CheckpointError,
-    CheckpointMissing,
-    FormatTooNew,
-    NotWritten,
-    json_bytes,
-    malformed_as_corrupt,
-    npy_bytes,
-    sha256,
-    write_atomically,
-)
-from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild, weights_sha256
+from rl_lab.storage import formats
+from rl_lab.storage.errors import CheckpointCorrupt, CheckpointError, CheckpointMissing
+from rl_lab.storage.files import json_bytes, malformed_as_corrupt, npy_bytes, sha256, write_atomically
+from rl_lab.storage.formats import Migrations
+from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild
 
-__all__ = [
-    "CheckpointCorrupt",
-    "CheckpointError",
-    "CheckpointMissing",
-    "Checkpoints",
-    "FormatTooNew",
-    "NotWritten",
-    "Ring",
-    "StoredRing",
-    "read_manifest",
-    "weights_sha256",
-    "write_atomically",
-]
-
-FORMAT = 1
-SEGMENT_BYTES = 2**26  # of a ring's segment at most
-# From a format to the next: each takes a manifest's body of format n and returns that of n + 1.
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+SEGMENT_BYTES = 2**26  # at most, of a segment of a ring
+MIGRATIONS: Migrations = {1: dict}  # of manifests: 2 has the same layout
 
 
 class Checkpoints:
-    """The checkpoints of one run, in `folder`."""
+    """Saves and loads the checkpoints of one run, in `folder`.
+
+    Args:
+        keep_last: newest checkpoints that are kept.
+        keep_best: checkpoints with the best scores that are kept too.
+    """
 
     def __init__(self, folder: Path, keep_last: int = 2, keep_best: int = 0):
         self.folder = Path(folder)
@@ -66,20 +48,20 @@ class Checkpoints:
     # Writing -------------------------------------------------------------------------------------
 
     def save(self, env_steps: int, members: dict[str, Any], info: dict[str, Any] | None = None) -> Path:
-        """Write a checkpoint of named state trees; returns its manifest.
-
-        Trees are dicts with string keys, tuples and lists over scalars, strings, arrays, tensors and `Ring`s.
+        """Write a checkpoint of named state trees and return the path of its manifest.
 
         Args:
-            info: small JSON facts that a reader can have without loading the members; "score" counts for
-                `keep_best`.
+            members: the trees, by name: nested dicts with string keys, tuples and lists of scalars, strings,
+                arrays, tensors and `Ring`s.
+            info: small JSON facts that can be read without loading the members; `keep_best` goes by "score".
 
         Raises:
             NotWritten: the disk is full, say; the previous checkpoint is whole.
+            TypeError: a key or a leaf that can't be stored.
         """
         self._segments.mkdir(parents=True, exist_ok=True)
         body = {
-            "format": FORMAT,
+            "format": formats.FORMAT,
             "env_steps": env_steps,
             "info": info or {},
             "members": {name: self._write_member(name, tree) for name, tree in members.items()},
@@ -101,12 +83,14 @@ class Checkpoints:
         }
 
     def _write_ring(self, path: str, ring: Ring) -> dict[str, Any]:
-        """Write the rows that no segment holds yet; drop the segments that have been overwritten."""
+        """Write the rows that no segment holds yet; forget segments whose rows have all been overwritten."""
         capacity, oldest = len(ring.array), max(0, ring.written - len(ring.array))
         known = [s for s in self._rings.get(path, []) if s["stop"] > oldest and s["stop"] <= ring.written]
         first = max(oldest, max((s["stop"] for s in known), default=0))
         rows = max(1, SEGMENT_BYTES // max(1, ring.array[:1].nbytes))
-        while first < ring.written:  # a stretch at a time, up to the array's end: saving takes little memory
+        while (
+            first < ring.written
+        ):  # in stretches that end at the array's end, so that saving takes little memory
             row = first % capacity
             stretch = ring.array[row : min(row + rows, capacity, row + ring.written - first)]
             stop = first + len(stretch)
@@ -118,12 +102,12 @@ class Checkpoints:
     def _write_segment(self, data: bytes, suffix: str) -> dict[str, Any]:
         sha = sha256(data)
         path = self._segments / (sha + suffix)
-        if not path.exists() or sha256(path.read_bytes()) != sha:  # shared, but only while it is whole
+        if not path.exists() or sha256(path.read_bytes()) != sha:  # shared, unless it is damaged
             write_atomically(path, data)
         return {"file": path.name, "sha256": sha, "bytes": len(data)}
 
     def _sweep(self, keep: Path) -> None:
-        """Remove old manifests, then the segments and temporaries that no manifest needs."""
+        """Remove manifests that aren't kept, then segments that no manifest uses, and temporaries."""
         manifests = self.manifests()
         kept = {keep, *manifests[-self._keep_last :], *self.best()[: self._keep_best]}
         for path in manifests:
@@ -136,7 +120,7 @@ class Checkpoints:
         self.sweep_temporaries()
 
     def sweep_temporaries(self) -> None:
-        """Remove what a kill inside a write left behind."""
+        """Remove the temporary files of writes that were killed."""
         for path in self.folder.rglob("*.tmp"):
             path.unlink()
 
@@ -152,12 +136,12 @@ class Checkpoints:
         return sorted(found, key=lambda path: (path.name.split("-")[0], path.stat().st_mtime_ns))
 
     def files(self) -> set[str]:
-        """Return the names of all files that the checkpoints on disk consist of."""
+        """Return the names of all files that belong to the checkpoints on disk."""
         manifests = self.manifests()
         return {p.name for p in manifests} | self._used(manifests)
 
     def best(self) -> list[Path]:
-        """Return the manifests whose info has a "score", best first, the newer before its equals."""
+        """Return the manifests whose info has a "score", best first; of equal ones the newer first."""
         scored = []
         for age, path in enumerate(reversed(self.manifests())):
             body = _try_manifest(path)
@@ -170,14 +154,22 @@ class Checkpoints:
         best = self.best()
         return read_manifest(best[0])["info"]["score"] if best else None
 
-    def load(self, only: tuple[str, ...] | None = None, *, best: bool = False) -> tuple[int, dict[str, Any]]:
+    def load(
+        self,
+        only: tuple[str, ...] | None = None,
+        *,
+        best: bool = False,
+        migrations: Migrations | None = None,
+    ) -> tuple[int, dict[str, Any]]:
         """Return (env_steps, members) of the newest checkpoint that is whole.
 
-        A corrupt one is passed over with a warning that says what was wrong.
+        A corrupt one is passed over with a warning that says what is wrong with it.
 
         Args:
-            only: load (and verify) these members alone.
-            best: take the one with the best score instead, if any has one.
+            only: load (and verify) only these members.
+            best: load the one with the best score instead, if any has one.
+            migrations: bring the members of older formats up to date with these; without them members are
+                returned as they were stored.
 
         Raises:
             CheckpointMissing: there is none.
@@ -191,19 +183,24 @@ class Checkpoints:
         for path in [*self.best(), *newest_first] if best else newest_first:
             try:
                 with malformed_as_corrupt(path):
-                    return self._load(path, only)
+                    number, env_steps, members = self._load(path, only)
             except CheckpointCorrupt as error:
                 corrupt = error
                 warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+                continue
+            return env_steps, members if migrations is None else formats.migrate(members, number, migrations)
         raise CheckpointCorrupt(f"no whole checkpoint in {self.folder}; the last error: {corrupt}")
 
-    def _load(self, path: Path, only: tuple[str, ...] | None) -> tuple[int, dict[str, Any]]:
-        body = read_manifest(path)
+    def _load(self, path: Path, only: tuple[str, ...] | None) -> tuple[int, int, dict[str, Any]]:
+        """Return the number of a checkpoint's format, its env_steps and its members as they were stored."""
+        stored = _verified(path)
+        body = _in_this_format(stored)
         chosen = {n: m for n, m in body["members"].items() if only is None or n in only}
         for segment in _segments_of({"members": chosen}):
             self._verify(segment)
         self._rings |= {f"{n}/{p}": r["segments"] for n, m in chosen.items() for p, r in m["rings"].items()}
-        return body["env_steps"], {name: self._decode(member) for name, member in chosen.items()}
+        members = {name: self._decode(member) for name, member in chosen.items()}
+        return stored["format"], body["env_steps"], members
 
     def _verify(self, segment: dict[str, Any]) -> None:
         path = self._path(segment)
@@ -220,7 +217,7 @@ class Checkpoints:
     def _path(self, segment: dict[str, Any]) -> Path:
         name = segment["file"]
         if Path(name).name != name:
-            raise CheckpointCorrupt(f"segment {name!r} leaves its folder")
+            raise CheckpointCorrupt(f"segment {name!r} lies outside its folder")
         return self._segments / name
 
     def _decode(self, member: dict[str, Any]) -> Any:
@@ -234,20 +231,31 @@ class Checkpoints:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return a manifest's body, verified against the hash in its name."""
+    """Return a manifest's body, verified and in the current format.
+
+    Raises:
+        CheckpointCorrupt: it differs from the hash in its name, or is no manifest.
+        FormatTooNew: a newer version wrote it.
+    """
+    with malformed_as_corrupt(path):
+        return _in_this_format(_verified(path))
+
+
+def _verified(path: Path) -> dict[str, Any]:
+    """Return a manifest's body as it was stored, verified against the hash in its name."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointCorrupt(f"{path}: {error.strerror}") from error
     if sha256(data)[:16] != path.stem.split("-")[-1]:
         raise CheckpointCorrupt(f"manifest {path} differs from the hash in its name")
-    with malformed_as_corrupt(path):
-        body = json.loads(data)
-        if body["format"] > FORMAT:
-            raise FormatTooNew(f"{path} has format {body['format']}; this version reads up to {FORMAT}")
-        while body["format"] < FORMAT:
-            body = MIGRATIONS[body["format"]](body)
-        return body
+    body = json.loads(data)
+    formats.require_readable(body["format"], path)
+    return body
+
+
+def _in_this_format(body: dict[str, Any]) -> dict[str, Any]:
+    return formats.migrate(body, body["format"], MIGRATIONS) | {"format": formats.FORMAT}
 
 
 def _try_manifest(path: Path) -> dict[str, Any] | None:
@@ -258,6 +266,7 @@ def _try_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _segments_of(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every segment that a manifest's body lists."""
     for member in body["members"].values():
         yield member["structure"]
         if member["tensors"]:

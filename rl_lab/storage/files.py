@@ -1,4 +1,4 @@
-"""Bytes on disk: whole files or none, and the errors that say what is wrong with them."""
+"""Files that are written whole or not at all, and how bytes are encoded and hashed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
+from rl_lab.storage.errors import CheckpointCorrupt, CheckpointError, NotWritten
+
 _MALFORMED = (
     SafetensorError,
     ValueError,
@@ -25,41 +27,23 @@ _MALFORMED = (
 )
 
 
-class CheckpointError(Exception):
-    """Something about a checkpoint on disk; the message is one line."""
-
-
-class CheckpointCorrupt(CheckpointError):
-    """Bytes on disk are not those that were written."""
-
-
-class CheckpointMissing(CheckpointError):
-    """There is no checkpoint."""
-
-
-class NotWritten(CheckpointError):
-    """A file could not be written (the disk is full, say); what was there before is whole."""
-
-
-class FormatTooNew(CheckpointError):
-    """A newer version of the lab wrote this checkpoint."""
-
-
 @contextmanager
 def malformed_as_corrupt(path: Path) -> Iterator[None]:
-    """Bytes whose hash is right may still be nothing that the lab wrote."""
+    """Raise CheckpointCorrupt where decoding fails: bytes with the right hash need not come from the lab."""
     try:
         yield
+    except CheckpointError:
+        raise
     except _MALFORMED as error:
         text = " ".join(str(error).split())
         raise CheckpointCorrupt(f"{path} can't be decoded: {type(error).__name__}: {text}") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by way of a synced temporary beside it, so that it is whole at any moment.
+    """Write a file through a synced temporary beside it, so that the file at `path` is always whole.
 
     Raises:
-        NotWritten: the file system refused.
+        NotWritten: the file system refused; the file is as it was.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -79,17 +63,17 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Return canonical JSON: equal values give equal bytes."""
+    """Return canonical JSON: equal values always give equal bytes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """Return an array as a .npy file."""
+    """Return an array of any shape as the bytes of a .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
 def sha256(data: bytes) -> str:
-    """Return the SHA-256 of bytes in hex."""
+    """Return the SHA-256 of `data` in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -1,4 +1,4 @@
-"""One process writes a run directory at a time."""
+"""A lock that lets only one process at a time write into a folder."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rl_lab.types import UsageError
 
 try:
     import fcntl
-except ImportError:  # no POSIX: nothing keeps a second process away
+except ImportError:  # not POSIX: a second process isn't kept out
     fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a run directory for this process; the lock goes with the process, however it ends.
+    """Lock a run directory for this process; the lock is released when the process ends, however it ends.
 
     Raises:
-        UsageError: another process holds it.
+        UsageError: another process has locked it.
     """
     with (folder / ".lock").open("w") as file:
         if fcntl is not None:

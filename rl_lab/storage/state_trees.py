@@ -1,4 +1,7 @@
-"""State trees: dicts, tuples and lists over scalars, strings, arrays, tensors and ring buffers."""
+"""State trees: nested dicts, tuples and lists of scalars, strings, arrays, tensors and ring buffers.
+
+`encode` takes a tree apart into a JSON structure, arrays and rings; `rebuild` puts it together again.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +13,69 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.storage.files import CheckpointError, json_bytes, malformed_as_corrupt
+from rl_lab.storage.errors import CheckpointError
+from rl_lab.storage.files import json_bytes, malformed_as_corrupt
 
 
 @dataclass(frozen=True)
 class Ring:
-    """A ring buffer's leaf: row r of all that were ever written is at array[r % capacity]."""
+    """A leaf that is a ring buffer: row r of all rows ever written is at array[r % capacity]."""
 
     array: np.ndarray  # [capacity, ...]
     written: int  # rows ever written
 
+    @property
+    def capacity(self) -> int:
+        """The number of rows that the ring holds."""
+        return len(self.array)
+
+    def copy_into(self, array: np.ndarray) -> None:
+        """Write the rows held to where a ring buffer `array` [capacity, ...] keeps them.
+
+        Raises:
+            CheckpointError: `array` has rows of another shape or dtype.
+        """
+        held = np.arange(max(0, self.written - self.capacity), self.written)
+        _copy_rows(self.array[held % self.capacity], held, array)
+
 
 @dataclass(frozen=True)
 class StoredRing:
-    """A ring buffer's leaf as it was loaded: verified segments that are decoded one by one."""
+    """A ring buffer's leaf as it was loaded: verified segments, each decoded when it is needed."""
 
     written: int
     capacity: int
     segments: tuple[tuple[int, Path], ...]  # (number of the first row, file)
 
     def copy_into(self, array: np.ndarray) -> None:
-        """Write the stored rows to where a ring of this capacity keeps them."""
+        """Write the stored rows to where a ring buffer `array` [capacity, ...] keeps them.
+
+        Raises:
+            CheckpointError: `array` has rows of another shape or dtype.
+            CheckpointCorrupt: a segment can't be decoded.
+        """
         for first, path in self.segments:
-            with malformed_as_corrupt(path):  # mapped: a header's promise is held against the file's size
+            with malformed_as_corrupt(
+                path
+            ):  # memory-mapped, so the header's size is checked against the file's
                 rows = np.load(path, mmap_mode="r", allow_pickle=False)
-            if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:
-                raise CheckpointError(
-                    f"stored rows {rows.dtype}{rows.shape[1:]} don't fit {array.dtype}{array.shape[1:]}"
-                )
-            array[np.arange(first, first + len(rows)) % len(array)] = rows
+            _copy_rows(rows, np.arange(first, first + len(rows)), array)
+
+
+LoadedRing = Ring | StoredRing  # Ring: a migration made it
+
+
+def _copy_rows(rows: np.ndarray, numbers: np.ndarray, array: np.ndarray) -> None:
+    """Write rows [R, ...], the `numbers` [R]-th ever written, into a ring buffer [capacity, ...]."""
+    if rows.shape[1:] != array.shape[1:] or rows.dtype != array.dtype:
+        raise CheckpointError(
+            f"stored rows {rows.dtype}{rows.shape[1:]} don't fit {array.dtype}{array.shape[1:]}"
+        )
+    array[numbers % len(array)] = rows
 
 
 def weights_sha256(weights: Any) -> str:
-    """Return one hash over all arrays of a tree, by their paths."""
+    """Return one SHA-256 over a tree: its structure, and its arrays with their paths, dtypes and shapes."""
     tensors: dict[str, np.ndarray] = {}
     structure = encode(weights, "", tensors, {})
     digest = hashlib.sha256(json_bytes(structure))
@@ -53,7 +86,11 @@ def weights_sha256(weights: Any) -> str:
 
 
 def encode(tree: Any, path: str, tensors: dict[str, np.ndarray], rings: dict[str, Ring]) -> Any:
-    """Return the JSON structure of a tree; arrays and rings move to the side, by path."""
+    """Return the JSON structure of a tree; its arrays and rings go into `tensors` and `rings`, by path.
+
+    Raises:
+        TypeError: a key that isn't a string, or starts with "$".
+    """
     if isinstance(tree, dict):
         return {_key(k): encode(v, f"{path}/{_escape(k)}", tensors, rings) for k, v in tree.items()}
     if isinstance(tree, tuple):
@@ -78,12 +115,12 @@ def _key(key: Any) -> str:
 
 
 def _escape(key: str) -> str:
-    """Keep a slash within a key apart from those between keys, as in JSON pointers."""
+    """Escape slashes in a key, as JSON pointers do: in a path they separate keys."""
     return key.replace("~", "~0").replace("/", "~1")
 
 
 def rebuild(node: Any, tensors: dict[str, np.ndarray], rings: dict[str, StoredRing]) -> Any:
-    """Return the tree of a structure, with its arrays and rings put back."""
+    """Return the tree that `encode` took apart, with the arrays and rings back in their places."""
     if isinstance(node, list):
         return [rebuild(v, tensors, rings) for v in node]
     if not isinstance(node, dict):

@@ -1,4 +1,4 @@
-"""The versions that a result depends on."""
+"""The versions of the software that a result depends on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PACKAGES = ("rl_lab", "gymnasium", "numpy", "scipy", "torch", "stable-baselines3
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that figures depend on; absent ones are left out."""
+    """Return the versions of Python and of the packages that results depend on, without those not installed."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

@@ -1,1 +1,4 @@
-"""Many runs compared: running them, reading them, curves, and the page that shows them."""
+"""Studies, which compare many runs: running them, reading their results, and the page that shows them.
+
+What a single run does and writes is in `runs` and `training`.
+"""

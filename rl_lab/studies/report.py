@@ -1,6 +1,6 @@
-"""The comparison page: one self-contained file with curves, tables, statistics and videos.
+"""Writes the comparison page: one self-contained file with curves, tables, statistics and videos.
 
-Numbers are taken over finished runs only, and whatever is missing is named next to them.
+Numbers are computed over finished runs only, and missing runs are listed next to them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rl_lab.evaluation.statistics import Estimate, bootstrap_interval, iqm, probability_of_improvement
-from rl_lab.studies.curves import (
-    DARK,
-    EXACT,
-    LIGHT,
-    OPTIMAL,
-    REGRET,
-    RETURN,
-    RunRecord,
-    StudyRecord,
-    draw_curves,
-    load_study,
-)
+from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves
+from rl_lab.studies.results import EXACT, OPTIMAL, REGRET, RETURN, RunResults, StudyResults, load_study
 
-EMBEDDED_BYTES = 8 * 2**20  # larger videos are linked, so that the page still opens on a phone
-SOLVED = 1e-6  # a regret below this is rounding: the policy is optimal
+EMBEDDED_BYTES = 8 * 2**20  # larger files are linked, so that the page still opens on a phone
+SOLVED = 1e-6  # a policy whose regret is below this is optimal up to rounding
 MAPS = {
     "values": "exact value and actions; red: an action that loses",
     "value_errors": "largest |Q - Q*|; red: an action that loses",
@@ -43,13 +33,18 @@ Row = dict[str, Any]
 
 
 def write_report(study_dir: str | Path) -> Path:
-    """Write `index.html` into a study directory and return its path."""
+    """Write `index.html` to a study directory and return its path.
+
+    Raises:
+        UsageError: the directory holds no study.
+    """
     study = load_study(Path(study_dir))
     page = _template().render(
         study=study,
         light=LIGHT,
         dark=DARK,
-        colour_of={agent: LIGHT.index(study.colour(agent)) for agent in study.agents},
+        colour_index={agent: LIGHT.index(colour_of(study, agent)) for agent in study.agents},
+        dash_of={agent: dash_of(study, agent) for agent in study.agents},
         sections=[_section(study, env_id, f"env{i}") for i, env_id in enumerate(study.env_ids)],
         versions=_versions(study),
     )
@@ -61,7 +56,7 @@ def write_report(study_dir: str | Path) -> Path:
 
 
 def number(value: float | None) -> str:
-    """Return a number as people read it: counts and thousands whole, a dash where there is none."""
+    """Format a number for people: counts and thousands without decimals, a dash for None, nan and infinities."""
     if value is None or not np.isfinite(value):
         return "–"
     if value == 0 or isinstance(value, int) or abs(value) >= 1000:
@@ -71,15 +66,15 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def optimal_policy_return(runs: Iterable[RunRecord]) -> float | None:
-    """Return what an optimal policy scores on the scale of the evaluations, if a run found one.
+def optimal_policy_return(runs: Iterable[RunResults]) -> float | None:
+    """Return the evaluation return of an optimal policy, if one of the runs found one.
 
-    `optimal_return` is discounted and knows no time limit, evaluation returns are neither; so the two
-    meet only in the exact evaluation of a policy without regret.
+    `optimal_return` itself is on another scale: it is discounted and without the time limit, while evaluation
+    returns are undiscounted and with it. So the exact evaluation of a policy without regret is used.
     """
-    regrets = [(abs(regret), run) for run in runs if (regret := run.result(REGRET)) is not None]
+    regrets = [(abs(regret), run) for run in runs if (regret := run.scalar(REGRET)) is not None]
     smallest, best = min(regrets, key=lambda pair: pair[0], default=(np.inf, None))
-    return best.result(EXACT) if best is not None and smallest < SOLVED else None
+    return best.scalar(EXACT) if best is not None and smallest < SOLVED else None
 
 
 def _or(value: float | None, otherwise: float) -> float:
@@ -95,8 +90,8 @@ def _template() -> Any:
     return environment.get_template("report.html.jinja")
 
 
-def _section(study: StudyRecord, env_id: str, prefix: str) -> Row:
-    """Return all that the page says about one environment."""
+def _section(study: StudyResults, env_id: str, prefix: str) -> Row:
+    """Return everything that the page shows about one environment."""
     runs = study.of_env(env_id)
     reference = optimal_policy_return(runs)
     return {
@@ -105,8 +100,8 @@ def _section(study: StudyRecord, env_id: str, prefix: str) -> Row:
         "returns": _svg(draw_curves(study, env_id, RETURN, f"{prefix}-return", reference)),
         "regrets": _svg(draw_curves(study, env_id, REGRET, f"{prefix}-regret", None)),
         "reference": reference,
-        "optimum": next((run.result(OPTIMAL) for run in runs if run.result(OPTIMAL) is not None), None),
-        "eval_gammas": sorted({run.result("eval_gamma") for run in runs} - {None}, key=str),
+        "optimum": next((run.scalar(OPTIMAL) for run in runs if run.scalar(OPTIMAL) is not None), None),
+        "eval_gammas": sorted({run.scalar("eval_gamma") for run in runs} - {None}, key=str),
         "rows": [_table_row(agent, study.runs[env_id, agent]) for agent in study.agents],
         "missing": _missing(runs),
         "improvements": _improvements(study, env_id),
@@ -116,28 +111,28 @@ def _section(study: StudyRecord, env_id: str, prefix: str) -> Row:
     }
 
 
-def _missing(runs: Iterable[RunRecord]) -> list[Row]:
-    """Return which seeds of which agent are missing and why, seeds of one cause together."""
+def _missing(runs: Iterable[RunResults]) -> list[Row]:
+    """Return which seeds of which agent are missing and why; seeds with the same cause are grouped."""
     seeds: dict[tuple[str, str], list[int]] = {}
     for run in runs:
-        if run.result(RETURN) is None:
+        if run.scalar(RETURN) is None:
             steps = f" (last evaluated at {run.evaluated_steps:,} steps)" if run.evaluated_steps else ""
             seeds.setdefault((run.agent, run.cause + steps), []).append(run.seed)
     return [{"agent": agent, "cause": cause, "seeds": s} for (agent, cause), s in seeds.items()]
 
 
 def _svg(figure: str | None) -> Markup | None:
-    return None if figure is None else Markup(figure)  # our own drawing, with its texts escaped
+    return None if figure is None else Markup(figure)  # drawn by us, with its texts escaped already
 
 
-def _results(runs: Iterable[RunRecord], key: str) -> list[float]:
-    """Return the finite results of the finished runs."""
-    return [value for run in runs if (value := run.result(key)) is not None]
+def _scalars(runs: Iterable[RunResults], key: str) -> list[float]:
+    """Return the finite numbers that the summaries of runs hold under `key`."""
+    return [value for run in runs if (value := run.scalar(key)) is not None]
 
 
-def _table_row(agent: str, runs: Sequence[RunRecord]) -> Row:
-    """Return an agent's line of the table, over its finished runs."""
-    scores, regrets = _results(runs, RETURN), _results(runs, REGRET)
+def _table_row(agent: str, runs: Sequence[RunResults]) -> Row:
+    """Return an agent's row of the table, computed over its finished runs."""
+    scores, regrets = _scalars(runs, RETURN), _scalars(runs, REGRET)
     return {
         "agent": agent,
         "done": len(scores),
@@ -147,18 +142,18 @@ def _table_row(agent: str, runs: Sequence[RunRecord]) -> Row:
         "low": min(scores, default=None),
         "high": max(scores, default=None),
         "regret": _estimate(regrets),
-        "exact": _over(iqm, _results(runs, EXACT)),
-        "env_steps": _over(np.mean, _results(runs, "env_steps")),
-        "gradient_steps": _over(np.mean, _results(runs, "gradient_steps")),
-        "train_seconds": _over(np.mean, _results(runs, "train_seconds")),
-        "speed": _over(np.mean, _results(runs, "env_steps_per_second")),
-        "wall_seconds": _over(np.mean, _results(runs, "wall_seconds")),
-        "memory_mb": max(_results(runs, "peak_rss_mb"), default=None),
+        "exact": _over(iqm, _scalars(runs, EXACT)),
+        "env_steps": _over(np.mean, _scalars(runs, "env_steps")),
+        "gradient_steps": _over(np.mean, _scalars(runs, "gradient_steps")),
+        "train_seconds": _over(np.mean, _scalars(runs, "train_seconds")),
+        "speed": _over(np.mean, _scalars(runs, "env_steps_per_second")),
+        "wall_seconds": _over(np.mean, _scalars(runs, "wall_seconds")),
+        "memory_mb": max(_scalars(runs, "peak_rss_mb"), default=None),
     }
 
 
 def _over(average: Callable[[Sequence[float]], Any], values: Sequence[float]) -> float | None:
-    """Return an average; None of nothing. Equal counts stay whole."""
+    """Return the average of values, or None without any. If all are equal, it is that value, still an int if it is."""
     if len(set(values)) == 1:
         return values[0]
     return float(average(values)) if values else None
@@ -168,9 +163,9 @@ def _estimate(scores: Sequence[float]) -> Estimate | None:
     return Estimate(float(iqm(scores)), *bootstrap_interval(scores)) if scores else None
 
 
-def _improvements(study: StudyRecord, env_id: str) -> list[Row]:
-    """Return the probability of improvement of each pair with finished runs, the likely winner first."""
-    scores = {agent: _results(study.runs[env_id, agent], RETURN) for agent in study.agents}
+def _improvements(study: StudyResults, env_id: str) -> list[Row]:
+    """Return the probability of improvement for each pair of agents with finished runs, the likely winner first."""
+    scores = {agent: _scalars(study.runs[env_id, agent], RETURN) for agent in study.agents}
     rows = []
     for pair in combinations([agent for agent in study.agents if scores[agent]], 2):
         x, y = sorted(pair, key=lambda agent: -iqm(scores[agent]))
@@ -178,21 +173,19 @@ def _improvements(study: StudyRecord, env_id: str) -> list[Row]:
     return rows
 
 
-def _video(study: StudyRecord, agent: str, runs: Iterable[RunRecord]) -> Row | None:
+def _video(study: StudyResults, agent: str, runs: Iterable[RunResults]) -> Row | None:
     """Return the last video of the agent's best run that has one."""
-    ranked = sorted(runs, key=lambda run: _or(run.result(RETURN), -np.inf), reverse=True)
-    for run in ranked:
+    for run in _best_first(runs):
         videos = sorted(run.directory.glob("videos/*.mp4"), key=_natural)
         if videos:
-            score = run.result(RETURN)
+            score = run.scalar(RETURN)
             return {"agent": agent, "seed": run.seed, "score": score, "source": _source(study, videos[-1])}
     return None
 
 
-def _maps(study: StudyRecord, agent: str, runs: Iterable[RunRecord]) -> list[Row]:
-    """Return the pictures of what is known exactly of the agent's best run that has some."""
-    ranked = sorted(runs, key=lambda run: _or(run.result(RETURN), -np.inf), reverse=True)
-    for run in ranked:
+def _maps(study: StudyResults, agent: str, runs: Iterable[RunResults]) -> list[Row]:
+    """Return the pictures (values, errors, convergence) of the agent's best run that has some."""
+    for run in _best_first(runs):
         if pictures := sorted(run.directory.glob("pictures/*.png")):
             names = [MAPS.get(p.stem, p.stem) for p in pictures]
             return [
@@ -202,21 +195,26 @@ def _maps(study: StudyRecord, agent: str, runs: Iterable[RunRecord]) -> list[Row
     return []
 
 
+def _best_first(runs: Iterable[RunResults]) -> list[RunResults]:
+    """Sort runs by their evaluation return, the largest first and those without one last."""
+    return sorted(runs, key=lambda run: _or(run.scalar(RETURN), -np.inf), reverse=True)
+
+
 def _natural(path: Path) -> list[Any]:
     """Return a sorting key by which 900 comes before 10000."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
 
 
-def _source(study: StudyRecord, file: Path) -> str:
-    """Return a picture or video as a data URI, or as a link if it is large."""
+def _source(study: StudyResults, file: Path) -> str:
+    """Return a picture or video as a data URI, or as a relative link if it is large."""
     if file.stat().st_size > EMBEDDED_BYTES:
         return quote(file.relative_to(study.directory).as_posix())
     kind = "image/png" if file.suffix == ".png" else "video/mp4"
     return f"data:{kind};base64," + base64.b64encode(file.read_bytes()).decode("ascii")
 
 
-def _fields(study: StudyRecord, env_id: str) -> list[Row]:
-    """Return the hyperparameters side by side, those that several agents have first."""
+def _fields(study: StudyResults, env_id: str) -> list[Row]:
+    """Return the agents' hyperparameters side by side, beginning with those that several agents have."""
     configs = [_flat_config(study.runs[env_id, agent]) for agent in study.agents]
     names = dict.fromkeys(name for config in configs for name in config)
     rows = []
@@ -227,8 +225,8 @@ def _fields(study: StudyRecord, env_id: str) -> list[Row]:
     return sorted(rows, key=lambda row: row["shared"] < 2)
 
 
-def _flat_config(runs: Iterable[RunRecord]) -> dict[str, str]:
-    """Return an agent's configuration as texts, from the first run that wrote one."""
+def _flat_config(runs: Iterable[RunResults]) -> dict[str, str]:
+    """Return an agent's configuration as texts, taken from the first run that wrote one."""
     config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
     shared = {name: value for name, value in config.items() if name not in _PER_RUN}
     fields = config.get("fields")
@@ -244,8 +242,8 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _versions(study: StudyRecord) -> dict[str, list[str]]:
-    """Return each package's versions; more than one means that the runs are not alike."""
+def _versions(study: StudyResults) -> dict[str, list[str]]:
+    """Return each package's versions; more than one means that the runs aren't comparable."""
     found: dict[str, set[str]] = {}
     for run in (run for env_id in study.env_ids for run in study.of_env(env_id)):
         versions = (run.summary or {}).get("versions")

@@ -1,4 +1,4 @@
-"""A study: several agents, environments and seeds, each run in a process of its own."""
+"""Runs a study: several agents on several environments and seeds, each run in its own process."""
 
 from __future__ import annotations
 
@@ -21,41 +21,47 @@ from typing import Any
 from rl_lab.runs.signals import STOPPED, stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.locking import exclusive
-from rl_lab.training.launch import configure, learn, problem_of, require_accepted, resume
+from rl_lab.studies.results import folder_name, run_directory
+from rl_lab.training.launch import learn, resume
 from rl_lab.training.registry import has_preset, preset_fields
+from rl_lab.training.setup import configure, problem_of, require_accepted
 from rl_lab.types import UsageError
 
-POLL_SECONDS = 0.2  # how long a stop may go unnoticed while a worker runs
-STOP_SECONDS = 120.0  # an evaluation under way, a checkpoint, and W&B's minute at the end
+POLL_SECONDS = 0.2  # how long a request to stop may go unnoticed while a worker runs
+STOP_SECONDS = 120.0  # enough for an evaluation under way, a checkpoint, and W&B's minute at the end
 
-_tell = partial(print, flush=True)  # into a pipe too, line by line
+_tell = partial(print, flush=True)  # flushed line by line, even into a pipe
 
 
 class Stopped(Exception):
-    """A study, or a run of it, was stopped before its end; the same call goes on with it."""
+    """A study, or one of its runs, was stopped before its end; the same call continues it."""
 
 
 @dataclass
-class Stop:
-    """Says to all runs of a study whether to stop."""
+class StopFlag:
+    """Tells all runs of a study whether to stop."""
 
     stop_requested: bool = False
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared: every agent on every environment with the same seeds and the same evaluation."""
+    """A comparison: every agent on every environment, with the same seeds and the same evaluation.
+
+    Raises:
+        UsageError: `seeds` is below 1, names are missing, repeated or unknown, or no agent has the preset.
+    """
 
     env_ids: tuple[str, ...]
     agents: tuple[str, ...]
     seeds: int
-    """Seeds 0 .. seeds - 1."""
+    """How many seeds; they are 0 .. seeds - 1."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields for all agents."""
     fields_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Fields of single agents, which go before those for all."""
+    """Fields for single agents, by name; they take precedence over `fields`."""
     preset: str | None = None
-    """Preset of every agent that has it."""
+    """The preset to use for every agent that has it."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -69,15 +75,15 @@ class Study:
             raise UsageError("; ".join(_refusals(self.agents, self.preset)))
 
     def fields_for(self, agent: str) -> dict[str, Any]:
-        """Return the fields of one agent: its own before those for all before the preset's."""
+        """Return the fields of one agent: its own take precedence over `fields`, and these over its preset."""
         preset = preset_fields(agent, self.preset) if self.preset and has_preset(agent, self.preset) else {}
         return preset | dict(self.fields) | dict(self.fields_of.get(agent, {}))
 
     def eval_gamma(self) -> float | None:
-        """Return the discount that all runs are evaluated with; None if no agent has one.
+        """Return the discount with which all runs are evaluated; None if no agent has one.
 
         Raises:
-            UsageError: it differs between agents, so that their regrets would not be comparable.
+            UsageError: it differs between agents, so that their regrets wouldn't be comparable.
         """
         gammas = {agent: self._eval_gamma_of(agent) for agent in self.agents}
         gammas = {agent: gamma for agent, gamma in gammas.items() if gamma is not None}
@@ -94,8 +100,6 @@ class Study:
 
 
 def _require_distinct(kind: str, names: tuple[str, ...]) -> None:
-    from rl_lab.studies.curves import folder_name  # brings matplotlib, which workers do without
-
     if not names:
         raise UsageError(f"{kind} are missing (allowed: one or more)")
     counts = Counter(map(folder_name, names))
@@ -105,7 +109,7 @@ def _require_distinct(kind: str, names: tuple[str, ...]) -> None:
 
 
 def _refusals(agents: tuple[str, ...], preset: str) -> Iterator[str]:
-    """Yield for each agent why it doesn't have a preset."""
+    """Yield why each agent lacks a preset."""
     for agent in agents:
         try:
             preset_fields(agent, preset)
@@ -122,20 +126,22 @@ class Task:
 
     @property
     def folder(self) -> Path:
-        """Return the run directory."""
+        """The run directory."""
         return Path(self.fields["run_dir"])
 
     @property
     def name(self) -> str:
-        """Return a name for messages."""
+        """The name for messages."""
         return f"{self.fields['env_id']} {self.agent} seed {self.fields['seed']}"
 
 
 def tasks_of(study: Study, out: Path) -> list[Task]:
-    """Return all runs, checked; agents take turns, so that drift of the machine falls on all alike.
+    """Return all runs of a study after checking them.
+
+    Agents take turns, so that changes in the machine's speed affect all of them alike.
 
     Raises:
-        UsageError: an unknown name, a wrong value, or an agent that can't take an environment.
+        UsageError: a name is unknown, a value is wrong, or an agent can't learn an environment.
     """
     gamma = study.eval_gamma()
     shared = {} if gamma is None else {"eval_gamma": gamma}
@@ -154,8 +160,6 @@ def _check(agent: str, fields: dict[str, Any]) -> None:
 
 
 def _task(study: Study, shared: dict[str, Any], out: Path, env_id: str, agent: str, seed: int) -> Task:
-    from rl_lab.studies.curves import run_directory
-
     folder = run_directory(out, env_id, agent, seed)
     fields = study.fields_for(agent) | shared | {"env_id": env_id, "seed": seed, "run_dir": str(folder)}
     return Task(agent, {"group": f"{out.name}-{env_id}"} | fields)
@@ -169,13 +173,16 @@ def run_study(
     tell: Callable[[str], None] = _tell,
     signals: bool = False,
 ) -> dict[str, str]:
-    """Run what isn't done yet; return the causes of the runs that failed, by name.
+    """Run everything that isn't done yet; return why runs failed, by the names of their tasks.
 
-    A run that was stopped or killed is taken up again by a second call, which does nothing else unless it has
-    more seeds, agents or environments.
+    A second call continues the runs that were stopped or killed, and adds those of further seeds, agents or
+    environments.
 
     Args:
-        signals: on SIGINT and SIGTERM let the runs under way save, and stop; a second one ends at once.
+        out: the study's directory.
+        workers: how many runs go on at the same time.
+        tell: called with lines about the progress.
+        signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
 
     Raises:
         UsageError: `out` holds a study that this one doesn't extend.
@@ -186,18 +193,18 @@ def run_study(
     open_tasks = [t for t in tasks if not (t.folder / "summary.json").exists()]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
-    stop = Stop()
+    stop = StopFlag()
     with stop_on_signals(stop, enabled=signals), ThreadPoolExecutor(workers) as pool:
         try:
             futures = {pool.submit(run_task, task, stop): task for task in open_tasks}
             return _collect(futures, tell)
-        except BaseException:  # before the pool waits for its threads
+        except BaseException:  # now, since leaving the block waits for the pool's threads
             stop.stop_requested = True
             raise
 
 
 def _collect(futures: dict[Future[str | None], Task], tell: Callable[[str], None]) -> dict[str, str]:
-    """Tell of each run as it ends; return the causes of the failures."""
+    """Report each run as it ends; return why runs failed, by name."""
     failures: dict[str, str] = {}
     stopped = 0
     for count, future in enumerate(as_completed(futures), 1):
@@ -216,7 +223,11 @@ def _collect(futures: dict[Future[str | None], Task], tell: Callable[[str], None
 
 
 def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
-    """Write study.json; an `out` that holds another study is refused, unless this one extends it."""
+    """Write study.json.
+
+    Raises:
+        UsageError: `out` holds another study, which this one doesn't extend.
+    """
     described = {
         "env_ids": list(study.env_ids),
         "agents": list(study.agents),
@@ -225,7 +236,7 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
         "fields": {agent: study.fields_for(agent) for agent in study.agents},
         "eval_gamma": study.eval_gamma(),
     }
-    described = json.loads(json.dumps(described))  # as it will be read
+    described = json.loads(json.dumps(described))  # as it will be read back
     path = out / "study.json"
     if path.exists() and not _extends(described, json.loads(path.read_bytes())):
         raise UsageError(
@@ -237,7 +248,7 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
 
 
 def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Say whether a study is one that there was before, or has all its runs among others."""
+    """Return whether a study contains all runs of the one that was there before, unchanged."""
     if "eval_gamma" not in before:  # written by an older version
         return before == {name: value for name, value in described.items() if name != "eval_gamma"}
     unchanged = all(described["fields"].get(agent) == before["fields"][agent] for agent in before["agents"])
@@ -249,11 +260,11 @@ def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
     )
 
 
-def run_task(task: Task, stop: Stop) -> str | None:
-    """Run one task in a process of its own; return None, or in one line why it failed.
+def run_task(task: Task, stop: StopFlag) -> str | None:
+    """Run one task in its own process; return why it failed (one line), or None if it didn't.
 
     Raises:
-        Stopped: it was stopped before its end.
+        Stopped: the run was stopped before its end.
     """
     if stop.stop_requested:
         raise Stopped
@@ -274,8 +285,8 @@ def run_task(task: Task, stop: Stop) -> str | None:
     return cause
 
 
-def _run_worker(task: Task, stop: Stop) -> tuple[int, str, str]:
-    """Return exit code, stdout and stderr of a worker; it ends with this process, whatever ends that."""
+def _run_worker(task: Task, stop: StopFlag) -> tuple[int, str, str]:
+    """Run a worker, which ends together with this process in any case; return its exit code, stdout and stderr."""
     threads = str(task.fields.get("threads", 1))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     process = subprocess.Popen(
@@ -285,9 +296,9 @@ def _run_worker(task: Task, stop: Stop) -> tuple[int, str, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C is for this process, which passes it on
+        start_new_session=True,  # Ctrl-C goes to this process only, which passes it on
     )
-    lifeline, process.stdin = process.stdin, None  # or communicate() would close it
+    lifeline, process.stdin = process.stdin, None  # keeps communicate() from closing it
     assert lifeline is not None
     with lifeline, process:
         out, err = _attend(process, stop)
@@ -295,13 +306,13 @@ def _run_worker(task: Task, stop: Stop) -> tuple[int, str, str]:
 
 
 def _command(task: Task) -> list[str]:
-    # -P: what lies in the current directory is no package
+    # -P keeps the current directory off the import path
     work = json.dumps({"agent": task.agent, "fields": task.fields})
     return [sys.executable, "-P", "-m", "rl_lab.studies.study", work]
 
 
-def _attend(process: subprocess.Popen[str], stop: Stop) -> tuple[str, str]:
-    """Wait for a worker and return what it said; pass a stop on, and kill it if it takes too long."""
+def _attend(process: subprocess.Popen[str], stop: StopFlag) -> tuple[str, str]:
+    """Wait for a worker and return its stdout and stderr; pass on a request to stop, and kill it if that takes long."""
     while not stop.stop_requested:
         with suppress(subprocess.TimeoutExpired):
             return process.communicate(timeout=POLL_SECONDS)
@@ -325,7 +336,7 @@ def _outcome(task: Task) -> str:
 
 
 def _work(agent: str, fields: dict[str, Any]) -> int:
-    """Do one run: go on with one that was stopped, start anew where that isn't exact."""
+    """Do one run: resume one that was stopped, or start again if resuming wouldn't be exact; return the exit code."""
     folder = Path(fields["run_dir"])
     if (folder / "config.json").exists() and configure(agent, fields)[0].resumes:
         result = resume(folder, signals=True)
@@ -336,7 +347,7 @@ def _work(agent: str, fields: dict[str, Any]) -> int:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what is left of a run that starts anew."""
+    """Remove the remains of a run that starts again."""
     with exclusive(folder):
         for path in list(folder.iterdir()):
             if path.is_dir():
@@ -346,7 +357,7 @@ def _clear(folder: Path) -> None:
 
 
 def _end_with_study() -> None:
-    """End this process at once when the one that started it is gone, and so the other end of stdin."""
+    """End this process at once when stdin closes, which it does when the process that started it is gone."""
 
     def watch() -> None:
         os.read(0, 1)

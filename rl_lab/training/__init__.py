@@ -1,4 +1,4 @@
-"""The loop, and all that turns names and fields into a trained policy.
+"""From names and fields to a trained policy: learners by name, the loop, resuming, loading.
 
-What is learned and how lives in `agents`; many runs at once are a study, in `studies`.
+How an agent learns lives in `agents`; comparing many runs is the work of `studies`.
 """

@@ -1,12 +1,11 @@
 """Where an agent's steps come from: environments that it acts in, or episodes that were recorded.
 
-Recorded episodes are handed out through the same vector interface and the same loop, so that budgets,
-schedules, checkpoints and resuming know no difference: an environment step is then a recorded
-transition consumed. Fujimoto et al. (2019), "Off-Policy Deep Reinforcement Learning without Exploration"
-(https://arxiv.org/abs/1812.02900), say what no loop can mend: actions that the data doesn't show are
-valued by guessing, the maximum picks the luckiest guess, and nobody tries it out. So a value learned
-purely from recorded data may be far too high; compare the evaluation's `eval_predicted_value_mean` with
-its return, and record with some random actions.
+Recorded episodes come through the same vector interface and the same loop, so that budgets, schedules,
+checkpoints and resuming are the same: an environment step is then one recorded transition. Values learned
+from recorded data alone may be far too high: those of actions that the data doesn't show are guesses, the
+maximum picks the highest guess, and no experience corrects it (Fujimoto et al., 2019, "Off-Policy Deep
+Reinforcement Learning without Exploration", https://arxiv.org/abs/1812.02900). So compare the
+evaluation's `eval_predicted_value_mean` with its return, and record with some random actions.
 """
 
 from __future__ import annotations
@@ -28,26 +27,26 @@ from rl_lab.trees import join_leaves
 from rl_lab.types import Array, Decision, Obs, State
 
 Sink = Callable[[Episode], None]
-NO_SEED = -1  # stands in episodes.csv where a dataset doesn't say how an episode began
+NO_SEED = -1  # in episodes.csv, where a dataset doesn't tell the seed of an episode
 
 
 class Experience(Protocol):
-    """What the loop is given to learn from."""
+    """A source of steps for the loop."""
 
     envs: VectorEnv
 
     def acting(self, policy: Policy) -> Policy:
-        """Return the policy that acts, given the agent's own exploring one."""
+        """Return the policy that acts; `policy` is the agent's own exploring one."""
 
     def seeds(self, episodes: tuple[int, ...] | None = None) -> EpisodeSeeds:
-        """Return what opens the episodes, from the start or from these numbers on."""
+        """Return the seeds of the episodes, from the start or from these episode numbers [N] on."""
 
     def sink(self, sink: Sink) -> Sink:
-        """Return what takes finished episodes on their way to `sink`."""
+        """Return a sink for finished episodes that passes them on to `sink`, with their true seeds."""
 
 
 def experience(problem: Problem) -> Experience:
-    """Return the source of a problem's steps; whoever asks closes its `envs`."""
+    """Return the source of a problem's steps; the caller closes its `envs`."""
     return Played(problem) if problem.dataset is None else Recorded(problem, problem.dataset)
 
 
@@ -67,12 +66,12 @@ class Played:
         return EpisodeSeeds(self._problem.seed, self._problem.num_envs, episodes)
 
     def sink(self, sink: Sink) -> Sink:
-        """Return the sink: an episode has the seed that it was played with."""
+        """Return the sink itself: an episode knows the seed that it was played with."""
         return sink
 
 
 class Recorded:
-    """Columns that hand out a dataset's episodes, with the actions that were taken."""
+    """The episodes of a dataset, with the actions that were taken in them."""
 
     def __init__(self, problem: Problem, dataset: Dataset):
         self._problem, self._dataset = problem, dataset
@@ -89,7 +88,7 @@ class Recorded:
         return RecordedOrder(problem.seed, problem.num_envs, self._dataset.num_episodes, episodes)
 
     def sink(self, sink: Sink) -> Sink:
-        """Put the seed in place that the episode was recorded with."""
+        """Return a sink that gives each episode the seed that it was recorded with."""
         order = self.seeds()
 
         def take(episode: Episode) -> None:
@@ -100,23 +99,23 @@ class Recorded:
 
 
 class RecordedOrder(EpisodeSeeds):
-    """Says which recorded episode each column opens: its number stands where an environment gets a seed.
+    """Decides which recorded episode each column opens: the episode's number takes the place of a seed.
 
-    The columns take turns in a sequence of epochs, each a permutation of all episodes: column i of N opens the
-    sequence's elements i, i + N, i + 2 N, ... That is a function of the run's seed alone.
+    The episodes are strung together in epochs, each a permutation of all of them. Column i of N opens the
+    elements i, i + N, i + 2 N, ... of that sequence, which depends on the run's seed alone.
     """
 
     def __init__(self, seed: int, num_envs: int, total: int, episodes: tuple[int, ...] | None = None):
         super().__init__(seed, num_envs, episodes)
         self._num_envs, self._total = num_envs, total
-        self._epoch = lru_cache(maxsize=8)(self._draw)  # columns of long episodes fall behind
+        self._epoch = lru_cache(maxsize=8)(self._draw)  # columns with long episodes fall behind
 
     def _draw(self, epoch: int) -> Array:
         rng = np.random.Generator(np.random.PCG64(seed_of(self.seed, "recorded epoch", epoch)))
         return rng.permutation(self._total)
 
     def number(self, column: int, episode: int) -> int:
-        """Return the recorded episode that a column opens as its `episode`-th."""
+        """Return the number of the recorded episode that a column opens as its `episode`-th."""
         epoch, place = divmod(episode * self._num_envs + column, self._total)
         return int(self._epoch(epoch)[place])
 
@@ -131,10 +130,11 @@ class RecordedOrder(EpisodeSeeds):
 
 
 class RecordedVector:
-    """N columns, each of which stands somewhere in a recorded episode.
+    """N columns, each of which is at some step of a recorded episode.
 
-    A reset opens the episodes whose numbers are its "seeds"; a step goes on to the recorded successor,
-    whatever the action. An episode ends at its first flag; an unfinished one is truncated at its end.
+    A reset opens the episodes whose numbers are given as seeds; a step goes on to the recorded successor,
+    whatever the action. An episode ends where it terminated or was truncated; an unfinished one is truncated
+    at its end.
     """
 
     def __init__(self, dataset: Dataset, num_envs: int, has_mask: bool):
@@ -142,12 +142,12 @@ class RecordedVector:
         self.single_observation_space = dataset.observation_space
         self.single_action_space = dataset.action_space
         self._episodes: list[RecordedEpisode] = []
-        self._at = [0] * num_envs  # the step that each column stands before
+        self._at = [0] * num_envs  # the next step of each column
 
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
-        """Open recorded episodes by their numbers, everywhere or where options["reset_mask"]."""
+        """Open recorded episodes by their numbers, in all columns or in those of options["reset_mask"]."""
         if options is None:
             self._episodes = [self._open(number) for number in seed]
             self._at = [0] * self.num_envs
@@ -164,7 +164,7 @@ class RecordedVector:
         return episode
 
     def step(self, action: Array) -> StepResult:
-        """Hand out what followed the recorded actions."""
+        """Return what followed the recorded actions."""
         here = list(zip(self._episodes, self._at, strict=True))
         reward = np.array([e.rewards[t] for e, t in here])
         terminated = np.array([e.terminations[t] for e, t in here])
@@ -175,7 +175,7 @@ class RecordedVector:
         return obs, reward, terminated, truncated, info
 
     def actions(self) -> Array:
-        """Return the actions [N, ...] that were taken here."""
+        """Return the recorded actions [N, ...] of the next step."""
         return _row([e.actions for e in self._episodes], self._at)
 
     def _seen(self) -> tuple[Obs, dict[str, Array]]:
@@ -185,7 +185,7 @@ class RecordedVector:
         } if self._has_mask else {}
 
     def render(self) -> Sequence[Any]:
-        """Return nothing: only numbers were recorded."""
+        """Return nothing: no pictures were recorded."""
         return ()
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ def _row(trees: Sequence[Obs], at: Sequence[int]) -> Obs:
 
 
 class RecordedPolicy:
-    """Takes the recorded actions, and carries along what the agent's own policy remembers on the way."""
+    """Takes the recorded actions; the memory of the agent's own policy is carried along."""
 
     def __init__(self, envs: RecordedVector, policy: Policy):
         self._envs, self._policy = envs, policy
@@ -215,5 +215,5 @@ class RecordedPolicy:
         return Decision(self._envs.actions(), carry)
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return nothing: why an action was taken was not recorded."""
+        """Return nothing: what led to an action was not recorded."""
         return {}

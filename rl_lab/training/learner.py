@@ -1,4 +1,4 @@
-"""What the registry holds: learners, each of which turns a problem into a policy, and their factories."""
+"""What the registry makes: a Learner, which turns a problem into a policy, from a factory of its fields."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ L = TypeVar("L")
 
 
 class Learner(Protocol):
-    """Turns a problem into a policy. An entry point names its factory: `factory(**fields) -> Learner`.
+    """Turns a problem into a policy. An entry point names a factory: `factory(**fields) -> Learner`.
 
-    A learner may have two more attributes, which count as False where they are missing: `takes_datasets` (it can
-    learn from recorded steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that
-    returns True).
+    Two more attributes are optional, and False unless given: `takes_datasets` (it can learn from recorded
+    steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop).
     """
 
-    Config: type  # the dataclass whose fields a command line offers
+    Config: type  # a frozen dataclass; its fields become options of the command line
     config: Any  # an instance of it
-    resumes: bool  # whether a stopped run continues exactly where it was
+    resumes: bool  # whether a stopped run can go on exactly where it was
 
     def refuse(self, problem: Problem) -> str | None:
         """Return why this problem can't be learned (one line), or None if it can."""
@@ -33,7 +32,7 @@ class Learner(Protocol):
         """Learn, push rows and episodes into `run`, and return the final greedy policy."""
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
-        """Return the policy that these weights make, without replay or optimiser."""
+        """Return the greedy policy over stored weights, without replay or optimiser."""
 
 
 def built_from(config: type[C]) -> Callable[[Callable[[C], L]], Callable[..., L]]:

@@ -1,30 +1,62 @@
-"""The loop: how an agent interacts with environments. Logging, evaluation and saving sit outside it."""
+"""The loop in which an agent interacts with environments. Logging, evaluating and saving happen outside it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from rl_lab.agent import Agent, Policy
-from rl_lab.environments.vectors import VectorEnv, mask_of, merge_masks
+from rl_lab.agent import Policy
+from rl_lab.environments.vectors import StepResult, VectorEnv, mask_of, merge_masks
 from rl_lab.seeding import EpisodeSeeds
-from rl_lab.types import Array, Cursor, Metrics, Obs, Step
+from rl_lab.types import Array, Cursor, Decision, Metrics, Obs, State, Step
+
+
+class Acting(Protocol):
+    """What the loop needs of a `Policy`."""
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Choose an action for each observation."""
+
+
+class Learning(Protocol):
+    """What the loop needs of an `Agent`."""
+
+    def observe(self, step: Step) -> None:
+        """Store one vector step."""
+
+    def update(self) -> Metrics | None:
+        """Learn if it is due."""
+
+
+class Stepping(Protocol):
+    """What the loop needs of a `VectorEnv`."""
+
+    num_envs: int
+
+    def reset(
+        self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
+    ) -> tuple[Obs, dict[str, Array]]:
+        """Reset all environments, or those in options["reset_mask"]."""
+
+    def step(self, action: Array) -> StepResult:
+        """Step all environments."""
 
 
 def start(policy: Policy, envs: VectorEnv, seeds: EpisodeSeeds) -> Cursor:
-    """Reset every environment to the seed of its first episode."""
+    """Reset every environment with the seed of its first episode; return where the loop starts."""
     obs, info = envs.reset(seed=seeds.current())
     is_first = np.ones(envs.num_envs, dtype=np.bool_)
     return Cursor(obs, is_first, policy.initial_state(envs.num_envs), mask_of(info), 0, seeds.episodes)
 
 
 def train(
-    agent: Agent, policy: Policy, envs: VectorEnv, seeds: EpisodeSeeds, total_steps: int, at: Cursor
+    agent: Learning, policy: Acting, envs: Stepping, seeds: EpisodeSeeds, total_steps: int, at: Cursor
 ) -> Iterator[tuple[Step, Metrics | None, Cursor]]:
-    """Let `policy` act and `agent` learn from `at` until `total_steps`; yield after every vector step.
+    """Let `policy` act and `agent` learn, from `at` until `total_steps`; yield after every vector step.
 
-    Any yield is a save point: the cursor, the agent and the streams are all there is.
+    Every yield is a point at which to save: the cursor, the agent and the random streams hold everything.
     """
     while at.env_steps < total_steps:
         decision = policy.act(at.obs, at.state, at.is_first, at.mask)
@@ -47,8 +79,11 @@ def train(
 
 
 def reset_done(
-    envs: VectorEnv, seeds: EpisodeSeeds, done: Array, next_mask: Array | None
+    envs: Stepping, seeds: EpisodeSeeds, done: Array, next_mask: Array | None
 ) -> tuple[Obs, Array | None]:
-    """Open the next episode where `done`, with its own seed; the others keep observation and mask."""
+    """Open the next episode, with its own seed, where `done` [N]; return all observations and masks [N, ...].
+
+    Where `done` is false the observations are what the environments return, and the masks are those of `next_mask`.
+    """
     obs, info = envs.reset(seed=seeds.advance(done), options={"reset_mask": done})
     return obs, merge_masks(done, mask_of(info), next_mask)

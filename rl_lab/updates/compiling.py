@@ -21,14 +21,14 @@ from rl_lab.storage.files import sha256
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import UsageError
 
-Run = Callable[[list[Tensor]], list[Tensor]]
+CompiledCall = Callable[[list[Tensor]], list[Tensor]]
 
 # `compiled` goes by the tensors' kind, so that torch needs not check them on every call.
 OPTIONS: dict[str, Any] = {"size_asserts": False, "cpp.vec_isa_ok": True}
-_COMPILED: dict[Hashable, Run] = {}
+_COMPILED: dict[Hashable, CompiledCall] = {}
 
 
-def compiled(key: Hashable, function: Callable[..., Sequence[Tensor]], *trees: Any) -> Run:
+def compiled(key: Hashable, function: Callable[..., Sequence[Tensor]], *trees: Any) -> CompiledCall:
     """Compile a function of trees of tensors, to be called with a list of their leaves.
 
     The function may write into the tensors. It is traced once in a process for each key, and compiled once on a
@@ -74,7 +74,7 @@ def calling(module: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Any]
 # Tracing, compiling, loading -------------------------------------------------------------------------
 
 
-def _load_or_compile(function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...]) -> Run:
+def _load_or_compile(function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...]) -> CompiledCall:
     leaves = [  # none of them another's twin, as those that are given may be this once
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves_of(trees)
     ]

@@ -6,7 +6,7 @@ gradient isn't finite, or where the policy has gone too far from the one that ac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -14,14 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from rl_lab.trees import leaves_of
-from rl_lab.updates import optimisers as optim
+from rl_lab.updates.adam import adam_coefficients, adam_moments, adam_step
 from rl_lab.updates.compiling import bare_weights, calling, compiled, kind_of
+from rl_lab.updates.gradients import (
+    Clip,
+    Dropping,
+    bounded_gradients,
+    differentiate,
+    settle_moments,
+)
 from rl_lab.updates.minibatches import Minibatch
-from rl_lab.updates.optimisers import ADAM_BETAS, adam_coefficients, adam_moments, adam_step, settle_moments
+from rl_lab.updates.optimisers import POLICY_ADAM_EPSILON
 from rl_lab.updates.policy_losses import FIGURES, Objective
-from rl_lab.updates.regularise import Clip, bounded_gradients, differentiate, dropouts_of, dropping
 
-ADAM_EPSILON = 1e-5  # that of the authors' code (OpenAI Baselines) and of SB3
 KL = FIGURES.index("approx_kl")
 
 
@@ -49,7 +54,7 @@ class PolicyUpdates:
         compile_as: Hashable | None = None,
     ):
         self.network, self.objective, self.optimiser = network, objective, optimiser
-        self._clip, self._dropouts = clip, dropouts_of(network)
+        self._clip, self._dropping = clip, Dropping(network)
         self._parameters = list(network.parameters())
         self._weights = bare_weights(network)  # changed in place
         self._compile_as = None
@@ -73,7 +78,7 @@ class PolicyUpdates:
 
     def _eager(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
         clip = torch.as_tensor(clip_range, device=batch.log_prob.device)
-        with dropping(*self._dropouts):
+        with self._dropping:
             loss, figures = self.objective(self.network, batch, clip)
         norm = differentiate(loss, self._parameters, self._clip)
         found = torch.cat([figures, norm.detach()[None]]).tolist()
@@ -118,53 +123,8 @@ def step_in_place(
     norm = bounded_gradients(gradients, clip)
     sound = torch.isfinite(figures[0]) & torch.isfinite(norm) & (figures[KL] <= bounds[1])
     for name, average, square in zip(weights, averages, squares, strict=True):
-        adam_step(weights[name], gradients[name], average, square, coefficient, sound, ADAM_EPSILON)
+        adam_step(weights[name], gradients[name], average, square, coefficient, sound, POLICY_ADAM_EPSILON)
     return (torch.cat([figures, norm.unsqueeze(0)]),)
 
 
 # Optimisers ------------------------------------------------------------------------------------------
-
-
-def policy_adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
-    """Return Adam with the epsilon that is usual here."""
-    return torch.optim.Adam(parameters, learning_rate, ADAM_BETAS, ADAM_EPSILON, fused=True)
-
-
-class RMSprop(torch.optim.Optimizer):
-    """RMSprop as in Mnih et al. (2016): w -= lr * g / sqrt(mean(g^2) + floor), the mean beginning at 1.
-
-    torch's own adds its epsilon outside of the root and begins at 0, which makes A2C unstable.
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.99, floor: float = 1e-5):
-        super().__init__(parameters, {"lr": lr, "decay": decay, "floor": floor})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Take a step."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            for p in parameters:
-                if not self.state[p]:
-                    self.state[p]["square"] = torch.ones_like(p)
-            gradients = [p.grad for p in parameters]
-            squares = [self.state[p]["square"] for p in parameters]
-            torch._foreach_mul_(squares, group["decay"])
-            torch._foreach_addcmul_(squares, gradients, gradients, 1 - group["decay"])
-            roots = torch._foreach_add(squares, group["floor"])
-            torch._foreach_sqrt_(roots)
-            torch._foreach_addcdiv_(parameters, gradients, roots, -group["lr"])
-
-
-def rmsprop_outside(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.RMSprop:
-    """Return torch's RMSprop as SB3's A2C takes it: the mean begins at 0, its floor stands outside of the root."""
-    return torch.optim.RMSprop(parameters, learning_rate, alpha=0.99, eps=1e-5)
-
-
-# Those of value learning, but for the three that policy gradients have with other constants.
-OPTIMISERS: dict[str, Any] = {
-    **optim.OPTIMISERS,
-    "adam": policy_adam,
-    "rmsprop": RMSprop,
-    "rmsprop-torch": rmsprop_outside,
-}

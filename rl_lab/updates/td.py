@@ -1,10 +1,13 @@
-"""Temporal-difference targets and losses as pure functions; the targets take numpy arrays and torch tensors alike."""
+"""Temporal-difference targets and losses as pure functions; the targets take numpy arrays and torch tensors alike.
+
+torch is imported by the losses alone, so that tabular agents do without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from rl_lab.trees import flatten_leading, map_leaves
 
@@ -13,7 +16,6 @@ if TYPE_CHECKING:
 
     from rl_lab.replay.transitions import Transitions
     from rl_lab.types import Array
-    from rl_lab.updates.q_updates import Outcome
 
     Network = Callable[..., tuple[Tensor, Any]]  # observations to (action values [..., A], next carry)
 
@@ -101,24 +103,41 @@ class Batch(NamedTuple):
     terminated: Tensor  # float32 [K, B]
     next_obs: Any  # [K, B, ...]; None for windows
     next_mask: Tensor | None  # bool [K, B, A]
-    weight: (
-        Tensor | None
-    )  # float32 [K, B]: importance, in windows 0 where a step doesn't count; None: all alike
+    weight: Tensor | None  # float32 [K, B]: importance; 0 for a window's step that doesn't count; None: all 1
     state: tuple[Tensor, ...] = ()  # the carry before the windows, each [K, B, ...]
     bootstrap: Tensor | None = (
-        None  # int64 [K, T, B]: the place in a window of the observation to bootstrap from
+        None  # int64 [K, T, B]: index in the window of the observation to bootstrap from
     )
-    opens: Tensor | None = None  # bool [K, B]: the window opens an episode, so that its carry is exact
-    next_q: Tensor | None = None  # float32 [K, B, A] of the target network
+    opens: Tensor | None = None  # bool [K, B]: the window opens an episode, so its carry is exact
+    next_q: Tensor | None = None  # float32 [K, B, A], by the target network
 
 
-def batch_of_transitions(drawn: Transitions, steps: int, tensor: Callable[[Any], Tensor]) -> Batch:
-    """Split what was drawn into batches for so many gradient steps; `tensor` moves an array to the device."""
-    fields: Any = (
-        drawn.obs, drawn.action, drawn.reward, drawn.discount, drawn.terminated.astype("float32"),
-        drawn.next_obs, drawn.next_mask, drawn.weight,
-    )  # fmt: skip
-    return map_leaves(lambda x: tensor(x.reshape(steps, -1, *x.shape[1:])), Batch(*fields))
+class Outcome(NamedTuple):
+    """What K gradient steps found; B stands for the batch's axes."""
+
+    loss: Tensor  # [K]
+    norm: Tensor  # [K], of the gradient before it was scaled
+    prediction: Tensor  # [K, B]
+    target: Tensor  # [K, B]
+
+
+class Loss(Protocol):
+    """All that an update asks of a loss, in the order in which it asks."""
+
+    def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
+        """Return what a replay drew as K batches of `size`; `tensor` moves an array to the device."""
+
+    def prepare(self, target: Network, batch: Batch) -> Batch:
+        """Add the target network's values for all K batches."""
+
+    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss [], predictions [B] and targets [B] of one of the K batches."""
+
+    def errors(self, drawn: Any, outcome: Outcome) -> Array:
+        """Return how far off each transition or window drawn was, float [B], for its priority."""
+
+    def learned_from(self, drawn: Any, outcome: Outcome) -> Outcome:
+        """Return the outcome of only those steps that were learned from."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +149,16 @@ class TDLoss:
     loss: str
     """"huber" or "squared"."""
     scale: Scale = IN_REWARDS
-    """In which scale the network gives values, and errors are measured."""
+    """Scale in which the network gives values and errors are measured."""
+
+    def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
+        """Split the transitions drawn into batches of `size`."""
+        return batch_of_transitions(drawn, max(1, len(drawn.action) // size), tensor)
 
     def prepare(self, target: Network, batch: Batch) -> Batch:
         """Value the successors of all K batches at once: no gradient step changes the target network."""
-        return batch._replace(
-            next_q=target(flatten_leading(batch.next_obs))[0].unflatten(0, batch.action.shape)
-        )
+        next_q = target(flatten_leading(batch.next_obs))[0]
+        return batch._replace(next_q=next_q.unflatten(0, batch.action.shape))
 
     def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss, Q(s, a) [B] and its targets [B] of one of the K batches."""
@@ -151,7 +173,7 @@ class TDLoss:
         return self._mean(chosen, target, batch.weight), chosen, target
 
     def targets(self, next_online: Tensor | None, batch: Batch) -> Tensor:
-        """Return the targets [...]; illegal actions are worth nothing."""
+        """Return the targets [...]; illegal actions have the value -inf."""
         args = batch.reward, batch.discount, batch.terminated
         assert batch.next_q is not None
         next_q = _legal(self.scale.widen(batch.next_q), batch.next_mask)
@@ -159,18 +181,12 @@ class TDLoss:
             return self.scale.shrink(q_learning_target(*args, next_q.amax(-1)))
         return self.scale.shrink(double_q_target(*args, _legal(next_online, batch.next_mask), next_q))
 
-    # Between replay and loss
-
-    def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
-        """Return what a replay drew as batches of `size`; `tensor` moves an array to the device."""
-        return batch_of_transitions(drawn, max(1, len(drawn.action) // size), tensor)
-
     def errors(self, drawn: Any, outcome: Outcome) -> Array:
-        """Return how far off each of those drawn was, for its priority: the temporal-difference errors [B]."""
+        """Return the temporal-difference errors [B]."""
         return (outcome.target - outcome.prediction).flatten().cpu().numpy()
 
-    def counted(self, drawn: Any, outcome: Outcome) -> Outcome:
-        """Return the outcome of the steps that were learned from: all of them."""
+    def learned_from(self, drawn: Any, outcome: Outcome) -> Outcome:
+        """Return the outcome as it is: every transition counts."""
         return outcome
 
     def _mean(self, q: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
@@ -178,6 +194,15 @@ class TDLoss:
 
         loss = huber_loss if self.loss == "huber" else mse_loss
         return loss(q, target) if weight is None else (loss(q, target, reduction="none") * weight).mean()
+
+
+def batch_of_transitions(drawn: Transitions, steps: int, tensor: Callable[[Any], Tensor]) -> Batch:
+    """Split what was drawn into batches for so many gradient steps; `tensor` moves an array to the device."""
+    fields: Any = (
+        drawn.obs, drawn.action, drawn.reward, drawn.discount, drawn.terminated.astype("float32"),
+        drawn.next_obs, drawn.next_mask, drawn.weight,
+    )  # fmt: skip
+    return map_leaves(lambda x: tensor(x.reshape(steps, -1, *x.shape[1:])), Batch(*fields))
 
 
 def _without_gradient(network: Network, obs: Any) -> Tensor:

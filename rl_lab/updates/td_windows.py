@@ -15,13 +15,12 @@ import numpy as np
 
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array
-from rl_lab.updates.td import Batch, TDLoss, select
+from rl_lab.updates.td import Batch, Outcome, TDLoss, select
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from rl_lab.replay.sequences import Sequences
-    from rl_lab.updates.q_updates import Outcome
     from rl_lab.updates.td import Network
 
 
@@ -119,7 +118,7 @@ class WindowedTDLoss(TDLoss):
         errors = (outcome.target - outcome.prediction)[0].cpu().numpy()  # [T, B]
         return mixed_priorities(errors, drawn.learned, self.eta)
 
-    def counted(self, drawn: Sequences, outcome: Outcome) -> Outcome:
+    def learned_from(self, drawn: Sequences, outcome: Outcome) -> Outcome:
         """Leave out the burn-in and what lies behind an episode's end."""
         import torch
 

@@ -32,7 +32,7 @@ from rl_lab.problem import Problem
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_rows
 from rl_lab.seeding import Streams
-from rl_lab.training.launch import read_weights
+from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
 from runs import asking_to_stop, differences, learn
 from toys import Counting, Identity, problem_on
@@ -41,7 +41,7 @@ EXAMPLES = "lab/Examples-v0"
 SCALARS = ("accuracy", "precision", "recall", "f1")
 
 
-def learn_examples(folder: Path, data: Path, **fields: Any) -> rl_lab.training.launch.Result:
+def learn_examples(folder: Path, data: Path, **fields: Any) -> rl_lab.Result:
     """Clone a folder of examples, judged by playing them; few evaluations."""
     fields = {
         "num_envs": 16,
@@ -251,9 +251,9 @@ class TestArithmetic:
         drawn = batch([0, 1, 2], [0, 1, 2], obs=torch.tensor([0, 1, 2]))
         gradients = []
         for agent in agents:
-            weight = agent.network.head.weight.detach().clone()
+            weight = agent.trained.network.head.weight.detach().clone()
             agent.learn(drawn)
-            gradients.append({n: p.grad.clone() for n, p in agent.network.named_parameters()})
+            gradients.append({n: p.grad.clone() for n, p in agent.trained.network.named_parameters()})
         pulled = gradients[1]["head.weight"] - gradients[0]["head.weight"]
         torch.testing.assert_close(pulled, 0.3 * weight, atol=1e-6, rtol=1e-5)
         assert torch.equal(gradients[0]["head.bias"], gradients[1]["head.bias"])
@@ -268,17 +268,17 @@ class TestArithmetic:
 
     def test_a_batch_without_labels_changes_nothing(self):
         agent = Clone(Config(), problem_on(Identity), Streams(0))
-        before = {k: v.clone() for k, v in agent.network.state_dict().items()}
+        before = {k: v.clone() for k, v in agent.trained.network.state_dict().items()}
         assert agent.learn(batch([NO_LABEL], [0], obs=torch.tensor([0]))) is None
-        assert all(torch.equal(v, before[k]) for k, v in agent.network.state_dict().items())
+        assert all(torch.equal(v, before[k]) for k, v in agent.trained.network.state_dict().items())
         assert agent.gradient_steps == 0
 
     def test_a_step_that_is_not_finite_leaves_the_weights(self):
         agent = Clone(Config(), problem_on(Counting), Streams(0))
-        before = {k: v.clone() for k, v in agent.network.state_dict().items()}
+        before = {k: v.clone() for k, v in agent.trained.network.state_dict().items()}
         with pytest.raises(FloatingPointError, match="gradient step 0"):
             agent.learn(batch([1], [1], obs=torch.tensor([[float("nan")]])))
-        assert all(torch.equal(v, before[k]) for k, v in agent.network.state_dict().items())
+        assert all(torch.equal(v, before[k]) for k, v in agent.trained.network.state_dict().items())
 
 
 # What is held out ------------------------------------------------------------------------------------------
@@ -327,7 +327,7 @@ class TestHeldOut:
         data = problem.dataset
         opened = consume(agent, problem, 3 * sum(len(data.episode(e)) for e in range(30)))
         kept = [data.episode(e) for e in sorted(agent._split._numbers)]
-        seen = agent.held_out
+        seen = agent.examination.held_out
         assert seen.written == sum(map(len, kept))
         expected = sorted((s, a) for e in kept for s, a in zip(e.observations[:-1], e.actions, strict=True))
         assert sorted(zip(seen.obs[: seen.written], seen.label[: seen.written], strict=True)) == expected
@@ -388,8 +388,8 @@ class TestHeldOut:
     def test_greedy_policy_takes_the_first_best_legal_action(self):
         agent = Clone(Config(hidden=()), problem_on(Identity), Streams(0))
         with torch.no_grad():
-            agent.network.head.weight.zero_()
-            agent.network.head.bias.copy_(torch.tensor([0.0, 2.0, 2.0, 1.0]))
+            agent.trained.network.head.weight.zero_()
+            agent.trained.network.head.bias.copy_(torch.tensor([0.0, 2.0, 2.0, 1.0]))
         mask = np.array([[True, True, True, True], [True, False, True, True], [True, False, False, True]])
         policy, obs = agent.policy(explore=False), np.zeros(3, np.int64)
         assert policy.act(obs, (), np.ones(3, bool), mask).action.tolist() == [1, 2, 3]

@@ -16,15 +16,15 @@ from rl_lab.agents.dqn import DQN, Config, refuse, steps_per_call
 from rl_lab.agents.dqn.config import loss_of
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.evaluation.exact import exact_figures
-from rl_lab.nn.acting import values_of
+from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.cores import CORES
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import Transitions
 from rl_lab.training.registry import preset_fields
 from rl_lab.types import Step, UsageError
 from rl_lab.updates.optimisers import OPTIMISERS
-from rl_lab.updates.q_updates import Outcome, Updates, figures_of
-from rl_lab.updates.td import select
+from rl_lab.updates.q_updates import Updates, figures_of
+from rl_lab.updates.td import Outcome, select
 from toys import (
     ConstantReward,
     Counting,
@@ -33,6 +33,7 @@ from toys import (
     agent_on,
     interact,
     problem_on,
+    sample,
     spec_of,
     vector,
 )
@@ -47,13 +48,13 @@ def table_agent(**fields):
     """A DQN over three states whose networks are the tables above."""
     agent = agent_on(problem_on(lambda: Identity(3)), hidden=(), gamma=0.5, **fields)
     agent.num_actions = 2
-    for network, table in ((agent.online, ONLINE), (agent.target, TARGET)):
+    for network, table in ((agent.trained.network, ONLINE), (agent.target.network, TARGET)):
         network.head = torch.nn.Linear(3, 2)
         network.head.weight.data[...] = torch.tensor(table).T
         network.head.bias.data[...] = 0.0
     before = agent.updates
-    descent = torch.optim.SGD(agent.online.parameters(), lr=1.0)
-    agent.updates = Updates(agent.online, agent.target, before.loss, descent, before.clip)
+    descent = torch.optim.SGD(agent.trained.network.parameters(), lr=1.0)
+    agent.updates = Updates(agent.trained.network, agent.target.network, before.loss, descent, before.clip)
     return agent
 
 
@@ -121,13 +122,13 @@ class TestArithmetic:
         expected = np.array(ONLINE)
         expected[0, 1] += 8 * scale
         expected[1, 0] -= 0.4 * scale
-        np.testing.assert_allclose(agent.online.head.weight.detach().numpy().T, expected, atol=1e-5)
+        np.testing.assert_allclose(agent.trained.network.head.weight.detach().numpy().T, expected, atol=1e-5)
 
     def test_the_target_network_is_left_alone(self):
         agent = table_agent()
         figures(agent, transitions([0], [1], [1.0], [0], [1]))
-        np.testing.assert_array_equal(agent.target.head.weight.detach().numpy().T, TARGET)
-        assert all(p.grad is None for p in agent.target.parameters())
+        np.testing.assert_array_equal(agent.target.network.head.weight.detach().numpy().T, TARGET)
+        assert all(p.grad is None for p in agent.target.network.parameters())
 
     @pytest.mark.parametrize("double", [False, True])
     def test_windows_equal_their_valid_transitions_one_by_one(self, double):
@@ -155,7 +156,7 @@ class TestArithmetic:
         found, expected = figures(one, window), figures(other, single)
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
-        torch.testing.assert_close(one.online.head.weight, other.online.head.weight)
+        torch.testing.assert_close(one.trained.network.head.weight, other.trained.network.head.weight)
 
 
 class TestStoredCarry:
@@ -169,13 +170,17 @@ class TestStoredCarry:
 
         def remember(step):
             carry = tuple(np.where(step.is_first[:, None], 0, part) for part in step.state)
-            q, _ = values_of(agent.online, agent.device)(step.obs, carry, np.zeros(2, np.bool_))
+            q, _ = make_acting_values(agent.trained.network, agent.trained.device)(
+                step.obs, carry, np.zeros(2, np.bool_)
+            )
             seen.append(q)
 
         interact(agent, problem, remember)
-        drawn = agent.replay.sample(32, np.random.default_rng(0))
-        batch = select(agent.loss.batch(drawn, agent.config.batch_size, agent._tensor), 0)
-        q = agent.online(batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool))[0]
+        drawn = agent.buffer.replay.sample(32, np.random.default_rng(0))
+        batch = select(agent.updates.loss.batch(drawn, agent.config.batch_size, torch.as_tensor), 0)
+        q = agent.trained.network(batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool))[
+            0
+        ]
         rows = np.stack(seen)  # [K, N, A]
         for b in range(32):
             for t in np.flatnonzero(drawn.valid[:, b]):
@@ -198,10 +203,14 @@ class TestWhatReplayAdds:
         problem = problem_on(CueRecall, total_steps=60)
         agent = interact(agent_on(problem, prioritised=True, learning_starts_env_steps=60), problem)
         told = {}
-        agent.replay.update_priorities = lambda index, errors: told.update(index=index, errors=errors)
-        drawn = agent._sample()
-        q = agent.online(torch.from_numpy(drawn.obs))[0].detach().numpy()[np.arange(64), drawn.action]
-        best = agent.target(torch.from_numpy(drawn.next_obs))[0].numpy().max(axis=1)
+        agent.buffer.replay.update_priorities = lambda index, errors: told.update(index=index, errors=errors)
+        drawn = sample(agent)
+        q = (
+            agent.trained.network(torch.from_numpy(drawn.obs))[0]
+            .detach()
+            .numpy()[np.arange(64), drawn.action]
+        )
+        best = agent.target.network(torch.from_numpy(drawn.next_obs))[0].numpy().max(axis=1)
         target = drawn.reward + 0.99 * (1 - drawn.terminated) * best
         agent.learn(drawn)
         np.testing.assert_array_equal(told["index"], drawn.index)
@@ -212,14 +221,14 @@ class TestWhatReplayAdds:
         found = []
         for step in (0, 50, 100):
             agent.env_steps = step
-            found.append(agent._beta(agent.env_steps))
+            found.append(agent.buffer._beta(agent.env_steps))
         assert found == pytest.approx([0.4, 0.7, 1.0])
 
     def test_clipped_rewards_are_learned_from_and_raw_ones_kept(self):
         problem = problem_on(lambda: Scaled(Counting(), 5.0), total_steps=40)
         agent = interact(agent_on(problem, reward_clip=1.0, learning_starts_env_steps=40), problem)
-        assert set(agent._sample().reward) == {1.0}
-        assert set(agent.replay.columns["reward"][:40, 0]) == {5.0}
+        assert set(sample(agent).reward) == {1.0}
+        assert set(agent.buffer.replay.columns["reward"][:40, 0]) == {5.0}
 
     @pytest.mark.parametrize(
         ("fields", "steps"),
@@ -264,19 +273,20 @@ class Scaled(gymnasium.RewardWrapper):
 class TestDueling:
     def test_advantages_are_taken_from_their_mean(self):
         agent = agent_on(problem_on(lambda: Identity(3)), hidden=(), dueling=True)
-        head = agent.online.head
+        head = agent.trained.network.head
         head.value[0].weight.data[...] = torch.tensor([[1.0, 2.0, 3.0]])
         head.value[0].bias.data[...] = 0.0
         head.advantage[0].weight.data[...] = torch.tensor([[1.0, 0, 0], [2.0, 0, 0], [6.0, 0, 0]])
         head.advantage[0].bias.data[...] = 0.0
-        q = agent.online(torch.tensor([0, 1]))[0].detach().numpy()
+        q = agent.trained.network(torch.tensor([0, 1]))[0].detach().numpy()
         np.testing.assert_allclose(q, [[1 + 1 - 3, 1 + 2 - 3, 1 + 6 - 3], [2, 2, 2]], atol=1e-6)
 
     def test_the_last_width_is_that_of_both_streams(self):
         agent = agent_on(problem_on(Counting), hidden=(8, 16), dueling=True)
-        assert agent.online.encoder.size == 8
+        assert agent.trained.network.encoder.size == 8
         assert [
-            stream[0].out_features for stream in (agent.online.head.value, agent.online.head.advantage)
+            stream[0].out_features
+            for stream in (agent.trained.network.head.value, agent.trained.network.head.advantage)
         ] == [
             16,
             16,
@@ -286,7 +296,9 @@ class TestDueling:
         agent = agent_on(problem_on(Counting), hidden=(8, 16), dueling=True)
         obs = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]
         acted = agent.policy(explore=False).inspect(obs, (), np.ones(5, np.bool_))["q_values"]
-        np.testing.assert_allclose(acted, agent.online(torch.from_numpy(obs))[0].detach().numpy(), atol=1e-6)
+        np.testing.assert_allclose(
+            acted, agent.trained.network(torch.from_numpy(obs))[0].detach().numpy(), atol=1e-6
+        )
 
 
 # Against SB3 -----------------------------------------------------------------------------------------
@@ -312,10 +324,13 @@ class TestAgainstSB3:
             agent.learn(drawn)
             if update % 10 == 9:
                 self.update_targets(agent, model)
-        for ours, theirs in ((agent.online, model.q_net), (agent.target, model.q_net_target)):
+        for ours, theirs in (
+            (agent.trained.network, model.q_net),
+            (agent.target.network, model.q_net_target),
+        ):
             for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
                 torch.testing.assert_close(p, q, atol=1e-6, rtol=0)
-        first = next(agent.online.parameters())
+        first = next(agent.trained.network.parameters())
         assert (first - self.initial).abs().max() > 0.01  # they did go somewhere
 
     def twins(self, hidden):
@@ -330,10 +345,13 @@ class TestAgainstSB3:
         problem = problem_on(lambda: gymnasium.make("CartPole-v1"))
         agent = agent_on(problem, learning_rate=2.3e-3, gamma=0.99, hidden=hidden)
         with torch.no_grad():
-            for ours, theirs in ((agent.online, model.q_net), (agent.target, model.q_net_target)):
+            for ours, theirs in (
+                (agent.trained.network, model.q_net),
+                (agent.target.network, model.q_net_target),
+            ):
                 for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
                     p.copy_(q)
-        self.initial = next(agent.online.parameters()).detach().clone()
+        self.initial = next(agent.trained.network.parameters()).detach().clone()
         return agent, model
 
     @staticmethod
@@ -355,7 +373,7 @@ class TestAgainstSB3:
     def update_targets(agent, model):
         from stable_baselines3.common.utils import polyak_update as theirs
 
-        rl_lab.agents.dqn.agent.polyak_update(agent.online, agent.target, 1.0)
+        rl_lab.agents.dqn.agent.polyak_update(agent.trained.network, agent.target.network, 1.0)
         theirs(model.q_net.parameters(), model.q_net_target.parameters(), 1.0)
 
 
@@ -472,11 +490,13 @@ class TestClock:
         problem = problem_on(Counting, total_steps=4)
         agent = agent_on(problem, target_period_env_steps=4, target_tau=0.25)
         with torch.no_grad():
-            for ours, theirs in zip(agent.target.parameters(), agent.online.parameters(), strict=True):
+            for ours, theirs in zip(
+                agent.target.network.parameters(), agent.trained.network.parameters(), strict=True
+            ):
                 theirs.fill_(8.0)
                 ours.fill_(4.0)
         interact(agent, problem)
-        assert {float(w) for p in agent.target.parameters() for w in p.flatten()} == {5.0}
+        assert {float(w) for p in agent.target.network.parameters() for w in p.flatten()} == {5.0}
 
 
 # What must not happen --------------------------------------------------------------------------------
@@ -487,7 +507,7 @@ class TestFailures:
     @pytest.mark.parametrize("loss", ["huber", "squared"])
     def test_a_loss_that_is_not_finite_raises_and_leaves_the_weights(self, reward, loss):
         agent = agent_on(problem_on(Counting), loss=loss)
-        before = [p.detach().clone() for p in agent.online.parameters()]
+        before = [p.detach().clone() for p in agent.trained.network.parameters()]
         drawn = transitions(
             np.ones((2, 1), np.float32), [0, 1], [1, reward], [0, 0], np.ones((2, 1), np.float32)
         )
@@ -495,7 +515,7 @@ class TestFailures:
             agent.learn(drawn)
         assert "\n" not in str(caught.value)
         assert agent.gradient_steps == 0
-        for p, kept in zip(agent.online.parameters(), before, strict=True):
+        for p, kept in zip(agent.trained.network.parameters(), before, strict=True):
             assert torch.equal(p, kept)
 
     def test_an_observation_that_is_not_finite_raises_too(self):
@@ -503,7 +523,7 @@ class TestFailures:
         seen = np.full((1, 1), np.nan, np.float32)
         with pytest.raises(FloatingPointError):
             agent.learn(transitions(seen, [0], [1], [0], seen))
-        assert all(p.isfinite().all() for p in agent.online.parameters())
+        assert all(p.isfinite().all() for p in agent.trained.network.parameters())
 
     @pytest.mark.parametrize("num_envs", [1, 2])
     def test_a_broken_environment_stops_training_at_the_very_step(self, num_envs):
@@ -521,9 +541,9 @@ class TestFailures:
             FloatingPointError, match=f"reward that is not finite.*, env step {60 * num_envs}$"
         ):
             interact(agent, problem)
-        assert agent.env_steps == 59 * num_envs == len(agent.replay)
+        assert agent.env_steps == 59 * num_envs == len(agent.buffer.replay)
         assert agent.gradient_steps > 0
-        assert all(p.isfinite().all() for p in agent.online.parameters())
+        assert all(p.isfinite().all() for p in agent.trained.network.parameters())
 
     def test_the_seed_decides_the_weights(self):
         def weights(seed):
@@ -665,7 +685,7 @@ class TestLearning:
             ),
             problem,
         )  # fmt: skip
-        assert agent.replay.observations.arrays[0].dtype == np.uint8
+        assert agent.buffer.replay.observations.arrays[0].dtype == np.uint8
         found = exact_figures(agent.policy(explore=False), problem.model, 0.9, 200, 4)
         assert found["regret"] < 0.02
 
@@ -697,7 +717,9 @@ class TestState:
             one._replay_rng.bit_generator.state = np.random.PCG64(5).state
             for _ in range(5):
                 one.learn(one._sample())
-        for ours, theirs in zip(other.online.parameters(), agent.online.parameters(), strict=True):
+        for ours, theirs in zip(
+            other.trained.network.parameters(), agent.trained.network.parameters(), strict=True
+        ):
             assert torch.equal(ours, theirs)
         obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
         asked = [p.inspect(obs, p.initial_state(5), first) for p in (values, agent.policy(explore=False))]
@@ -708,7 +730,7 @@ class TestState:
         agent = interact(agent_on(problem), problem)
         other = agent_on(problem)
         other.load_state_dict({"weights": agent.state_dict()["weights"]})
-        assert other.replay is None
+        assert other.buffer.replay is None
         assert isinstance(other, DQN)
         obs = np.eye(5, dtype=np.float32)
         ours, theirs = (a.policy(explore=False).inspect(obs, (), np.ones(5, bool)) for a in (other, agent))
@@ -720,7 +742,9 @@ class TestState:
         assert agent.gradient_steps > 0
         obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
         judged, acting = (agent.policy(explore=e).inspect(obs, (), first)["q_values"] for e in (False, True))
-        np.testing.assert_allclose(acting, values_of(agent.online, agent.device)(obs, (), first)[0])
+        np.testing.assert_allclose(
+            acting, make_acting_values(agent.trained.network, agent.trained.device)(obs, (), first)[0]
+        )
         assert np.abs(judged - acting).max() > 1e-4
         other = agent_on(problem, average_decay=0.99)
         other.load_state_dict({"weights": agent.state_dict()["weights"]})

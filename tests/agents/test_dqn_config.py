@@ -9,10 +9,10 @@ import torch
 from rl_lab.agents.dqn import DQN, Config
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.seeding import Streams
-from rl_lab.training.launch import configure, problem_of
+from rl_lab.training.setup import configure, problem_of
 from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.optimisers import CentredRMSprop
-from toys import Counting, Identity, Parts, agent_on, interact, problem_on
+from toys import Counting, Identity, Parts, agent_on, interact, problem_on, sample
 
 BRIEF = {"learning_starts_env_steps": 20, "hidden": (8,), "batch_size": 8}
 
@@ -25,7 +25,7 @@ def trained(steps: int = 100, **fields) -> DQN:
 class TestReplay:
     def test_n_steps_and_gamma(self):
         agent = trained(n_steps=3, gamma=0.5)
-        discounts = set(agent.replay.sample(500, np.random.default_rng(0)).discount.tolist())
+        discounts = set(agent.buffer.replay.sample(500, np.random.default_rng(0)).discount.tolist())
         assert discounts == {0.5, 0.25, 0.125}
 
     def test_priorities(self):
@@ -40,14 +40,14 @@ class TestReplay:
         )
 
         def remember(step):
-            draw = agent.replay._sampler.draw
+            draw = agent.buffer.replay._sampler.draw
             if draw.__name__ == "draw":
 
                 def drawn(batch_size, rng, first, held, beta):
                     seen[agent.env_steps] = beta
                     return draw(batch_size, rng, first, held, beta)
 
-                monkeypatch.setattr(agent.replay._sampler, "draw", drawn)
+                monkeypatch.setattr(agent.buffer.replay._sampler, "draw", drawn)
 
         interact(agent, problem, remember)
         assert seen[100] == pytest.approx(0.6)
@@ -59,30 +59,30 @@ class TestReplay:
         agent = interact(
             agent_on(problem, reward_clip=0.25, memory=memory, sequence_length=2, **BRIEF), problem
         )
-        assert np.abs(agent._sample().reward).max() == 0.25
-        assert agent.replay.columns["reward"].max() == 1.0
+        assert np.abs(sample(agent).reward).max() == 0.25
+        assert agent.buffer.replay.columns["reward"].max() == 1.0
 
 
 class TestUpdate:
     def test_optimiser_and_clipping(self):
         agent = trained(optimiser="rmsprop", max_grad_value=0.1, max_grad_norm=0.2)
-        assert isinstance(agent.updates.optimiser, CentredRMSprop)
+        assert isinstance(agent.trained.optimiser, CentredRMSprop)
         assert (agent.updates.clip.value, agent.updates.clip.norm) == (0.1, 0.2)
 
     def test_the_step_size_falls_over_the_budget(self):
         agent = trained(100, learning_rate=1e-2, learning_rate_final=2e-3)
-        assert agent.updates.optimiser.param_groups[0]["lr"] == pytest.approx(2e-3)
-        agent.env_steps, agent.replay.written = 48, agent.replay.written
+        assert agent.trained.optimiser.param_groups[0]["lr"] == pytest.approx(2e-3)
+        agent.env_steps, agent.buffer.replay.written = 48, agent.buffer.replay.written
         agent.env_steps += 4  # as four more steps would
         agent.update()
-        assert agent.updates.optimiser.param_groups[0]["lr"] == pytest.approx(1e-2 - 8e-3 * 0.52)
+        assert agent.trained.optimiser.param_groups[0]["lr"] == pytest.approx(1e-2 - 8e-3 * 0.52)
 
     def test_a_soft_target_counted_in_updates(self):
         agent = trained(target_tau=0.5, target_period_updates=1, learning_rate=0.1)
-        before = [p.clone() for p in agent.target.parameters()]
-        agent.learn(agent._sample())
+        before = [p.clone() for p in agent.target.network.parameters()]
+        agent.learn(sample(agent))
         for old, target, online in zip(
-            before, agent.target.parameters(), agent.online.parameters(), strict=True
+            before, agent.target.network.parameters(), agent.trained.network.parameters(), strict=True
         ):
             torch.testing.assert_close(target.data, (old.data + online.data) / 2)
 
@@ -135,7 +135,7 @@ class TestCompile:
         assert one.updates._compile_as is not None
         assert other.updates._compile_as is None
         assert one.gradient_steps == other.gradient_steps > 0
-        for p, q in zip(one.online.parameters(), other.online.parameters(), strict=True):
+        for p, q in zip(one.trained.network.parameters(), other.trained.network.parameters(), strict=True):
             torch.testing.assert_close(p, q, atol=1e-4, rtol=1e-4)
 
 
@@ -149,15 +149,15 @@ def test_nature_is_put_together_as_published():
     assert problem.spec.observation_space.shape == (4, 84, 84)
     agent = interact(DQN(learner.config, problem, Streams(0)), problem)
     assert agent.gradient_steps == 5  # one every fourth step
-    assert isinstance(agent.updates.optimiser, CentredRMSprop)
-    assert agent.updates.optimiser.param_groups[0]["lr"] == 2.5e-4
-    assert agent.replay.observations.arrays[0].shape[2:] == (84, 84)  # frames, kept once
-    assert agent.replay._reward_clip == 1.0
-    convolutions = [m for m in agent.online.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert isinstance(agent.trained.optimiser, CentredRMSprop)
+    assert agent.trained.optimiser.param_groups[0]["lr"] == 2.5e-4
+    assert agent.buffer.replay.observations.arrays[0].shape[2:] == (84, 84)  # frames, kept once
+    assert agent.buffer.replay._reward_clip == 1.0
+    convolutions = [m for m in agent.trained.network.modules() if isinstance(m, torch.nn.Conv2d)]
     assert [(c.out_channels, c.kernel_size[0], c.stride[0]) for c in convolutions] == [
         (32, 8, 4), (64, 4, 2), (64, 3, 1),
     ]  # fmt: skip
-    assert sum(p.numel() for p in agent.online.parameters()) == 1_687_206  # six actions
+    assert sum(p.numel() for p in agent.trained.network.parameters()) == 1_687_206  # six actions
 
 
 @pytest.mark.parametrize(

@@ -39,8 +39,8 @@ def watched(agent):
 
 def linear_in_the_observation(agent):
     """Let the value be the observation itself."""
-    agent.network.value_head.weight.data[...] = 1.0
-    agent.network.value_head.bias.data[...] = 0.0
+    agent.trained.network.value_head.weight.data[...] = 1.0
+    agent.trained.network.value_head.bias.data[...] = 0.0
 
 
 class TestRollouts:
@@ -106,7 +106,7 @@ class TestRollouts:
         seen = []
 
         def look(whole):
-            logits, value, _ = agent.network(whole.obs, whole.state, whole.is_first)
+            logits, value, _ = agent.trained.network(whole.obs, whole.state, whole.is_first)
             np.testing.assert_allclose(value.detach(), whole.value, atol=1e-5)
             found = categorical(logits, whole.action)[0]
             np.testing.assert_allclose(found.detach(), whole.log_prob, atol=1e-5)
@@ -167,7 +167,7 @@ def twins(env_id, kind, **shared):
 
 
 def pairs(agent, model):
-    network, policy = agent.network, model.policy
+    network, policy = agent.trained.network, model.policy
     modules = [
         (network.policy_tower.encoder.layers[1], policy.mlp_extractor.policy_net[0]),
         (network.policy_tower.encoder.layers[3], policy.mlp_extractor.policy_net[2]),
@@ -237,12 +237,14 @@ class TestAgainstSB3:
 
     def test_the_weights_begin_as_orthogonally(self):
         agent = agent_on(problem_on(lambda: gymnasium.make("CartPole-v1")))
-        first, _, second = list(agent.network.policy_tower.encoder.layers)[1:4]
+        first, _, second = list(agent.trained.network.policy_tower.encoder.layers)[1:4]
         np.testing.assert_allclose((second.weight @ second.weight.T).detach(), 2 * np.eye(64), atol=1e-4)
         np.testing.assert_allclose((first.weight.T @ first.weight).detach(), 2 * np.eye(4), atol=1e-4)
-        head = agent.network.policy_head.weight.detach()
+        head = agent.trained.network.policy_head.weight.detach()
         np.testing.assert_allclose(head @ head.T, 1e-4 * np.eye(2), atol=1e-7)
-        assert all((p == 0).all() for name, p in agent.network.named_parameters() if name.endswith("bias"))
+        assert all(
+            (p == 0).all() for name, p in agent.trained.network.named_parameters() if name.endswith("bias")
+        )
 
     @pytest.mark.parametrize("env_id", ["CartPole-v1", "LunarLander-v3", "Pendulum-v1"])
     def test_both_sides_have_the_same_presets(self, env_id):
@@ -310,24 +312,24 @@ class TestUpdates:
     def test_a_step_that_is_not_finite_is_named_and_moves_nothing(self, compile_):
         agent, whole = self.fresh(compile=compile_)
         agent.learn(whole)
-        before = {k: v.clone() for k, v in agent.network.state_dict().items()}
+        before = {k: v.clone() for k, v in agent.trained.network.state_dict().items()}
         whole.advantage[3] = float("nan")
         agent.env_steps = 77
         with pytest.raises(FloatingPointError, match=r"at gradient step [67], env step 77$"):
             agent.learn(whole)
-        moved = any(not torch.equal(v, before[k]) for k, v in agent.network.state_dict().items())
+        moved = any(not torch.equal(v, before[k]) for k, v in agent.trained.network.state_dict().items())
         assert moved == (agent.gradient_steps == 7)  # the first minibatch may have been a sound one
-        assert all(p.isfinite().all() for p in agent.network.parameters())
+        assert all(p.isfinite().all() for p in agent.trained.network.parameters())
 
     @pytest.mark.parametrize("compile_", COMPILING)
     def test_a_policy_that_has_gone_too_far_is_left_before_it_moves_on(self, compile_):
         agent, whole = self.fresh(compile=compile_, target_kl=1e-5, batch_size=32)
         first = agent.learn(whole)
         assert agent.gradient_steps == 1  # the first epoch starts at a divergence of 0
-        after = {k: v.clone() for k, v in agent.network.state_dict().items()}
+        after = {k: v.clone() for k, v in agent.trained.network.state_dict().items()}
         agent.learn(whole)
         assert agent.gradient_steps == 1
-        assert all(torch.equal(v, after[k]) for k, v in agent.network.state_dict().items())
+        assert all(torch.equal(v, after[k]) for k, v in agent.trained.network.state_dict().items())
         assert first["approx_kl"] > 0
 
     def test_schedules_fall_to_zero_over_the_budget(self):

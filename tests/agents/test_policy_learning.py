@@ -19,7 +19,8 @@ from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.evaluation.exact import exact_figures
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.training import launch as learning
+from rl_lab.training import launch
+from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
 from rl_lab.updates.compiling import has_compiler
 from runs import asking_to_stop, differences, learn
@@ -89,10 +90,10 @@ class TestLearning:
         """The environment refuses them, however much the policy would like to."""
         problem = problem_on(Masked, num_envs=4, total_steps=8_000)
         agent = agent_on(problem, **QUICK_PPO)
-        agent.network.policy_head.bias.data[...] = torch.tensor([3.0, 0.0, 3.0, 0.0])
+        agent.trained.network.policy_head.bias.data[...] = torch.tensor([3.0, 0.0, 3.0, 0.0])
         interact(agent, problem)
         assert mean_return(agent, Masked, 5) * 5 >= 95
-        agent.network.policy_head.bias.data[...] = torch.tensor([99.0, -99.0, 99.0, -99.0])
+        agent.trained.network.policy_head.bias.data[...] = torch.tensor([99.0, -99.0, 99.0, -99.0])
         for explore in (False, True):
             evaluate(agent.policy(explore=explore), vector(Masked, 4), episodes=4, seed=1)
 
@@ -119,14 +120,14 @@ class TestActing:
             agent = agent_on(problem_on(make), **fields)
             obs = self.OBS if make is Counting else np.tile(self.OBS, (1, 2))
             for _ in range(2):
-                parameters, value, _ = agent.network(torch.from_numpy(obs))
+                parameters, value, _ = agent.trained.network(torch.from_numpy(obs))
                 ours = agent._outputs(obs, (), self.FIRST)
                 np.testing.assert_allclose(ours[1], value.detach(), atol=1e-6, rtol=1e-5)
                 for mine, theirs in zip(
                     *((x if isinstance(x, tuple) else (x,)) for x in (ours[0], parameters)), strict=True
                 ):
                     np.testing.assert_allclose(mine, theirs.detach(), atol=1e-6, rtol=1e-5)
-                for p in agent.network.parameters():
+                for p in agent.trained.network.parameters():
                     p.data += 0.1
 
     def test_only_the_exploring_policy_has_probabilities_and_draws_by_them(self):
@@ -230,7 +231,7 @@ class TestResuming:
         for folder, change in ((tmp_path, leave_out), (tmp_path / "again", lambda m: None)):
             changed = copy.deepcopy(members)
             change(changed)
-            monkeypatch.setattr(learning, "_restored", lambda _, changed=changed: changed)
+            monkeypatch.setattr(launch, "_restored", lambda *_, changed=changed: changed)
             rl_lab.resume(folder)
         same = fingerprint(whole_runs("ppo-lstm", 3))
         assert differences(same, fingerprint(tmp_path / "again")) == set()
@@ -239,8 +240,8 @@ class TestResuming:
     def test_a_warm_start_takes_the_weights_alone(self, whole_runs, tmp_path):
         source = whole_runs("ppo", 1)
         result = run(tmp_path, "ppo", 1, init_from=str(source), learning_rate=1e-12)
-        loaded = learning.read_weights(source)
-        for name, value in learning.read_weights(result.run_dir).items():
+        loaded = read_weights(source)
+        for name, value in read_weights(result.run_dir).items():
             np.testing.assert_allclose(value, loaded[name], atol=1e-6)
 
 
@@ -345,7 +346,7 @@ class TestRefusals:
         assert agent.env_steps == 59 * num_envs
         assert agent.rollout.filled == 59 % 16
         assert agent.gradient_steps == 3 * 2 * num_envs
-        assert all(p.isfinite().all() for p in agent.network.parameters())
+        assert all(p.isfinite().all() for p in agent.trained.network.parameters())
 
     def test_building_an_agent_leaves_the_global_generator_alone(self):
         problem = problem_on(partial(gymnasium.make, "CartPole-v1"))

@@ -21,7 +21,7 @@ from rl_lab.seeding import EpisodeSeeds
 from rl_lab.training.loop import start, train
 from rl_lab.updates.td import IN_REWARDS, RESCALED, select
 from rl_lab.updates.td_windows import WindowedTDLoss, batch_of_windows, mixed_priorities, n_steps_in_windows
-from toys import CueRecall, Unaware, agent_on, interact, problem_on, vector
+from toys import CueRecall, Unaware, agent_on, interact, problem_on, sample, vector
 from worlds import ACTIONS, CARRY, World, filled
 
 # A network so plain that its twin in numpy is a line ---------------------------------------------------
@@ -264,9 +264,11 @@ class TestBurnIn:
         problem = problem_on(CueRecall, num_envs=2, total_steps=80)
         fields = {"memory": "lstm", "memory_size": memory_size, "sequence_length": 5, "hidden": (8,)}
         agent = interact(agent_on(problem, **fields, burn_in_steps=2, learning_starts_env_steps=80), problem)
-        batch = select(agent.loss.batch(agent._sample(), agent.config.batch_size, agent._tensor), 0)
-        burned = agent.updates.loss._unroll(agent.online, batch)
-        whole = agent.online(batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool))[0]
+        batch = select(agent.updates.loss.batch(sample(agent), agent.config.batch_size, torch.as_tensor), 0)
+        burned = agent.updates.loss._unroll(agent.trained.network, batch)
+        whole = agent.trained.network(
+            batch.obs, batch.state, torch.zeros(batch.obs.shape[:2], dtype=torch.bool)
+        )[0]
         torch.testing.assert_close(burned, whole, atol=1e-6, rtol=0)
 
 
@@ -286,13 +288,13 @@ class TestPriorities:
             priority_eta=0.7, priority_alpha=0.5, learning_starts_env_steps=60, batch_size=8,
         )  # fmt: skip
         interact(agent, problem)
-        drawn = agent._sample()
-        batch = agent.loss.batch(drawn, agent.config.batch_size, agent._tensor)
+        drawn = sample(agent)
+        batch = agent.updates.loss.batch(drawn, agent.config.batch_size, torch.as_tensor)
         with torch.no_grad():
-            one = select(agent.updates.loss.prepare(agent.target, batch), 0)
-            _, q, target = agent.updates.loss(agent.online, one)
+            one = select(agent.updates.loss.prepare(agent.target.network, batch), 0)
+            _, q, target = agent.updates.loss(agent.trained.network, one)
         agent.learn(drawn)
-        leaves = agent.replay._sampler.tree.leaves
+        leaves = agent.buffer.replay._sampler.tree.leaves
         for b, index in enumerate(drawn.index):
             size = (target - q)[:, b].abs().numpy()[drawn.learned[:, b]]
             assert leaves[index] == pytest.approx(
@@ -305,7 +307,7 @@ class TestPriorities:
             problem, memory="lstm", sequence_length=6, burn_in_steps=1, learning_starts_env_steps=60
         )
         interact(agent, problem)
-        drawn = agent._sample()
+        drawn = sample(agent)
         outcome = agent.learn(drawn)
         assert outcome.prediction.shape == outcome.target.shape == (1, drawn.learned.sum())
         assert drawn.learned.sum() < drawn.valid.sum() < drawn.valid.size
@@ -358,8 +360,12 @@ class TestConfig:
         }  # fmt: skip
         agent = agent_on(problem_on(CueRecall, total_steps=60), **fields, replay_capacity=50)
         interact(agent, problem_on(CueRecall, total_steps=30))
-        assert (agent.replay.length, agent.replay.period, agent.replay.burn_in) == (12, 4, 5)
-        assert agent.replay._sampler.alpha == 0.9
+        assert (agent.buffer.replay.length, agent.buffer.replay.period, agent.buffer.replay.burn_in) == (
+            12,
+            4,
+            5,
+        )
+        assert agent.buffer.replay._sampler.alpha == 0.9
         assert agent.updates.loss == WindowedTDLoss(True, "huber", RESCALED, 5, 0.9, 4, 0.8)
         assert Config().priority_eta == 0.9
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import rl_lab
-from rl_lab.envs.tmaze import TMaze
+from rl_lab.envs.memory.tmaze import TMaze
 from toys import Unaware
 
 QUIET = {"wandb": "disabled", "video_episodes": 0, "eval_every_steps": 50_000}

@@ -24,9 +24,10 @@ from rl_lab.agents.sb3 import (
     gradient_steps,
     make_vec_env,
 )
+from rl_lab.runs.description import read_description
 from rl_lab.runs.rows import read_actions, read_episodes, read_rows
 from rl_lab.seeding import episode_seed
-from rl_lab.training.launch import configure, problem_of, read_config
+from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
 from toys import ConstantReward, Identity, problem_on
 
@@ -391,13 +392,13 @@ def finished(request, tmp_path_factory):
 
 class TestRecords:
     def test_every_episode_has_one_row_with_the_labs_seed(self, finished):
-        config, rows = read_config(finished.run_dir), read_episodes(finished.run_dir)
+        config, rows = read_description(finished.run_dir).config, read_episodes(finished.run_dir)
         assert len(rows) == finished.summary["episodes"] > 10
-        for i in range(config["num_envs"]):
+        for i in range(config.num_envs):
             mine = [row for row in rows if row["env_index"] == i]
             assert [row["episode"] for row in mine] == list(range(len(mine)))
             assert [row["seed"] for row in mine] == [episode_seed(9, i, k) for k in range(len(mine))]
-            ends = np.cumsum([row["length"] for row in mine]) * config["num_envs"]
+            ends = np.cumsum([row["length"] for row in mine]) * config.num_envs
             assert [row["env_steps"] for row in mine] == ends.tolist()
         assert [row["env_steps"] for row in rows] == sorted(row["env_steps"] for row in rows)
 
@@ -414,7 +415,11 @@ class TestRecords:
 
     def test_the_first_episodes_are_those_that_our_own_agents_get(self, finished, tmp_path):
         ours = learn(
-            tmp_path, "random", seed=9, total_steps=200, num_envs=read_config(finished.run_dir)["num_envs"]
+            tmp_path,
+            "random",
+            seed=9,
+            total_steps=200,
+            num_envs=read_description(finished.run_dir).config.num_envs,
         )
         seeds = [
             {(r["env_index"], r["episode"]): r["seed"] for r in read_episodes(run.run_dir)}

@@ -37,7 +37,7 @@ from rl_lab.environments.make import make_env
 from rl_lab.evaluation.evaluate import evaluation_seed
 from rl_lab.runs.rows import read_episodes
 from rl_lab.seeding import episode_seed
-from rl_lab.storage.files import NotWritten
+from rl_lab.storage.errors import NotWritten
 from rl_lab.trees import leaves_of
 from rl_lab.types import UsageError
 from runs import learn
@@ -62,7 +62,7 @@ def require_same_steps(episode: Any, played: dict[str, list[Any]]) -> None:
 
 class TestRecording:
     @pytest.mark.parametrize("name", ENVIRONMENTS)
-    def test_what_was_played_is_what_is_read(self, name, tmp_path):
+    def test_reading_gives_what_was_played(self, name, tmp_path):
         make = ENVIRONMENTS[name]
         log, found = record_random(make, tmp_path / "data"), Dataset(tmp_path / "data")
         assert found.num_episodes == len(log) == 5
@@ -145,7 +145,7 @@ class TestRecording:
             *((0 if f else c) + 1 for f, c in zip(firsts[:-1], carried[:-1], strict=True)),
         ]
 
-    def test_episodes_are_none_of_those_that_a_run_plays(self):
+    def test_no_run_plays_the_recorded_episodes(self):
         recorded = {recorded_seed(3, e) for e in range(200)}
         assert not recorded & {evaluation_seed(3, e) for e in range(200)}
         assert not recorded & {episode_seed(3, i, e) for e in range(200) for i in range(4)}
@@ -219,7 +219,7 @@ class FailsLater(gymnasium.Wrapper):
 
 
 class TestWholeOrNothing:
-    def test_a_death_in_the_midst_leaves_nothing(self, tmp_path):
+    def test_a_crash_while_recording_leaves_nothing(self, tmp_path):
         with pytest.raises(Died):
             record_random(lambda: FailsLater(make_env("FrozenLake-v1")), tmp_path / "data", episodes=50)
         assert list(tmp_path.iterdir()) == []
@@ -235,7 +235,7 @@ class TestWholeOrNothing:
                 on_frozen_lake(tmp_path / "data")
         assert list(tmp_path.iterdir()) == []
 
-    def test_what_a_kill_left_is_swept_by_the_next_recording(self, lake, tmp_path):
+    def test_the_next_recording_removes_what_a_kill_left(self, lake, tmp_path):
         stray = tmp_path / ".data.tmp"
         stray.mkdir()
         for name in (DATA, METADATA, ".lock"):
@@ -312,7 +312,7 @@ class TestDamage:
         with pytest.raises(DatasetCorrupt, match="main_data"):
             Dataset(tmp_path / "data")
 
-    def test_is_one_line_for_who_trains(self, lake, tmp_path, capsys):
+    def test_training_reports_damage_in_one_line(self, lake, tmp_path, capsys):
         shutil.copytree(lake, tmp_path / "data")
         data = bytearray((tmp_path / "data" / DATA).read_bytes())
         data[5000] ^= 1
@@ -447,7 +447,7 @@ class TestStrangers:
             learn(tmp_path / "run", "q-learning", "Taxi-v4", **fields)
 
 
-def test_what_is_missing_is_named(lake, monkeypatch):
+def test_a_missing_package_is_named(lake, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "h5py", None)

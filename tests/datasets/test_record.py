@@ -32,10 +32,10 @@ from rl_lab.cli.watch import watch
 from rl_lab.datasets.dataset import DATA, Dataset, RecordedEpisode
 from rl_lab.datasets.record import record_dataset, recorded_seed
 from rl_lab.environments.make import make_env
+from rl_lab.runs.description import read_description
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_actions, read_episodes
 from rl_lab.training.experience import RecordedOrder, experience
-from rl_lab.training.launch import read_config
 from rl_lab.training.loop import start
 from rl_lab.training.loop import train as loop
 from rl_lab.trees import leaves_of
@@ -187,7 +187,7 @@ class TestHandingOut:
     def test_nothing_is_played(self, lake, tmp_path, monkeypatch):
         made = []
         monkeypatch.setattr(
-            "rl_lab.training.launch.make_envs", lambda *a, **k: made.append(1) or rl_lab.make_envs(*a, **k)
+            "rl_lab.training.setup.make_envs", lambda *a, **k: made.append(1) or rl_lab.make_envs(*a, **k)
         )
         learn(tmp_path, "q-learning", "FrozenLake-v1", dataset=str(lake), total_steps=50, eval_episodes=0)
         assert len(made) == 1  # what the spec and the model are read off
@@ -306,7 +306,7 @@ class TestResume:
 
     def test_a_run_from_before_there_were_datasets_goes_on(self, tmp_path, capsys):
         folder = shutil.copytree(ROOT / "tests" / "fixtures" / "format_1" / "q-learning", tmp_path / "old")
-        assert "dataset" not in read_config(folder)
+        assert "dataset" not in json.loads((folder / "config.json").read_bytes())
         assert call(capsys, train, "--resume", "--run-dir", folder)[0] == 0
 
 
@@ -318,11 +318,11 @@ class TestConfig:
         for k, path in enumerate((lake, tmp_path / "copy", tmp_path / "other", None)):
             fields = {} if path is None else {"dataset": str(path)}
             learn(tmp_path / str(k), "q-learning", "FrozenLake-v1", total_steps=20, **fields)
-            told.append(read_config(tmp_path / str(k)))
-        hashes = [t["config_sha256"] for t in told]
+            told.append(read_description(tmp_path / str(k)))
+        hashes = [t.config_sha256 for t in told]
         assert hashes[0] == hashes[1]
         assert len(set(hashes)) == 3
-        assert [t["dataset_sha256"] for t in told] == [
+        assert [t.dataset_sha256 for t in told] == [
             Dataset(lake).sha256, Dataset(lake).sha256, Dataset(tmp_path / "other").sha256, None
         ]  # fmt: skip
 
@@ -382,7 +382,7 @@ class TestRefusals:
         on_policy = Interaction(
             q_learning.Config(), q_learning.QLearning, q_learning.refuse, takes_datasets=False
         )
-        monkeypatch.setattr("rl_lab.training.launch.make_learner", lambda name, **fields: on_policy)
+        monkeypatch.setattr("rl_lab.training.setup.make_learner", lambda name, **fields: on_policy)
         with pytest.raises(UsageError, match="can't learn from dataset"):
             rl_lab.learn("q-learning", "FrozenLake-v1", dataset=str(lake), run_dir=str(tmp_path / "run"))
 
@@ -410,9 +410,9 @@ class TestCommands:
             expected = policy.act(episode.observations[:-1], (), np.zeros(len(episode), bool)).action
             assert np.array_equal(episode.actions, expected)
             assert found.seed_of(e) == recorded_seed(2, e)
-        told, described = found.metadata["rl_lab"], read_config(run_dir)
+        told, described = found.metadata["rl_lab"], read_description(run_dir)
         assert told["agent"] == found.metadata["algorithm_name"] == "q-learning"
-        assert told["config_sha256"] == described["config_sha256"]
+        assert told["config_sha256"] == described.config_sha256
         summary = json.loads((run_dir / "summary.json").read_bytes())
         assert told["weights_sha256"] == summary["weights_sha256"]
         assert told["env_kwargs"] == {"is_slippery": False}
@@ -460,8 +460,8 @@ class TestCommands:
         preset = ["--agent", "dqn", "--preset", "zoo:CartPole-v1", *words[2:], "--device", "cpu"]
         code, _, err = call(capsys, train, *preset, *run, *quick)
         assert code == 0, err
-        described = read_config(tmp_path / "run")
-        assert described["dataset_sha256"] == Dataset(tmp_path / "data").sha256
+        described = read_description(tmp_path / "run")
+        assert described.dataset_sha256 == Dataset(tmp_path / "data").sha256
         assert Dataset(tmp_path / "data").metadata["rl_lab"]["agent"] == "random"
 
     @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ class TestActionProbabilities:
     def test_none_with_a_carry(self):
         assert action_probabilities(TablePolicy([0, 0], carry=(np.zeros(1),)), loop_model(), 1) is None
 
-    def test_refuses_no_width(self):
+    def test_refuses_a_width_of_zero(self):
         with pytest.raises(ValueError, match="width 0"):
             action_probabilities(TablePolicy([0, 0]), loop_model(), 0)
 
@@ -171,12 +171,12 @@ class TestFigures:
         assert figures["optimal_return"] == optimal_return(model, gamma)
         assert figures["exact_eval_return"] is not None
 
-    def test_regret_is_what_is_missing(self):
+    def test_regret_is_the_distance_from_the_optimum(self):
         figures = exact_figures(TablePolicy([0, 0]), loop_model(), 0.5, max_steps=3, width=1)
         found = {name: figures[name] for name in ("optimal_return", "regret", "exact_eval_return")}
         assert found == {"optimal_return": 5.0, "regret": 3.0, "exact_eval_return": 3.0}
 
-    def test_none_where_there_is_nothing_to_say(self):
+    def test_none_without_a_model_or_with_a_carry(self):
         assert exact_figures(TablePolicy([0]), None, 0.9, 100, 1) == NONE
         assert exact_figures(TablePolicy([0, 0], carry=np.zeros(1)), loop_model(), 0.9, 100, 1) == NONE
 

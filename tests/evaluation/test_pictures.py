@@ -11,7 +11,7 @@ from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.evaluation.exact import action_probabilities, find_shortfall, measure_regret
 from rl_lab.mdp.model import TabularModel
 from rl_lab.policies import ValuePolicy
-from rl_lab.training.launch import configure, problem_of
+from rl_lab.training.setup import configure, problem_of
 from runs import learn
 
 # Two states and an end: in state 0 action 0 goes on to state 1 (which pays 1 and ends), action 1 ends at once with 0.5.
@@ -53,7 +53,7 @@ def test_optimum_has_no_error_and_loses_nowhere():
     assert found.value_error.max() < 1e-12
 
 
-def test_regret_within_what_is_known_of_the_optimum_is_none():
+def test_regret_within_the_bound_of_the_optimum_is_zero():
     assert measure_regret(5.0, 5.0 + 4e-7, bound=1e-6) == 0.0
     assert measure_regret(5.0, 4.0, bound=1e-6) == 1.0
 
@@ -71,7 +71,7 @@ def test_summary_rows_and_pictures_hold_them(tmp_path):
 
 
 @pytest.mark.parametrize("env_id", ["lab/Gambler-v0", "lab/Cliff-v0", "CliffWalking-v1"])
-def test_solver_leaves_maps_and_its_convergence(tmp_path, env_id):
+def test_a_solver_draws_maps_and_its_convergence(tmp_path, env_id):
     learn(tmp_path, "value-iteration", env_id, pictures=True, eval_max_steps=50)
     names = sorted(path.stem for path in (tmp_path / "pictures").glob("*.png"))
     assert names == ["residuals", "value_errors", "values"]

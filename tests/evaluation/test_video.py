@@ -137,7 +137,7 @@ def test_grey_and_alpha_become_rgb():
 
 
 @pytest.mark.parametrize("frame", [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)])
-def test_what_is_no_picture_is_refused(frame):
+def test_arrays_that_are_no_pictures_are_refused(frame):
     with pytest.raises(ValueError, match="must be \\[H, W, 3\\] uint8"):
         as_rgb(frame)
 

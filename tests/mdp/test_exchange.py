@@ -55,7 +55,7 @@ def assert_same(left: TabularModel, right: TabularModel) -> None:
 
 
 class TestFiles:
-    def test_what_is_loaded_is_what_was_saved(self, tmp_path):
+    def test_loading_gives_what_was_saved(self, tmp_path):
         model = chain()
         save_model(model, tmp_path / "m.npz")
         loaded = load_model(tmp_path / "m.npz")
@@ -64,7 +64,7 @@ class TestFiles:
             assert getattr(loaded, name).dtype == getattr(model, name).dtype
         np.testing.assert_array_equal(loaded.observe(np.array([1, 0])), [1, 0])
 
-    def test_observations_come_along(self, tmp_path):
+    def test_observations_are_saved_too(self, tmp_path):
         model = TabularModel.from_outcomes(CHAIN, 2, 2, [1.0, 0.0], observe=lambda s: np.eye(2)[s])
         save_model(model, tmp_path / "m.npz")
         loaded = load_model(tmp_path / "m.npz")
@@ -72,19 +72,19 @@ class TestFiles:
 
     def test_pickles_are_refused(self, tmp_path):
         np.savez(tmp_path / "m.npz", format=np.array(1), indptr=np.array([{}], dtype=object))
-        with pytest.raises(ValueError, match="no saved model"):
+        with pytest.raises(ValueError, match="isn't a saved model"):
             load_model(tmp_path / "m.npz")
 
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"anything"])
     def test_other_files_are_refused(self, tmp_path, content):
         (tmp_path / "m.npz").write_bytes(content)
-        with pytest.raises(ValueError, match="no saved model"):
+        with pytest.raises(ValueError, match="isn't a saved model"):
             load_model(tmp_path / "m.npz")
 
     def test_other_arrays_are_refused(self, tmp_path):
         np.save(tmp_path / "array.npy", np.zeros(3))
         np.savez(tmp_path / "m.npz", format=np.array(1), indptr=np.zeros(2))
-        with pytest.raises(ValueError, match="no saved model"):
+        with pytest.raises(ValueError, match="isn't a saved model"):
             load_model(tmp_path / "array.npy")
         with pytest.raises(ValueError, match="missing: probability"):
             load_model(tmp_path / "m.npz")
@@ -126,13 +126,13 @@ class TestFromArrays:
 
 class TestQuantEcon:
     @pytest.mark.parametrize("model", [chain(), lake(), endless(1)])
-    def test_its_optimum_is_ours(self, model):
+    def test_its_optimum_agrees_with_ours(self, model):
         reward, transitions, states, actions = to_quantecon(model)
         problem = DiscreteDP(reward, transitions, 0.9, states, actions)
         theirs = problem.solve("policy_iteration").v[: model.num_states]
         np.testing.assert_allclose(solve(model, 0.9).v, theirs, rtol=0, atol=1e-10)
 
-    def test_there_and_back(self):
+    def test_a_round_trip_changes_nothing(self):
         model = endless(2)
         assert_same(from_quantecon(*to_quantecon(model)), model)
 
@@ -171,7 +171,7 @@ class TestPymdptoolbox:
         theirs.run()
         np.testing.assert_allclose(solve(model, 0.9).v, theirs.V[: model.num_states], rtol=0, atol=1e-10)
 
-    def test_there_and_back(self):
+    def test_a_round_trip_changes_nothing(self):
         model = endless(5)
         assert_same(from_pymdptoolbox(*to_pymdptoolbox(model)), model)
 
@@ -201,7 +201,7 @@ class TestExploration:
         )
         np.testing.assert_array_equal(found.model.observe(np.arange(38)), found.states)
 
-    def test_chance_is_an_estimate_that_tells_its_sample(self):
+    def test_a_stochastic_environment_gives_an_estimate_with_its_sample_size(self):
         env = gymnasium.make("FrozenLake-v1")
         found, truth = explore_states(env, samples=400), lake()
         assert not found.exact
@@ -213,7 +213,7 @@ class TestExploration:
         difference -= truth.continuation.toarray().reshape(16, 4, 16)
         assert np.abs(difference).max() < 5 * np.sqrt(2 / 9 / 400)
 
-    def test_chance_is_found_out(self):
+    def test_a_stochastic_environment_is_not_accepted_as_deterministic(self):
         with pytest.raises(ValueError, match="not deterministic"):
             explore_states(gymnasium.make("FrozenLake-v1"), deterministic=True)
 
@@ -226,7 +226,7 @@ class TestExploration:
         assert solve(found.model, 0.9).v[start] == pytest.approx(truth.v[0], abs=1e-10)
         assert "20000 steps" in found.describe()
 
-    def test_masks_are_heeded(self):
+    def test_masks_are_respected(self):
         found = explore_samples(gymnasium.make("Taxi-v4"), 3000)
         assert not found.model.available.all()
         assert (found.tries[~found.model.available] == 0).all()
@@ -240,7 +240,7 @@ class TestExploration:
         assert starts.resets == pytest.approx(1 / starts.model.initial[starts.model.initial > 0].min())
         assert (starts.model.initial > 0).sum() > 10
 
-    def test_refusals(self):
+    def test_invalid_arguments_are_refused(self):
         env = gymnasium.make("CliffWalking-v1")
         with pytest.raises(ValueError, match="no attribute 'where'"):
             explore_states(env, "where")

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from mdptoolbox.mdp import PolicyIteration
 from quantecon.markov import DiscreteDP
 
-from rl_lab.mdp import kernels, methods
+from rl_lab.mdp import methods
 from rl_lab.mdp import solve as solving
 from rl_lab.mdp.exchange import to_pymdptoolbox, to_quantecon
 from rl_lab.mdp.horizon import finite_horizon
-from rl_lab.mdp.methods import METHODS, Task
+from rl_lab.mdp.methods import METHODS, SolverTask
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.mdp.rows import NeverEnds, NotConverged, list_rows
 from rl_lab.mdp.solve import (
@@ -101,10 +101,10 @@ class TestAllMethods:
 
     @settings(max_examples=60, deadline=None, derandomize=True)
     @given(MODELS, GAMMAS)
-    def test_come_near_before_they_are_polished(self, model, gamma):
+    def test_come_close_to_the_optimum_without_polishing(self, model, gamma):
         truth = optimum_precisely(model, gamma)
         for name, method in METHODS.items():
-            task = Task(name, make_sweeps(list_rows(model), gamma), 1e-9, 100_000)
+            task = SolverTask(name, make_sweeps(list_rows(model), gamma), 1e-9, 100_000)
             values, sweeps = method(task)
             assert sweeps >= (name != "linear-programming")
             assert np.abs(values - truth).max() <= 2e-9 * max(1.0, np.abs(truth).max()), name
@@ -118,13 +118,13 @@ class TestAllMethods:
         np.testing.assert_array_equal(solution.optimal_actions, truth.optimal_actions)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_free_circles_freeze_none(self, method):
+    def test_free_cycles_stall_no_method(self, method):
         solution = solve(lake(is_slippery=False), 1.0, method)
         assert solution.v[0] == 1.0
         policy = np.eye(4)[solution.policy]
         assert policy_evaluation(lake(is_slippery=False), policy, 1.0)[0] == 1.0
 
-    def test_policies_that_take_for_ever_to_arrive_do_not_spoil_the_values(self):
+    def test_policies_that_take_extremely_long_to_arrive_do_not_spoil_the_values(self):
         """Safe ways of a slippery lake may take so long that their equations are singular in float64."""
         from gymnasium.envs.toy_text.frozen_lake import generate_random_map
 
@@ -135,19 +135,19 @@ class TestAllMethods:
         assert solution.v.max() <= 1 + 1e-10
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_costs_without_an_end_are_refused(self, method):
+    def test_endless_costs_are_refused(self, method):
         model = TabularModel.from_outcomes([(0, 0, 1.0, 0, -1.0, False)], 1, 1, [1.0])
         with pytest.raises(NeverEnds, match=r"state 0 .* take gamma below 1"):
             solve(model, 1.0, method)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_gains_without_an_end_are_refused(self, method):
+    def test_endless_gains_are_refused(self, method):
         rows = [(0, 0, 1.0, 0, 1.0, False), (0, 1, 1.0, 0, 0.0, True)]
         with pytest.raises((NeverEnds, NotConverged), match=r"residual|gamma below 1"):
             solve(TabularModel.from_outcomes(rows, 1, 2, [1.0]), 1.0, method, max_sweeps=300)
 
     @pytest.mark.parametrize("method", METHODS)
-    def test_the_cap_is_an_error_that_names_the_residual(self, method):
+    def test_reaching_max_sweeps_is_an_error_that_names_the_residual(self, method):
         shown = (
             r"without a residual"
             if method == "linear-programming"
@@ -167,7 +167,7 @@ class TestAllMethods:
         for _, values, bound in seen:
             assert np.abs(values - solution.v).max() <= bound + 1e-11
 
-    def test_refusals(self):
+    def test_invalid_arguments_are_refused(self):
         with pytest.raises(ValueError, match=r"method 'simplex' is unknown \(allowed: value-iteration, "):
             solve(lake(), 0.9, "simplex")
         with pytest.raises(ValueError, match="threads 0"):
@@ -176,14 +176,14 @@ class TestAllMethods:
 
 class TestOtherLibraries:
     @pytest.mark.parametrize("seed", range(5))
-    def test_quantecon(self, seed):
+    def test_agree_with_quantecon(self, seed):
         model = garnet(seed, 40, 3, 4, ending=0.1 * (seed % 2))
         problem = DiscreteDP(*(to_quantecon(model)[:2]), 0.95, *(to_quantecon(model)[2:]))
         theirs = problem.solve("policy_iteration").v[: model.num_states]
         np.testing.assert_allclose(solve(model, 0.95).v, theirs, rtol=0, atol=1e-9)
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_pymdptoolbox_policy_iteration(self, seed):
+    def test_agree_with_policy_iteration_of_pymdptoolbox(self, seed):
         """Not its value iteration, which stops on the span of changes, with V far off."""
         model = garnet(seed, 40, 3, 4, share=1.0)
         transitions, reward = to_pymdptoolbox(model)
@@ -203,7 +203,7 @@ class TestEvaluation:
         weighed = (policy * np.where(model.available, direct.q, 0.0)).sum(axis=1)
         np.testing.assert_allclose(weighed, direct.v, rtol=0, atol=1e-11)
 
-    def test_refusals(self):
+    def test_invalid_arguments_are_refused(self):
         policy = np.full((16, 4), 0.25)
         with pytest.raises(ValueError, match="below 1"):
             evaluate_iteratively(lake(), policy, 1.0)
@@ -243,14 +243,14 @@ class TestFiniteHorizon:
             assert solution.optimal_actions[t][np.arange(model.num_states), solution.policy[t]].all()
         assert solution.bound < 1e-12
 
-    def test_what_to_do_depends_on_the_time_left(self):
+    def test_the_best_action_depends_on_the_time_left(self):
         """Leaving pays 1, staying twice and then leaving by action 2 pays 3 at the third step at best."""
         rows = [(0, 0, 1.0, 0, 1.0, True), (0, 1, 1.0, 1, 0.0, False), (1, 0, 1.0, 1, 3.0, True)]
         solution = finite_horizon(TabularModel.from_outcomes(rows, 2, 2, [1.0, 0.0]), 1.0, 2)
         np.testing.assert_array_equal(solution.v, [[3.0, 3.0], [1.0, 3.0], [0.0, 0.0]])
         np.testing.assert_array_equal(solution.policy, [[1, 0], [0, 0]])
 
-    def test_endless_rewards_are_finite_here(self):
+    def test_endless_rewards_have_a_finite_sum(self):
         model = TabularModel.from_outcomes([(0, 0, 1.0, 0, 2.0, False)], 1, 1, [1.0])
         np.testing.assert_array_equal(
             finite_horizon(model, 1.0, 3, final_values=[10.0]).v[:, 0], [16.0, 14.0, 12.0, 10.0]
@@ -260,7 +260,7 @@ class TestFiniteHorizon:
         ("fields", "message"),
         [({"steps": 0}, "steps 0"), ({"gamma": 1.5}, "gamma 1.5"), ({"final_values": [np.nan]}, "finite")],
     )
-    def test_refusals(self, fields, message):
+    def test_invalid_arguments_are_refused(self, fields, message):
         model = TabularModel.from_outcomes([(0, 0, 1.0, 0, 2.0, False)], 1, 1, [1.0])
         with pytest.raises(ValueError, match=message):
             finite_horizon(model, **{"gamma": 1.0, "steps": 3, **fields})
@@ -273,7 +273,7 @@ def model(request):
 
 class TestCompiledSweeps:
     @pytest.mark.parametrize("threads", [1, 2, 3])
-    def test_equal_their_twin_in_numpy(self, model, threads):
+    def test_equal_the_sweeps_in_numpy(self, model, threads):
         rows = list_rows(model)
         ours, twin = CompiledSweeps(rows, 0.9, threads), PlainSweeps(rows, 0.9)
         values = np.random.default_rng(0).normal(size=model.num_states)
@@ -288,7 +288,7 @@ class TestCompiledSweeps:
         np.testing.assert_allclose(followed, expected, rtol=0, atol=1e-12)
         np.testing.assert_allclose(change, expected_change, rtol=0, atol=1e-12)
 
-    def test_loops_in_place_equal_plain_ones(self, model):
+    def test_compiled_loops_in_place_equal_plain_python(self, model):
         rows = list_rows(model)
         ours, twin = CompiledSweeps(rows, 0.9, 2), PlainSweeps(rows, 0.9)
         left, right = np.zeros(model.num_states), np.zeros(model.num_states)
@@ -316,7 +316,7 @@ class TestCompiledSweeps:
         with pytest.raises(NotConverged, match="float64"):
             solve(model, 0.9, tolerance=1e-16, max_sweeps=100_000)
 
-    def test_values_grow_with_the_tolerance_no_further_than_it(self, model):
+    def test_values_are_within_the_tolerance_asked_for(self, model):
         truth = optimum_of_large(model, 0.9)
         for tolerance in (1e-2, 1e-4, 1e-6):
             solution = solve(model, 0.9, tolerance=tolerance)
@@ -335,20 +335,6 @@ class TestCompiledSweeps:
         improvements: list[int] = []
         solution = solve(model, 0.9, on_sweep=lambda sweep, *_: improvements.append(sweep))
         assert len(improvements) < solution.sweeps / 2
-
-    def test_without_a_folder_for_the_cache_they_still_compile(self, monkeypatch):
-        import numba
-
-        real = numba.njit
-
-        def without_cache(cache=False, **fields):
-            if cache:
-                raise RuntimeError("no locator available")
-            return real(**fields)
-
-        monkeypatch.setattr(numba, "njit", without_cache)
-        with pytest.warns(UserWarning, match="compiled anew"):
-            assert kernels.compile_kernel(lambda x: x + 1)(1) == 2
 
     def test_small_models_never_load_numba(self):
         code = (

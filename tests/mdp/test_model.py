@@ -115,14 +115,14 @@ class TestToyText:
         np.testing.assert_allclose(model.expected_reward, reward, rtol=1e-15)
         np.testing.assert_array_equal(model.initial, env.unwrapped.initial_state_distrib)
 
-    def test_final_states_are_over_whatever_p_says(self):
+    def test_final_states_end_the_episode_whatever_p_says(self):
         env = gymnasium.make("CliffWalking-v1")
         assert not all(t for row in env.unwrapped.P[47].values() for *_, t in row)  # P moves on from the goal
         model = extract_model(env)
         np.testing.assert_array_equal(np.flatnonzero(model.termination.min(axis=1) == 1), [47])
         np.testing.assert_array_equal(model.expected_reward[47], 0.0)
 
-    def test_taxi_takes_its_masks(self):
+    def test_taxi_uses_its_action_masks(self):
         env = gymnasium.make("Taxi-v4")
         model = extract_model(env)
         _, info = env.reset(seed=3)
@@ -166,7 +166,7 @@ class TestExtraction:
             lambda env: wrappers.TimeLimit(Halved(env), 10),
         ],
     )
-    def test_none_where_a_wrapper_makes_it_another_problem(self, wrap):
+    def test_none_if_a_wrapper_changes_the_problem(self, wrap):
         assert extract_model(wrap(gymnasium.make("FrozenLake-v1"))) is None
 
     @pytest.mark.parametrize("wrap", [wrappers.RecordEpisodeStatistics, gymnasium.Wrapper, Counting])

@@ -66,13 +66,13 @@ class TestPolicyEvaluation:
     @pytest.mark.parametrize(
         ("policy", "message"),
         [
-            ([[0.5, 0.4], [0, 1]], "state 0 is no distribution"),
-            ([[1.5, -0.5], [0, 1]], "state 0 is no distribution"),
-            ([[0, 1], [np.nan, 1]], "state 1 is no distribution"),
+            ([[0.5, 0.4], [0, 1]], "state 0 isn't a distribution"),
+            ([[1.5, -0.5], [0, 1]], "state 0 isn't a distribution"),
+            ([[0, 1], [np.nan, 1]], "state 1 isn't a distribution"),
             ([[1, 0]], "shape"),
         ],
     )
-    def test_refuses_what_is_no_policy(self, policy, message):
+    def test_refuses_an_invalid_policy(self, policy, message):
         with pytest.raises(ValueError, match=message):
             policy_evaluation(build(HAND, 2, 2), np.array(policy, float), 0.5)
 
@@ -170,7 +170,7 @@ class TestValueIteration:
         for v, bound in zip(values, bounds, strict=True):
             assert np.abs(v - solution.v).max() <= bound + 1e-12
 
-    def test_cap_is_an_error_that_names_the_residual(self):
+    def test_reaching_max_sweeps_is_an_error_that_names_the_residual(self):
         with pytest.raises(NotConverged, match=r"max_sweeps = 3 with a residual of 0\.0"):
             value_iteration(toy("FrozenLake-v1"), 0.99, max_sweeps=3)
 
@@ -179,7 +179,7 @@ class TestValueIteration:
             value_iteration(toy("FrozenLake-v1"), 0.9, tolerance=1e-15)
 
     @pytest.mark.parametrize("fields", [{"tolerance": 0.0}, {"max_sweeps": 0}])
-    def test_refuses_what_can_not_stop(self, fields):
+    def test_refuses_arguments_with_which_it_could_not_stop(self, fields):
         with pytest.raises(ValueError, match="must be above 0"):
             value_iteration(build(HAND, 2, 2), 0.9, **fields)
 
@@ -188,7 +188,7 @@ class TestWithoutDiscount:
     def test_steps_that_cost_find_the_shortest_way(self):
         assert value_iteration(toy("CliffWalking-v1"), 1.0).v[36] == pytest.approx(-13.0, abs=1e-12)
 
-    def test_free_circles_neither_freeze_nor_count(self):
+    def test_free_cycles_neither_stall_nor_add_value(self):
         """In state 0, action 0 bumps into a wall for nothing: as good as moving on, and never arrives."""
         rows = [
             (0, 0, 1.0, 0, 0.0, False),
@@ -221,11 +221,11 @@ class TestWithoutDiscount:
         with pytest.raises(NotConverged, match="certified"):
             certify(rows, chosen, values, tolerance=1e-7)
 
-    def test_costs_without_an_end_are_refused(self):
+    def test_endless_costs_are_refused(self):
         with pytest.raises(NeverEnds, match="state 0"):
             value_iteration(build([(0, 0, 1.0, 0, -1.0, False)], 1, 1), 1.0)
 
-    def test_gains_without_an_end_reach_the_cap(self):
+    def test_endless_gains_reach_max_sweeps(self):
         with pytest.raises(NotConverged, match="residual"):
             value_iteration(build(HAND, 2, 2), 1.0, max_sweeps=500)
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from networks import make_core, make_q_network
 from rl_lab.nn.attention import Attention
-from rl_lab.nn.cores import CORES, carry_shapes, make_core
-from rl_lab.nn.q_network import make_q_network
+from rl_lab.nn.cores import CORES, carry_shapes
 from rl_lab.nn.recurrent import Memoryless, features_over_time, zero_where
 from rl_lab.types import UsageError
 
@@ -215,7 +215,7 @@ class TestEquations:
 
 
 class TestAttention:
-    def test_sees_just_so_many_steps_and_no_more(self):
+    def test_sees_exactly_the_steps_of_its_context(self):
         """With one block, step t depends on steps t - 3 ... t."""
         core = core_of("attention")
         x = draw(1, 8, 1, FEATURES).requires_grad_()
@@ -289,9 +289,9 @@ def learned_copy(name, delay, **fields):
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm", "gru", "attention"])
-def test_what_was_seen_two_steps_ago_is_learned(name):
+def test_an_observation_of_two_steps_ago_is_remembered(name):
     assert learned_copy(name, 2) > 0.9
 
 
-def test_without_memory_it_is_guessed():
+def test_without_memory_the_answer_is_a_guess():
     assert learned_copy("none", 2) < 0.4

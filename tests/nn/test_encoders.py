@@ -11,32 +11,16 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from torch import nn
 
-from rl_lab.nn.encoders import (
-    ACTIVATIONS,
-    ENCODERS,
-    Embeddings,
-    Flat,
-    OneHots,
-    blank,
-    dense,
-    make_encoder,
-    refuse,
-)
+from boxes import floats, uint8
+from networks import dense, make_encoder, make_q_network, refuse_encoder
+from rl_lab.nn.encoders import ACTIVATIONS, ENCODERS, Embeddings, OneHots, blank
 from rl_lab.nn.images import Residual, is_image
 from rl_lab.nn.initialise import GAINS, INITIALISATIONS, initialise
-from rl_lab.nn.q_network import make_q_network
+from rl_lab.nn.layers import Flat
 from rl_lab.nn.summary import summary
 from rl_lab.trees import map_leaves
 from rl_lab.types import UsageError
-from rl_lab.updates.regularise import dropping
-
-
-def uint8(*shape):
-    return spaces.Box(0, 255, shape, np.uint8)
-
-
-def floats(*shape):
-    return spaces.Box(-10.0, 10.0, shape, np.float32)
+from rl_lab.updates.gradients import Dropping
 
 
 def batch_of(space, size=3, seed=0):
@@ -103,7 +87,7 @@ class TestEverySpace:
         one = map_leaves(lambda leaf: leaf[0].numpy()[()], blank(space, 2))
         assert space.contains(one)
 
-    def test_takes_part_in_a_network_that_learns(self, space):
+    def test_works_in_a_network_that_learns(self, space):
         space, _ = space
         net = make_q_network(space, 3, hidden=(8,), memory="gru", memory_size=4)
         obs = map_leaves(lambda leaf: torch.stack([leaf, leaf]), batch_of(space))  # [T, B, ...]
@@ -197,16 +181,16 @@ class TestImages:
         ],
     )
     @pytest.mark.parametrize("shape", ["{0} {0}", "{0} 50 1", "1 50 {0}"])
-    def test_too_small_an_image_is_told_the_smallest_which_then_works(self, name, pooling, shape):
+    def test_the_refusal_of_a_small_image_names_the_smallest_that_works(self, name, pooling, shape):
         def space(side):
             return uint8(*map(int, shape.format(side).split()))
 
-        reason = refuse(name, space(1), pooling=pooling)
+        reason = refuse_encoder(name, space(1), pooling=pooling)
         assert "\n" not in reason
         least = int(re.search(r"from (\d+)x(\d+), not", reason)[1])
         for side in range(1, least):
-            assert f"from {least}x{least}" in refuse(name, space(side), pooling=pooling)
-        assert refuse(name, space(least), pooling=pooling) is None
+            assert f"from {least}x{least}" in refuse_encoder(name, space(side), pooling=pooling)
+        assert refuse_encoder(name, space(least), pooling=pooling) is None
         encoder = make_encoder(name, space(least), (7,), pooling=pooling)
         assert encoder(batch_of(space(least))).shape == (3, 7)
 
@@ -222,7 +206,7 @@ class TestImages:
         torch.testing.assert_close(one(images), other(images.permute(0, 2, 3, 1)), atol=1e-5, rtol=1e-5)
 
     @pytest.mark.parametrize("name", ["cnn", "small", "impala"])
-    def test_bytes_are_floats_scaled_once(self, name):
+    def test_bytes_equal_floats_that_are_scaled_once(self, name):
         torch.manual_seed(0)
         of_bytes = make_encoder(name, uint8(3, 9, 9), (5,))
         torch.manual_seed(0)
@@ -247,7 +231,7 @@ class TestImages:
         assert [x.out_channels for x in convolutions] == [16] * 5 + [32] * 10
         assert [x.in_features for x in layers_of(encoder, nn.Linear)] == [32 * 8 * 8]
 
-    def test_a_residual_block_adds_to_what_it_gets(self):
+    def test_a_residual_block_adds_to_its_input(self):
         block, x = Residual(4), torch.randn(2, 4, 5, 5)
         with torch.no_grad():
             for p in block.branch[3].parameters():
@@ -278,7 +262,7 @@ class TestRefusals:
             make_encoder(name, space, (8,), **fields)
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert refuse(name, space, **fields) == str(caught.value)
+        assert refuse_encoder(name, space, **fields) == str(caught.value)
 
     def test_activations_and_initialisations_are_named(self):
         with pytest.raises(
@@ -320,17 +304,17 @@ class TestDropout:
         torch.manual_seed(0)
         return make_q_network(floats(4), 3, hidden=(64,), dropout=0.5, dueling=True)
 
-    def test_is_off_until_it_is_switched_on_and_off_again_behind(self):
+    def test_is_active_only_inside_dropping(self):
         net, x = self.network().train(), torch.randn(5, 4)
         still = net(x)[0]
         assert torch.equal(net(x)[0], still)
-        with dropping(net):
+        with Dropping(net):
             assert not torch.equal(net(x)[0], net(x)[0])
         assert torch.equal(net(x)[0], still)
 
     def test_is_switched_off_by_an_error_too(self):
         net, x = self.network(), torch.randn(5, 4)
-        with pytest.raises(RuntimeError), dropping(net):
+        with pytest.raises(RuntimeError), Dropping(net):
             raise RuntimeError
         assert torch.equal(net(x)[0], net(x)[0])
 
@@ -339,18 +323,18 @@ class TestDropout:
 
         net, x = self.network(), torch.randn(5, 4)
         target = copy.deepcopy(net)
-        with dropping(net):
+        with Dropping(net):
             assert torch.equal(target(x)[0], target(x)[0])
 
     def test_evaluation_mode_wins(self):
         net, x = self.network().eval(), torch.randn(5, 4)
-        with dropping(net):
+        with Dropping(net):
             assert torch.equal(net(x)[0], net(x)[0])
 
     def test_zeroes_its_share_and_keeps_the_mean(self):
         torch.manual_seed(0)
         layer = dense(1, (1,), dropout=0.25)[-1]
-        with dropping(layer):
+        with Dropping(layer):
             y = layer(torch.ones(40_000))
         assert y.unique().tolist() == pytest.approx([0, 4 / 3])
         assert y.mean().item() == pytest.approx(1, abs=0.02)
@@ -429,7 +413,7 @@ class TestSummary:
         assert total == ["total", f"{expected:,}"]
         assert sum(counts) == expected
 
-    def test_tells_layers_shapes_and_parameters(self):
+    def test_lists_layers_shapes_and_parameters(self):
         net = make_q_network(uint8(10, 10, 3), 4, hidden=(8,), memory="lstm", memory_size=5)
         lines = [re.split(r"  +", line) for line in summary(net, uint8(10, 10, 3)).splitlines()]
         assert lines[0] == ["layer", "type", "output", "parameters"]
@@ -437,7 +421,7 @@ class TestSummary:
         assert ["core.cell", "LSTM", "[1, B, 5]", "300"] in lines
         assert ["head", "QHead", "[B, 4]", "24"] in lines
 
-    def test_an_encoder_has_one_too_and_nothing_is_left_behind(self):
+    def test_summarising_an_encoder_draws_nothing_and_leaves_no_hooks(self):
         encoder, before = make_encoder("auto", floats(4), (8,)), torch.get_rng_state()
         assert summary(encoder, floats(4)).splitlines()[-1].split() == ["total", "40"]
         assert torch.equal(torch.get_rng_state(), before)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rl_lab.nn.augment import random_shift
 from rl_lab.nn.normalise import EPSILON, ObservationNormaliser, RewardNormaliser, RunningMoments
-from rl_lab.updates.optimisers import load_weights
+from rl_lab.updates.trained import load_weights
 
 
 def floats(*shape):
@@ -26,7 +26,7 @@ class TestRunningMoments:
         offset=st.sampled_from([0.0, 1e4, -3.0]),
         seed=st.integers(0, 100),
     )
-    def test_equal_those_of_numpy_over_all_that_was_seen(self, sizes, shape, offset, seed):
+    def test_equal_those_of_numpy_over_all_samples(self, sizes, shape, offset, seed):
         rng, moments, seen = np.random.default_rng(seed), RunningMoments(shape), [np.zeros((0, *shape))]
         for size in sizes:
             seen.append(rng.normal(offset, 2.0, (size, *shape)))

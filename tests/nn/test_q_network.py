@@ -11,28 +11,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
-from rl_lab.nn.acting import numpy_values
-from rl_lab.nn.encoders import Flat, OneHot, make_encoder, refuse
+from boxes import floats, uint8
+from networks import make_encoder, make_q_network, refuse_encoder
+from rl_lab.nn.acting import numpy_q_values
+from rl_lab.nn.encoders import OneHot
 from rl_lab.nn.images import NATURE, Image, is_image
-from rl_lab.nn.q_network import make_q_network
+from rl_lab.nn.layers import Flat
 from rl_lab.nn.recurrent import LSTM, zero_where
 from rl_lab.types import UsageError
-from rl_lab.updates.optimisers import (
-    WeightAverage,
-    adam,
-    load_optimiser_state,
-    load_weights,
-    optimiser_state,
-    polyak_update,
-)
-
-
-def uint8(*shape):
-    return spaces.Box(0, 255, shape, np.uint8)
-
-
-def floats(*shape):
-    return spaces.Box(-10.0, 10.0, shape, np.float32)
+from rl_lab.updates.averaging import WeightAverage, polyak_update
+from rl_lab.updates.optimisers import adam
+from rl_lab.updates.trained import load_optimiser_state, load_weights, optimiser_state
 
 
 def batch_of(space, size=3):
@@ -135,11 +124,12 @@ class TestRefusals:
             make_encoder(name, space, (8,))
         assert says in str(caught.value)
         assert "\n" not in str(caught.value)
-        assert refuse(name, space) == str(caught.value)
+        assert refuse_encoder(name, space) == str(caught.value)
 
-    def test_what_is_taken_gives_no_reason(self):
+    def test_an_accepted_space_gives_no_reason(self):
         assert [
-            refuse(n, s) for n, s in (("auto", floats(4)), ("mlp", uint8(4, 4)), ("cnn", floats(5, 5)))
+            refuse_encoder(n, s)
+            for n, s in (("auto", floats(4)), ("mlp", uint8(4, 4)), ("cnn", floats(5, 5)))
         ] == [None] * 3
 
 
@@ -253,7 +243,7 @@ def viewed(request):
     space, fields = VIEWED[request.param]
     space.seed(0)
     net = make_q_network(space, 3, **fields)
-    values = numpy_values(net)
+    values = numpy_q_values(net)
     assert values is not None
     return net, values, np.stack([space.sample() for _ in range(5)])
 
@@ -303,9 +293,9 @@ class TestViews:
         assert_equal_values(net, values, obs)
         assert [p.data_ptr() for p in net.parameters()] == memory
 
-    def test_there_are_none_for_memory_and_convolutions(self):
-        assert numpy_values(make_q_network(floats(4), 2, memory="lstm")) is None
-        assert numpy_values(make_q_network(uint8(6, 6), 2)) is None
+    def test_memory_and_convolutions_have_no_numpy_form(self):
+        assert numpy_q_values(make_q_network(floats(4), 2, memory="lstm")) is None
+        assert numpy_q_values(make_q_network(uint8(6, 6), 2)) is None
 
 
 def test_layers_are_normalised_before_the_relu():
@@ -358,7 +348,7 @@ def trained(module, optimiser, steps, seed):
 
 
 class TestOptimiser:
-    def test_a_restored_one_goes_on_to_the_bit(self, tmp_path):
+    def test_a_restored_optimiser_continues_to_the_bit(self, tmp_path):
         from rl_lab.storage.checkpoint import Checkpoints
 
         module = nn.Linear(3, 2)
@@ -398,7 +388,7 @@ class TestOptimiser:
         for name, value in optimiser_state(optimiser)["0"].items():
             assert torch.equal(value, before[name]), name
 
-    def test_one_that_never_stepped_has_nothing_to_save(self):
+    def test_an_optimiser_that_never_stepped_has_nothing_to_save(self):
         optimiser = adam(nn.Linear(3, 2).parameters(), 0.01)
         assert optimiser_state(optimiser) == {}
         load_optimiser_state(optimiser, {})

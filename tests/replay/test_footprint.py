@@ -14,7 +14,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from rl_lab.agents.sb3 import buffer_bytes
 from rl_lab.replay import footprint as memory
 from rl_lab.replay import frames
-from rl_lab.replay.footprint import refuse_memory
+from rl_lab.replay.footprint import refuse_capacity
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import EnvSpec, UsageError
@@ -39,7 +39,7 @@ class TestMemory:
         monkeypatch.setattr(memory, "psutil", free)
 
     @pytest.mark.usefixtures("free_megabyte")
-    def test_what_would_not_fit_is_refused_in_a_line_that_names_what_would(self):
+    def test_a_capacity_that_does_not_fit_is_refused_in_a_line_that_names_one_that_does(self):
         with pytest.raises(UsageError) as caught:
             TransitionReplay(10**15, World(1, 0).spec())
         message = str(caught.value)
@@ -48,10 +48,10 @@ class TestMemory:
         assert f"allowed: up to {800_000 // self.BYTES})" in message
 
     @pytest.mark.usefixtures("free_megabyte")
-    def test_what_the_line_names_fits_and_one_more_does_not(self):
+    def test_the_named_capacity_fits_and_one_more_does_not(self):
         spec = World(1, 0).spec()
-        assert refuse_memory(800_000 // self.BYTES, spec) is None
-        assert refuse_memory(800_000 // self.BYTES + 1, spec) is not None
+        assert refuse_capacity(800_000 // self.BYTES, spec) is None
+        assert refuse_capacity(800_000 // self.BYTES + 1, spec) is not None
 
     @pytest.mark.usefixtures("free_megabyte")
     def test_environments_masks_and_carries_are_counted(self):
@@ -59,14 +59,14 @@ class TestMemory:
         rows = 800_000 // (
             4 * (self.BYTES + 4 + 3 + 2 * 4 + 3 * 8)
         )  # with a carry, 4 bytes for the episode's step
-        assert refuse_memory(4 * rows, spec, CARRY) is None
-        assert f"up to {4 * rows})" in str(refuse_memory(4 * rows + 4, spec, CARRY))
+        assert refuse_capacity(4 * rows, spec, CARRY) is None
+        assert f"up to {4 * rows})" in str(refuse_capacity(4 * rows + 4, spec, CARRY))
 
     @pytest.mark.usefixtures("free_megabyte")
     def test_the_tree_of_priorities_is_counted(self):
         spec = World(1, 0).spec()
-        assert refuse_memory(16_000, spec) is None  # 592,000 bytes; the tree takes 2 * 16,384 * 8
-        assert "up to 14536)" in str(refuse_memory(16_000, spec, (), Prioritised()))
+        assert refuse_capacity(16_000, spec) is None  # 592,000 bytes; the tree takes 2 * 16,384 * 8
+        assert "up to 14536)" in str(refuse_capacity(16_000, spec, (), Prioritised()))
         assert 14_536 * 37 + 2 * 16_384 * 8 <= 800_000 < 14_537 * 37 + 2 * 16_384 * 8
 
     @pytest.mark.usefixtures("free_megabyte")
@@ -80,7 +80,7 @@ class TestMemory:
     @pytest.mark.parametrize("num_envs", [1, 3])
     @pytest.mark.parametrize("prioritised", [False, True])
     @pytest.mark.parametrize("room", [nullcontext, lean])
-    def test_what_is_predicted_is_what_is_allocated(self, kind, num_envs, prioritised, room):
+    def test_the_predicted_size_is_the_allocated_one(self, kind, num_envs, prioritised, room):
         spec, capacity = World(num_envs, 0, kind=kind, has_mask=True).spec(), 30_000
         TransitionReplay(10, spec, CARRY, sampler=Prioritised())  # whatever loads once
         sampler = Prioritised() if prioritised else None
@@ -118,7 +118,7 @@ class TestMemory:
     @pytest.mark.parametrize(
         "space", [spaces.Box(-1, 1, (4,), np.float32), spaces.Discrete(5), PICTURES], ids=str
     )
-    def test_what_sb3_takes_is_known_too(self, space, num_envs):
+    def test_the_size_of_sb3s_buffer_is_predicted_too(self, space, num_envs):
         spec = EnvSpec("any", space, spaces.Discrete(2), num_envs, None, False)
         theirs = ReplayBuffer(100 * num_envs, space, spec.action_space, "cpu", num_envs)
         arrays = [part for part in vars(theirs).values() if isinstance(part, np.ndarray)]

@@ -12,7 +12,7 @@ from gymnasium import spaces, wrappers
 from rl_lab.environments.make import make_env
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.problem import frame_stack_of
-from rl_lab.replay.frames import stored_leaves
+from rl_lab.replay.frames import frame_leaves
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import Decision, EnvSpec
 from toys import interact, problem_on, spec_of
@@ -79,7 +79,7 @@ class TestStacks:
     @pytest.mark.parametrize("num_envs", [1, 3])
     @pytest.mark.parametrize("padding", ["reset", "zero"])
     @pytest.mark.parametrize("n_steps", [1, 3])
-    def test_what_is_sampled_is_what_was_acted_on(self, num_envs, padding, n_steps):
+    def test_samples_are_the_observations_that_were_acted_on(self, num_envs, padding, n_steps):
         problem = problem_on(lambda: stacked(padding), num_envs=num_envs, total_steps=600)
         assert problem.spec.frame_stack == 4
         replay = TransitionReplay(300, problem.spec, n_steps=n_steps, gamma=1.0)
@@ -101,7 +101,7 @@ class TestStacks:
             seen.add(index)
         assert len(seen) == len(replay) == 300
 
-    def test_only_single_frames_are_kept_and_none_twice(self):
+    def test_only_single_frames_are_stored_and_none_twice(self):
         problem = problem_on(stacked, num_envs=2, total_steps=200)
         replay = TransitionReplay(1_000, problem.spec)
         steps = interact(Remembering(replay), problem).steps
@@ -172,7 +172,7 @@ class TestDeclarations:
 
     def test_leaves_are_named_and_ordered_as_the_space_orders_them(self):
         space = spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Tuple((spaces.Box(0, 1, (2,)),))})
-        assert [(path, shape) for path, shape, _ in stored_leaves(spec_of(space))] == [
+        assert [(path, shape) for path, shape, _ in frame_leaves(spec_of(space))] == [
             ("['a'][0]", (2,)),
             ("['b']", ()),
         ]

@@ -165,7 +165,7 @@ class TestByHand:
         assert (after["leaves"].tolist(), after["largest"]) == kept
 
     @pytest.mark.parametrize("fields", [{"alpha": -0.1}, {"alpha": 1.1}, {"epsilon": 0.0}, {"alpha": np.nan}])
-    def test_exponents_and_offsets_that_make_no_sense_are_refused(self, fields):
+    def test_invalid_exponents_and_offsets_are_refused(self, fields):
         with pytest.raises(ValueError, match=r"alpha .* epsilon"):
             Prioritised(**fields)
 
@@ -187,7 +187,7 @@ class TestDraws:
 
     @settings(deadline=None, max_examples=80)
     @given(world=worlds, rows=st.integers(1, 30), steps=st.integers(1, 80), seed=st.integers(0, 100))
-    def test_priorities_belong_to_what_is_held(self, world, rows, steps, seed):
+    def test_only_held_transitions_have_priorities(self, world, rows, steps, seed):
         """Whatever was overwritten or has expired has none; each new one has the largest."""
         with lean():
             rng, n = np.random.default_rng(seed), world.num_envs
@@ -210,7 +210,7 @@ class TestDraws:
                 leaves = replay._sampler.tree.leaves
                 np.testing.assert_allclose(leaves, expected, rtol=1e-12)
 
-    def test_errors_of_what_has_gone_since_are_passed_over(self):
+    def test_errors_of_transitions_no_longer_held_are_ignored(self):
         with lean():
             world = World(1, 0, mean_length=1)
             replay = TransitionReplay(60, world.spec(), sampler=Prioritised())

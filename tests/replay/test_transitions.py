@@ -84,13 +84,13 @@ class TestTransitions:
         assert set(twin.find(batch.obs)) == twin.places()
         assert len(replay) == len(twin.steps) * world.num_envs > 0
 
-    def test_short_episodes_cost_steps_where_there_is_little_room_and_only_there(self, room):
+    def test_short_episodes_lose_steps_only_where_there_is_little_room(self, room):
         world = World(2, 0, mean_length=1, kind="stack")
         replay = TransitionReplay(80, world.spec())
         play(replay, world, 200)
         assert (len(replay) < 50) if room == "lean" else (len(replay) == 80)
 
-    def test_long_episodes_cost_none(self):
+    def test_long_episodes_lose_no_steps(self):
         world = World(1, 0, mean_length=100)
         replay = TransitionReplay(400, world.spec())
         play(replay, world, 900)
@@ -105,7 +105,7 @@ class TestTransitions:
         assert len(counts) == len(replay)
         np.testing.assert_allclose(counts / 50_000, 1 / len(replay), atol=0.006)
 
-    def test_what_is_drawn_is_a_function_of_the_generator_alone(self):
+    def test_draws_are_a_function_of_the_generator_alone(self):
         """Index k is row k of the ring, as it was in checkpoints that kept both ends."""
         world = World(2, 0, mean_length=50)
         replay = TransitionReplay(60, world.spec())
@@ -129,14 +129,14 @@ class TestTransitions:
         problem, ends = problem_on(Counting, num_envs=num_envs, total_steps=300), []
         agent = agent_on(problem, replay_capacity=120, learning_starts_env_steps=300)
         interact(agent, problem, lambda s: ends.append((s.terminated.any(), s.truncated.any())))
-        batch = agent.replay.sample(2_000, np.random.default_rng(0))
+        batch = agent.buffer.replay.sample(2_000, np.random.default_rng(0))
         np.testing.assert_array_equal(batch.next_obs, batch.obs + 1)
         assert np.array(ends).any(axis=0).all()  # both kinds of end were met
 
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     @pytest.mark.parametrize("where", ["obs", "next_obs", "reward"])
     @pytest.mark.parametrize("kind", ["plain", "dict", "tuple", "stack"])
-    def test_what_is_not_finite_is_refused_and_not_stored(self, where, value, kind):
+    def test_values_that_are_not_finite_are_refused_and_not_stored(self, where, value, kind):
         world = World(2, 0, kind=kind)
         replay, step = TransitionReplay(10, world.spec(), sampler=Prioritised()), world.step()
         part = getattr(step, where)
@@ -173,7 +173,7 @@ class TestTransitions:
         assert_same(after.obs, before.obs)
         assert_same(after.next_obs, before.next_obs)
 
-    def test_priorities_are_nothing_to_a_uniform_replay(self):
+    def test_a_uniform_replay_ignores_priorities(self):
         world = World(2, 0)
         replay = TransitionReplay(20, world.spec())
         play(replay, world, 10)
@@ -181,7 +181,7 @@ class TestTransitions:
         replay.update_priorities(batch.index, np.full(8, np.nan))
         np.testing.assert_array_equal(replay.sample(8, np.random.default_rng(0)).index, batch.index)
 
-    def test_a_window_of_no_step_is_refused(self):
+    def test_n_steps_below_one_are_refused(self):
         with pytest.raises(ValueError, match="n_steps must be at least 1, got 0"):
             TransitionReplay(10, World(1, 0).spec(), n_steps=0)
 
@@ -247,7 +247,7 @@ class TestWindows:
         assert pairs == {(0, 2), (1, 2), (50, 51)}
 
     @pytest.mark.parametrize("resumed", [False, True])
-    def test_it_is_so_while_another_environment_begins_an_episode(self, tmp_path, resumed):
+    def test_it_ends_a_window_while_another_environment_begins_an_episode(self, tmp_path, resumed):
         spec = spec_of(spaces.Box(0.0, 200.0, (1,), np.float32), num_envs=2)
         replay = TransitionReplay(10, spec)
         no = np.zeros(2, np.bool_)
@@ -381,7 +381,7 @@ class TestSequences:
             twin.add(step)
             assert replay.can_sample == (twin.episode_steps[0][0] % 2 == 0)
 
-    def test_a_period_or_burn_in_that_makes_no_sense_is_refused(self):
+    def test_an_invalid_period_or_burn_in_is_refused(self):
         for fields in ({"period": 0}, {"burn_in": 4}, {"burn_in": -1}):
             with pytest.raises(ValueError, match="must be at least 1 and burn_in"):
                 SequenceReplay(10, World(1, 0).spec(), CARRY, 4, **fields)

@@ -23,11 +23,11 @@ from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train
 from rl_lab.evaluation import evaluate as evaluation
 from rl_lab.replay import footprint as memory
+from rl_lab.runs.description import read_description
 from rl_lab.runs.fingerprint import fingerprint, rows_without_times
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.locking import exclusive
-from rl_lab.training import launch as learning
-from rl_lab.training.launch import read_weights
+from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop, differences, learn
 
@@ -64,7 +64,7 @@ class TestOneRunPerFolder:
 
     def test_corrected_attempt_may_follow_one_that_failed_at_its_start(self, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
-            patch.setattr("rl_lab.training.interaction._Session.go", lambda self: 1 / 0)
+            patch.setattr("rl_lab.training.session.Session.go", lambda self: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=300)
         assert learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=300).summary is not None
@@ -134,7 +134,7 @@ class TestStoppingInsideAnEvaluation:
             def asked():
                 steps[0] += 1
                 if count[0] == which and steps[0] == 5:
-                    should_stop.__closure__[0].cell_contents.stop_requested = True
+                    should_stop.__self__.stop_requested = True
                 return should_stop()
 
             try:
@@ -142,7 +142,7 @@ class TestStoppingInsideAnEvaluation:
             finally:
                 count[0] += 1
 
-        patch.setattr("rl_lab.runs.run.evaluate", evaluate)
+        patch.setattr("rl_lab.evaluation.evaluator.evaluate", evaluate)
 
     def test_signal_is_honoured_within_ten_seconds(self, tmp_path):
         """An evaluation of minutes: 2,000 episodes of 200 steps that no Q-learner ends early."""
@@ -251,11 +251,12 @@ def test_regret_of_q_learning_shrinks_with_steps_on_slippery_ice(tmp_path):
 
 def test_a_large_ring_is_saved_in_bounded_stretches(tmp_path, monkeypatch):
     from rl_lab.storage import checkpoint
+    from rl_lab.storage.state_trees import Ring
 
     monkeypatch.setattr(checkpoint, "SEGMENT_BYTES", 64)
     array = np.arange(100.0).reshape(50, 2)  # 16 bytes a row
     writer = Checkpoints(tmp_path)
-    writer.save(1, {"replay": {"x": checkpoint.Ring(array, 70)}})
+    writer.save(1, {"replay": {"x": Ring(array, 70)}})
     ring = Checkpoints(tmp_path).load()[1]["replay"]["x"]
     assert max(len(np.load(path)) for _, path in ring.segments) == 4
     found = np.zeros_like(array)
@@ -267,7 +268,7 @@ def test_no_thread_is_left_behind_by_a_run(tmp_path):
     before = threading.active_count()
     learn(tmp_path, "q-learning", "FrozenLake-v1", total_steps=200)
     assert threading.active_count() == before
-    assert learning.read_config(tmp_path)["agent"] == "q-learning"
+    assert read_description(tmp_path).agent == "q-learning"
     assert os.path.exists(tmp_path / "summary.json")
 
 

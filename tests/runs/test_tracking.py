@@ -89,10 +89,10 @@ def all_steps(runs: list[OfflineRun]) -> list[int]:
 
 TRAINING = """
 import json, os, sys
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:4]
 from pathlib import Path
 from test_tracking import SUMMARY, append_rows, row
-from rl_lab.tracking import start_mirror
+from rl_lab.runs.tracking import start_mirror
 run_dir = Path(sys.argv[1])
 for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]: del sys.modules[name]
 
@@ -139,6 +139,7 @@ def resumed(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
         "-c",
         TRAINING,
         str(run_dir),
+        str(Path(__file__).parent),
         str(Path(__file__).parents[1] / "support"),
         f"--token={CANARY}",
     ]
@@ -321,7 +322,7 @@ def test_a_mirror_that_hangs_is_killed_with_its_service(tmp_path, caplog):
 
 DYING = """
 import os, sys, time
-from rl_lab.tracking import start_mirror
+from rl_lab.runs.tracking import start_mirror
 mirror = start_mirror(sys.argv[1], "offline")
 print(mirror.process.pid, flush=True)
 if os.fork() == 0:  # a worker that outlives training and holds the pipe open

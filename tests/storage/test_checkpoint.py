@@ -17,9 +17,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_lab.storage import checkpoint
+from rl_lab.storage import checkpoint, formats
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.files import CheckpointCorrupt, CheckpointError, CheckpointMissing, FormatTooNew
+from rl_lab.storage.errors import CheckpointCorrupt, CheckpointError, CheckpointMissing, FormatTooNew
 from rl_lab.storage.state_trees import Ring, StoredRing, weights_sha256
 
 DTYPES = ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", ">f4", ">i8")
@@ -337,8 +337,8 @@ class TestForeignManifests:
         writer = Checkpoints(tmp_path)
         for step in (1, 2):
             writer.save(step, members(step))
-        rewrite(writer.manifests()[-1], format=checkpoint.FORMAT + 1)
-        with pytest.raises(FormatTooNew, match=f"format {checkpoint.FORMAT + 1}"):
+        rewrite(writer.manifests()[-1], format=formats.FORMAT + 1)
+        with pytest.raises(FormatTooNew, match=f"format {formats.FORMAT + 1}"):
             Checkpoints(tmp_path).load()
 
     @pytest.mark.parametrize("name", ["../secret.json", "/etc/hostname", "sub/secret.json", "..", "."])

@@ -16,8 +16,8 @@ from rl_lab.cli.compare import compare
 from rl_lab.cli.train import train
 from rl_lab.cli.watch import watch
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.files import CheckpointError
-from rl_lab.training.launch import read_weights
+from rl_lab.storage.errors import CheckpointError
+from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
 from runs import learn
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rl_lab.studies.curves import load_study, run_directory
 from rl_lab.studies.report import EMBEDDED_BYTES, number, write_report
+from rl_lab.studies.results import load_study, run_directory
 from rl_lab.types import UsageError
 
 LAKE = "FrozenLake-v1"

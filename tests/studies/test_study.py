@@ -17,9 +17,9 @@ from rl_lab.cli.parsing import parse
 from rl_lab.runs import tracking
 from rl_lab.runs.signals import STOPPED
 from rl_lab.studies import study as study_module
-from rl_lab.studies.curves import load_study
 from rl_lab.studies.report import write_report
-from rl_lab.studies.study import Stop, Stopped, Study, run_study, run_task, tasks_of
+from rl_lab.studies.results import load_study
+from rl_lab.studies.study import StopFlag, Stopped, Study, run_study, run_task, tasks_of
 from rl_lab.training.launch import learn
 from rl_lab.types import UsageError
 
@@ -54,7 +54,7 @@ def test_every_agent_and_seed_is_run_once(finished):
     assert len(lines) == 4
 
 
-def test_seeds_of_one_comparison_share_a_group(finished):
+def test_all_runs_of_an_environment_share_a_group(finished):
     out, _ = finished
     groups = {json.loads((f / "config.json").read_bytes())["group"] for f in summaries(out)}
     assert len(groups) == 1
@@ -79,7 +79,7 @@ def test_agents_take_turns_seed_by_seed(tmp_path):
     assert order == [(0, "q-learning"), (0, "random"), (1, "q-learning"), (1, "random")]
 
 
-def test_agents_own_fields_go_before_shared_ones_before_the_presets(tmp_path):
+def test_own_fields_override_shared_ones_which_override_the_preset(tmp_path):
     given = study(
         env_ids=("CartPole-v1",),
         agents=("dqn", "sb3-dqn", "random"),
@@ -129,7 +129,7 @@ def test_failure_leaves_its_cause_in_one_line(tmp_path):
     task = tasks_of(study(seeds=1, agents=("q-learning",)), tmp_path)[0]
     task.folder.mkdir(parents=True)
     (task.folder / "config.json").write_text("{")
-    cause = run_task(task, Stop())
+    cause = run_task(task, StopFlag())
     assert cause is not None
     assert "\n" not in cause
     assert (task.folder / "error.txt").read_text() == cause
@@ -203,7 +203,7 @@ def eval_gammas(given):
     return {t.agent: t.fields.get("eval_gamma") for t in tasks_of(given, Path("out"))}
 
 
-def test_gammas_that_differ_between_agents_are_refused_for_regrets_would_not_compare():
+def test_different_gammas_are_refused_since_regrets_would_not_compare():
     differing = {"agents": ("q-learning", "value-iteration"), "fields_of": {"q-learning": {"gamma": 0.9}}}
     with pytest.raises(UsageError, match=r"q-learning 0\.9, value-iteration 0\.99 .*eval_gamma="):
         tasks_of(study(**differing), Path("out"))
@@ -332,7 +332,7 @@ def test_a_worker_that_does_not_stop_is_killed_and_is_no_failure(tmp_path, monke
     ready = tmp_path / "ready"
     monkeypatch.setattr(study_module, "STOP_SECONDS", 0.2)
     monkeypatch.setattr(study_module, "_command", lambda task: [sys.executable, "-c", IGNORES, str(ready)])
-    task, stop = tasks_of(study(), tmp_path)[0], Stop()
+    task, stop = tasks_of(study(), tmp_path)[0], StopFlag()
 
     def ask():
         wait_for(ready.exists)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-
 import gymnasium
 import numpy as np
 
+import rl_lab.envs  # noqa: F401  registers lab/*
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.mdp.solve import policy_evaluation, value_iteration
 
-importlib.import_module("envs")  # registers lab/*
+UP, RIGHT, DOWN, LEFT = range(4)  # actions of every grid
 
 
 def make(name: str, **fields) -> gymnasium.Env:
@@ -21,6 +20,11 @@ def model_of(name: str, **fields) -> TabularModel:
     model = extract_model(make(name, **fields))
     assert model is not None
     return model
+
+
+def table(text: str) -> np.ndarray:
+    """Read a table of numbers as it is printed in a book."""
+    return np.array([[float(x) for x in line.split()] for line in text.strip().splitlines()])
 
 
 def evaluate_evenly(model: TabularModel, gamma: float) -> np.ndarray:

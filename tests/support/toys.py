@@ -192,6 +192,11 @@ def agent_on(problem: Problem, **fields):
     return DQN(Config(**fields), problem, Streams(problem.seed))
 
 
+def sample(agent):
+    """What a DQN would learn from next."""
+    return agent.buffer.sample(agent._steps_per_call * agent.config.batch_size, agent.env_steps)
+
+
 def policy_agent_on(problem: Problem, config: type | None = None, **fields):
     """A policy-gradient agent for a problem; PPO, if no other config is given."""
     from rl_lab.agents.policy_gradient import PolicyGradient, PPOConfig

@@ -1,7 +1,6 @@
-"""Nothing is lost: kills, chains of stops, full disks, old formats; and what a warm start takes over."""
+"""Nothing is lost: kills, chains of stops, full disks; and what a warm start takes over."""
 
 import errno
-import hashlib
 import json
 import multiprocessing
 import os
@@ -20,15 +19,13 @@ import torch._dynamo  # noqa: F401  an optimiser loads it
 import rl_lab
 import rl_lab.agents.dqn
 from rl_lab.runs.fingerprint import fingerprint
-from rl_lab.storage import checkpoint
 from rl_lab.storage.checkpoint import Checkpoints, read_manifest
-from rl_lab.storage.files import CheckpointError, CheckpointMissing, NotWritten
-from rl_lab.training.launch import read_weights
+from rl_lab.storage.errors import CheckpointError, CheckpointMissing, NotWritten
+from rl_lab.storage.state_trees import weights_sha256
+from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop, differences, learn
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
-FORMAT_1 = "4c7bab7a6648c689fb296e4f0d41ebe94bc7d5921b843b92c9c5cc870535c2e6"
 FORK = multiprocessing.get_context("fork")  # a new process without the second that imports take
 
 MLP = {
@@ -218,36 +215,6 @@ def fail_at_write(monkeypatch, number):
     monkeypatch.setattr(os, "fsync", fsync)
 
 
-class TestFormats:
-    @pytest.mark.parametrize("agent", ["q-learning", "dqn"])
-    def test_format_1_still_loads_to_what_was_saved(self, agent, tmp_path):
-        folder = shutil.copytree(FIXTURES / "format_1" / agent, tmp_path / agent)
-        expected = json.loads((FIXTURES / "format_1" / "expected.json").read_bytes())[agent]
-        assert fingerprint(folder) == expected
-        assert rl_lab.load_policy(folder).act is not None
-        assert rl_lab.resume(folder).summary["env_steps"] in (200, 400)
-
-    def test_fixture_of_format_1_is_the_one_that_was_kept(self):
-        """Rewriting it with today's code would prove nothing."""
-        found = hashlib.sha256()
-        for path in sorted((FIXTURES / "format_1").rglob("*")):
-            if path.is_file() and path.name != ".lock":
-                found.update(path.relative_to(FIXTURES).as_posix().encode() + path.read_bytes())
-        assert found.hexdigest() == FORMAT_1
-
-    def test_older_manifests_are_migrated_step_by_step(self, tmp_path, monkeypatch):
-        Checkpoints(tmp_path).save(1, {"weights": {"w": np.arange(3)}})
-        monkeypatch.setattr(checkpoint, "FORMAT", 3)
-        monkeypatch.setitem(checkpoint.MIGRATIONS, 1, lambda body: body | {"format": 2, "env_steps": 10})
-        monkeypatch.setitem(
-            checkpoint.MIGRATIONS, 2, lambda body: body | {"format": 3, "env_steps": body["env_steps"] + 1}
-        )
-        assert Checkpoints(tmp_path).load()[0] == 11
-
-    def test_every_format_before_this_one_has_a_migration(self):
-        assert sorted(checkpoint.MIGRATIONS) == list(range(1, checkpoint.FORMAT))
-
-
 class TestBest:
     def scores(self, folder):
         return [read_manifest(p)["info"]["score"] for p in Checkpoints(folder).manifests()]
@@ -289,7 +256,7 @@ class TestWarmStart:
         assert members["agent"]["optimiser"] == {}
         config = json.loads((tmp_path / "config.json").read_bytes())
         assert config["init_from"] == str(source)
-        assert config["init_from_weights_sha256"] == checkpoint.weights_sha256(weights)
+        assert config["init_from_weights_sha256"] == weights_sha256(weights)
 
     def test_resumes_without_its_source(self, source, tmp_path):
         agent, env_id, steps, fields = CASES["mlp"]

@@ -16,13 +16,15 @@ from contracts import require_run_directory
 from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train
 from rl_lab.evaluation.evaluate import Interrupted
+from rl_lab.evaluation.evaluator import RunEvaluator
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_rows
 from rl_lab.runs.run import Run
+from rl_lab.storage import formats
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.studies.report import write_report
 from rl_lab.studies.study import Study, run_study
-from rl_lab.training.launch import configure
+from rl_lab.training.setup import configure
 from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop, differences, learn
 
@@ -38,15 +40,17 @@ def scripted(monkeypatch):
     def script(returns, cut=None):
         asked = []
 
-        def played(self, policy):
-            asked.append(self._at)
-            if self._at == cut:
-                self.stop_requested = True
+        def played(self, policy, should_stop):
+            run = should_stop.__self__
+            at = run._moments.at
+            asked.append(at)
+            if at == cut:
+                run.stop_requested = True
                 raise Interrupted
-            value = float(returns[-(-self._at // 100) - 1])
+            value = float(returns[-(-at // 100) - 1])
             return {"eval_returns": [value], "eval_return_mean": value, "eval_return_iqm": value}
 
-        monkeypatch.setattr(Run, "_played", played)
+        monkeypatch.setattr(RunEvaluator, "_played", played)
         return asked
 
     return script
@@ -246,9 +250,11 @@ class TestExactResume:
         assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "cut")) == set()
 
     def test_a_checkpoint_from_before_there_was_a_rule_goes_on(self, tmp_path, monkeypatch):
+        """Format 1 had none at first."""
         learn(tmp_path / "whole", *LAKE, **FIELDS)
         state = Run._state
         with monkeypatch.context() as patch:
+            patch.setattr(formats, "FORMAT", 1)
             patch.setattr(
                 Run, "_state", lambda *a: {k: v for k, v in state(*a).items() if k != "early_stopping"}
             )

@@ -14,9 +14,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, TimeLimit
 
 from counting import EPISODE, Counting
-from rl_lab.environments.episodes import Recorder
-from rl_lab.environments.make import make_envs
-from rl_lab.environments.vectors import MaskedVector, SingleVector, _refuse_memory_across_episodes, mask_of
+from rl_lab.environments.episodes import EpisodeTracker
+from rl_lab.environments.make import make_envs, require_no_memory_across_episodes
+from rl_lab.environments.vectors import MaskedVector, SingleVector, mask_of
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.evaluation.evaluate import evaluate, evaluation_seed
 from rl_lab.seeding import EpisodeSeeds, episode_seed, seed_of
@@ -287,7 +287,7 @@ class TestVectors:
 
     def test_memory_across_episodes_is_refused(self):
         with pytest.raises(UsageError, match="NormalizeObservation remembers across episodes"):
-            _refuse_memory_across_episodes(TimeLimit(NormalizeObservation(Counting()), 3))
+            require_no_memory_across_episodes(TimeLimit(NormalizeObservation(Counting()), 3))
 
     def test_dict_and_tuple_observations_pass(self):
         space = spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Tuple((spaces.Box(0, 1, (2,)),))})
@@ -329,20 +329,20 @@ class TestLives:
         assert not any(s.terminated.any() for s in steps)
 
 
-class TestRecorder:
+class TestEpisodeTracker:
     @pytest.mark.parametrize("num_envs", [1, 4])
     def test_one_row_an_episode_in_the_order_in_which_they_ended(self, num_envs):
         """Against the steps themselves; 200 vector steps cross several batches."""
         envs = make_envs("test/Counting-v0", num_envs)
         found: list[Any] = []
-        recorder = Recorder(SEED, num_envs, envs.single_action_space, found.append)
+        tracker = EpisodeTracker(SEED, num_envs, envs.single_action_space, found.append)
         expected, open_ = [], [[] for _ in range(num_envs)]
         policy, seeds = Scripted(sometimes_end), EpisodeSeeds(SEED, num_envs)
         counts = [0] * num_envs
         for step, _, at in train(
             Collector(), policy, envs, seeds, 200 * num_envs, start(policy, envs, seeds)
         ):
-            recorder.add(step, at)
+            tracker.add(step, at)
             for i in range(num_envs):
                 open_[i].append((int(step.action[i]), step.reward[i]))
                 if at.is_first[i]:
@@ -352,7 +352,7 @@ class TestRecorder:
                         (*row, len(rewards), bool(step.terminated[i]), bool(step.truncated[i]), actions)
                     )
                     open_[i], counts[i] = [], counts[i] + 1
-        recorder.flush()
+        tracker.flush()
         envs.close()
         assert [
             (e.env_steps, e.env_index, e.episode, e.seed, e.return_, e.length, e.terminated, e.truncated)

@@ -27,7 +27,7 @@ from rl_lab.runs.rows import ACTIONS, EPISODES, METRICS, read_episodes, read_row
 from rl_lab.runs.signals import STOPPED
 from rl_lab.seeding import Streams
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.files import CheckpointCorrupt
+from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.training import launch as learning
 from rl_lab.types import UsageError
 from rl_lab.updates import fields as nn_fields
@@ -174,7 +174,7 @@ class TestExactResume:
             raise Died
 
         with monkeypatch.context() as patch:
-            patch.setattr("rl_lab.runs.run.Run._film", die)
+            patch.setattr("rl_lab.evaluation.evaluator.RunEvaluator._film", die)
             with pytest.raises(Died):
                 run_case(tmp_path, "table-masked", 1)
         rl_lab.resume(tmp_path)
@@ -186,7 +186,7 @@ class TestExactResume:
 
         learn(tmp_path / "whole", "value-iteration", "FrozenLake-v1")
         with monkeypatch.context() as patch:
-            patch.setattr("rl_lab.runs.run.Run._film", die)
+            patch.setattr("rl_lab.evaluation.evaluator.RunEvaluator._film", die)
             with pytest.raises(KeyboardInterrupt):
                 learn(tmp_path / "cut", "value-iteration", "FrozenLake-v1")
         rl_lab.resume(tmp_path / "cut")
@@ -285,7 +285,7 @@ class TestNothingCanBeLeftOut:
         shutil.copytree(stopped, folder)
         members = copy.deepcopy(Checkpoints(folder / "checkpoints").load()[1])
         leave_out(members)
-        monkeypatch.setattr(learning, "_restored", lambda folder: members)
+        monkeypatch.setattr(learning, "_restored", lambda *args: members)
         try:
             rl_lab.resume(folder)
         except Exception:
@@ -429,7 +429,7 @@ class TestWhatMustNotMatter:
             torch.rand(3)
             return evaluate(*args, **kwargs)
 
-        monkeypatch.setattr("rl_lab.runs.run.evaluate", drawing)
+        monkeypatch.setattr("rl_lab.evaluation.evaluator.evaluate", drawing)
         run_case(tmp_path, "mlp", 1)
         assert differences(whole, fingerprint(tmp_path)) == set()
 

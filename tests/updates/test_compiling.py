@@ -10,8 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
+from networks import make_q_network
 from rl_lab.nn.encoders import blank
-from rl_lab.nn.q_network import make_q_network
 from rl_lab.storage.files import sha256
 from rl_lab.trees import leaves_of
 from rl_lab.types import UsageError

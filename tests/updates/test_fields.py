@@ -18,14 +18,15 @@ from rl_lab.agents.clone import Config as CloneConfig
 from rl_lab.agents.dqn import DQN
 from rl_lab.agents.dqn import Config as DQNConfig
 from rl_lab.agents.policy_gradient import PolicyGradient, PPOConfig, ReinforceConfig
-from rl_lab.nn.encoders import Dropout, Embeddings
+from rl_lab.nn.encoders import Embeddings
+from rl_lab.nn.layers import Dropout
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.seeding import Streams
 from rl_lab.types import UsageError
-from rl_lab.updates.regularise import Clip, bound_gradients, bounded_gradients, dropping
+from rl_lab.updates.gradients import Clip, Dropping, bound_gradients, bounded_gradients
 from rl_lab.updates.td import select
 from runs import asking_to_stop, differences, learn
-from toys import Counting, CueRecall, Identity, interact, problem_on
+from toys import Counting, CueRecall, Identity, interact, problem_on, sample
 
 
 class Scaled(gymnasium.Env):
@@ -79,11 +80,11 @@ def trained(name: str, make=Scaled, **fields):
 
 
 def network(agent) -> nn.Module:
-    return agent.online if isinstance(agent, DQN) else agent.network
+    return agent.trained.network
 
 
 def optimiser(agent) -> torch.optim.Optimizer:
-    return agent.optimiser if isinstance(agent, Clone) else agent.updates.optimiser
+    return agent.trained.optimiser
 
 
 def parts(agent, kind) -> list[nn.Module]:
@@ -151,9 +152,11 @@ class TestDroppingOverWindows:
     def test_of_double_q_learning(self):
         agent, problem = made("dqn", CueRecall, double=True, **DROPS)
         interact(agent, problem)
-        loss, drawn = agent.updates.loss, agent.replay.sample(16, np.random.default_rng(0))
-        batch = select(loss.prepare(agent.target, loss.batch(drawn, 16, torch.from_numpy)), 0)
-        (_, q, target), (_, other, same) = self.twice(agent.online, lambda: loss(agent.online, batch))
+        loss, drawn = agent.updates.loss, agent.buffer.replay.sample(16, np.random.default_rng(0))
+        batch = select(loss.prepare(agent.target.network, loss.batch(drawn, 16, torch.from_numpy)), 0)
+        (_, q, target), (_, other, same) = self.twice(
+            agent.trained.network, lambda: loss(agent.trained.network, batch)
+        )
         assert not torch.equal(q, other)
         assert torch.equal(target, same)
 
@@ -161,7 +164,7 @@ class TestDroppingOverWindows:
         agent, problem = made("clone", CueRecall, value_weight=1.0, **DROPS)
         interact(agent, problem)
         drawn = agent._sample()
-        (outputs, after), (other, same) = self.twice(agent.network, lambda: agent._outputs(drawn))
+        (outputs, after), (other, same) = self.twice(agent.trained.network, lambda: agent._outputs(drawn))
         assert not torch.equal(outputs, other)
         assert torch.equal(after, same)
 
@@ -169,7 +172,7 @@ class TestDroppingOverWindows:
         found = []
         for seed in (0, 1):
             torch.manual_seed(seed)
-            with dropping(network):
+            with Dropping(network):
                 found.append(once())
         return found
 
@@ -298,7 +301,7 @@ class TestNormalisation:
         agent, problem = made("dqn", normalise_observations=True, target_period_env_steps=1000)
         interact(agent, problem)
         assert agent.gradient_steps > 1
-        assert float(agent.target.normaliser.moments.count) == 12  # that of the first gradient step
+        assert float(agent.target.network.normaliser.moments.count) == 12  # that of the first gradient step
 
     @every_agent
     def test_acting_sees_what_learning_sees(self, name):
@@ -324,18 +327,20 @@ class TestNormalisation:
     @pytest.mark.parametrize("memory", ["none", "lstm"])
     def test_rewards_of_dqn(self, memory):
         agent = trained("dqn", normalise_rewards=True, gamma=0.9, memory=memory, sequence_length=4, n_steps=2)
-        scale = agent._statistics.reward_scale
+        scale = agent.trained.statistics.reward_scale
         assert 0 < scale < 0.02  # returns of hundreds
-        drawn = agent._sample()
-        raw = agent.loss.batch(drawn, agent.config.batch_size, agent._tensor)
-        batch = agent._prepared(raw)
+        drawn = sample(agent)
+        raw = agent.updates.loss.batch(drawn, agent.config.batch_size, torch.as_tensor)
+        batch = agent._augment(raw)
         torch.testing.assert_close(batch.reward, raw.reward * scale)
         assert raw.reward.max() > 50
         obs, first = np.zeros((1, 3), np.float32), np.zeros(1, np.bool_)
         policy = agent.policy(explore=False)
         told = policy.inspect(obs, policy.initial_state(1), first)["q_values"]
         with torch.no_grad():
-            q = agent.online(torch.from_numpy(obs), agent.online.initial_state(1), torch.from_numpy(first))[0]
+            q = agent.trained.network(
+                torch.from_numpy(obs), agent.trained.network.initial_state(1), torch.from_numpy(first)
+            )[0]
         np.testing.assert_allclose(told * scale, q.numpy(), rtol=1e-4)  # told in rewards
 
     def test_rewards_of_ppo(self):
@@ -344,25 +349,25 @@ class TestNormalisation:
         prepare = agent.prepare
         agent.prepare = lambda: targets.append(prepare()) or targets[-1]
         interact(agent, problem)
-        assert 0 < agent._statistics.reward_scale < 0.02
+        assert 0 < agent.trained.statistics.reward_scale < 0.02
         assert max(whole.target.abs().max() for whole in targets) < 20  # raw ones are up to 800
         obs, first = np.array([[1, 1000, 5]], np.float32), np.zeros(1, np.bool_)
         told = agent.policy(explore=False).inspect(obs, (), first)["value"]
         np.testing.assert_allclose(
-            told * agent._statistics.reward_scale, agent._outputs(obs, (), first)[1], rtol=1e-5
+            told * agent.trained.statistics.reward_scale, agent._outputs(obs, (), first)[1], rtol=1e-5
         )
 
     def test_a_single_reward_stays_within_ten_deviations_in_ppo(self):
         agent, _ = made("ppo", normalise_rewards=True)
         first = np.zeros(1, np.bool_)
         for reward in [0.0] * 1000 + [1.0]:
-            agent._statistics.observe_rewards(np.array([reward]), first)
-        assert agent._statistics.reward_scale > 20
-        assert agent._statistics.scaled(np.array([[0.1], [1.0]])).max() == 10
+            agent.trained.statistics.observe_rewards(np.array([reward]), first)
+        assert agent.trained.statistics.reward_scale > 20
+        assert agent.trained.statistics.scaled(np.array([[0.1], [1.0]])).max() == 10
 
     def test_rewards_that_are_clipped_are_normalised_by_what_is_left_of_them(self):
         agent = trained("dqn", normalise_rewards=True, reward_clip=1.0, gamma=0.9)
-        assert 0.1 < agent._statistics.reward_scale < 5  # returns of up to 10, not of hundreds
+        assert 0.1 < agent.trained.statistics.reward_scale < 5  # returns of up to 10, not of hundreds
 
     @pytest.mark.parametrize("name", ["dqn", "ppo"])
     def test_whoever_takes_the_weights_tells_the_same_values(self, name):
@@ -401,9 +406,9 @@ class TestShift:
     def test_windows_move_as_a_whole(self):
         agent, problem = made("dqn", Spot, random_shift=2, memory="lstm", sequence_length=4, encoder="mlp")
         interact(agent, problem)
-        obs = agent._prepared(agent.loss.batch(agent._sample(), agent.config.batch_size, agent._tensor)).obs[
-            0
-        ]  # [T + 1, B, 12, 12]
+        obs = agent._augment(
+            agent.updates.loss.batch(sample(agent), agent.config.batch_size, torch.as_tensor)
+        ).obs[0]  # [T + 1, B, 12, 12]
         for window in obs.unbind(1):
             places = {tuple(place) for place in window.nonzero()[:, 1:].tolist()}
             assert len(places) == 1

@@ -7,17 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from rl_lab.updates.optimisers import (
-    OPTIMISERS,
-    WeightAverage,
-    adam_step,
-    adamw,
-    load_optimiser_state,
-    optimiser_state,
-    polyak_update,
-    settle_moments,
-)
-from rl_lab.updates.regularise import Clip, bound_gradients, decay_weights, l1_penalty, l2_penalty, regularise
+from rl_lab.updates.adam import adam_step
+from rl_lab.updates.averaging import WeightAverage, polyak_update
+from rl_lab.updates.gradients import Clip, bound_gradients, settle_moments
+from rl_lab.updates.optimisers import OPTIMISERS, adamw
+from rl_lab.updates.regularise import decay_weights, l1_penalty, l2_penalty, regularise
+from rl_lab.updates.trained import load_optimiser_state, optimiser_state
 
 CURVATURE = np.array([0.5, 1.0, 4.0])  # f(w) = sum(CURVATURE * w^2) / 2
 START = np.array([3.0, -2.0, 0.5])

@@ -7,13 +7,15 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rl_lab.nn.q_network import make_q_network
+from networks import make_q_network
+from rl_lab.updates import gradients
 from rl_lab.updates import q_updates as updates_module
 from rl_lab.updates.compiling import has_compiler
-from rl_lab.updates.optimisers import OPTIMISERS, CentredRMSprop, load_optimiser_state, optimiser_state
-from rl_lab.updates.q_updates import Outcome, Updates
-from rl_lab.updates.regularise import Clip, bound_gradients
-from rl_lab.updates.td import RESCALED, Batch, TDLoss
+from rl_lab.updates.gradients import Clip, bound_gradients
+from rl_lab.updates.optimisers import OPTIMISERS, CentredRMSprop
+from rl_lab.updates.q_updates import Updates
+from rl_lab.updates.td import RESCALED, Batch, Outcome, TDLoss
+from rl_lab.updates.trained import load_optimiser_state, optimiser_state
 
 SPACE = spaces.Box(-1.0, 1.0, (4,), np.float32)
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -137,7 +139,7 @@ def test_sound_steps_are_those_before_the_first_that_is_not_finite():
 def test_eager_steps_settle_the_moments(monkeypatch):
     """By their absolute number, which a resumed run goes on with."""
     numbers = []
-    monkeypatch.setattr(updates_module, "settle_moments", lambda optimiser, number: numbers.append(number))
+    monkeypatch.setattr(gradients, "settle_moments", lambda optimiser, number: numbers.append(number))
     updates("vanilla", compiled=False)(batches(np.random.default_rng(0), "vanilla", steps=6), 98)
     assert numbers == [98, 99, 100, 101, 102, 103]
 

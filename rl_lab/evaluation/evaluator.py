@@ -1,0 +1,98 @@
+"""What a run asks of evaluation: the figures of a policy, and pictures and a film of the final one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rl_lab.agent import Policy
+from rl_lab.evaluation.evaluate import Interrupted, evaluate
+from rl_lab.problem import Problem
+from rl_lab.runs.config import RunConfig
+from rl_lab.runs.evaluations import Figures
+
+
+class RunEvaluator:
+    """Evaluates the policies of one run; implements `runs.evaluations.Evaluator`.
+
+    Args:
+        config: of the run, with "auto" resolved.
+        problem: makes the environments, and knows the finite MDP if there is one.
+        folder: the run directory, where pictures/ and videos/ go.
+    """
+
+    def __init__(self, config: RunConfig, problem: Problem, folder: Path):
+        assert config.eval_gamma is not None
+        self._config, self._problem, self._folder = config, problem, folder
+        self._gamma = config.eval_gamma
+
+    def measure(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
+        """Play the evaluation episodes and find the exact figures; None if `should_stop` cut it short.
+
+        torch's global generator is left as it was.
+        """
+        with _untouched_torch():
+            try:
+                return self._played(policy, should_stop) | self._exact(policy)
+            except Interrupted:
+                return None
+
+    def _played(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures:
+        config = self._config
+        if not config.eval_episodes:
+            return {"eval_returns": [], "eval_return_mean": None, "eval_return_iqm": None}
+        envs = self._problem.make(min(config.eval_envs, config.eval_episodes))
+        try:
+            played = evaluate(
+                policy,
+                envs,
+                episodes=config.eval_episodes,
+                seed=config.seed,
+                gamma=self._gamma,
+                max_steps=config.eval_max_steps,
+                should_stop=should_stop,
+            )
+        finally:
+            envs.close()
+        return {"eval_returns": played.returns.tolist(), **played.figures()}
+
+    def _exact(self, policy: Policy) -> Figures:
+        from rl_lab.evaluation.exact import FIGURES, exact_figures
+
+        if self._problem.model is None:
+            return dict.fromkeys(FIGURES)
+        limit = self._problem.spec.max_episode_steps
+        return exact_figures(policy, self._problem.model, self._gamma, limit, self._config.eval_envs)
+
+    def show(self, policy: Policy) -> str | None:
+        """Draw and film a policy as far as the config asks for it; return why there is no film, or None."""
+        self._draw(policy)
+        return self._film(policy)
+
+    def _draw(self, policy: Policy) -> None:
+        from rl_lab.evaluation.pictures import draw_run  # brings matplotlib, only where it is needed
+
+        problem, config = self._problem, self._config
+        if config.pictures and problem.model is not None:
+            width = config.eval_envs
+            draw_run(self._folder, policy, problem.model, problem.cells, gamma=self._gamma, width=width)
+
+    def _film(self, policy: Policy) -> str | None:
+        from rl_lab.evaluation.watch import film
+
+        if not self._config.video_episodes:
+            return None
+        return film(self._folder / "videos" / "final.mp4", policy, self._config, self._config.video_episodes)
+
+
+@contextmanager
+def _untouched_torch() -> Iterator[None]:
+    """Keep torch's global generator as it is; torch isn't imported for that."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+    else:
+        with torch.random.fork_rng(devices=[]):
+            yield

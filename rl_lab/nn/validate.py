@@ -1,0 +1,43 @@
+"""Which networks can be built: checks of their fields, and of what they are to observe."""
+
+from __future__ import annotations
+
+from gymnasium import spaces
+
+from rl_lab.checks import at_least, flags, one_of, widths, within
+from rl_lab.nn.cores import CORES
+from rl_lab.nn.encoders import ACTIVATIONS, ENCODERS, has_image, refuse_encoder
+from rl_lab.nn.fields import NetworkFields
+from rl_lab.nn.images import POOLINGS
+from rl_lab.nn.initialise import INITIALISATIONS
+from rl_lab.nn.normalise import ObservationNormaliser
+
+
+def check_network(config: NetworkFields) -> None:
+    """Refuse a field of the network.
+
+    Raises:
+        UsageError: naming field, value and what is allowed.
+    """
+    at_least(config, 1, "memory_size", "memory_layers", "embedding_size")
+    at_least(config, 2, "context")
+    within(config, 0.0, 0.99, "dropout")
+    widths(config, "hidden")
+    flags(config, "layer_norm", "normalise_observations")
+    one_of(config, "encoder", ENCODERS)
+    one_of(config, "activation", tuple(ACTIVATIONS))
+    one_of(config, "pooling", tuple(POOLINGS))
+    one_of(config, "initialisation", tuple(INITIALISATIONS))
+    one_of(config, "memory", CORES)
+    at_least(config, 0, "random_shift")
+
+
+def refuse_network(config: NetworkFields, space: spaces.Space) -> str | None:
+    """Return in one line why no such network can be built for observations of this space; None if it can."""
+    if (reason := refuse_encoder(config, space)) is not None:
+        return reason
+    if config.normalise_observations and not ObservationNormaliser(space).has_moments:
+        return f"normalise_observations finds nothing to normalise in {space} (allowed: false)"
+    if config.random_shift and not has_image(space):
+        return f"random_shift {config.random_shift} finds no image in {space} (allowed: 0)"
+    return None

@@ -1,0 +1,61 @@
+"""The clock of a run: the seconds that it spent on training, and all seconds since it began."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Clock:
+    """Measures a run's seconds over all its sessions.
+
+    Training is acting, stepping and learning; evaluation, checkpoints and rows pause the clock.
+
+    Args:
+        now: seconds of a clock that never goes back.
+        wall: seconds of the system's clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter, wall: Callable[[], float] = time.time):
+        self._now, self._wall = now, wall
+        self._train_before = self._wall_before = 0.0  # seconds of earlier sessions
+        self._paused = 0.0
+        self._pause_began: float | None = None
+        self._began, self._wall_began = now(), wall()
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training, over all sessions of the run."""
+        now = self._now() if self._pause_began is None else self._pause_began
+        return self._train_before + now - self._began - self._paused
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds since the start, over all sessions of the run, pauses included."""
+        return self._wall_before + self._wall() - self._wall_began
+
+    def start(self) -> None:
+        """Count training from now on: what came before in this session was set-up."""
+        self._began, self._paused = self._now(), 0.0
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Stop counting training for the length of a `with` block; blocks may be nested."""
+        if self._pause_began is not None:
+            yield
+            return
+        began = self._pause_began = self._now()
+        try:
+            yield
+        finally:
+            self._pause_began = None
+            self._paused += self._now() - began
+
+    def state_dict(self) -> dict[str, float]:
+        """Return the seconds so far."""
+        return {"train_seconds": self.train_seconds, "wall_seconds": self.wall_seconds}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Add the seconds of earlier sessions."""
+        self._train_before, self._wall_before = state["train_seconds"], state["wall_seconds"]

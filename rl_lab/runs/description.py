@@ -1,0 +1,163 @@
+"""config.json: the description of a run, with everything needed to run it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rl_lab.environments.make import resolve_preprocessing
+from rl_lab.problem import Problem
+from rl_lab.runs.config import RunConfig
+from rl_lab.runs.migrations import migrate_config
+from rl_lab.runs.tracking import resolve_mode
+from rl_lab.storage import formats
+from rl_lab.storage.errors import FormatTooNew
+from rl_lab.storage.files import write_atomically
+from rl_lab.storage.state_trees import weights_sha256
+from rl_lab.storage.versions import versions
+from rl_lab.types import UsageError
+
+CONFIG = "config.json"
+REQUIRED = ("agent", "fields", "env_id", "eval_gamma", "config_sha256")
+# These don't enter the hash: they change no result, or what a path leads to has a hash of its own.
+NOT_HASHED = ("run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256")
+HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """What a run is: its agent, its fields with "auto" resolved, and what it depends on."""
+
+    agent: str
+    fields: Mapping[str, Any]  # of the agent's own Config
+    config: RunConfig  # device, preprocess, eval_gamma, wandb and group are resolved
+    init_from_weights_sha256: str | None  # of the weights of a warm start
+    dataset_sha256: str | None
+    versions: Mapping[str, str]
+    config_sha256: str = ""
+
+    @property
+    def eval_gamma(self) -> float:
+        """The discount of optimal_return and regret."""
+        assert self.config.eval_gamma is not None
+        return self.config.eval_gamma
+
+    @property
+    def all_fields(self) -> dict[str, Any]:
+        """The fields of the run and of the agent, as a command line or `learn` takes them."""
+        return dataclasses.asdict(self.config) | dict(self.fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the contents of config.json."""
+        return dataclasses.asdict(self.config) | {
+            "format": formats.FORMAT,
+            "agent": self.agent,
+            "fields": dict(self.fields),
+            "init_from_weights_sha256": self.init_from_weights_sha256,
+            "dataset_sha256": self.dataset_sha256,
+            "versions": dict(self.versions),
+            "config_sha256": self.config_sha256,
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> RunDescription:
+        """Return the description that config.json holds in the current format.
+
+        Fields that didn't exist yet when the run began have their defaults.
+
+        Raises:
+            UsageError: something is missing, or has a value that isn't allowed.
+        """
+        if missing := [name for name in REQUIRED if name not in body]:
+            raise UsageError(f"lacks {', '.join(missing)}")
+        names = {f.name for f in dataclasses.fields(RunConfig)}
+        return cls(
+            agent=body["agent"],
+            fields=dict(body["fields"]),
+            config=RunConfig(**{name: value for name, value in body.items() if name in names}),
+            init_from_weights_sha256=body.get("init_from_weights_sha256"),
+            dataset_sha256=body.get("dataset_sha256"),
+            versions=dict(body.get("versions", {})),
+            config_sha256=body["config_sha256"],
+        )
+
+
+def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem) -> RunDescription:
+    """Describe a run that is about to begin.
+
+    Args:
+        agent_config: an instance of the agent's Config dataclass, with "auto" resolved.
+        config: as it was asked for.
+        problem: with the device resolved, and the weights of a warm start and the dataset, if any.
+    """
+    gamma = config.eval_gamma if config.eval_gamma is not None else getattr(agent_config, "gamma", 0.99)
+    resolved: dict[str, Any] = {
+        "device": problem.device,
+        "preprocess": resolve_preprocessing(config.env_id, config.preprocess),
+        "eval_gamma": gamma,
+        "wandb": resolve_mode(config.wandb),
+        "group": config.group or f"{config.env_id}-{agent}",
+    }
+    weights = problem.initial_weights
+    description = RunDescription(
+        agent=agent,
+        fields=dataclasses.asdict(agent_config),
+        config=dataclasses.replace(config, **resolved),
+        init_from_weights_sha256=None if weights is None else weights_sha256(weights),
+        dataset_sha256=None if problem.dataset is None else problem.dataset.sha256,
+        versions=versions(),
+    )
+    return dataclasses.replace(description, config_sha256=_hash(description))
+
+
+def _hash(description: RunDescription) -> str:
+    """Return the SHA-256 of what decides a run's results."""
+    hashed = {k: v for k, v in description.to_json().items() if k not in NOT_HASHED}
+    text = json.dumps(hashed | {"format": HASHED_FORMAT}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_description(folder: Path, description: RunDescription) -> None:
+    """Write config.json into a run directory.
+
+    Raises:
+        NotWritten: the file system refused.
+    """
+    write_atomically(folder / CONFIG, json.dumps(description.to_json(), indent=1).encode())
+
+
+def upgrade_description(folder: Path) -> None:
+    """Rewrite the config.json of a run directory if it has an older format.
+
+    Raises:
+        NotWritten: the file system refused; the file is as it was.
+    """
+    path = folder / CONFIG
+    body = json.loads(path.read_bytes())
+    if body["format"] < formats.FORMAT:
+        write_atomically(path, json.dumps(migrate_config(body, path), indent=1).encode())
+
+
+def read_description(folder: Path) -> RunDescription:
+    """Read the config.json of a run directory, of any format up to the current one.
+
+    Raises:
+        UsageError: there is none, or it is damaged.
+        FormatTooNew: a newer version wrote it.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UsageError(f"{str(folder)!r} holds no run (allowed: a folder with a {CONFIG})")
+    try:
+        return RunDescription.from_json(migrate_config(json.loads(path.read_bytes()), path))
+    except FormatTooNew:
+        raise
+    except UsageError as error:
+        raise UsageError(f"{path} {error}") from error
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged: {' '.join(str(error).split())}") from error

@@ -1,0 +1,114 @@
+"""Run directories: making one, keeping those that hold a run, and the files of a run under way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rl_lab.runs.config import RunConfig
+from rl_lab.runs.description import CONFIG
+from rl_lab.runs.rows import EPISODES, METRICS, RowFiles, read_rows
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.errors import CheckpointMissing
+from rl_lab.storage.files import write_atomically
+from rl_lab.storage.formats import Migrations
+from rl_lab.types import UsageError
+
+CHECKPOINTS, SUMMARY = "checkpoints", "summary.json"
+OF_A_RUN = (CONFIG, METRICS, EPISODES, "actions", CHECKPOINTS, SUMMARY)
+
+
+class RunDirectory:
+    """The files that a run writes while it is under way; `close` them when it ends.
+
+    Args:
+        keep_last: newest checkpoints that are kept.
+        keep_best: checkpoints with the best evaluations that are kept too.
+    """
+
+    def __init__(self, folder: Path, keep_last: int, keep_best: int):
+        self.folder = folder
+        self.checkpoints = Checkpoints(folder / CHECKPOINTS, keep_last, keep_best)
+        self.rows = RowFiles(folder)
+        self._keeps_best = keep_best > 0
+
+    def load(self, migrations: Migrations) -> dict[str, Any] | None:
+        """Return the members of the last whole checkpoint; None if the run was killed before its first.
+
+        Raises:
+            CheckpointCorrupt: there are checkpoints, but none is whole.
+            FormatTooNew: a newer version wrote it.
+        """
+        self.checkpoints.sweep_temporaries()
+        try:
+            return self.checkpoints.load(migrations=migrations)[1]
+        except CheckpointMissing:
+            return None
+
+    def is_best(self, score: float | None) -> bool:
+        """Say whether a checkpoint with this score would be kept as the best of all so far."""
+        if score is None or not self._keeps_best:
+            return False
+        best = self.checkpoints.best_score()
+        return best is None or score > best
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json: the run is finished.
+
+        Raises:
+            NotWritten: the file system refused.
+        """
+        write_atomically(self.folder / SUMMARY, json.dumps(summary, indent=1).encode())
+
+    def close(self) -> None:
+        """Close the files."""
+        self.rows.close()
+
+
+def make_run_folder(config: RunConfig, agent: str) -> Path:
+    """Make the folder of a run, by default runs/<env>-<agent>-seed<seed>-<time>, and return it.
+
+    Raises:
+        UsageError: the file system refused.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{config.env_id.replace('/', '_').replace(':', '_')}-{agent}-seed{config.seed}-{stamp}"
+    folder = Path(config.run_dir or Path("runs") / name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"run_dir {str(folder)!r} can't be made: {error.strerror}") from error
+    return folder
+
+
+def require_no_run(folder: Path) -> None:
+    """Check that a folder holds no run, nor what is left of one.
+
+    Raises:
+        UsageError: it does.
+    """
+    if found := [name for name in OF_A_RUN if (folder / name).exists()]:
+        raise UsageError(
+            f"run_dir {str(folder)!r} already holds a run ({found[0]}; allowed: an empty folder, or --resume)"
+        )
+
+
+def remove_failed_start(folder: Path) -> None:
+    """Remove what a run wrote that failed before its first row or checkpoint, so that the folder can be used again."""
+    if Checkpoints(folder / CHECKPOINTS).manifests() or read_rows(folder):
+        return
+    for path in (folder / name for name in OF_A_RUN):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def read_summary(folder: Path) -> dict[str, Any] | None:
+    """Return the summary of a finished run; None if it isn't finished."""
+    path = folder / SUMMARY
+    return json.loads(path.read_bytes()) if path.exists() else None

@@ -1,0 +1,77 @@
+"""The evaluations of a run: which are still to be played, what they write, and when they end the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from rl_lab.agent import Policy
+from rl_lab.runs.early_stopping import EarlyStopping
+from rl_lab.runs.rows import RowFiles
+
+Figures = dict[str, Any]  # "eval_returns", "eval_return_mean" (None without episodes), ...: columns of a row
+
+
+class Evaluator(Protocol):
+    """Measures what a policy is worth, and shows the final one."""
+
+    def measure(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
+        """Return the figures of a policy; None if `should_stop`, asked at every step, cut the evaluation short."""
+
+    def show(self, policy: Policy) -> str | None:
+        """Draw and film the final policy; return why there is no film (one line), or None."""
+
+
+class Evaluations:
+    """Plays the evaluations of a run and lets its early stopping judge them.
+
+    Args:
+        evaluator: measures a policy.
+        rule: says when the returns end the run.
+        rows: takes one row for each evaluation.
+        should_stop: says that a signal asks the run to stop; the evaluation under way is then dropped.
+    """
+
+    def __init__(
+        self, evaluator: Evaluator, rule: EarlyStopping, rows: RowFiles, should_stop: Callable[[], bool]
+    ):
+        self.pending = False  # an evaluation is due that wasn't played to its end
+        self._evaluator, self._rule, self._rows, self._should_stop = evaluator, rule, rows, should_stop
+        self._last: Figures | None = None  # of the evaluation that ends the run
+
+    @property
+    def end(self) -> str | None:
+        """Why the evaluations end the run, in one line; None if they don't."""
+        return self._rule.reason
+
+    def play_pending(self, env_steps: int, policy: Policy) -> float | None:
+        """Play the pending evaluation and write its row; one that is cut short stays pending.
+
+        The row of an evaluation that ends the run is left to the run's end, which saves a checkpoint first:
+        so the row stands once, even after a kill.
+
+        Returns:
+            The mean return; None if no evaluation was played to its end, or it has no episodes.
+        """
+        if not self.pending or (figures := self._evaluator.measure(policy, self._should_stop)) is None:
+            return None
+        self.pending = False
+        mean_return: float | None = figures["eval_return_mean"]
+        if mean_return is not None and self._rule.observe(mean_return) is not None:
+            self._last = figures
+        else:
+            self._rows.row({"env_steps": env_steps, **figures})
+        return mean_return
+
+    def play_last(self, policy: Policy) -> Figures | None:
+        """Return the figures of the run's last evaluation, played now unless they ended the run; None if cut short."""
+        return self._last or self._evaluator.measure(policy, self._should_stop)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return whether an evaluation is pending, and the state of early stopping."""
+        return {"evaluation_pending": self.pending, "early_stopping": self._rule.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        self.pending = state["evaluation_pending"]
+        self._rule.load_state_dict(state["early_stopping"])

@@ -1,0 +1,47 @@
+"""The moments of a run at which something is due: a row, an evaluation, a checkpoint."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rl_lab.runs.config import RunConfig
+from rl_lab.schedules import crossings
+
+
+class Due(NamedTuple):
+    """What is due at a moment."""
+
+    evaluation: bool
+    checkpoint: bool
+
+
+class Moments:
+    """Says when rows, evaluations and checkpoints are due; each has a period in environment steps.
+
+    With N environments a step goes on by N, so something is due once a multiple of its period has been
+    reached or passed since the last moment.
+    """
+
+    def __init__(self, row_period: int, evaluation_period: int, checkpoint_period: int):
+        self._row, self._evaluation, self._checkpoint = row_period, evaluation_period, checkpoint_period
+        self.at = 0  # env_steps of the last moment
+        self.next = 0  # env_steps before which nothing is due
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Moments:
+        """Return the moments of a run with this config."""
+        return cls(*map(config.period, ("log_every_steps", "eval_every_steps", "checkpoint_every_steps")))
+
+    def row_due(self, env_steps: int) -> bool:
+        """Say whether a row has become due since the last moment."""
+        return crossings(self.at, env_steps, self._row) > 0
+
+    def advance(self, env_steps: int) -> Due:
+        """Go on to a new moment and return what is due there besides a row."""
+        before, self.at = self.at, env_steps
+        periods = (self._row, self._evaluation, self._checkpoint)
+        self.next = min((env_steps // period + 1) * period for period in periods)
+        return Due(
+            evaluation=crossings(before, env_steps, self._evaluation) > 0,
+            checkpoint=crossings(before, env_steps, self._checkpoint) > 0,
+        )

@@ -1,0 +1,51 @@
+"""summary.json: what a finished run has come to."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from typing import Any
+
+from rl_lab.runs.description import RunDescription
+from rl_lab.storage.state_trees import weights_sha256
+from rl_lab.storage.versions import versions
+
+
+def summarise(
+    description: RunDescription,
+    *,
+    env_steps: int,
+    stopped_early: str | None,
+    gradient_steps: int,
+    train_seconds: float,
+    wall_seconds: float,
+    episodes: int,
+    figures: Mapping[str, Any],
+    weights: Any,
+) -> dict[str, Any]:
+    """Return the contents of summary.json.
+
+    Args:
+        stopped_early: why evaluations ended the run; None if they didn't.
+        figures: the learner's own results and those of the last evaluation.
+        weights: the tree of the final weights.
+    """
+    return {
+        "agent": description.agent,
+        "env_id": description.config.env_id,
+        "seed": description.config.seed,
+        "total_steps": description.config.total_steps,
+        "eval_gamma": description.eval_gamma,
+        "env_steps": env_steps,
+        "stopped_early": stopped_early,
+        "gradient_steps": gradient_steps,
+        "train_seconds": train_seconds,
+        "env_steps_per_second": env_steps / train_seconds if train_seconds > 0 else 0.0,
+        "wall_seconds": wall_seconds,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "episodes": episodes,
+        **figures,
+        "versions": versions(),
+        "config_sha256": description.config_sha256,
+        "weights_sha256": weights_sha256(weights),
+    }

@@ -1,0 +1,143 @@
+"""Reads the results of a study from disk, leniently: unfinished and missing runs belong to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_lab.types import Array, UsageError
+
+Points = tuple[Array, Array]  # env_steps [P], values [P]
+
+RETURN, REGRET, EXACT, OPTIMAL = "eval_return_mean", "regret", "exact_eval_return", "optimal_return"
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """The results of one run, as far as it got."""
+
+    agent: str
+    env_id: str
+    seed: int
+    directory: Path
+    config: Mapping[str, Any]
+    summary: Mapping[str, Any] | None  # None if the run didn't finish
+    rows: tuple[Mapping[str, Any], ...]  # the rows of metrics.jsonl that hold an evaluation
+
+    @property
+    def done(self) -> bool:
+        """Whether the run finished."""
+        return self.summary is not None
+
+    @property
+    def cause(self) -> str:
+        """Why the run has no result, in one line."""
+        error = self.directory / "error.txt"
+        if self.done:
+            return "finished without an evaluation"
+        if not self.directory.is_dir():
+            return "never started"
+        if error.is_file():
+            lines = error.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            return lines[0] if lines else "failed without a message"
+        return "no summary: still running, or killed"
+
+    @property
+    def evaluated_steps(self) -> int:
+        """The env_steps of the last evaluation; 0 without one."""
+        return int(self.curve(RETURN)[0].max(initial=0))
+
+    def scalar(self, key: str) -> float | None:
+        """Return an entry of the summary if it is a finite number, otherwise None."""
+        value = (self.summary or {}).get(key)
+        return value if _is_finite(value) else None
+
+    def curve(self, key: str) -> Points:
+        """Return env_steps [P] and values [P] of `key` in the run's evaluations."""
+        points = [(row["env_steps"], row[key]) for row in self.rows if _is_finite(row.get(key))]
+        steps, values = np.array(points, dtype=float).reshape(-1, 2).T
+        return steps, values
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """The results of every run of a study, whether or not it finished."""
+
+    directory: Path
+    env_ids: tuple[str, ...]
+    agents: tuple[str, ...]
+    seeds: tuple[int, ...]
+    total_steps: int
+    runs: Mapping[tuple[str, str], tuple[RunResults, ...]]  # by (env_id, agent), one per seed
+
+    def of_env(self, env_id: str) -> list[RunResults]:
+        """Return all runs on one environment."""
+        return [run for agent in self.agents for run in self.runs[env_id, agent]]
+
+
+def run_directory(study_dir: Path, env_id: str, agent: str, seed: int) -> Path:
+    """Return the directory in which a study keeps a run."""
+    return Path(study_dir, "runs", folder_name(env_id), folder_name(agent), f"seed_{seed}")
+
+
+def folder_name(name: str) -> str:
+    """Return the folder name for an environment or an agent."""
+    return name.replace("/", "_").replace(":", "_")
+
+
+def load_study(study_dir: Path) -> StudyResults:
+    """Read a study directory; of runs that are missing or cut short, whatever is there.
+
+    Raises:
+        UsageError: the directory holds no study.
+    """
+    file = Path(study_dir) / "study.json"
+    if not file.is_file():
+        raise UsageError(f"{study_dir} is not a study directory: it has no study.json")
+    info = json.loads(file.read_text(encoding="utf-8"))
+    env_ids, agents = (tuple(dict.fromkeys(info[key])) for key in ("env_ids", "agents"))
+    asked = info["seeds"]  # a count, or their list
+    seeds = tuple(range(asked)) if isinstance(asked, int) else tuple(asked)
+    runs = {
+        (env_id, agent): tuple(_load_run(Path(study_dir), env_id, agent, seed) for seed in seeds)
+        for env_id in env_ids
+        for agent in agents
+    }
+    return StudyResults(Path(study_dir), env_ids, agents, seeds, info["total_steps"], runs)
+
+
+def _load_run(study_dir: Path, env_id: str, agent: str, seed: int) -> RunResults:
+    directory = run_directory(study_dir, env_id, agent, seed)
+    rows = _read_rows(directory / "metrics.jsonl")
+    config = _read_object(directory / "config.json") or {}
+    return RunResults(agent, env_id, seed, directory, config, _read_object(directory / "summary.json"), rows)
+
+
+def _read_object(file: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file; None if there is none, or only a part that a killed run left."""
+    value = _parse(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else None
+    return value if isinstance(value, dict) else None
+
+
+def _read_rows(file: Path) -> tuple[dict[str, Any], ...]:
+    if not file.is_file():
+        return ()
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        rows = [_parse(line) for line in lines if RETURN in line or REGRET in line]
+    return tuple(row for row in rows if isinstance(row, dict) and _is_finite(row.get("env_steps")))
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and bool(np.isfinite(value))

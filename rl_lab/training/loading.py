@@ -1,0 +1,52 @@
+"""Trained policies, back from run directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rl_lab.agent import Policy
+from rl_lab.runs.description import read_description
+from rl_lab.runs.directory import CHECKPOINTS
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.errors import CheckpointMissing
+from rl_lab.training.devices import set_threads
+from rl_lab.training.registry import make_learner
+from rl_lab.training.setup import problem_of
+from rl_lab.types import UsageError
+
+
+def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
+    """Return the greedy policy that a run directory's last checkpoint holds.
+
+    Args:
+        best: take the checkpoint with the best evaluation instead.
+
+    Raises:
+        UsageError: there is no run, or nothing was saved yet.
+        CheckpointCorrupt: no checkpoint is whole.
+        FormatTooNew: a newer version wrote it.
+    """
+    description = read_description(Path(run_dir))
+    learner = make_learner(description.agent, **description.fields)
+    weights = read_weights(run_dir, best=best)
+    set_threads(description.config.threads)
+    return learner.load(problem_of(description.config, learner, for_acting=True), weights)
+
+
+def read_weights(run_dir: str | Path, *, best: bool = False) -> dict[str, Any]:
+    """Return the weights of a run directory's last (or best) checkpoint, and read nothing else of it.
+
+    Raises:
+        UsageError: there is no run, or nothing was saved yet.
+        CheckpointCorrupt: no checkpoint is whole.
+        FormatTooNew: a newer version wrote it.
+    """
+    folder = Path(run_dir)
+    read_description(folder)
+    try:
+        # No migrations: weights are stored alike in all formats.
+        _, members = Checkpoints(folder / CHECKPOINTS).load(only=("weights",), best=best)
+    except CheckpointMissing as error:
+        raise UsageError(f"run directory {str(folder)!r} has no checkpoint yet") from error
+    return members["weights"]

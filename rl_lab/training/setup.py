@@ -1,0 +1,98 @@
+"""From names and fields to a learner, a config and a problem."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rl_lab.datasets.dataset import Dataset
+from rl_lab.environments.make import make_envs
+from rl_lab.problem import Problem
+from rl_lab.runs.config import RunConfig, split_fields
+from rl_lab.training.devices import resolve_device
+from rl_lab.training.learner import Learner
+from rl_lab.training.registry import config_of, make_learner
+from rl_lab.types import UsageError
+
+
+def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig]:
+    """Build a learner and a run's config from fields of both.
+
+    Raises:
+        UsageError: an unknown agent or field, a missing env_id, or a value that isn't allowed.
+    """
+    of_run, of_agent = split_fields(fields, config_of(agent))
+    if "env_id" not in of_run:
+        raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
+    learner, config = make_learner(agent, **of_agent), RunConfig(**of_run)
+    _require_served(agent, learner, config)
+    return learner, config
+
+
+def _require_served(agent: str, learner: Learner, config: RunConfig) -> None:
+    """Check that this kind of learner can do what the run asks for.
+
+    Raises:
+        UsageError: it can't.
+    """
+    if config.dataset is not None and not getattr(learner, "takes_datasets", False):
+        raise UsageError(
+            f"agent {agent!r} can't learn from dataset {config.dataset!r}"
+            " (allowed: agents that learn off-policy from steps, as dqn and q-learning do)"
+        )
+    if (name := config.asks_to_stop()) is not None and not getattr(learner, "stops_early", False):
+        raise UsageError(
+            f"agent {agent!r} isn't evaluated while it learns, so that {name} {getattr(config, name)} can't stop it"
+            " (allowed: agents that learn from steps)"
+        )
+
+
+def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False) -> Problem:
+    """Return the problem that a config describes, with the device resolved.
+
+    Args:
+        learner: has imported torch by now if it uses it, which decides what device "auto" is.
+        for_acting: take any device that is there, and open no dataset.
+
+    Raises:
+        UsageError: the device isn't there, or there is no such dataset.
+    """
+    make = partial(
+        make_envs,
+        config.env_id,
+        env_kwargs=config.env_kwargs,
+        preprocess=config.preprocess,
+        life_loss_terminates=config.life_loss_terminates,
+    )
+    return Problem(
+        env_id=config.env_id,
+        env_kwargs=config.env_kwargs,
+        num_envs=config.num_envs,
+        total_steps=config.total_steps,
+        seed=config.seed,
+        device=resolve_device("auto" if for_acting else config.device),
+        make=lambda n: make(n, vector="sync" if n == 1 else config.vector),
+        dataset=None if config.dataset is None or for_acting else Dataset(config.dataset),
+    )
+
+
+def require_accepted(learner: Learner, problem: Problem) -> None:
+    """Check that a learner takes a problem, and that its dataset fits its environment.
+
+    Raises:
+        UsageError: with the reason.
+    """
+    if (reason := learner.refuse(problem)) is not None:
+        raise UsageError(reason)
+    if problem.dataset is not None and (reason := problem.dataset.refuse(problem.spec)) is not None:
+        raise UsageError(reason)
+
+
+def resolved(agent: str, learner: Learner, problem: Problem) -> Learner:
+    """Return the learner with what its config leaves to "auto" decided, so that a resumed run finds it decided."""
+    resolve = getattr(learner.config, "resolve", None)
+    if resolve is None:
+        return learner
+    return make_learner(agent, **dataclasses.asdict(resolve(problem)))

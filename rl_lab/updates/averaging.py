@@ -1,0 +1,56 @@
+"""Weights that follow others: target networks and moving averages."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from math import prod
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@torch.no_grad()
+def polyak_update(source: nn.Module, target: nn.Module, tau: float) -> None:
+    """Move target weights towards the source's: target += tau * (source - target); 1 copies.
+
+    Buffers (statistics, not weights) are copied.
+    """
+    into: list[Tensor] = list(target.parameters())
+    out_of: list[Tensor] = list(source.parameters())
+    _copy_all(zip(target.buffers(), source.buffers(), strict=True))
+    if tau == 1.0:
+        torch._foreach_copy_(into, out_of)
+    else:
+        torch._foreach_lerp_(into, out_of, tau)
+
+
+def _copy_all(buffers: Iterable[tuple[Tensor, Tensor]]) -> None:
+    for statistic, latest in buffers:
+        statistic.copy_(latest)
+
+
+class WeightAverage(Generic[Network]):
+    """Exponential moving average of a network's weights over its gradient steps (Polyak & Juditsky, 1992).
+
+    average += (1 - d) * (weights - average), where d grows with the t steps taken to `decay`:
+    d = min(decay, (1 + t) / (10 + t)). A decay of 0 is the network itself. Buffers (statistics) are copied.
+    """
+
+    def __init__(self, network: Network, decay: float):
+        self.decay = decay
+        self.network = copy.deepcopy(network).requires_grad_(False) if decay else network
+        self._live: list[Tensor] = list(network.parameters())
+        self._average: list[Tensor] = list(self.network.parameters())
+        self._statistics = list(zip(self.network.buffers(), network.buffers(), strict=True))
+
+    def follow(self, taken: int, steps: int) -> None:
+        """Take in the weights after `steps` more gradient steps than `taken`, of which it sees the last ones alone."""
+        if self.decay:
+            decays = (min(self.decay, (1 + t) / (10 + t)) for t in range(taken, taken + steps))
+            with torch.no_grad():
+                torch._foreach_lerp_(self._average, self._live, 1 - prod(decays))
+            _copy_all(self._statistics)

@@ -1,0 +1,53 @@
+"""What parameters and actions may be, and how others are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rl_lab.envs.checks import require_action, require_render_mode, require_whole
+
+METADATA = {"render_modes": ["rgb_array", "human"]}
+
+
+class TestRequireWhole:
+    @pytest.mark.parametrize("value", [2, 7, np.int64(7)])
+    def test_gives_back_whole_numbers(self, value):
+        found = require_whole("n", value, 2, 7)
+        assert (found, type(found)) == (value, int)
+
+    @pytest.mark.parametrize("value", [1, 8, 2.0, "3", None])
+    def test_names_what_it_refuses(self, value):
+        with pytest.raises(
+            ValueError, match=f"^n {value!r} must be a whole number of at least 2 and at most 7$"
+        ):
+            require_whole("n", value, 2, 7)
+
+    def test_needs_no_upper_bound(self):
+        assert require_whole("n", 10**9, 0) == 10**9
+        with pytest.raises(ValueError, match=r"^n -1 must be a whole number of at least 0$"):
+            require_whole("n", -1, 0)
+
+
+class TestRequireAction:
+    @pytest.mark.parametrize("action", [0, 2, np.int64(2), 2.0])
+    def test_gives_back_an_int(self, action):
+        found = require_action(action, 3)
+        assert (found, type(found)) == (action, int)
+
+    @pytest.mark.parametrize("action", [-1, 3, 0.5, -0.5])
+    def test_names_what_it_refuses(self, action):
+        with pytest.raises(ValueError, match=rf"^action {action} must be in 0\.\.2$"):
+            require_action(action, 3)
+
+
+class TestRequireRenderMode:
+    @pytest.mark.parametrize("mode", [None, "rgb_array", "human"])
+    def test_gives_back_known_modes(self, mode):
+        assert require_render_mode(mode, METADATA) == mode
+
+    def test_names_what_it_refuses(self):
+        with pytest.raises(ValueError, match=r"^render_mode 'ansi' must be None, 'rgb_array' or 'human'$"):
+            require_render_mode("ansi", METADATA)
+        with pytest.raises(ValueError, match=r"^render_mode 'human' must be None or 'rgb_array'$"):
+            require_render_mode("human", {"render_modes": ["rgb_array"]})

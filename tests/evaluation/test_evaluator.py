@@ -1,0 +1,68 @@
+"""What a run gets from evaluation: figures, or nothing where it was cut short; pictures and a film."""
+
+from __future__ import annotations
+
+import pytest
+
+from rl_lab.evaluation.evaluator import RunEvaluator
+from rl_lab.evaluation.exact import FIGURES
+from rl_lab.runs.config import RunConfig
+from rl_lab.training.registry import make_learner
+from rl_lab.training.setup import problem_of
+
+
+def evaluator_of(folder, env_id="FrozenLake-v1", **fields):
+    """An evaluator, and a policy that it can measure."""
+    quick = {"eval_episodes": 3, "eval_envs": 2, "eval_gamma": 0.9, "preprocess": "none"}
+    config, learner = RunConfig(env_id, **(quick | fields)), make_learner("random")
+    problem = problem_of(config, learner)
+    return RunEvaluator(config, problem, folder), learner.load(problem, {})
+
+
+def test_figures_are_those_of_the_episodes_and_of_the_model(tmp_path):
+    evaluator, policy = evaluator_of(tmp_path)
+    found = evaluator.measure(policy, lambda: False)
+    assert len(found["eval_returns"]) == 3
+    assert found["eval_return_mean"] == sum(found["eval_returns"]) / 3
+    assert found["optimal_return"] - found["regret"] < found["optimal_return"]
+    assert evaluator.measure(policy, lambda: False)["eval_returns"] == found["eval_returns"]
+
+
+def test_exact_figures_need_a_model(tmp_path):
+    evaluator, policy = evaluator_of(tmp_path, "CartPole-v1")
+    found = evaluator.measure(policy, lambda: False)
+    assert [found[name] for name in FIGURES] == [None] * len(FIGURES)
+
+
+def test_without_episodes_only_exact_figures_are_left(tmp_path):
+    evaluator, policy = evaluator_of(tmp_path, eval_episodes=0)
+    found = evaluator.measure(policy, lambda: True)
+    assert (found["eval_returns"], found["eval_return_mean"]) == ([], None)
+    assert found["regret"] > 0
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_one_that_is_cut_short_has_no_figures(tmp_path, steps):
+    evaluator, policy = evaluator_of(tmp_path)
+    answers = iter([False] * steps + [True])
+    assert evaluator.measure(policy, lambda: next(answers)) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "files"),
+    [
+        ({"pictures": False, "video_episodes": 0}, set()),
+        ({"pictures": False, "video_episodes": 1}, {"final.mp4"}),
+        ({"pictures": True, "video_episodes": 0}, {"values.png"}),
+    ],
+)
+def test_shows_what_the_config_asks_for(tmp_path, fields, files):
+    evaluator, policy = evaluator_of(tmp_path, **fields)
+    assert evaluator.show(policy) is None
+    assert {path.name for path in tmp_path.rglob("*.*")} - {"value_errors.png"} == files
+
+
+def test_says_why_there_is_no_film(tmp_path):
+    (tmp_path / "videos").write_text("no folder")
+    evaluator, policy = evaluator_of(tmp_path, pictures=False)
+    assert "can't be written" in evaluator.show(policy)

@@ -1,0 +1,102 @@
+"""The clock, with a time that the test sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from rl_lab.runs.clock import Clock
+
+
+class Time:
+    """Seconds that go on when the test says so; the system's clock is somewhere else."""
+
+    def __init__(self):
+        self.seconds = 100.0
+
+    def now(self):
+        return self.seconds
+
+    def wall(self):
+        return 1e9 + self.seconds
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+@pytest.fixture
+def clock(time):
+    return Clock(time.now, time.wall)
+
+
+def seconds(clock):
+    return clock.train_seconds, clock.wall_seconds
+
+
+def test_counts_from_its_making(clock, time):
+    assert seconds(clock) == (0.0, 0.0)
+    time.seconds += 5
+    assert seconds(clock) == (5.0, 5.0)
+
+
+def test_set_up_is_no_training(clock, time):
+    time.seconds += 5
+    clock.start()
+    time.seconds += 2
+    assert seconds(clock) == (2.0, 7.0)
+
+
+def test_a_pause_before_the_start_is_not_taken_off_again(clock, time):
+    with clock.pause():
+        time.seconds += 5
+    clock.start()
+    time.seconds += 2
+    assert seconds(clock) == (2.0, 7.0)
+
+
+def test_stands_still_in_a_pause(clock, time):
+    time.seconds += 1
+    with clock.pause():
+        time.seconds += 10
+        assert clock.train_seconds == 1.0
+    time.seconds += 2
+    assert seconds(clock) == (3.0, 13.0)
+
+
+def test_a_pause_within_a_pause_counts_once(clock, time):
+    with clock.pause():
+        time.seconds += 10
+        with clock.pause():
+            time.seconds += 20
+        time.seconds += 30
+        assert clock.train_seconds == 0.0
+    time.seconds += 1
+    assert seconds(clock) == (1.0, 61.0)
+
+
+def test_goes_on_after_a_pause_that_an_error_ended(clock, time):
+    def fail():
+        with clock.pause():
+            time.seconds += 10
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    time.seconds += 1
+    assert clock.train_seconds == 1.0
+
+
+def test_a_resumed_run_adds_to_the_seconds_before(clock, time):
+    time.seconds += 3
+    with clock.pause():
+        time.seconds += 4
+        state = clock.state_dict()
+    assert state == {"train_seconds": 3.0, "wall_seconds": 7.0}
+    time.seconds += 1000  # nothing runs
+    later = Clock(time.now, time.wall)
+    later.load_state_dict(state)
+    time.seconds += 1
+    later.start()
+    time.seconds += 2
+    assert seconds(later) == (5.0, 10.0)

@@ -1,0 +1,96 @@
+"""Evaluations with an evaluator that the test writes: pending ones, rows, and what ends a run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rl_lab.runs.early_stopping import EarlyStopping
+from rl_lab.runs.evaluations import Evaluations
+from rl_lab.runs.rows import RowFiles, read_rows
+
+POLICY = object()
+
+
+class Scripted:
+    """Measures what the script says; at None it is cut short."""
+
+    def __init__(self, *script):
+        self.script = list(script)
+
+    def measure(self, policy, should_stop):
+        assert policy is POLICY
+        mean_return = self.script.pop(0)
+        return None if mean_return == "cut" else {"eval_return_mean": mean_return, "asked": should_stop()}
+
+    def show(self, policy):
+        return None
+
+
+@pytest.fixture
+def rows(tmp_path):
+    files = RowFiles(tmp_path)
+    yield files
+    files.close()
+
+
+def evaluations(rows, *script, **rule):
+    return Evaluations(Scripted(*script), EarlyStopping(**rule), rows, lambda: False)
+
+
+def test_only_a_pending_one_is_played(rows, tmp_path):
+    found = evaluations(rows, 3.0)
+    assert found.play_pending(10, POLICY) is None
+    found.pending = True
+    assert found.play_pending(20, POLICY) == 3.0
+    assert not found.pending
+    assert found.play_pending(30, POLICY) is None
+    assert read_rows(tmp_path) == [{"env_steps": 20, "eval_return_mean": 3.0, "asked": False}]
+
+
+def test_one_that_is_cut_short_stays_pending_and_leaves_no_row(rows, tmp_path):
+    found = evaluations(rows, "cut", 3.0)
+    found.pending = True
+    assert found.play_pending(20, POLICY) is None
+    assert found.pending
+    assert read_rows(tmp_path) == []
+    assert found.play_pending(20, POLICY) == 3.0
+    assert len(read_rows(tmp_path)) == 1
+
+
+def test_one_that_ends_the_run_leaves_its_row_to_the_end(rows, tmp_path):
+    found = evaluations(rows, 1.0, 5.0, threshold=5.0)
+    for env_steps in (10, 20):
+        assert found.end is None
+        found.pending = True
+        found.play_pending(env_steps, POLICY)
+    assert found.end == "the evaluation return 5 has reached 5"
+    assert [row["env_steps"] for row in read_rows(tmp_path)] == [10]
+    assert found.play_last(POLICY)["eval_return_mean"] == 5.0  # it isn't played again
+
+
+def test_the_last_one_of_any_other_run_is_played_then(rows):
+    found = evaluations(rows, 7.0, "cut")
+    assert found.play_last(POLICY)["eval_return_mean"] == 7.0
+    assert found.play_last(POLICY) is None
+
+
+def test_without_episodes_there_is_nothing_to_judge(rows, tmp_path):
+    found = evaluations(rows, None, patience=1)
+    found.pending = True
+    assert found.play_pending(10, POLICY) is None
+    assert not found.pending
+    assert found.end is None
+    assert len(read_rows(tmp_path)) == 1
+
+
+def test_restored_ones_go_on_where_they_were(rows):
+    found = evaluations(rows, 2.0, "cut", patience=1)
+    for env_steps in (10, 20):
+        found.pending = True
+        found.play_pending(env_steps, POLICY)
+    other = evaluations(rows, 1.0, patience=1)
+    other.load_state_dict(json.loads(json.dumps(found.state_dict())))
+    assert other.play_pending(20, POLICY) == 1.0
+    assert other.end == "no evaluation return above 2 in 1 evaluations"

@@ -1,0 +1,67 @@
+"""What is due when, against counting by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from rl_lab.runs.config import RunConfig
+from rl_lab.runs.moments import Due, Moments
+
+NOTHING = Due(evaluation=False, checkpoint=False)
+
+
+def found(moments, steps):
+    """(env_steps, row, evaluation, checkpoint) wherever anything is due, asked at `steps`."""
+    out = []
+    for env_steps in steps:
+        if env_steps >= moments.next:
+            row = moments.row_due(env_steps)
+            due = moments.advance(env_steps)
+            if row or due != NOTHING:
+                out.append((env_steps, row, *due))
+    return out
+
+
+def test_each_period_has_its_own_moments():
+    assert found(Moments(2, 3, 4), range(1, 9)) == [
+        (2, True, False, False),
+        (3, False, True, False),
+        (4, True, False, True),
+        (6, True, True, False),
+        (8, True, False, True),
+    ]
+
+
+@pytest.mark.parametrize("num_envs", [1, 3, 4, 7])
+def test_several_environments_miss_no_multiple(num_envs):
+    steps = range(num_envs, 200, num_envs)
+    rows = [at for at, row, _, _ in found(Moments(10, 1000, 1000), steps) if row]
+    assert rows == [min(s for s in steps if s >= k) for k in range(10, steps[-1] + 1, 10)]
+
+
+def test_a_long_step_makes_a_thing_due_once():
+    assert found(Moments(10, 15, 100), [35, 36]) == [(35, True, True, False)]
+
+
+def test_nothing_has_to_be_asked_before_the_next_moment():
+    moments = Moments(10, 25, 100)
+    assert moments.next == 0  # the first step looks
+    moments.advance(4)
+    assert moments.next == 10
+    moments.advance(21)
+    assert moments.next == 25
+    moments.advance(25)
+    assert moments.next == 30
+
+
+def test_resumed_ones_go_on_from_where_they_were():
+    moments = Moments(10, 25, 100)
+    moments.at = 24
+    assert moments.next == 0
+    assert found(moments, [25, 26]) == [(25, False, True, False)]
+
+
+def test_periods_are_those_of_the_config():
+    config = RunConfig("E", total_steps=1000, log_every_steps=7, eval_every_steps=11)
+    assert [at for at, *_ in found(Moments.of(config), range(1, 15))] == [7, 11, 14]
+    assert found(Moments.of(config), [199, 200])[-1] == (200, False, False, True)  # a fifth of the budget

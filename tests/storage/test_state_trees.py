@@ -1,0 +1,31 @@
+"""Rings in memory are copied as stored ones are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rl_lab.storage.errors import CheckpointError
+from rl_lab.storage.state_trees import Ring
+
+
+@given(capacity=st.integers(1, 6), more=st.integers(0, 6), written=st.integers(0, 20))
+def test_ring_puts_its_rows_where_another_keeps_them(capacity, more, written):
+    array = np.zeros((capacity, 1), np.int64)
+    for row in range(written):
+        array[row % capacity] = row + 1
+    larger = np.zeros((capacity + more, 1), np.int64)
+    Ring(array, written).copy_into(larger)
+    expected = np.zeros_like(larger)
+    for row in range(max(0, written - capacity), written):
+        expected[row % len(expected)] = row + 1
+    np.testing.assert_array_equal(larger, expected)
+    assert Ring(array, written).capacity == capacity
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 2), np.int64), np.zeros((4, 1), np.float64)])
+def test_rows_of_another_kind_are_refused(array):
+    with pytest.raises(CheckpointError, match="don't fit"):
+        Ring(np.zeros((4, 1), np.int64), 2).copy_into(array)

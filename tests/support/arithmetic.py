@@ -1,0 +1,29 @@
+"""How torch computes on this machine, as a hash: the last bits differ between processors."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+
+
+def arithmetic_sha256() -> str:
+    """Return one hash over what some small networks learn in a few steps."""
+    digest = hashlib.sha256()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        mlp = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2), nn.Tanh())
+        for network in (mlp, nn.LSTM(6, 4), nn.GRU(6, 4)):
+            optimiser = torch.optim.Adam(network.parameters(), 0.01)
+            for batch in (1, 2, 4, 16) * 5:
+                shape = (batch, 4) if network is mlp else (6, batch, 6)
+                out = network(torch.randn(shape))
+                loss = (out if network is mlp else out[0]).exp().square().mean()
+                optimiser.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(network.parameters(), 0.5)
+                optimiser.step()
+            for parameter in network.parameters():
+                digest.update(parameter.detach().numpy().tobytes())
+    return digest.hexdigest()
