@@ -7,7 +7,7 @@ OUT := runs/demo
 export SDL_VIDEODRIVER ?= dummy
 export MPLBACKEND ?= Agg
 
-.PHONY: setup demo verify torture test lint docs clean
+.PHONY: setup demo verify torture test coverage lint docs clean
 
 setup: $(STAMP)
 
@@ -32,10 +32,15 @@ torture: setup
 test: setup
 	$(PYTHON) -m pytest
 
+# Which lines of the package the tests run, in processes that they start too.
+coverage: setup
+	$(PYTHON) -m pytest --cov --cov-report=term-missing:skip-covered --cov-report=html
+
 lint: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 # Every warning is an error; nothing is loaded from elsewhere. Open site/index.html.
 docs: setup

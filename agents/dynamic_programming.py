@@ -19,6 +19,7 @@ from rl_lab.mdp.rows import NeverEnds
 from rl_lab.mdp.solve import solve
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
+from rl_lab.training.learner import built_from
 from rl_lab.types import Array, Decision, Obs, State, UsageError
 
 ROWS = 200  # at most, of one solution
@@ -129,21 +130,25 @@ class DynamicProgramming:
         return SolvedPolicy(problem.model, weights)
 
 
-def build_value_iteration(**fields: Any) -> DynamicProgramming:
-    """Build the learner that sweeps over all states."""
-    return DynamicProgramming(Config(**fields), "value-iteration")
+@built_from(Config)
+def build_value_iteration(config: Config) -> DynamicProgramming:
+    """Solve a finite MDP exactly by value iteration: sweeps over all states."""
+    return DynamicProgramming(config, "value-iteration")
 
 
-def build_policy_iteration(**fields: Any) -> DynamicProgramming:
-    """Build the learner that evaluates a policy and improves it."""
-    return DynamicProgramming(Config(**fields), "policy-iteration")
+@built_from(Config)
+def build_policy_iteration(config: Config) -> DynamicProgramming:
+    """Solve a finite MDP exactly by policy iteration: evaluate a policy, then improve it."""
+    return DynamicProgramming(config, "policy-iteration")
 
 
-def build_modified_policy_iteration(**fields: Any) -> DynamicProgramming:
-    """Build the learner that evaluates roughly and improves often."""
-    return DynamicProgramming(Config(**fields), "modified-policy-iteration")
+@built_from(Config)
+def build_modified_policy_iteration(config: Config) -> DynamicProgramming:
+    """Solve a finite MDP exactly by modified policy iteration: rough evaluations, many improvements."""
+    return DynamicProgramming(config, "modified-policy-iteration")
 
 
-def build_linear_programming(**fields: Any) -> DynamicProgramming:
-    """Build the learner that hands the problem to HiGHS."""
-    return DynamicProgramming(Config(**fields), "linear-programming")
+@built_from(Config)
+def build_linear_programming(config: Config) -> DynamicProgramming:
+    """Solve a finite MDP exactly as a linear program, by HiGHS."""
+    return DynamicProgramming(config, "linear-programming")

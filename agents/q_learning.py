@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -23,6 +23,7 @@ from rl_lab.problem import Problem
 from rl_lab.schedules import Schedule, linear
 from rl_lab.seeding import Streams
 from rl_lab.training.interaction import Interaction
+from rl_lab.training.learner import built_from
 from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
 from rl_lab.updates.td import q_learning_target
 
@@ -30,6 +31,11 @@ from rl_lab.updates.td import q_learning_target
 @dataclass(frozen=True)
 class Config:
     """Fields of tabular Q-learning."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "learning": ("learning_rate", "learning_rate_final", "gamma", "initial_value"),
+        "exploration": ("epsilon_initial", "epsilon_final", "epsilon_fraction"),
+    }
 
     learning_rate: float = 0.5
     """Step size at the start, in (0, 1]."""
@@ -132,9 +138,10 @@ class QLearning:
         self.gradient_steps = state.get("gradient_steps", 0)
 
 
-def build(**fields: Any) -> Interaction:
-    """Build the learner."""
-    return Interaction(Config(**fields), QLearning, refuse)
+@built_from(Config)
+def build(config: Config) -> Interaction:
+    """Learn a table of action values (Q-learning); Discrete observations and actions."""
+    return Interaction(config, QLearning, refuse)
 
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:

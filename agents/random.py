@@ -13,6 +13,7 @@ from rl_lab.policies import random_actions
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.training.interaction import Interaction
+from rl_lab.training.learner import built_from
 from rl_lab.types import Array, Decision, EnvSpec, Metrics, Obs, State, Step
 
 
@@ -97,9 +98,10 @@ def _sample(space: spaces.Space, rng: np.random.Generator) -> Any:
     return space.sample()
 
 
-def build(**fields: Any) -> Interaction:
-    """Build the learner."""
-    return Interaction(Config(**fields), RandomAgent, _refuse)
+@built_from(Config)
+def build(config: Config) -> Interaction:
+    """Act uniformly at random among the legal actions: the baseline of every learner."""
+    return Interaction(config, RandomAgent, _refuse)
 
 
 def _refuse(config: Config, spec: EnvSpec) -> str | None:

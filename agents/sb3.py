@@ -34,6 +34,7 @@ from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_oversize
 from rl_lab.replay.frames import frame_bytes
 from rl_lab.runs.run import Run
+from rl_lab.training.learner import built_from
 from rl_lab.types import Array, Decision, EnvSpec, Obs, State, UsageError
 from rl_lab.updates.trained import load_weights
 
@@ -379,16 +380,19 @@ class A2CConfig(OnPolicyConfig):
     ALGORITHM: ClassVar[type[BaseAlgorithm]] = A2C
 
 
-def build_dqn(**fields: Any) -> SB3:
-    """Build the learner of SB3's DQN."""
-    return SB3(DQNConfig(**fields))
+@built_from(DQNConfig)
+def build_dqn(config: DQNConfig) -> SB3:
+    """Run Stable-Baselines3's DQN on the lab's episodes and records; Discrete actions."""
+    return SB3(config)
 
 
-def build_ppo(**fields: Any) -> SB3:
-    """Build the learner of SB3's PPO."""
-    return SB3(PPOConfig(**fields))
+@built_from(PPOConfig)
+def build_ppo(config: PPOConfig) -> SB3:
+    """Run Stable-Baselines3's PPO on the lab's episodes and records."""
+    return SB3(config)
 
 
-def build_a2c(**fields: Any) -> SB3:
-    """Build the learner of SB3's A2C."""
-    return SB3(A2CConfig(**fields))
+@built_from(A2CConfig)
+def build_a2c(config: A2CConfig) -> SB3:
+    """Run Stable-Baselines3's A2C on the lab's episodes and records."""
+    return SB3(config)

@@ -9,13 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from rl_lab.environments.make import make_env, make_envs
     from rl_lab.evaluation.evaluate import evaluate
     from rl_lab.training.launch import Result, learn, resume
     from rl_lab.training.loading import load_policy
     from rl_lab.types import UsageError
 
-__all__ = ["Result", "UsageError", "evaluate", "learn", "load_policy", "make_env", "make_envs", "resume"]
+__all__ = [
+    "Result",
+    "UsageError",
+    "__version__",
+    "evaluate",
+    "learn",
+    "load_policy",
+    "make_env",
+    "make_envs",
+    "resume",
+]
 
 _HOMES = {
     "Result": "training.launch",
@@ -30,6 +41,18 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module 'rl_lab' has no attribute {name!r}")
     return getattr(import_module(f"rl_lab.{_HOMES[name]}"), name)
+
+
+def _version() -> str:
+    """Return the version of the installed package; pyproject.toml is where it is set."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("rl_lab")
+    except PackageNotFoundError:  # a checkout on the path that was never installed
+        return "0+unknown"

@@ -30,17 +30,17 @@ STUDIES = {
 
 @dataclass(frozen=True)
 class Options:
-    """What demo.py takes."""
+    """What the script takes."""
 
     out: str = "runs/demo"
-    """Folder of everything that is written; what it held before is removed."""
+    """Folder of everything that is written; its former content is removed."""
     workers: int = 2
     """Runs at a time."""
 
 
 def demo(argv: Sequence[str]) -> int:
-    """Run both studies and say where everything is."""
-    options: Options = parse(Options, argv, description=__doc__)
+    """Run both studies and print where everything is; return the exit code."""
+    options: Options = parse(Options, argv, program="scripts/demo.py", about=__doc__)
     out = Path(options.out)
     shutil.rmtree(out, ignore_errors=True)
     failures, pages = {}, []
@@ -49,7 +49,7 @@ def demo(argv: Sequence[str]) -> int:
         try:
             failures |= run_study(study, out / name, workers=options.workers, signals=True)
         except Stopped as stopped:
-            print(f"{stopped}; the demo starts anew")
+            print(f"{stopped}; the demo would start anew")
             return STOPPED
         pages.append(write_report(out / name))
     _tell(out, pages)

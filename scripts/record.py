@@ -1,4 +1,4 @@
-"""Record transitions of a policy as a dataset that agents learn from."""
+"""Record a policy's transitions as a dataset. The same code as `rl-lab record`."""
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.record import record

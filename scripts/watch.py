@@ -1,4 +1,4 @@
-"""Watch a trained agent: mp4, GIF or a live window."""
+"""Show or film a trained agent. The same code as `rl-lab watch`."""
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.watch import watch

@@ -22,10 +22,9 @@ them out. With a memory, windows start from the stored carry, as in `dqn`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from rl_lab.problem import Problem
 from rl_lab.training.interaction import Interaction
+from rl_lab.training.learner import built_from
 
 from .agent import Clone
 from .config import Config, refuse, refuse_spaces
@@ -41,6 +40,7 @@ class Cloning(Interaction):
         return refuse(self.config, problem)
 
 
-def build(**fields: Any) -> Cloning:
-    """Build the learner."""
-    return Cloning(Config(**fields), Clone, refuse_spaces)
+@built_from(Config)
+def build(config: Config) -> Cloning:
+    """Imitate recorded actions, or the exact optimum of a finite MDP (behaviour cloning); Discrete actions."""
+    return Cloning(config, Clone, refuse_spaces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import ClassVar
 
 import numpy as np
 from gymnasium import spaces
@@ -22,6 +23,19 @@ from .oracle import refuse_oracle
 @dataclass(frozen=True)
 class Config(TrainedFields):
     """Fields of behaviour cloning."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "labels": ("oracle", "epsilon", "gamma", "held_out", "held_out_steps"),
+        "learning": (
+            "temperature", "value_weight", "dueling", "batch_size", "learning_starts_env_steps",
+            "train_period_env_steps", "gradient_steps_per_update",
+        ),
+        "replay": ("replay_capacity", "sequence_length"),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "oracle", "epsilon", "held_out", "temperature", "value_weight", "batch_size", "train_period_env_steps",
+        "gradient_steps_per_update",
+    )  # fmt: skip
 
     oracle: bool = False
     """Learn from the exact optimal policy of the environment's finite MDP, which acts, instead of a dataset."""

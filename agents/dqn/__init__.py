@@ -22,9 +22,8 @@ alike, however many its window has.
 
 from __future__ import annotations
 
-from typing import Any
-
 from rl_lab.training.interaction import Interaction
+from rl_lab.training.learner import built_from
 
 from .agent import DQN
 from .config import Config, refuse, steps_per_call
@@ -32,6 +31,7 @@ from .config import Config, refuse, steps_per_call
 __all__ = ["DQN", "Config", "build", "refuse", "steps_per_call"]
 
 
-def build(**fields: Any) -> Interaction:
-    """Build the learner."""
-    return Interaction(Config(**fields), DQN, refuse)
+@built_from(Config)
+def build(config: Config) -> Interaction:
+    """Learn action values with a deep Q-network, with or without memory; Discrete actions."""
+    return Interaction(config, DQN, refuse)

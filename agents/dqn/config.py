@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from gymnasium import spaces
@@ -27,6 +27,24 @@ from rl_lab.updates.trained import check_trained, refuse_trained
 @dataclass(frozen=True)
 class Config(TrainedFields):
     """Fields of DQN."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "learning": (
+            "gamma", "n_steps", "double", "dueling", "loss", "value_rescaling", "reward_clip", "normalise_rewards",
+            "target_period_env_steps", "target_period_updates", "target_tau", "batch_size",
+            "learning_starts_env_steps", "train_period_env_steps", "gradient_steps_per_update", "compile",
+        ),
+        "replay": (
+            "replay_capacity", "prioritised", "priority_alpha", "priority_beta", "priority_eta", "sequence_length",
+            "sequence_period_steps", "burn_in_steps",
+        ),
+        "exploration": ("epsilon_initial", "epsilon_final", "epsilon_fraction", "epsilon_waits"),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "gamma", "n_steps", "double", "dueling", "target_period_env_steps", "batch_size",
+        "learning_starts_env_steps", "train_period_env_steps", "gradient_steps_per_update", "replay_capacity",
+        "prioritised", "epsilon_final", "epsilon_fraction",
+    )  # fmt: skip
 
     gamma: float = 0.99
     """Discount per environment step."""

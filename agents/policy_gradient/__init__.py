@@ -14,9 +14,8 @@ everywhere today the states are not weighted with gamma^t.
 
 from __future__ import annotations
 
-from typing import Any
-
 from rl_lab.training.interaction import Interaction
+from rl_lab.training.learner import built_from
 
 from .agent import PolicyGradient
 from .config import A2CConfig, Config, PPOConfig, ReinforceConfig, refuse
@@ -24,19 +23,22 @@ from .config import A2CConfig, Config, PPOConfig, ReinforceConfig, refuse
 __all__ = ["A2CConfig", "Config", "PPOConfig", "PolicyGradient", "ReinforceConfig", "refuse"]
 
 
-def build_reinforce(**fields: Any) -> Interaction:
-    """Build the learner of REINFORCE."""
-    return _build(ReinforceConfig(**fields))
+@built_from(ReinforceConfig)
+def build_reinforce(config: ReinforceConfig) -> Interaction:
+    """Learn a policy by REINFORCE with a baseline: whole episodes, one pass over each rollout."""
+    return _build(config)
 
 
-def build_a2c(**fields: Any) -> Interaction:
-    """Build the learner of A2C."""
-    return _build(A2CConfig(**fields))
+@built_from(A2CConfig)
+def build_a2c(config: A2CConfig) -> Interaction:
+    """Learn a policy by advantage actor-critic (A2C): short rollouts, one pass over each."""
+    return _build(config)
 
 
-def build_ppo(**fields: Any) -> Interaction:
-    """Build the learner of PPO."""
-    return _build(PPOConfig(**fields))
+@built_from(PPOConfig)
+def build_ppo(config: PPOConfig) -> Interaction:
+    """Learn a policy by proximal policy optimisation (PPO): clipped updates, several passes over each rollout."""
+    return _build(config)
 
 
 def _build(config: Config) -> Interaction:

@@ -33,6 +33,14 @@ class Method:
 class Config(TrainedFields):
     """Fields that the three share."""
 
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "learning": ("gamma", "ent_coef", "vf_coef", "normalise_advantages", "normalise_rewards", "compile"),
+        "rollout": ("n_steps",),
+        "network": ("share_encoder", "log_std_initial"),
+        "optimiser": ("linear_decay",),
+    }
+    COMMON: ClassVar[tuple[str, ...]] = ("gamma", "n_steps", "ent_coef", "linear_decay")
+
     learning_rate: float = 3e-4
     """Step size at the start."""
     linear_decay: bool = False
@@ -113,6 +121,9 @@ class ReinforceConfig(Config):
 class A2CConfig(Config):
     """Fields of A2C; defaults are SB3's but for the optimiser, which is the authors'."""
 
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {"learning": ("gae_lambda",)}
+    COMMON: ClassVar[tuple[str, ...]] = ("gae_lambda",)
+
     learning_rate: float = 7e-4
     """Step size at the start."""
     n_steps: int = 5
@@ -136,6 +147,12 @@ class A2CConfig(Config):
 @dataclass(frozen=True)
 class PPOConfig(Config):
     """Fields of PPO; defaults are SB3's."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "learning": ("gae_lambda", "clip_range", "clip_range_value", "target_kl"),
+        "rollout": ("batch_size", "n_epochs"),
+    }
+    COMMON: ClassVar[tuple[str, ...]] = ("gae_lambda", "clip_range", "batch_size", "n_epochs")
 
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""

@@ -6,52 +6,58 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rl_lab.cli.parsing import parse
 from rl_lab.runs.config import parse_pairs, read_fields
 from rl_lab.runs.signals import STOPPED
 from rl_lab.types import UsageError
 
+if TYPE_CHECKING:
+    from rl_lab.studies.study import Study
+
+ABOUT = """Compare agents: train each on every environment with the same seeds and the same evaluation, and write
+one page with curves, tables and videos."""
+
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """What compare.py takes."""
+    """What the command takes."""
 
     env_id: tuple[str, ...]
-    """Environments."""
+    """Environments: Gymnasium ids, namespace/id of an installed package, or module:id."""
     agents: tuple[str, ...]
-    """Learners; SB3's are named sb3-dqn, sb3-ppo, sb3-a2c."""
+    """Agents, as rl-lab agents lists them; Stable-Baselines3's are sb3-dqn, sb3-ppo and sb3-a2c."""
     seeds: int = 3
-    """Seeds of each agent: 0, 1, ..."""
+    """Number of seeds of each agent: 0, 1, ..."""
     total_steps: int | None = None
-    """Budget of each run in environment steps; by default the preset's, or that of train.py."""
+    """Budget of each run in environment steps; by default the preset's, or that of rl-lab train."""
     workers: int = 1
-    """Runs at a time, each in a process of its own."""
+    """Runs at a time, each in its own process."""
     out: str = "runs/comparison"
-    """Folder of the study; a second call with it does only what is missing, of more seeds or agents too."""
+    """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds or agents."""
     preset: str | None = None
-    """Preset, for every agent that has it."""
+    """Preset for every agent that has one of this name."""
     config: str | None = None
     """YAML or JSON file of fields for all agents."""
     set: tuple[str, ...] = ()
     """Fields as name=value for all agents, or as agent:name=value for one."""
     wandb: Literal["offline", "online", "disabled"] | None = None
-    """Weights & Biases; by default offline without an API key."""
+    """Weights & Biases; by default online if there is an API key, else offline."""
 
 
 def compare(argv: Sequence[str]) -> int:
-    """Compare agents; the command behind scripts/compare.py."""
+    """Compare agents and write a page; return the exit code."""
     from rl_lab.studies.report import write_report
     from rl_lab.studies.study import Stopped, run_study
 
-    options: CompareOptions = parse(CompareOptions, argv, description="Compare agents on equal terms.")
+    options: CompareOptions = parse(CompareOptions, argv, program="rl-lab compare", about=ABOUT)
     if options.workers < 1:
         raise UsageError(f"workers must be at least 1, got {options.workers}")
     try:
-        failures = run_study(_study(options), Path(options.out), workers=options.workers, signals=True)
+        failures = run_study(study_of(options), Path(options.out), workers=options.workers, signals=True)
     except Stopped as stopped:
-        print(f"{stopped}; the same command goes on")
+        print(f"{stopped}; the same command continues")
         return STOPPED
     print(f"comparison page: {write_report(options.out)}")
     for name, cause in failures.items():
@@ -59,7 +65,12 @@ def compare(argv: Sequence[str]) -> int:
     return 1 if failures else 0
 
 
-def _study(options: CompareOptions) -> Any:
+def study_of(options: CompareOptions) -> Study:
+    """Return the study that the options describe.
+
+    Raises:
+        UsageError: a file, field or preset that isn't there, or a wrong value.
+    """
     from rl_lab.studies.study import Study
 
     shared = read_fields(options.config) if options.config else {}

@@ -1,4 +1,4 @@
-"""The command lines: fields of dataclasses as options, errors in one line, exit codes."""
+"""What the commands share: options from the fields of dataclasses, errors in one line, exit codes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from typing import Any, NoReturn, get_origin
 
 import tyro
 
+from rl_lab.cli.groups import Part, boxes, flat
 from rl_lab.runs.config import parse_pairs
 from rl_lab.types import UsageError
 
+PROGRAM = "rl-lab"
+HELP = ("-h", "--help", "--help-all")
+BRIEF = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)  # the short help names no None and no --no-...
+
 
 def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
-    """Run a command; turn what goes wrong into one line on stderr and an exit code."""
+    """Run a command and exit with its code; an error becomes one line on stderr and a code of its own."""
     try:
         code = command(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
@@ -39,16 +44,41 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
     sys.exit(code)
 
 
-def parse(kind: type, argv: Sequence[str], *, default: Any = None, description: str) -> Any:
+def asks_for_help(argv: Sequence[str]) -> bool:
+    """Return whether a command line asks for help of any kind."""
+    return any(word in HELP for word in argv)
+
+
+def parse(
+    kind: type,
+    argv: Sequence[str],
+    *,
+    program: str,
+    about: str,
+    default: Any = None,
+    markers: Sequence[Any] = (),
+) -> Any:
     """Read a dataclass from the command line.
+
+    Args:
+        program: what the user types, as the help names it.
+        about: what stands above the options in the help.
+        markers: tyro's, for all fields.
 
     Raises:
         UsageError: the parser's complaint as one line.
+        SystemExit: after printing the help.
     """
-    arguments: dict[str, Any] = {"description": description, "args": list(argv), "registry": _registry()}
+    arguments: dict[str, Any] = {
+        "prog": program,
+        "description": about,
+        "args": ["--help"] if asks_for_help(argv) else list(argv),
+        "registry": pairs_registry(),
+        "config": markers,
+    }
     if default is not None:
         arguments["default"] = default
-    if {"-h", "--help"} & set(argv):
+    if asks_for_help(argv):
         return tyro.cli(kind, **arguments)
     said = io.StringIO()
     with _wide_terminal(), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
@@ -56,6 +86,21 @@ def parse(kind: type, argv: Sequence[str], *, default: Any = None, description: 
             return tyro.cli(kind, **arguments)
         except SystemExit:
             raise UsageError(_one_line(said.getvalue())) from None
+
+
+def parse_parts(parts: Sequence[Part], argv: Sequence[str], *, program: str, about: str) -> dict[str, Any]:
+    """Read the fields of several dataclasses, grouped in the help, and return them as {name: value}.
+
+    `--help` shows the common ones only, `--help-all` shows all.
+
+    Raises:
+        UsageError: the parser's complaint as one line.
+        SystemExit: after printing the help.
+    """
+    only_common = asks_for_help(argv) and "--help-all" not in argv
+    kind, default = boxes(parts, only_common=only_common)
+    markers = BRIEF if only_common else ()
+    return flat(parse(kind, argv, program=program, about=about, default=default, markers=markers))
 
 
 @contextlib.contextmanager
@@ -73,20 +118,20 @@ def _wide_terminal() -> Iterator[None]:
 
 
 def _one_line(box: str) -> str:
-    """Take the message out of what tyro prints: a title, a rule, the message, a rule, the rest."""
+    """Return the message out of what tyro prints: a title, a rule, the message, a rule, hints."""
     lines = [line.strip() for line in box.splitlines()]
     rules = [i for i, line in enumerate(lines) if line and not line.strip("-")]
     first, last = (rules[0] + 1, rules[1]) if len(rules) > 1 else (0, len(lines))
     text = " ".join(line for line in lines[first:last] if line)
-    text = re.sub(r"^Error parsing (run|agent|command): ", "", text)  # ours, from a check of the config
+    text = re.sub(r"^Error parsing \w+: ", "", text)  # the class whose check refused a value
     hints = [
         line.split()[0] for line in lines[last:] if line[:3].strip("-")[:1].isalpha() and line[:2] == "--"
     ]
     return f"{text} (close: {', '.join(hints)})" if hints and text.startswith("Unrecognized") else text
 
 
-def _registry() -> tyro.constructors.ConstructorRegistry:
-    """Teach tyro to read dicts as name=value words."""
+def pairs_registry() -> tyro.constructors.ConstructorRegistry:
+    """Return the rules by which tyro reads dicts: as name=value words."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
@@ -104,12 +149,3 @@ def _registry() -> tyro.constructors.ConstructorRegistry:
         )
 
     return registry
-
-
-# train -----------------------------------------------------------------------------------------------
-
-
-# compare ---------------------------------------------------------------------------------------------
-
-
-# watch -----------------------------------------------------------------------------------------------

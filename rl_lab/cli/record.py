@@ -1,4 +1,4 @@
-"""The command behind scripts/record.py."""
+"""The command that records a policy's transitions as a dataset."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ from rl_lab.training.loading import load_policy, read_weights
 from rl_lab.training.setup import configure, problem_of, require_accepted
 from rl_lab.types import UsageError
 
-ABOUT = """Record transitions of a policy as a Minari dataset: the greedy policy of a run directory, or an agent that
-needs no training. Agents learn from it with train.py --dataset DIR."""
+ABOUT = """Record the transitions of a policy as a Minari dataset: of a run directory's greedy policy, or of an
+agent that needs no training. Agents learn from it with rl-lab train --dataset DIR."""
 UNTRAINED = ("random",)  # agents that act without having learned
 
 
 @dataclass(frozen=True)
 class RecordOptions:
-    """What record.py takes."""
+    """What the command takes."""
 
     out: str
-    """Folder of the dataset; nothing may be there yet."""
-    run_dir: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")] = None
-    """Run directory whose greedy policy to record; without one, --agent and --env-id say what to."""
+    """Folder of the dataset; it must not exist yet."""
+    run_dir: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN_DIR]")] = None
+    """Run directory whose greedy policy to record; or give --agent and --env-id instead."""
     agent: str | None = None
-    """Agent that needs no training: random."""
+    """Agent that acts without training: random."""
     env_id: str | None = None
     """Environment of --agent."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of that environment, as name=value."""
     preprocess: Literal["auto", "none", "atari"] | None = None
-    """Wrappers of that environment; auto, the default, takes Atari's for ALE ids."""
+    """Wrappers of that environment; by default auto: Atari's for ALE ids, none for all others."""
     episodes: int | None = None
-    """Episodes to record; 100 if neither this nor --steps is given."""
+    """Episodes to record; by default 100, unless --steps is given."""
     steps: int | None = None
-    """Transitions at which to stop; the last episode may be left unfinished."""
+    """Transitions to record; the last episode may be left unfinished."""
     max_episode_steps: int = 10_000
-    """Steps after which an episode is left unfinished, where the environment itself has no end."""
+    """Steps after which an episode is left unfinished, if the environment hasn't ended it by then."""
     epsilon: float = 0.0
-    """Probability of a uniformly random legal action instead of the policy's, for data that shows more."""
+    """Probability of replacing the policy's action by a random legal one, for more varied data."""
     seed: int | None = None
-    """Seed of episodes and random actions; by default the run's, or 0."""
+    """Seed of the episodes and random actions; by default the run's, or 0."""
     best: bool = False
     """Record the checkpoint with the best evaluation instead of the last."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is recorded: a policy in an environment, and how they are described."""
+    """What is recorded: a policy in an environment, and the provenance that the dataset keeps."""
 
     policy: Policy
     config: RunConfig
@@ -66,8 +66,8 @@ class Source:
 
 
 def record(argv: Sequence[str]) -> int:
-    """Record a policy's episodes; the command behind scripts/record.py."""
-    options: RecordOptions = parse(RecordOptions, argv, description=ABOUT)
+    """Record a policy's transitions; return the exit code."""
+    options: RecordOptions = parse(RecordOptions, argv, program="rl-lab record", about=ABOUT)
     source = _of_a_run(options) if options.run_dir is not None else _of_an_agent(options)
     config = source.config
     told = record_dataset(

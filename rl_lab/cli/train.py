@@ -6,41 +6,53 @@ import dataclasses as dc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
-from rl_lab.cli.parsing import parse
+from rl_lab.cli.groups import Part
+from rl_lab.cli.parsing import asks_for_help, parse_parts
 from rl_lab.runs.config import RunConfig, read_fields, split_fields
 from rl_lab.runs.signals import STOPPED
-from rl_lab.training.registry import agent_names, make_learner, preset_fields
+from rl_lab.training.registry import (
+    agent_names,
+    config_of,
+    make_learner,
+    preset_fields,
+    presets_of,
+    with_tuples,
+)
 from rl_lab.types import UsageError
 
 if TYPE_CHECKING:
     from rl_lab.runs.description import RunDescription
 
+MORE = "--help-all shows every option."
+
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What train.py itself takes."""
+    """What the command itself takes."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {"run": ("agent", "preset", "config", "resume")}
 
     agent: str
-    """Name of the learner."""
+    """Name of the agent; rl-lab agents lists them."""
     preset: str | None = None
-    """Named fields of the agent; options given beside it go before them."""
+    """Named set of values for the fields; options override it."""
     config: str | None = None
-    """YAML or JSON file of fields (a run's config.json too); options and preset go before it."""
+    """YAML or JSON file of fields, such as a run's config.json; preset and options override it."""
     resume: bool = False
-    """Go on with the run in --run-dir; nothing else is needed."""
+    """Continue the run in --run-dir; nothing else is needed."""
 
 
 @dataclass(frozen=True)
 class NoFields:
-    """The fields of no agent."""
+    """Stands for the fields of the agent while none is named."""
 
 
 def train(argv: Sequence[str]) -> int:
-    """Train one agent; the command behind scripts/train.py."""
+    """Train an agent; return the exit code."""
     from rl_lab.training.launch import learn, resume
 
     options, fields = parse_train(argv)
@@ -49,9 +61,9 @@ def train(argv: Sequence[str]) -> int:
     else:
         result = learn(options.agent, progress=True, signals=True, **fields)
     if result.summary is None and not make_learner(options.agent).resumes:
-        raise RuntimeError(f"stopped; {options.agent} can't resume exactly, and starts again from zero")
+        raise RuntimeError(f"stopped; {options.agent} can't resume exactly and has to start again from zero")
     if result.summary is None:
-        print(f"stopped after saving; go on with: --resume --run-dir {result.run_dir}")
+        print(f"stopped after saving; continue with: --resume --run-dir {result.run_dir}")
         return STOPPED
     print(_told(result.summary))
     print(f"run directory: {result.run_dir}")
@@ -59,7 +71,7 @@ def train(argv: Sequence[str]) -> int:
 
 
 def _told(summary: dict[str, Any]) -> str:
-    """Return the summary as a person reads it."""
+    """Return the summary as one readable line."""
     parts = [
         f"{summary['env_steps']} environment steps in {summary['train_seconds']:.1f} s"
         f" ({summary['env_steps_per_second']:.0f} steps/s)"
@@ -76,76 +88,87 @@ def _told(summary: dict[str, Any]) -> str:
 
 
 def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
-    """Return train.py's own options and all fields of the run and the agent.
+    """Return the command's own options, and all fields of the run and the agent. Builds no learner.
 
     Raises:
-        UsageError: an unknown agent, option or value; resuming with other values than the run has.
+        UsageError: an unknown agent, option or value, or a value that differs from that of the run to resume.
+        SystemExit: after printing the help.
     """
     stored, folder = _stored_run(argv) if "--resume" in argv else (None, "")
     file, preset = _option(argv, "--config"), _option(argv, "--preset")
     if stored and (file or preset):
-        raise UsageError(f"--resume goes on as the run was (allowed beside it: no --config {file or ''})")
+        raise UsageError(
+            f"--resume continues the run as it was (allowed beside it: no --config {file or ''})"
+        )
     loaded = read_fields(file) if file else {}
     agent = _option(argv, "--agent") or (stored and stored.agent) or loaded.pop("agent", None)
     loaded.pop("agent", None)
-    if agent is None and not {"-h", "--help"} & set(argv):
+    if agent is None and not asks_for_help(argv):
         raise UsageError(f"--agent is missing (allowed: {', '.join(agent_names())})")
     given = stored.all_fields | {"run_dir": folder} if stored else loaded
     given |= preset_fields(agent, preset) if agent and preset else {}
-    parsed = _parse_fields(argv, agent, given)
-    fields = {f.name: getattr(part, f.name) for part in (parsed.run, parsed.agent) for f in dc.fields(part)}
+    parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=describe(agent))
+    options = TrainOptions(**{field.name: parsed.pop(field.name) for field in dc.fields(TrainOptions)})
     if stored:
         begun = _completed(stored.agent, given) | {"agent": stored.agent}
-        _require_same(fields | {"agent": parsed.command.agent}, begun)
-    return parsed.command, fields
+        _require_same(parsed | {"agent": options.agent}, begun)
+    return options, parsed
 
 
-def _parse_fields(argv: Sequence[str], agent: str | None, given: dict[str, Any]) -> Any:
-    """Parse options, run and agent as one flat command line, whose defaults are what is given."""
-    config = make_learner(agent).Config if agent else NoFields
+def parts_of(agent: str | None, given: dict[str, Any]) -> list[Part]:
+    """Return the fields of the command, the run and the agent, with what is given as their defaults.
+
+    Raises:
+        UsageError: an unknown agent, or a given value that isn't allowed.
+    """
+    config = config_of(agent) if agent else NoFields
     of_run, of_agent = split_fields(given, config)
-    flat: Any = tyro.conf.OmitArgPrefixes
-    parts = [("command", flat[TrainOptions]), ("run", flat[RunConfig]), ("agent", flat[config])]
-    default_config = make_learner(agent, **of_agent).config if agent else NoFields()
-    kind = dc.make_dataclass("Train", parts)
-    default = kind(
-        TrainOptions(agent or tyro.MISSING), RunConfig(**({"env_id": tyro.MISSING} | of_run)), default_config
-    )
-    names = ", ".join(agent_names())
-    about = f"Train an agent; with --agent NAME the agent's own fields are listed too. Agents: {names}."
-    return parse(kind, argv, default=default, description=about)
+    return [
+        Part(TrainOptions(agent or tyro.MISSING), "run"),
+        Part(RunConfig(**({"env_id": tyro.MISSING} | of_run)), "run"),
+        Part(config(**with_tuples(of_agent)), agent or ""),
+    ]
+
+
+def describe(agent: str | None) -> str:
+    """Return what stands above the options in the help."""
+    if agent is None:
+        names = ", ".join(agent_names())
+        return f"Train an agent, one of: {names}.\n\nWith --agent NAME the help lists its fields too. {MORE}"
+    presets = ", ".join(presets_of(agent)) or "none"
+    head = f"Train {agent} in a run directory, or continue a run with --resume. {MORE}"
+    return f"{head}\n\nPresets of {agent}: {presets}."
 
 
 def _option(argv: Sequence[str], name: str) -> str | None:
-    """Return the value of one option, before the parser exists that it decides on."""
+    """Return the value of an option that decides which parser is built, read before there is one; the last counts."""
+    found = None
     for i, word in enumerate(argv):
-        if word == name:
-            return argv[i + 1] if i + 1 < len(argv) else None
-        if word.startswith(name + "="):
-            return word.partition("=")[2]
-    return None
+        option, equals, value = word.partition("=")
+        if option.replace("_", "-") == name:
+            found = value if equals else next(iter(argv[i + 1 :]), None)
+    return found
 
 
 def _stored_run(argv: Sequence[str]) -> tuple[RunDescription, str]:
-    """Return the description and the folder of the run to go on with."""
+    """Return the description and the folder of the run to resume."""
     from rl_lab.runs.description import read_description
 
-    folder = _option(argv, "--run-dir") or _option(argv, "--run_dir")
+    folder = _option(argv, "--run-dir")
     if folder is None:
-        raise UsageError("--resume needs --run-dir DIR, the run to go on with")
+        raise UsageError("--resume needs --run-dir DIR, the run to continue")
     return read_description(Path(folder)), folder
 
 
 def _completed(agent: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's fields, with the defaults of those that did not exist yet when it began."""
-    from rl_lab.training.setup import configure
-
-    learner, config = configure(agent, given)
-    return dc.asdict(config) | dc.asdict(learner.config)
+    """Return a run's fields; those that didn't exist when it began have their defaults."""
+    config = config_of(agent)
+    of_run, of_agent = split_fields(given, config)
+    return dc.asdict(RunConfig(**of_run)) | dc.asdict(config(**with_tuples(of_agent)))
 
 
 def _require_same(asked: dict[str, Any], stored: dict[str, Any]) -> None:
-    """A resumed run goes on as it was: another value would be a quiet lie in its config."""
+    """Raise a UsageError if a value differs from the stored one: the run's config would no longer be true."""
     for name, value in asked.items():
         was = tuple(stored[name]) if isinstance(stored[name], list) else stored[name]
         if value != was:

@@ -5,42 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from rl_lab.cli.parsing import parse
 from rl_lab.types import UsageError
 
+ABOUT = "Watch a trained agent play: in a live window, as an mp4 or as a GIF."
+
 
 @dataclass(frozen=True)
 class WatchOptions:
-    """What watch.py takes."""
+    """What the command takes."""
 
-    run_dir: tyro.conf.Positional[str]
+    run_dir: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
     """Run directory to watch."""
     human: bool = False
     """Show a live window."""
     video: str | None = None
-    """Write an mp4; without any of the three to RUN_DIR/videos/watch.mp4."""
+    """Write an mp4. This is the default, to RUN_DIR/videos/watch.mp4, if neither --human nor --gif is given."""
     gif: str | None = None
     """Write a GIF."""
     episodes: int = 1
     """Episodes to watch."""
     seed: int | None = None
-    """Seed of the episodes; by default the run's, whose evaluation episodes are shown."""
+    """Seed of the episodes; by default the run's, so that they are its evaluation episodes."""
     best: bool = False
     """Watch the checkpoint with the best evaluation instead of the last."""
     training_episode: int | None = None
-    """Show the training episode in this row of episodes.csv (from 0) exactly as it happened."""
+    """Show a training episode exactly as it happened: its row in episodes.csv, counted from 0."""
 
 
 def watch(argv: Sequence[str]) -> int:
-    """Watch a trained agent; the command behind scripts/watch.py."""
+    """Show or film a trained agent; return the exit code."""
     from rl_lab.evaluation.watch import frames_per_second, live_window, show
     from rl_lab.runs.description import read_description
     from rl_lab.training.loading import load_policy
 
-    options: WatchOptions = parse(WatchOptions, argv, description="Watch a trained agent.")
+    options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)
     if options.episodes < 1:
         raise UsageError(f"episodes must be at least 1, got {options.episodes}")
     folder = Path(options.run_dir)
@@ -48,8 +51,8 @@ def watch(argv: Sequence[str]) -> int:
     config = description.config
     if options.training_episode is not None and config.dataset:
         raise UsageError(
-            f"--training-episode {options.training_episode}: the run played none, it learned from dataset"
-            f" {config.dataset!r} (allowed: without it)"
+            f"--training-episode {options.training_episode}: this run played no training episodes, it learned from"
+            f" dataset {config.dataset!r} (allowed: without it)"
         )
     policy = load_policy(folder, best=options.best)
     if options.gif is not None and not options.gif.lower().endswith(".gif"):

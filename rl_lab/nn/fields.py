@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
 class NetworkFields:
     """Encoder, then memory, and what happens to observations on their way in."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "network": (
+            "encoder", "hidden", "activation", "layer_norm", "dropout", "pooling", "embedding_size",
+            "initialisation", "memory", "memory_size", "memory_layers", "context", "normalise_observations",
+            "random_shift",
+        ),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = ("hidden", "memory")
 
     encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
     """Network before the memory: auto goes by the observations."""

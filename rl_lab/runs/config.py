@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 
@@ -25,24 +25,40 @@ class RunConfig:
         UsageError: a value that isn't allowed, or that does nothing beside the others.
     """
 
+    # The boxes of a command's help, and what its short form shows; `rl_lab.cli.groups` reads both.
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "run": ("seed", "device", "threads"),
+        "environment": ("env_id", "env_kwargs", "num_envs", "vector", "preprocess", "life_loss_terminates"),
+        "budget": ("total_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
+        "evaluation": ("eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps"),
+        "files": (
+            "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
+            "keep_best", "video_episodes", "pictures", "wandb", "group",
+        ),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "env_id", "env_kwargs", "total_steps", "num_envs", "seed", "device", "eval_episodes", "run_dir", "wandb",
+    )  # fmt: skip
+
     env_id: str
     """Gymnasium id, namespace/id of an installed package, or module:id."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, as name=value."""
     preprocess: Literal["auto", "none", "atari"] = "auto"
-    """Wrappers: atari is 84x84 grey, every 4th frame, 4 stacked; auto takes it for ALE ids."""
+    """Wrappers of the environment. atari: 84x84 grey images, every 4th frame, 4 of them stacked; auto: atari for ALE
+    ids, none for all others."""
     life_loss_terminates: bool = False
-    """A lost life zeroes the bootstrap (the episode and its return go on)."""
+    """Zero the bootstrap when a life is lost; the episode and its return go on."""
     total_steps: int = 50_000
     """Budget in environment steps (agent decisions, summed over the vector)."""
     num_envs: int = 1
     """Environments stepped together."""
     vector: Literal["sync", "async"] = "sync"
-    """How several environments run: in this process, or in one process each."""
+    """How several environments run: all in this process (sync), or each in its own (async)."""
     seed: int = 0
     """The seed that every random number of the run is derived from."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are computed; auto takes CUDA if it is there. Small networks are often faster on the CPU."""
+    """Where networks are computed; auto: CUDA if available. Small networks are often faster on the CPU."""
     threads: int = 1
     """Threads of numpy and torch; more than one pays for large networks only."""
     run_dir: str | None = None
@@ -74,14 +90,14 @@ class RunConfig:
     init_from: str | None = None
     """Run directory whose weights to start from; everything else starts fresh."""
     dataset: str | None = None
-    """Recorded transitions (of scripts/record.py, or any Minari HDF5 dataset) to learn from instead of acting;
-    evaluation still plays the environment. What the data never shows may be overestimated."""
+    """Recorded transitions to learn from instead of acting: a folder written by rl-lab record, or any Minari HDF5
+    dataset. Evaluation still plays the environment. Actions that the data never shows may be overestimated."""
     video_episodes: int = 1
     """Episodes of the final policy filmed into videos/; 0 for none."""
     pictures: bool = True
     """Draw maps of values, policy and errors into pictures/ if the environment's model is known."""
     wandb: Literal["offline", "online", "disabled"] | None = None
-    """Weights & Biases; by default offline without an API key, online with one."""
+    """Weights & Biases; by default online if there is an API key, else offline."""
     group: str | None = None
     """Name under which W&B groups runs; by default <env>-<agent>."""
 

@@ -1,12 +1,17 @@
-"""What the registry makes: a Learner, which turns a problem into a policy."""
+"""What the registry makes: a Learner, which turns a problem into a policy, from a factory of its fields."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 from rl_lab.agent import Policy
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
+
+C = TypeVar("C")
+L = TypeVar("L")
 
 
 class Learner(Protocol):
@@ -28,3 +33,21 @@ class Learner(Protocol):
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the greedy policy over stored weights, without replay or optimiser."""
+
+
+def built_from(config: type[C]) -> Callable[[Callable[[C], L]], Callable[..., L]]:
+    """Turn a function that takes a config into a factory that takes the config's fields.
+
+    The factory's attribute `Config` is the config's class, so that fields can be listed and checked without
+    building a learner. The first line of the function's docstring describes the agent in `rl-lab agents`.
+    """
+
+    def decorate(build: Callable[[C], L]) -> Callable[..., L]:
+        @functools.wraps(build)
+        def factory(**fields: Any) -> L:
+            return build(config(**fields))
+
+        factory.Config = config  # type: ignore[attr-defined]
+        return factory
+
+    return decorate

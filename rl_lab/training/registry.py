@@ -1,10 +1,13 @@
-"""Learners by name, from the entry points of installed packages; only the one chosen is imported."""
+"""Learners and their presets by name, from the entry points of installed packages.
+
+Only the learner that is asked for is imported.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from typing import Any
 
@@ -22,15 +25,43 @@ def agent_names() -> list[str]:
     return sorted(entry_points(group=GROUP).names)
 
 
+def agent_entry(name: str) -> EntryPoint:
+    """Return the entry point of a learner, without importing its module.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    found = next(iter(entry_points(group=GROUP, name=name)), None)
+    if found is None:
+        raise UsageError(unknown_name("agent", name, agent_names()))
+    return found
+
+
 @cache
 def _factory(name: str) -> Callable[..., Learner]:
-    found = entry_points(group=GROUP, name=name)
-    if not found:
-        raise UsageError(unknown_name("agent", name, agent_names()))
+    entry = agent_entry(name)
     try:
-        return next(iter(found)).load()
+        return entry.load()
     except ImportError as error:
         raise UsageError(f"agent {name!r} needs a package that is missing: {error}") from error
+
+
+def config_of(name: str) -> type:
+    """Return the dataclass of a learner's fields.
+
+    Factories made with `built_from` name it in their attribute `Config`. One that doesn't is called once,
+    with no fields, and its learner is asked.
+
+    Raises:
+        UsageError: unknown name.
+    """
+    return _config_of(_factory(name))
+
+
+@cache
+def _config_of(factory: Callable[..., Learner]) -> type:
+    config = getattr(factory, "Config", None)
+    return factory().Config if config is None else config
 
 
 def make_learner(name: str, **fields: Any) -> Learner:
@@ -40,38 +71,47 @@ def make_learner(name: str, **fields: Any) -> Learner:
         UsageError: unknown name or field, or a value out of range.
     """
     try:
-        return _factory(name)(**_tupled(fields))
+        return _factory(name)(**with_tuples(fields))
     except TypeError as error:
         raise UsageError(f"agent {name!r}: {error}") from error
 
 
-def _tupled(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON and YAML know no tuples."""
+def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with their lists as tuples, which JSON and YAML don't have."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
 
 
 def preset_fields(agent: str, preset: str) -> dict[str, Any]:
-    """Return the fields of a preset. They stand in `presets.yaml` of the package that brings the agent."""
-    presets = _presets(agent)
+    """Return the fields of a preset.
+
+    Raises:
+        UsageError: unknown agent or preset.
+    """
+    presets = presets_of(agent)
     if preset not in presets:
         known = ", ".join(presets) or "none"
         raise UsageError(f"agent {agent!r} has no preset {preset!r} (allowed: {known})")
-    return _tupled(presets[preset])
+    return presets[preset]
 
 
 def has_preset(agent: str, preset: str) -> bool:
-    """Say whether an agent knows a preset."""
-    return preset in _presets(agent)
+    """Return whether an agent has a preset of this name."""
+    return preset in presets_of(agent)
 
 
-def _presets(agent: str) -> dict[str, dict[str, Any]]:
-    entry = next(iter(entry_points(group=GROUP, name=agent)), None)
-    if entry is None:
-        raise UsageError(unknown_name("agent", agent, agent_names()))
-    for package in _packages_around(entry.module):
+def presets_of(agent: str) -> dict[str, dict[str, Any]]:
+    """Return the fields of all presets of an agent, by name, without importing the agent.
+
+    They are read from `presets.yaml` in the outermost package around the agent's module that has one.
+
+    Raises:
+        UsageError: unknown agent.
+    """
+    for package in _packages_around(agent_entry(agent).module):
         file = files(package) / "presets.yaml"
         if file.is_file():
-            return yaml.safe_load(file.read_text(encoding="utf8")).get(agent, {})
+            presets = yaml.safe_load(file.read_text(encoding="utf8")).get(agent, {})
+            return {name: with_tuples(fields) for name, fields in presets.items()}
     return {}
 
 

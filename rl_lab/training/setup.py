@@ -13,7 +13,7 @@ from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig, split_fields
 from rl_lab.training.devices import resolve_device
 from rl_lab.training.learner import Learner
-from rl_lab.training.registry import make_learner
+from rl_lab.training.registry import config_of, make_learner
 from rl_lab.types import UsageError
 
 
@@ -23,7 +23,7 @@ def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig
     Raises:
         UsageError: an unknown agent or field, a missing env_id, or a value that isn't allowed.
     """
-    of_run, of_agent = split_fields(fields, make_learner(agent).Config)
+    of_run, of_agent = split_fields(fields, config_of(agent))
     if "env_id" not in of_run:
         raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
     learner, config = make_learner(agent, **of_agent), RunConfig(**of_run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from gymnasium import spaces
@@ -27,6 +27,14 @@ Shift = Callable[[Any, bool], Any]
 @dataclass(frozen=True)
 class OptimiserFields:
     """How the weights are moved."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "optimiser": (
+            "optimiser", "learning_rate", "learning_rate_final", "learning_rate_decay", "warm_up_env_steps",
+            "max_grad_norm", "max_grad_value", "normalise_gradients", "l1", "l2", "weight_decay", "average_decay",
+        ),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = ("learning_rate",)
 
     learning_rate: float = 1e-3
     """Step size of the optimiser at the start."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rl_lab.cli import parsing as cli
+from rl_lab.cli.compare import CompareOptions, study_of
+from rl_lab.cli.parsing import parse
 from rl_lab.runs import tracking
 from rl_lab.runs.signals import STOPPED
 from rl_lab.studies import study as study_module
@@ -235,10 +236,9 @@ def test_runs_lie_where_the_report_looks_for_them(tmp_path):
 def test_config_of_a_run_gives_the_fields_of_all_agents(tmp_path):
     learn("q-learning", "FrozenLake-v1", run_dir=str(tmp_path / "run"), gamma=0.9, **QUIET)
     words = ["--env-id", "FrozenLake-v1", "--agents", "q-learning", "--seeds", "2"]
-    options = cli.parse(
-        cli.CompareOptions, [*words, "--config", str(tmp_path / "run/config.json")], description=""
-    )
-    tasks = tasks_of(cli._study(options), tmp_path / "out")
+    words += ["--config", str(tmp_path / "run/config.json")]
+    options = parse(CompareOptions, words, program="rl-lab compare", about="")
+    tasks = tasks_of(study_of(options), tmp_path / "out")
     assert [t.fields["seed"] for t in tasks] == [0, 1]
     assert {(t.fields["gamma"], t.fields["eval_gamma"], t.fields["total_steps"]) for t in tasks} == {
         (0.9, 0.9, 600)
@@ -286,7 +286,7 @@ def test_a_signal_saves_and_stops_the_study_and_the_same_command_goes_on(tmp_pat
     stopped.send_signal(signal.SIGTERM)
     out, err = stopped.communicate(timeout=60)
     assert (stopped.returncode, err) == (STOPPED, "")
-    assert out == "stopped with 3 of 3 runs to go; the same command goes on\n"
+    assert out == "stopped with 3 of 3 runs to go; the same command continues\n"
     assert not list(tmp_path.rglob("error.txt"))
     assert sorted(path.name for path in tmp_path.glob("runs/*/*/*")) == ["seed_0", "seed_1"]
     went_on = start_comparison(tmp_path, steps=40_000)

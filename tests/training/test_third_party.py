@@ -148,7 +148,11 @@ def site(tmp_path_factory) -> Path:
 
 
 def run(script: str, *words: object, site: Path | None = None) -> subprocess.CompletedProcess[str]:
-    env = os.environ | ({"PYTHONPATH": str(site)} if site else {})
+    env = os.environ | (
+        {"PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])}
+        if site
+        else {}
+    )
     command = [sys.executable, str(SCRIPTS / script), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
 

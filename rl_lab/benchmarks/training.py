@@ -14,10 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.work import Work, row
+from rl_lab.benchmarks.work import Work, row
 from rl_lab.runs.rows import read_rows
 from rl_lab.training.launch import learn
-from rl_lab.training.registry import preset_fields
+from rl_lab.training.registry import make_learner, preset_fields
 
 QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 0, "device": "cpu"}
 
@@ -85,11 +85,10 @@ def acting() -> list[Work]:
     ]
 
 
-def sb3_arguments(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what SB3's DQN takes for the lab's fields."""
-    from rl_lab.agents.sb3 import DQNConfig
-
-    return DQNConfig(**{k: v for k, v in fields.items() if k != "total_steps"}).arguments(1)
+def sb3_arguments(fields: dict[str, Any], agent: str = "sb3-dqn") -> dict[str, Any]:
+    """Return what SB3's algorithm takes for the lab's fields."""
+    own = {k: v for k, v in fields.items() if k not in ("total_steps", "num_envs")}
+    return make_learner(agent, **own).config.arguments(fields.get("num_envs", 1))
 
 
 def sbx_seconds(total_steps: int, **arguments: Any) -> float:
@@ -105,24 +104,22 @@ def sbx_seconds(total_steps: int, **arguments: Any) -> float:
 
 # A run of its own process whose compiler finds an empty cache, and one that finds it filled.
 FRESH = """
-import sys
-sys.path.insert(0, {folder!r})
-from benchmarks.training import lab_seconds, preset_fields
-from rl_lab.learning import set_threads
+from rl_lab.benchmarks.training import lab_seconds, preset_fields
+from rl_lab.training.devices import set_threads
 set_threads(1)
 print(lab_seconds("dqn", **preset_fields("dqn", "zoo:CartPole-v1")))
 """
+FRESH_COMMAND = [sys.executable, "-P", "-c", FRESH]  # -P: modules in the current folder are never imported
 
 
 def cold_rows() -> list[dict[str, Any]]:
     """Return the training clock of processes that have compiled nothing yet, without and with a cache on disk."""
-    code = FRESH.format(folder=str(Path(__file__).parent.parent))
     theirs = plain_sb3_seconds(**zoo_arguments())
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         env = os.environ | {"TORCHINDUCTOR_CACHE_DIR": cache}
         for what in ("nothing compiled yet", "new process, compiled before"):
-            ours = float(subprocess.check_output([sys.executable, "-c", code], text=True, env=env))
+            ours = float(subprocess.check_output(FRESH_COMMAND, text=True, env=env))
             rows.append(row(f"dqn, CartPole-v1, zoo hyperparameters, {what}", "sb3", "s", ours, theirs))
     return rows
 
@@ -151,12 +148,9 @@ def dqn() -> list[Work | dict[str, Any]]:
 
 def ppo() -> list[Work]:
     """PPO at the zoo's hyperparameters for CartPole, N = 8: the training clock, eager and compiled."""
-    from rl_lab.agents.sb3 import PPOConfig
-
     fields = preset_fields("ppo", "zoo:CartPole-v1")
     steps, num_envs = fields["total_steps"], fields["num_envs"]
-    own = {k: v for k, v in fields.items() if k not in ("total_steps", "num_envs")}
-    theirs = partial(plain_sb3_ppo_seconds, steps, num_envs, **PPOConfig(**own).arguments(num_envs))
+    theirs = partial(plain_sb3_ppo_seconds, steps, num_envs, **sb3_arguments(fields, "sb3-ppo"))
     works = []
     for compile_ in ("no", "yes"):
         shares: dict[str, float] = {}
@@ -170,10 +164,7 @@ def sb3() -> list[Work]:
     """SB3's DQN through the lab beside plain SB3: what the lab's records and seeds cost it."""
     steps = 10_000
     fields = preset_fields("sb3-dqn", "zoo:CartPole-v1") | {"total_steps": steps}
-    from rl_lab.agents.sb3 import build_dqn
-
-    learner = build_dqn(**{k: v for k, v in fields.items() if k != "total_steps"})
-    arguments = learner.config.arguments(1)
+    arguments = sb3_arguments(fields)
     return [
         Work(
             f"sb3-dqn through the lab, CartPole-v1, zoo hyperparameters, {steps} steps",

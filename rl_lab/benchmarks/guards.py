@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 from torch import Tensor
 
-from benchmarks.training import lab_seconds
-from benchmarks.work import Work
+from rl_lab.benchmarks.training import lab_seconds
+from rl_lab.benchmarks.work import Work
 from rl_lab.replay import frames, transitions
 from rl_lab.training.registry import preset_fields
 from rl_lab.updates import compiling
@@ -42,7 +42,7 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
     def nothing(*_: Any) -> None:
         pass
 
-    patches = [
+    patches: list[Any] = [
         patch.object(frames, "require_finite", nothing),
         patch.object(transitions, "require_finite", nothing),
         patch.object(transitions, "sum", lambda rewards: 0.0, create=True),

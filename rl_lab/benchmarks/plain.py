@@ -105,7 +105,7 @@ class Recurrent(nn.Module):
     def __init__(self, cell: type[nn.RNNBase], features: int):
         super().__init__()
         self.encoder = nn.Sequential(*dense(features))
-        self.cell = cell(HIDDEN, SIZE)  # type: ignore[arg-type]
+        self.cell = cell(HIDDEN, SIZE)  # type: ignore[arg-type, call-arg]
         self.head = nn.Linear(SIZE, ACTIONS)
 
     def carry(self, state: tuple[Tensor, ...]) -> Any:

@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 
-from benchmarks.work import Work, row, timed
+from rl_lab.benchmarks.work import Work, row, timed
 from rl_lab.replay.footprint import replay_bytes
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import EnvSpec, Step
@@ -71,7 +71,8 @@ def replay_works(
             theirs.sample(size)
 
     for _ in range(5):  # until every page of both rings was touched
-        add_ours(), add_theirs()
+        add_ours()
+        add_theirs()
     pairs: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
         (f"adding {steps} steps", add_ours, add_theirs)
     ]

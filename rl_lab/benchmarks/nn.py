@@ -25,8 +25,8 @@ from torch.nn import GRU, LSTM, RNN, Module
 from torch.nn.functional import huber_loss
 from torch.nn.utils import clip_grad_norm_
 
-from benchmarks import plain
-from benchmarks.work import Work
+from rl_lab.benchmarks import plain
+from rl_lab.benchmarks.work import Work
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON
@@ -207,7 +207,8 @@ def update(
         clip_grad_norm_(parameters, MAX_NORM)
         optimiser.step()
 
-    updates(batch), by_hand()
+    updates(batch)
+    by_hand()
     for mine, other in zip(ours.parameters(), parameters, strict=True):
         assert mine.grad is not None
         assert other.grad is not None
@@ -227,7 +228,8 @@ def work(name: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> Work:
 
 def seconds(once: Callable[[], Any]) -> float:
     """Return the median seconds of a pass, over a turn of passes."""
-    ends, passes = time.perf_counter() + TURN_SECONDS, []
+    ends = time.perf_counter() + TURN_SECONDS
+    passes: list[float] = []
     while not passes or time.perf_counter() < ends:
         begun = time.process_time()
         once()

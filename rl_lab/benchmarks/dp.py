@@ -6,12 +6,11 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.work import Work, timed
+from rl_lab.benchmarks.work import Work, timed
 from rl_lab.mdp.model import TabularModel
 
 DP_THREADS = 2
@@ -111,7 +110,7 @@ def pymdptoolbox_work(states: int, gamma: float) -> Work:
 
 def million_seconds(gamma: float) -> float:
     """Solve 1,000,000 states in a process of their own, print its peak memory, return the solver's seconds."""
-    command = [sys.executable, "-c", MILLION.format(folder=str(Path(__file__).parent.parent), gamma=gamma)]
+    command = [sys.executable, "-P", "-c", MILLION.format(gamma=gamma)]
     seconds, gigabytes, sweeps, bound = subprocess.check_output(command, text=True).split()
     print(f"  1,000,000 states: {float(seconds):.2f} s, {sweeps} sweeps, bound {bound}, peak {gigabytes} GB")
     return float(seconds)
@@ -119,9 +118,8 @@ def million_seconds(gamma: float) -> float:
 
 # Compiling, or loading what was compiled, is left out as on the peer's side.
 MILLION = """
-import resource, sys, time
-sys.path.insert(0, {folder!r})
-from benchmarks.dp import random_model, solve_model
+import resource, time
+from rl_lab.benchmarks.dp import random_model, solve_model
 solve_model(random_model(10_000), {gamma})
 model = random_model(1_000_000)
 begun = time.perf_counter()

@@ -1,0 +1,89 @@
+"""The command that times the lab beside a peer."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
+
+from rl_lab.benchmarks.work import Work, row
+from rl_lab.checks import at_least, unknown_name
+from rl_lab.cli.parsing import parse
+from rl_lab.training.devices import set_threads
+from rl_lab.types import UsageError
+
+ABOUT = """Time the lab beside a peer: both sides take turns in one run, and the ratio of their medians is what
+counts. Above 1 the lab is faster."""
+
+BENCHMARKS = {
+    "acting": "training", "dp": "dp", "dqn": "training", "guards": "guards", "nn": "nn", "ppo": "training",
+    "replay": "replay", "sb3": "training",
+}  # fmt: skip
+"""The module in rl_lab.benchmarks of each benchmark; only that of the one asked for is imported."""
+
+
+@dataclass(frozen=True)
+class BenchmarkOptions:
+    """What the command takes."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """Benchmark: acting, dp, dqn, guards, nn, ppo, replay, sb3."""
+    json: str | None = None
+    """File for the results."""
+    turns: int = 5
+    """Times that each side is run."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "turns")
+
+
+def benchmark(argv: Sequence[str]) -> int:
+    """Run one benchmark by name; return the exit code."""
+    options: BenchmarkOptions = parse(BenchmarkOptions, argv, program="rl-lab benchmark", about=ABOUT)
+    if options.name not in BENCHMARKS:
+        raise UsageError(unknown_name("benchmark", options.name, sorted(BENCHMARKS)))
+    set_threads(1)
+    results = [
+        compare(work, options.turns) if isinstance(work, Work) else work for work in works_of(options.name)
+    ]
+    if options.json:
+        Path(options.json).write_text(json.dumps({"results": results}, indent=1))
+    return 0
+
+
+def works_of(name: str) -> list[Work | dict[str, Any]]:
+    """Return the work of a benchmark; rows of results that are measured already may stand among it.
+
+    Raises:
+        UsageError: the peer isn't installed.
+    """
+    try:
+        return getattr(import_module(f"rl_lab.benchmarks.{BENCHMARKS[name]}"), name)()
+    except ImportError as error:
+        raise UsageError(f"benchmark {name!r} needs a package that is missing: {error}") from error
+
+
+def compare(work: Work, turns: int) -> dict[str, Any]:
+    """Let the sides take turns, after one turn each that isn't counted; return a row of results."""
+    work.ours(), work.theirs()
+    pairs = [(work.ours(), work.theirs()) for _ in range(turns)]
+    ours, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratios = sorted(t / o for o, t in pairs)
+    more: dict[str, Any] = {"ratio_range": [ratios[0], ratios[-1]]}
+    if work.moved_bytes:
+        from rl_lab.benchmarks.dp import copy_bandwidth
+
+        more["bandwidth_share"] = work.moved_bytes / copy_bandwidth() / ours
+    more |= work.more()
+    told = row(work.work, work.peer, "s", ours, theirs, **more)
+    print("  " + ", ".join(f"{name} {value}" for name, value in more.items()), flush=True)
+    return told

@@ -1,0 +1,141 @@
+"""The command that solves the finite MDP behind an environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_lab.checks import above, at_least, one_of, within
+from rl_lab.cli.listing import print_table
+from rl_lab.cli.parsing import parse
+from rl_lab.environments.make import make_env
+from rl_lab.evaluation.exact import limited_return
+from rl_lab.mdp.methods import METHODS
+from rl_lab.mdp.model import TabularModel, extract_model
+from rl_lab.mdp.solve import DEFAULT_METHOD, NeverEnds, NotConverged, Solution
+from rl_lab.mdp.solve import solve as solve_model
+from rl_lab.types import UsageError
+
+ABOUT = """Solve the finite MDP of an environment exactly and print the optimum. The model must be known: that of
+Gymnasium's toy-text, of most of lab/*, and of environments with a method model()."""
+
+
+@dataclass(frozen=True)
+class SolveOptions:
+    """What the command takes."""
+
+    env_id: str
+    """Gymnasium id, namespace/id of an installed package, or module:id."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment, as name=value."""
+    method: str = DEFAULT_METHOD
+    """Method: value-iteration, gauss-seidel, prioritised-sweeping, policy-iteration, modified-policy-iteration or
+    linear-programming."""
+    gamma: float = 0.99
+    """Discount per environment step; 1 for problems that end."""
+    tolerance: float = 1e-10
+    """Certified bound on the error of the values in the sup norm, relative to max(1, |V|)."""
+    max_sweeps: int = 1_000_000
+    """Sweeps (improvements, iterations of the linear program) after which not having converged is an error."""
+    threads: int = 1
+    """Threads that share the sweeps of a large model; they change no result."""
+    table: bool = False
+    """Print the value and the optimal actions of every state as well."""
+    out: str | None = None
+    """File for the solution, F.npz: arrays v [S], q [S, A], policy [S] and optimal_actions [S, A], and the scalars
+    gamma and bound."""
+
+    def __post_init__(self) -> None:
+        one_of(self, "method", tuple(METHODS))
+        within(self, 0.0, 1.0, "gamma")
+        above(self, 0.0, "tolerance")
+        at_least(self, 1, "max_sweeps", "threads")
+        if self.out is not None and not self.out.endswith(".npz"):
+            raise UsageError(f"out {self.out!r} must end in .npz")
+        if self.out is not None and not Path(self.out).parent.is_dir():
+            raise UsageError(f"out {self.out!r} lies in no folder (allowed: a file in a folder that exists)")
+
+
+def solve(argv: Sequence[str]) -> int:
+    """Solve an environment's finite MDP and print the optimum; return the exit code."""
+    options: SolveOptions = parse(SolveOptions, argv, program="rl-lab solve", about=ABOUT)
+    model, max_steps = model_of(options.env_id, options.env_kwargs)
+    try:
+        solution = solve_model(
+            model, options.gamma, options.method,
+            tolerance=options.tolerance, max_sweeps=options.max_sweeps, threads=options.threads,
+        )  # fmt: skip
+    except NeverEnds as error:
+        raise UsageError(str(error)) from error
+    except NotConverged as error:
+        raise UsageError(
+            f"{error} (allowed: more max_sweeps, a larger tolerance, a smaller gamma)"
+        ) from error
+    print(
+        f"{options.env_id}: {model.num_states} states, {model.num_actions} actions;"
+        f" {options.method}, {solution.sweeps} sweeps"
+    )
+    print(
+        f"optimal return from the start: {float(model.initial @ solution.v):.6g}"
+        f" (gamma {options.gamma}, error at most {solution.bound:.1g})"
+    )
+    print(_undiscounted(model, solution, max_steps))
+    if options.table:
+        print_table(_table(solution))
+    if options.out is not None:
+        _write(solution, options)
+    return 0
+
+
+def model_of(env_id: str, env_kwargs: dict[str, Any]) -> tuple[TabularModel, int | None]:
+    """Return the finite MDP of an environment, and the steps after which its episodes are cut (None: never).
+
+    Raises:
+        UsageError: an unknown environment, or one that gives no model.
+    """
+    env = make_env(env_id, env_kwargs)
+    try:
+        model, limit = extract_model(env), None if env.spec is None else env.spec.max_episode_steps
+    finally:
+        env.close()
+    if model is None:
+        raise UsageError(
+            f"solve needs a finite MDP, and {env_id!r} gives no model (allowed: toy-text, lab/*)"
+        )
+    return model, limit
+
+
+def _undiscounted(model: TabularModel, solution: Solution, max_steps: int | None) -> str:
+    """Return what an episode of the optimal policy pays, as a line."""
+    probabilities = np.eye(model.num_actions)[solution.policy]  # [S, A]
+    unlimited = limited_return(model, probabilities, None)
+    without = "no finite return without a limit" if unlimited is None else f"{unlimited:.6g} without a limit"
+    if max_steps is None:
+        return f"undiscounted return of that policy: {without}"
+    limited = limited_return(model, probabilities, max_steps)
+    return f"undiscounted return of that policy: {limited:.6g} in {max_steps} steps at most, {without}"
+
+
+def _table(solution: Solution) -> list[tuple[str, ...]]:
+    """Return a row for each state: its number, its value, all its optimal actions."""
+    rows = [
+        (str(s), f"{value:.6g}", " ".join(map(str, np.flatnonzero(optimal))))
+        for s, (value, optimal) in enumerate(zip(solution.v, solution.optimal_actions, strict=True))
+    ]
+    return [("state", "value", "optimal actions"), *rows]
+
+
+def _write(solution: Solution, options: SolveOptions) -> None:
+    path = Path(str(options.out))
+    try:
+        np.savez(
+            path, v=solution.v, q=solution.q, policy=solution.policy, optimal_actions=solution.optimal_actions,
+            gamma=options.gamma, bound=solution.bound,
+        )  # fmt: skip
+    except OSError as error:
+        raise UsageError(f"out {str(path)!r} can't be written: {error.strerror}") from error
+    print(f"solution: {path}")

@@ -1,1 +1,0 @@
-"""What benchmark.py times, one family of work a file."""

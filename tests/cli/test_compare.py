@@ -1,0 +1,32 @@
+"""The command `compare`: wrong input is one line, and no study is begun. `tests/studies` has the studies themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from commands import call, require_refusal
+from rl_lab.cli.compare import compare
+
+
+class TestRefuses:
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["--agents", "nobody"], ["'nobody'"]),
+            (["--agents", "random", "q-learning"], ["CartPole-v1", "Discrete"]),
+            (["--agents", "random", "--set", "gamma"], ["'gamma'", "name=value"]),
+            (["--agents", "random", "--set", "nonsense=1"], ["'nonsense'"]),
+            (["--agents", "dqn", "--set", "dqn:learning_rate=-1"], ["learning_rate", "-1"]),
+            (["--agents", "dqn", "--set", "learning_rate=quick"], ["learning_rate", "quick"]),
+            (["--agents", "random", "--seeds", "0"], ["seeds", "got 0"]),
+            (["--agents", "random", "--workers", "0"], ["workers", "got 0"]),
+            (["--agents", "random", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
+            ([], ["--agents"]),
+        ],
+        ids=lambda value: " ".join(value) or "nobody",
+    )
+    def test_studies(self, capsys, tmp_path, words, named):
+        require_refusal(
+            call(capsys, compare, "--env-id", "CartPole-v1", *words, "--out", tmp_path / "out"), *named
+        )
+        assert not (tmp_path / "out").exists()

@@ -1,0 +1,76 @@
+"""What all commands share: errors in one line, exit codes, help without a terminal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from commands import call, require_refusal
+from rl_lab.cli.parsing import parse
+from rl_lab.types import UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of a command that only these tests have."""
+
+    learning_rate: float = 0.5
+    """Step size."""
+    big: bool = False
+    """Whether it is big."""
+
+    def __post_init__(self):
+        if self.learning_rate < 0:
+            raise UsageError(f"learning_rate must be at least 0, got {self.learning_rate}")
+
+
+def echo(argv):
+    print(parse(Options, argv, program="rl-lab echo", about="Print the options."))
+    return 0
+
+
+class TestMain:
+    def test_an_error_is_a_line_of_cause_first_and_exit_code_1(self, capsys):
+        def broken(argv):
+            raise RuntimeError("first line\nsecond line")
+
+        code, _, err = call(capsys, broken)
+        assert code == 1
+        assert err.splitlines()[0] == "error: RuntimeError: first line second line"
+
+    def test_a_code_is_passed_on(self, capsys):
+        assert call(capsys, lambda argv: 75) == (75, "", "")
+
+    def test_an_interrupt_is_one_line(self, capsys):
+        def interrupted(argv):
+            raise KeyboardInterrupt
+
+        assert call(capsys, interrupted) == (130, "", "interrupted\n")
+
+
+class TestParse:
+    def test_reads_fields_as_options_with_hyphens_or_underscores(self, capsys):
+        for word in ("--learning-rate", "--learning_rate"):
+            assert call(capsys, echo, word, "0.25", "--big")[1] == f"{Options(0.25, True)}\n"
+
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["--learning-rate", "fast"], ["--learning-rate", "'fast'"]),
+            (["--learning-rat", "1"], ["--learning-rat", "close: --learning-rate"]),
+            (["--learning-rate"], ["--learning-rate"]),
+            (["--learning-rate", "-1"], ["error: learning_rate must be at least 0, got -1.0"]),
+            (["stray"], ["stray"]),
+        ],
+        ids=" ".join,
+    )
+    def test_refuses_in_one_line(self, capsys, words, named):
+        require_refusal(call(capsys, echo, *words), *named)
+
+    @pytest.mark.parametrize("word", ["-h", "--help", "--help-all"])
+    def test_help_wins_over_what_is_wrong(self, capsys, word):
+        code, out, err = call(capsys, echo, "--no-such", word)
+        assert (code, err) == (0, "")
+        assert "usage: rl-lab echo" in out
+        assert "Step size. (default: 0.5)" in out

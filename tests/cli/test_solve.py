@@ -1,0 +1,75 @@
+"""The command `solve`: it prints and writes the exact optimum, and refuses what has none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rl_lab
+from commands import call, require_refusal
+from rl_lab.cli.solve import solve
+from rl_lab.mdp import solve as solver
+from rl_lab.mdp.methods import METHODS
+from rl_lab.mdp.model import extract_model
+
+
+class TestSolve:
+    @pytest.mark.parametrize("method", METHODS)
+    def test_prints_the_optimum_of_frozen_lake(self, capsys, method):
+        code, out, err = call(capsys, solve, "--env-id", "FrozenLake-v1", "--method", method)
+        assert (code, err) == (0, "")
+        size, optimum, undiscounted = out.splitlines()
+        assert size.startswith(f"FrozenLake-v1: 16 states, 4 actions; {method}, ")
+        assert "optimal return from the start: 0.542026 (gamma 0.99, error at most " in optimum
+        assert "0.740165 in 100 steps at most, 0.823529 without a limit" in undiscounted
+
+    def test_arguments_and_discount_reach_the_model(self, capsys):
+        words = ["--env-id", "FrozenLake-v1", "--env-kwargs", "is_slippery=false", "--gamma", "0.9"]
+        assert f"start: {0.9**5:.6g}" in call(capsys, solve, *words)[1]
+
+    def test_a_return_that_grows_without_end_is_said(self, capsys):
+        out = call(capsys, solve, "--env-id", "lab/SuttonGrid5x5-v0", "--gamma", "0.9")[1]
+        assert "100 steps at most, no finite return without a limit" in out
+
+    def test_the_table_has_a_row_for_each_state(self, capsys):
+        out = call(capsys, solve, "--env-id", "lab/GridWorld-v0", "--table")[1]
+        model = extract_model(rl_lab.make_env("lab/GridWorld-v0"))
+        solution = solver.solve(model, 0.99)
+        header, *rows = [line.split() for line in out.splitlines()[3:]]
+        assert header == ["state", "value", "optimal", "actions"]
+        assert len(rows) == model.num_states
+        for s, (state, value, *actions) in enumerate(rows):
+            assert int(state) == s
+            assert float(value) == pytest.approx(solution.v[s], rel=1e-5)
+            assert [int(a) for a in actions] == np.flatnonzero(solution.optimal_actions[s]).tolist()
+
+    def test_the_file_holds_the_solution(self, capsys, tmp_path):
+        file = tmp_path / "lake.npz"
+        assert f"solution: {file}" in call(capsys, solve, "--env-id", "FrozenLake-v1", "--out", file)[1]
+        solution = solver.solve(extract_model(rl_lab.make_env("FrozenLake-v1")), 0.99)
+        with np.load(file, allow_pickle=False) as found:
+            for name in ("v", "q", "policy", "optimal_actions", "bound"):
+                np.testing.assert_array_equal(found[name], getattr(solution, name))
+            assert found["gamma"] == 0.99
+
+
+class TestRefuses:
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            ([], ["--env-id"]),
+            (["--env-id", "CartPole-v1"], ["'CartPole-v1'", "finite MDP", "toy-text"]),
+            (["--env-id", "FrozenLak-v1"], ["'FrozenLak-v1'", "FrozenLake-v1"]),
+            (["--env-id", "FrozenLake-v1", "--method", "guessing"], ["'guessing'", "value-iteration"]),
+            (["--env-id", "FrozenLake-v1", "--gamma", "1.5"], ["gamma", "1.5", "between 0.0 and 1.0"]),
+            (["--env-id", "FrozenLake-v1", "--tolerance", "0"], ["tolerance", "greater than 0"]),
+            (["--env-id", "FrozenLake-v1", "--max-sweeps", "2"], ["max_sweeps = 2", "allowed"]),
+            (["--env-id", "FrozenLake-v1", "--out", "lake.csv"], ["'lake.csv'", ".npz"]),
+            (["--env-id", "FrozenLake-v1", "--out", "nowhere/lake.npz"], ["'nowhere/lake.npz'", "folder"]),
+        ],
+        ids=lambda value: " ".join(value)[-40:] or "nothing",
+    )
+    def test_in_one_line(self, capsys, tmp_path, monkeypatch, words, named):
+        monkeypatch.chdir(tmp_path)
+        require_refusal(call(capsys, solve, *words), *named)
+        assert list(tmp_path.iterdir()) == []

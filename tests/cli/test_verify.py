@@ -1,0 +1,75 @@
+"""The commands `verify` and `torture`: a killed run ends as an undisturbed one, and what differs is said."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from commands import call, require_refusal
+from rl_lab.cli import torture as long_form
+from rl_lab.cli import verify as short_form
+from rl_lab.cli.torture import torture
+from rl_lab.cli.verify import verify
+
+
+def test_a_killed_run_is_found_equal(capsys, tmp_path):
+    words = ["--env-id", "FrozenLake-v1", "--total-steps", "3000", "--kills", "1", "--seed", "3"]
+    code, out, err = call(capsys, verify, *words, "--out", tmp_path / "runs")
+    assert (code, err) == (0, "")
+    assert "killed at " in out
+    assert out.count("  equal\n") >= 4
+    assert "DIFFERS" not in out
+
+
+def test_a_run_that_ends_otherwise_is_told(capsys, tmp_path, monkeypatch):
+    calls = iter([{"weights": "a" * 64, "episodes.csv": "b" * 64}, {"weights": "c" * 64}])
+    monkeypatch.setattr(short_form, "fingerprint", lambda folder: next(calls))
+    monkeypatch.setattr(short_form, "_disturbed", lambda *_: [10])
+    monkeypatch.setattr(short_form.subprocess, "run", lambda *_, **__: None)
+    (tmp_path / "0" / "killed").mkdir(parents=True)
+    (tmp_path / "0" / "killed" / "metrics.jsonl").touch()
+    monkeypatch.setattr(short_form.shutil, "rmtree", lambda *_, **__: None)
+    code, out, _ = call(capsys, verify, "--env-id", "FrozenLake-v1", "--out", tmp_path)
+    assert code == 1
+    assert f"DIFFERS: {'c' * 16}" in out
+    assert "DIFFERS: missing" in out
+
+
+def test_torture_counts_kills_and_what_they_left(capsys, tmp_path, monkeypatch):
+    runs = {
+        "q-learning": long_form.RUNS["q-learning"] | {"total_steps": 20_000, "checkpoint_every_steps": 500}
+    }
+    monkeypatch.setattr(long_form, "RUNS", runs)
+    words = [
+        "--kills",
+        "2",
+        "--longest-seconds",
+        "0.3",
+        "--out",
+        tmp_path / "runs",
+        "--json",
+        tmp_path / "counts.json",
+    ]
+    code, out, _ = call(capsys, torture, *words)
+    assert code == 0
+    counts = json.loads((tmp_path / "counts.json").read_bytes())
+    assert json.loads(out) == counts
+    assert counts["q-learning"]["kills"] == 2
+    assert counts["q-learning"]["unloadable"] == 0
+    assert counts["q-learning"]["equal"] is True
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "named"),
+    [
+        (verify, ["--kills", "0"], ["kills", "at least 1", "got 0"]),
+        (verify, ["--seed", "-1"], ["seed", "at least 0"]),
+        (torture, ["--kills", "1"], ["kills", "at least 2"]),
+        (torture, ["--longest-seconds", "0"], ["longest_seconds", "greater than"]),
+    ],
+)
+def test_refuse_in_one_line(capsys, tmp_path, monkeypatch, command, words, named):
+    monkeypatch.chdir(tmp_path)
+    require_refusal(call(capsys, command, *words), *named)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,84 @@
+"""The command `watch`: films and windows show the frames of whole episodes; wrong input is one line."""
+
+from __future__ import annotations
+
+import os
+
+import imageio.v3 as imageio
+import pytest
+
+from commands import call, require_refusal, run_script
+from rl_lab.cli.watch import watch
+from rl_lab.evaluation.video import LiveWindow
+from rl_lab.runs.rows import read_episodes
+from runs import learn
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
+class TestRefuses:
+    def test_watching_an_empty_directory(self, capsys, tmp_path):
+        require_refusal(call(capsys, watch, tmp_path), str(tmp_path), "config.json")
+
+    def test_watching_a_run_that_has_saved_nothing(self, capsys, run_dir, tmp_path):
+        (tmp_path / "config.json").write_bytes((run_dir / "config.json").read_bytes())
+        require_refusal(call(capsys, watch, tmp_path), "no checkpoint")
+
+    @pytest.mark.parametrize("suffix", [".avi", "", ".MOV"])
+    def test_a_video_of_another_kind(self, capsys, run_dir, tmp_path, suffix):
+        file = tmp_path / f"film{suffix}"
+        require_refusal(call(capsys, watch, run_dir, "--video", file), str(file), ".mp4", ".gif")
+        assert not file.exists()
+
+    @pytest.mark.parametrize("row", [-1, 10_000])
+    def test_a_training_episode_that_is_not_there(self, capsys, run_dir, tmp_path, row):
+        words = [run_dir, "--training-episode", row, "--gif", tmp_path / "a.gif"]
+        require_refusal(call(capsys, watch, *words), str(row), "allowed: 0 to")
+
+    def test_no_episodes(self, capsys, run_dir):
+        require_refusal(call(capsys, watch, run_dir, "--episodes", "0"), "episodes", "got 0")
+
+
+class TestWatch:
+    def test_writes_mp4_and_gif_with_the_same_frames(self, capsys, run_dir, tmp_path):
+        mp4, gif = tmp_path / "a.mp4", tmp_path / "b.gif"
+        code, out, err = call(capsys, watch, run_dir, "--video", mp4, "--gif", gif)
+        assert (code, err) == (0, "")
+        count = int(out.split()[0])
+        assert count >= 2
+        assert len(list(imageio.imiter(mp4))) == count
+        assert mp4.stat().st_size > 0
+        assert gif.stat().st_size > 0
+
+    def test_without_a_file_the_video_lies_in_the_run_directory(self, capsys, run_dir):
+        assert call(capsys, watch, run_dir)[0] == 0
+        assert (run_dir / "videos" / "watch.mp4").stat().st_size > 0
+
+    def test_a_window_takes_the_frames_without_a_display(self, capsys, run_dir, monkeypatch):
+        monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+        shown = []
+        monkeypatch.setattr(LiveWindow, "add", lambda self, frame: shown.append(frame.shape) or True)
+        code, out, _ = call(capsys, watch, run_dir, "--human")
+        assert code == 0
+        assert len(shown) == int(out.split()[0]) >= 2
+
+    def test_a_real_window_of_the_dummy_driver_shows_an_episode(self, run_dir, tmp_path):
+        learn(tmp_path, "random", "FrozenLake-v1", total_steps=10)
+        done = run_script("watch.py", tmp_path, "--human", SDL_VIDEODRIVER="dummy")
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout.split()[0]) >= 2
+
+    @pytest.mark.parametrize("row", [0, 5])
+    def test_a_training_episode_has_the_frames_of_its_length(self, capsys, run_dir, tmp_path, row):
+        words = [run_dir, "--training-episode", row, "--gif", tmp_path / "a.gif"]
+        code, out, _ = call(capsys, watch, *words)
+        assert code == 0
+        assert int(out.split()[0]) == read_episodes(run_dir)[row]["length"] + 1  # the first observation too
+
+    def test_more_episodes_and_another_seed_show_other_frames(self, capsys, run_dir, tmp_path):
+        counts = []
+        for words in (["--episodes", "1"], ["--episodes", "3"], ["--episodes", "3", "--seed", "9"]):
+            _, out, _ = call(capsys, watch, run_dir, *words, "--gif", tmp_path / "a.gif")
+            counts.append(int(out.split()[0]))
+        assert counts[0] < counts[1]
+        assert counts[1] != counts[2]
