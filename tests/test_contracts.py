@@ -136,7 +136,7 @@ def interacting() -> list[str]:
 
 def build(name: str) -> Agent:
     learner, problem = subject(name)
-    return learner._build_agent(learner.config, problem, Streams(problem.seed))
+    return learner.build_agent(learner.config, problem, Streams(problem.seed))
 
 
 def steps_of(agent: Agent, problem: Problem, steps: int) -> None:

@@ -37,7 +37,7 @@ class Interaction:
     ):
         self.config, self.Config = config, type(config)
         self.takes_datasets = takes_datasets
-        self._build_agent, self._refuse = build_agent, refuse
+        self.build_agent, self._refuse = build_agent, refuse
 
     def refuse(self, problem: Problem) -> str | None:
         """Return why the agent can't take this problem (one line), or None if it can."""
@@ -45,7 +45,7 @@ class Interaction:
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the greedy policy over stored weights."""
-        agent = self._build_agent(self.config, problem, Streams(problem.seed))
+        agent = self.build_agent(self.config, problem, Streams(problem.seed))
         agent.load_state_dict({"weights": weights})
         return agent.policy(explore=False)
 
@@ -58,7 +58,7 @@ class Interaction:
         """
         source = experience(problem)
         try:
-            session = Session(self.config, self._build_agent, problem, run, source)
+            session = Session(self.config, self.build_agent, problem, run, source)
             session.go()
             return session.greedy
         finally:
