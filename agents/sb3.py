@@ -52,7 +52,7 @@ def make_vec_env(problem: Problem, finished: list[Episode]) -> VecEnv:
     return DummyVecEnv([partial(make, i) for i in range(problem.num_envs)])
 
 
-class Feed(BaseCallback):
+class RunCallback(BaseCallback):
     """Hands SB3's episodes, figures and moments to the run; draws no random number."""
 
     def __init__(self, run: Run, policy: Policy, finished: list[Episode]):
@@ -167,13 +167,13 @@ class SB3:
         if problem.initial_weights is not None:
             _start_from(model, problem.initial_weights)
         policy = SB3Policy(model.policy)
-        feed = Feed(run, policy, finished)
+        callback = RunCallback(run, policy, finished)
         model.set_logger(Logger(None, []))  # SB3's own leaves an empty folder in the system's temporary one
         run.start_clock()
         with closing(envs):
-            model.learn(problem.total_steps, callback=feed)
+            model.learn(problem.total_steps, callback=callback)
         if not run.stopped:
-            feed.take_episodes()
+            callback.take_episodes()
             run.finish(model.num_timesteps, policy, {"weights": _weights(model)}, gradient_steps(model))
         return policy
 

@@ -21,12 +21,21 @@ from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, Metrics, Obs, State, Step
-from rl_lab.updates.gradients import Dropping, take_step
+from rl_lab.updates.gradients import ActiveDropout, take_step
 from rl_lab.updates.trained import Trained
 
 from .config import Config
-from .held_out import Examination
-from .labels import NO_LABEL, NO_STEP, Drawn, Labelled, cross_entropy, decode, encode, td_errors
+from .held_out import HeldOutEvaluator
+from .labels import (
+    NO_LABEL,
+    NO_STEP,
+    LabelledBatch,
+    LabelledSampler,
+    cross_entropy,
+    decode,
+    encode,
+    td_errors,
+)
 from .oracle import OraclePolicy
 
 
@@ -53,9 +62,9 @@ class Clone:
             lambda: make_q_network(spec.observation_space, self.num_actions, config, dueling=config.dueling),
         )
         self._parameters = list(self.trained.network.parameters())
-        self._dropping = Dropping(self.trained.network)
+        self._active_dropout = ActiveDropout(self.trained.network)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
-        self.examination = Examination(config, problem, self._remembers)
+        self.evaluator = HeldOutEvaluator(config, problem, self._remembers)
         self.replay: TransitionReplay | None = None  # allocated when the first step comes
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
@@ -88,14 +97,14 @@ class Clone:
         """
         if self.replay is None:
             self.replay = self._make_replay()
-        self.examination.open(step.is_first)
-        is_held_out, label = self.examination.is_held_out, self._labels(step)
+        self.evaluator.open(step.is_first)
+        is_held_out, label = self.evaluator.is_held_out, self._labels(step)
         try:
             code = encode(label, step.action, self.num_actions)
             self.replay.add(replace(step, action=np.where(is_held_out, NO_STEP, code)))
         except FloatingPointError as error:
             raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
-        self.examination.add(step, label)
+        self.evaluator.add(step, label)
         if self.config.normalise_observations:
             self.trained.statistics.observe(map_leaves(lambda leaf: leaf[~is_held_out], step.obs))
         self.env_steps += self.num_envs
@@ -122,7 +131,7 @@ class Clone:
         means = torch.stack(found).mean(dim=0).tolist()
         return dict(zip(("loss", "train_accuracy", "td_error", "grad_norm"), means, strict=True))
 
-    def _sample(self) -> Drawn:
+    def _sample(self) -> LabelledBatch:
         """Draw steps [B], or windows [T, B]."""
         assert self.replay is not None
         drawn: Any = self.replay.sample(self.config.batch_size, self._replay_rng)
@@ -135,9 +144,9 @@ class Clone:
         fields = (
             drawn.obs, label, action, code != NO_STEP, drawn.reward, drawn.terminated, next_obs, drawn.next_mask, state
         )  # fmt: skip
-        return Drawn(*map(self.trained.tensors, fields))
+        return LabelledBatch(*map(self.trained.tensors, fields))
 
-    def learn(self, drawn: Drawn) -> Tensor | None:
+    def learn(self, drawn: LabelledBatch) -> Tensor | None:
         """Take a gradient step; return loss, accuracy, TD error and gradient norm [4], or None without a label.
 
         Raises:
@@ -146,7 +155,7 @@ class Clone:
         count = int((drawn.label != NO_LABEL).sum())
         if not count:
             return None
-        with self._dropping:
+        with self._active_dropout:
             outputs, next_outputs = self._outputs(drawn)
         assert outputs.shape == (*drawn.label.shape, self.num_actions)
         logits = outputs / self.config.temperature
@@ -171,9 +180,9 @@ class Clone:
         self.gradient_steps += 1
         return norm
 
-    def _outputs(self, drawn: Drawn) -> tuple[Tensor, Tensor | None]:
+    def _outputs(self, drawn: LabelledBatch) -> tuple[Tensor, Tensor | None]:
         """Return the outputs [..., A] at the steps and, where values are learned, at their successors."""
-        network, shifted = self.trained.network, self.trained.shifted
+        network, shifted = self.trained.network, self.trained.shift
         if drawn.next_obs is None:
             steps, width = drawn.label.shape
             window = shifted(drawn.obs, True), drawn.state, (steps + 1, width)
@@ -211,7 +220,7 @@ class Clone:
 
     def judge(self) -> tuple[Array, Array, float] | None:
         """Return labels and predictions [K] of what is held out, and their mean cross-entropy; None if nothing is."""
-        return self.examination.judge(self._logits_of)
+        return self.evaluator.judge(self._logits_of)
 
     def diagnostics(self) -> dict[str, float]:
         """Return the figures on the episodes that are held out, and how much was seen."""
@@ -219,13 +228,13 @@ class Clone:
             "learning_rate": self.trained.learning_rate(self.env_steps),
             "replay_size": 0 if self.replay is None else len(self.replay),
         }
-        if (epochs := self.examination.epochs) is not None:
+        if (epochs := self.evaluator.epochs) is not None:
             out["epochs"] = epochs
-        return out | self.examination.figures(self._logits_of)
+        return out | self.evaluator.figures(self._logits_of)
 
     def results(self) -> dict[str, Any]:
         """Return what the summary says: the figures, the confusion matrix, and the share of the commonest label."""
-        return self.examination.results(self._logits_of, self.num_actions)
+        return self.evaluator.results(self._logits_of, self.num_actions)
 
     # State -------------------------------------------------------------------------------------------
 
@@ -234,7 +243,7 @@ class Clone:
         if self.trained.initial_state is not None:
             carry = self.trained.initial_state(1)
             return SequenceReplay(config.replay_capacity, spec, carry, config.sequence_length)
-        sampler = Labelled(self.num_actions)
+        sampler = LabelledSampler(self.num_actions)
         replay = TransitionReplay(config.replay_capacity, spec, sampler=sampler)
         sampler.codes = replay.columns["action"].reshape(-1)
         return replay
@@ -244,7 +253,7 @@ class Clone:
         return {
             **self.trained.state_dict(),
             "replay": {} if self.replay is None else self.replay.state_dict(),
-            **self.examination.state_dict(),
+            **self.evaluator.state_dict(),
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
         }
@@ -254,7 +263,7 @@ class Clone:
         self.trained.load_state_dict(state)
         if "optimiser" in state:
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
-            self.examination.load_state_dict(state)
+            self.evaluator.load_state_dict(state)
         if state.get("replay"):
             self.replay = self._make_replay()
             self.replay.load_state_dict(state["replay"])

@@ -51,7 +51,7 @@ class Config(TrainedFields):
     """Weight of the squared temporal-difference error of the actions that were taken: above 0 the outputs are action
     values as well, and a dqn that starts from them goes on where the clone stopped."""
     batch_size: int = 64
-    """Labelled steps (with a memory: windows) per gradient step."""
+    """LabelledSampler steps (with a memory: windows) per gradient step."""
     replay_capacity: int = 100_000
     """Steps kept to learn from; refused if they would not fit into memory."""
     learning_starts_env_steps: int = 100

@@ -47,7 +47,7 @@ class Split:
         return seed_of(self._seed, "held out", column, episode) < self._share * HASHES
 
 
-class HeldOut:
+class HeldOutSteps:
     """The first `capacity` steps of the episodes that are held out."""
 
     def __init__(self, capacity: int, spec: EnvSpec):
@@ -123,7 +123,7 @@ def _empty(space: spaces.Space, rows: int) -> Any:
     return np.zeros((rows, *(space.shape or ())), space.dtype)
 
 
-class Examination:
+class HeldOutEvaluator:
     """Follows the open episodes, keeps the steps of those that are held out, and judges the clone on them."""
 
     def __init__(self, config: Config, problem: Problem, remembers: bool):
@@ -131,7 +131,7 @@ class Examination:
         self._split = Split(config.held_out, problem)
         self.episodes = np.full(problem.num_envs, -1)  # int64 [N]: the number of each column's open episode
         self.is_held_out = np.zeros(problem.num_envs, np.bool_)  # [N]
-        self.held_out: HeldOut | None = None  # allocated when the first step comes
+        self.held_out: HeldOutSteps | None = None  # allocated when the first step comes
 
     def open(self, is_first: Array) -> None:
         """Count the episodes that begin, where `is_first` [N]."""
@@ -142,7 +142,7 @@ class Examination:
     def add(self, step: Step, label: Array) -> None:
         """Keep the step of the columns that are held out, unless an earlier epoch showed it; labels are [N]."""
         if self.held_out is None:
-            self.held_out = HeldOut(self._config.held_out_steps, self._problem.spec)
+            self.held_out = HeldOutSteps(self._config.held_out_steps, self._problem.spec)
         new = self.is_held_out & self._is_shown_first()
         if not self._remembers:
             new = new & (label != NO_LABEL)
@@ -203,14 +203,14 @@ class Examination:
         self.episodes = np.array(state["episodes"])
         self._find_held_out()
         if state["held_out"]:
-            self.held_out = HeldOut(self._config.held_out_steps, self._problem.spec)
+            self.held_out = HeldOutSteps(self._config.held_out_steps, self._problem.spec)
             self.held_out.load_state_dict(state["held_out"])
 
 
 # Figures -----------------------------------------------------------------------------------------------
 
 
-def predictions(held_out: HeldOut, logits_of: LogitsOf, remembers: bool) -> tuple[Array, Array, float]:
+def predictions(held_out: HeldOutSteps, logits_of: LogitsOf, remembers: bool) -> tuple[Array, Array, float]:
     """Return labels and predictions int64 [K] of the labelled steps, and their mean cross-entropy.
 
     Args:

@@ -15,7 +15,7 @@ NO_LABEL = -1
 NO_STEP = -1  # in place of a code, where a step is not learned from
 
 
-class Drawn(NamedTuple):
+class LabelledBatch(NamedTuple):
     """Steps [B], or windows [T, B] with `state`, the carry before them, on the device."""
 
     obs: Obs  # [B, ...]; windows [T + 1, B, ...]
@@ -29,7 +29,7 @@ class Drawn(NamedTuple):
     state: tuple[Tensor, ...] = ()
 
 
-class Labelled(Uniform):
+class LabelledSampler(Uniform):
     """Draws uniformly among the steps that have a label, by drawing again; what is left after many tries stays."""
 
     def __init__(self, num_actions: int):
@@ -68,7 +68,7 @@ def decode(code: Array, num_actions: int) -> tuple[Array, Array]:
     return np.where(known, code // num_actions - 1, NO_LABEL), np.where(known, code % num_actions, 0)
 
 
-def td_errors(outputs: Tensor, next_outputs: Tensor, drawn: Drawn, gamma: float) -> Tensor:
+def td_errors(outputs: Tensor, next_outputs: Tensor, drawn: LabelledBatch, gamma: float) -> Tensor:
     """Return r + gamma * (1 - terminated) * max Q(s', .) - Q(s, a) of each step that counts, otherwise 0."""
     if drawn.next_mask is not None:
         next_outputs = next_outputs.masked_fill(~drawn.next_mask, float("-inf"))

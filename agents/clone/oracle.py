@@ -42,7 +42,9 @@ class Oracle:
         return np.array([self._table[row.tobytes()] for row in rows], np.int64)
 
 
-oracle_of = lru_cache(maxsize=4)(Oracle)  # asked for when the problem is judged, and again when it is played
+cached_oracle = lru_cache(maxsize=4)(
+    Oracle
+)  # asked for when the problem is judged, and again when it is played
 
 
 def refuse_oracle(problem: Problem, gamma: float) -> str | None:
@@ -51,7 +53,7 @@ def refuse_oracle(problem: Problem, gamma: float) -> str | None:
     if problem.model is None:
         return f"oracle True needs a finite MDP, and {name} gives no model (allowed: toy-text, lab/*)"
     try:
-        oracle_of(problem.model, gamma)
+        cached_oracle(problem.model, gamma)
     except UsageError as error:
         return f"oracle True can't serve {name}: {error} (allowed: finite MDPs that are solved and show their state)"
     return None
@@ -79,7 +81,7 @@ class OraclePolicy:
         """Return actions int64 [N], with the labels int64 [N] beside them."""
         model = self._problem.model
         assert model is not None
-        label = oracle_of(model, self._gamma)(obs)
+        label = cached_oracle(model, self._gamma)(obs)
         carry = self._learner.act(obs, state, is_first, mask).state if self._remembers else ()
         random = self._rng.random(len(label)) < self._epsilon
         drawn = random_actions(self._rng, len(label), model.num_actions, mask)

@@ -26,9 +26,9 @@ from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
 
 from .agent import DQN
-from .config import Config, refuse, steps_per_call
+from .config import Config, gradient_steps_per_call, refuse
 
-__all__ = ["DQN", "Config", "build", "refuse", "steps_per_call"]
+__all__ = ["DQN", "Config", "build", "gradient_steps_per_call", "refuse"]
 
 
 @built_from(Config)

@@ -19,11 +19,11 @@ from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams
 from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
 from rl_lab.updates.averaging import polyak_update
-from rl_lab.updates.q_updates import Updates, figures_of
+from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.td import Batch, Outcome
 from rl_lab.updates.trained import Trained, load_weights
 
-from .config import Config, loss_of, replay_of, scale_of, steps_per_call
+from .config import Config, gradient_steps_per_call, make_loss, make_replay, scale_of
 
 
 class DQN:
@@ -40,20 +40,20 @@ class DQN:
             lambda: make_q_network(spec.observation_space, self.num_actions, config, dueling=config.dueling),
         )
         self.target = Target(self.trained.network, config)
-        self.updates = Updates(
+        self.updates = QUpdates(
             self.trained.network,
             self.target.network,
-            loss_of(config),
+            make_loss(config),
             self.trained.optimiser,
             self.trained.clip,
-            self.trained.structure,
+            self.trained.compile_key,
             batch_size=config.batch_size,
             augment=self._augment,
         )
         self.buffer = LazyReplay(config, spec, self.trained, problem.total_steps, streams["replay"])
         self._explore_rng = streams["explore"]
         self._epsilon = epsilon_schedule(config, problem.total_steps)
-        self._steps_per_call = steps_per_call(config)
+        self._gradient_steps_per_call = gradient_steps_per_call(config)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
 
@@ -114,8 +114,8 @@ class DQN:
         if self.gradient_steps == 0 and self.trained.statistics.any:
             self.target.copy()  # the weights are still the same, but the target's normaliser has seen nothing
         self.trained.optimiser.param_groups[0]["lr"] = self.trained.learning_rate(after)
-        calls = range(due // self._steps_per_call)
-        rows = self._steps_per_call * config.batch_size
+        calls = range(due // self._gradient_steps_per_call)
+        rows = self._gradient_steps_per_call * config.batch_size
         return figures_of([self.learn(self.buffer.sample(rows, after)) for _ in calls])
 
     def learn(self, drawn: Transitions | Sequences) -> Outcome:
@@ -145,8 +145,8 @@ class DQN:
         if not self.config.random_shift:
             return batch
         windows = batch.next_obs is None  # which hold their successors
-        next_obs = None if windows else self.trained.shifted(batch.next_obs, False)
-        return batch._replace(obs=self.trained.shifted(batch.obs, windows), next_obs=next_obs)
+        next_obs = None if windows else self.trained.shift(batch.next_obs, False)
+        return batch._replace(obs=self.trained.shift(batch.obs, windows), next_obs=next_obs)
 
     # State -------------------------------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class LazyReplay:
     ):
         initial_state = trained.initial_state
         carry = () if initial_state is None else initial_state(1)
-        self._make = lambda: replay_of(config, spec, carry)
+        self._make = lambda: make_replay(config, spec, carry)
         self.replay: TransitionReplay | None = None
         self._beta: Schedule = linear(config.priority_beta, 1.0, total_steps)
         self._prioritised, self._rng = config.prioritised, rng

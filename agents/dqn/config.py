@@ -17,9 +17,9 @@ from rl_lab.replay.sampling import WindowSampler
 from rl_lab.replay.sequences import SequenceReplay, uniform_windows
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import EnvSpec, State, UsageError
-from rl_lab.updates.compile_choice import refuse_compiling, settle_compiling
+from rl_lab.updates.compile_choice import refuse_compiling, resolve_compile
 from rl_lab.updates.fields import TrainedFields
-from rl_lab.updates.td import IN_REWARDS, RESCALED, Scale, TDLoss
+from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, Scale, TDLoss
 from rl_lab.updates.td_windows import WindowedTDLoss
 from rl_lab.updates.trained import check_trained, refuse_trained
 
@@ -110,7 +110,7 @@ class Config(TrainedFields):
             UsageError: compiling is asked for where it isn't possible.
         """
         steps = problem.total_steps // self.train_period_env_steps * self.gradient_steps_per_update
-        return settle_compiling(self, problem, steps, refuse_compiling(self))
+        return resolve_compile(self, problem, steps, refuse_compiling(self))
 
     def __post_init__(self) -> None:
         check_trained(self)
@@ -136,7 +136,7 @@ class Config(TrainedFields):
 
 def scale_of(config: Config) -> Scale:
     """Return the scale of the network's values."""
-    return RESCALED if config.value_rescaling else IN_REWARDS
+    return RESCALED if config.value_rescaling else IDENTITY_SCALE
 
 
 def _sampler(config: Config) -> Prioritised | None:
@@ -144,7 +144,7 @@ def _sampler(config: Config) -> Prioritised | None:
     return Prioritised(config.priority_alpha) if config.prioritised else None
 
 
-def loss_of(config: Config) -> TDLoss:
+def make_loss(config: Config) -> TDLoss:
     """Return what is minimised: over single transitions, or with a memory over windows of an episode."""
     shared = config.double, config.loss, scale_of(config)
     if config.memory == "none":
@@ -154,7 +154,7 @@ def loss_of(config: Config) -> TDLoss:
     )
 
 
-def replay_of(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
+def make_replay(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
     """Allocate the replay that the loss is drawn from; `carry` holds arrays [1, ...] that show the carry's shapes."""
     sampler = _sampler(config)
     if config.memory == "none":
@@ -168,16 +168,16 @@ def replay_of(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
     )  # fmt: skip
 
 
-MOST_STEPS_PER_CALL = 16  # more share little more: an average of the weights sees only every call's last ones
-MOST_ROWS_PER_CALL = 2048  # that are held, and valued by the target network, at a time
+MAX_STEPS_PER_CALL = 16  # more share little more: an average of the weights sees only every call's last ones
+MAX_ROWS_PER_CALL = 2048  # that are held, and valued by the target network, at a time
 
 
-def steps_per_call(config: Config) -> int:
+def gradient_steps_per_call(config: Config) -> int:
     """Return how many gradient steps are taken in one call: between them neither target nor priorities change."""
     if config.memory != "none" or config.prioritised:
         return 1
     counts = config.gradient_steps_per_update, config.target_period_updates or 0
-    most = max(1, min(MOST_STEPS_PER_CALL, MOST_ROWS_PER_CALL // config.batch_size))
+    most = max(1, min(MAX_STEPS_PER_CALL, MAX_ROWS_PER_CALL // config.batch_size))
     return next(k for k in range(most, 0, -1) if not any(count % k for count in counts))
 
 

@@ -44,7 +44,11 @@ class PolicyGradient:
             config.normalise_advantages, self.method.value_clip,
         )  # fmt: skip
         self.updates = PolicyUpdates(
-            self.trained.network, objective, self.trained.optimiser, self.trained.clip, self.trained.structure
+            self.trained.network,
+            objective,
+            self.trained.optimiser,
+            self.trained.clip,
+            self.trained.compile_key,
         )
         self._explore_rng, self._order_rng = streams["explore"], streams["minibatches"]
         self._outputs = make_acting_outputs(self.trained.network, self.trained.device)
@@ -84,7 +88,7 @@ class PolicyGradient:
         """Learn from the rollout once it has ended, and begin a new one."""
         if not self._has_ended():
             return None
-        whole = self.prepare()
+        whole = self.rollout_batch()
         figures = self.learn(whole)
         self._observe_rollout()
         self.rollout.clear()
@@ -103,7 +107,7 @@ class PolicyGradient:
         ends = self.rollout.columns["terminated"] | self.rollout.columns["truncated"]
         return bool(ends[-1].any() and ends.any(axis=0).all())
 
-    def prepare(self) -> Minibatch:
+    def rollout_batch(self) -> Minibatch:
         """Return the whole rollout with its advantages: steps [T * N], or with a memory sequences [T, N]."""
         columns, config = self.rollout.columns, self.config
         stops = trace_stops(*(columns[name] for name in ("terminated", "truncated", "is_first")))
@@ -153,7 +157,7 @@ class PolicyGradient:
         found = []
         for batch in minibatches(whole, size, epochs, self._order_rng):
             try:
-                batch = batch._replace(obs=self.trained.shifted(batch.obs, bool(batch.state)))
+                batch = batch._replace(obs=self.trained.shift(batch.obs, bool(batch.state)))
                 taken = self.updates(batch, clip_range, max_kl, self.gradient_steps)
             except FloatingPointError as error:
                 raise FloatingPointError(f"{error}, env step {self.env_steps}") from None

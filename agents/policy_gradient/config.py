@@ -9,7 +9,7 @@ from rl_lab.checks import above, at_least, flags, one_of, within
 from rl_lab.nn import distributions
 from rl_lab.problem import Problem
 from rl_lab.types import EnvSpec, UsageError
-from rl_lab.updates.compile_choice import refuse_compiling, settle_compiling
+from rl_lab.updates.compile_choice import refuse_compiling, resolve_compile
 from rl_lab.updates.fields import OptimiserName, TrainedFields
 from rl_lab.updates.policy_losses import Surrogate, clipped_surrogate, score_function
 from rl_lab.updates.trained import check_trained, refuse_trained
@@ -98,7 +98,7 @@ class Config(TrainedFields):
         Raises:
             UsageError: compiling is asked for where it isn't possible.
         """
-        return settle_compiling(self, problem, _gradient_steps(self, problem), why_eager(self))
+        return resolve_compile(self, problem, _gradient_steps(self, problem), refuse_compiling_step(self))
 
 
 @dataclass(frozen=True)
@@ -196,12 +196,12 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
         return f"{config.NAME} needs {distributions.SUPPORTED_ACTIONS}; {spec.env_id} has {spec.action_space}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
-    if config.compile == "yes" and (reason := why_eager(config)) is not None:
+    if config.compile == "yes" and (reason := refuse_compiling_step(config)) is not None:
         return f"compile 'yes' {reason} (allowed: auto, no)"
     return None
 
 
-def why_eager(config: Config) -> str | None:
+def refuse_compiling_step(config: Config) -> str | None:
     """Say why a gradient step can't be compiled; None if it can."""
     if config.method().whole_episodes:
         return f"doesn't go with {config.NAME}, whose rollouts differ in length"

@@ -49,7 +49,7 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
         patch.object(updates, "_require_finite", nothing),
         patch.object(updates, "adam_step", bare_adam_step),
         patch.object(compiling, "_COMPILED", compiled),
-        patch.object(updates, "_sound_steps", lambda outcome: len(outcome.loss)),
+        patch.object(updates, "_finite_steps", lambda outcome: len(outcome.loss)),
     ]
     with ExitStack() as stack:
         for one in patches:

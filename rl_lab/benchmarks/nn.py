@@ -32,7 +32,7 @@ from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON
 from rl_lab.updates.gradients import Clip
 from rl_lab.updates.optimisers import adam
-from rl_lab.updates.q_updates import Updates
+from rl_lab.updates.q_updates import QUpdates
 from rl_lab.updates.td import Batch, TDLoss
 
 TURN_SECONDS = 0.3
@@ -77,15 +77,15 @@ CORES = (
 def nn() -> Iterator[Work]:
     """Forward and update of every encoder; windows, their updates and single steps of every core."""
     for peers in ENCODERS:
-        yield from of_encoder(peers)
+        yield from encoder_works(peers)
     for peers in CORES:
-        yield from of_core(peers)
+        yield from core_works(peers)
 
 
-class Towards(TDLoss):
+class RegressionLoss(TDLoss):
     """The Huber error of Q(s, a) against given values: an update that asks no target network."""
 
-    def prepare(self, target: Any, batch: Batch) -> Batch:
+    def add_next_values(self, target: Any, batch: Batch) -> Batch:
         """Leave the batch as it is."""
         return batch
 
@@ -97,7 +97,7 @@ class Towards(TDLoss):
         return huber_loss(chosen, batch.reward), chosen, batch.reward
 
 
-def of_encoder(peers: Peers) -> list[Work]:
+def encoder_works(peers: Peers) -> list[Work]:
     """Return the forward pass of a batch, and the update on it."""
     ours, theirs = networks(peers)
     obs = observations(peers.space, peers.batch)
@@ -108,7 +108,7 @@ def of_encoder(peers: Peers) -> list[Work]:
     ]
 
 
-def of_core(peers: Peers) -> list[Work]:
+def core_works(peers: Peers) -> list[Work]:
     """Return the forward pass of windows, the update on them, and a single step of one environment."""
     ours, theirs = networks(peers)
     size = (WINDOW_STEPS, peers.batch)
@@ -189,10 +189,10 @@ def update(
         None,
         tuple(part[None] for part in state),
     )
-    updates = Updates(
+    updates = QUpdates(
         ours,
         ours,
-        Towards(double=False, loss="huber"),
+        RegressionLoss(double=False, loss="huber"),
         adam(ours.parameters(), LEARNING_RATE),
         Clip(norm=MAX_NORM),
     )

@@ -29,7 +29,7 @@ class Pixels(nn.Module):
         return obs.permute(0, 3, 1, 2).float() / 255.0
 
 
-def of_images(convolutions: list[nn.Module], features: int, hidden: int) -> nn.Module:
+def image_network(convolutions: list[nn.Module], features: int, hidden: int) -> nn.Module:
     """Return a Q-network of images, with weights in the format that its images come in."""
     network = nn.Sequential(
         Pixels(),
@@ -47,13 +47,13 @@ def nature() -> nn.Module:
     layers = [
         nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU()
     ]  # fmt: skip
-    return of_images(layers, 64 * 7 * 7, 512)
+    return image_network(layers, 64 * 7 * 7, 512)
 
 
 def small() -> nn.Module:
     """Return the small one, for 10x10x4."""
     layers = [nn.Conv2d(4, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU()]
-    return of_images(layers, 64 * 3 * 3, 128)
+    return image_network(layers, 64 * 3 * 3, 128)
 
 
 class Residual(nn.Module):
@@ -79,7 +79,7 @@ def impala() -> nn.Module:
             Residual(after),
             Residual(after),
         ]
-    return of_images([*layers, nn.ReLU()], 32 * 11 * 11, 256)
+    return image_network([*layers, nn.ReLU()], 32 * 11 * 11, 256)
 
 
 class OneHot(nn.Module):

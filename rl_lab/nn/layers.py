@@ -39,7 +39,7 @@ class Flat(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout that is off until `gradients.Dropping(network)` switches it on.
+    """Dropout that is off until `gradients.ActiveDropout(network)` switches it on.
 
     Srivastava et al. (2014), "Dropout: A Simple Way to Prevent Neural Networks from Overfitting". Acting, target
     and averaged networks never drop, whatever the mode of nn.Module (which has to remain "training" for CUDA's

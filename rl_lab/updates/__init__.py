@@ -1,4 +1,4 @@
-"""What a gradient step is: targets, advantages, losses, optimisers, and whole updates, eager or compiled.
+"""Gradient steps: targets, advantages, losses, optimisers, and whole updates, eager or compiled.
 
-Networks live in `nn`; when to learn, and from what, is decided in `agents`.
+Networks live in `nn`; `agents` decide when to learn, and from what.
 """

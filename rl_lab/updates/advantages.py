@@ -1,4 +1,4 @@
-"""Advantages over a rollout as pure functions of numpy arrays; every array is [T, N]."""
+"""Advantages over a rollout, as pure functions of numpy arrays; every array is [T, N]."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from rl_lab.types import Array
 
 
 def trace_stops(terminated: Array, truncated: Array, is_first: Array) -> Array:
-    """Return bool [T, N]: after which steps nothing that follows belongs to the same episode.
+    """Return the steps after which the sum of an advantage stops, bool [T, N]; all arguments are bool [T, N].
 
-    That is where the episode ends, where the next step opens another one (a run that was cut at a
-    resume) and at the rollout's last step.
+    These are the last steps of episodes, steps whose successor opens another episode (a resumed run cuts the
+    open one) and the rollout's last row.
     """
     stops = terminated | truncated
     stops[:-1] |= is_first[1:]
@@ -22,16 +22,18 @@ def trace_stops(terminated: Array, truncated: Array, is_first: Array) -> Array:
 def gae(
     reward: Array, value: Array, next_value: Array, terminated: Array, stops: Array, gamma: float, lam: float
 ) -> Array:
-    """Return generalised advantage estimates float64 [T, N] (Schulman et al., 2016, arXiv:1506.02438).
+    """Return generalised advantage estimates, float64 [T, N].
 
+    Schulman et al. (2016), https://arxiv.org/abs/1506.02438:
     A_t = delta_t + gamma * lam * A_{t+1} with delta_t = r_t + gamma * (1 - terminated) * V(s_{t+1}) - V(s_t),
-    and without its second part where `stops`. With lam = 1 it is the return minus the value.
+    where the second term is left out at `stops`. With lam = 1 it is the return minus the value.
 
     Args:
-        value: V(s_t).
-        next_value: V of the true successor, never of a reset observation; unused where terminated.
-        terminated: no bootstrap. A truncated episode keeps its own.
-        stops: as `trace_stops` returns them; all true in the last row.
+        reward: r_t, [T, N].
+        value: V(s_t), [T, N].
+        next_value: V of the true successor, never of a reset observation, [T, N]; unused where terminated.
+        terminated: bool [T, N]: steps without a bootstrap. A truncated episode keeps its bootstrap.
+        stops: bool [T, N], as `trace_stops` returns them; all True in the last row.
     """
     assert reward.shape == value.shape == next_value.shape == terminated.shape == stops.shape
     assert stops[-1].all()
@@ -46,9 +48,9 @@ def gae(
 
 
 def explained_variance(prediction: Array, target: Array) -> float:
-    """Return 1 - Var(target - prediction) / Var(target): 1 is perfect, 0 no better than a constant.
+    """Return 1 - Var(target - prediction) / Var(target); both arrays have the same shape.
 
-    Of targets that don't vary it is 0, as nothing is there to explain.
+    1 is perfect and 0 no better than a constant. If the targets don't vary it is 0: there is nothing to explain.
     """
     spread = float(np.var(target))
     return 1.0 - float(np.var(target - prediction)) / spread if spread > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Weights that follow others: target networks and moving averages."""
+"""Weights that follow those of another network: target networks and moving averages."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @torch.no_grad()
 def polyak_update(source: nn.Module, target: nn.Module, tau: float) -> None:
-    """Move target weights towards the source's: target += tau * (source - target); 1 copies.
+    """Move the target's weights towards the source's: target += tau * (source - target); a tau of 1 copies them.
 
-    Buffers (statistics, not weights) are copied.
+    Buffers hold statistics instead of weights and are always copied.
     """
     into: list[Tensor] = list(target.parameters())
     out_of: list[Tensor] = list(source.parameters())
@@ -34,10 +34,12 @@ def _copy_all(buffers: Iterable[tuple[Tensor, Tensor]]) -> None:
 
 
 class WeightAverage(Generic[Network]):
-    """Exponential moving average of a network's weights over its gradient steps (Polyak & Juditsky, 1992).
+    """Exponential moving average of a network's weights over its gradient steps.
 
-    average += (1 - d) * (weights - average), where d grows with the t steps taken to `decay`:
-    d = min(decay, (1 + t) / (10 + t)). A decay of 0 is the network itself. Buffers (statistics) are copied.
+    Polyak & Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging".
+    average += (1 - d) * (weights - average), where d rises to `decay` with the number t of steps taken:
+    d = min(decay, (1 + t) / (10 + t)). With a decay of 0 there is no average: `network` is the network itself.
+    Buffers (statistics) are copied.
     """
 
     def __init__(self, network: Network, decay: float):
@@ -48,7 +50,10 @@ class WeightAverage(Generic[Network]):
         self._statistics = list(zip(self.network.buffers(), network.buffers(), strict=True))
 
     def follow(self, taken: int, steps: int) -> None:
-        """Take in the weights after `steps` more gradient steps than `taken`, of which it sees the last ones alone."""
+        """Update the average after `steps` gradient steps beyond the first `taken`.
+
+        It sees only the weights after the last of these steps, and counts them for all of them.
+        """
         if self.decay:
             decays = (min(self.decay, (1 + t) / (10 + t)) for t in range(taken, taken + steps))
             with torch.no_grad():

@@ -1,4 +1,7 @@
-"""Functions of bare tensors, compiled ahead of time: once on a machine for all that come to the same operations."""
+"""Functions of plain tensors, compiled ahead of time.
+
+What is compiled is kept on disk under a hash of its operations, so that each machine compiles it only once.
+"""
 
 from __future__ import annotations
 
@@ -23,51 +26,55 @@ from rl_lab.types import UsageError
 
 CompiledCall = Callable[[list[Tensor]], list[Tensor]]
 
-# `compiled` goes by the tensors' kind, so that torch needs not check them on every call.
-OPTIONS: dict[str, Any] = {"size_asserts": False, "cpp.vec_isa_ok": True}
+# Callers keep the tensors' signature in the key of `compiled`, so torch needn't check sizes on every call.
+INDUCTOR_OPTIONS: dict[str, Any] = {"size_asserts": False, "cpp.vec_isa_ok": True}
 _COMPILED: dict[Hashable, CompiledCall] = {}
 
 
 def compiled(key: Hashable, function: Callable[..., Sequence[Tensor]], *trees: Any) -> CompiledCall:
-    """Compile a function of trees of tensors, to be called with a list of their leaves.
+    """Return a compiled function of trees of tensors, which is called with the list of their leaves.
 
-    The function may write into the tensors. It is traced once in a process for each key, and compiled once on a
-    machine for each trace: the code is kept in the folder in which torch keeps its own.
+    The function may write into the tensors. It is traced once per process for each key, and compiled once per
+    machine for each trace. The code is kept in the folder where torch keeps its own compiled code.
 
     Args:
-        key: what tells it apart from other functions, and the kind of its tensors from others.
+        key: identifies the function and the signature of its tensors.
+        trees: examples of the arguments; only their signature counts.
+
+    Raises:
+        UsageError: the compiled code can't be written to its folder.
     """
     if key not in _COMPILED:
         _COMPILED[key] = _load_or_compile(function, trees)
     return _COMPILED[key]
 
 
-def kind_of(tree: Any) -> Hashable:
-    """Return what compiled code takes for granted: shapes, strides, dtypes, device, threads, and each leaf's place."""
-    return torch.get_num_threads(), _kind_of(tree)
+def signature_of(tree: Any) -> Hashable:
+    """Return what compiled code relies on: the tree's structure, its tensors' layouts, and the number of threads."""
+    return torch.get_num_threads(), _signature_of(tree)
 
 
-def _kind_of(tree: Any) -> Hashable:
+def _signature_of(tree: Any) -> Hashable:
     if isinstance(tree, Tensor):
         return tree.shape, tree.stride(), tree.dtype, tree.device
-    if isinstance(tree, dict):  # in its order, which is that of the leaves
-        return tuple((key, _kind_of(part)) for key, part in tree.items())
-    return None if tree is None else (type(tree), *map(_kind_of, tree))
+    if isinstance(tree, dict):  # in the dict's own order, which is that of the leaves
+        return tuple((key, _signature_of(part)) for key, part in tree.items())
+    return None if tree is None else (type(tree), *map(_signature_of, tree))
 
 
 def has_compiler() -> bool:
-    """Say whether torch would find its C++ compiler: $CXX, or the system's usual one."""
+    """Return whether torch would find a C++ compiler: $CXX, or the system's usual one."""
     usual = "clang++" if sys.platform == "darwin" else "g++"
     return shutil.which(os.environ.get("CXX") or usual) is not None
 
 
 def bare_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters by name, without a graph; they share the module's memory."""
+    """Return the parameters by name, detached from autograd; they share the module's memory."""
     return {name: p.detach() for name, p in module.named_parameters()}
 
 
-def calling(module: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Any]:
-    """Return the module as a function with these weights in place of its own."""
+def with_weights(module: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Any]:
+    """Return a function that calls the module with these weights in place of its own."""
     return lambda *inputs: torch.func.functional_call(module, weights, inputs)
 
 
@@ -75,23 +82,23 @@ def calling(module: nn.Module, weights: dict[str, Tensor]) -> Callable[..., Any]
 
 
 def _load_or_compile(function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...]) -> CompiledCall:
-    leaves = [  # none of them another's twin, as those that are given may be this once
+    leaves = [  # fresh ones: among those given, two may share memory, which tracing would take for a rule
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves_of(trees)
     ]
     traced = _trace(function, trees, leaves)
-    folder, name = _folder(), _digest(traced, leaves)
+    folder, name = _library_folder(), _digest(traced, leaves)
     try:
-        library = _sound_library(folder, name) or _compile(traced, leaves, folder, name)
+        library = _intact_library(folder, name) or _compile(traced, leaves, folder, name)
     except OSError as error:
-        raise _not_kept(folder, error) from error
-    # A class of torch's own insides: what it has for packages leaves its copy of one behind in each process.
+        raise _cannot_keep(folder, error) from error
+    # A private class of torch: its public loader leaves a copy of the package behind in every process.
     from torch._C._aoti import AOTIModelContainerRunnerCpu
 
     return AOTIModelContainerRunnerCpu(str(library), 1).run
 
 
-def _sound_library(folder: Path, name: str) -> Path | None:
-    """Return the library that was compiled before, if its bytes are those that were written."""
+def _intact_library(folder: Path, name: str) -> Path | None:
+    """Return the library that was compiled before, or None if there is none with the bytes that were written."""
     held = folder.glob(f"{name}-*.so")
     return next((path for path in held if path.stem == f"{name}-{sha256(path.read_bytes())}"), None)
 
@@ -99,7 +106,7 @@ def _sound_library(folder: Path, name: str) -> Path | None:
 def _trace(
     function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...], leaves: list[Tensor]
 ) -> torch.fx.GraphModule:
-    """Return the function of leaves as a graph of torch's operations."""
+    """Return the function as a graph of torch's operations on the leaves."""
     from torch.fx.experimental.proxy_tensor import make_fx  # slow to import
 
     def flat(*leaves: Tensor) -> list[Tensor]:
@@ -111,25 +118,35 @@ def _trace(
 
 
 def _digest(traced: torch.fx.GraphModule, leaves: list[Tensor]) -> str:
-    """Return the name of what is compiled: equal for equal operations on equal kinds with equal tools."""
+    """Return the library's name: a hash of the operations, the tensors' signatures, options, torch and processor."""
     constants = [
-        (name, kind_of(value), sha256(value.numpy().tobytes())) for name, value in traced.named_buffers()
+        (name, signature_of(value), sha256(value.numpy().tobytes())) for name, value in traced.named_buffers()
     ]
-    parts = (traced.code, constants, kind_of(tuple(leaves)), OPTIONS, torch.__version__, _processor())
+    parts = (
+        traced.code,
+        constants,
+        signature_of(tuple(leaves)),
+        INDUCTOR_OPTIONS,
+        torch.__version__,
+        _processor(),
+    )
     return sha256(repr(parts).encode())
 
 
 def _processor() -> str:
-    """Return what the processor can do; code for one that can more doesn't run here."""
+    """Return the processor's capabilities: code compiled for a more capable processor wouldn't run here."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     flags = sorted({line for line in lines if line.startswith(("flags", "Features"))})
     return torch.backends.cpu.get_cpu_capability() + hashlib.sha256("".join(flags).encode()).hexdigest()
 
 
-def refuse_folder() -> str | None:
-    """Say why torch can't have its folder for compiled code, which any optimiser makes it ask for; None if it can."""
-    folder = _torchs_folder()
+def refuse_cache_folder() -> str | None:
+    """Return why torch can't use its folder for compiled code, or None if it can.
+
+    Making any torch optimiser needs this folder, even if nothing is compiled.
+    """
+    folder = _torch_cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,23 +154,27 @@ def refuse_folder() -> str | None:
     return None
 
 
-def _torchs_folder() -> Path:
+def _torch_cache_folder() -> Path:
     return Path(
         os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{getuser()}"
     )
 
 
-def _folder() -> Path:
-    """Return the folder beside torch's own compiled code."""
-    folder = _torchs_folder() / "rl_lab"
+def _library_folder() -> Path:
+    """Return the folder of the lab's libraries, within torch's own cache.
+
+    Raises:
+        UsageError: the folder can't be created.
+    """
+    folder = _torch_cache_folder() / "rl_lab"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _not_kept(folder, error) from error
+        raise _cannot_keep(folder, error) from error
     return folder
 
 
-def _not_kept(folder: Path, error: OSError) -> UsageError:
+def _cannot_keep(folder: Path, error: OSError) -> UsageError:
     return UsageError(
         f"TORCHINDUCTOR_CACHE_DIR: compiled code can't be kept in {str(folder)!r}: {error.strerror}"
         " (allowed: a folder with some MB of room, or compile 'no')"
@@ -161,18 +182,20 @@ def _not_kept(folder: Path, error: OSError) -> UsageError:
 
 
 def _compile(traced: torch.fx.GraphModule, leaves: list[Tensor], folder: Path, name: str) -> Path:
-    """Write the library, named after what it does and its bytes, and return its path."""
+    """Compile the graph, write the library under its name and the hash of its bytes, and return its path."""
     from torch._inductor import aoti_compile_and_package
 
     with tempfile.TemporaryDirectory() as made, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch's, of its own insides
+        warnings.simplefilter("ignore")  # torch warns about its own internals
         exported = torch.export.export(traced, tuple(leaves))
         package = str(Path(made) / "made.pt2")
-        aoti_compile_and_package(exported, package_path=package, inductor_configs=dict(OPTIONS))
+        aoti_compile_and_package(exported, package_path=package, inductor_configs=dict(INDUCTOR_OPTIONS))
         with zipfile.ZipFile(package) as members:
             library = members.read(next(file for file in members.namelist() if file.endswith(".so")))
     path = folder / f"{name}-{sha256(library)}.so"
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:  # another process may write the same
+    with tempfile.NamedTemporaryFile(
+        dir=folder, delete=False
+    ) as file:  # another process may write the same path
         file.write(library)
     os.replace(file.name, path)
     return path

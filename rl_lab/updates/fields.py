@@ -1,4 +1,4 @@
-"""The fields of an optimiser, and what they configure."""
+"""The fields of an optimiser, and the parts that they configure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Shift = Callable[[Any, bool], Any]
 
 @dataclass(frozen=True)
 class OptimiserFields:
-    """How the weights are moved."""
+    """Fields of the optimiser: how gradients move the weights."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "optimiser": (
@@ -39,41 +39,41 @@ class OptimiserFields:
     learning_rate: float = 1e-3
     """Step size of the optimiser at the start."""
     learning_rate_final: float | None = None
-    """Step size at the end of the budget; None: it stays as it is."""
+    """Step size at the end of the budget; None: constant."""
     learning_rate_decay: Literal["linear", "exponential", "cosine", "step"] = "linear"
-    """How the step size gets there; step: on four equal stretches, by the same factor each time."""
+    """How the step size gets to learning_rate_final; step: by the same factor after each quarter of the budget."""
     warm_up_env_steps: int = 0
-    """Environment steps over which the step size first rises linearly from 0."""
+    """Environment steps at the start over which the step size rises linearly from 0."""
     optimiser: OptimiserName = "adam"
-    """How weights move along the gradient; rmsprop is the centred one of Mnih et al. (2015)."""
+    """Optimiser; rmsprop is the centred RMSprop of Mnih et al. (2015)."""
     max_grad_norm: float | None = 10.0
-    """Gradients are scaled down to this norm; None: not at all."""
+    """Largest norm of the gradient, which is scaled down to it; None: no bound."""
     max_grad_value: float | None = None
-    """Bound of each gradient entry, before the norm's."""
+    """Largest size of each entry of the gradient, applied before max_grad_norm; None: no bound."""
     normalise_gradients: bool = False
-    """Scale gradients up as well as down to max_grad_norm (None: to 1)."""
+    """Scale gradients up as well as down to max_grad_norm (to 1 if that is None)."""
     l1: float = 0.0
-    """This times the sum of the weights' sizes is added to the loss (biases left out; its gradient isn't clipped)."""
+    """Strength of the L1 penalty on the weights, l1 * sum |w|; biases excluded, its gradient isn't clipped."""
     l2: float = 0.0
-    """This times half the sum of the squared weights is added to the loss (likewise)."""
+    """Strength of the L2 penalty on the weights, l2 / 2 * sum w^2; biases excluded, its gradient isn't clipped."""
     weight_decay: float = 0.0
-    """Share of the weights, times the step size, taken off in each step apart from the gradient (biases left out);
-    adamw takes off 0.01 of its own besides, of biases too."""
+    """Share of the weights, times the step size, subtracted at each step (decoupled decay); biases excluded.
+    adamw also subtracts its own 0.01, biases included."""
     average_decay: float = 0.0
-    """Decay per gradient step of an average of the weights, which is evaluated in their place; 0: none. Of a
-    burst of gradient steps it takes in the last weights of every 16 or fewer."""
+    """Decay per gradient step of an average of the weights, which is evaluated instead of them; 0: no average.
+    When many gradient steps are taken at once, the average sees only the last weights of every 16 (or fewer)."""
 
 
 @dataclass(frozen=True)
 class TrainedFields(NetworkFields, OptimiserFields):
-    """The fields of a network and of its optimiser: those of every agent that has one."""
+    """The fields of a network and its optimiser, which all agents with a network share."""
 
 
 def check_optimiser(config: OptimiserFields) -> None:
     """Check the optimiser's fields.
 
     Raises:
-        UsageError: naming field, value and what is allowed.
+        UsageError: a field is out of range; the message names the field, its value and what is allowed.
     """
     above(config, 0.0, "learning_rate", "max_grad_norm", "max_grad_value")
     at_least(config, 0, "learning_rate_final", "warm_up_env_steps", "l1", "l2", "weight_decay")
@@ -88,10 +88,10 @@ def check_optimiser(config: OptimiserFields) -> None:
         )
 
 
-def shift_of(config: NetworkFields, space: spaces.Space, streams: Streams) -> Shift:
-    """Return the function that shifts observations at random, if that is asked for, before they are learned from.
+def make_shift(config: NetworkFields, space: spaces.Space, streams: Streams) -> Shift:
+    """Return the function that shifts images at random before they are learned from; the identity without random_shift.
 
-    It takes tensors [B, ...], or with `over_time` windows [T, B, ...], in which an image shifts alike at all times.
+    It takes tensors [B, ...], or with `over_time` windows [T, B, ...], whose images are shifted alike at all times.
     """
     if not config.random_shift:
         return lambda obs, over_time: obs
@@ -101,8 +101,8 @@ def shift_of(config: NetworkFields, space: spaces.Space, streams: Streams) -> Sh
     )
 
 
-def learning_rate_of(config: OptimiserFields, total_steps: int) -> Schedule:
-    """Return the step size by environment step."""
+def make_learning_rate(config: OptimiserFields, total_steps: int) -> Schedule:
+    """Return the step size as a function of the environment step."""
     start, end = config.learning_rate, config.learning_rate_final
     decay = DECAYS[config.learning_rate_decay]
     return decay(start, start if end is None else end, total_steps, warm_up_steps=config.warm_up_env_steps)
@@ -111,12 +111,12 @@ def learning_rate_of(config: OptimiserFields, total_steps: int) -> Schedule:
 def make_optimiser(
     config: OptimiserFields, network: nn.Module, optimisers: Mapping[str, Any] = OPTIMISERS
 ) -> torch.optim.Optimizer:
-    """Make the optimiser of a network's weights, with what it adds to their gradients."""
+    """Make the optimiser of a network's weights, with its penalties and weight decay."""
     optimiser = optimisers[config.optimiser](network.parameters(), config.learning_rate)
     regularise(optimiser, l1=config.l1, l2=config.l2, weight_decay=config.weight_decay, biases=False)
     return optimiser
 
 
-def clip_of(config: OptimiserFields) -> Clip:
-    """Return how gradients are bounded."""
+def make_clip(config: OptimiserFields) -> Clip:
+    """Return the bounds of the gradients."""
     return Clip(config.max_grad_value, config.max_grad_norm, config.normalise_gradients)

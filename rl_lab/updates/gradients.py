@@ -1,4 +1,4 @@
-"""One eager gradient step: differentiate, bound, check, move the weights."""
+"""One eager gradient step: differentiate, clip, check, move the weights."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from rl_lab.nn.layers import Dropout
 from rl_lab.updates.adam import without_subnormals
 
-SETTLING_PERIOD_STEPS = 100
+FLUSH_PERIOD_STEPS = 100
 
 
 @dataclass(frozen=True)
 class Clip:
-    """How gradients are bounded: first each entry, then the norm of them all."""
+    """Bounds of gradients: first that of each entry, then that of the norm of all gradients together."""
 
     value: float | None = None
     norm: float | None = None
-    normalise: bool = False  # scale up to the norm (None: 1) as well as down
+    normalise: bool = False  # scale up as well as down to `norm` (to 1 if it is None)
 
     @property
     def length(self) -> float:
@@ -32,36 +32,45 @@ class Clip:
 def take_step(
     loss: Tensor, parameters: Sequence[Tensor], optimiser: torch.optim.Optimizer, clip: Clip, number: int
 ) -> Tensor:
-    """Take gradient step `number` of a run; return the gradient's norm [] before it was scaled.
+    """Take gradient step `number` of a run; return the gradient's norm [] before scaling.
+
+    Args:
+        loss: [], with its graph.
 
     Raises:
-        FloatingPointError: loss or gradient isn't finite; the weights stay as they were.
+        FloatingPointError: the loss or the gradient isn't finite; the weights are unchanged.
     """
     norm = differentiate(loss, parameters, clip)
     require_finite(loss.detach(), norm, number)
     optimiser.step()
-    settle_moments(optimiser, number)
+    flush_subnormals(optimiser, number)
     return norm
 
 
 def require_finite(loss: Tensor, norm: Tensor, number: int) -> None:
-    """Raise a FloatingPointError if the loss [] or the gradient's norm [] of step `number` isn't finite."""
+    """Check the loss [] and the gradient's norm [] of gradient step `number`.
+
+    Raises:
+        FloatingPointError: one of them isn't finite.
+    """
     if not math.isfinite(loss.item() + norm.item()):  # the gradient of the Huber loss is finite even at inf
         raise FloatingPointError(f"loss {loss.item()}, gradient norm {norm.item()} at gradient step {number}")
 
 
 def differentiate(loss: Tensor, parameters: Sequence[Tensor], clip: Clip) -> Tensor:
-    """Leave the bounded gradient of a loss in the parameters; return its norm [] before it was scaled."""
-    for parameter in parameters:  # a tenth of what the optimiser's zero_grad() costs
+    """Leave the clipped gradient of a loss [] in the parameters' `grad`; return its norm [] before scaling."""
+    for parameter in parameters:  # takes a tenth of the time of the optimiser's zero_grad()
         parameter.grad = None
     loss.backward()
-    return bound_gradients(parameters, clip)
+    return clip_gradients(parameters, clip)
 
 
-def bound_gradients(parameters: Iterable[Tensor], clip: Clip) -> Tensor:
-    """Bound the gradients that parameters hold, in place; return their norm [] before it was scaled.
+def clip_gradients(parameters: Iterable[Tensor], clip: Clip) -> Tensor:
+    """Clip the gradients in the parameters' `grad`, in place; return their norm [] before scaling.
 
-    To the bit what torch's own clipping does (Pascanu et al., 2013), at a third of what that costs.
+    Pascanu et al. (2013), "On the difficulty of training recurrent neural networks",
+    https://arxiv.org/abs/1211.5063. The results equal those of torch's own clipping to the bit, in a third of its
+    time.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     if clip.value is not None:
@@ -75,8 +84,11 @@ def bound_gradients(parameters: Iterable[Tensor], clip: Clip) -> Tensor:
     return norm
 
 
-def bounded_gradients(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
-    """Do the same with bare tensors by name, replaced in the dict: for updates that are compiled whole."""
+def clip_named_gradients(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
+    """Clip gradients by name, replacing them in the dict; return their norm [] before scaling.
+
+    It does the same as `clip_gradients` without branching on values, for updates that are compiled as a whole.
+    """
     if clip.value is not None:
         for name, gradient in gradients.items():
             gradients[name] = gradient.clamp(-clip.value, clip.value)
@@ -93,9 +105,13 @@ def bounded_gradients(gradients: dict[str, Tensor], clip: Clip) -> Tensor:
 
 
 @torch.no_grad()
-def settle_moments(optimiser: torch.optim.Optimizer, number: int) -> None:
-    """Every SETTLING_PERIOD_STEPS-th step `number`, rid the optimiser's moments on the CPU of subnormal numbers."""
-    if number % SETTLING_PERIOD_STEPS:
+def flush_subnormals(optimiser: torch.optim.Optimizer, number: int) -> None:
+    """Replace subnormal numbers in the optimiser's moments on the CPU by 0, once every FLUSH_PERIOD_STEPS steps.
+
+    Args:
+        number: of the gradient step just taken.
+    """
+    if number % FLUSH_PERIOD_STEPS:
         return
     for state in optimiser.state.values():
         for value in state.values():
@@ -103,12 +119,12 @@ def settle_moments(optimiser: torch.optim.Optimizer, number: int) -> None:
                 value.copy_(without_subnormals(value))
 
 
-class Dropping:
-    """Switches the Dropout layers of networks on inside a `with` block; it can be entered again and again.
+class ActiveDropout:
+    """Switches on the Dropout layers of networks inside a `with` block; it can be entered any number of times.
 
-    The block is the forward pass of the loss: `with dropping: loss(online, batch)`. Everywhere else (acting,
-    evaluation, targets, averages) nothing is dropped, without any call to `.eval()`. What is dropped is drawn from
-    torch's global generator, whose state is in the checkpoint.
+    The block holds the forward pass of the loss: `with active_dropout: loss(online, batch)`. Everywhere else
+    (acting, evaluation, targets, averages) nothing is dropped, without any call to `.eval()`. What is dropped is
+    drawn from torch's global generator, whose state is part of the checkpoint.
     """
 
     def __init__(self, *networks: nn.Module):

@@ -1,4 +1,4 @@
-"""Parts of a rollout to learn from: shuffled steps, or with a memory whole sequences of environments."""
+"""Minibatches of a rollout: shuffled steps, or for networks with a memory the whole sequences of some environments."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from rl_lab.trees import map_leaves
 
 
 class Minibatch(NamedTuple):
-    """Steps [B] to learn from, or whole sequences [T, B] with the carry before them."""
+    """Steps [B] to learn from, or sequences [T, B] with the carry before them; then [B] below stands for [T, B]."""
 
     obs: Any  # [B, ...]
-    action: Tensor  # int64 [B] or float32 [B, D], as drawn
-    log_prob: Tensor  # float32 [B], of the policy that acted
-    value: Tensor  # float32 [B], of that time
+    action: Tensor  # int64 [B] or float32 [B, D], as drawn (before it is clipped to the space)
+    log_prob: Tensor  # float32 [B], under the policy that acted
+    value: Tensor  # float32 [B], estimated when acting
     advantage: Tensor  # float32 [B]
-    target: Tensor  # float32 [B], of the value
+    target: Tensor  # float32 [B], for the value
     mask: Tensor | None = None  # bool [B, A]
-    is_first: Tensor | None = None  # bool [T, B], of sequences
-    state: tuple[Tensor, ...] = ()  # of sequences, each [B, ...]
+    is_first: Tensor | None = None  # bool [T, B], only for sequences
+    state: tuple[Tensor, ...] = ()  # only for sequences, each part [B, ...]
 
 
 def minibatches(
     whole: Minibatch, size: int | None, epochs: int, rng: np.random.Generator
 ) -> Iterator[Minibatch]:
-    """Yield the minibatches of so many passes over a rollout, each in an order of its own.
+    """Yield the minibatches of `epochs` passes over a rollout, each pass in a new random order.
 
-    Sequences stay whole: then environments are shuffled, and as many go together as fit.
+    Sequences stay whole: environments are shuffled instead of steps, and a minibatch takes as many as fit.
 
     Args:
-        size: steps of a minibatch (the last one may have fewer), of at least one environment; None: all.
+        whole: the rollout.
+        size: steps of a minibatch, though the last one may have fewer and sequences need at least one
+            environment; None: the whole rollout.
     """
-    axis = whole.log_prob.ndim - 1  # that of the steps, or of the environments
+    axis = whole.log_prob.ndim - 1  # of the steps, or of the environments
     count = whole.log_prob.shape[axis]
     taken = count if size is None else max(1, size * count // whole.log_prob.numel())
     for _ in range(epochs):
@@ -51,7 +53,7 @@ def minibatches(
 
 
 def _part(batch: Minibatch, take: Callable[[Tensor, int], Tensor], axis: int) -> Minibatch:
-    """Take a part of every tensor along the axis of steps or environments, which the carry has at 0."""
+    """Take a part of every tensor along the axis of steps or environments; in the carry that is axis 0."""
     state = map_leaves(lambda leaf: take(leaf, 0), batch.state)
     rest = map_leaves(lambda leaf: take(leaf, axis), batch._replace(state=()))
     return rest._replace(state=state)

@@ -1,4 +1,4 @@
-"""Optimisers by name, thin over torch."""
+"""Optimisers by name: thin functions over torch's, and two RMSprops that torch doesn't have."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ MOMENTUM = 0.9
 
 
 def sgd(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.SGD:
-    """Return gradient descent (Robbins & Monro, 1951): w -= lr * g."""
+    """Return stochastic gradient descent (Robbins & Monro, 1951): w -= lr * g."""
     return torch.optim.SGD(parameters, lr=learning_rate)
 
 
 def momentum(parameters: Iterable[Tensor], learning_rate: float, beta: float = MOMENTUM) -> torch.optim.SGD:
-    """Return the heavy ball (Polyak, 1964): v = beta * v + g, w -= lr * v."""
+    """Return gradient descent with momentum (Polyak, 1964): v = beta * v + g, w -= lr * v."""
     return torch.optim.SGD(parameters, lr=learning_rate, momentum=beta)
 
 
 def nesterov(parameters: Iterable[Tensor], learning_rate: float, beta: float = MOMENTUM) -> torch.optim.SGD:
-    """Return Nesterov's (1983), as Sutskever et al. (2013) write it: v = beta * v + g, w -= lr * (g + beta * v)."""
+    """Return Nesterov's accelerated gradient (1983): v = beta * v + g, w -= lr * (g + beta * v).
+
+    Written as in Sutskever et al. (2013), "On the importance of initialization and momentum in deep learning".
+    """
     return torch.optim.SGD(parameters, lr=learning_rate, momentum=beta, nesterov=True)
 
 
@@ -57,13 +60,13 @@ def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam
     return torch.optim.Adam(parameters, lr=learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
 
 
-FLOOR = 0.01 / 32**2  # the authors' 0.01 is that of gradients summed over a batch of 32; ours are averaged
+FLOOR = 0.01 / 32**2  # the authors' 0.01 is for gradients summed over a batch of 32; ours are averaged
 
 
 class CentredRMSprop(torch.optim.Optimizer):
     """RMSprop as in Mnih et al. (2015): w -= lr * g / sqrt(mean(g^2) - mean(g)^2 + floor).
 
-    torch's own adds its epsilon outside of the root.
+    torch's RMSprop adds its epsilon outside the root.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.95, floor: float = FLOOR):
@@ -83,7 +86,7 @@ class CentredRMSprop(torch.optim.Optimizer):
                 p.addcdiv_(p.grad, (square - average.square() + group["floor"]).sqrt(), value=-group["lr"])
 
 
-# Each is called with (parameters, learning rate); penalties, decay and clipping are in regularise.py.
+# Each is called with (parameters, learning rate). Penalties and decay are added by regularise.py.
 OPTIMISERS: dict[str, Any] = {
     "adam": adam,
     "rmsprop": CentredRMSprop,
@@ -98,18 +101,18 @@ OPTIMISERS: dict[str, Any] = {
 
 # Policy gradients ---------------------------------------------------------------------------------------
 
-POLICY_ADAM_EPSILON = 1e-5  # that of the authors' code (OpenAI Baselines) and of SB3
+POLICY_ADAM_EPSILON = 1e-5  # as in the authors' code (OpenAI Baselines) and in SB3
 
 
 def policy_adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
-    """Return Adam with the epsilon that is usual here."""
+    """Return Adam with the epsilon that is usual for policy gradients."""
     return torch.optim.Adam(parameters, learning_rate, ADAM_BETAS, POLICY_ADAM_EPSILON, fused=True)
 
 
 class PolicyRMSprop(torch.optim.Optimizer):
-    """RMSprop as in Mnih et al. (2016): w -= lr * g / sqrt(mean(g^2) + floor), the mean beginning at 1.
+    """RMSprop as in Mnih et al. (2016): w -= lr * g / sqrt(mean(g^2) + floor), with a mean that starts at 1.
 
-    torch's own adds its epsilon outside of the root and begins at 0, which makes A2C unstable.
+    torch's RMSprop adds its epsilon outside the root and starts the mean at 0, which makes A2C unstable.
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.99, floor: float = 1e-5):
@@ -133,11 +136,11 @@ class PolicyRMSprop(torch.optim.Optimizer):
 
 
 def rmsprop_outside(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.RMSprop:
-    """Return torch's RMSprop as SB3's A2C takes it: the mean begins at 0, its floor stands outside of the root."""
+    """Return torch's RMSprop with the constants of SB3's A2C: the mean starts at 0, epsilon is outside the root."""
     return torch.optim.RMSprop(parameters, learning_rate, alpha=0.99, eps=1e-5)
 
 
-# The same by name for policy gradients, three of which have other constants there.
+# The optimisers of policy gradients by name; three of them have other constants there.
 POLICY_OPTIMISERS: dict[str, Any] = {
     **OPTIMISERS,
     "adam": policy_adam,

@@ -1,4 +1,4 @@
-"""What policy gradients minimise, as pure functions of tensors of one shape."""
+"""The losses of policy gradients, as pure functions of tensors that all have the same shape."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ Network = Callable[..., tuple[Any, Tensor, Any]]  # obs, carry, is_first -> para
 
 
 def score_function(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor) -> Tensor:
-    """Return -mean(A log pi(a | s)), the gradient of Williams (1992); the old policy doesn't count."""
+    """Return -mean(A log pi(a | s)) [], whose gradient is that of Williams (1992); the other arguments are unused."""
     return -(advantage * log_prob).mean()
 
 
 def clipped_surrogate(
     log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor
 ) -> Tensor:
-    """Return -mean(min(r A, clip(r, 1 - c, 1 + c) A)) with r = pi / pi_old (Schulman et al., 2017, eq. 7)."""
+    """Return -mean(min(r A, clip(r, 1 - c, 1 + c) A)) [] with r = pi / pi_old (Schulman et al., 2017, eq. 7)."""
     ratio = (log_prob - old_log_prob).exp()
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
     return -torch.minimum(ratio * advantage, clipped * advantage).mean()
 
 
 def squared_error(value: Tensor, old_value: Tensor, target: Tensor, clip: float | None = None) -> Tensor:
-    """Return mean((v - target)^2); with `clip`, of a value that moves no further than it from the old one."""
+    """Return mean((v - target)^2) []; with `clip`, v is limited to within `clip` of the old value."""
     if clip is not None:
         value = old_value + (value - old_value).clamp(-clip, clip)
     return (value - target).square().mean()
 
 
 def normalised(advantage: Tensor) -> Tensor:
-    """Return (A - mean) / (std + 1e-8); a single one is left as it is."""
+    """Return (A - mean) / (std + 1e-8) of advantages of any shape; a single advantage is returned unchanged."""
     if advantage.numel() == 1:
         return advantage
     return (advantage - advantage.mean()) / (advantage.std() + 1e-8)
 
 
 def approximate_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
-    """Return mean(r - 1 - log r), an unbiased estimate of KL(old, new) that is never negative.
+    """Return mean(r - 1 - log r) [], an unbiased estimate of KL(old, new) that is never negative.
 
     Schulman (2020), "Approximating KL Divergence", http://joschu.net/blog/kl-approx.html
     """
@@ -53,7 +53,7 @@ def approximate_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
 
 
 def clipped_fraction(log_prob: Tensor, old_log_prob: Tensor, clip_range: Tensor) -> Tensor:
-    """Return the share of steps whose ratio is further from 1 than the clip range."""
+    """Return the share [] of steps whose probability ratio differs from 1 by more than the clip range."""
     return (((log_prob - old_log_prob).exp() - 1).abs() > clip_range).float().mean()
 
 
@@ -62,23 +62,23 @@ FIGURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fr
 
 @dataclass(frozen=True)
 class Objective:
-    """Surrogate + vf_coef * squared error of the value - ent_coef * entropy."""
+    """The loss of a minibatch: surrogate + vf_coef * squared error of the value - ent_coef * entropy."""
 
     evaluate: Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
-    """Parameters, action and mask to log-probability and entropy."""
+    """Maps the distribution's parameters, an action and a mask to log-probability and entropy."""
     surrogate: Surrogate
-    """The policy's part."""
+    """Loss of the policy."""
     vf_coef: float
-    """Weight of the value's part."""
+    """Weight of the value's loss."""
     ent_coef: float
-    """Weight of the entropy."""
+    """Weight of the entropy bonus."""
     normalise_advantages: bool
     """Normalise the advantages of each minibatch."""
     value_clip: float | None = None
-    """How far a value may move from the old one; None: anywhere."""
+    """How far a value may move from the old one; None: any distance."""
 
     def __call__(self, network: Network, batch: Minibatch, clip_range: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and, without gradient, FIGURES [6]."""
+        """Return the loss [], and the FIGURES [6] without a gradient; `clip_range` is []."""
         parameters, value, _ = network(batch.obs, batch.state, batch.is_first)
         log_prob, entropy = self.evaluate(parameters, batch.action, batch.mask)
         assert log_prob.shape == entropy.shape == value.shape == batch.log_prob.shape == batch.target.shape

@@ -1,7 +1,7 @@
-"""Gradient steps on an actor-critic network: eagerly, or each compiled as one function.
+"""Gradient steps on an actor-critic network, either eager or each compiled into one function.
 
-Both ways give the same numbers up to rounding, and both leave the weights as they are where a loss or
-gradient isn't finite, or where the policy has gone too far from the one that acted.
+Both give the same numbers up to rounding. Both leave the weights unchanged if a loss or gradient isn't finite, or
+if the policy has moved too far from the one that acted.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from rl_lab.trees import leaves_of
 from rl_lab.updates.adam import adam_coefficients, adam_moments, adam_step
-from rl_lab.updates.compiling import bare_weights, calling, compiled, kind_of
+from rl_lab.updates.compiling import bare_weights, compiled, signature_of, with_weights
 from rl_lab.updates.gradients import (
+    ActiveDropout,
     Clip,
-    Dropping,
-    bounded_gradients,
+    clip_named_gradients,
     differentiate,
-    settle_moments,
+    flush_subnormals,
 )
 from rl_lab.updates.minibatches import Minibatch
 from rl_lab.updates.optimisers import POLICY_ADAM_EPSILON
@@ -30,19 +30,19 @@ from rl_lab.updates.policy_losses import FIGURES, Objective
 KL = FIGURES.index("approx_kl")
 
 
-class Taken(NamedTuple):
-    """What a gradient step found."""
+class StepResult(NamedTuple):
+    """The figures of a gradient step, and whether it was taken."""
 
-    figures: list[float]  # FIGURES, then the norm of the gradient before it was scaled
-    moved: bool  # False: the policy had gone too far already
+    figures: list[float]  # FIGURES, then the norm of the gradient before scaling
+    moved: bool  # False: the policy had already moved too far, so the weights are unchanged
 
 
 class PolicyUpdates:
     """Takes gradient steps on a network.
 
     Args:
-        compile_as: what decides the network's structure, to compile once for all alike; None: eager.
-            Compiled steps are those of `policy_adam`.
+        compile_key: identifies the network's structure, so that equal networks share compiled code; None: eager.
+            Compiled steps assume that the optimiser is `policy_adam`.
     """
 
     def __init__(
@@ -51,34 +51,34 @@ class PolicyUpdates:
         objective: Objective,
         optimiser: torch.optim.Optimizer,
         clip: Clip,
-        compile_as: Hashable | None = None,
+        compile_key: Hashable | None = None,
     ):
         self.network, self.objective, self.optimiser = network, objective, optimiser
-        self._clip, self._dropping = clip, Dropping(network)
+        self._clip, self._active_dropout = clip, ActiveDropout(network)
         self._parameters = list(network.parameters())
-        self._weights = bare_weights(network)  # changed in place
-        self._compile_as = None
-        if compile_as is not None:
-            self._compile_as = ("policy", compile_as, kind_of(self._weights), objective, self._clip)
+        self._weights = bare_weights(network)  # stay valid, as weights are changed in place
+        self._compile_key = None
+        if compile_key is not None:
+            self._compile_key = ("policy", compile_key, signature_of(self._weights), objective, self._clip)
 
-    def __call__(self, batch: Minibatch, clip_range: float, max_kl: float, number: int) -> Taken:
-        """Take gradient step `number` unless the approximate KL divergence is beyond `max_kl`.
+    def __call__(self, batch: Minibatch, clip_range: float, max_kl: float, number: int) -> StepResult:
+        """Take gradient step `number` unless the approximate KL divergence exceeds `max_kl`.
 
         Raises:
-            FloatingPointError: a loss or gradient isn't finite; the weights are as before.
+            FloatingPointError: the loss or the gradient isn't finite; the weights are unchanged.
         """
-        step = self._eager if self._compile_as is None else self._compiled_step
+        step = self._eager if self._compile_key is None else self._compiled_step
         figures = step(batch, clip_range, max_kl)
         if not all(map(_is_finite, (figures[0], figures[-1]))):
             raise FloatingPointError(
                 f"loss {figures[0]}, gradient norm {figures[-1]} at gradient step {number}"
             )
-        settle_moments(self.optimiser, number)
-        return Taken(figures, figures[KL] <= max_kl)
+        flush_subnormals(self.optimiser, number)
+        return StepResult(figures, figures[KL] <= max_kl)
 
     def _eager(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
         clip = torch.as_tensor(clip_range, device=batch.log_prob.device)
-        with self._dropping:
+        with self._active_dropout:
             loss, figures = self.objective(self.network, batch, clip)
         norm = differentiate(loss, self._parameters, self._clip)
         found = torch.cat([figures, norm.detach()[None]]).tolist()
@@ -91,8 +91,8 @@ class PolicyUpdates:
         coefficient = adam_coefficients(self.optimiser, int(counts[0]), 1)[0]
         bounds = torch.tensor([clip_range, max_kl])
         trees = self._weights, tuple(averages), tuple(squares), coefficient, bounds, batch
-        function = partial(step_in_place, self.network, self.objective, self._clip)
-        step = compiled((self._compile_as, kind_of(batch)), function, *trees)
+        function = partial(take_compiled_step, self.network, self.objective, self._clip)
+        step = compiled((self._compile_key, signature_of(batch)), function, *trees)
         found = step(leaves_of(trees))[0].tolist()
         if found[KL] <= max_kl and _is_finite(found[0]) and _is_finite(found[-1]):
             torch._foreach_add_(counts, 1)
@@ -103,7 +103,7 @@ def _is_finite(x: float) -> bool:
     return -float("inf") < x < float("inf")
 
 
-def step_in_place(
+def take_compiled_step(
     network: nn.Module,
     objective: Objective,
     clip: Clip,
@@ -114,17 +114,23 @@ def step_in_place(
     bounds: Tensor,
     batch: Minibatch,
 ) -> tuple[Tensor]:
-    """Take a step with Adam on `weights`, in place; return FIGURES and the gradient's norm, [7] alone."""
+    """Take a step of Adam on `weights`, in place; the network provides only its structure.
+
+    Args:
+        averages: Adam's, one for each weight, of its shape; so are the squares.
+        coefficient: Adam's, [2].
+        bounds: the clip range and the largest approximate KL divergence, [2].
+
+    Returns:
+        FIGURES and the gradient's norm, [7], as the only item of a tuple.
+    """
 
     def of(weights: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        return objective(cast(Any, calling(network, weights)), batch, bounds[0])
+        return objective(cast(Any, with_weights(network, weights)), batch, bounds[0])
 
     gradients, figures = torch.func.grad(of, has_aux=True)(weights)
-    norm = bounded_gradients(gradients, clip)
-    sound = torch.isfinite(figures[0]) & torch.isfinite(norm) & (figures[KL] <= bounds[1])
+    norm = clip_named_gradients(gradients, clip)
+    valid = torch.isfinite(figures[0]) & torch.isfinite(norm) & (figures[KL] <= bounds[1])
     for name, average, square in zip(weights, averages, squares, strict=True):
-        adam_step(weights[name], gradients[name], average, square, coefficient, sound, POLICY_ADAM_EPSILON)
+        adam_step(weights[name], gradients[name], average, square, coefficient, valid, POLICY_ADAM_EPSILON)
     return (torch.cat([figures, norm.unsqueeze(0)]),)
-
-
-# Optimisers ------------------------------------------------------------------------------------------

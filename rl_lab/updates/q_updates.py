@@ -1,9 +1,9 @@
-"""Updates of a value network: from what a replay drew to moved weights, in one call.
+"""Updates of a value network: one call learns from what a replay drew.
 
-An update takes one gradient step on each of K batches, eagerly or compiled. Compiled, up to UNROLLED steps (values of
-the successors, then loss, gradient, clipping and Adam of each) are one call without any dispatch between their
-operations. Both ways give the same numbers up to rounding, and both leave the weights as they are where a loss or
-gradient isn't finite.
+An update takes one gradient step on each of K batches, eager or compiled. When compiled, up to UNROLLED_STEPS steps
+(the successors' values, then loss, gradient, clipping and Adam for each step) are a single call, without torch's
+overhead for each operation. Both give the same numbers up to rounding, and both leave the weights unchanged from the
+first step on whose loss or gradient isn't finite.
 """
 
 from __future__ import annotations
@@ -19,38 +19,41 @@ from torch import Tensor, nn
 from rl_lab.trees import leaves_of
 from rl_lab.types import Array
 from rl_lab.updates.adam import adam_coefficients, adam_moments, adam_step
-from rl_lab.updates.compiling import CompiledCall, bare_weights, calling, compiled, kind_of
+from rl_lab.updates.compiling import CompiledCall, bare_weights, compiled, signature_of, with_weights
 from rl_lab.updates.gradients import (
+    ActiveDropout,
     Clip,
-    Dropping,
-    bounded_gradients,
+    clip_named_gradients,
     require_finite,
     take_step,
 )
 from rl_lab.updates.td import Batch, Loss, Outcome, select
 
-VALUED_TOGETHER = 4  # batches whose successors are valued at once, eagerly; of images more take more memory
-UNROLLED = 2  # more take longer to compile and load, and are no faster
+TARGET_BATCHES_PER_CALL = (
+    4  # batches per call of the eager target network; more would take much memory with images
+)
+UNROLLED_STEPS = 2  # more take longer to compile and load, and are no faster
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _identity(batch: Batch) -> Batch:
     return batch
 
 
 class Learned(NamedTuple):
-    """What an update found in the transitions or windows that were drawn."""
+    """The result of an update on the transitions or windows drawn."""
 
-    outcome: Outcome  # of the steps that were learned from
-    errors: Array | None  # float [B]: how far off each of those drawn was; None unless they have priorities
+    outcome: Outcome  # only of the steps that were learned from
+    errors: Array | None  # float [B]: the error of each transition or window; None without priorities
 
 
-class Updates:
+class QUpdates:
     """Takes gradient steps on `online` with targets from `target`.
 
     Args:
-        batch_size: transitions, or windows, per gradient step.
+        compile_key: identifies the networks' structure, so that equal networks share compiled code; None: eager.
+            Compiled steps assume that the optimiser is Adam.
+        batch_size: transitions or windows per gradient step.
         augment: changes each batch before it is learned from (scales rewards, shifts images).
-        compile_as: what decides the networks' structure, to compile once for all alike; None: eager.
     """
 
     def __init__(
@@ -60,60 +63,65 @@ class Updates:
         loss: Loss,
         optimiser: torch.optim.Optimizer,
         clip: Clip,
-        compile_as: Hashable | None = None,
+        compile_key: Hashable | None = None,
         *,
         batch_size: int = 1,
-        augment: Callable[[Batch], Batch] = _as_it_is,
+        augment: Callable[[Batch], Batch] = _identity,
     ):
         self.online, self.target, self.loss = online, target, loss
         self.optimiser, self.clip, self.batch_size = optimiser, clip, batch_size
         self._augment = augment
-        self._parameters, self._dropping = list(online.parameters()), Dropping(online)
+        self._parameters, self._active_dropout = list(online.parameters()), ActiveDropout(online)
         self._tensor = partial(torch.as_tensor, device=next(iter(self._parameters)).device)
-        # Weights are changed in place, so that these stay valid.
+        # These views stay valid, as weights are changed in place.
         self._weights, self._target_weights = bare_weights(online), bare_weights(target)
-        self._compile_as = None
-        if compile_as is not None:
-            self._compile_as = (compile_as, kind_of(self._weights), loss, clip)
+        self._compile_key = None
+        if compile_key is not None:
+            self._compile_key = (compile_key, signature_of(self._weights), loss, clip)
 
     def learn(self, drawn: Any, taken: int) -> Learned:
-        """Take a gradient step on each batch of what a replay drew; `taken` were taken before.
+        """Take a gradient step on each batch of what a replay drew.
+
+        Args:
+            drawn: transitions or windows.
+            taken: gradient steps taken before.
 
         Raises:
-            FloatingPointError: a loss or gradient isn't finite; from that step on the weights are as before.
+            FloatingPointError: a loss or gradient isn't finite; that step and those after it aren't taken.
         """
         outcome = self(self.batch(drawn), taken)
         errors = None if drawn.weight is None else self.loss.errors(drawn, outcome)
-        return Learned(self.loss.learned_from(drawn, outcome), errors)
+        return Learned(self.loss.select_learned(drawn, outcome), errors)
 
     def batch(self, drawn: Any) -> Batch:
-        """Return what a replay drew as K batches on the network's device, as they are learned from."""
+        """Return what a replay drew as K augmented batches on the network's device."""
         return self._augment(self.loss.batch(drawn, self.batch_size, self._tensor))
 
     def __call__(self, batch: Batch, taken: int = 0) -> Outcome:
-        """Take a step on each of K batches; `taken` were taken before.
+        """Take a gradient step on each of K batches; `taken` steps were taken before.
 
         Raises:
-            FloatingPointError: a loss or gradient isn't finite; from that step on the weights are as before.
+            FloatingPointError: a loss or gradient isn't finite; that step and those after it aren't taken.
         """
-        if self._compile_as is None:
+        if self._compile_key is None:
             return self._eager(batch, taken)
         return self._compiled(batch, taken)
 
     def _eager(self, batch: Batch, first: int) -> Outcome:
         taken: list[Outcome] = []
         steps = len(batch.action)
-        for begin in range(0, steps, VALUED_TOGETHER):
-            part = batch if steps <= VALUED_TOGETHER else select(batch, slice(begin, begin + VALUED_TOGETHER))
+        for begin in range(0, steps, TARGET_BATCHES_PER_CALL):
+            stop = begin + TARGET_BATCHES_PER_CALL
+            part = batch if steps <= TARGET_BATCHES_PER_CALL else select(batch, slice(begin, stop))
             with torch.no_grad():
-                part = self.loss.prepare(self.target, part)
+                part = self.loss.add_next_values(self.target, part)
             taken += [self._step(select(part, k), first + begin + k) for k in range(len(part.action))]
-        if steps == 1:  # at a third of a stack's cost
+        if steps == 1:  # takes a third of the time of torch.stack
             return Outcome(*(found.unsqueeze(0) for found in taken[0]))
         return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
     def _step(self, batch: Batch, number: int) -> Outcome:
-        with self._dropping:
+        with self._active_dropout:
             loss, prediction, target = self.loss(self.online, batch)
         norm = take_step(loss, self._parameters, self.optimiser, self.clip, number)
         return Outcome(loss.detach(), norm, prediction.detach(), target)
@@ -125,41 +133,41 @@ class Updates:
         steps = len(batch.action)
         fixed = self._weights, self._target_weights, tuple(averages), tuple(squares)
         rates = adam_coefficients(self.optimiser, int(counts[0]), steps)
-        unrolled = next(count for count in range(UNROLLED, 0, -1) if steps % count == 0)
+        unrolled = next(count for count in range(UNROLLED_STEPS, 0, -1) if steps % count == 0)
         run = self._function_of(*fixed, rates[:unrolled], select(batch, slice(unrolled)))
         leaves, changing = leaves_of(fixed), [x.split(unrolled) for x in leaves_of((rates, batch))]
         found: list[Outcome] = []
         for k, part in enumerate(zip(*changing, strict=True)):
             found.append(Outcome(*run([*leaves, *part])))
-            if (sound := _sound_steps(found[-1])) < unrolled:
-                torch._foreach_add_(counts, k * unrolled + sound)
-                require_finite(found[-1].loss[sound], found[-1].norm[sound], first + k * unrolled + sound)
+            if (finite := _finite_steps(found[-1])) < unrolled:
+                torch._foreach_add_(counts, k * unrolled + finite)
+                require_finite(found[-1].loss[finite], found[-1].norm[finite], first + k * unrolled + finite)
         torch._foreach_add_(counts, steps)
         return found[0] if len(found) == 1 else Outcome(*map(torch.cat, zip(*found, strict=True)))
 
     def _function_of(self, *trees: Any) -> CompiledCall:
-        """Return the function of a part's gradient steps; of the networks only the structure is in it."""
-        call = partial(take_steps, self.online, self.target, self.loss, self.clip)
-        return compiled((self._compile_as, kind_of(trees[-1])), call, *trees)
+        """Return the compiled function of a part's gradient steps; the networks provide only their structure."""
+        call = partial(take_compiled_steps, self.online, self.target, self.loss, self.clip)
+        return compiled((self._compile_key, signature_of(trees[-1])), call, *trees)
 
 
-def _sound_steps(outcome: Outcome) -> int:
-    """Return how many steps were taken before the first whose loss or gradient isn't finite."""
-    losses, norms = outcome.loss.tolist(), outcome.norm.tolist()  # sums don't overflow in double precision
+def _finite_steps(outcome: Outcome) -> int:
+    """Return how many steps come before the first whose loss or gradient isn't finite."""
+    losses, norms = outcome.loss.tolist(), outcome.norm.tolist()  # sums of doubles, which can't overflow here
     if math.isfinite(sum(losses) + sum(norms)):
         return len(losses)
     return next(k for k, pair in enumerate(zip(losses, norms, strict=True)) if not math.isfinite(sum(pair)))
 
 
 def figures_of(outcomes: list[Outcome]) -> dict[str, float]:
-    """Return the figures of value learning over several calls, by name."""
+    """Return the metrics of value learning by name, averaged over several calls."""
     loss, norm, q, target = (torch.cat([x.flatten() for x in parts]) for parts in zip(*outcomes, strict=True))
     figures = loss.mean(), q.mean(), q.max(), (target - q).abs().mean(), target.mean(), norm.mean()
     names = ("loss", "q_mean", "q_max", "td_error", "target_mean", "grad_norm")
     return dict(zip(names, torch.stack(figures).tolist(), strict=True))
 
 
-def take_steps(
+def take_compiled_steps(
     online: nn.Module,
     target: nn.Module,
     loss: Loss,
@@ -171,16 +179,22 @@ def take_steps(
     coefficients: Tensor,
     batch: Batch,
 ) -> Outcome:
-    """Take K gradient steps with Adam on `weights`, in place; the modules give the structure alone."""
-    batch = loss.prepare(calling(target, target_weights), batch)
-    sound = torch.ones((), dtype=torch.bool)
+    """Take K gradient steps of Adam on `weights`, in place; the modules provide only their structure.
+
+    Args:
+        averages: Adam's, one for each weight, of its shape; so are the squares.
+        coefficients: Adam's, [K, 2].
+        batch: K batches.
+    """
+    batch = loss.add_next_values(with_weights(target, target_weights), batch)
+    valid = torch.ones((), dtype=torch.bool)
     taken = []
     for k, coefficient in enumerate(coefficients.unbind()):
         gradients, found = _gradients(online, loss, weights, select(batch, k))
-        norm = bounded_gradients(gradients, clip)
-        sound = sound & torch.isfinite(found[0]) & torch.isfinite(norm)
+        norm = clip_named_gradients(gradients, clip)
+        valid = valid & torch.isfinite(found[0]) & torch.isfinite(norm)
         for name, average, square in zip(weights, averages, squares, strict=True):
-            adam_step(weights[name], gradients[name], average, square, coefficient, sound)
+            adam_step(weights[name], gradients[name], average, square, coefficient, valid)
         taken.append(Outcome(found[0], norm, found[1], found[2]))
     return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
@@ -189,7 +203,7 @@ def _gradients(
     module: nn.Module, loss: Loss, weights: dict[str, Tensor], batch: Batch
 ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor]]:
     def of(weights: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        found = loss(calling(module, weights), batch)
+        found = loss(with_weights(module, weights), batch)
         return found[0], found
 
     return torch.func.grad(of, has_aux=True)(weights)

@@ -1,4 +1,4 @@
-"""What keeps weights small: penalties of the loss, and decay beside it."""
+"""Regularisation of weights: L1 and L2 penalties, and decoupled weight decay."""
 
 from __future__ import annotations
 
@@ -10,18 +10,24 @@ from torch import Tensor
 
 
 def l1_penalty(parameters: Iterable[Tensor], strength: float) -> Tensor:
-    """Return strength * sum |w|, to be added to a loss (Tibshirani, 1996); its gradient is strength * sign(w)."""
+    """Return strength * sum |w| [], to be added to a loss (Tibshirani, 1996); its gradient is strength * sign(w)."""
     return strength * torch.stack([p.abs().sum() for p in parameters]).sum()
 
 
 def l2_penalty(parameters: Iterable[Tensor], strength: float) -> Tensor:
-    """Return strength / 2 * sum w^2, to be added to a loss; its gradient is strength * w, torch's `weight_decay`."""
+    """Return strength / 2 * sum w^2 [], to be added to a loss.
+
+    Its gradient is strength * w, which torch's optimisers (except AdamW) call `weight_decay`.
+    """
     return 0.5 * strength * torch.stack([p.square().sum() for p in parameters]).sum()
 
 
 @torch.no_grad()
 def decay_weights(parameters: Iterable[Tensor], learning_rate: float, decay: float) -> None:
-    """Shrink weights apart from the gradient: w *= 1 - learning_rate * decay (Loshchilov & Hutter, 2019)."""
+    """Shrink weights independently of the gradient, in place: w *= 1 - learning_rate * decay.
+
+    Loshchilov & Hutter (2019), "Decoupled Weight Decay Regularization", https://arxiv.org/abs/1711.05101.
+    """
     torch._foreach_mul_(list(parameters), 1 - learning_rate * decay)
 
 
@@ -33,11 +39,16 @@ def regularise(
     weight_decay: float = 0.0,
     biases: bool = True,
 ) -> None:
-    """Have each step of an optimiser begin with the gradients of the penalties, and with decoupled decay.
+    """Make each step of an optimiser first add the penalties' gradients and apply decoupled decay.
 
-    They come behind any clipping, which sees the loss's gradient alone. Without `biases` they leave out all
-    parameters with less than two axes (gains of normalisations are among them). Updates that are compiled
-    whole don't call `step` and so know nothing of it.
+    This happens after any clipping, which sees only the loss's gradient. Updates that are compiled as a whole don't
+    call `step` and therefore have no penalties.
+
+    Args:
+        l1: strength of the L1 penalty.
+        l2: strength of the L2 penalty.
+        weight_decay: share of the weights, times the step size, subtracted at each step.
+        biases: include parameters with fewer than two axes (biases, and the gains of normalisation layers).
     """
     if not (l1 or l2 or weight_decay):
         return

@@ -1,6 +1,6 @@
-"""Temporal-difference targets and losses as pure functions; the targets take numpy arrays and torch tensors alike.
+"""Temporal-difference targets and losses. The targets are pure functions of numpy arrays or torch tensors.
 
-torch is imported by the losses alone, so that tabular agents do without it.
+Only the losses import torch, so tabular agents don't need it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from rl_lab.replay.transitions import Transitions
     from rl_lab.types import Array
 
-    Network = Callable[..., tuple[Tensor, Any]]  # observations to (action values [..., A], next carry)
+    Network = Callable[..., tuple[Tensor, Any]]  # maps observations to (action values [..., A], next carry)
 
 
 def q_learning_target(reward: Any, discount: Any, terminated: Any, next_q_max: Any) -> Any:
-    """Return r + discount * (1 - terminated) * max_a Q(s', a); shapes [B] (Watkins, 1989).
+    """Return r + discount * (1 - terminated) * max_a Q(s', a) (Watkins, 1989); all arrays are [B].
 
-    A truncated episode keeps its bootstrap: only `terminated` zeroes it. For n steps the reward is their
-    discounted sum and the discount gamma to the power of the steps that were really used.
+    Only `terminated` removes the bootstrap: a truncated episode keeps it. For n-step targets the reward is the
+    discounted sum of the steps used, and the discount is gamma to the power of their number.
     """
     return reward + discount * (1 - terminated) * next_q_max
 
@@ -32,11 +32,15 @@ def q_learning_target(reward: Any, discount: Any, terminated: Any, next_q_max: A
 def double_q_target(
     reward: Any, discount: Any, terminated: Any, next_q_online: Any, next_q_target: Any
 ) -> Any:
-    """Return the target of double Q-learning (van Hasselt et al., 2016, "Deep RL with Double Q-learning").
+    """Return the target of double Q-learning, [B].
+
+    van Hasselt et al. (2016), "Deep Reinforcement Learning with Double Q-learning",
+    https://arxiv.org/abs/1509.06461.
 
     Args:
-        next_q_online: [B, A] chooses the action.
-        next_q_target: [B, A] values it.
+        reward: [B], like discount and terminated; see `q_learning_target`.
+        next_q_online: values that choose the action, [B, A].
+        next_q_target: values of the chosen action are taken from these, [B, A].
     """
     best = next_q_online.argmax(-1)[..., None]
     chosen = (
@@ -57,123 +61,129 @@ def _take_along(values: Any, index: Any) -> Any:
 
 
 def rescaled(value: Any, epsilon: float = 1e-3) -> Any:
-    """Return h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x, which large values shrink under; any shape.
+    """Return h(x) = sign(x) (sqrt(|x| + 1) - 1) + epsilon x, which shrinks large values; any shape.
 
-    Pohlen et al. (2018), "Observe and Look Further", https://arxiv.org/abs/1805.11593. Written without the
-    difference, which would cancel near 0.
+    Pohlen et al. (2018), "Observe and Look Further", https://arxiv.org/abs/1805.11593. The code avoids the
+    difference, which would lose precision near 0.
     """
     return value / ((abs(value) + 1) ** 0.5 + 1) + epsilon * value
 
 
 def unscaled(value: Any, epsilon: float = 1e-3) -> Any:
-    """Return x of h(x): the exact inverse of `rescaled`, without its textbook form's cancellation."""
+    """Return the x for which `rescaled` gives `value`; any shape. The textbook form would lose precision near 0."""
     root = (1 + 4 * epsilon * (abs(value) + 1 + epsilon)) ** 0.5
     share = (2 - 4 * epsilon / (root + 1 + 2 * epsilon)) / (root + 1)  # (sqrt(|x| + 1) - 1) / |h(x)|
     return value * share * (2 + abs(value) * share)
 
 
-def _as_it_is(value: Any) -> Any:
+def _identity(value: Any) -> Any:
     return value
 
 
 class Scale(NamedTuple):
-    """In which scale a network gives values; both functions rise, so that the best action is the same."""
+    """The scale of a network's values. Both functions are increasing, so the best action is the same in any scale."""
 
-    shrink: Callable[[Any], Any] = _as_it_is  # from discounted rewards to the network's scale
-    widen: Callable[[Any], Any] = _as_it_is  # and back
+    shrink: Callable[[Any], Any] = _identity  # from discounted rewards to the network's scale
+    widen: Callable[[Any], Any] = _identity  # its inverse
 
 
-IN_REWARDS = Scale()
+IDENTITY_SCALE = Scale()
 RESCALED = Scale(rescaled, unscaled)
 
 
-# What a Q-network minimises, in torch ----------------------------------------------------------------
+# Losses of a Q-network, in torch ---------------------------------------------------------------------
 
 
 class Batch(NamedTuple):
-    """K batches for K gradient steps, on the device: of B transitions, or [K, T, B] of windows.
+    """K batches for K gradient steps, on the device: each of B transitions, or of B windows of T steps.
 
-    Transitions have `next_obs`; windows have `state`, `bootstrap` and `opens` instead.
+    For windows, [K, B] below stands for [K, T, B] unless stated otherwise. Transitions have `next_obs`; windows
+    have `state`, `bootstrap` and `opens` instead.
     """
 
-    obs: Any  # [K, B, ...]; windows [K, T + 1, B, ...]
+    obs: Any  # [K, B, ...]; windows: [K, T + 1, B, ...]
     action: Tensor  # int64 [K, B]
-    reward: Tensor  # float32 [K, B], of n steps
-    discount: Tensor  # float32 [K, B], gamma to the power of those steps
+    reward: Tensor  # float32 [K, B]: discounted sum over up to n steps
+    discount: Tensor  # float32 [K, B]: gamma to the power of the number of those steps
     terminated: Tensor  # float32 [K, B]
-    next_obs: Any  # [K, B, ...]; None for windows
+    next_obs: Any  # [K, B, ...]; windows: None
     next_mask: Tensor | None  # bool [K, B, A]
-    weight: Tensor | None  # float32 [K, B]: importance; 0 for a window's step that doesn't count; None: all 1
-    state: tuple[Tensor, ...] = ()  # the carry before the windows, each [K, B, ...]
-    bootstrap: Tensor | None = (
-        None  # int64 [K, T, B]: index in the window of the observation to bootstrap from
-    )
-    opens: Tensor | None = None  # bool [K, B]: the window opens an episode, so its carry is exact
-    next_q: Tensor | None = None  # float32 [K, B, A], by the target network
+    weight: Tensor | None  # float32 [K, B]: importance weights, 0 for steps not learned from; None: all 1
+    state: tuple[Tensor, ...] = ()  # windows: the carry before them, each part [K, B, ...]
+    bootstrap: Tensor | None = None  # windows: int64 [K, T, B], index of the observation to bootstrap from
+    opens: Tensor | None = None  # windows: bool [K, B], the window opens an episode, so its carry is exact
+    next_q: Tensor | None = None  # float32 [K, B, A]: the target network's values
 
 
 class Outcome(NamedTuple):
-    """What K gradient steps found; B stands for the batch's axes."""
+    """The figures of K gradient steps."""
 
     loss: Tensor  # [K]
-    norm: Tensor  # [K], of the gradient before it was scaled
-    prediction: Tensor  # [K, B]
-    target: Tensor  # [K, B]
+    norm: Tensor  # [K]: of the gradient before scaling
+    prediction: Tensor  # [K, B]; windows: [K, T, B]
+    target: Tensor  # [K, B]; windows: [K, T, B]
 
 
 class Loss(Protocol):
-    """All that an update asks of a loss, in the order in which it asks."""
+    """The methods of a loss that an update calls, in the order of the calls."""
 
     def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
-        """Return what a replay drew as K batches of `size`; `tensor` moves an array to the device."""
+        """Return the transitions or windows drawn as K batches of `size`; `tensor` moves an array to the device."""
 
-    def prepare(self, target: Network, batch: Batch) -> Batch:
-        """Add the target network's values for all K batches."""
+    def add_next_values(self, target: Network, batch: Batch) -> Batch:
+        """Return all K batches with the target network's values, `next_q`."""
 
     def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss [], predictions [B] and targets [B] of one of the K batches."""
+        """Return the loss [], predictions and targets (both [B], or [T, B] for windows) of one of the K batches."""
 
     def errors(self, drawn: Any, outcome: Outcome) -> Array:
-        """Return how far off each transition or window drawn was, float [B], for its priority."""
+        """Return the error of each transition or window drawn, float [B], which sets its priority."""
 
-    def learned_from(self, drawn: Any, outcome: Outcome) -> Outcome:
-        """Return the outcome of only those steps that were learned from."""
+    def select_learned(self, drawn: Any, outcome: Outcome) -> Outcome:
+        """Return the outcome without the predictions and targets of steps that weren't learned from."""
 
 
 @dataclass(frozen=True)
 class TDLoss:
-    """The error of Q(s, a) against targets from a network that stands still."""
+    """The loss of Q(s, a) on transitions, against targets from a network that is held fixed."""
 
     double: bool
     """Let the online network choose the action that the target network values."""
     loss: str
     """"huber" or "squared"."""
-    scale: Scale = IN_REWARDS
-    """Scale in which the network gives values and errors are measured."""
+    scale: Scale = IDENTITY_SCALE
+    """Scale of the network's values, in which errors are measured too."""
 
     def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
-        """Split the transitions drawn into batches of `size`."""
+        """Split the transitions drawn into batches of `size`; `tensor` moves an array to the device."""
         return batch_of_transitions(drawn, max(1, len(drawn.action) // size), tensor)
 
-    def prepare(self, target: Network, batch: Batch) -> Batch:
-        """Value the successors of all K batches at once: no gradient step changes the target network."""
+    def add_next_values(self, target: Network, batch: Batch) -> Batch:
+        """Evaluate the successors of all K batches at once, as gradient steps don't change the target network."""
         next_q = target(flatten_leading(batch.next_obs))[0]
         return batch._replace(next_q=next_q.unflatten(0, batch.action.shape))
 
     def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, Q(s, a) [B] and its targets [B] of one of the K batches."""
+        """Return the loss [], Q(s, a) [B] and its targets [B] of one of the K batches."""
         next_online = _without_gradient(online, batch.next_obs) if self.double else None
-        return self.of(online(batch.obs)[0], next_online, batch)
+        return self.from_values(online(batch.obs)[0], next_online, batch)
 
-    def of(self, q: Tensor, next_online: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, Q(s, a) and its targets, given the values q and those of the successors [..., A]."""
+    def from_values(
+        self, q: Tensor, next_online: Tensor | None, batch: Batch
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss [], Q(s, a) [...] and its targets [...] of one of the K batches.
+
+        Args:
+            q: the online network's values [..., A] of the batch's steps.
+            next_online: its values [..., A] of their successors; None without double Q-learning.
+        """
         chosen = q.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         target = self.targets(next_online, batch)
         assert chosen.shape == target.shape
         return self._mean(chosen, target, batch.weight), chosen, target
 
     def targets(self, next_online: Tensor | None, batch: Batch) -> Tensor:
-        """Return the targets [...]; illegal actions have the value -inf."""
+        """Return the targets [...], in which illegal actions have the value -inf; `next_online` is [..., A] or None."""
         args = batch.reward, batch.discount, batch.terminated
         assert batch.next_q is not None
         next_q = _legal(self.scale.widen(batch.next_q), batch.next_mask)
@@ -185,7 +195,7 @@ class TDLoss:
         """Return the temporal-difference errors [B]."""
         return (outcome.target - outcome.prediction).flatten().cpu().numpy()
 
-    def learned_from(self, drawn: Any, outcome: Outcome) -> Outcome:
+    def select_learned(self, drawn: Any, outcome: Outcome) -> Outcome:
         """Return the outcome as it is: every transition counts."""
         return outcome
 
@@ -197,7 +207,7 @@ class TDLoss:
 
 
 def batch_of_transitions(drawn: Transitions, steps: int, tensor: Callable[[Any], Tensor]) -> Batch:
-    """Split what was drawn into batches for so many gradient steps; `tensor` moves an array to the device."""
+    """Split the transitions drawn into batches for `steps` gradient steps; `tensor` moves an array to the device."""
     fields: Any = (
         drawn.obs, drawn.action, drawn.reward, drawn.discount, drawn.terminated.astype("float32"),
         drawn.next_obs, drawn.next_mask, drawn.weight,
@@ -217,5 +227,5 @@ def _legal(q: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def select(batch: Batch, k: int | slice) -> Batch:
-    """Return the k-th of K batches, or with a slice some of them."""
+    """Return the k-th of K batches, without the leading axis, or a slice of the K batches."""
     return map_leaves(lambda leaf: leaf[k], batch)

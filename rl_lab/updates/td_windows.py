@@ -1,4 +1,4 @@
-"""Temporal-difference learning over windows of an episode, for networks with a carry.
+"""Temporal-difference learning on windows of an episode, for networks with a carry.
 
 Kapturowski et al. (2019), "Recurrent Experience Replay in Distributed Reinforcement Learning" (R2D2),
 https://openreview.net/forum?id=r1lyTjAqYX, after Hausknecht & Stone (2015), "Deep Recurrent Q-Learning for
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 class NSteps(NamedTuple):
-    """For each step of windows the m steps from it on, m up to n; each array is [T, B]."""
+    """For each step of B windows, the sum over the m steps that begin with it, m up to n; each array is [T, B]."""
 
-    reward: Array  # float32: of the m steps, discounted
+    reward: Array  # float32: discounted sum over the m steps
     discount: Array  # float32: gamma ** m
-    terminated: Array  # bool: the last of them did
-    last: Array  # int64: the place of the last of them in the window
+    terminated: Array  # bool: of the last of the m steps
+    last: Array  # int64: index in the window of the last of the m steps
 
 
 def n_steps_in_windows(reward: Array, terminated: Array, valid: Array, gamma: float, n_steps: int) -> NSteps:
-    """Sum rewards until n steps, the episode (a lost life too) or the window [T, B] ends, whichever comes first.
+    """Sum rewards over n steps, or until the episode (or a life) or the window ends; each argument array is [T, B].
 
-    A step that isn't valid stands for itself alone.
+    A step that isn't valid is summed alone.
     """
     total, count, going = reward.astype(np.float32), np.ones(reward.shape, np.int64), ~terminated
     for k in range(1, min(n_steps, len(reward))):
-        going = going[:-1] & valid[k:]  # of the steps that have one k further on
+        going = going[:-1] & valid[k:]  # only steps with another one k steps later in the window
         total[:-k] += going * np.float32(gamma**k) * reward[k:]
         count[:-k] += going
         going = going & ~terminated[k:]
@@ -50,10 +50,10 @@ def n_steps_in_windows(reward: Array, terminated: Array, valid: Array, gamma: fl
 
 
 def batch_of_windows(drawn: Sequences, gamma: float, n_steps: int, tensor: Callable[[Any], Tensor]) -> Batch:
-    """Return one batch of windows; `tensor` moves an array to the device."""
+    """Return the windows drawn as a single batch, K = 1; `tensor` moves an array to the device."""
     ahead = n_steps_in_windows(drawn.reward, drawn.terminated, drawn.valid, gamma, n_steps)
     mask = drawn.next_mask
-    weight = drawn.learned / drawn.learned.mean()  # the mean over what is learned from
+    weight = drawn.learned / drawn.learned.mean()  # the loss is the mean over steps that are learned from
     fields = (
         drawn.obs, drawn.action, ahead.reward, ahead.discount, ahead.terminated.astype("float32"), None,
         None if mask is None else np.take_along_axis(mask, ahead.last[..., None], axis=0),
@@ -64,17 +64,22 @@ def batch_of_windows(drawn: Sequences, gamma: float, n_steps: int, tensor: Calla
 
 
 def mixed_priorities(errors: Array, learned: Array, eta: float) -> Array:
-    """Return eta max |error| + (1 - eta) mean |error| over the learned steps of each window, [T, B] to [B]."""
+    """Return eta * max |error| + (1 - eta) * mean |error| of each window, [B] (Kapturowski et al., 2019).
+
+    Args:
+        errors: temporal-difference errors, [T, B].
+        learned: bool [T, B]: the steps that count.
+    """
     size = np.abs(errors) * learned
     return eta * size.max(axis=0) + (1 - eta) * size.sum(axis=0) / learned.sum(axis=0)
 
 
 @dataclass(frozen=True)
 class WindowedTDLoss(TDLoss):
-    """The same over windows: the network is unrolled from the carry that they were acted with.
+    """The loss of Q(s, a) on windows, in which the network is unrolled from the stored carry.
 
-    Over the burn-in, of which no step counts, both networks only bring their carries up to date: no
-    gradient passes its end. Where a window opens an episode there is none; it is learned from as a whole.
+    During the burn-in both networks only bring their carries up to date: its steps aren't learned from, and no
+    gradient flows back into it. A window that opens an episode has no burn-in: all of it is learned from.
     """
 
     burn_in: int = 0
@@ -82,44 +87,43 @@ class WindowedTDLoss(TDLoss):
     gamma: float = 0.99
     """Discount per environment step."""
     n_steps: int = 1
-    """The most steps that a target looks ahead."""
+    """Steps that a target looks ahead at most."""
     eta: float = 0.9
-    """How much the largest error of a window counts for its priority, beside the mean."""
-    drops: bool = False
-    """The online network drops where it has a gradient; choices never do."""
+    """Weight of the largest error in a window's priority; the mean error has weight 1 - eta."""
+    has_dropout: bool = False
+    """Whether the online network has dropout, which must not affect the choice of actions."""
 
-    def prepare(self, target: Network, batch: Batch) -> Batch:
-        """Unroll the target network; windows come one batch at a time."""
+    def add_next_values(self, target: Network, batch: Batch) -> Batch:
+        """Return the batch with the target network's values at the bootstrap observations; windows have K = 1."""
         one = select(batch, 0)
         return batch._replace(next_q=_at(one.bootstrap, self._unroll(target, one)).unsqueeze(0))
 
     def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, Q(s, a) [T, B] and its targets [T, B]."""
+        """Return the loss [], Q(s, a) [T, B] and its targets [T, B]."""
         q = self._unroll(online, batch)  # [T + 1, B, A]
-        return self.of(
-            q[:-1], _at(batch.bootstrap, self._chooses(online, batch, q)) if self.double else None, batch
-        )
+        next_online = _at(batch.bootstrap, self._selecting_values(online, batch, q)) if self.double else None
+        return self.from_values(q[:-1], next_online, batch)
 
-    def _chooses(self, online: Network, batch: Batch, q: Tensor) -> Tensor:
-        """Return the values [T + 1, B, A] that double Q-learning chooses by: q, unless some of it was dropped."""
+    def _selecting_values(self, online: Network, batch: Batch, q: Tensor) -> Tensor:
+        """Return the values [T + 1, B, A] by which double Q-learning selects actions: q, but without dropout."""
         import torch
 
-        if not self.drops:
+        if not self.has_dropout:
             return q.detach()
         with torch.no_grad():
             return self._unroll(online, batch)
 
     def batch(self, drawn: Sequences, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
-        """Return the windows that a replay drew as one batch."""
+        """Return the windows drawn as a single batch; `tensor` moves an array to the device."""
         return batch_of_windows(drawn, self.gamma, self.n_steps, tensor)
 
     def errors(self, drawn: Sequences, outcome: Outcome) -> Array:
-        """Return how far off each window was, for its priority [B]."""
+        """Return the error of each window, which sets its priority, float [B]."""
         errors = (outcome.target - outcome.prediction)[0].cpu().numpy()  # [T, B]
         return mixed_priorities(errors, drawn.learned, self.eta)
 
-    def learned_from(self, drawn: Sequences, outcome: Outcome) -> Outcome:
-        """Leave out the burn-in and what lies behind an episode's end."""
+    def select_learned(self, drawn: Sequences, outcome: Outcome) -> Outcome:
+        """Return the outcome without the burn-in and the steps after an episode's end."""
         import torch
 
         learned = torch.as_tensor(drawn.learned, device=outcome.target.device)  # [T, B]
@@ -142,11 +146,11 @@ class WindowedTDLoss(TDLoss):
 
 
 def _at(place: Tensor | None, q: Tensor) -> Tensor:
-    """Return the values [T, B, A] at places [T, B] of a window's observations, out of q [T + 1, B, A]."""
+    """Return the values [T, B, A] at the indices `place` [T, B] into the time axis of q [T + 1, B, A]."""
     assert place is not None
     return q.gather(0, place.unsqueeze(-1).expand(-1, -1, q.shape[-1]))
 
 
 def _like(flag: Tensor, part: Tensor) -> Tensor:
-    """Return flags [B] with as many axes as a part of the carry, [B, ...]."""
+    """Return flags [B] reshaped to broadcast against a part of the carry, [B, ...]."""
     return flag.reshape(-1, *[1] * (part.ndim - 1))

@@ -1,4 +1,4 @@
-"""A network with all that trains it: optimiser, average, normalisers, and what is saved of them."""
+"""A network together with what trains it (optimiser, average, normalisers), and its saved state."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ from rl_lab.seeding import Streams, seed_of
 from rl_lab.trees import map_leaves
 from rl_lab.types import State
 from rl_lab.updates.averaging import WeightAverage
-from rl_lab.updates.compiling import refuse_folder
+from rl_lab.updates.compiling import refuse_cache_folder
 from rl_lab.updates.fields import (
     TrainedFields,
     check_optimiser,
-    clip_of,
-    learning_rate_of,
+    make_clip,
+    make_learning_rate,
     make_optimiser,
-    shift_of,
+    make_shift,
 )
 from rl_lab.updates.optimisers import OPTIMISERS
 
 
 class TrainableNetwork(Protocol):
-    """What a network offers beside its modules' own methods."""
+    """What a network has beyond torch's Module."""
 
     normaliser: ObservationNormaliser | None
     is_memoryless: bool
 
     def initial_state(self, batch: int) -> Carry:
-        """Return the carry before an episode."""
+        """Return the carry at the start of an episode, each part [batch, ...]."""
 
 
-Network = TypeVar("Network", bound=Any)  # a torch module that is a TrainableNetwork
+Network = TypeVar("Network", bound=Any)  # a torch Module that is also a TrainableNetwork
 
 
 class Trained(Generic[Network]):
-    """A network and all that its training needs: what every agent with a network sets up and saves alike.
+    """A network and everything its training needs, set up and saved in the same way for every agent.
 
     Args:
-        config: fields of network and optimiser; `gamma`, `normalise_rewards` and `compile` where the agent has them.
+        config: fields of network and optimiser, and `gamma`, `normalise_rewards` and `compile` if the agent has them.
         make: builds the network; its weights are drawn from the run's seed.
         optimisers: the optimisers by name.
     """
@@ -67,21 +67,21 @@ class Trained(Generic[Network]):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
             self.network = make().to(self.device)
         self.optimiser = make_optimiser(config, self.network, optimisers)
-        self.clip = clip_of(config)
+        self.clip = make_clip(config)
         self.average = WeightAverage(self.network, config.average_decay)
         self.statistics = Statistics(self.network.normaliser, _reward_normaliser(config, problem))
-        self.learning_rate = learning_rate_of(config, problem.total_steps)
-        self.shifted = shift_of(config, self.space, streams)
+        self.learning_rate = make_learning_rate(config, problem.total_steps)
+        self.shift = make_shift(config, self.space, streams)
 
     @property
-    def structure(self) -> Hashable | None:
-        """What tells apart networks that are compiled alike; None if updates are eager."""
+    def compile_key(self) -> Hashable | None:
+        """Identifies networks that share compiled code, by space and layers; None if updates are eager."""
         compiles = getattr(self.config, "compile", "no") == "yes"
         return (repr(self.space), repr(self.network)) if compiles else None
 
     @property
     def initial_state(self) -> Callable[[int], State] | None:
-        """The function from a number of environments to the carry before an episode; None without memory."""
+        """The function from N to the carry of N environments at the start of an episode; None without a memory."""
         return None if self.network.is_memoryless else self._initial_state
 
     def _initial_state(self, num_envs: int) -> State:
@@ -94,7 +94,11 @@ class Trained(Generic[Network]):
     # State -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the weights to act with, those being learned where they differ, and what moves them; live leaves."""
+        """Return the state; leaves are live arrays and tensors.
+
+        "weights" are those to act with, "online" those being learned if they differ, "statistics" is the
+        normalisers' state if there are any, and "optimiser" holds the optimiser's tensors.
+        """
         weights = dict(self.average.network.state_dict()) | self.statistics.weights()
         state: dict[str, Any] = {"weights": weights}
         if self.average.decay:
@@ -104,7 +108,7 @@ class Trained(Generic[Network]):
         return state | {"optimiser": optimiser_state(self.optimiser)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, in place; "weights" are enough."""
+        """Load a state in place; "weights" are enough."""
         weights = self.statistics.load_weights(state["weights"])
         load_weights(self.average.network, weights)
         load_weights(self.network, state.get("online") or weights)
@@ -120,13 +124,13 @@ def _reward_normaliser(config: Any, problem: Problem) -> RewardNormaliser | None
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Return the optimiser's tensors by parameter number; hyperparameters belong to the config."""
+    """Return the optimiser's tensors by parameter number, without hyperparameters, which are in the config."""
     state = optimiser.state_dict()["state"]
     return {str(i): dict(tensors) for i, tensors in state.items()}
 
 
 def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take copies of the tensors of `optimiser_state` in; torch itself would go on writing into them."""
+    """Load copies of the tensors that `optimiser_state` returned: torch would use, and later change, the given ones."""
     groups = optimiser.state_dict()["param_groups"]
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     tensors = {
@@ -136,13 +140,17 @@ def load_optimiser_state(optimiser: torch.optim.Optimizer, state: dict[str, Any]
 
 
 def _laid_out_as(parameter: Tensor, value: Any) -> Tensor:
-    """Return a copy with a parameter's strides, which the fused update takes for granted."""
+    """Return a copy with the parameter's strides, which torch's fused optimisers rely on."""
     value = torch.as_tensor(value)
     return torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Copy weights in, in place, so that views of them stay valid."""
+    """Copy weights into the module in place, so that views of its weights stay valid.
+
+    Raises:
+        RuntimeError: names or shapes differ from the module's.
+    """
     module.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
 
 
@@ -150,12 +158,12 @@ def check_trained(config: TrainedFields) -> None:
     """Check the fields of network and optimiser.
 
     Raises:
-        UsageError: naming field, value and what is allowed.
+        UsageError: a field is out of range; the message names the field, its value and what is allowed.
     """
     check_network(config)
     check_optimiser(config)
 
 
 def refuse_trained(config: TrainedFields, space: spaces.Space) -> str | None:
-    """Return in one line why no network can be trained on observations of this space; None if one can."""
-    return refuse_network(config, space) or refuse_folder()
+    """Return why no network can be trained on observations of this space (one line), or None if one can."""
+    return refuse_network(config, space) or refuse_cache_folder()

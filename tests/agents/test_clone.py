@@ -19,7 +19,15 @@ from recorded import ENVIRONMENTS, call, on_frozen_lake, record_random, require_
 from rl_lab.agents.clone import Clone, Config, build
 from rl_lab.agents.clone import agent as clone_agent
 from rl_lab.agents.clone.held_out import Split
-from rl_lab.agents.clone.labels import NO_LABEL, NO_STEP, Drawn, cross_entropy, decode, encode, td_errors
+from rl_lab.agents.clone.labels import (
+    NO_LABEL,
+    NO_STEP,
+    LabelledBatch,
+    cross_entropy,
+    decode,
+    encode,
+    td_errors,
+)
 from rl_lab.agents.dqn import DQN
 from rl_lab.agents.dqn import Config as DQNConfig
 from rl_lab.cli.train import train
@@ -209,14 +217,14 @@ class TestWeights:
 # The arithmetic of an update -------------------------------------------------------------------------------
 
 
-def batch(label: list[int], action: list[int], **fields: Any) -> Drawn:
+def batch(label: list[int], action: list[int], **fields: Any) -> LabelledBatch:
     length = len(label)
     given = {
         "obs": torch.zeros(length, 1), "label": torch.tensor(label), "action": torch.tensor(action),
         "counts": torch.ones(length, dtype=torch.bool), "reward": torch.zeros(length),
         "terminated": torch.zeros(length, dtype=torch.bool), "next_obs": torch.zeros(length, 1), "next_mask": None,
     }  # fmt: skip
-    return Drawn(**(given | fields))
+    return LabelledBatch(**(given | fields))
 
 
 class TestArithmetic:
@@ -260,7 +268,7 @@ class TestArithmetic:
 
     def test_moments_are_settled_by_the_number_of_the_step(self, monkeypatch):
         numbers = []
-        monkeypatch.setattr(clone_agent, "settle_moments", lambda optimiser, number: numbers.append(number))
+        monkeypatch.setattr(clone_agent, "flush_subnormals", lambda optimiser, number: numbers.append(number))
         agent = Clone(Config(), problem_on(Identity), Streams(0))
         for _ in range(3):
             agent.learn(batch([0], [0], obs=torch.tensor([0])))
@@ -327,7 +335,7 @@ class TestHeldOut:
         data = problem.dataset
         opened = consume(agent, problem, 3 * sum(len(data.episode(e)) for e in range(30)))
         kept = [data.episode(e) for e in sorted(agent._split._numbers)]
-        seen = agent.examination.held_out
+        seen = agent.evaluator.held_out
         assert seen.written == sum(map(len, kept))
         expected = sorted((s, a) for e in kept for s, a in zip(e.observations[:-1], e.actions, strict=True))
         assert sorted(zip(seen.obs[: seen.written], seen.label[: seen.written], strict=True)) == expected

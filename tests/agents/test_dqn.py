@@ -12,8 +12,8 @@ import torch
 from gymnasium import spaces
 
 import rl_lab.agents.dqn.agent
-from rl_lab.agents.dqn import DQN, Config, refuse, steps_per_call
-from rl_lab.agents.dqn.config import loss_of
+from rl_lab.agents.dqn import DQN, Config, gradient_steps_per_call, refuse
+from rl_lab.agents.dqn.config import make_loss
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.evaluation.exact import exact_figures
 from rl_lab.nn.acting import make_acting_values
@@ -23,7 +23,7 @@ from rl_lab.replay.transitions import Transitions
 from rl_lab.training.registry import preset_fields
 from rl_lab.types import Step, UsageError
 from rl_lab.updates.optimisers import OPTIMISERS
-from rl_lab.updates.q_updates import Updates, figures_of
+from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.td import Outcome, select
 from toys import (
     ConstantReward,
@@ -54,7 +54,7 @@ def table_agent(**fields):
         network.head.bias.data[...] = 0.0
     before = agent.updates
     descent = torch.optim.SGD(agent.trained.network.parameters(), lr=1.0)
-    agent.updates = Updates(agent.trained.network, agent.target.network, before.loss, descent, before.clip)
+    agent.updates = QUpdates(agent.trained.network, agent.target.network, before.loss, descent, before.clip)
     return agent
 
 
@@ -152,7 +152,7 @@ class TestArithmetic:
             [[1, 1], [1, 1], [1, 1], [1, 0]],
         )  # fmt: skip
         one, other = table_agent(double=double), table_agent(double=double)
-        one.loss = one.updates.loss = loss_of(dataclasses.replace(one.config, memory="lstm"))
+        one.loss = one.updates.loss = make_loss(dataclasses.replace(one.config, memory="lstm"))
         found, expected = figures(one, window), figures(other, single)
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
@@ -245,7 +245,7 @@ class TestWhatReplayAdds:
         ],
     )
     def test_a_call_never_runs_over_a_change_of_target_or_priorities(self, fields, steps):
-        assert steps_per_call(Config(**fields)) == steps
+        assert gradient_steps_per_call(Config(**fields)) == steps
 
     def test_a_target_period_in_updates_counts_gradient_steps(self, monkeypatch):
         problem = problem_on(Counting, total_steps=60)

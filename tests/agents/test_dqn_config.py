@@ -132,8 +132,8 @@ class TestCompile:
             )
             for choice in ("yes", "no")
         )
-        assert one.updates._compile_as is not None
-        assert other.updates._compile_as is None
+        assert one.updates._compile_key is not None
+        assert other.updates._compile_key is None
         assert one.gradient_steps == other.gradient_steps > 0
         for p, q in zip(one.trained.network.parameters(), other.trained.network.parameters(), strict=True):
             torch.testing.assert_close(p, q, atol=1e-4, rtol=1e-4)

@@ -15,7 +15,7 @@ from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.types import Step
 from rl_lab.updates import policy_updates
 from rl_lab.updates.compiling import has_compiler
-from rl_lab.updates.policy_updates import Taken
+from rl_lab.updates.policy_updates import StepResult
 from toys import ConstantReward, Counting, CueRecall, Masked, Repeat, interact, problem_on
 from toys import policy_agent_on as agent_on
 
@@ -86,7 +86,7 @@ class TestRollouts:
                 )
             )
         # deltas 1 + 1 - 1, 1 + 2.5 - 2, 1 + 10 - 10; the trace goes from the second to the first alone
-        np.testing.assert_allclose(agent.prepare().advantage, [1 + 0.5 * 1.5, 1.5, 1.0])
+        np.testing.assert_allclose(agent.rollout_batch().advantage, [1 + 0.5 * 1.5, 1.5, 1.0])
 
     def test_clipped_actions_are_learned_from_as_drawn(self):
         problem = problem_on(Repeat, num_envs=2, total_steps=40)
@@ -217,7 +217,7 @@ class TestAgainstSB3:
         agent.update = lambda: None
         interact(agent, dataclasses.replace(problem, total_steps=440))
         give(model, agent)
-        whole = agent.prepare()
+        whole = agent.rollout_batch()
         for ours, theirs in (("advantage", "advantages"), ("target", "returns")):
             expected = getattr(model.rollout_buffer, theirs).reshape(-1)
             np.testing.assert_allclose(getattr(whole, ours), expected, atol=1e-4, rtol=1e-5)
@@ -274,7 +274,7 @@ def rollout_of(agent, problem):
     """The first rollout, not learned from yet."""
     agent.update = lambda: None
     interact(agent, dataclasses.replace(problem, total_steps=agent.rollout.rows * agent.num_envs))
-    return agent.prepare()
+    return agent.rollout_batch()
 
 
 COMPILING = [pytest.param("no", id="eager"), pytest.param("yes", id="compiled", marks=needs_compiler)]
@@ -302,7 +302,7 @@ class TestUpdates:
     def test_moments_are_settled_by_the_number_of_the_step(self, monkeypatch):
         numbers = []
         monkeypatch.setattr(
-            policy_updates, "settle_moments", lambda optimiser, number: numbers.append(number)
+            policy_updates, "flush_subnormals", lambda optimiser, number: numbers.append(number)
         )
         agent, whole = self.fresh(n_epochs=2)
         agent.learn(whole), agent.learn(whole)
@@ -351,4 +351,4 @@ class Recorder:
 
     def __call__(self, batch, clip_range, max_kl, number):
         self.seen.append((self.optimiser.param_groups[0]["lr"], clip_range))
-        return Taken([0.0] * 7, True)
+        return StepResult([0.0] * 7, True)

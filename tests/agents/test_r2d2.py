@@ -19,7 +19,7 @@ from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sequences import SequenceReplay
 from rl_lab.seeding import EpisodeSeeds
 from rl_lab.training.loop import start, train
-from rl_lab.updates.td import IN_REWARDS, RESCALED, select
+from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, select
 from rl_lab.updates.td_windows import WindowedTDLoss, batch_of_windows, mixed_priorities, n_steps_in_windows
 from toys import CueRecall, Unaware, agent_on, interact, problem_on, sample, vector
 from worlds import ACTIONS, CARRY, World, filled
@@ -150,12 +150,12 @@ class Drawn:
         self.sequences = replay.sample(16, np.random.default_rng(0), 0.5)
         self.batch = batch_of_windows(self.sequences, gamma, n_steps, lambda x: torch.from_numpy(x.copy()))
         self.online, self.target = Remembering(1), Remembering(2)
-        self.loss = WindowedTDLoss(double, "huber", RESCALED if rescaling else IN_REWARDS, burn_in)
+        self.loss = WindowedTDLoss(double, "huber", RESCALED if rescaling else IDENTITY_SCALE, burn_in)
         self.brute = Brute(self.online, self.target, n_steps, gamma, burn_in, double, rescaling)
 
     def run(self):
         with torch.no_grad():
-            batch = self.loss.prepare(self.target, self.batch)
+            batch = self.loss.add_next_values(self.target, self.batch)
         return self.loss(self.online, select(batch, 0))
 
     def expected(self):
@@ -291,7 +291,7 @@ class TestPriorities:
         drawn = sample(agent)
         batch = agent.updates.loss.batch(drawn, agent.config.batch_size, torch.as_tensor)
         with torch.no_grad():
-            one = select(agent.updates.loss.prepare(agent.target.network, batch), 0)
+            one = select(agent.updates.loss.add_next_values(agent.target.network, batch), 0)
             _, q, target = agent.updates.loss(agent.trained.network, one)
         agent.learn(drawn)
         leaves = agent.buffer.replay._sampler.tree.leaves

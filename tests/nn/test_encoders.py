@@ -20,7 +20,7 @@ from rl_lab.nn.layers import Flat
 from rl_lab.nn.summary import summary
 from rl_lab.trees import map_leaves
 from rl_lab.types import UsageError
-from rl_lab.updates.gradients import Dropping
+from rl_lab.updates.gradients import ActiveDropout
 
 
 def batch_of(space, size=3, seed=0):
@@ -308,13 +308,13 @@ class TestDropout:
         net, x = self.network().train(), torch.randn(5, 4)
         still = net(x)[0]
         assert torch.equal(net(x)[0], still)
-        with Dropping(net):
+        with ActiveDropout(net):
             assert not torch.equal(net(x)[0], net(x)[0])
         assert torch.equal(net(x)[0], still)
 
     def test_is_switched_off_by_an_error_too(self):
         net, x = self.network(), torch.randn(5, 4)
-        with pytest.raises(RuntimeError), Dropping(net):
+        with pytest.raises(RuntimeError), ActiveDropout(net):
             raise RuntimeError
         assert torch.equal(net(x)[0], net(x)[0])
 
@@ -323,18 +323,18 @@ class TestDropout:
 
         net, x = self.network(), torch.randn(5, 4)
         target = copy.deepcopy(net)
-        with Dropping(net):
+        with ActiveDropout(net):
             assert torch.equal(target(x)[0], target(x)[0])
 
     def test_evaluation_mode_wins(self):
         net, x = self.network().eval(), torch.randn(5, 4)
-        with Dropping(net):
+        with ActiveDropout(net):
             assert torch.equal(net(x)[0], net(x)[0])
 
     def test_zeroes_its_share_and_keeps_the_mean(self):
         torch.manual_seed(0)
         layer = dense(1, (1,), dropout=0.25)[-1]
-        with Dropping(layer):
+        with ActiveDropout(layer):
             y = layer(torch.ones(40_000))
         assert y.unique().tolist() == pytest.approx([0, 4 / 3])
         assert y.mean().item() == pytest.approx(1, abs=0.02)

@@ -16,7 +16,7 @@ from rl_lab.storage.files import sha256
 from rl_lab.trees import leaves_of
 from rl_lab.types import UsageError
 from rl_lab.updates import compiling
-from rl_lab.updates.compiling import compiled, has_compiler, kind_of
+from rl_lab.updates.compiling import compiled, has_compiler, signature_of
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 
@@ -31,7 +31,7 @@ class Pair(NamedTuple):
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
     """An empty folder for packages, in a process that has compiled nothing; it stands for a machine of its own."""
-    monkeypatch.setattr(compiling, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(compiling, "_library_folder", lambda: tmp_path)
     monkeypatch.setattr(compiling, "_COMPILED", {})
     return lambda: sorted(tmp_path.glob("*.so"))
 
@@ -97,7 +97,7 @@ def test_a_package_is_named_after_function_tensors_and_threads():
     ("owner", "name", "other"),
     [
         (torch, "__version__", "0.0"),
-        (compiling, "OPTIONS", {"cpp.threads": 3}),
+        (compiling, "INDUCTOR_OPTIONS", {"cpp.threads": 3}),
         (compiling, "_processor", lambda: "another"),
     ],
 )
@@ -121,11 +121,11 @@ def test_a_damaged_library_is_not_loaded(tmp_path):
     data = b"any bytes"
     held = tmp_path / f"name-{sha256(data)}.so"
     held.write_bytes(data)
-    assert compiling._sound_library(tmp_path, "name") == held
-    assert compiling._sound_library(tmp_path, "other") is None
+    assert compiling._intact_library(tmp_path, "name") == held
+    assert compiling._intact_library(tmp_path, "other") is None
     for damaged in (b"", data[:4], b"Any bytes"):
         held.write_bytes(damaged)
-        assert compiling._sound_library(tmp_path, "name") is None
+        assert compiling._intact_library(tmp_path, "name") is None
 
 
 def test_a_folder_that_keeps_nothing_is_named_in_one_line(tmp_path, monkeypatch):
@@ -134,14 +134,14 @@ def test_a_folder_that_keeps_nothing_is_named_in_one_line(tmp_path, monkeypatch)
     with pytest.raises(
         UsageError, match=r"TORCHINDUCTOR_CACHE_DIR: .*/file/rl_lab'.*\(allowed: .* compile 'no'\)"
     ):
-        compiling._folder()
+        compiling._library_folder()
 
 
 def test_trees_of_another_structure_are_of_another_kind():
     x, y = torch.ones(2), torch.zeros(2)
     trees = [{"a": x, "b": y}, {"b": y, "a": x}, (x, y), (x, None, y), ((x,), y), Pair(x, y), {"a": (x, y)}]
-    assert len({kind_of(tree) for tree in trees}) == len(trees)
-    assert kind_of({"a": y, "b": x}) == kind_of(trees[0])
+    assert len({signature_of(tree) for tree in trees}) == len(trees)
+    assert signature_of({"a": y, "b": x}) == signature_of(trees[0])
 
 
 def test_trees_come_to_the_function_as_they_are(packages):
@@ -175,7 +175,7 @@ def test_indices_of_every_kind_are_encoded_as_eagerly(packages):
         weights = compiling.bare_weights(network)
 
         def values(weights: dict[str, Tensor], obs: Any, network: Any = network) -> list[Tensor]:
-            return [compiling.calling(network, weights)(obs)[0]]
+            return [compiling.with_weights(network, weights)(obs)[0]]
 
         found = compiled(encoder, values, weights, obs)(leaves_of((weights, obs)))[0]
         torch.testing.assert_close(found, network(obs)[0].detach(), atol=1e-6, rtol=1e-6)

@@ -23,7 +23,7 @@ from rl_lab.nn.layers import Dropout
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.seeding import Streams
 from rl_lab.types import UsageError
-from rl_lab.updates.gradients import Clip, Dropping, bound_gradients, bounded_gradients
+from rl_lab.updates.gradients import ActiveDropout, Clip, clip_gradients, clip_named_gradients
 from rl_lab.updates.td import select
 from runs import asking_to_stop, differences, learn
 from toys import Counting, CueRecall, Identity, interact, problem_on, sample
@@ -153,7 +153,7 @@ class TestDroppingOverWindows:
         agent, problem = made("dqn", CueRecall, double=True, **DROPS)
         interact(agent, problem)
         loss, drawn = agent.updates.loss, agent.buffer.replay.sample(16, np.random.default_rng(0))
-        batch = select(loss.prepare(agent.target.network, loss.batch(drawn, 16, torch.from_numpy)), 0)
+        batch = select(loss.add_next_values(agent.target.network, loss.batch(drawn, 16, torch.from_numpy)), 0)
         (_, q, target), (_, other, same) = self.twice(
             agent.trained.network, lambda: loss(agent.trained.network, batch)
         )
@@ -172,7 +172,7 @@ class TestDroppingOverWindows:
         found = []
         for seed in (0, 1):
             torch.manual_seed(seed)
-            with Dropping(network):
+            with ActiveDropout(network):
                 found.append(once())
         return found
 
@@ -264,8 +264,8 @@ class TestBounds:
         for weight, gradient in zip(weights, gradients.values(), strict=True):
             weight.grad = gradient.clone()
         clip = Clip(value, norm, normalise)
-        assert bound_gradients(weights, clip).item() == pytest.approx(
-            bounded_gradients(gradients, clip).item()
+        assert clip_gradients(weights, clip).item() == pytest.approx(
+            clip_named_gradients(gradients, clip).item()
         )
         for weight, gradient in zip(weights, gradients.values(), strict=True):
             torch.testing.assert_close(weight.grad, gradient)
@@ -346,8 +346,8 @@ class TestNormalisation:
     def test_rewards_of_ppo(self):
         agent, problem = made("ppo", normalise_rewards=True, gae_lambda=1.0, gamma=1.0, vf_coef=0.0)
         targets = []
-        prepare = agent.prepare
-        agent.prepare = lambda: targets.append(prepare()) or targets[-1]
+        prepare = agent.rollout_batch
+        agent.rollout_batch = lambda: targets.append(prepare()) or targets[-1]
         interact(agent, problem)
         assert 0 < agent.trained.statistics.reward_scale < 0.02
         assert max(whole.target.abs().max() for whole in targets) < 20  # raw ones are up to 800

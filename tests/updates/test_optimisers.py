@@ -9,7 +9,7 @@ from torch import nn
 
 from rl_lab.updates.adam import adam_step
 from rl_lab.updates.averaging import WeightAverage, polyak_update
-from rl_lab.updates.gradients import Clip, bound_gradients, settle_moments
+from rl_lab.updates.gradients import Clip, clip_gradients, flush_subnormals
 from rl_lab.updates.optimisers import OPTIMISERS, adamw
 from rl_lab.updates.regularise import decay_weights, l1_penalty, l2_penalty, regularise
 from rl_lab.updates.trained import load_optimiser_state, optimiser_state
@@ -195,26 +195,26 @@ class TestGradients:
 
     def test_are_bounded_entry_by_entry(self):
         held = self.weights()
-        bound_gradients(held, Clip(value=3.5))
+        clip_gradients(held, Clip(value=3.5))
         assert self.entries(held) == [3, -3.5, 3.5]
 
     @pytest.mark.parametrize(("bound", "scale"), [(6.5, 0.5), (13.0, 1.0), (100.0, 1.0)])
     def test_are_scaled_down_to_a_norm(self, bound, scale):
         held = self.weights()
-        assert bound_gradients(held, Clip(norm=bound)).item() == pytest.approx(13)
+        assert clip_gradients(held, Clip(norm=bound)).item() == pytest.approx(13)
         assert self.entries(held) == pytest.approx([3 * scale, -4 * scale, 12 * scale], abs=1e-5)
 
     @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
     def test_are_normalised_up_and_down(self, scale):
         held = self.weights(scale)
-        assert bound_gradients(held, Clip(norm=2.0, normalise=True)).item() == pytest.approx(
+        assert clip_gradients(held, Clip(norm=2.0, normalise=True)).item() == pytest.approx(
             13 * scale, rel=1e-5
         )
         assert self.entries(held) == pytest.approx([6 / 13, -8 / 13, 24 / 13], abs=1e-6)
 
     def test_of_nothing_stay_nothing(self):
         held = self.weights(0.0)
-        assert bound_gradients(held, Clip(normalise=True)).item() == 0
+        assert clip_gradients(held, Clip(normalise=True)).item() == 0
         assert self.entries(held) == [0, 0, 0]
 
 
@@ -268,7 +268,7 @@ class TestSubnormalNumbers:
             weight.grad = torch.tensor([1e-18 if number < 5 else 0.0, 1e-3])
             optimiser.step()
             if settled:
-                settle_moments(optimiser, number)
+                flush_subnormals(optimiser, number)
         moments = [x for x in optimiser.state[weight].values() if getattr(x, "shape", ()) == weight.shape]
         dead, alive = torch.stack(moments).unbind(1)
         assert bool((dead == 0).all()) == settled

@@ -11,9 +11,9 @@ from networks import make_q_network
 from rl_lab.updates import gradients
 from rl_lab.updates import q_updates as updates_module
 from rl_lab.updates.compiling import has_compiler
-from rl_lab.updates.gradients import Clip, bound_gradients
+from rl_lab.updates.gradients import Clip, clip_gradients
 from rl_lab.updates.optimisers import OPTIMISERS, CentredRMSprop
-from rl_lab.updates.q_updates import Updates
+from rl_lab.updates.q_updates import QUpdates
 from rl_lab.updates.td import RESCALED, Batch, Outcome, TDLoss
 from rl_lab.updates.trained import load_optimiser_state, optimiser_state
 
@@ -26,7 +26,7 @@ VARIANTS = {
 }
 
 
-def updates(variant: str, *, compiled: bool) -> Updates:
+def updates(variant: str, *, compiled: bool) -> QUpdates:
     """Updates of a small network and a different target, always the same ones."""
     loss, clip, fields = VARIANTS[variant]
     with torch.random.fork_rng():
@@ -34,7 +34,7 @@ def updates(variant: str, *, compiled: bool) -> Updates:
         online = make_q_network(SPACE, 3, hidden=(16, 16), **fields)
         target = make_q_network(SPACE, 3, hidden=(16, 16), **fields).requires_grad_(False)
     optimiser = OPTIMISERS["adam"](online.parameters(), 1e-3)
-    return Updates(online, target, loss, optimiser, clip, variant if compiled else None)
+    return QUpdates(online, target, loss, optimiser, clip, variant if compiled else None)
 
 
 def batches(rng: np.random.Generator, variant: str, steps: int = 4, size: int = 16) -> Batch:
@@ -57,7 +57,7 @@ def batches(rng: np.random.Generator, variant: str, steps: int = 4, size: int = 
     )
 
 
-def distance(one: Updates, other: Updates) -> float:
+def distance(one: QUpdates, other: QUpdates) -> float:
     """Return the largest difference between two networks' weights."""
     pairs = zip(one.online.parameters(), other.online.parameters(), strict=True)
     return max(float((p - q).detach().abs().max()) for p, q in pairs)
@@ -126,7 +126,7 @@ def test_a_step_that_is_not_finite_is_named_and_moves_nothing(compiled, bad):
 
 def test_sound_steps_are_those_before_the_first_that_is_not_finite():
     def sound(loss: list[float], norm: list[float]) -> int:
-        return updates_module._sound_steps(Outcome(torch.tensor(loss), torch.tensor(norm), None, None))
+        return updates_module._finite_steps(Outcome(torch.tensor(loss), torch.tensor(norm), None, None))
 
     inf, nan = float("inf"), float("nan")
     assert sound([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]) == 3
@@ -139,7 +139,7 @@ def test_sound_steps_are_those_before_the_first_that_is_not_finite():
 def test_eager_steps_settle_the_moments(monkeypatch):
     """By their absolute number, which a resumed run goes on with."""
     numbers = []
-    monkeypatch.setattr(gradients, "settle_moments", lambda optimiser, number: numbers.append(number))
+    monkeypatch.setattr(gradients, "flush_subnormals", lambda optimiser, number: numbers.append(number))
     updates("vanilla", compiled=False)(batches(np.random.default_rng(0), "vanilla", steps=6), 98)
     assert numbers == [98, 99, 100, 101, 102, 103]
 
@@ -160,7 +160,7 @@ def test_the_clip_bounds_entries_before_their_norm():
     weight.weight.data[...] = torch.tensor([[3.0, 4.0]])
 
     class Half:
-        def prepare(self, target, batch):
+        def add_next_values(self, target, batch):
             return batch
 
         def __call__(self, online, batch):
@@ -168,7 +168,7 @@ def test_the_clip_bounds_entries_before_their_norm():
             return loss, batch.reward, batch.reward
 
     optimiser = torch.optim.SGD(weight.parameters(), lr=1.0)
-    found = Updates(weight, weight, Half(), optimiser, Clip(2.0, 1.0))(
+    found = QUpdates(weight, weight, Half(), optimiser, Clip(2.0, 1.0))(
         batches(np.random.default_rng(0), "vanilla", 1)
     )
     assert float(found.norm) == pytest.approx(8**0.5)
@@ -186,7 +186,7 @@ def test_the_clip_is_torchs_own_to_the_bit(clip, size):
     if clip.value is not None:
         torch.nn.utils.clip_grad_value_(theirs, clip.value)
     norm = torch.nn.utils.clip_grad_norm_(theirs, clip.norm or float("inf"))
-    assert torch.equal(bound_gradients(ours, clip), norm)
+    assert torch.equal(clip_gradients(ours, clip), norm)
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(ours, theirs, strict=True))
 
 
