@@ -1,4 +1,4 @@
-"""The agent: it watches, and learns to tell the action from what was seen."""
+"""The agent: it stores labelled steps and learns to predict the label from what was observed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rl_lab.updates.trained import Trained
 
 from .config import Config
 from .held_out import HeldOutEvaluator
-from .labels import (
+from .labelled_steps import (
     NO_LABEL,
     NO_STEP,
     LabelledBatch,
@@ -40,15 +40,15 @@ from .oracle import OraclePolicy
 
 
 class ClonePolicy(ValuePolicy):
-    """Takes the likeliest legal action; its network gives logits, not values."""
+    """Takes the likeliest legal action; its network outputs logits, not values."""
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the network's outputs [N, A] for the legal actions; -inf elsewhere."""
+        """Return `logits` [N, A], the network's outputs, with -inf for illegal actions."""
         return {"logits": legal(self._values(obs, state, is_first)[0], mask)}
 
 
 class Clone:
-    """Minimises the cross-entropy of the labels, on steps or on windows drawn from a replay."""
+    """Minimises the cross-entropy of the labels on steps, or on windows, drawn from a replay."""
 
     def __init__(self, config: Config, problem: Problem, streams: Streams):
         spec = problem.spec
@@ -65,7 +65,7 @@ class Clone:
         self._active_dropout = ActiveDropout(self.trained.network)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
         self.evaluator = HeldOutEvaluator(config, problem, self._remembers)
-        self.replay: TransitionReplay | None = None  # allocated when the first step comes
+        self.replay: TransitionReplay | None = None  # allocated with the first step
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
 
@@ -76,9 +76,9 @@ class Clone:
     # Acting ------------------------------------------------------------------------------------------
 
     def policy(self, *, explore: bool) -> Policy:
-        """Return the clone, or while learning the teacher where there is an oracle (recorded actions need none).
+        """Return the clone, or with `explore` and an oracle the oracle's policy (recorded actions need no policy).
 
-        While learning the carry is that of the live network, which windows are unrolled from.
+        With `explore` the carry is that of the network being learned, from which windows are unrolled.
         """
         trained = self.trained
         values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
@@ -90,14 +90,14 @@ class Clone:
     # Learning ----------------------------------------------------------------------------------------
 
     def observe(self, step: Step) -> None:
-        """Store the step, with label and action as one code in the action's place.
+        """Store the step, with label and action encoded as one number in place of the action.
 
         Raises:
             FloatingPointError: a reward or observation isn't finite.
         """
         if self.replay is None:
             self.replay = self._make_replay()
-        self.evaluator.open(step.is_first)
+        self.evaluator.begin_episodes(step.is_first)
         is_held_out, label = self.evaluator.is_held_out, self._labels(step)
         try:
             code = encode(label, step.action, self.num_actions)
@@ -110,12 +110,16 @@ class Clone:
         self.env_steps += self.num_envs
 
     def _labels(self, step: Step) -> Array:
-        """Return the labels int64 [N]; where one action alone is legal there is none."""
+        """Return the labels int64 [N], NO_LABEL where only one action is legal."""
         label = step.extras.get("label", step.action)
         return label if step.mask is None else np.where(step.mask.sum(axis=-1) > 1, label, NO_LABEL)
 
     def update(self) -> Metrics | None:
-        """Take the gradient steps that are due."""
+        """Take the gradient steps that are due; return their metrics, or None without any.
+
+        Raises:
+            FloatingPointError: a loss or gradient isn't finite; the weights are those before that step.
+        """
         config, after = self.config, self.env_steps
         before = after - self.num_envs
         assert self.replay is not None
@@ -147,10 +151,10 @@ class Clone:
         return LabelledBatch(*map(self.trained.tensors, fields))
 
     def learn(self, drawn: LabelledBatch) -> Tensor | None:
-        """Take a gradient step; return loss, accuracy, TD error and gradient norm [4], or None without a label.
+        """Take a gradient step; return loss, accuracy, TD error and gradient norm, [4], or None without any label.
 
         Raises:
-            FloatingPointError: loss or gradient isn't finite; the weights stay as they were.
+            FloatingPointError: the loss or the gradient isn't finite; the weights are unchanged.
         """
         count = int((drawn.label != NO_LABEL).sum())
         if not count:
@@ -181,7 +185,7 @@ class Clone:
         return norm
 
     def _outputs(self, drawn: LabelledBatch) -> tuple[Tensor, Tensor | None]:
-        """Return the outputs [..., A] at the steps and, where values are learned, at their successors."""
+        """Return the outputs [..., A] at the steps and, if values are learned, those at their successors."""
         network, shifted = self.trained.network, self.trained.shift
         if drawn.next_obs is None:
             steps, width = drawn.label.shape
@@ -190,7 +194,7 @@ class Clone:
             if not self.config.value_weight:
                 return outputs[:-1], None
             if self.config.dropout:
-                with torch.no_grad():  # where nothing is dropped
+                with torch.no_grad():  # without a gradient nothing is dropped
                     after = self._unroll(network, *window)
             return outputs[:-1], after[1:].detach()
         outputs = network(shifted(drawn.obs, False))[0]
@@ -202,14 +206,14 @@ class Clone:
     def _unroll(
         self, network: QNetwork, obs: Obs, state: tuple[Tensor, ...], shape: tuple[int, int]
     ) -> Tensor:
-        """Return the outputs [T, B, A] for windows of one episode each."""
+        """Return the outputs for windows that each lie within one episode; `shape` is (T, B), the result [T, B, A]."""
         return network(obs, state, torch.zeros(shape, dtype=torch.bool, device=self.trained.device))[0]
 
     # Figures -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def _logits_of(self, obs: Obs, unrolled: bool) -> Array:
-        """Return the logits [B, A] of observations [B, ...], or [T, B, A] of whole episodes [T, B, ...]."""
+        """Return the logits [B, A] of observations [B, ...], or unrolled [T, B, A] of whole episodes [T, B, ...]."""
         network, tensors = self.trained.average.network, self.trained.tensors(obs)
         if unrolled:
             steps, width = leaves_of(obs)[0].shape[:2]
@@ -218,12 +222,12 @@ class Clone:
             outputs = network(tensors)[0]
         return (outputs / self.config.temperature).cpu().numpy()
 
-    def judge(self) -> tuple[Array, Array, float] | None:
-        """Return labels and predictions [K] of what is held out, and their mean cross-entropy; None if nothing is."""
-        return self.evaluator.judge(self._logits_of)
+    def classify(self) -> tuple[Array, Array, float] | None:
+        """Return labels and predictions [K] of the held-out steps and their mean cross-entropy; None without any."""
+        return self.evaluator.classify(self._logits_of)
 
     def diagnostics(self) -> dict[str, float]:
-        """Return the figures on the episodes that are held out, and how much was seen."""
+        """Return the step size, the replay's size, the epochs, and the figures on the held-out episodes."""
         out = {
             "learning_rate": self.trained.learning_rate(self.env_steps),
             "replay_size": 0 if self.replay is None else len(self.replay),
@@ -233,7 +237,7 @@ class Clone:
         return out | self.evaluator.figures(self._logits_of)
 
     def results(self) -> dict[str, Any]:
-        """Return what the summary says: the figures, the confusion matrix, and the share of the commonest label."""
+        """Return what goes into the summary: figures, confusion matrix, and the share of the commonest label."""
         return self.evaluator.results(self._logits_of, self.num_actions)
 
     # State -------------------------------------------------------------------------------------------
@@ -249,7 +253,7 @@ class Clone:
         return replay
 
     def state_dict(self) -> dict[str, Any]:
-        """Return network, optimiser, replay, what is held out, and counters; leaves are live."""
+        """Return network, optimiser, replay, held-out steps and counters; leaves are live."""
         return {
             **self.trained.state_dict(),
             "replay": {} if self.replay is None else self.replay.state_dict(),
@@ -259,7 +263,7 @@ class Clone:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, in place; weights alone make a policy."""
+        """Load a state in place; weights alone make a policy."""
         self.trained.load_state_dict(state)
         if "optimiser" in state:
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]

@@ -1,4 +1,4 @@
-"""What cloning can be asked for, and what it refuses."""
+"""The fields of behaviour cloning, and the problems that it refuses."""
 
 from __future__ import annotations
 
@@ -38,34 +38,34 @@ class Config(TrainedFields):
     )  # fmt: skip
 
     oracle: bool = False
-    """Learn from the exact optimal policy of the environment's finite MDP, which acts, instead of a dataset."""
+    """Learn from the exact optimal policy of the environment's finite MDP, which also acts, instead of a dataset."""
     epsilon: float = 0.0
-    """Probability with which the oracle acts at random; it labels whatever is visited."""
+    """Probability with which the oracle takes a random action; it labels every step all the same."""
     gamma: float = 0.99
-    """Discount per environment step: of the oracle's optimum, and of values."""
+    """Discount per environment step, for the oracle's optimum and for values."""
     max_grad_norm: float | None = None
-    """Gradients are scaled down to this norm; None: not at all."""
+    """Largest norm of the gradient, which is scaled down to it; None: no bound."""
     temperature: float = 1.0
-    """The network's outputs over this are the logits; with `value_weight`, by how much values must differ to decide."""
+    """Divisor that turns the network's outputs into logits: the difference of values that decides an action."""
     value_weight: float = 0.0
-    """Weight of the squared temporal-difference error of the actions that were taken: above 0 the outputs are action
-    values as well, and a dqn that starts from them goes on where the clone stopped."""
+    """Weight of the squared temporal-difference error of the actions taken. Above 0 the outputs are action values as
+    well, so that a dqn that starts from the clone (init_from) keeps what the clone has learned."""
     batch_size: int = 64
-    """LabelledSampler steps (with a memory: windows) per gradient step."""
+    """Labelled steps (with a memory: windows) per gradient step."""
     replay_capacity: int = 100_000
-    """Steps kept to learn from; refused if they would not fit into memory."""
+    """Steps kept to learn from; refused if they wouldn't fit into memory."""
     learning_starts_env_steps: int = 100
     """Environment steps before the first gradient step."""
     train_period_env_steps: int = 4
     """Environment steps between updates."""
     gradient_steps_per_update: int = 1
-    """Gradient steps in one update; of a dataset, an epoch takes its steps / train_period_env_steps times these."""
+    """Gradient steps per update; an epoch of a dataset has one update for each train_period_env_steps of its steps."""
     held_out: float = 0.1
-    """Share of the episodes that is not learned from, by a hash of seed and episode; figures are measured on them."""
+    """Share of the episodes held out (by a hash of seed and episode): never learned from, measured instead."""
     held_out_steps: int = 2_000
-    """Steps kept of those episodes, the first ones."""
+    """Most steps of held-out episodes that are kept; later ones are dropped."""
     dueling: bool = False
-    """The head of a dueling dqn, for one that starts from the clone."""
+    """Use the head of a dueling dqn, so that a dueling dqn can start from the clone."""
     sequence_length: int = 16
     """Steps of a training window, with a memory."""
 
@@ -81,7 +81,7 @@ class Config(TrainedFields):
 
 
 def refuse(config: Config, problem: Problem) -> str | None:
-    """Say why there is nothing to clone here, or why the network can't."""
+    """Return why this problem can't be cloned (one line), or None if it can."""
     if (problem.dataset is not None) == config.oracle:
         found = "both" if config.oracle else "neither"
         return f"clone learns from a dataset or from an oracle, got {found} (allowed: --dataset PATH, or --oracle)"
@@ -97,7 +97,7 @@ def refuse(config: Config, problem: Problem) -> str | None:
 
 
 def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
-    """Say why the network can't take this problem."""
+    """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
         return f"clone needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:

@@ -1,4 +1,4 @@
-"""Episodes that are not learned from: which they are, what they showed, and how the clone does on them."""
+"""Held-out episodes, which are never learned from: their choice, their steps, and the clone's figures on them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, EnvSpec, Obs, Step
 
 from .config import Config
-from .labels import NO_LABEL
+from .labelled_steps import NO_LABEL
 
-CHUNK = 256  # steps that are classified at once; with a memory: episodes
-HASHES = 2**31
-LogitsOf = Callable[[Obs, bool], Array]  # observations [B, ...], or with True [T, B, ...], to logits [..., A]
+CHUNK = 256  # steps (with a memory: episodes) that are classified at once
+HASHES = 2**31  # `seed_of` returns numbers below this
+LogitsOf = Callable[
+    [Obs, bool], Array
+]  # maps observations [B, ...], or with True [T, B, ...], to logits [..., A]
 
 
 class Split:
-    """Chooses the episodes that are held out, by a hash of the run's seed and the episode's number.
+    """Chooses the episodes to hold out, by a hash of the run's seed and the episode's number.
 
-    Of a dataset it is the same recorded episodes in every epoch, `share` of all but at least one; of played
-    episodes it is each with the probability `share`.
+    In a dataset these are the same recorded episodes in every epoch: `share` of all, but at least one. Each played
+    episode is held out with probability `share`.
     """
 
     def __init__(self, share: float, problem: Problem):
@@ -41,28 +43,28 @@ class Split:
             self._numbers = set(np.argsort(hashes, kind="stable")[: max(1, round(share * total))].tolist())
 
     def holds_out(self, column: int, episode: int) -> bool:
-        """Say whether a column's `episode`-th is held out."""
+        """Return whether the episode with number `episode` in a column (one of the N environments) is held out."""
         if self._order is not None:
             return self._order.number(column, episode) in self._numbers
         return seed_of(self._seed, "held out", column, episode) < self._share * HASHES
 
 
 class HeldOutSteps:
-    """The first `capacity` steps of the episodes that are held out."""
+    """The first `capacity` steps of held-out episodes."""
 
     def __init__(self, capacity: int, spec: EnvSpec):
         self.written, self._capacity = 0, capacity
         self.obs = _empty(spec.observation_space, capacity)  # [capacity, ...]
         self.label = np.full(capacity, NO_LABEL)  # int64 [capacity]
-        self.column = np.zeros(capacity, np.int64)
-        self.is_first = np.zeros(capacity, np.bool_)
+        self.column = np.zeros(capacity, np.int64)  # [capacity]: index of the environment
+        self.is_first = np.zeros(capacity, np.bool_)  # [capacity]
         actions = spec.action_space
         assert isinstance(actions, spaces.Discrete)
         self.num_actions = int(actions.n)
         self.mask = np.ones((capacity, self.num_actions), np.bool_) if spec.has_mask else None
 
     def add(self, step: Step, label: Array, columns: Array) -> None:
-        """Keep the steps of these columns, as long as there is room."""
+        """Keep the steps of these columns, as long as there is room; labels are int64 [N], columns indices int64."""
         for i in columns[: self._capacity - self.written]:
             row = self.written
             for kept, seen in zip(
@@ -74,15 +76,15 @@ class HeldOutSteps:
                 self.mask[row] = step.mask[i]
             self.written += 1
 
-    def steps(self) -> Iterator[tuple[Obs, Array]]:
+    def step_chunks(self) -> Iterator[tuple[Obs, Array]]:
         """Yield chunks of labelled steps: observations [B, ...] and rows [B]."""
         labelled = np.flatnonzero(self.label[: self.written] != NO_LABEL)
         for start in range(0, len(labelled), CHUNK):
             rows = labelled[start : start + CHUNK]
             yield self._observations(rows), rows
 
-    def episodes(self) -> Iterator[tuple[Obs, Array]]:
-        """Yield chunks of episodes: observations [T, B, ...] and rows [T, B], -1 behind an episode's end."""
+    def episode_chunks(self) -> Iterator[tuple[Obs, Array]]:
+        """Yield chunks of whole episodes: observations [T, B, ...] and rows [T, B], -1 after an episode's end."""
         order = np.argsort(self.column[: self.written], kind="stable")
         cuts = np.flatnonzero(self.is_first[order])
         whole = np.split(order, cuts[1:]) if len(cuts) else []
@@ -97,13 +99,13 @@ class HeldOutSteps:
         return map_leaves(lambda x: x[rows], self.obs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the columns as rings: a checkpoint adds only what is new."""
+        """Return the columns as rings, so that a checkpoint adds only the steps that are new."""
         return {
             name: map_leaves(lambda x: Ring(x, self.written), tree) for name, tree in self._columns().items()
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in."""
+        """Load a state in place."""
         for name, tree in self._columns().items():
             rings: list[Any] = leaves_of(state[name], sort_keys=True)
             for ring, array in zip(rings, leaves_of(tree, sort_keys=True), strict=True):
@@ -124,68 +126,68 @@ def _empty(space: spaces.Space, rows: int) -> Any:
 
 
 class HeldOutEvaluator:
-    """Follows the open episodes, keeps the steps of those that are held out, and judges the clone on them."""
+    """Follows the open episodes, keeps the steps of held-out ones, and evaluates the clone on them."""
 
     def __init__(self, config: Config, problem: Problem, remembers: bool):
         self._config, self._problem, self._remembers = config, problem, remembers
         self._split = Split(config.held_out, problem)
         self.episodes = np.full(problem.num_envs, -1)  # int64 [N]: the number of each column's open episode
         self.is_held_out = np.zeros(problem.num_envs, np.bool_)  # [N]
-        self.held_out: HeldOutSteps | None = None  # allocated when the first step comes
+        self.steps: HeldOutSteps | None = None  # allocated with the first step
 
-    def open(self, is_first: Array) -> None:
-        """Count the episodes that begin, where `is_first` [N]."""
+    def begin_episodes(self, is_first: Array) -> None:
+        """Count the episodes that begin where `is_first`, bool [N]."""
         if is_first.any():
             self.episodes = self.episodes + is_first
             self._find_held_out()
 
     def add(self, step: Step, label: Array) -> None:
-        """Keep the step of the columns that are held out, unless an earlier epoch showed it; labels are [N]."""
-        if self.held_out is None:
-            self.held_out = HeldOutSteps(self._config.held_out_steps, self._problem.spec)
-        new = self.is_held_out & self._is_shown_first()
+        """Keep the steps of held-out columns, unless an earlier epoch contained them; labels are int64 [N]."""
+        if self.steps is None:
+            self.steps = HeldOutSteps(self._config.held_out_steps, self._problem.spec)
+        new = self.is_held_out & self._in_first_epoch()
         if not self._remembers:
             new = new & (label != NO_LABEL)
-        self.held_out.add(step, label, np.flatnonzero(new))
+        self.steps.add(step, label, np.flatnonzero(new))
 
     def _find_held_out(self) -> None:
         opened = enumerate(self.episodes.tolist())
         self.is_held_out = np.array([k >= 0 and self._split.holds_out(i, k) for i, k in opened])
 
-    def _is_shown_first(self) -> Array:
-        """Return bool [N]: columns whose episode no earlier epoch has shown."""
+    def _in_first_epoch(self) -> Array:
+        """Return the columns whose open episode no earlier epoch contained, bool [N]."""
         width, dataset = len(self.episodes), self._problem.dataset
         numbers = self.episodes * width + np.arange(width)
         return np.ones(width, np.bool_) if dataset is None else numbers < dataset.num_episodes
 
     @property
     def epochs(self) -> float | None:
-        """How often the dataset's episodes were begun, on average; None without a dataset."""
+        """How often each of the dataset's episodes was begun, on average; None without a dataset."""
         dataset = self._problem.dataset
         return None if dataset is None else float((self.episodes + 1).sum()) / dataset.num_episodes
 
-    # Judging -----------------------------------------------------------------------------------------
+    # Evaluating --------------------------------------------------------------------------------------
 
-    def judge(self, logits_of: LogitsOf) -> tuple[Array, Array, float] | None:
-        """Return labels and predictions [K] of what is held out, and their mean cross-entropy; None if nothing is."""
-        held_out = self.held_out
-        if held_out is None or not (held_out.label[: held_out.written] != NO_LABEL).any():
+    def classify(self, logits_of: LogitsOf) -> tuple[Array, Array, float] | None:
+        """Return labels and predictions [K] of the held-out steps and their mean cross-entropy; None without any."""
+        steps = self.steps
+        if steps is None or not (steps.label[: steps.written] != NO_LABEL).any():
             return None
-        return predictions(held_out, logits_of, self._remembers)
+        return classify_steps(steps, logits_of, self._remembers)
 
     def figures(self, logits_of: LogitsOf) -> dict[str, float]:
-        """Return the classifier's figures on what is held out; {} if nothing is."""
-        if (judged := self.judge(logits_of)) is None:
+        """Return the classifier's figures on the held-out steps; {} without any."""
+        if (classified := self.classify(logits_of)) is None:
             return {}
-        label, predicted, loss = judged
+        label, predicted, loss = classified
         figures = {"loss": loss} | figures_of(label, predicted) | {"labels": len(label)}
         return {f"held_out_{name}": value for name, value in figures.items()}
 
     def results(self, logits_of: LogitsOf, num_actions: int) -> dict[str, Any]:
-        """Return the figures, the confusion matrix, and the share of the commonest label; {} if nothing is held out."""
-        if (judged := self.judge(logits_of)) is None:
+        """Return figures, confusion matrix, and the share of the commonest label; {} without held-out steps."""
+        if (classified := self.classify(logits_of)) is None:
             return {}
-        label, predicted, _ = judged
+        label, predicted, _ = classified
         return self.figures(logits_of) | {
             "held_out_commonest": float(np.bincount(label).max() / len(label)),
             "held_out_confusion": confusion_of(label, predicted, num_actions),
@@ -194,35 +196,36 @@ class HeldOutEvaluator:
     # State -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the steps that are held out and the numbers of the open episodes."""
-        held_out = {} if self.held_out is None else self.held_out.state_dict()
-        return {"held_out": held_out, "episodes": self.episodes.tolist()}
+        """Return the held-out steps and the numbers of the open episodes."""
+        steps = {} if self.steps is None else self.steps.state_dict()
+        return {"held_out": steps, "episodes": self.episodes.tolist()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in."""
+        """Load a state in place."""
         self.episodes = np.array(state["episodes"])
         self._find_held_out()
         if state["held_out"]:
-            self.held_out = HeldOutSteps(self._config.held_out_steps, self._problem.spec)
-            self.held_out.load_state_dict(state["held_out"])
+            self.steps = HeldOutSteps(self._config.held_out_steps, self._problem.spec)
+            self.steps.load_state_dict(state["held_out"])
 
 
 # Figures -----------------------------------------------------------------------------------------------
 
 
-def predictions(held_out: HeldOutSteps, logits_of: LogitsOf, remembers: bool) -> tuple[Array, Array, float]:
+def classify_steps(steps: HeldOutSteps, logits_of: LogitsOf, remembers: bool) -> tuple[Array, Array, float]:
     """Return labels and predictions int64 [K] of the labelled steps, and their mean cross-entropy.
 
     Args:
-        logits_of: maps observations, [B, ...] or with True [T, B, ...] from an episode's start, to logits.
+        logits_of: maps observations [B, ...], or with True those of whole episodes [T, B, ...], to logits [..., A].
+        remembers: whether the network has a memory, and so needs whole episodes.
     """
     labels, predicted, losses = [], [], []
-    for obs, rows in held_out.episodes() if remembers else held_out.steps():
+    for obs, rows in steps.episode_chunks() if remembers else steps.step_chunks():
         logits = logits_of(obs, remembers)
-        counts = (rows >= 0) & (held_out.label[rows] != NO_LABEL)
+        counts = (rows >= 0) & (steps.label[rows] != NO_LABEL)
         rows, logits = rows[counts], logits[counts].astype(np.float64)
-        label = held_out.label[rows]
-        mask = None if held_out.mask is None else held_out.mask[rows]
+        label = steps.label[rows]
+        mask = None if steps.mask is None else steps.mask[rows]
         labels.append(label)
         predicted.append(greedy(logits, mask))
         losses.append(np.logaddexp.reduce(logits, axis=-1) - logits[np.arange(len(rows)), label])
@@ -231,7 +234,10 @@ def predictions(held_out: HeldOutSteps, logits_of: LogitsOf, remembers: bool) ->
 
 
 def figures_of(label: Array, predicted: Array) -> dict[str, float]:
-    """Return scikit-learn's figures; precision, recall and F1 are macro averages over the classes that occur."""
+    """Return scikit-learn's figures of labels and predictions int64 [K].
+
+    Precision, recall and F1 are macro averages over the classes that occur.
+    """
     from sklearn import metrics
 
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
@@ -246,7 +252,7 @@ def figures_of(label: Array, predicted: Array) -> dict[str, float]:
 
 
 def confusion_of(label: Array, predicted: Array, num_actions: int) -> list[list[int]]:
-    """Return scikit-learn's confusion matrix [A, A]: rows are labels, columns predictions."""
+    """Return scikit-learn's confusion matrix [A, A] of labels (rows) and predictions (columns), both int64 [K]."""
     from sklearn import metrics
 
     return metrics.confusion_matrix(label, predicted, labels=np.arange(num_actions)).tolist()

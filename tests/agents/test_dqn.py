@@ -391,15 +391,16 @@ class Clock:
             "polyak_update",
             lambda *args: self.synchronised.append((self.agent.env_steps, args[2])),
         )
-        monkeypatch.setattr(self.agent, "_sample", lambda: None)
+        monkeypatch.setattr(self.agent.buffer, "sample", lambda rows, env_steps: None)
         monkeypatch.setattr(self.agent, "learn", self._learn)
         seen, n = np.zeros((num_envs, 1), np.float32), num_envs
         no = np.zeros(n, np.bool_)
         self.step = Step(seen, np.zeros(n, int), np.zeros(n), no, no, seen, no, (), (), None, None)
 
     def _learn(self, drawn):
-        self.learned += [self.agent.env_steps] * self.agent._burst
-        return Outcome(*torch.zeros(4, self.agent._burst))
+        steps = self.agent._gradient_steps_per_call
+        self.learned += [self.agent.env_steps] * steps
+        return Outcome(*torch.zeros(4, steps))
 
     def run(self, env_steps):
         while self.agent.env_steps < env_steps:
