@@ -1,7 +1,7 @@
-"""Dynamic programming on the extracted model: the exact optimum, as a learner.
+"""Dynamic programming as a learner: it solves the environment's model exactly, without any environment step.
 
-Bellman (1957), "Dynamic Programming"; the bounds as in Puterman (1994), "Markov Decision
-Processes", section 6.3. The model is solved without a single environment step.
+Bellman (1957), "Dynamic Programming"; the bounds are those of Puterman (1994), "Markov Decision Processes",
+section 6.3.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rl_lab.runs.run import Run
 from rl_lab.training.learner import built_from
 from rl_lab.types import Array, Decision, Obs, State, UsageError
 
-ROWS = 200  # at most, of one solution
+MAX_ROWS = 200  # of metrics for one solution
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,11 @@ class Config:
     """Fields of dynamic programming."""
 
     gamma: float = 0.99
-    """Discount per environment step; 1 for problems that end."""
+    """Discount per environment step; 1 is allowed if every episode ends."""
     tolerance: float = 1e-10
-    """Certified bound on the error of V in the sup norm, relative to max(1, |V|)."""
+    """Largest error of V in the sup norm, relative to max(1, |V|); the result is certified to be within it."""
     max_sweeps: int = 1_000_000
-    """Sweeps (improvements, iterations of the linear program) after which it is an error not to have converged."""
+    """Most sweeps (or improvements, or iterations of the linear program); not converging within them is an error."""
 
     def __post_init__(self) -> None:
         within(self, 0.0, 1.0, "gamma")
@@ -43,7 +43,11 @@ class Config:
 
 
 class SolvedPolicy:
-    """Takes the optimal action of the state that an observation shows."""
+    """Takes the optimal action of the state that an observation shows.
+
+    Args:
+        weights: `policy` int64 [S], `v` [S] and `q` [S, A].
+    """
 
     def __init__(self, model: TabularModel, weights: dict[str, Any]):
         self._actions, self._v, self._q = weights["policy"], weights["v"], weights["q"]
@@ -54,17 +58,17 @@ class SolvedPolicy:
         return ()
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Look the actions int64 [N] up."""
+        """Return the optimal actions int64 [N]."""
         return Decision(self._actions[self._state_of(obs)])
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the optimal values."""
+        """Return the optimal values: `q_values` [N, A] and `value` [N]."""
         states = self._state_of(obs)
         return {"q_values": self._q[states], "value": self._v[states]}
 
 
 def _lookup(model: TabularModel) -> Any:
-    """Return the function from observations [N, ...] to states int64 [N]."""
+    """Return the function that maps observations [N, ...] to states int64 [N]."""
     shown = model.observe(np.arange(model.num_states))
     if shown.ndim == 1 and np.array_equal(shown, np.arange(model.num_states)):
         return lambda obs: obs
@@ -73,16 +77,16 @@ def _lookup(model: TabularModel) -> Any:
 
 
 class DynamicProgramming:
-    """Solves the model behind an environment, by the method it is named after."""
+    """Solves the model of an environment by one of the METHODS."""
 
-    resumes = True  # by solving again: it is deterministic
+    resumes = True  # by solving again, which is deterministic
 
     def __init__(self, config: Config, method: str):
         assert method in METHODS
         self.config, self.Config, self.method = config, type(config), method
 
     def refuse(self, problem: Problem) -> str | None:
-        """Say that there is no model, or that there is nothing to start from."""
+        """Return why this problem can't be solved (one line), or None if it can."""
         if problem.initial_weights is not None:
             return f"{self.method} solves the model from nothing (allowed: no init_from)"
         if problem.model is None:
@@ -90,7 +94,12 @@ class DynamicProgramming:
         return None
 
     def learn(self, problem: Problem, run: Run) -> Policy:
-        """Solve, unless it was done before a kill, and finish the run."""
+        """Solve the model, unless the restored run has its solution, and finish the run.
+
+        Raises:
+            UsageError: without a discount some episode never ends.
+            NotConverged: `max_sweeps` weren't enough.
+        """
         run.start_clock()
         weights = self._solve(problem, run) if run.restored is None else run.restored["weights"]
         policy = self.load(problem, weights)
@@ -98,12 +107,12 @@ class DynamicProgramming:
         return policy
 
     def _solve(self, problem: Problem, run: Run) -> dict[str, Any]:
-        """Return the weights; push a row per sweep (thinned out)."""
+        """Return the solution as weights; push a row per sweep, ever fewer as sweeps go on."""
         model, config = problem.model, self.config
         assert model is not None
 
         def on_sweep(sweep: int, values: Array, bound: float) -> None:
-            if sweep <= ROWS // 2 or sweep % (10 ** (len(str(sweep)) - 1)) == 0:
+            if sweep <= MAX_ROWS // 2 or sweep % (10 ** (len(str(sweep)) - 1)) == 0:
                 run.row(0, {"sweep": sweep, "bound": bound, "v_start": float(model.initial @ values)})
 
         try:

@@ -1,11 +1,10 @@
 """Tabular Q-learning.
 
-Watkins, C. (1989), "Learning from Delayed Rewards"; Watkins & Dayan (1992), "Q-learning".
-https://link.springer.com/article/10.1007/BF00992698
+Watkins (1989), "Learning from Delayed Rewards"; Watkins & Dayan (1992), "Q-learning",
+https://link.springer.com/article/10.1007/BF00992698.
 
-Deviations: the behaviour's ties are broken at random, since with the first index an untrained agent
-would repeat one action; the step size may decay linearly, which convergence on slippery
-environments needs.
+Deviations: while exploring, ties are broken at random, since always taking the first action would make an untrained
+agent repeat it. The step size can decay linearly, which convergence in stochastic environments requires.
 """
 
 from __future__ import annotations
@@ -40,17 +39,17 @@ class Config:
     learning_rate: float = 0.5
     """Step size at the start, in (0, 1]."""
     learning_rate_final: float = 0.01
-    """Step size at the end of the budget; the decay is linear in environment steps."""
+    """Step size at the end of the budget, to which it falls linearly in environment steps."""
     gamma: float = 0.99
     """Discount per environment step."""
     epsilon_initial: float = 1.0
     """Probability of a random action at the start."""
     epsilon_final: float = 0.1
-    """Probability of a random action once the schedule has ended."""
+    """Probability of a random action after epsilon has fallen."""
     epsilon_fraction: float = 0.5
     """Share of the budget over which epsilon falls linearly."""
     initial_value: float = 0.0
-    """Every entry of the table before learning; high values explore by optimism."""
+    """Initial value of every entry of the table; high values encourage exploration (optimism)."""
 
     def __post_init__(self) -> None:
         within(self, 0.0, 1.0, "learning_rate", "learning_rate_final", "gamma")
@@ -83,7 +82,7 @@ class QLearning:
         return self._epsilon(self.env_steps)
 
     def policy(self, *, explore: bool) -> ValuePolicy:
-        """Return the policy over the live table."""
+        """Return the policy over the live table: epsilon-greedy with `explore`, otherwise greedy."""
         exploring = EpsilonGreedy(self._rng, self.epsilon, random_tie(self._rng)) if explore else None
         return ValuePolicy(self._values, self.q.shape[1], explore=exploring)
 
@@ -91,15 +90,15 @@ class QLearning:
         return self.q[obs], ()
 
     def observe(self, step: Step) -> None:
-        """Keep the step until `update`."""
+        """Keep the step for `update`."""
         self._step = step
         self.env_steps += len(step.reward)
 
     def update(self) -> Metrics | None:
-        """Learn from the step just observed; environments that stand on one entry add up.
+        """Learn from the last step observed; if several environments update the same entry, their changes add up.
 
         Raises:
-            FloatingPointError: a reward isn't finite; the table is left as it was.
+            FloatingPointError: a reward isn't finite; the table is unchanged.
         """
         step, self._step = self._step, None
         if step is None:
@@ -115,7 +114,7 @@ class QLearning:
         return {"td_error": td_error}
 
     def diagnostics(self) -> dict[str, float]:
-        """Return epsilon, the step size and the scale of the table."""
+        """Return epsilon, the step size, and the mean and maximum of the table."""
         return {
             "epsilon": self.epsilon(),
             "learning_rate": self._learning_rate(self.env_steps),
@@ -132,7 +131,7 @@ class QLearning:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a table, and counters where there are any, in place."""
+        """Load the table in place, and the counters if there are any."""
         self.q[...] = state["weights"]["q"]
         self.env_steps = state.get("env_steps", 0)
         self.gradient_steps = state.get("gradient_steps", 0)
@@ -145,7 +144,7 @@ def build(config: Config) -> Interaction:
 
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:
-    """Say why a table can't hold this problem."""
+    """Return why a table can't represent this problem (one line), or None if it can."""
     for kind, space in (("observations", spec.observation_space), ("actions", spec.action_space)):
         if not isinstance(space, spaces.Discrete) or space.start != 0:
             return f"q-learning needs Discrete {kind} that start at 0; {spec.env_id} has {space}"

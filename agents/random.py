@@ -1,4 +1,4 @@
-"""Uniformly random legal actions: the baseline that every learner has to beat."""
+"""Uniformly random legal actions: the baseline that every learning agent has to beat."""
 
 from __future__ import annotations
 
@@ -19,27 +19,31 @@ from rl_lab.types import Array, Decision, EnvSpec, Metrics, Obs, State, Step
 
 @dataclass(frozen=True)
 class Config:
-    """The random agent has nothing to set."""
+    """The random agent has no fields."""
 
 
 class RandomPolicy:
-    """Draws each action uniformly from the space, or from the legal ones."""
+    """Draws each action uniformly from the space, or from the legal actions if there is a mask.
+
+    Args:
+        generator: returns the generator to draw from; called whenever `initial_state` starts a new play.
+    """
 
     def __init__(self, space: spaces.Space, generator: Callable[[], np.random.Generator]):
         self._space, self._generator = space, generator
         self._draw = _draw_from(space, generator())
 
     def initial_state(self, num_envs: int) -> State:
-        """Return (): it remembers nothing. Play from here on asks for its generator anew."""
+        """Return (), as it remembers nothing; the actions that follow are drawn from a generator asked for anew."""
         self._draw = _draw_from(self._space, self._generator())
         return ()
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Draw an action for each environment."""
+        """Draw an action for each environment, [N, ...]."""
         return Decision(self._draw(len(is_first), mask))
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the uniform distribution over the legal actions, where there are finitely many."""
+        """Return `probabilities` [N, A], uniform over the legal actions, for Discrete actions; otherwise {}."""
         if not isinstance(self._space, spaces.Discrete):
             return {}
         allowed = np.ones((len(is_first), int(self._space.n))) if mask is None else mask.astype(float)
@@ -57,7 +61,7 @@ class RandomAgent:
         self._seed, self._rng = problem.seed, streams["explore"]
 
     def policy(self, *, explore: bool) -> RandomPolicy:
-        """Return the policy; each evaluation starts a generator of its own afresh, so that all are alike."""
+        """Return the policy; each evaluation restarts its own generator, so that all evaluations draw alike."""
         if explore:
             return RandomPolicy(self._space, lambda: self._rng)
         return RandomPolicy(
@@ -80,11 +84,11 @@ class RandomAgent:
         return {"weights": {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take nothing in."""
+        """Do nothing."""
 
 
 def _draw_from(space: spaces.Space, rng: np.random.Generator) -> Callable[[int, Array | None], Array]:
-    """Return the function that draws [N, ...] actions from a space with this generator."""
+    """Return the function that maps N and a mask (bool [N, A] or None) to actions [N, ...] drawn from the space."""
     if isinstance(space, spaces.Discrete):
         return lambda n, mask: space.start + random_actions(rng, n, int(space.n), mask)
     if isinstance(space, spaces.Box):
@@ -100,7 +104,7 @@ def _sample(space: spaces.Space, rng: np.random.Generator) -> Any:
 
 @built_from(Config)
 def build(config: Config) -> Interaction:
-    """Act uniformly at random among the legal actions: the baseline of every learner."""
+    """Act uniformly at random among the legal actions: the baseline to beat."""
     return Interaction(config, RandomAgent, _refuse)
 
 

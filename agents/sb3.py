@@ -1,10 +1,10 @@
-"""Stable-Baselines3's own algorithms on the lab's episodes, evaluation and records.
+"""Stable-Baselines3's own algorithms with the lab's environments, seeds, evaluation and run directories.
 
 Raffin et al. (2021), "Stable-Baselines3: Reliable Reinforcement Learning Implementations",
 https://jmlr.org/papers/v22/20-1364.html
 
-SB3 keeps its own `learn()`, called once: the parameters it ends with are those of plain SB3, bit for
-bit. It can't resume exactly (its load re-seeds and drops the last observation), so its runs don't.
+SB3's own `learn()` is called once, so the final parameters equal those of plain SB3 to the bit. These runs can't be
+resumed, because SB3 can't resume exactly: its `load` seeds anew and drops the last observation.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from rl_lab.training.learner import built_from
 from rl_lab.types import Array, Decision, EnvSpec, Obs, State, UsageError
 from rl_lab.updates.trained import load_weights
 
-# Environments and records ----------------------------------------------------------------------------
+# Environments and the run ----------------------------------------------------------------------------
 
 
 def make_vec_env(problem: Problem, finished: list[Episode]) -> VecEnv:
-    """Make SB3's vector of the lab's environments with the lab's seeds."""
+    """Make SB3's vector of the lab's environments with the lab's seeds; ended episodes are added to `finished`."""
 
     def make(i: int) -> gymnasium.Env:
         vector: VectorEnv = problem.make(1)
@@ -53,7 +53,7 @@ def make_vec_env(problem: Problem, finished: list[Episode]) -> VecEnv:
 
 
 class RunCallback(BaseCallback):
-    """Hands SB3's episodes, figures and moments to the run; draws no random number."""
+    """Passes SB3's episodes, metrics and step counts on to the run; it draws no random numbers."""
 
     def __init__(self, run: Run, policy: Policy, finished: list[Episode]):
         super().__init__()
@@ -65,7 +65,7 @@ class RunCallback(BaseCallback):
         return not (self._run.due(self.num_timesteps) and self._moment())
 
     def take_episodes(self) -> None:
-        """Pass finished episodes on, now that the step count is known."""
+        """Pass finished episodes on to the run, now that the step count at their end is known."""
         for episode in self._finished:
             self._run.episode(replace(episode, env_steps=self.num_timesteps))
         self._finished.clear()
@@ -78,7 +78,7 @@ class RunCallback(BaseCallback):
 
 
 def _figures(model: BaseAlgorithm) -> dict[str, float]:
-    """Return what SB3 knows at the moment, under the lab's names."""
+    """Return SB3's current figures under the lab's names."""
     logged = model.logger.name_to_value
     names = {"train/loss": "loss", "train/value_loss": "value_loss", "train/entropy_loss": "entropy_loss"}
     out = {ours: float(logged[theirs]) for theirs, ours in names.items() if theirs in logged}
@@ -88,7 +88,7 @@ def _figures(model: BaseAlgorithm) -> dict[str, float]:
 
 
 def gradient_steps(model: BaseAlgorithm) -> int:
-    """Return the optimiser steps so far; PPO counts epochs, each of several minibatches."""
+    """Return the gradient steps taken so far. (PPO itself counts epochs, each of several minibatches.)"""
     updates = int(model._n_updates)
     if isinstance(model, PPO):
         return updates * -(-model.n_steps * model.n_envs // model.batch_size)
@@ -96,7 +96,7 @@ def gradient_steps(model: BaseAlgorithm) -> int:
 
 
 def buffer_bytes(capacity: int, spec: EnvSpec) -> int:
-    """Return the bytes of SB3's replay buffer, which keeps both ends of a transition and stacks in full."""
+    """Return the bytes of SB3's replay buffer, which stores both observations of a transition with full stacks."""
     rest = 8 + 3 * 4  # action; reward, done and timeout
     return capacity * (2 * frame_bytes(replace(spec, frame_stack=1)) + rest)
 
@@ -113,22 +113,22 @@ def _start_from(model: BaseAlgorithm, weights: Mapping[str, Any]) -> None:
 
 
 class SB3Policy:
-    """Acts deterministically with a policy of SB3."""
+    """Acts deterministically by one of SB3's policies."""
 
     def __init__(self, policy: Any):
         self._policy = policy
 
     def initial_state(self, num_envs: int) -> State:
-        """Return (): these policies remember nothing."""
+        """Return (), as these policies remember nothing."""
         return ()
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Return SB3's deterministic action; it knows no masks."""
+        """Return SB3's deterministic actions [N, ...]; SB3 ignores the mask."""
         return Decision(self._policy.predict(obs, deterministic=True)[0])
 
     @torch.no_grad()
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the action values [N, A] of DQN, the value [N] of the others."""
+        """Return `q_values` [N, A] for DQN, `value` [N] for the others."""
         tensor, _ = self._policy.obs_to_tensor(obs)
         if hasattr(self._policy, "q_net"):
             return {"q_values": self._policy.q_net(tensor).cpu().numpy()}
@@ -139,7 +139,7 @@ class SB3Policy:
 
 
 class SB3:
-    """Runs one of SB3's algorithms; `config` says which and with what arguments."""
+    """Runs one of SB3's algorithms; `config` determines which one and its arguments."""
 
     resumes = False
     stops_early = True
@@ -148,7 +148,7 @@ class SB3:
         self.config, self.Config = config, type(config)
 
     def refuse(self, problem: Problem) -> str | None:
-        """Say why SB3 can't take this problem."""
+        """Return why SB3 can't run on this problem (one line), or None if it can."""
         space = problem.spec.action_space
         if not isinstance(space, self.config.ACTIONS):
             allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
@@ -160,7 +160,11 @@ class SB3:
         return self.config.refuse(problem.spec)
 
     def learn(self, problem: Problem, run: Run) -> Policy:
-        """Call SB3's learn() once, with a callback that feeds the run."""
+        """Call SB3's learn() once, with a callback that reports to the run.
+
+        Raises:
+            UsageError: SB3 refuses the environment or its arguments, or init_from doesn't fit.
+        """
         finished: list[Episode] = []
         envs = make_vec_env(problem, finished)
         model = self.make_model(problem, envs)
@@ -168,7 +172,9 @@ class SB3:
             _start_from(model, problem.initial_weights)
         policy = SB3Policy(model.policy)
         callback = RunCallback(run, policy, finished)
-        model.set_logger(Logger(None, []))  # SB3's own leaves an empty folder in the system's temporary one
+        model.set_logger(
+            Logger(None, [])
+        )  # SB3's default leaves an empty folder in the system's temporary folder
         run.start_clock()
         with closing(envs):
             model.learn(problem.total_steps, callback=callback)
@@ -178,14 +184,18 @@ class SB3:
         return policy
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
-        """Return the policy of stored weights; only tensors are read, never SB3's own files."""
+        """Return the policy with stored weights, which are plain tensors; SB3's own (pickled) files are never read."""
         with closing(make_vec_env(problem, [])) as envs:
             model = self.make_model(problem, envs, for_acting=True)
         load_weights(model.policy, weights)
         return SB3Policy(model.policy)
 
     def make_model(self, problem: Problem, envs: VecEnv, *, for_acting: bool = False) -> BaseAlgorithm:
-        """Make the algorithm; one that only acts gets no replay."""
+        """Make the algorithm; with `for_acting` its replay buffer is as small as possible.
+
+        Raises:
+            UsageError: SB3 refuses the environment or the arguments.
+        """
         arguments = self.config.arguments(problem.num_envs)
         if for_acting and "buffer_size" in arguments:
             arguments |= {"buffer_size": problem.num_envs}
@@ -205,7 +215,7 @@ class SB3:
 
 @dataclass(frozen=True)
 class DQNConfig:
-    """Fields of SB3's DQN under the lab's names; defaults are SB3's."""
+    """Fields of SB3's DQN under the lab's names; the defaults are SB3's."""
 
     learning_rate: float = 1e-4
     """Step size of Adam."""
@@ -220,17 +230,17 @@ class DQNConfig:
     train_period_env_steps: int = 4
     """Environment steps between updates (train_freq counts vector steps); a multiple of num_envs."""
     gradient_steps_per_update: int = 1
-    """Gradient steps in one update; 0 acts without learning."""
+    """Gradient steps per update; 0 acts without learning."""
     target_period_env_steps: int = 10_000
     """Environment steps between updates of the target network; a multiple of num_envs."""
     target_tau: float = 1.0
-    """Share by which the target moves to the online network."""
+    """Share of the way that the target moves to the online network: 1 copies it (hard), less is a soft update."""
     max_grad_norm: float = 10.0
-    """Gradients are scaled down to this norm."""
+    """Largest norm of the gradient, which is scaled down to it."""
     epsilon_initial: float = 1.0
     """Probability of a random action at the start."""
     epsilon_final: float = 0.05
-    """Probability of a random action once the schedule has ended."""
+    """Probability of a random action after epsilon has fallen."""
     epsilon_fraction: float = 0.1
     """Share of the budget over which epsilon falls linearly."""
     hidden: tuple[int, ...] = (64, 64)
@@ -250,7 +260,10 @@ class DQNConfig:
         widths(self, "hidden")
 
     def refuse(self, spec: EnvSpec) -> str | None:
-        """SB3's clocks tick once a vector step: only multiples of num_envs can be meant exactly."""
+        """Return why SB3 can't run with these fields (one line), or None if it can.
+
+        SB3 counts its periods in vector steps, so only multiples of num_envs can be expressed exactly.
+        """
         for name in ("train_period_env_steps", "target_period_env_steps"):
             if getattr(self, name) % spec.num_envs:
                 return f"{name} {getattr(self, name)} must be a multiple of num_envs {spec.num_envs} with sb3-dqn"
@@ -259,10 +272,10 @@ class DQNConfig:
         return refuse_oversize(self.replay_capacity, spec.num_envs, lambda n: buffer_bytes(n, spec))
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
-        """Translate into SB3's arguments.
+        """Return SB3's arguments.
 
-        train_freq counts vector steps. SB3 divides target_update_interval by n_envs itself and counts
-        it while collecting, so that environment steps pass through as they are.
+        train_freq counts vector steps. SB3 divides target_update_interval by n_envs itself and counts while
+        collecting, so that period is passed on in environment steps.
         """
         return {
             "learning_rate": self.learning_rate,
@@ -301,7 +314,7 @@ class OnPolicyConfig:
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
-    """Gradients are scaled down to this norm."""
+    """Largest norm of the gradient, which is scaled down to it."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the dense layers of policy and value (net_arch)."""
 
@@ -321,14 +334,14 @@ class OnPolicyConfig:
         flags(self, "linear_decay")
 
     def refuse(self, spec: EnvSpec) -> str | None:
-        """Nothing to refuse."""
+        """Return None: every problem is accepted."""
         return None
 
     def _decaying(self, value: float) -> Any:
         return (lambda remaining: remaining * value) if self.linear_decay else value
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
-        """Translate into SB3's arguments."""
+        """Return SB3's arguments."""
         names = ("gamma", "gae_lambda", "n_steps", "ent_coef", "vf_coef", "max_grad_norm")
         return {name: getattr(self, name) for name in names} | {
             "learning_rate": self._decaying(self.learning_rate),
@@ -338,14 +351,14 @@ class OnPolicyConfig:
 
 @dataclass(frozen=True)
 class PPOConfig(OnPolicyConfig):
-    """Fields of SB3's PPO; defaults are SB3's."""
+    """Fields of SB3's PPO; the defaults are SB3's."""
 
     batch_size: int = 64
     """Steps of a minibatch."""
     n_epochs: int = 10
     """Passes over a rollout."""
     clip_range: float = 0.2
-    """Bound on the change of the probability ratio."""
+    """Bound on the probability ratio's distance from 1."""
 
     NAME: ClassVar[str] = "sb3-ppo"
     ALGORITHM: ClassVar[type[BaseAlgorithm]] = PPO
@@ -357,7 +370,7 @@ class PPOConfig(OnPolicyConfig):
         above(self, 0.0, "clip_range")
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
-        """Translate into SB3's arguments."""
+        """Return SB3's arguments."""
         return super().arguments(num_envs) | {
             "batch_size": self.batch_size,
             "n_epochs": self.n_epochs,
@@ -367,7 +380,7 @@ class PPOConfig(OnPolicyConfig):
 
 @dataclass(frozen=True)
 class A2CConfig(OnPolicyConfig):
-    """Fields of SB3's A2C; defaults are SB3's."""
+    """Fields of SB3's A2C; the defaults are SB3's."""
 
     learning_rate: float = 7e-4
     """Step size of RMSprop at the start."""
@@ -382,17 +395,17 @@ class A2CConfig(OnPolicyConfig):
 
 @built_from(DQNConfig)
 def build_dqn(config: DQNConfig) -> SB3:
-    """Run Stable-Baselines3's DQN on the lab's episodes and records; Discrete actions."""
+    """Run Stable-Baselines3's DQN with the lab's seeds and run directories; Discrete actions."""
     return SB3(config)
 
 
 @built_from(PPOConfig)
 def build_ppo(config: PPOConfig) -> SB3:
-    """Run Stable-Baselines3's PPO on the lab's episodes and records."""
+    """Run Stable-Baselines3's PPO with the lab's seeds and run directories."""
     return SB3(config)
 
 
 @built_from(A2CConfig)
 def build_a2c(config: A2CConfig) -> SB3:
-    """Run Stable-Baselines3's A2C on the lab's episodes and records."""
+    """Run Stable-Baselines3's A2C with the lab's seeds and run directories."""
     return SB3(config)

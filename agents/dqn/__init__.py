@@ -1,4 +1,4 @@
-"""Deep Q-networks, memoryless or with a memory.
+"""Deep Q-networks, with or without a memory.
 
 Mnih et al. (2015), "Human-level control through deep reinforcement learning",
 https://www.nature.com/articles/nature14236; with `double`: van Hasselt et al. (2016),
@@ -7,17 +7,19 @@ with `n_steps`: Sutton (1988), as in https://arxiv.org/abs/1710.02298; with `pri
 (2016), https://arxiv.org/abs/1511.05952; with `value_rescaling`: Pohlen et al. (2018),
 https://arxiv.org/abs/1805.11593; with `memory`: DRQN, Hausknecht & Stone (2015), "Deep Recurrent
 Q-Learning for Partially Observable MDPs", https://arxiv.org/abs/1507.06527, on windows that start from the
-stored carry; with `burn_in_steps`, `sequence_period_steps`, `priority_eta` and the above: the learner of
+stored carry; with all of these and `burn_in_steps`, `sequence_period_steps`, `priority_eta`: the learner of
 R2D2, Kapturowski et al. (2019), "Recurrent Experience Replay in Distributed Reinforcement Learning",
 https://openreview.net/forum?id=r1lyTjAqYX.
 
-Deviations, but for the preset `nature`: Adam instead of RMSProp; the target period is counted in
-environment steps and runs while collecting, as peers do. The Huber loss stands for clipped errors (the
-same gradient). Evaluation is greedy, where Mnih et al. act at random one time in twenty. With `n_steps`
-the rewards in between are those of the behaviour, uncorrected. R2D2's many actors, each with its own
-epsilon, are none of this; its windows of 80 steps behind 40 of burn-in are a `sequence_length` of 120. A
-window that opens an episode has no burn-in, as its carry is exact; each step that is learned from counts
-alike, however many its window has.
+Deviations from Mnih et al.: Adam replaces RMSProp, and the target period is counted in environment steps, which
+pass while collecting too, as in other implementations (the preset `nature` does both as they did). The Huber loss
+replaces clipped errors and has the same gradient. Evaluation is greedy, where they act at random one time in
+twenty. With `n_steps` the rewards in between are those of the behaviour policy, without a correction.
+
+Deviations from R2D2: there is one actor instead of many with their own epsilons. `sequence_length` includes the
+burn-in: R2D2's windows of 80 steps after 40 of burn-in are a `sequence_length` of 120. A window that opens an
+episode has no burn-in, as its carry is exact. All steps learned from have the same weight, however many of them
+their window has.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The agent: acts on a network, stores steps, and learns from what it replays against a target network."""
+"""The agent: it acts by a network's values, stores steps, and learns from replayed ones against a target network."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class DQN:
         return self._epsilon(self.env_steps)
 
     def policy(self, *, explore: bool) -> ValuePolicy:
-        """Return the exploring policy of the network, or the greedy one of its average (itself if none is kept)."""
+        """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
         trained = self.trained
         values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
         exploring = EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None
         return ValuePolicy(self._in_rewards(values), self.num_actions, trained.initial_state, exploring)
 
     def _in_rewards(self, values: Values) -> Values:
-        """Return a network's values as discounted rewards, whatever its scale."""
+        """Return `values` converted from the network's scale to discounted rewards."""
         if not (self.config.value_rescaling or self.config.normalise_rewards):
             return values
         widen, statistics = scale_of(self.config).widen, self.trained.statistics
@@ -104,7 +104,11 @@ class DQN:
         return reward if bound is None else np.clip(reward, -bound, bound)
 
     def update(self) -> Metrics | None:
-        """Update the target while collecting, then take the gradient steps that are due."""
+        """Move the target network if it is due, then take the gradient steps that are due; return their metrics.
+
+        Raises:
+            FloatingPointError: a loss or gradient isn't finite; that step and those after it aren't taken.
+        """
         config, after = self.config, self.env_steps
         before = after - self.num_envs
         self.target.follow_env_steps(before, after)
@@ -112,17 +116,17 @@ class DQN:
         if not due or after <= config.learning_starts_env_steps or not self.buffer.can_sample:
             return None
         if self.gradient_steps == 0 and self.trained.statistics.any:
-            self.target.copy()  # the weights are still the same, but the target's normaliser has seen nothing
+            self.target.copy()  # the weights are still equal, but the target's normaliser has seen nothing yet
         self.trained.optimiser.param_groups[0]["lr"] = self.trained.learning_rate(after)
         calls = range(due // self._gradient_steps_per_call)
         rows = self._gradient_steps_per_call * config.batch_size
         return figures_of([self.learn(self.buffer.sample(rows, after)) for _ in calls])
 
     def learn(self, drawn: Transitions | Sequences) -> Outcome:
-        """Take a gradient step on each batch of those drawn, and pass the errors on to the priorities.
+        """Take a gradient step on each batch of what was drawn, and update the priorities.
 
         Raises:
-            FloatingPointError: loss or gradient isn't finite; from that step on the weights stay as they were.
+            FloatingPointError: a loss or gradient isn't finite; that step and those after it aren't taken.
         """
         before = self.gradient_steps
         try:
@@ -139,19 +143,19 @@ class DQN:
         return learned.outcome
 
     def _augment(self, batch: Batch) -> Batch:
-        """Scale the rewards and shift the images of batches, where that is asked for."""
+        """Return the batch with scaled rewards and shifted images, if the config asks for them."""
         if self.config.normalise_rewards:
             batch = batch._replace(reward=batch.reward * self.trained.statistics.reward_scale)
         if not self.config.random_shift:
             return batch
-        windows = batch.next_obs is None  # which hold their successors
+        windows = batch.next_obs is None  # a window's `obs` holds the successors too
         next_obs = None if windows else self.trained.shift(batch.next_obs, False)
         return batch._replace(obs=self.trained.shift(batch.obs, windows), next_obs=next_obs)
 
     # State -------------------------------------------------------------------------------------------
 
     def diagnostics(self) -> dict[str, float]:
-        """Return epsilon, the step size, the replay's size and age, and the seconds of sampling since the last call."""
+        """Return epsilon, the step size, and the replay's figures."""
         return {
             "epsilon": self.epsilon(),
             "learning_rate": self.trained.learning_rate(self.env_steps),
@@ -169,7 +173,7 @@ class DQN:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, in place; weights alone make a policy."""
+        """Load a state in place; weights alone make a policy."""
         self.trained.load_state_dict(state)
         load_weights(self.target.network, state.get("target") or self.trained.network.state_dict())
         if "optimiser" in state:
@@ -178,7 +182,7 @@ class DQN:
 
 
 class Target:
-    """The target network, and when it moves towards the online one."""
+    """The target network, which moves towards the online network periodically."""
 
     def __init__(self, online: QNetwork, config: Config):
         self.network = copy.deepcopy(online).requires_grad_(False)
@@ -187,22 +191,22 @@ class Target:
         self._period_env_steps = None if self._period_updates else config.target_period_env_steps
 
     def follow_env_steps(self, before: int, after: int) -> None:
-        """Move if a period in environment steps ended in (before, after]."""
+        """Move the target if a period in environment steps ended in (before, after]."""
         if self._period_env_steps is not None and crossings(before, after, self._period_env_steps):
             polyak_update(self._online, self.network, self._tau)
 
     def follow_gradient_steps(self, before: int, after: int) -> None:
-        """Move if a period in gradient steps ended in (before, after]."""
+        """Move the target if a period in gradient steps ended in (before, after]."""
         if self._period_updates is not None and crossings(before, after, self._period_updates):
             polyak_update(self._online, self.network, self._tau)
 
     def copy(self) -> None:
-        """Take over the online network's weights and statistics."""
+        """Copy the online network's weights and statistics."""
         polyak_update(self._online, self.network, 1.0)
 
 
 class LazyReplay:
-    """The replay, allocated when the first step comes, and what is drawn from it."""
+    """The replay, which is allocated with the first step, so that agents that only act don't need its memory."""
 
     def __init__(
         self,
@@ -222,17 +226,21 @@ class LazyReplay:
 
     @property
     def can_sample(self) -> bool:
-        """Whether anything may be drawn yet."""
+        """Whether anything can be drawn yet."""
         return self.replay is not None and self.replay.can_sample
 
     def add(self, step: Step) -> None:
-        """Store the step."""
+        """Store the step.
+
+        Raises:
+            FloatingPointError: a reward or observation isn't finite; nothing is stored.
+        """
         if self.replay is None:
             self.replay = self._make()
         self.replay.add(step)
 
     def sample(self, rows: int, env_steps: int) -> Transitions | Sequences:
-        """Draw so many transitions or windows."""
+        """Draw `rows` transitions or windows; `env_steps` sets the exponent of the importance weights."""
         begun = time.perf_counter()
         assert self.replay is not None
         beta = self._beta(env_steps) if self._prioritised else 1.0
@@ -242,7 +250,7 @@ class LazyReplay:
         return drawn
 
     def update_priorities(self, index: Array, errors: Array) -> None:
-        """Tell the replay how far off those drawn were; both [B]."""
+        """Update the priorities of transitions or windows by their `index` [B] and errors [B]."""
         if self.replay is not None:
             self.replay.update_priorities(index, errors)
 
@@ -256,14 +264,14 @@ class LazyReplay:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is held; leaves are live."""
+        """Return the replay's content and the age last sampled; leaves are live."""
         return {
             "replay": {} if self.replay is None else self.replay.state_dict(),
             "replay_age_env_steps": self._age,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Load a state, allocating the replay if the state has one."""
         self._age = state["replay_age_env_steps"]
         if state["replay"]:
             self.replay = self._make()
@@ -271,7 +279,7 @@ class LazyReplay:
 
 
 def epsilon_schedule(config: Config, total_steps: int) -> Schedule:
-    """Return the probability of a random action by environment step: 1 until learning starts."""
+    """Return the probability of a random action as a function of the environment step; 1 until learning starts."""
     first = config.learning_starts_env_steps
     falls = linear(config.epsilon_initial, config.epsilon_final, config.epsilon_fraction * total_steps)
     waits = first if config.epsilon_waits else 0

@@ -1,4 +1,4 @@
-"""What DQN can be asked for, what it refuses, and what "auto" means."""
+"""The fields of DQN, the parts they configure, the problems it refuses, and what `compile` "auto" resolves to."""
 
 from __future__ import annotations
 
@@ -51,63 +51,63 @@ class Config(TrainedFields):
     batch_size: int = 64
     """Transitions (with a memory: windows) per gradient step."""
     replay_capacity: int = 100_000
-    """Transitions kept; refused if they would not fit into memory."""
+    """Transitions kept; refused if they wouldn't fit into memory."""
     learning_starts_env_steps: int = 1_000
     """Environment steps before the first gradient step; until then actions are random."""
     train_period_env_steps: int = 4
     """Environment steps between updates."""
     gradient_steps_per_update: int = 1
-    """Gradient steps in one update; 0 acts without learning."""
+    """Gradient steps per update; 0 acts without learning."""
     target_period_env_steps: int = 500
     """Environment steps between updates of the target network."""
     target_period_updates: int | None = None
-    """Gradient steps between updates of the target network, in place of the period in environment steps."""
+    """Gradient steps between updates of the target network; if given, it replaces target_period_env_steps."""
     target_tau: float = 1.0
-    """Share by which the target moves to the online network: 1 copies it (hard), less is soft."""
+    """Share of the way that the target moves to the online network: 1 copies it (hard), less is a soft update."""
     double: bool = False
-    """Let the online network choose the action that the target network values."""
+    """Double Q-learning: the online network chooses the action whose value the target network gives."""
     dueling: bool = False
-    """Split the values into those of the state and the actions' advantages."""
+    """Dueling network: split action values into a state value and the actions' advantages."""
     n_steps: int = 1
-    """Rewards summed before the bootstrap; fewer where an episode ends."""
+    """Rewards summed before the bootstrap; fewer at the end of an episode."""
     prioritised: bool = False
-    """Replay transitions (with a memory: windows) in proportion to their last error."""
+    """Draw transitions (with a memory: windows) in proportion to their last error, instead of uniformly."""
     priority_alpha: float = 0.6
     """Exponent of the priorities: 0 is uniform."""
     priority_beta: float = 0.4
     """Exponent of the importance weights at the start; it rises linearly to 1 over the budget."""
     priority_eta: float = 0.9
-    """Share of its largest error in a window's priority; the rest is the mean of its errors' sizes."""
+    """Weight of the largest error in a window's priority; the mean error has weight 1 - priority_eta."""
     value_rescaling: bool = False
-    """Learn h(Q), h(x) = sign(x) (sqrt(|x| + 1) - 1) + 0.001 x, in place of Q: for returns of any size."""
+    """Learn h(Q) instead of Q, with h(x) = sign(x) (sqrt(|x| + 1) - 1) + 0.001 x: copes with returns of any size."""
     loss: Literal["huber", "squared"] = "huber"
     """Loss of the temporal-difference error."""
     reward_clip: float | None = None
-    """Bound of the rewards that are learned from, each step's; reported returns stay raw."""
+    """Largest size of each step's reward when learning; None: no bound. Reported returns aren't clipped."""
     normalise_rewards: bool = False
-    """Divide the rewards that are learned from by the running deviation of the discounted return."""
+    """Divide rewards by the running standard deviation of the discounted return when learning."""
     epsilon_initial: float = 1.0
     """Probability of a random action at the start."""
     epsilon_final: float = 0.05
-    """Probability of a random action once the schedule has ended."""
+    """Probability of a random action after epsilon has fallen."""
     epsilon_fraction: float = 0.2
     """Share of the budget over which epsilon falls linearly."""
     epsilon_waits: bool = False
-    """Let epsilon begin to fall when learning starts instead of at step 0."""
+    """Let epsilon start falling when learning starts instead of at step 0."""
     sequence_length: int = 16
-    """Steps of a training window, with a memory; the burn-in counts."""
+    """Steps of a training window, with a memory; includes the burn-in."""
     sequence_period_steps: int = 1
-    """Steps of an episode from the beginning of a window to that of the next."""
+    """Steps between the beginnings of an episode's windows, with a memory."""
     burn_in_steps: int = 0
-    """Steps at a window's beginning that only bring the carry up to date, but where it opens an episode."""
+    """Steps at a window's beginning that only bring the carry up to date; none if the window opens an episode."""
     compile: Literal["auto", "yes", "no"] = "auto"
-    """Compile the whole update; auto: where a compiler is there and the run long enough to pay it back."""
+    """Compile the whole update; auto: if there is a compiler and the run is long enough for it to pay."""
 
     def resolve(self, problem: Problem) -> Config:
-        """Decide whether to compile: a resumed run must do as it began.
+        """Return the config with `compile` "auto" decided, once per run: a resumed run must go on as it began.
 
         Raises:
-            UsageError: compiling is asked for where it isn't possible.
+            UsageError: `compile` is "yes" on a device other than the CPU.
         """
         steps = problem.total_steps // self.train_period_env_steps * self.gradient_steps_per_update
         return resolve_compile(self, problem, steps, refuse_compiling(self))
@@ -140,12 +140,12 @@ def scale_of(config: Config) -> Scale:
 
 
 def _sampler(config: Config) -> Prioritised | None:
-    """Return what chooses among transitions or windows; None draws uniformly."""
+    """Return the prioritised sampler, or None to draw uniformly."""
     return Prioritised(config.priority_alpha) if config.prioritised else None
 
 
 def make_loss(config: Config) -> TDLoss:
-    """Return what is minimised: over single transitions, or with a memory over windows of an episode."""
+    """Return the loss on transitions, or with a memory on windows of an episode."""
     shared = config.double, config.loss, scale_of(config)
     if config.memory == "none":
         return TDLoss(*shared)
@@ -155,7 +155,14 @@ def make_loss(config: Config) -> TDLoss:
 
 
 def make_replay(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
-    """Allocate the replay that the loss is drawn from; `carry` holds arrays [1, ...] that show the carry's shapes."""
+    """Allocate the replay, of transitions or with a memory of windows.
+
+    Args:
+        carry: arrays [1, ...] that show the carry's shapes; () without a memory.
+
+    Raises:
+        UsageError: the replay wouldn't fit into memory.
+    """
     sampler = _sampler(config)
     if config.memory == "none":
         return TransitionReplay(
@@ -168,12 +175,12 @@ def make_replay(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay
     )  # fmt: skip
 
 
-MAX_STEPS_PER_CALL = 16  # more share little more: an average of the weights sees only every call's last ones
-MAX_ROWS_PER_CALL = 2048  # that are held, and valued by the target network, at a time
+MAX_STEPS_PER_CALL = 16  # more save little, and the weights' average sees only the last weights of each call
+MAX_ROWS_PER_CALL = 2048  # transitions held, and evaluated by the target network, at a time
 
 
 def gradient_steps_per_call(config: Config) -> int:
-    """Return how many gradient steps are taken in one call: between them neither target nor priorities change."""
+    """Return how many gradient steps one call takes: neither the target nor priorities may change between them."""
     if config.memory != "none" or config.prioritised:
         return 1
     counts = config.gradient_steps_per_update, config.target_period_updates or 0
@@ -182,7 +189,7 @@ def gradient_steps_per_call(config: Config) -> int:
 
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:
-    """Say why the network can't take this problem."""
+    """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
         return f"dqn needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
@@ -201,5 +208,5 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
 
 def _uniform(config: Config, spec: EnvSpec) -> WindowSampler | None:
     if config.memory == "none":
-        return None  # takes no memory of its own
+        return None  # the uniform sampler of transitions needs no memory
     return uniform_windows(spec.num_envs, config.sequence_period_steps, config.burn_in_steps)

@@ -1,15 +1,15 @@
-"""Policy gradients: REINFORCE with a baseline, A2C and PPO, memoryless or with a memory.
+"""Policy gradients: REINFORCE with a baseline, A2C and PPO, with or without a memory.
 
 `reinforce`: Williams (1992), "Simple Statistical Gradient-Following Algorithms for Connectionist
 Reinforcement Learning", https://link.springer.com/article/10.1007/BF00992696; `a2c`: Mnih et al. (2016),
-"Asynchronous Methods for Deep Reinforcement Learning", https://arxiv.org/abs/1602.01783, with the
-environments in step; `ppo`: Schulman et al. (2017), "Proximal Policy Optimization Algorithms",
+"Asynchronous Methods for Deep Reinforcement Learning", https://arxiv.org/abs/1602.01783, with synchronous
+environments; `ppo`: Schulman et al. (2017), "Proximal Policy Optimization Algorithms",
 https://arxiv.org/abs/1707.06347, its clipped form; advantages: Schulman et al. (2016),
 https://arxiv.org/abs/1506.02438.
 
-All three are one agent: a rollout, its advantages, and a loss. Deviations: the baseline of REINFORCE also
-values what a time limit or the rollout's end has cut off (without either it is Williams's), and as
-everywhere today the states are not weighted with gamma^t.
+All three are one agent: a rollout, its advantages, and a loss. Deviations: where a time limit or the rollout's end
+cuts an episode off, REINFORCE bootstraps from its baseline (without either it is Williams's algorithm). As in
+today's implementations, states aren't weighted by gamma^t.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The agent: acts on a policy, keeps a rollout of it, and learns from the rollout's advantages."""
+"""The agent: it acts by a stochastic policy, collects rollouts, and learns from their advantages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .config import Config
 
 
 class PolicyGradient:
-    """Learns a policy and a value from rollouts of the policy itself."""
+    """Learns a policy and its value from rollouts of the policy itself."""
 
     def __init__(self, config: Config, problem: Problem, streams: Streams):
         spec = problem.spec
@@ -65,7 +65,7 @@ class PolicyGradient:
     # Acting ------------------------------------------------------------------------------------------
 
     def policy(self, *, explore: bool) -> StochasticPolicy:
-        """Return the exploring policy of the network, or the greedy one of its average (itself if none is kept)."""
+        """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
         trained = self.trained
         average = trained.average.network
         return StochasticPolicy(
@@ -79,13 +79,21 @@ class PolicyGradient:
     # Learning ----------------------------------------------------------------------------------------
 
     def observe(self, step: Step) -> None:
-        """Store the step."""
+        """Store the step.
+
+        Raises:
+            FloatingPointError: a reward or an observation isn't finite; nothing is stored.
+        """
         self.rollout.add(step)
         self.trained.statistics.observe_rewards(step.reward, step.is_first)
         self.env_steps += self.num_envs
 
     def update(self) -> Metrics | None:
-        """Learn from the rollout once it has ended, and begin a new one."""
+        """Learn from the rollout if it has ended, and begin a new one; return metrics, or None before its end.
+
+        Raises:
+            FloatingPointError: a loss or gradient isn't finite; the weights are those before that step.
+        """
         if not self._has_ended():
             return None
         whole = self.rollout_batch()
@@ -96,7 +104,7 @@ class PolicyGradient:
         return figures | {"explained_variance": explained_variance(value, target)}
 
     def _observe_rollout(self) -> None:
-        """Take in the observations only now, so that a rollout was acted and learned under the same statistics."""
+        """Update the statistics only after learning, so that acting and learning see the same ones."""
         if self.config.normalise_observations:
             columns = self.rollout.columns
             self.trained.statistics.observe(map_leaves(_joined, columns["obs"]))
@@ -108,7 +116,7 @@ class PolicyGradient:
         return bool(ends[-1].any() and ends.any(axis=0).all())
 
     def rollout_batch(self) -> Minibatch:
-        """Return the whole rollout with its advantages: steps [T * N], or with a memory sequences [T, N]."""
+        """Return the whole rollout with its advantages, as steps [T * N], or with a memory as sequences [T, N]."""
         columns, config = self.rollout.columns, self.config
         stops = trace_stops(*(columns[name] for name in ("terminated", "truncated", "is_first")))
         next_value = self._next_values(columns, stops & ~columns["terminated"])
@@ -132,7 +140,10 @@ class PolicyGradient:
         return Minibatch(**{name: self.trained.tensors(field) for name, field in fields.items()})
 
     def _next_values(self, columns: dict[str, Any], bootstraps: Array) -> Array:
-        """Return the values [T, N] of the true successors: the next step's, and asked for where `bootstraps`."""
+        """Return the values [T, N] of the true successors.
+
+        They are those of the next row, except where `bootstraps` (bool [T, N]): there the network is evaluated.
+        """
         next_value = np.zeros_like(columns["value"])
         next_value[:-1] = columns["value"][1:]
         if bootstraps.any():
@@ -144,10 +155,10 @@ class PolicyGradient:
         return next_value
 
     def learn(self, whole: Minibatch) -> dict[str, float]:
-        """Take the gradient steps of one rollout; return their figures on average.
+        """Take the gradient steps of one rollout; return their mean figures.
 
         Raises:
-            FloatingPointError: a loss or gradient isn't finite; that step left the weights as they were.
+            FloatingPointError: a loss or gradient isn't finite; the weights are those before that step.
         """
         self.trained.optimiser.param_groups[0]["lr"] = self.trained.learning_rate(self.env_steps)
         clip_range = self._clip_range(self.env_steps)
@@ -171,7 +182,7 @@ class PolicyGradient:
     # State -------------------------------------------------------------------------------------------
 
     def diagnostics(self) -> dict[str, float]:
-        """Return where the schedules stand, and the deviation of Box actions."""
+        """Return the schedules' current values, and with Box actions their standard deviation."""
         found = {"learning_rate": self.trained.learning_rate(self.env_steps)}
         if self.method.clip_range:
             found["clip_range"] = self._clip_range(self.env_steps)
@@ -180,7 +191,7 @@ class PolicyGradient:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """Return network, optimiser, open rollout and counters; leaves are live."""
+        """Return network, optimiser, the unfinished rollout and counters; leaves are live."""
         return {
             **self.trained.state_dict(),
             "rollout": self.rollout.state_dict(),
@@ -189,7 +200,7 @@ class PolicyGradient:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state in, in place; weights alone make a policy."""
+        """Load a state in place; weights alone make a policy."""
         self.trained.load_state_dict(state)
         if "optimiser" in state:
             self.rollout.load_state_dict(state["rollout"])
@@ -197,12 +208,12 @@ class PolicyGradient:
 
 
 def _with_decay(config: Config) -> Config:
-    """Return the config with `linear_decay` spelled out as the decay of the step size."""
+    """Return the config with `linear_decay` replaced by the equivalent decay of the step size."""
     return replace(config, linear_decay=False, learning_rate_final=0.0) if config.linear_decay else config
 
 
 def _clip_range(config: Config, total_steps: int) -> Schedule:
-    """Return the clip range by environment step."""
+    """Return the clip range as a function of the environment step."""
     clip_range = config.method().clip_range
     return linear(clip_range, 0.0, total_steps) if config.linear_decay else constant(clip_range)
 

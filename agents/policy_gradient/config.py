@@ -1,4 +1,4 @@
-"""What policy gradients can be asked for, what they refuse, and what "auto" means."""
+"""The fields of policy gradients, the problems that they refuse, and what `compile` "auto" resolves to."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rl_lab.updates.trained import check_trained, refuse_trained
 
 @dataclass(frozen=True)
 class Method:
-    """What tells the three apart."""
+    """What distinguishes the three algorithms."""
 
     surrogate: Surrogate
     gae_lambda: float = 1.0
@@ -31,7 +31,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Config(TrainedFields):
-    """Fields that the three share."""
+    """Fields that the three algorithms share."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "learning": ("gamma", "ent_coef", "vf_coef", "normalise_advantages", "normalise_rewards", "compile"),
@@ -46,13 +46,13 @@ class Config(TrainedFields):
     linear_decay: bool = False
     """Let the step size (and PPO's clip range) fall linearly to 0 over the budget."""
     optimiser: OptimiserName = "adam"
-    """How weights move along the gradient; rmsprop is that of Mnih et al. (2016), its mean beginning at 1."""
+    """Optimiser; rmsprop is that of Mnih et al. (2016), whose mean of squares starts at 1."""
     max_grad_norm: float | None = 0.5
-    """Gradients are scaled down to this norm; None: not at all."""
+    """Largest norm of the gradient, which is scaled down to it; None: no bound."""
     activation: Literal["relu", "tanh", "elu", "gelu"] = "tanh"
-    """What follows each dense layer."""
+    """Activation after each dense layer."""
     initialisation: Literal["default", "orthogonal", "kaiming"] = "orthogonal"
-    """Weights at the start: torch's, or drawn so that the policy is nearly uniform."""
+    """Initial weights: default is torch's; the others make the policy nearly uniform at the start."""
     gamma: float = 0.99
     """Discount per environment step."""
     n_steps: int = 2048
@@ -62,15 +62,15 @@ class Config(TrainedFields):
     vf_coef: float = 0.5
     """Weight of the value loss."""
     normalise_advantages: bool = False
-    """Normalise the advantages of each minibatch to mean 0 and deviation 1."""
+    """Normalise the advantages of each minibatch to mean 0 and standard deviation 1."""
     share_encoder: bool = False
-    """Let policy and value share encoder and memory instead of having one each."""
+    """Let policy and value share the encoder and the memory instead of having their own."""
     normalise_rewards: bool = False
-    """Divide the rewards that are learned from by the running deviation of the discounted return."""
+    """Divide rewards by the running standard deviation of the discounted return when learning."""
     log_std_initial: float = 0.0
     """Logarithm of the actions' standard deviation at the start, with Box actions."""
     compile: Literal["auto", "yes", "no"] = "auto"
-    """Compile a whole gradient step; auto: where a compiler is there and the run long enough to pay it back."""
+    """Compile a whole gradient step; auto: if there is a compiler and the run is long enough for it to pay."""
 
     NAME: ClassVar[str]
 
@@ -89,14 +89,14 @@ class Config(TrainedFields):
         one_of(self, "compile", ("auto", "yes", "no"))
 
     def method(self) -> Method:
-        """Return what is special to the algorithm."""
+        """Return what distinguishes the algorithm; subclasses implement it."""
         raise NotImplementedError
 
     def resolve(self, problem: Problem) -> Config:
-        """Decide whether to compile: a resumed run must do as it began.
+        """Return the config with `compile` "auto" decided, once per run: a resumed run must go on as it began.
 
         Raises:
-            UsageError: compiling is asked for where it isn't possible.
+            UsageError: `compile` is "yes" on a device other than the CPU.
         """
         return resolve_compile(self, problem, _gradient_steps(self, problem), refuse_compiling_step(self))
 
@@ -108,18 +108,18 @@ class ReinforceConfig(Config):
     learning_rate: float = 1e-3
     """Step size at the start."""
     n_steps: int = 1000
-    """Vector steps after which a rollout ends at the latest; before, once every environment has ended an episode."""
+    """Most vector steps of a rollout, which ends earlier once every environment has ended an episode."""
 
     NAME: ClassVar[str] = "reinforce"
 
     def method(self) -> Method:
-        """Returns of whole episodes, one pass."""
+        """Return REINFORCE's: returns of whole episodes, one pass."""
         return Method(score_function, whole_episodes=True)
 
 
 @dataclass(frozen=True)
 class A2CConfig(Config):
-    """Fields of A2C; defaults are SB3's but for the optimiser, which is the authors'."""
+    """Fields of A2C; the defaults are SB3's, except for the optimiser, which is the authors'."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {"learning": ("gae_lambda",)}
     COMMON: ClassVar[tuple[str, ...]] = ("gae_lambda",)
@@ -131,7 +131,7 @@ class A2CConfig(Config):
     gae_lambda: float = 1.0
     """Lambda of generalised advantage estimation; 1 is the plain return."""
     optimiser: OptimiserName = "rmsprop"
-    """How weights move along the gradient; SB3 takes rmsprop-torch."""
+    """Optimiser; SB3 uses rmsprop-torch."""
 
     NAME: ClassVar[str] = "a2c"
 
@@ -140,13 +140,13 @@ class A2CConfig(Config):
         within(self, 0.0, 1.0, "gae_lambda")
 
     def method(self) -> Method:
-        """Short rollouts, one pass."""
+        """Return A2C's: short rollouts, one pass."""
         return Method(score_function, gae_lambda=self.gae_lambda)
 
 
 @dataclass(frozen=True)
 class PPOConfig(Config):
-    """Fields of PPO; defaults are SB3's."""
+    """Fields of PPO; the defaults are SB3's."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "learning": ("gae_lambda", "clip_range", "clip_range_value", "target_kl"),
@@ -157,17 +157,17 @@ class PPOConfig(Config):
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""
     batch_size: int = 64
-    """Steps of a minibatch; with a memory whole sequences of environments, as many as fit and at least one."""
+    """Steps of a minibatch; with a memory whole sequences of environments, as many as fit but at least one."""
     n_epochs: int = 10
     """Passes over a rollout."""
     clip_range: float = 0.2
-    """Bound on the change of the probability ratio."""
+    """Bound on the probability ratio's distance from 1."""
     clip_range_value: float | None = None
-    """Bound on the change of the value in its loss; None: none."""
+    """Bound on the change of the value in its loss; None: no bound."""
     target_kl: float | None = None
-    """A rollout is left once the approximate KL divergence is beyond one and a half of this; None: never."""
+    """Stop learning from a rollout once the approximate KL divergence exceeds 1.5 times this; None: never."""
     normalise_advantages: bool = True
-    """Normalise the advantages of each minibatch to mean 0 and deviation 1."""
+    """Normalise the advantages of each minibatch to mean 0 and standard deviation 1."""
 
     NAME: ClassVar[str] = "ppo"
 
@@ -178,7 +178,7 @@ class PPOConfig(Config):
         above(self, 0.0, "clip_range", "clip_range_value", "target_kl")
 
     def method(self) -> Method:
-        """Several passes in minibatches, held near the policy that acted."""
+        """Return PPO's: several passes in minibatches, clipped to stay near the policy that acted."""
         return Method(
             clipped_surrogate,
             gae_lambda=self.gae_lambda,
@@ -191,7 +191,7 @@ class PPOConfig(Config):
 
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:
-    """Say why the agent can't take this problem."""
+    """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not distributions.supports(spec.action_space):
         return f"{config.NAME} needs {distributions.SUPPORTED_ACTIONS}; {spec.env_id} has {spec.action_space}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
@@ -202,14 +202,14 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
 
 
 def refuse_compiling_step(config: Config) -> str | None:
-    """Say why a gradient step can't be compiled; None if it can."""
+    """Return why the algorithm's gradient steps can't be compiled, or None if they can."""
     if config.method().whole_episodes:
         return f"doesn't go with {config.NAME}, whose rollouts differ in length"
     return refuse_compiling(config)
 
 
 def _gradient_steps(config: Config, problem: Problem) -> int:
-    """Return how many gradient steps the budget holds."""
+    """Return how many gradient steps a run takes within its budget."""
     method, steps = config.method(), config.n_steps * problem.num_envs
     minibatches = -(-steps // min(method.batch_size or steps, steps))
     return problem.total_steps // steps * method.n_epochs * minibatches
