@@ -1,4 +1,4 @@
-"""Time the lab beside a peer. The same code as `rl-lab benchmark`."""
+"""Time the lab beside a peer. This is the same as `rl-lab benchmark`."""
 
 from rl_lab.cli.benchmark import benchmark
 from rl_lab.cli.parsing import main

@@ -1,4 +1,4 @@
-"""Compare agents over seeds and write a page. The same code as `rl-lab compare`."""
+"""Compare agents over seeds and write a page. This is the same as `rl-lab compare`."""
 
 from rl_lab.cli.compare import compare
 from rl_lab.cli.parsing import main

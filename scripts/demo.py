@@ -1,4 +1,4 @@
-"""The main job in a few minutes: exact and tabular agents on FrozenLake, DQN beside SB3's on CartPole."""
+"""Show what the lab does in a few minutes: exact and tabular agents on FrozenLake, DQN beside SB3's on CartPole."""
 
 import json
 import shutil
@@ -30,16 +30,16 @@ STUDIES = {
 
 @dataclass(frozen=True)
 class Options:
-    """What the script takes."""
+    """The script's options."""
 
     out: str = "runs/demo"
-    """Folder of everything that is written; its former content is removed."""
+    """Folder for all results; its previous content is removed."""
     workers: int = 2
-    """Runs at a time."""
+    """Runs at the same time."""
 
 
 def demo(argv: Sequence[str]) -> int:
-    """Run both studies and print where everything is; return the exit code."""
+    """Run both studies and print the results and where they are; return the exit code."""
     options: Options = parse(Options, argv, program="scripts/demo.py", about=__doc__)
     out = Path(options.out)
     shutil.rmtree(out, ignore_errors=True)
@@ -49,17 +49,17 @@ def demo(argv: Sequence[str]) -> int:
         try:
             failures |= run_study(study, out / name, workers=options.workers, signals=True)
         except Stopped as stopped:
-            print(f"{stopped}; the demo would start anew")
+            print(f"{stopped}; the demo itself would start from the beginning")
             return STOPPED
         pages.append(write_report(out / name))
-    _tell(out, pages)
+    _print_results(out, pages)
     for name, cause in failures.items():
         print(f"failed: {name}: {cause}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _tell(out: Path, pages: list[Path]) -> None:
-    """Print the results, and where pages, the best agent's video and the W&B runs are."""
+def _print_results(out: Path, pages: list[Path]) -> None:
+    """Print the results, and where the pages, the best agent's video and the W&B runs are."""
     summaries = {
         path.parent: json.loads(path.read_bytes()) for path in sorted(out.glob("*/runs/**/summary.json"))
     }

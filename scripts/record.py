@@ -1,4 +1,4 @@
-"""Record a policy's transitions as a dataset. The same code as `rl-lab record`."""
+"""Record a policy's transitions as a dataset. This is the same as `rl-lab record`."""
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.record import record

@@ -1,14 +1,14 @@
-"""Say whether two checkouts train alike to the bit.
+"""Tell whether two checkouts train identically, to the bit.
 
-Small training runs of every kind of learner go through the command lines of a checkout, and what they wrote
-is kept as hashes: weights, episodes, actions, metrics and final figures, without what a clock has measured.
+It runs small training runs of every kind of learner by a checkout's scripts and keeps hashes of what they wrote:
+weights, episodes, actions, metrics and final figures, without anything measured by a clock.
 
     python scripts/same_runs.py --checkout ../one --python ../one/.venv/bin/python --out one.json
     python scripts/same_runs.py --checkout . --out two.json --against one.json
 
-The second call names each run and each kind that differs, and ends with exit code 1 if there is one. Hashes
-compare only on one machine with the same packages. It takes some two minutes; what the compiled runs compile
-is kept where torch keeps its own code, so that the first call on a machine takes half a minute more.
+The second call names the runs that differ and the kinds of results in which they differ, and exits with 1 if there
+are any. Hashes can be compared only on the same machine with the same packages. A call takes about two minutes, the
+first one on a machine half a minute more: compiled code is kept where torch keeps its own.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Run:
-    """A training run: its name, the arguments of train.py, and the commands that come before it."""
+    """A training run: its name, the arguments of train.py, and commands to run before it."""
 
     name: str
     arguments: str
@@ -120,9 +120,14 @@ COMMON = (
     " --no-pictures --wandb disabled"
 )
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-FREE = {"env_steps_per_second", "peak_rss_mb", "versions", "config_sha256"}  # beside seconds: may differ
+FREE = {
+    "env_steps_per_second",
+    "peak_rss_mb",
+    "versions",
+    "config_sha256",
+}  # may differ, and so may all seconds
 
-# Prints where the modules lie that the runs would take.
+# Prints the paths of the modules that the runs would import.
 WHERE = """
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -131,45 +136,45 @@ for module in sorted({"rl_lab", *(point.module for point in (*agents, *envs))}):
     print(find_spec(module).origin)
 """
 
-Results = dict[str, dict[str, Any]]  # by run, then by kind
+Results = dict[str, dict[str, Any]]  # by run, then by kind of result
 
 
 @dataclass(frozen=True)
 class Checkout:
-    """A checkout, and the Python that its packages are installed for."""
+    """A checkout, and the Python in which its dependencies are installed."""
 
     folder: Path
     python: str
 
     def call(self, arguments: Iterable[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-        """Run Python with these arguments in a folder, on one thread and on the checkout's code."""
+        """Run Python with these arguments in the folder `cwd`, with one thread and the checkout's code."""
         env = {**os.environ, **ONE_THREAD, "PYTHONPATH": str(self.folder)}
         return subprocess.run(
             [self.python, *arguments], cwd=cwd, env=env, capture_output=True, text=True, check=False
         )
 
     def script(self, command: str, cwd: Path) -> str | None:
-        """Run one of its scripts; return what it complained of if it failed."""
+        """Run one of its scripts; return its error message if it failed, otherwise None."""
         name, *arguments = command.split()
         done = self.call([str(self.folder / "scripts" / name), *arguments], cwd)
         return None if done.returncode == 0 else (done.stderr.strip() or f"exit code {done.returncode}")
 
-    def elsewhere(self) -> str | None:
-        """Say which code the runs would take from elsewhere; None if all is the checkout's."""
+    def refuse(self) -> str | None:
+        """Return why the runs wouldn't use this checkout's code alone (one line), or None if they would."""
         with tempfile.TemporaryDirectory() as empty:
             done = self.call(["-c", WHERE], Path(empty))
         if done.returncode:
             return done.stderr.strip()
-        strangers = [p for p in done.stdout.splitlines() if not Path(p).resolve().is_relative_to(self.folder)]
-        return f"not of {self.folder}: {', '.join(strangers)}" if strangers else None
+        others = [p for p in done.stdout.splitlines() if not Path(p).resolve().is_relative_to(self.folder)]
+        return f"imported from outside {self.folder}: {', '.join(others)}" if others else None
 
 
 def main() -> int:
-    """Train, write the hashes, compare; 0 if nothing failed or differs."""
+    """Train, write the hashes, and compare them; return 0 if nothing failed or differs, otherwise 1."""
     options = _options()
     python = os.path.abspath(shutil.which(options.python) or options.python)  # runs have their own folders
     checkout = Checkout(options.checkout.resolve(), python)
-    if (reason := checkout.elsewhere()) is not None:
+    if (reason := checkout.refuse()) is not None:
         sys.exit(f"error: {reason}")
     known: Results | None = json.loads(options.against.read_bytes()) if options.against else None
     results: Results = {}
@@ -181,8 +186,8 @@ def main() -> int:
         results[run.name] = result = train(checkout, run)
         reason = complaint(result, result if known is None else known.get(run.name, {}))
         wrong += [run.name] * (reason is not None)
-        told = reason or f"weights {result['weights'][:16]}, returns {result['eval_returns']}"
-        print(f"{run.name:16} {time.perf_counter() - begun:5.1f} s  {told}", flush=True)
+        text = reason or f"weights {result['weights'][:16]}, returns {result['eval_returns']}"
+        print(f"{run.name:16} {time.perf_counter() - begun:5.1f} s  {text}", flush=True)
     options.out.write_text(json.dumps(results, indent=1) + "\n")
     if wrong or known is not None:
         print(f"failed or different: {', '.join(wrong)}" if wrong else f"all {len(results)} runs are equal")
@@ -193,18 +198,24 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkout", type=Path, required=True, help="folder whose code trains")
+    parser.add_argument("--checkout", type=Path, required=True, help="folder of the code to train with")
     parser.add_argument(
-        "--python", default=sys.executable, help="the Python it is installed for (default: this one)"
+        "--python", default=sys.executable, help="Python with its dependencies (default: this one)"
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSON file for the hashes")
-    parser.add_argument("--against", type=Path, help="JSON file to compare them with")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[run.name for run in RUNS], help="runs")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write the hashes to")
+    parser.add_argument("--against", type=Path, help="JSON file to compare the hashes with")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        choices=[run.name for run in RUNS],
+        help="names of the runs to do",
+    )
     return parser.parse_args()
 
 
 def train(checkout: Checkout, run: Run) -> dict[str, Any]:
-    """Train one run in a temporary folder; return its hashes, or what it failed with."""
+    """Train one run in a temporary folder; return its hashes, or {"failed": message}."""
     commands = [f"{c} {COMMON}" if c.startswith("train.py") else c for c in run.before]
     with tempfile.TemporaryDirectory() as folder:
         for command in (*commands, f"train.py {run.arguments} {COMMON} --run-dir run"):
@@ -214,7 +225,7 @@ def train(checkout: Checkout, run: Run) -> dict[str, Any]:
 
 
 def hashes(run_dir: Path) -> dict[str, Any]:
-    """Return what a run directory holds, by kind."""
+    """Return the hashes of a run directory by kind, and its evaluation returns."""
     rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_bytes().splitlines()]
     summary = json.loads((run_dir / "summary.json").read_bytes())
     return {
@@ -228,7 +239,7 @@ def hashes(run_dir: Path) -> dict[str, Any]:
 
 
 def _timeless(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values without what a clock has measured and what describes the machine."""
+    """Return the values without those measured by a clock and those that describe the machine."""
     return {k: v for k, v in values.items() if not k.endswith("_seconds") and k not in FREE}
 
 
@@ -237,7 +248,7 @@ def _sha256(content: bytes) -> str:
 
 
 def complaint(result: dict[str, Any], known: dict[str, Any]) -> str | None:
-    """Say what failed, or in which kinds a result differs from the known one; None if all is well."""
+    """Return what failed or in which kinds a result differs from the known one, or None if nothing did."""
     if "failed" in result:
         return f"FAILED: {result['failed']}"
     if not known or "failed" in known:

@@ -1,4 +1,4 @@
-"""Kill runs many times: the long form of verify.py. The same code as `rl-lab torture`."""
+"""Kill runs many times: the long form of verify.py. This is the same as `rl-lab torture`."""
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.torture import torture

@@ -1,4 +1,4 @@
-"""Train one agent in a run directory. The same code as `rl-lab train`."""
+"""Train one agent in a run directory. This is the same as `rl-lab train`."""
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train

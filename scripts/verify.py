@@ -1,4 +1,4 @@
-"""Check on this machine that a killed run loses nothing. The same code as `rl-lab verify`."""
+"""Check on this machine that a killed run loses nothing. This is the same as `rl-lab verify`."""
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.verify import verify

@@ -1,4 +1,4 @@
-"""Show or film a trained agent. The same code as `rl-lab watch`."""
+"""Show or film a trained agent. This is the same as `rl-lab watch`."""
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.watch import watch

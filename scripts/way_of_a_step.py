@@ -1,7 +1,7 @@
-"""Show the way of a step: the files of the lab that one update of an agent enters, from `observe` to the optimiser.
+"""Show the way of a step: the lab's files whose functions one update of an agent calls, from `observe` on.
 
-The fewer files and lines, the sooner a reader has seen all that happens. By default it follows an eager update of
-vanilla DQN on CartPole-v1.
+The fewer files and lines these are, the sooner a reader has seen everything that happens. By default an eager update
+of vanilla DQN on CartPole-v1 is traced.
 """
 
 from __future__ import annotations
@@ -27,44 +27,44 @@ from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import Metrics, Step, UsageError
 
 PACKAGE = Path(rl_lab.__file__).parent
-WARM_UPDATES = 5  # what is only done once is done by then
+WARM_UPDATES = 5  # until then, code may run that runs only once
 EAGER_DQN: dict[str, Any] = {"learning_starts_env_steps": 100, "compile": "no"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command takes."""
+    """The script's options."""
 
     agent: str = "dqn"
-    """Agent that learns from steps."""
+    """Agent to trace; it has to learn from steps."""
     env_id: str = "CartPole-v1"
     """Environment."""
     total_steps: int = 5_000
-    """Environment steps after which the search for an update ends."""
+    """Environment steps within which the updates have to happen."""
     json: str | None = None
-    """File to write the files, their lines and the functions entered to."""
+    """File to write the result to: files, their lines, and the functions called."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "total_steps")
 
 
 class Traced:
-    """An agent whose calls are followed: files and functions, in the order in which they are first entered."""
+    """An agent whose calls are traced, by files and functions in the order in which they are first called."""
 
     def __init__(self, agent: Agent):
         self.agent = agent
-        self.entered: dict[str, list[str]] = {}  # functions by file, of the steps since the last update
+        self.entered: dict[str, list[str]] = {}  # functions by file, during the last step
 
     def observe(self, step: Step) -> None:
-        """Store a step; the way begins here."""
+        """Store a step, with which the trace begins anew."""
         self.entered = {}
-        self._followed(self.agent.observe, step)
+        self._traced(self.agent.observe, step)
 
     def update(self) -> Metrics | None:
-        """Learn if it is due; the way ends here."""
-        return self._followed(self.agent.update)
+        """Learn if an update is due, with which the trace ends."""
+        return self._traced(self.agent.update)
 
-    def _followed(self, call: Any, *arguments: Any) -> Any:
+    def _traced(self, call: Any, *arguments: Any) -> Any:
         sys.setprofile(self._note)
         try:
             return call(*arguments)
@@ -80,10 +80,10 @@ class Traced:
 
 
 def way_of_a_step(options: Options) -> dict[str, list[str]]:
-    """Return the functions that one update enters, by file.
+    """Return the functions that one update calls, by file.
 
     Raises:
-        UsageError: an unknown name, an agent that doesn't learn from steps, or no update within the budget.
+        UsageError: a name is unknown, the agent doesn't learn from steps, or the budget is too small for the updates.
     """
     fields = EAGER_DQN if options.agent == "dqn" else {}
     given = {"env_id": options.env_id, "total_steps": options.total_steps}
@@ -102,10 +102,10 @@ def way_of_a_step(options: Options) -> dict[str, list[str]]:
 
 
 def _updates(agent: Traced, problem: Problem, count: int) -> Iterator[Metrics]:
-    """Yield after each of so many updates.
+    """Train, and yield the metrics of each of `count` updates.
 
     Raises:
-        UsageError: the budget ends before.
+        UsageError: the budget ends before the last of them.
     """
     source = experience(problem)
     acting, seeds = agent.agent.policy(explore=True), source.seeds()
@@ -125,7 +125,7 @@ def _updates(agent: Traced, problem: Problem, count: int) -> Iterator[Metrics]:
 
 
 def show(argv: Sequence[str]) -> int:
-    """Print the way of a step."""
+    """Print the way of a step; return the exit code."""
     options: Options = parse(Options, argv, program="way_of_a_step.py", about=__doc__ or "")
     entered = way_of_a_step(options)
     rows = [

@@ -1,5 +1,5 @@
-"""What `rl-lab benchmark` times: work of the lab beside the same work of a peer, one family in each module.
+"""The benchmarks that `rl-lab benchmark` runs: work of the lab beside the same work of a peer.
 
-A function named like the benchmark returns its list of `Work`. Peers (SB3, QuantEcon, SBX, ...) are imported here,
-and nowhere else in the lab but in the agents that run them.
+A function with a benchmark's name returns its list of `Work`. Peers (SB3, QuantEcon, SBX, ...) are imported only here
+and in the agents that run them.
 """

@@ -18,7 +18,7 @@ DP_ERROR = 1e-6  # of V, certified on our side
 
 
 def random_model(states: int, actions: int = 4, successors: int = 5) -> TabularModel:
-    """Return a model in which each action leads to random states with random probabilities."""
+    """Return a model in which each action leads to `successors` random states with random probabilities."""
     rng = np.random.default_rng(0)
     shape = (states, actions, successors)
     probability = rng.random(shape)
@@ -28,7 +28,7 @@ def random_model(states: int, actions: int = 4, successors: int = 5) -> TabularM
 
 
 def solve_model(model: Any, gamma: float) -> Any:
-    """Solve by the default method until V is certified to DP_ERROR, whatever its size."""
+    """Solve by the default method until the error of V is certified to be at most DP_ERROR, in absolute terms."""
     from rl_lab.mdp.solve import solve
 
     solution = solve(model, gamma, tolerance=DP_ERROR * (1 - gamma), threads=DP_THREADS)
@@ -37,7 +37,7 @@ def solve_model(model: Any, gamma: float) -> Any:
 
 
 def quantecon_problem(model: Any, gamma: float) -> Any:
-    """Return the model as QuantEcon takes it."""
+    """Return the model as a QuantEcon problem."""
     from quantecon.markov import DiscreteDP
 
     from rl_lab.mdp.exchange import to_quantecon
@@ -47,7 +47,7 @@ def quantecon_problem(model: Any, gamma: float) -> Any:
 
 
 def jacobi_work(model: Any, gamma: float, sweeps: int) -> Work:
-    """As many sweeps of value iteration as V needs, and nothing else, on both sides."""
+    """Return `sweeps` plain sweeps of value iteration on both sides; choose as many as V takes to converge."""
     from rl_lab.mdp.rows import list_rows
     from rl_lab.mdp.sweeps import make_sweeps
 
@@ -78,7 +78,7 @@ def jacobi_work(model: Any, gamma: float, sweeps: int) -> Work:
 
 
 def quantecon_work(model: Any, gamma: float, method: str) -> Work:
-    """The optimum by our default method and by one of QuantEcon's."""
+    """Return the solution by our default method and by one of QuantEcon's."""
     problem = quantecon_problem(model, gamma)
 
     def solve_theirs() -> None:
@@ -93,7 +93,7 @@ def quantecon_work(model: Any, gamma: float, method: str) -> Work:
 
 
 def pymdptoolbox_work(states: int, gamma: float) -> Work:
-    """The optimum of a model that fits dense arrays."""
+    """Return the solution of a model small enough for pymdptoolbox's dense arrays."""
     from mdptoolbox.mdp import PolicyIteration
 
     from rl_lab.mdp.exchange import to_pymdptoolbox
@@ -109,14 +109,14 @@ def pymdptoolbox_work(states: int, gamma: float) -> Work:
 
 
 def million_seconds(gamma: float) -> float:
-    """Solve 1,000,000 states in a process of their own, print its peak memory, return the solver's seconds."""
+    """Solve 1,000,000 states in a new process, print its peak memory, and return the solver's seconds."""
     command = [sys.executable, "-P", "-c", MILLION.format(gamma=gamma)]
     seconds, gigabytes, sweeps, bound = subprocess.check_output(command, text=True).split()
     print(f"  1,000,000 states: {float(seconds):.2f} s, {sweeps} sweeps, bound {bound}, peak {gigabytes} GB")
     return float(seconds)
 
 
-# Compiling, or loading what was compiled, is left out as on the peer's side.
+# The first solution compiles, or loads compiled code, before the clock starts; the peer's side doesn't count it either.
 MILLION = """
 import resource, time
 from rl_lab.benchmarks.dp import random_model, solve_model
@@ -130,7 +130,7 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, solutio
 
 
 def dp() -> list[Work]:
-    """Dynamic programming on sparse random models, 4 actions with 5 successors each."""
+    """Return dynamic programming on sparse random models, with 4 actions of 5 successors each."""
     model, million = random_model(200_000), quantecon_work(random_model(1_000_000), 0.99, "mpi")
     return [
         jacobi_work(model, 0.95, sweeps=273),
@@ -142,8 +142,8 @@ def dp() -> list[Work]:
 
 
 def copy_bandwidth() -> float:
-    """Return the bytes per second, read and written, of copies too large for any cache on DP_THREADS threads."""
-    source = np.ones(2**25)
+    """Return the bytes per second, read plus written, of large copies on DP_THREADS threads."""
+    source = np.ones(2**25)  # too large for any cache
     target = np.zeros_like(source)
     size = len(source) // DP_THREADS
     halves = [

@@ -1,4 +1,4 @@
-"""What it costs to look for values that aren't finite: the same run with and without."""
+"""The cost of checking for values that aren't finite: the same run with and without the checks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON, without_subnormals
 
 
 def guards() -> list[Work]:
-    """DQN at the zoo's hyperparameters for CartPole, with a net of 64-64, where a check weighs most."""
+    """Return DQN with the zoo's hyperparameters for CartPole and a small net, 64-64, where checks weigh most."""
     fields = preset_fields("dqn", "zoo:CartPole-v1") | {
         "hidden": (64, 64),
         "total_steps": 20_000,
@@ -37,7 +37,7 @@ def guards() -> list[Work]:
 
 @contextmanager
 def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
-    """Leave all checks out; what is compiled without them is kept in `compiled`."""
+    """Disable all checks within a `with` block; functions compiled without them are kept in `compiled`."""
 
     def nothing(*_: Any) -> None:
         pass
@@ -46,7 +46,7 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
         patch.object(frames, "require_finite", nothing),
         patch.object(transitions, "require_finite", nothing),
         patch.object(transitions, "sum", lambda rewards: 0.0, create=True),
-        patch.object(updates, "_require_finite", nothing),
+        patch.object(updates, "require_finite", nothing),
         patch.object(updates, "adam_step", bare_adam_step),
         patch.object(compiling, "_COMPILED", compiled),
         patch.object(updates, "_finite_steps", lambda outcome: len(outcome.loss)),
@@ -58,9 +58,9 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
 
 
 def bare_adam_step(
-    weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, sound: Tensor
+    weight: Tensor, gradient: Tensor, average: Tensor, square: Tensor, coefficient: Tensor, valid: Tensor
 ) -> None:
-    """Move a weight, its average and its squares whatever the gradient is."""
+    """Do the same as `adam_step`, but move the weight [...] whatever the gradient is; `valid` is ignored."""
     new_average = without_subnormals(average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0]))
     new_square = without_subnormals(square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1]))
     weight.copy_(weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + ADAM_EPSILON))

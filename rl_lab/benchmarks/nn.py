@@ -1,11 +1,12 @@
 """Encoders and cores beside the same networks written by hand in plain torch.
 
-Both sides hold the same weights and optimise with torch's fused Adam; of the images both keep the weights and
-activations in channels_last, which plain torch gets without a copy from 84x84x4 (channels last in memory).
-Windows have no reset inside, and the plain cores know of none. Before the clock starts, outputs and gradients
-are compared. A side returns the processor's time, the median over its passes: both sides compute in one
-thread, and neither waiting for a busy machine nor what disturbs a few passes counts. (Nor does every hundredth
-update of ours, which rids the optimiser's moments of subnormal numbers: less than 1 % of the time.)
+Both sides have the same weights and use torch's fused Adam. With images both keep weights and activations in
+channels_last, which plain torch gets without a copy, since the images themselves have their channels last. Windows
+contain no resets, which the plain cores don't support. Outputs and gradients are compared before anything is timed.
+
+A side's time is the median of the processor time of its passes. Both sides compute in one thread, so neither waiting
+on a busy machine nor a few disturbed passes matter. (The median also leaves out every hundredth update of ours,
+which flushes subnormal numbers: less than 1 % of the time.)
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from rl_lab.updates.td import Batch, TDLoss
 TURN_SECONDS = 0.3
 WINDOW_STEPS = 16
 MAX_NORM = 10.0
-LEARNING_RATE = 0.0  # the same arithmetic, and both sides keep the weights that were compared
+LEARNING_RATE = 0.0  # costs the same arithmetic, and both sides keep the weights that were compared
 VECTORS = spaces.Box(-1.0, 1.0, (8,), np.float32)
 INDICES = spaces.Discrete(64)
 FRAMES, TILES = (spaces.Box(0, 255, shape, np.uint8) for shape in ((84, 84, 4), (10, 10, 4)))
@@ -46,15 +47,18 @@ FRAMES, TILES = (spaces.Box(0, 255, shape, np.uint8) for shape in ((84, 84, 4), 
 
 @dataclass(frozen=True)
 class Peers:
-    """A network of ours, and the same in plain torch."""
+    """A network of the lab, and the same network in plain torch."""
 
     name: str
+    """Name of the encoder or core, for the row of results."""
     space: spaces.Space
+    """Space of the observations."""
     plain: Callable[[], Module]
+    """Makes the network in plain torch."""
     batch: int
-    """Observations, or windows, in a batch."""
+    """Observations (or windows) in a batch."""
     fields: dict[str, Any] = field(default_factory=dict)
-    """Those of NetworkFields."""
+    """Fields of the lab's network, of NetworkFields."""
 
 
 ENCODERS = (
@@ -75,7 +79,7 @@ CORES = (
 
 
 def nn() -> Iterator[Work]:
-    """Forward and update of every encoder; windows, their updates and single steps of every core."""
+    """Yield forward pass and update of every encoder and every core, and single steps of every core."""
     for peers in ENCODERS:
         yield from encoder_works(peers)
     for peers in CORES:
@@ -83,14 +87,14 @@ def nn() -> Iterator[Work]:
 
 
 class RegressionLoss(TDLoss):
-    """The Huber error of Q(s, a) against given values: an update that asks no target network."""
+    """The Huber loss of Q(s, a) against given values, without a target network."""
 
     def add_next_values(self, target: Any, batch: Batch) -> Batch:
         """Leave the batch as it is."""
         return batch
 
     def __call__(self, online: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, Q(s, a) and what it should be."""
+        """Return the loss [], Q(s, a) and the given values, both [B] or [T, B]."""
         is_first = torch.zeros(batch.action.shape, dtype=torch.bool) if batch.state else None
         q = online(batch.obs, batch.state, is_first)[0]
         chosen = q.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
@@ -98,10 +102,10 @@ class RegressionLoss(TDLoss):
 
 
 def encoder_works(peers: Peers) -> list[Work]:
-    """Return the forward pass of a batch, and the update on it."""
+    """Return the forward pass of a batch and the update on it."""
     ours, theirs = networks(peers)
     obs = observations(peers.space, peers.batch)
-    agree(ours(obs)[0], theirs(obs))
+    assert_same(ours(obs)[0], theirs(obs))
     return [
         work(f"{peers.name}, forward, B = {peers.batch}", lambda: ours(obs), lambda: theirs(obs)),
         update(f"{peers.name}, update, B = {peers.batch}", ours, theirs, theirs, obs, ()),
@@ -109,15 +113,15 @@ def encoder_works(peers: Peers) -> list[Work]:
 
 
 def core_works(peers: Peers) -> list[Work]:
-    """Return the forward pass of windows, the update on them, and a single step of one environment."""
+    """Return the forward pass of windows, the update on them, and a single step with one environment."""
     ours, theirs = networks(peers)
     size = (WINDOW_STEPS, peers.batch)
     obs, never = observations(peers.space, *size), torch.zeros(size, dtype=torch.bool)
     state = ours.initial_state(size[1])
     now, still, before = obs[0, :1], never[0, :1], ours.initial_state(1)
     carry, carry_before = theirs.carry(state), theirs.carry(before)  # type: ignore[operator]
-    agree(ours(obs, state, never)[0], theirs(obs, carry)[0])
-    agree(ours(now, before, still)[0], theirs(now[None], carry_before)[0][0])
+    assert_same(ours(obs, state, never)[0], theirs(obs, carry)[0])
+    assert_same(ours(now, before, still)[0], theirs(now[None], carry_before)[0][0])
     name = f"mlp and {peers.name}"
     return [
         work(
@@ -142,7 +146,7 @@ def core_works(peers: Peers) -> list[Work]:
 
 
 def networks(peers: Peers) -> tuple[QNetwork, Module]:
-    """Return both with the same weights."""
+    """Return the lab's network and the plain one, with the same weights."""
     torch.manual_seed(0)
     ours = make_q_network(peers.space, plain.ACTIONS, NetworkFields(**peers.fields))
     theirs = peers.plain()
@@ -155,14 +159,18 @@ def networks(peers: Peers) -> tuple[QNetwork, Module]:
 
 
 def observations(space: spaces.Space, *size: int) -> Tensor:
-    """Return any observations [*size, ...]."""
+    """Return random observations [*size, ...]."""
     space.seed(0)
     drawn = np.stack([space.sample() for _ in range(int(np.prod(size)))])
     return torch.from_numpy(drawn.reshape(*size, *drawn.shape[1:]))
 
 
-def agree(ours: Tensor, theirs: Tensor) -> None:
-    """Make sure that both sides compute the same."""
+def assert_same(ours: Tensor, theirs: Tensor) -> None:
+    """Check that both sides computed the same, up to rounding.
+
+    Raises:
+        AssertionError: they didn't.
+    """
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
 
 
@@ -174,7 +182,13 @@ def update(
     obs: Tensor,
     state: tuple[Tensor, ...],
 ) -> Work:
-    """Return our eager update beside the loop that one writes by hand; `q_of` is `theirs` with its carry."""
+    """Return our eager update beside the usual handwritten one.
+
+    Args:
+        q_of: maps observations to the values of `theirs`, starting from its carry if it has one.
+        obs: [B, ...], or windows [T, B, ...].
+        state: our carry before the windows, each part [B, ...]; () without a memory.
+    """
     shape = obs.shape[: 2 if state else 1]
     action, wanted = torch.randint(plain.ACTIONS, shape), torch.randn(shape)
     nothing = torch.zeros(1, *shape)
@@ -212,22 +226,28 @@ def update(
     for mine, other in zip(ours.parameters(), parameters, strict=True):
         assert mine.grad is not None
         assert other.grad is not None
-        agree(mine.grad, other.grad)
+        assert_same(mine.grad, other.grad)
     numbers = itertools.count(1)
     return Work(
-        name, "plain torch", lambda: seconds(lambda: updates(batch, next(numbers))), lambda: seconds(by_hand)
+        name,
+        "plain torch",
+        lambda: median_seconds(lambda: updates(batch, next(numbers))),
+        lambda: median_seconds(by_hand),
     )
 
 
 def work(name: str, ours: Callable[[], Any], theirs: Callable[[], Any]) -> Work:
-    """Return passes without gradients."""
+    """Return forward passes, without gradients, of both sides."""
     return Work(
-        name, "plain torch", torch.no_grad()(lambda: seconds(ours)), torch.no_grad()(lambda: seconds(theirs))
+        name,
+        "plain torch",
+        torch.no_grad()(lambda: median_seconds(ours)),
+        torch.no_grad()(lambda: median_seconds(theirs)),
     )
 
 
-def seconds(once: Callable[[], Any]) -> float:
-    """Return the median seconds of a pass, over a turn of passes."""
+def median_seconds(once: Callable[[], Any]) -> float:
+    """Return the median of a pass's seconds of processor time, over TURN_SECONDS of passes."""
     ends = time.perf_counter() + TURN_SECONDS
     passes: list[float] = []
     while not passes or time.perf_counter() < ends:

@@ -1,4 +1,4 @@
-"""Our networks again, written by hand in plain torch: their parameters come in the order of ours."""
+"""The lab's networks written by hand in plain torch, with their parameters in the same order."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ ACTIONS, HIDDEN, SIZE, CONTEXT, HEADS = 4, 64, 64, 16, 4
 
 
 def dense(features: int, hidden: int = HIDDEN) -> list[nn.Module]:
-    """Return two layers."""
+    """Return two dense layers with their activations."""
     return [nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
 
 
 def mlp(features: int, hidden: int = HIDDEN) -> nn.Module:
-    """Return the Q-network of vectors."""
+    """Return a Q-network of vectors."""
     return nn.Sequential(*dense(features, hidden), nn.Linear(hidden, ACTIONS))
 
 
 class Pixels(nn.Module):
-    """Turns uint8 [B, H, W, C] into float32 [B, C, H, W]; being permuted, they are channels_last without a copy."""
+    """Turns uint8 [B, H, W, C] into float32 [B, C, H, W]; permuting gives channels_last without a copy."""
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Return the images in [0, 1]."""
+        """Return the images [B, C, H, W] in [0, 1]."""
         return obs.permute(0, 3, 1, 2).float() / 255.0
 
 
 def image_network(convolutions: list[nn.Module], features: int, hidden: int) -> nn.Module:
-    """Return a Q-network of images, with weights in the format that its images come in."""
+    """Return a Q-network of images, with weights in channels_last like its images."""
     network = nn.Sequential(
         Pixels(),
         *convolutions,
@@ -43,7 +43,7 @@ def image_network(convolutions: list[nn.Module], features: int, hidden: int) -> 
 
 
 def nature() -> nn.Module:
-    """Return that of Mnih et al. (2015), for 84x84x4."""
+    """Return the network of Mnih et al. (2015), for 84x84x4."""
     layers = [
         nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU()
     ]  # fmt: skip
@@ -51,13 +51,13 @@ def nature() -> nn.Module:
 
 
 def small() -> nn.Module:
-    """Return the small one, for 10x10x4."""
+    """Return the network of the lab's small encoder, for 10x10x4."""
     layers = [nn.Conv2d(4, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU()]
     return image_network(layers, 64 * 3 * 3, 128)
 
 
 class Residual(nn.Module):
-    """A block of two convolutions."""
+    """A residual block of two convolutions."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -65,12 +65,12 @@ class Residual(nn.Module):
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x and what was learned to add."""
+        """Return x plus the residual, [B, C, H, W]."""
         return x + self.second(f.relu(self.first(f.relu(x))))
 
 
 def impala() -> nn.Module:
-    """Return that of Espeholt et al. (2018), for 84x84x4."""
+    """Return the network of Espeholt et al. (2018), for 84x84x4."""
     layers: list[nn.Module] = []
     for before, after in ((4, 16), (16, 32), (32, 32)):
         layers += [
@@ -83,7 +83,7 @@ def impala() -> nn.Module:
 
 
 class OneHot(nn.Module):
-    """A Q-network of one-hot vectors."""
+    """A Q-network of indices, as one-hot vectors."""
 
     def __init__(self, n: int):
         super().__init__()
@@ -95,12 +95,12 @@ class OneHot(nn.Module):
 
 
 def embedding(n: int, width: int) -> nn.Module:
-    """Return a Q-network of learned vectors."""
+    """Return a Q-network of indices, as learned vectors."""
     return nn.Sequential(nn.Embedding(n, width), mlp(width))
 
 
 class Recurrent(nn.Module):
-    """A Q-network with one of torch's cells; without any resets, and with the carry that the cell itself takes."""
+    """A Q-network with one of torch's recurrent layers and its own form of carry; it supports no resets."""
 
     def __init__(self, cell: type[nn.RNNBase], features: int):
         super().__init__()
@@ -109,7 +109,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(SIZE, ACTIONS)
 
     def carry(self, state: tuple[Tensor, ...]) -> Any:
-        """Return our carry as the cell takes it."""
+        """Return the lab's carry in the form that torch's layer takes."""
         parts = tuple(part[None] for part in state)
         return parts if len(parts) > 1 else parts[0]
 
@@ -120,7 +120,7 @@ class Recurrent(nn.Module):
 
 
 class Gate(nn.Module):
-    """The gate of Parisotto et al. (2020)."""
+    """The GRU-type gate of Parisotto et al. (2020), "Stabilizing Transformers for Reinforcement Learning"."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -129,7 +129,7 @@ class Gate(nn.Module):
         self.of_reset = nn.Linear(size, size, bias=False)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return x with y let in."""
+        """Return x with a learned share of y let in, [..., size]."""
         y_r, y_z, y_h = self.of_y(y).chunk(3, dim=-1)
         x_r, x_z = self.of_x(x).chunk(2, dim=-1)
         update = torch.sigmoid(y_z + x_z - self.bias)
@@ -137,7 +137,7 @@ class Gate(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention through torch's fused product, then a position-wise layer."""
+    """Attention by torch's fused function, then a position-wise layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,12 +149,15 @@ class Block(nn.Module):
         self.gate, self.gate_wide = Gate(SIZE), Gate(SIZE)
 
     def forward(self, inputs: Tensor, x: Tensor, present: Tensor) -> Tensor:
-        """Return outputs [B, T, size] for x, the last steps of the inputs [B, past + T, size]."""
+        """Return outputs [B, T, size] for x [B, T, size], the last steps of the inputs [B, past + T, size].
+
+        `present` [B, past + T] is 1 where there is an input.
+        """
         x = self.gate(x, torch.relu(self.attend(inputs, x.shape[1], present)))
         return self.gate_wide(x, self.wide(self.norm_wide(x)))
 
     def attend(self, inputs: Tensor, steps: int, present: Tensor) -> Tensor:
-        """Return what the last steps find among the inputs, [B, T, size]."""
+        """Return the attention of the last `steps` over the inputs, [B, T, size]."""
         normal = self.norm(inputs)
         query = self.query(normal[:, -steps:]).unflatten(-1, (HEADS, -1)).transpose(1, 2)
         key, value = self.key_value(normal).unflatten(-1, (2, HEADS, -1)).permute(2, 0, 3, 1, 4)
@@ -167,7 +170,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """A Q-network with one block of attention; without any resets."""
+    """A Q-network with one block of attention; it supports no resets."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -176,7 +179,7 @@ class Attention(nn.Module):
         self.head = nn.Linear(SIZE, ACTIONS)
 
     def carry(self, state: tuple[Tensor, ...]) -> Any:
-        """Return our carry: the inputs before, and which of them there were."""
+        """Return the lab's carry, which the plain network takes as it is: past inputs, and which of them exist."""
         return state
 
     def forward(self, obs: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -1,4 +1,4 @@
-"""Adding to a replay and sampling from it, beside SB3's buffer, and the bytes of a transition."""
+"""Adding to a replay and sampling from it beside SB3's buffer, and the bytes per transition of both."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DRAWS = 2_000
 
 
 def replay() -> list[Work | dict[str, Any]]:
-    """Vectors from one environment and from four, and stacks of frames."""
+    """Return work with vectors from one and from four environments, and with stacks of frames."""
     return [
         *sizes(),
         *replay_works("CartPole's vectors", VECTORS, steps=20_000, capacity=50_000, batches=(64, 256)),
@@ -45,7 +45,7 @@ def replay_works(
     num_envs: int = 1,
     stack: int = 1,
 ) -> list[Work]:
-    """Adding `steps` vector steps, and drawing batches, on both sides."""
+    """Return adding `steps` vector steps, and drawing batches of each size, on both sides."""
     actions = spaces.Discrete(2)
     spec = EnvSpec(name, space, actions, num_envs, None, False, frame_stack=stack)
     played = play(space, steps, num_envs, stack)
@@ -62,7 +62,7 @@ def replay_works(
         for step in played:
             theirs.add(step.obs, step.next_obs, step.action, step.reward, step.terminated, infos)
 
-    def draw_ours(size: int) -> None:  # to tensors, as SB3's does
+    def draw_ours(size: int) -> None:  # converts to tensors, as SB3's does
         for _ in range(DRAWS):
             batch_of_transitions(ours.sample(size, rng), 1, torch.from_numpy)
 
@@ -70,7 +70,7 @@ def replay_works(
         for _ in range(DRAWS):
             theirs.sample(size)
 
-    for _ in range(5):  # until every page of both rings was touched
+    for _ in range(5):  # until every page of both rings has been written once
         add_ours()
         add_theirs()
     pairs: list[tuple[str, Callable[[], None], Callable[[], None]]] = [
@@ -86,7 +86,7 @@ def replay_works(
 
 
 def play(space: spaces.Box, steps: int, num_envs: int, stack: int) -> list[Step]:
-    """Return steps as a vector gives them: an observation is the successor before, but where an episode ended."""
+    """Return `steps` vector steps: an observation is the previous step's successor, unless an episode ended there."""
     rng = np.random.default_rng(0)
     obs, is_first, played = opening(space, rng, num_envs), np.ones(num_envs, np.bool_), []
     action, reward, no = np.zeros(num_envs, np.int64), np.ones(num_envs), np.zeros(num_envs, np.bool_)
@@ -102,7 +102,7 @@ def play(space: spaces.Box, steps: int, num_envs: int, stack: int) -> list[Step]
 
 
 def opening(space: spaces.Box, rng: np.random.Generator, num_envs: int) -> Any:
-    """Return any observations [N, ...]."""
+    """Return random observations [N, ...]."""
     shape = (num_envs, *space.shape)
     if space.dtype == np.uint8:
         return rng.integers(0, 256, shape, dtype=np.uint8)
@@ -110,7 +110,7 @@ def opening(space: spaces.Box, rng: np.random.Generator, num_envs: int) -> Any:
 
 
 def sizes() -> list[dict[str, Any]]:
-    """Return rows of the bytes that are kept of a transition, of a million of them, on both sides."""
+    """Return rows of the bytes per transition on both sides, when a million of them are kept."""
     rows = []
     for name, space, stack, actions in (("CartPole", VECTORS, 1, 2), ("Atari", STACKS, 4, 18)):
         spec = EnvSpec(name, space, spaces.Discrete(actions), 1, None, False, frame_stack=stack)

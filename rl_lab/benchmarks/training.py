@@ -1,4 +1,4 @@
-"""Whole training runs beside those of SB3 and SBX, on CartPole."""
+"""Whole training runs on CartPole, beside those of SB3 and SBX."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "eval_episode
 
 
 def lab_seconds(agent: str, shares: dict[str, float] | None = None, **fields: Any) -> float:
-    """Train in a run directory and return the training clock; `shares` takes in where it went."""
+    """Train in a run directory and return the seconds of training; `shares` is filled with how they were spent."""
     with tempfile.TemporaryDirectory() as folder:
         summary = learn(agent, "CartPole-v1", run_dir=f"{folder}/run", **QUIET, **fields).summary
         assert summary is not None
@@ -33,10 +33,10 @@ def lab_seconds(agent: str, shares: dict[str, float] | None = None, **fields: An
 
 
 def shares_of(run_dir: Path, train_seconds: float) -> dict[str, float]:
-    """Return the seconds of acting, stepping, storing, sampling and learning, as a run's rows have them."""
+    """Return the seconds of acting, stepping, storing, sampling and learning, added up over a run's rows."""
     totals: Counter[str] = Counter()
-    for told in read_rows(run_dir):
-        totals.update({k: v for k, v in told.items() if k.endswith("_seconds") and k != "train_seconds"})
+    for metrics in read_rows(run_dir):
+        totals.update({k: v for k, v in metrics.items() if k.endswith("_seconds") and k != "train_seconds"})
     totals["update_seconds"] -= totals["sample_seconds"]
     return {"train_seconds": train_seconds} | {name: round(s, 2) for name, s in totals.most_common()}
 
@@ -63,7 +63,7 @@ def plain_sb3_ppo_seconds(total_steps: int, num_envs: int, **arguments: Any) -> 
 
 
 def acting() -> list[Work]:
-    """Act and store without gradient steps: N = 1, MLP 256-256, epsilon 0.1 on both sides."""
+    """Return acting and storing without gradient steps: N = 1, MLP 256-256, epsilon 0.1 on both sides."""
     steps = 20_000
     fields: dict[str, Any] = {
         "total_steps": steps,
@@ -86,7 +86,7 @@ def acting() -> list[Work]:
 
 
 def sb3_arguments(fields: dict[str, Any], agent: str = "sb3-dqn") -> dict[str, Any]:
-    """Return what SB3's algorithm takes for the lab's fields."""
+    """Return the arguments of SB3's algorithm that correspond to the lab's fields."""
     own = {k: v for k, v in fields.items() if k not in ("total_steps", "num_envs")}
     return make_learner(agent, **own).config.arguments(fields.get("num_envs", 1))
 
@@ -95,14 +95,14 @@ def sbx_seconds(total_steps: int, **arguments: Any) -> float:
     """Train SBX's DQN (JAX) and return the seconds of learn()."""
     from sbx import DQN
 
-    known = {k: v for k, v in arguments.items() if k != "max_grad_norm"}  # it doesn't clip
+    known = {k: v for k, v in arguments.items() if k != "max_grad_norm"}  # SBX doesn't clip
     model = DQN("MlpPolicy", "CartPole-v1", seed=0, **known)
     begun = time.perf_counter()
     model.learn(total_steps)
     return time.perf_counter() - begun
 
 
-# A run of its own process whose compiler finds an empty cache, and one that finds it filled.
+# A run in a new process. The first one finds an empty cache of compiled code, the second one finds it filled.
 FRESH = """
 from rl_lab.benchmarks.training import lab_seconds, preset_fields
 from rl_lab.training.devices import set_threads
@@ -113,7 +113,7 @@ FRESH_COMMAND = [sys.executable, "-P", "-c", FRESH]  # -P: modules in the curren
 
 
 def cold_rows() -> list[dict[str, Any]]:
-    """Return the training clock of processes that have compiled nothing yet, without and with a cache on disk."""
+    """Return rows of the seconds of training in new processes, without and with compiled code on disk."""
     theirs = plain_sb3_seconds(**zoo_arguments())
     rows = []
     with tempfile.TemporaryDirectory() as cache:
@@ -125,13 +125,13 @@ def cold_rows() -> list[dict[str, Any]]:
 
 
 def zoo_arguments() -> dict[str, Any]:
-    """Return what SB3's DQN takes for the zoo's hyperparameters of CartPole, `total_steps` among it."""
+    """Return the zoo's hyperparameters for CartPole as arguments of SB3's DQN, including `total_steps`."""
     fields = preset_fields("dqn", "zoo:CartPole-v1")
     return {"total_steps": fields["total_steps"]} | sb3_arguments(fields)
 
 
 def dqn() -> list[Work | dict[str, Any]]:
-    """DQN at the zoo's hyperparameters for CartPole, as many gradient steps on both sides: the training clock."""
+    """Return DQN with the zoo's hyperparameters for CartPole, with equally many gradient steps on both sides."""
     works: list[Work | dict[str, Any]] = []
     for hidden in ((256, 256), (64, 64)):
         fields = preset_fields("dqn", "zoo:CartPole-v1") | {"hidden": hidden}
@@ -147,7 +147,7 @@ def dqn() -> list[Work | dict[str, Any]]:
 
 
 def ppo() -> list[Work]:
-    """PPO at the zoo's hyperparameters for CartPole, N = 8: the training clock, eager and compiled."""
+    """Return PPO with the zoo's hyperparameters for CartPole, N = 8, eager and compiled."""
     fields = preset_fields("ppo", "zoo:CartPole-v1")
     steps, num_envs = fields["total_steps"], fields["num_envs"]
     theirs = partial(plain_sb3_ppo_seconds, steps, num_envs, **sb3_arguments(fields, "sb3-ppo"))
@@ -161,7 +161,7 @@ def ppo() -> list[Work]:
 
 
 def sb3() -> list[Work]:
-    """SB3's DQN through the lab beside plain SB3: what the lab's records and seeds cost it."""
+    """Return SB3's DQN run by the lab beside plain SB3: the cost of the lab's run directory and seeds."""
     steps = 10_000
     fields = preset_fields("sb3-dqn", "zoo:CartPole-v1") | {"total_steps": steps}
     arguments = sb3_arguments(fields)

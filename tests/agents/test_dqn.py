@@ -715,9 +715,9 @@ class TestState:
         other.load_state_dict(Checkpoints(tmp_path).load()[1]["agent"])
         assert (other.env_steps, other.gradient_steps) == (agent.env_steps, agent.gradient_steps)
         for one in (agent, other):
-            one._replay_rng.bit_generator.state = np.random.PCG64(5).state
+            one.buffer._rng.bit_generator.state = np.random.PCG64(5).state
             for _ in range(5):
-                one.learn(one._sample())
+                one.learn(sample(one))
         for ours, theirs in zip(
             other.trained.network.parameters(), agent.trained.network.parameters(), strict=True
         ):
