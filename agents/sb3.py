@@ -149,14 +149,12 @@ class SB3:
 
     def refuse(self, problem: Problem) -> str | None:
         """Return why SB3 can't run on this problem (one line), or None if it can."""
-        space = problem.spec.action_space
+        space, name = problem.spec.action_space, self.config.NAME
         if not isinstance(space, self.config.ACTIONS):
             allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
-            return f"{self.config.NAME} takes {allowed} actions; {problem.env_id} has {space}"
+            return f"{name} takes {allowed} actions; {problem.env_id} has {space}"
         if problem.spec.has_lives:
-            return (
-                f"{self.config.NAME} would end the episode with a life (allowed: life_loss_terminates False)"
-            )
+            return f"{name} would end the episode with a life (allowed: life_loss_terminates False)"
         return self.config.refuse(problem.spec)
 
     def learn(self, problem: Problem, run: Run) -> Policy:
@@ -184,7 +182,7 @@ class SB3:
         return policy
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
-        """Return the policy with stored weights, which are plain tensors; SB3's own (pickled) files are never read."""
+        """Return the policy with stored weights, which are plain tensors; SB3's pickled files are never read."""
         with closing(make_vec_env(problem, [])) as envs:
             model = self.make_model(problem, envs, for_acting=True)
         load_weights(model.policy, weights)
@@ -253,17 +251,14 @@ class DQNConfig:
     def __post_init__(self) -> None:
         above(self, 0.0, "learning_rate", "max_grad_norm", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
-        at_least(
-            self, 1, "batch_size", "replay_capacity", "train_period_env_steps", "target_period_env_steps"
-        )
+        at_least(self, 1, "batch_size", "replay_capacity")
+        at_least(self, 1, "train_period_env_steps", "target_period_env_steps")
         at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
         widths(self, "hidden")
 
     def refuse(self, spec: EnvSpec) -> str | None:
-        """Return why SB3 can't run with these fields (one line), or None if it can.
-
-        SB3 counts its periods in vector steps, so only multiples of num_envs can be expressed exactly.
-        """
+        """Return why SB3 can't run with these fields (one line), or None if it can."""
+        # SB3 counts its periods in vector steps, so only multiples of num_envs can be expressed exactly.
         for name in ("train_period_env_steps", "target_period_env_steps"):
             if getattr(self, name) % spec.num_envs:
                 return f"{name} {getattr(self, name)} must be a multiple of num_envs {spec.num_envs} with sb3-dqn"
@@ -272,20 +267,16 @@ class DQNConfig:
         return refuse_oversize(self.replay_capacity, spec.num_envs, lambda n: buffer_bytes(n, spec))
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
-        """Return SB3's arguments.
-
-        train_freq counts vector steps. SB3 divides target_update_interval by n_envs itself and counts while
-        collecting, so that period is passed on in environment steps.
-        """
+        """Return SB3's arguments."""
         return {
             "learning_rate": self.learning_rate,
             "gamma": self.gamma,
             "batch_size": self.batch_size,
             "buffer_size": self.replay_capacity,
             "learning_starts": self.learning_starts_env_steps,
-            "train_freq": self.train_period_env_steps // num_envs,
+            "train_freq": self.train_period_env_steps // num_envs,  # in vector steps
             "gradient_steps": self.gradient_steps_per_update,
-            "target_update_interval": self.target_period_env_steps,
+            "target_update_interval": self.target_period_env_steps,  # SB3 itself divides it by num_envs
             "tau": self.target_tau,
             "max_grad_norm": self.max_grad_norm,
             "exploration_initial_eps": self.epsilon_initial,
@@ -319,11 +310,8 @@ class OnPolicyConfig:
     """Widths of the dense layers of policy and value (net_arch)."""
 
     ACTIONS: ClassVar[tuple[type, ...]] = (
-        spaces.Discrete,
-        spaces.Box,
-        spaces.MultiDiscrete,
-        spaces.MultiBinary,
-    )
+        spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         above(self, 0.0, "learning_rate", "max_grad_norm")
