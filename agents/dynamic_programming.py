@@ -88,7 +88,7 @@ class DynamicProgramming:
     def refuse(self, problem: Problem) -> str | None:
         """Return why this problem can't be solved (one line), or None if it can."""
         if problem.initial_weights is not None:
-            return f"{self.method} solves the model from nothing (allowed: no init_from)"
+            return f"{self.method} solves the model from scratch, without initial weights (allowed: no init_from)"
         if problem.model is None:
             return f"{self.method} needs a finite MDP, and {problem.env_id} gives no model (allowed: toy-text, lab/*)"
         return None

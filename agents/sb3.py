@@ -154,7 +154,7 @@ class SB3:
             allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
             return f"{name} takes {allowed} actions; {problem.env_id} has {space}"
         if problem.spec.has_lives:
-            return f"{name} would end the episode with a life (allowed: life_loss_terminates False)"
+            return f"{name} would end the episode when a life is lost (allowed: life_loss_terminates False)"
         return self.config.refuse(problem.spec)
 
     def learn(self, problem: Problem, run: Run) -> Policy:

@@ -90,7 +90,7 @@ def refuse(config: Config, problem: Problem) -> str | None:
     if config.oracle:
         return refuse_oracle(problem, config.gamma)
     if config.epsilon:
-        return f"epsilon {config.epsilon} is the oracle's; a dataset's actions stand (allowed: 0)"
+        return f"epsilon {config.epsilon} applies to the oracle alone, not to a dataset (allowed: 0)"
     if config.held_out and problem.dataset is not None and problem.dataset.num_episodes < 2:
         return f"held_out {config.held_out} of 1 episode leaves nothing to learn from (allowed: 0, or a larger dataset)"
     return None

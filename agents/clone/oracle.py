@@ -34,7 +34,7 @@ class Oracle:
         self._table: dict[bytes, int] = {}
         for row, action in zip(shown, best[states].tolist(), strict=True):
             if self._table.setdefault(row.tobytes(), action) != action:
-                raise UsageError("states look alike in which other actions are optimal")
+                raise UsageError("states that look alike have different optimal actions")
 
     def __call__(self, obs: Obs) -> Array:
         """Return the actions int64 [N] of observations [N, ...]."""
@@ -53,7 +53,7 @@ def refuse_oracle(problem: Problem, gamma: float) -> str | None:
     try:
         cached_oracle(problem.model, gamma)
     except UsageError as error:
-        return f"oracle True can't serve {name}: {error} (allowed: finite MDPs that are solved and show their state)"
+        return f"oracle True can't serve {name}: {error} (allowed: solvable finite MDPs that show their state)"
     return None
 
 

@@ -204,7 +204,7 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
 def refuse_compiling_step(config: Config) -> str | None:
     """Return why the algorithm's gradient steps can't be compiled, or None if they can."""
     if config.method().whole_episodes:
-        return f"doesn't go with {config.NAME}, whose rollouts differ in length"
+        return f"isn't possible with {config.NAME}, whose rollouts differ in length"
     return refuse_compiling(config)
 
 

@@ -18,10 +18,10 @@ COMPILABLE_VALUES: dict[str, Any] = {
 
 
 def refuse_compiling(config: Any) -> str | None:
-    """Return why an agent's update can't be compiled, or None if it can."""
+    """Return why an agent's update can't be compiled (the end of a sentence about `compile`), or None if it can."""
     for name, value in COMPILABLE_VALUES.items():
         if getattr(config, name) != value:
-            return f"goes with {name} {value!r} alone"
+            return f"requires {name} {value!r}"
     return None if has_compiler() else "needs a C++ compiler, and there is none"
 
 
@@ -41,7 +41,7 @@ def resolve_compile(config: Any, problem: Problem, gradient_steps: int, reason: 
         UsageError: `compile` is "yes" on a device other than the CPU.
     """
     if config.compile == "yes" and problem.device != "cpu":
-        raise UsageError(f"compile 'yes' goes with device 'cpu' alone, not {problem.device!r}")
+        raise UsageError(f"compile 'yes' requires device 'cpu', got {problem.device!r}")
     if config.compile != "auto":
         return config
     image = config.encoder in CONVOLUTIONAL or has_image(problem.spec.observation_space)

@@ -498,9 +498,9 @@ class TestRefusals:
                 "dqn",
                 "CartPole-v1",
                 {"compile": "yes", "dropout": 0.1},
-                "compile 'yes' goes with dropout 0.0 alone",
+                "compile 'yes' requires dropout 0.0",
             ),
-            ("ppo", "CartPole-v1", {"compile": "yes", "l2": 0.1}, "compile 'yes' goes with l2 0.0 alone"),
+            ("ppo", "CartPole-v1", {"compile": "yes", "l2": 0.1}, "compile 'yes' requires l2 0.0"),
             (
                 "ppo",
                 "CartPole-v1",
