@@ -53,7 +53,9 @@ def refuse_oracle(problem: Problem, gamma: float) -> str | None:
     try:
         cached_oracle(problem.model, gamma)
     except UsageError as error:
-        return f"oracle True can't serve {name}: {error} (allowed: solvable finite MDPs that show their state)"
+        return (
+            f"oracle True can't serve {name}: {error} (allowed: solvable finite MDPs that show their state)"
+        )
     return None
 
 

@@ -315,7 +315,10 @@ class TestRefusals:
         [
             (PPOConfig(compile="yes", memory="lstm"), "requires memory 'none'"),
             (A2CConfig(compile="yes"), "requires optimiser 'adam'"),
-            (ReinforceConfig(compile="yes"), "isn't possible with reinforce, whose rollouts differ in length"),
+            (
+                ReinforceConfig(compile="yes"),
+                "isn't possible with reinforce, whose rollouts differ in length",
+            ),
         ],
     )
     def test_what_cannot_be_compiled_is_refused(self, config, says):
