@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 
 import rl_lab
-from pages import HELP_ALL, INSTALLED, PAGES, ROOT, Folder, blocks_of, commands_of, import_once, name_of
+from pages import (
+    HELP_ALL,
+    INSTALLED,
+    PAGES,
+    ROOT,
+    Block,
+    Folder,
+    blocks_of,
+    commands_of,
+    import_once,
+    name_of,
+)
 from pages import rl_lab as command
 from rl_lab.runs.config import RunConfig
 from rl_lab.training.registry import agent_names, make_learner
@@ -32,6 +43,22 @@ def test_every_block_runs(page, tmp_path):
     folder = Folder(tmp_path)
     for block in blocks_of(page):
         folder.run(block)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "marks"),
+    [
+        ("sh", "rl-lab train --agent dqn --env-id CartPole-v1 --no-such-option 1", ()),
+        ("sh", "cat no-such-file", ()),
+        ("python", "print(1 / 0)", ()),
+        ("python", "print(1)", ("prints ^2",)),
+        ("python", "print(1)", ("100 -> 1",)),
+        ("toml", "a = ", ()),
+    ],
+)
+def test_a_block_that_fails_is_noticed(tmp_path, language, text, marks):
+    with pytest.raises((AssertionError, ValueError)):
+        Folder(tmp_path).run(Block(ROOT / "README.md", 1, language, text, marks))
 
 
 def test_every_block_names_its_language():
