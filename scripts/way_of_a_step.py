@@ -89,7 +89,9 @@ def way_of_a_step(options: Options) -> dict[str, list[str]]:
     given = {"env_id": options.env_id, "total_steps": options.total_steps}
     learner, config = configure(options.agent, fields | given)
     if not isinstance(learner, Interaction):
-        raise UsageError(f"agent {options.agent!r} doesn't learn from steps (allowed: dqn, ppo, q-learning, ...)")
+        raise UsageError(
+            f"agent {options.agent!r} doesn't learn from steps (allowed: dqn, ppo, q-learning, ...)"
+        )
     problem = problem_of(config, learner)
     if (reason := learner.refuse(problem)) is not None:
         raise UsageError(reason)
