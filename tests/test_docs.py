@@ -122,16 +122,6 @@ def test_fields_and_packages_are_filled_in(site):
     assert not any("<!-- fields" in path.read_text(encoding="utf8") for path in site.rglob("*.html"))
 
 
-def test_the_picture_names_every_package_in_a_box_of_its_own(site):
-    page = (site / "architecture.html").read_text()
-    picture = ElementTree.fromstring(
-        page[page.index('<svg class="packages"') : page.index("</svg></div>") + 6]
-    )
-    drawn = {"".join(box.itertext()) for box in picture.iter() if box.tag.endswith("text")}
-    packages = {path.parent.name for path in (ROOT / "rl_lab").glob("*/__init__.py")}
-    assert packages <= {name for text in drawn for name in re.split(r",\s*", text)}
-
-
 def test_the_way_of_a_step_is_filled_in(site):
     page = (site / "architecture.html").read_text()
     assert "<code>rl_lab/updates/td.py</code>" in page
