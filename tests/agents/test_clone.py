@@ -17,7 +17,6 @@ from sklearn.linear_model import LogisticRegression
 import rl_lab
 from recorded import ENVIRONMENTS, call, on_frozen_lake, record_random, require_refusal
 from rl_lab.agents.clone import Clone, Config, build
-from rl_lab.agents.clone import agent as clone_agent
 from rl_lab.agents.clone.held_out import Split
 from rl_lab.agents.clone.labels import NO_LABEL, NO_STEP, Drawn, cross_entropy, decode, encode, td_errors
 from rl_lab.agents.dqn import DQN
@@ -34,6 +33,7 @@ from rl_lab.runs.rows import read_rows
 from rl_lab.seeding import Streams
 from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
+from rl_lab.updates import gradients
 from runs import asking_to_stop, differences, learn
 from toys import Counting, Identity, problem_on
 
@@ -260,7 +260,7 @@ class TestArithmetic:
 
     def test_moments_are_settled_by_the_number_of_the_step(self, monkeypatch):
         numbers = []
-        monkeypatch.setattr(clone_agent, "settle_moments", lambda optimiser, number: numbers.append(number))
+        monkeypatch.setattr(gradients, "settle_moments", lambda optimiser, number: numbers.append(number))
         agent = Clone(Config(), problem_on(Identity), Streams(0))
         for _ in range(3):
             agent.learn(batch([0], [0], obs=torch.tensor([0])))
@@ -326,14 +326,14 @@ class TestHeldOut:
         agent, problem = recorded_agent(lake, num_envs, held_out=0.3)
         data = problem.dataset
         opened = consume(agent, problem, 3 * sum(len(data.episode(e)) for e in range(30)))
-        kept = [data.episode(e) for e in sorted(agent._split._numbers)]
+        kept = [data.episode(e) for e in sorted(agent.examination._split._numbers)]
         seen = agent.examination.held_out
         assert seen.written == sum(map(len, kept))
         expected = sorted((s, a) for e in kept for s, a in zip(e.observations[:-1], e.actions, strict=True))
         assert sorted(zip(seen.obs[: seen.written], seen.label[: seen.written], strict=True)) == expected
         codes = agent.replay.columns["action"][: agent.replay.written]
         number = np.cumsum(opened, axis=0) - 1  # of each step's episode in its column
-        held = [[agent._split.holds_out(i, int(k)) for i, k in enumerate(row)] for row in number]
+        held = [[agent.examination._split.holds_out(i, int(k)) for i, k in enumerate(row)] for row in number]
         assert np.array_equal(codes == NO_STEP, held)
         assert 0.1 < np.mean(held) < 0.5
         assert (agent._sample().label != NO_LABEL).all()

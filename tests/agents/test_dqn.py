@@ -75,7 +75,7 @@ def transitions(obs, action, reward, terminated, next_obs, next_mask=None, disco
 
 def figures(agent, drawn):
     """One gradient step on all that was drawn."""
-    agent.config = dataclasses.replace(agent.config, batch_size=len(drawn.action))
+    agent.updates.batch_size = len(drawn.action)
     return figures_of([agent.learn(drawn)])
 
 
@@ -152,7 +152,7 @@ class TestArithmetic:
             [[1, 1], [1, 1], [1, 1], [1, 0]],
         )  # fmt: skip
         one, other = table_agent(double=double), table_agent(double=double)
-        one.loss = one.updates.loss = loss_of(dataclasses.replace(one.config, memory="lstm"))
+        one.updates.loss = loss_of(dataclasses.replace(one.config, memory="lstm"))
         found, expected = figures(one, window), figures(other, single)
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
@@ -391,15 +391,15 @@ class Clock:
             "polyak_update",
             lambda *args: self.synchronised.append((self.agent.env_steps, args[2])),
         )
-        monkeypatch.setattr(self.agent, "_sample", lambda: None)
+        monkeypatch.setattr(self.agent.buffer, "sample", lambda rows, env_steps: None)
         monkeypatch.setattr(self.agent, "learn", self._learn)
         seen, n = np.zeros((num_envs, 1), np.float32), num_envs
         no = np.zeros(n, np.bool_)
         self.step = Step(seen, np.zeros(n, int), np.zeros(n), no, no, seen, no, (), (), None, None)
 
     def _learn(self, drawn):
-        self.learned += [self.agent.env_steps] * self.agent._burst
-        return Outcome(*torch.zeros(4, self.agent._burst))
+        self.learned += [self.agent.env_steps] * self.agent._steps_per_call
+        return Outcome(*torch.zeros(4, self.agent._steps_per_call))
 
     def run(self, env_steps):
         while self.agent.env_steps < env_steps:
@@ -548,7 +548,7 @@ class TestFailures:
     def test_the_seed_decides_the_weights(self):
         def weights(seed):
             torch.manual_seed(torch.seed() % 1_000)
-            return next(agent_on(problem_on(Counting, seed=seed)).online.parameters())
+            return next(agent_on(problem_on(Counting, seed=seed)).trained.network.parameters())
 
         assert torch.equal(weights(1), weights(1))
         assert not torch.equal(weights(1), weights(2))
@@ -714,9 +714,9 @@ class TestState:
         other.load_state_dict(Checkpoints(tmp_path).load()[1]["agent"])
         assert (other.env_steps, other.gradient_steps) == (agent.env_steps, agent.gradient_steps)
         for one in (agent, other):
-            one._replay_rng.bit_generator.state = np.random.PCG64(5).state
+            one.buffer._rng.bit_generator.state = np.random.PCG64(5).state
             for _ in range(5):
-                one.learn(one._sample())
+                one.learn(sample(one))
         for ours, theirs in zip(
             other.trained.network.parameters(), agent.trained.network.parameters(), strict=True
         ):

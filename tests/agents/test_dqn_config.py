@@ -29,7 +29,7 @@ class TestReplay:
         assert discounts == {0.5, 0.25, 0.125}
 
     def test_priorities(self):
-        sampler = trained(prioritised=True, priority_alpha=0.3).replay._sampler
+        sampler = trained(prioritised=True, priority_alpha=0.3).buffer.replay._sampler
         assert isinstance(sampler, Prioritised)
         assert sampler.alpha == 0.3
 
@@ -87,7 +87,9 @@ class TestUpdate:
             torch.testing.assert_close(target.data, (old.data + online.data) / 2)
 
     def test_layers_of_both_streams_are_normalised(self):
-        head = agent_on(problem_on(Counting), dueling=True, layer_norm=True, hidden=(8, 8)).online.head
+        head = agent_on(
+            problem_on(Counting), dueling=True, layer_norm=True, hidden=(8, 8)
+        ).trained.network.head
         for stream in (head.value, head.advantage):
             assert [type(m).__name__ for m in stream] == ["Linear", "LayerNorm", "ReLU", "Linear"]
 

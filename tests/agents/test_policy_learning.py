@@ -352,9 +352,9 @@ class TestRefusals:
         problem = problem_on(partial(gymnasium.make, "CartPole-v1"))
         torch.manual_seed(0)
         before = torch.get_rng_state()
-        agent_on(problem).network.state_dict()
+        agent_on(problem).trained.network.state_dict()
         one, other = agent_on(problem), agent_on(dataclasses.replace(problem, seed=1))
-        weights = [next(iter(a.network.parameters())) for a in (one, agent_on(problem), other)]
+        weights = [next(iter(a.trained.network.parameters())) for a in (one, agent_on(problem), other)]
         assert torch.equal(weights[0], weights[1])
         assert not torch.equal(weights[0], weights[2])
         assert len(before)
