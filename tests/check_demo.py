@@ -1,17 +1,16 @@
 """What `make demo` must have left behind; run after it: `pytest tests/check_demo.py`."""
 
 import json
-import shutil
 from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
 
+from browsers import BROWSER, needs_browser
 from wandb_reader import read_offline_runs
 
 OUT = Path(__file__).parent.parent / "runs" / "demo"
 STUDIES = {"frozenlake": ("value-iteration", "q-learning"), "cartpole": ("dqn", "sb3-dqn")}
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def summaries(study: str) -> list[dict]:
@@ -57,7 +56,7 @@ def test_wandb_holds_every_run_with_its_curve_and_group(study, agents):
         assert any(name.endswith(".mp4") for name in run.files)
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no browser on this machine")
+@needs_browser
 @pytest.mark.parametrize(("study", "agents"), STUDIES.items())
 def test_page_shows_the_curves_of_all_agents_in_a_browser(study, agents):
     from playwright.sync_api import sync_playwright

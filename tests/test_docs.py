@@ -15,7 +15,16 @@ import numpy as np
 import pytest
 
 import rl_lab
-from pages import HELP_ALL, INSTALLED, PAGES, ROOT, Folder, blocks_of, commands_of, import_once, name_of
+from pages import (
+    PAGES,
+    ROOT,
+    Block,
+    Folder,
+    blocks_of,
+    commands_of,
+    import_once,
+    name_of,
+)
 from pages import rl_lab as command
 from rl_lab.runs.config import RunConfig
 from rl_lab.training.registry import agent_names, make_learner
@@ -32,6 +41,22 @@ def test_every_block_runs(page, tmp_path):
     folder = Folder(tmp_path)
     for block in blocks_of(page):
         folder.run(block)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "marks"),
+    [
+        ("sh", "rl-lab train --agent dqn --env-id CartPole-v1 --no-such-option 1", ()),
+        ("sh", "cat no-such-file", ()),
+        ("python", "print(1 / 0)", ()),
+        ("python", "print(1)", ("prints ^2",)),
+        ("python", "print(1)", ("100 -> 1",)),
+        ("toml", "a = ", ()),
+    ],
+)
+def test_a_block_that_fails_is_noticed(tmp_path, language, text, marks):
+    with pytest.raises((AssertionError, ValueError)):
+        Folder(tmp_path).run(Block(ROOT / "README.md", 1, language, text, marks))
 
 
 def test_every_block_names_its_language():
@@ -97,6 +122,11 @@ def test_fields_and_packages_are_filled_in(site):
     assert not any("<!-- fields" in path.read_text(encoding="utf8") for path in site.rglob("*.html"))
 
 
+def test_the_way_of_a_step_is_filled_in(site):
+    page = (site / "architecture.html").read_text()
+    assert "<code>rl_lab/updates/td.py</code>" in page
+
+
 def test_links_of_the_readme_and_of_contributing_lead_somewhere():
     for name in ("README.md", "CONTRIBUTING.md"):
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", TEXT[name]):
@@ -126,11 +156,9 @@ def told(tmp_path_factory):
 
 def test_every_option_they_show_exists(told):
     shown = set(re.findall(r"(?<![-\w])--([a-z][a-z-]+)", ALL)) - OF_OTHERS
-    helps = [told(name, HELP_ALL) for name in COMMANDS]
+    helps = [told(name, "--help-all") for name in COMMANDS]
     mirror = [sys.executable, "-m", "rl_lab.runs.tracking", "--help"]
     helps.append(subprocess.run(mirror, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
-    if not INSTALLED:  # a stand-in takes the command's place, which knows no solve
-        helps.append("--table")
     known = {"help-all", "print-completion"} | set(re.findall(r"--([a-z][a-z-]+)", "\n".join(helps)))
     for config in (RunConfig, *(make_learner(agent).Config for agent in agent_names())):
         known |= {field.name.replace("_", "-") for field in dataclasses.fields(config)}

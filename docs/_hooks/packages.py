@@ -33,15 +33,16 @@ def draw_packages() -> str:
     lines = [_arrow([places[name] for name in chain]) for chain in chains]
     boxes = [_box(name, members[name], *places[name]) for name in edges]
     return (
-        f'<svg class="packages" viewBox="0 0 {width:.0f} {height:.0f}" role="img"'
-        ' aria-label="Packages and their imports">' + "".join(lines + boxes) + "</svg>"
+        f'<div><svg class="packages" viewBox="0 0 {width:.0f} {height:.0f}" role="img"'
+        ' aria-label="Packages and their imports">' + "".join(lines + boxes) + "</svg></div>"
     )
 
 
 def read_packages() -> tuple[Edges, dict[str, list[str]]]:
     """Return which package imports which, and the modules of each; plain modules that need none are the ground."""
     graph = grimp.build_graph("rl_lab", cache_dir=None)
-    tops = sorted(m.split(".")[1] for m in graph.modules if m.count(".") == 1)
+    modules = sorted(m.split(".")[1] for m in graph.modules if m.count(".") == 1)
+    tops = [m for m in modules if m != "__main__"]  # which only calls cli
     plain = {t for t in tops if not _is_package(t)}
     imported = {t: {u for u in tops if u != t and _imports(graph, t, u)} for t in tops}
     ground = plain.copy()

@@ -75,7 +75,7 @@ def transitions(obs, action, reward, terminated, next_obs, next_mask=None, disco
 
 def figures(agent, drawn):
     """One gradient step on all that was drawn."""
-    agent.config = dataclasses.replace(agent.config, batch_size=len(drawn.action))
+    agent.updates.batch_size = len(drawn.action)
     return figures_of([agent.learn(drawn)])
 
 
@@ -152,7 +152,7 @@ class TestArithmetic:
             [[1, 1], [1, 1], [1, 1], [1, 0]],
         )  # fmt: skip
         one, other = table_agent(double=double), table_agent(double=double)
-        one.loss = one.updates.loss = make_loss(dataclasses.replace(one.config, memory="lstm"))
+        one.updates.loss = make_loss(dataclasses.replace(one.config, memory="lstm"))
         found, expected = figures(one, window), figures(other, single)
         assert found["loss"] == pytest.approx(expected["loss"], abs=1e-6)
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], abs=1e-5)
@@ -549,7 +549,7 @@ class TestFailures:
     def test_the_seed_decides_the_weights(self):
         def weights(seed):
             torch.manual_seed(torch.seed() % 1_000)
-            return next(agent_on(problem_on(Counting, seed=seed)).online.parameters())
+            return next(agent_on(problem_on(Counting, seed=seed)).trained.network.parameters())
 
         assert torch.equal(weights(1), weights(1))
         assert not torch.equal(weights(1), weights(2))

@@ -291,13 +291,18 @@ class TestUpdates:
     @pytest.mark.parametrize("make", [Masked, Repeat])
     def test_compiled_steps_equal_eager_ones(self, make):
         (eager, whole), (compiled, other) = (self.fresh(make, compile=c) for c in ("no", "yes"))
-        start = [p.detach().clone() for p in eager.network.parameters()]
+        start = [p.detach().clone() for p in eager.trained.network.parameters()]
         for _ in range(5):
             ours, theirs = eager.learn(whole), compiled.learn(other)
             assert ours == pytest.approx(theirs, abs=1e-4, rel=1e-3)
-        for p, q in zip(eager.network.parameters(), compiled.network.parameters(), strict=True):
+        for p, q in zip(
+            eager.trained.network.parameters(), compiled.trained.network.parameters(), strict=True
+        ):
             torch.testing.assert_close(p, q, atol=1e-5, rtol=1e-4)
-        assert max((p - q).abs().max() for p, q in zip(eager.network.parameters(), start, strict=True)) > 0.05
+        assert (
+            max((p - q).abs().max() for p, q in zip(eager.trained.network.parameters(), start, strict=True))
+            > 0.05
+        )
 
     def test_moments_are_settled_by_the_number_of_the_step(self, monkeypatch):
         numbers = []

@@ -13,10 +13,11 @@ from rl_lab.cli.commands import COMMANDS, dispatch
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     """The script for bash, in a file."""
+    from rl_lab.cli.commands import COMMANDS
     from rl_lab.cli.completion import completion_script
 
     path = tmp_path_factory.mktemp("completion") / "rl-lab.bash"
-    path.write_text(completion_script("bash"))
+    path.write_text(completion_script("bash", COMMANDS))
     return path
 
 

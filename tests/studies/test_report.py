@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from browsers import BROWSER, needs_browser
 from rl_lab.studies.report import EMBEDDED_BYTES, number, write_report
 from rl_lab.studies.results import load_study, run_directory
 from rl_lab.types import UsageError
@@ -17,7 +17,6 @@ from rl_lab.types import UsageError
 LAKE = "FrozenLake-v1"
 HOSTILE = '<script>alert("x")</script>&'
 AGENTS = ["dqn", HOSTILE, "value-iteration"]
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def write_run(study: Path, agent: str, seed: int, returns: list, env_id: str = LAKE, **summary) -> Path:
@@ -304,7 +303,7 @@ def test_numbers_are_written_as_people_read_them(value, text):
     assert number(value) == text
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on this machine")
+@needs_browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 def test_browser_shows_every_curve_without_errors_or_requests(study, html, width, scheme):
     from playwright.sync_api import sync_playwright

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import re
-import runpy
 import shlex
 import subprocess
 import sys
@@ -28,7 +27,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -41,8 +39,6 @@ FENCE = re.compile(r"```(\S*)")
 FILE = re.compile(r"# ([\w./-]+\.(?:py|toml|yaml))\s")
 QUIET = "--eval-episodes 2 --eval-every-steps 1000000 --video-episodes 0 --no-pictures"
 DATA = ("json", "text", "html")  # shown, not run
-INSTALLED = find_spec("rl_lab.cli.commands") is not None
-HELP_ALL = "--help-all" if INSTALLED else "--help"
 
 
 @dataclass(frozen=True)
@@ -228,16 +224,9 @@ def import_once() -> None:
 
 
 def rl_lab(words: list[str]) -> None:
-    """Call what the installed command calls; without it, the script that is the same code."""
+    """Call what the installed command calls."""
     sys.argv = words
-    if INSTALLED:
-        import_module("rl_lab.cli.commands").entry()
-    # Stands in where the command isn't installed.
-    script = SCRIPTS / f"{words[1]}.py"
-    if script.is_file():
-        sys.argv = [str(script), *words[2:]]
-        sys.path.insert(0, str(SCRIPTS))
-        runpy.run_path(str(script), run_name="__main__")
+    import_module("rl_lab.cli.commands").entry()
 
 
 def _toml(text: str, block: Block) -> str:

@@ -30,7 +30,7 @@ from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.training import launch as learning
 from rl_lab.types import UsageError
-from rl_lab.updates import fields as nn_fields
+from rl_lab.updates import compile_choice
 from rl_lab.updates.compiling import has_compiler
 from runs import QUICK, asking_to_stop, differences, learn
 
@@ -152,7 +152,7 @@ class TestExactResume:
         described = json.loads((folder / "config.json").read_bytes())
         described["fields"]["compile"] = "yes"
         (folder / "config.json").write_text(json.dumps(described))
-        monkeypatch.setattr(nn_fields, "has_compiler", lambda: False)
+        monkeypatch.setattr(compile_choice, "has_compiler", lambda: False)
         with pytest.raises(UsageError, match=r"compile 'yes' needs a C.* \(allowed for a new run"):
             rl_lab.resume(folder)
         assert not (folder / "summary.json").exists()
