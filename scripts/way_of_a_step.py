@@ -53,7 +53,7 @@ class Traced:
 
     def __init__(self, agent: Agent):
         self.agent = agent
-        self.entered: dict[str, list[str]] = {}  # functions by file, during the last step
+        self.entered: dict[str, list[str]] = {}  # functions by file, since the last step came
 
     def observe(self, step: Step) -> None:
         """Store a step, with which the trace begins anew."""

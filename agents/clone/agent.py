@@ -21,7 +21,7 @@ from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, Metrics, Obs, State, Step
-from rl_lab.updates.gradients import ActiveDropout, take_step
+from rl_lab.updates.gradients import ActiveDropout, at_env_step, set_learning_rate, take_step
 from rl_lab.updates.trained import Trained
 
 from .config import Config
@@ -103,7 +103,7 @@ class Clone:
             code = encode(label, step.action, self.num_actions)
             self.replay.add(replace(step, action=np.where(is_held_out, NO_STEP, code)))
         except FloatingPointError as error:
-            raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
+            raise at_env_step(error, self.env_steps + self.num_envs) from None
         self.evaluator.add(step, label)
         if self.config.normalise_observations:
             self.trained.statistics.observe(map_leaves(lambda leaf: leaf[~is_held_out], step.obs))
@@ -126,8 +126,7 @@ class Clone:
         due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
         if not due or after <= config.learning_starts_env_steps or not self.replay.can_sample:
             return None
-        for group in self.trained.optimiser.param_groups:
-            group["lr"] = self.trained.learning_rate(after)
+        set_learning_rate(self.trained.optimiser, self.trained.learning_rate(after))
         taken = [self.learn(self._sample()) for _ in range(due)]
         found = [figures for figures in taken if figures is not None]
         if not found:
@@ -179,7 +178,7 @@ class Clone:
         try:
             norm = take_step(objective, self._parameters, trained.optimiser, trained.clip, number)
         except FloatingPointError as error:
-            raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
+            raise at_env_step(error, self.env_steps) from None
         trained.average.follow(number, 1)
         self.gradient_steps += 1
         return norm

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from rl_lab.checks import above, at_least, flags, within
 from rl_lab.nn.cores import carry_shapes
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_capacity
+from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
 from rl_lab.types import EnvSpec
 from rl_lab.updates.fields import TrainedFields
 from rl_lab.updates.trained import check_trained, refuse_trained
@@ -104,11 +104,9 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
         return reason
     if config.held_out and find_spec("sklearn") is None:
         return f"held_out {config.held_out} needs scikit-learn (allowed: 0, or after pip install 'rl_lab[clone]')"
-    rows = config.replay_capacity // spec.num_envs
-    if config.memory != "none" and config.sequence_length > rows:
-        return (
-            f"sequence_length {config.sequence_length} is longer than the replay, which holds {rows} steps"
-            f" of each of the {spec.num_envs} environments (allowed: up to {rows})"
-        )
+    if config.memory != "none":
+        reason = refuse_sequence_length(config.sequence_length, config.replay_capacity, spec)
+        if reason is not None:
+            return reason
     carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_shapes(config))
     return refuse_capacity(config.replay_capacity, spec, carry)

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.nn.acting import make_acting_values
+from rl_lab.nn.normalise import RewardNormaliser
 from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values
 from rl_lab.problem import Problem
@@ -19,6 +20,7 @@ from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams
 from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
 from rl_lab.updates.averaging import polyak_update
+from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.td import Batch, Outcome
 from rl_lab.updates.trained import Trained, load_weights
@@ -38,6 +40,10 @@ class DQN:
             problem,
             streams,
             lambda: make_q_network(spec.observation_space, self.num_actions, config, dueling=config.dueling),
+            reward_normaliser=RewardNormaliser(config.gamma, spec.num_envs)
+            if config.normalise_rewards
+            else None,
+            compiles=config.compile == "yes",
         )
         self.target = Target(self.trained.network, config)
         self.updates = QUpdates(
@@ -93,7 +99,7 @@ class DQN:
         try:
             self.buffer.add(step)
         except FloatingPointError as error:
-            raise FloatingPointError(f"{error}, env step {self.env_steps + self.num_envs}") from None
+            raise at_env_step(error, self.env_steps + self.num_envs) from None
         if self.trained.statistics.any:
             self.trained.statistics.observe(step.obs)
             self.trained.statistics.observe_rewards(self._clipped(step.reward), step.is_first)
@@ -117,7 +123,7 @@ class DQN:
             return None
         if self.gradient_steps == 0 and self.trained.statistics.any:
             self.target.copy()  # the weights are still equal, but the target's normaliser has seen nothing yet
-        self.trained.optimiser.param_groups[0]["lr"] = self.trained.learning_rate(after)
+        set_learning_rate(self.trained.optimiser, self.trained.learning_rate(after))
         calls = range(due // self._gradient_steps_per_call)
         rows = self._gradient_steps_per_call * config.batch_size
         return figures_of([self.learn(self.buffer.sample(rows, after)) for _ in calls])
@@ -132,7 +138,7 @@ class DQN:
         try:
             learned = self.updates.learn(drawn, before)
         except FloatingPointError as error:
-            raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
+            raise at_env_step(error, self.env_steps) from None
         taken = len(learned.outcome.loss)
         self.gradient_steps += taken
         if self.trained.average.decay:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from rl_lab.checks import above, at_least, flags, one_of, within
 from rl_lab.nn.cores import carry_shapes
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_capacity
+from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sampling import WindowSampler
 from rl_lab.replay.sequences import SequenceReplay, uniform_windows
@@ -194,12 +194,10 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
         return f"dqn needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
-    rows = config.replay_capacity // spec.num_envs
-    if config.memory != "none" and config.sequence_length > rows:
-        return (
-            f"sequence_length {config.sequence_length} is longer than the replay, which holds {rows} steps"
-            f" of each of the {spec.num_envs} environments (allowed: up to {rows})"
-        )
+    if config.memory != "none":
+        reason = refuse_sequence_length(config.sequence_length, config.replay_capacity, spec)
+        if reason is not None:
+            return reason
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
     carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_shapes(config))

@@ -9,6 +9,7 @@ import numpy as np
 
 from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_acting_outputs, make_actor_critic
 from rl_lab.nn.distributions import GaussianHead, make_distribution
+from rl_lab.nn.normalise import RewardNormaliser
 from rl_lab.problem import Problem
 from rl_lab.replay.rollout import Rollout
 from rl_lab.schedules import Schedule, constant, linear
@@ -16,6 +17,7 @@ from rl_lab.seeding import Streams
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array, EnvSpec, Metrics, Step
 from rl_lab.updates.advantages import explained_variance, gae, trace_stops
+from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.minibatches import Minibatch, minibatches
 from rl_lab.updates.optimisers import POLICY_OPTIMISERS
 from rl_lab.updates.policy_losses import FIGURES, Objective
@@ -38,6 +40,10 @@ class PolicyGradient:
             streams,
             lambda: self._make_network(spec),
             optimisers=POLICY_OPTIMISERS,
+            reward_normaliser=RewardNormaliser(config.gamma, spec.num_envs)
+            if config.normalise_rewards
+            else None,
+            compiles=config.compile == "yes",
         )
         objective = Objective(
             self.distribution.evaluate, self.method.surrogate, config.vf_coef, config.ent_coef,
@@ -84,7 +90,10 @@ class PolicyGradient:
         Raises:
             FloatingPointError: a reward or an observation isn't finite; nothing is stored.
         """
-        self.rollout.add(step)
+        try:
+            self.rollout.add(step)
+        except FloatingPointError as error:
+            raise at_env_step(error, self.env_steps + self.num_envs) from None
         self.trained.statistics.observe_rewards(step.reward, step.is_first)
         self.env_steps += self.num_envs
 
@@ -160,7 +169,7 @@ class PolicyGradient:
         Raises:
             FloatingPointError: a loss or gradient isn't finite; the weights are those before that step.
         """
-        self.trained.optimiser.param_groups[0]["lr"] = self.trained.learning_rate(self.env_steps)
+        set_learning_rate(self.trained.optimiser, self.trained.learning_rate(self.env_steps))
         clip_range = self._clip_range(self.env_steps)
         target_kl = self.method.target_kl
         max_kl = float("inf") if target_kl is None else 1.5 * target_kl
@@ -171,7 +180,7 @@ class PolicyGradient:
                 batch = batch._replace(obs=self.trained.shift(batch.obs, bool(batch.state)))
                 taken = self.updates(batch, clip_range, max_kl, self.gradient_steps)
             except FloatingPointError as error:
-                raise FloatingPointError(f"{error}, env step {self.env_steps}") from None
+                raise at_env_step(error, self.env_steps) from None
             found.append(taken.figures)
             if not taken.moved:
                 break

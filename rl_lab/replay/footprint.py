@@ -91,6 +91,17 @@ def refuse_oversize(capacity: int, num_envs: int, nbytes: Callable[[int], int]) 
     )
 
 
+def refuse_sequence_length(length: int, capacity: int, spec: EnvSpec) -> str | None:
+    """Return why a replay of `capacity` steps can't hold windows of `length` steps (one line), or None if it can."""
+    rows = capacity // spec.num_envs
+    if length <= rows:
+        return None
+    return (
+        f"sequence_length {length} is longer than the replay, which holds {rows} steps"
+        f" of each of the {spec.num_envs} environments (allowed: up to {rows})"
+    )
+
+
 def free_memory() -> int:
     """Return the free memory in bytes: the machine's, or what its cgroup leaves if that is less."""
     free = psutil.virtual_memory().available

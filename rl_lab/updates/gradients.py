@@ -47,6 +47,17 @@ def take_step(
     return norm
 
 
+def set_learning_rate(optimiser: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Set the step size of all of an optimiser's parameters."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate
+
+
+def at_env_step(error: FloatingPointError, env_steps: int) -> FloatingPointError:
+    """Return the error with the environment step at which it occurred."""
+    return FloatingPointError(f"{error}, env step {env_steps}")
+
+
 def require_finite(loss: Tensor, norm: Tensor, number: int) -> None:
     """Check the loss [] and the gradient's norm [] of gradient step `number`.
 

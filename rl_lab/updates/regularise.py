@@ -9,19 +9,6 @@ import torch
 from torch import Tensor
 
 
-def l1_penalty(parameters: Iterable[Tensor], strength: float) -> Tensor:
-    """Return strength * sum |w| [], to be added to a loss (Tibshirani, 1996); its gradient is strength * sign(w)."""
-    return strength * torch.stack([p.abs().sum() for p in parameters]).sum()
-
-
-def l2_penalty(parameters: Iterable[Tensor], strength: float) -> Tensor:
-    """Return strength / 2 * sum w^2 [], to be added to a loss.
-
-    Its gradient is strength * w, which torch's optimisers (except AdamW) call `weight_decay`.
-    """
-    return 0.5 * strength * torch.stack([p.square().sum() for p in parameters]).sum()
-
-
 @torch.no_grad()
 def decay_weights(parameters: Iterable[Tensor], learning_rate: float, decay: float) -> None:
     """Shrink weights independently of the gradient, in place: w *= 1 - learning_rate * decay.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_lab.nn.normalise import ObservationNormaliser, RewardNormaliser, Statistics
-from rl_lab.nn.recurrent import Carry
+from rl_lab.nn.actor_critic import ActorCritic
+from rl_lab.nn.normalise import RewardNormaliser, Statistics
+from rl_lab.nn.q_network import QNetwork
 from rl_lab.nn.validate import check_network, refuse_network
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams, seed_of
@@ -28,27 +29,18 @@ from rl_lab.updates.fields import (
 )
 from rl_lab.updates.optimisers import OPTIMISERS
 
-
-class TrainableNetwork(Protocol):
-    """What a network has beyond torch's Module."""
-
-    normaliser: ObservationNormaliser | None
-    is_memoryless: bool
-
-    def initial_state(self, batch: int) -> Carry:
-        """Return the carry at the start of an episode, each part [batch, ...]."""
-
-
-Network = TypeVar("Network", bound=Any)  # a torch Module that is also a TrainableNetwork
+Network = TypeVar("Network", QNetwork, ActorCritic)
 
 
 class Trained(Generic[Network]):
     """A network and everything its training needs, set up and saved in the same way for every agent.
 
     Args:
-        config: fields of network and optimiser, and `gamma`, `normalise_rewards` and `compile` if the agent has them.
+        config: fields of network and optimiser.
         make: builds the network; its weights are drawn from the run's seed.
         optimisers: the optimisers by name.
+        reward_normaliser: scales the rewards that are learned from; None leaves them as they are.
+        compiles: whether updates are compiled.
     """
 
     def __init__(
@@ -59,25 +51,26 @@ class Trained(Generic[Network]):
         make: Callable[[], Network],
         *,
         optimisers: Mapping[str, Any] = OPTIMISERS,
+        reward_normaliser: RewardNormaliser | None = None,
+        compiles: bool = False,
     ):
-        self.config, self.space = config, problem.spec.observation_space
+        self.space, self._compiles = problem.spec.observation_space, compiles
         self.device = torch.device(problem.device)
         streams.use_torch()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
-            self.network = make().to(self.device)
+            self.network: Network = make().to(self.device)
         self.optimiser = make_optimiser(config, self.network, optimisers)
         self.clip = make_clip(config)
-        self.average = WeightAverage(self.network, config.average_decay)
-        self.statistics = Statistics(self.network.normaliser, _reward_normaliser(config, problem))
+        self.average: WeightAverage[Network] = WeightAverage(self.network, config.average_decay)
+        self.statistics = Statistics(self.network.normaliser, reward_normaliser)
         self.learning_rate = make_learning_rate(config, problem.total_steps)
         self.shift = make_shift(config, self.space, streams)
 
     @property
     def compile_key(self) -> Hashable | None:
         """Identifies networks that share compiled code, by space and layers; None if updates are eager."""
-        compiles = getattr(self.config, "compile", "no") == "yes"
-        return (repr(self.space), repr(self.network)) if compiles else None
+        return (repr(self.space), repr(self.network)) if self._compiles else None
 
     @property
     def initial_state(self) -> Callable[[int], State] | None:
@@ -115,12 +108,6 @@ class Trained(Generic[Network]):
         if "optimiser" in state:
             load_optimiser_state(self.optimiser, state["optimiser"])
             self.statistics.load_state_dict(state.get("statistics", {}))
-
-
-def _reward_normaliser(config: Any, problem: Problem) -> RewardNormaliser | None:
-    if not getattr(config, "normalise_rewards", False):
-        return None
-    return RewardNormaliser(config.gamma, problem.num_envs)
 
 
 def optimiser_state(optimiser: torch.optim.Optimizer) -> dict[str, Any]:

@@ -11,12 +11,25 @@ from rl_lab.updates.adam import adam_step
 from rl_lab.updates.averaging import WeightAverage, polyak_update
 from rl_lab.updates.gradients import Clip, clip_gradients, flush_subnormals
 from rl_lab.updates.optimisers import OPTIMISERS, adamw
-from rl_lab.updates.regularise import decay_weights, l1_penalty, l2_penalty, regularise
+from rl_lab.updates.regularise import decay_weights, regularise
 from rl_lab.updates.trained import load_optimiser_state, optimiser_state
 
 CURVATURE = np.array([0.5, 1.0, 4.0])  # f(w) = sum(CURVATURE * w^2) / 2
 START = np.array([3.0, -2.0, 0.5])
 RATE, STEPS = 0.05, 30
+
+
+def l1_penalty(parameters, strength):
+    """Return strength * sum |w| [], to be added to a loss (Tibshirani, 1996); its gradient is strength * sign(w)."""
+    return strength * torch.stack([p.abs().sum() for p in parameters]).sum()
+
+
+def l2_penalty(parameters, strength):
+    """Return strength / 2 * sum w^2 [], to be added to a loss.
+
+    Its gradient is strength * w, which torch's optimisers (except AdamW) call `weight_decay`.
+    """
+    return 0.5 * strength * torch.stack([p.square().sum() for p in parameters]).sum()
 
 
 def gradient(w):
