@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def test_a_stopped_run_prints_what_the_first_hour_shows(tmp_path):
 
     def train_and_press_ctrl_c():  # in a fork, so that the patch doesn't outlive it
         Run.row = lambda *_: os.kill(os.getpid(), signal.SIGINT)
-        command("rl-lab train --agent q-learning --env-id FrozenLake-v1 --run-dir runs/cartpole".split())
+        words = "rl-lab train --agent q-learning --env-id FrozenLake-v1 --run-dir runs/cartpole"
+        command(shlex.split(words))
 
     code, printed = Folder(tmp_path).call(train_and_press_ctrl_c)
     assert code == STOPPED

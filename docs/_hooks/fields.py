@@ -20,7 +20,9 @@ HEAD = "| option | default | meaning |\n|---|---|---|\n"
 
 def run_fields() -> str:
     """Return the tables of the fields that every run has."""
-    return "\n".join(_titled(title, _table(RunConfig, names)) for title, names in groups_of(RunConfig, "").items())
+    return "\n".join(
+        _titled(title, _table(RunConfig, names)) for title, names in groups_of(RunConfig, "").items()
+    )
 
 
 def agent_fields(agent: str) -> str:

@@ -145,12 +145,12 @@ class Folder:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
             return
-        printed = self.printed = {"sh": self._shell, "python": self._python, "toml": _toml, "yaml": _yaml}[block.language](
-            text, block
-        )
+        runs = {"sh": self._shell, "python": self._python, "toml": _toml, "yaml": _yaml}
+        self.printed = runs[block.language](text, block)
         for mark in block.marks:
             if mark.startswith("prints "):
-                assert re.search(mark.removeprefix("prints "), printed), f"{block} printed\n{printed}"
+                wanted = mark.removeprefix("prints ")
+                assert re.search(wanted, self.printed), f"{block} printed\n{self.printed}"
 
     def _python(self, text: str, block: Block) -> str:
         code = compile("\n" * block.line + text, str(block.page), "exec")
