@@ -7,6 +7,8 @@ import importlib
 import json
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 
@@ -24,10 +26,14 @@ from pages import (
     commands_of,
     import_once,
     name_of,
+    shows,
 )
 from pages import rl_lab as command
 from rl_lab.runs.config import RunConfig
-from rl_lab.training.registry import agent_names, make_learner
+from rl_lab.runs.run import Run
+from rl_lab.runs.signals import STOPPED
+from rl_lab.training.registry import agent_names, config_of
+from rl_lab.updates.fields import TrainedFields
 
 README = (ROOT / "README.md").read_text(encoding="utf8")
 TEXT = {name_of(page): page.read_text(encoding="utf8") for page in PAGES}
@@ -52,11 +58,41 @@ def test_every_block_runs(page, tmp_path):
         ("python", "print(1)", ("prints ^2",)),
         ("python", "print(1)", ("100 -> 1",)),
         ("toml", "a = ", ()),
+        ("text", "never printed", ()),
     ],
 )
 def test_a_block_that_fails_is_noticed(tmp_path, language, text, marks):
     with pytest.raises((AssertionError, ValueError)):
         Folder(tmp_path).run(Block(ROOT / "README.md", 1, language, text, marks))
+
+
+@pytest.mark.parametrize(
+    ("text", "marks", "printed", "expected"),
+    [
+        ("12 steps in 3.5 s,\nreturn -1", (), "log\n7 steps in 1e-05 s, return 0.25\n", True),
+        ("12 steps in 3.5 s", (), "12 steps within 3.5 s", False),
+        ("stopped; go on with: --resume", (), "stopped; continue with: --resume", False),
+        ("a  c\nb", ("in any order",), "a\nb\nc\n", True),
+        ("a  c\nb", ("in any order",), "a\nb\nc\nd\n", False),
+    ],
+)
+def test_shown_output_is_compared_apart_from_numbers_and_line_breaks(text, marks, printed, expected):
+    assert shows(Block(ROOT / "README.md", 1, "text", text, marks), printed) is expected
+
+
+def test_a_stopped_run_prints_what_the_first_hour_shows(tmp_path):
+    shown = next(b for b in blocks_of(ROOT / "docs/first-hour.md") if "stopped after" in b.text)
+    assert shown.skipped
+    assert test_a_stopped_run_prints_what_the_first_hour_shows.__name__ in shown.skipped
+
+    def train_and_press_ctrl_c():  # in a fork, so that the patch doesn't outlive it
+        Run.row = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+        words = "rl-lab train --agent q-learning --env-id FrozenLake-v1 --run-dir runs/cartpole"
+        command(shlex.split(words))
+
+    code, printed = Folder(tmp_path).call(train_and_press_ctrl_c)
+    assert code == STOPPED
+    assert shows(shown, printed), printed
 
 
 def test_every_block_names_its_language():
@@ -114,12 +150,35 @@ def test_the_check_for_foreign_files_sees_them():
 
 def test_fields_and_packages_are_filled_in(site):
     dqn = (site / "agents" / "dqn.html").read_text(encoding="utf8")
-    for field in dataclasses.fields(make_learner("dqn").Config):
+    for field in dataclasses.fields(config_of("dqn")):
         assert f"<code>--{field.name.replace('_', '-')}</code>" in dqn
     architecture = (site / "architecture.html").read_text(encoding="utf8")
     for package in (p.parent.name for p in (ROOT / "rl_lab").glob("*/__init__.py")):
         assert re.search(rf"<text[^>]*>{package}</text>", architecture)
     assert not any("<!-- fields" in path.read_text(encoding="utf8") for path in site.rglob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("page", "agent", "titles"),
+    [
+        ("dqn", "dqn", ["Learning", "Replay", "Exploration"]),
+        ("policy-gradients", "ppo", ["Learning", "Rollout", "Network", "Optimiser"]),
+    ],
+)
+def test_fields_shared_with_other_agents_are_folded(site, page, agent, titles):
+    text = (site / "agents" / f"{page}.html").read_text(encoding="utf8")
+    fields = re.split(r'<h2 id="fields', text)[1]  # of the first agent of the page
+    folded = re.findall(r"<details[^>]*>\s*<summary>(.*?)</summary>(.*?)</details>", fields, re.DOTALL)
+    assert [title for title, _ in folded] == [
+        f"{group} (shared with other agents)" for group in ("Network", "Optimiser")
+    ]
+    open_ = re.sub(r"<details.*?</details>", "", fields, flags=re.DOTALL)
+    assert re.findall(r"<p><strong>(.*?)</strong></p>", open_) == titles
+    shared = {field.name for field in dataclasses.fields(TrainedFields)}
+    for name in (field.name for field in dataclasses.fields(config_of(agent))):
+        option = f"<code>--{name.replace('_', '-')}</code>"
+        assert (option in "".join(table for _, table in folded)) is (name in shared), name
+        assert (f"<td>{option}" in open_) is (name not in shared), name
 
 
 def test_the_way_of_a_step_is_filled_in(site):
@@ -160,7 +219,7 @@ def test_every_option_they_show_exists(told):
     mirror = [sys.executable, "-m", "rl_lab.runs.tracking", "--help"]
     helps.append(subprocess.run(mirror, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     known = {"help-all", "print-completion"} | set(re.findall(r"--([a-z][a-z-]+)", "\n".join(helps)))
-    for config in (RunConfig, *(make_learner(agent).Config for agent in agent_names())):
+    for config in (RunConfig, *map(config_of, agent_names())):
         known |= {field.name.replace("_", "-") for field in dataclasses.fields(config)}
     assert {option for option in shown if option.removeprefix("no-") not in known} == set()
 
@@ -256,7 +315,7 @@ SPEED = {
     "net 256-256, as many": ("dqn", "net (256, 256)"),
     "net of 64-64 |": ("dqn", "net (64, 64)"),
     "SBX": ("sbx", "not clipped"),
-    "acting and storing": ("acting", "acting and storing"),
+    "acting and storing, CartPole": ("acting", "acting and storing"),
     "every reward": ("guards", "every reward"),
 }
 

@@ -1,105 +1,82 @@
-"""Tables of the fields of a Config: option, default and meaning, as they stand in the code."""
+"""Tables of the fields of a Config: option, default and meaning, read from the code."""
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import html
 import inspect
 import re
 import textwrap
 import typing
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import Any
 
+from rl_lab.cli.groups import field_texts, groups_of
 from rl_lab.runs.config import RunConfig
-from rl_lab.training.registry import make_learner
+from rl_lab.training.registry import config_of
 
 HEAD = "| option | default | meaning |\n|---|---|---|\n"
 
 
 def run_fields() -> str:
     """Return the tables of the fields that every run has."""
-    return _tables(RunConfig)
+    return "\n".join(
+        _titled(title, _table(RunConfig, names)) for title, names in groups_of(RunConfig, "").items()
+    )
 
 
 def agent_fields(agent: str) -> str:
-    """Return the tables of an agent's fields; those to unfold are shared with other agents."""
-    config = make_learner(agent).Config
-    return _tables(config) or f"`{agent}` has no fields of its own."
+    """Return the tables of an agent's fields; those it shares with other agents are folded."""
+    config = config_of(agent)
+    groups = groups_of(config, "")
+    if not groups:
+        return f"`{agent}` has no fields of its own."
+    return "\n".join(part for title, names in groups.items() for part in _parts(config, title, names))
 
 
-def _tables(config: type) -> str:
-    of_name = {field.name: field for field in dataclasses.fields(config)}
-    out = []
-    for title, names in _groups(config).items():
-        table = HEAD + "".join(_row(config, of_name[name]) for name in names)
-        shared = all(_is_shared(_owner(config, name)) for name in names)
-        out.append(_unfolding(title, table) if shared else f"**{title}**\n\n{table}" if title else table)
-    return "\n".join(out)
+def _parts(config: type, title: str, names: Iterable[str]) -> Iterable[str]:
+    """Yield a group's table of the agent's own fields and the folded one of its shared fields, where it has any."""
+    names = list(names)
+    shared = [name for name in names if _is_shared(config, name)]
+    if own := [name for name in names if name not in shared]:
+        yield _titled(title, _table(config, own))
+    if shared:
+        yield _folded(title, _table(config, shared))
 
 
-def _groups(config: type) -> dict[str, list[str]]:
-    """Return {title: names}: as the GROUPS of the classes say, and what they leave out by the class that owns it."""
-    groups: dict[str, list[str]] = {}
-    for cls in config.__mro__:
-        for title, names in vars(cls).get("GROUPS", {}).items():
-            groups.setdefault(_capital(title), []).extend(names)
-    grouped = {name for names in groups.values() for name in names}
-    rest: dict[str, list[str]] = {}
-    for name in (field.name for field in dataclasses.fields(config) if field.name not in grouped):
-        owner = _owner(config, name)
-        rest.setdefault(_capital(_first_line(owner)) if _is_shared(owner) else "", []).append(name)
-    return rest | groups
+def _is_shared(config: type, name: str) -> bool:
+    """Return whether a field is declared outside the agents; an agent may still override its default."""
+    declares = next(cls for cls in reversed(config.__mro__) if name in inspect.get_annotations(cls))
+    return not f"{declares.__module__}.".startswith("rl_lab.agents.")
 
 
-def _is_shared(owner: type) -> bool:
-    return owner.__module__.startswith("rl_lab.updates")
+def _titled(title: str, table: str) -> str:
+    return f"**{_capital(title)}**\n\n{table}" if title else table
 
 
-def _first_line(owner: type) -> str:
-    return (owner.__doc__ or owner.__name__).splitlines()[0].rstrip(".")
+def _folded(title: str, table: str) -> str:
+    return f'??? note "{_capital(title)} (shared with other agents)"\n\n' + textwrap.indent(table, "    ")
 
 
 def _capital(title: str) -> str:
     return title[:1].upper() + title[1:]
 
 
-def _unfolding(title: str, table: str) -> str:
-    return f'??? note "{title} (as in other agents)"\n\n' + textwrap.indent(table, "    ")
+def _table(config: type, names: Iterable[str]) -> str:
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    texts, hints = field_texts(config), typing.get_type_hints(config)
+    return HEAD + "".join(_row(fields[name], texts[name], hints[name]) for name in names)
 
 
-def _owner(config: type, name: str) -> type:
-    """Return the class in which a field stands first."""
-    return next(cls for cls in reversed(config.__mro__) if name in inspect.get_annotations(cls))
-
-
-def _row(config: type, field: dataclasses.Field) -> str:
-    meaning = _escape(_meaning(config, field.name))
-    if choices := _choices(typing.get_type_hints(config)[field.name]):
+def _row(field: dataclasses.Field, text: str, hint: Any) -> str:
+    meaning = _escape(text)
+    if choices := _choices(hint):
         meaning += " One of " + ", ".join(f"`{choice}`" for choice in choices) + "."
     return f"| `--{field.name.replace('_', '-')}` | {_default(field)} | {meaning} |\n"
 
 
-def _meaning(config: type, name: str) -> str:
-    """Return the docstring beneath a field, in the class that says it last."""
-    for cls in config.__mro__:
-        if name in inspect.get_annotations(cls) and (found := _docstrings(cls).get(name)):
-            return " ".join(found.split())
-    raise ValueError(f"{config.__qualname__}.{name} has no docstring")
-
-
-def _docstrings(cls: type) -> dict[str, str]:
-    body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body  # type: ignore[attr-defined]
-    return {
-        a.target.id: b.value.value
-        for a, b in pairwise(body)
-        if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)
-    }
-
-
 def _choices(hint: Any) -> list[str]:
-    """Return the words that a field allows; [] where it takes other values."""
+    """Return the words that a field allows; [] if it takes other values."""
     return [
         word for part in (hint, *typing.get_args(hint)) for word in typing.get_args(part) if type(word) is str
     ]
@@ -119,7 +96,7 @@ def _default(field: dataclasses.Field) -> str:
 
 
 def _escape(text: str) -> str:
-    """Keep angle brackets and bars from being markup, but for what stands in backticks."""
+    """Keep angle brackets and bars outside backticks from being read as markup."""
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(p if p.startswith("`") else html.escape(p, quote=False) for p in parts).replace(
         "|", "&#124;"

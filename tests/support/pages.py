@@ -6,11 +6,12 @@ The blocks of a page run in order in one folder. What stands in a comment direct
     <!-- test: 100_000 -> 500 -->           replaced in the block, where it must stand
     <!-- test: prints 0\\.9\\d+ -->           what the block prints must match this pattern
     <!-- test: in the checkout -->          run in the repository instead of the page's folder
+    <!-- test: in any order -->             the words of a text block may be printed in any order, but all and no others
     <!-- test: skip: CI runs it -->         not run, and why
 
 A run that `rl-lab train` starts is evaluated once, on two episodes, and neither filmed nor drawn, unless the comment
 says otherwise. A Python, TOML or YAML block whose first line is `# path/name` is written to that file; other Python
-is run.
+is run. A text block shows output: the last block that ran must have printed it, apart from its numbers and line breaks.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ MARK = re.compile(r"<!-- test: (.*?) -->")
 FENCE = re.compile(r"```(\S*)")
 FILE = re.compile(r"# ([\w./-]+\.(?:py|toml|yaml))\s")
 QUIET = "--eval-episodes 2 --eval-every-steps 1000000 --video-episodes 0 --no-pictures"
-DATA = ("json", "text", "html")  # shown, not run
+DATA = ("json", "html")  # shown, not run
+NUMBER = re.compile(r"-?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,14 @@ def blocks_of(page: Path) -> list[Block]:
     return blocks
 
 
+def shows(block: Block, printed: str) -> bool:
+    """Return whether a text block shows what was printed, whatever its numbers and line breaks."""
+    if "in any order" in block.marks:
+        return sorted(block.text.split()) == sorted(printed.split())
+    words = [NUMBER.pattern.join(map(re.escape, NUMBER.split(word))) for word in block.text.split()]
+    return re.search(r"\s+".join(words), printed) is not None
+
+
 # How a block is run ----------------------------------------------------------------------------------
 
 
@@ -108,6 +118,7 @@ class Folder:
     def __init__(self, path: Path):
         self.path, self.site = path / "work", path / "site"
         self.path.mkdir()
+        self.printed = ""  # by the block that ran last
         self.env = os.environ | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
             "PYTHONPATH": os.pathsep.join([str(self.site), str(ROOT)]),
@@ -126,17 +137,20 @@ class Folder:
         text = block.shortened()
         if block.language in DATA:
             return
+        if block.language == "text":
+            assert shows(block, self.printed), f"{block} shows something else than\n{self.printed}"
+            return
         if (named := FILE.match(text)) and block.language in ("python", "toml", "yaml"):
             file = self.path / named[1]
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
             return
-        printed = {"sh": self._shell, "python": self._python, "toml": _toml, "yaml": _yaml}[block.language](
-            text, block
-        )
+        runs = {"sh": self._shell, "python": self._python, "toml": _toml, "yaml": _yaml}
+        self.printed = runs[block.language](text, block)
         for mark in block.marks:
             if mark.startswith("prints "):
-                assert re.search(mark.removeprefix("prints "), printed), f"{block} printed\n{printed}"
+                wanted = mark.removeprefix("prints ")
+                assert re.search(wanted, self.printed), f"{block} printed\n{self.printed}"
 
     def _python(self, text: str, block: Block) -> str:
         code = compile("\n" * block.line + text, str(block.page), "exec")
