@@ -107,7 +107,8 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
         raise UsageError(f"--agent is missing (allowed: {', '.join(agent_names())})")
     given = stored.all_fields | {"run_dir": folder} if stored else loaded
     given |= preset_fields(agent, preset) if agent and preset else {}
-    parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=describe(agent))
+    about = describe(agent) if asks_for_help(argv) else ""
+    parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=about)
     options = TrainOptions(**{field.name: parsed.pop(field.name) for field in dc.fields(TrainOptions)})
     if stored:
         begun = _completed(stored.agent, given) | {"agent": stored.agent}
