@@ -14,14 +14,7 @@ from rl_lab.cli.groups import Part
 from rl_lab.cli.parsing import asks_for_help, parse_parts
 from rl_lab.runs.config import RunConfig, read_fields, split_fields
 from rl_lab.runs.signals import STOPPED
-from rl_lab.training.registry import (
-    agent_names,
-    config_of,
-    make_learner,
-    preset_fields,
-    presets_of,
-    with_tuples,
-)
+from rl_lab.training.registry import agent_names, config_of, preset_fields, presets_of, with_tuples
 from rl_lab.types import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +53,7 @@ def train(argv: Sequence[str]) -> int:
         result = resume(fields["run_dir"], progress=True, signals=True)
     else:
         result = learn(options.agent, progress=True, signals=True, **fields)
-    if result.summary is None and not make_learner(options.agent).resumes:
+    if result.summary is None and not result.resumes:
         raise RuntimeError(f"stopped; {options.agent} can't resume exactly and has to start again from zero")
     if result.summary is None:
         print(f"stopped after saving; continue with: --resume --run-dir {result.run_dir}")

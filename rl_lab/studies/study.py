@@ -24,7 +24,7 @@ from rl_lab.storage.locking import exclusive
 from rl_lab.studies.results import folder_name, run_directory
 from rl_lab.training.launch import learn, resume
 from rl_lab.training.registry import has_preset, preset_fields
-from rl_lab.training.setup import configure, problem_of, require_accepted
+from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
 from rl_lab.types import UsageError
 
 POLL_SECONDS = 0.2  # how long a request to stop may go unnoticed while a worker runs
@@ -95,8 +95,8 @@ class Study:
         return next(iter(gammas.values()), None)
 
     def _eval_gamma_of(self, agent: str) -> float | None:
-        learner, config = configure(agent, self.fields_for(agent) | {"env_id": self.env_ids[0]})
-        return getattr(learner.config, "gamma", None) if config.eval_gamma is None else config.eval_gamma
+        own, config = configs_of(agent, self.fields_for(agent) | {"env_id": self.env_ids[0]})
+        return getattr(own, "gamma", None) if config.eval_gamma is None else config.eval_gamma
 
 
 def _require_distinct(kind: str, names: tuple[str, ...]) -> None:
@@ -232,9 +232,9 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
         "env_ids": list(study.env_ids),
         "agents": list(study.agents),
         "seeds": study.seeds,
-        "total_steps": max(configure(t.agent, t.fields)[1].total_steps for t in tasks),
+        "total_steps": max(configs_of(t.agent, t.fields)[1].total_steps for t in tasks),
         "fields": {agent: study.fields_for(agent) for agent in study.agents},
-        "eval_gamma": study.eval_gamma(),
+        "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
     }
     described = json.loads(json.dumps(described))  # as it will be read back
     path = out / "study.json"

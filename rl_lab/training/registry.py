@@ -65,6 +65,19 @@ def _config_of(factory: Callable[..., Learner]) -> type:
     return factory().Config if config is None else config
 
 
+def make_config(name: str, **fields: Any) -> Any:
+    """Return the config that a learner of this name and these fields has, without building the learner.
+
+    Raises:
+        UsageError: unknown name or field, or a value out of range.
+    """
+    config = config_of(name)
+    try:
+        return config(**with_tuples(fields))
+    except TypeError as error:
+        raise UsageError(f"agent {name!r}: {error}") from error
+
+
 def make_learner(name: str, **fields: Any) -> Learner:
     """Build a learner by name.
 
