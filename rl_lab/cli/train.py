@@ -45,7 +45,14 @@ class NoFields:
 
 
 def train(argv: Sequence[str]) -> int:
-    """Train an agent; return the exit code."""
+    """Train an agent; return the exit code.
+
+    Raises:
+        UsageError: a wrong option, name or value, or a run directory that holds another run.
+        CheckpointCorrupt: no checkpoint of the run to resume is whole.
+        FormatTooNew: a newer version wrote the run to resume.
+        RuntimeError: a signal stopped a run that can't be resumed.
+    """
     from rl_lab.training.launch import learn, resume
 
     options, fields = parse_train(argv)
@@ -145,7 +152,11 @@ def _option(argv: Sequence[str], name: str) -> str | None:
 
 
 def _stored_run(argv: Sequence[str]) -> tuple[RunDescription, str]:
-    """Return the description and the folder of the run to resume."""
+    """Return the description and the folder of the run to resume.
+
+    Raises:
+        UsageError: no folder is named, or it holds no run.
+    """
     from rl_lab.runs.description import read_description
 
     folder = _option(argv, "--run-dir")

@@ -40,6 +40,11 @@ def agent_entry(name: str) -> EntryPoint:
 
 @cache
 def _factory(name: str) -> Callable[..., Learner]:
+    """Return the factory of a learner, imported.
+
+    Raises:
+        UsageError: unknown name, or a package that is missing.
+    """
     entry = agent_entry(name)
     try:
         return entry.load()
@@ -54,7 +59,7 @@ def config_of(name: str) -> type:
     with no fields, and its learner is asked.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: unknown name, or a package that is missing.
     """
     return _config_of(_factory(name))
 

@@ -109,6 +109,11 @@ class TestTrainRefuses:
             ("nonsense: 1", ["'nonsense'"]),
             ("gamma: 7", ["gamma", "7"]),
             ("total_steps: plenty", ["total_steps", "plenty"]),
+            (
+                "{config_sha256: 0, format: 1, env_id: 3, fields: {}}",
+                ["fields.yaml", "damaged", "env_id", "3"],
+            ),
+            ("{config_sha256: 0, format: one, env_id: a, fields: {}}", ["fields.yaml", "damaged"]),
             ("gamma: !!python/object/apply:os.getcwd []", ["fields.yaml"]),
         ],
     )
