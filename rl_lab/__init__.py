@@ -12,14 +12,17 @@ if TYPE_CHECKING:
     __version__: str
     from rl_lab.environments.make import make_env, make_envs
     from rl_lab.evaluation.evaluate import evaluate
+    from rl_lab.studies.compare import Comparison, compare
     from rl_lab.training.launch import Result, learn, resume
     from rl_lab.training.loading import load_policy
     from rl_lab.types import UsageError
 
 __all__ = [
+    "Comparison",
     "Result",
     "UsageError",
     "__version__",
+    "compare",
     "evaluate",
     "learn",
     "load_policy",
@@ -29,8 +32,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "studies.compare",
     "Result": "training.launch",
     "UsageError": "types",
+    "compare": "studies.compare",
     "evaluate": "evaluation.evaluate",
     "learn": "training.launch",
     "load_policy": "training.loading",

@@ -35,7 +35,11 @@ class Policy(Protocol):
 
 
 class Agent(Protocol):
-    """Learns from steps."""
+    """Learns from steps.
+
+    A method `results() -> Mapping[str, Any]` is optional: it is called once, at the end of a run, and what it
+    returns is added to the run's summary.json.
+    """
 
     gradient_steps: int  # updates of the parameters so far
     collect_env_steps: int  # the budget of environment steps is rounded up to a multiple of this

@@ -18,7 +18,11 @@ class AgentsOptions:
 
 
 def agents(argv: Sequence[str]) -> int:
-    """Print each agent with a line on what it does; return the exit code."""
+    """Print each agent with a line on what it does; return the exit code.
+
+    Raises:
+        UsageError: a wrong option.
+    """
     parse(AgentsOptions, argv, program="rl-lab agents", about=ABOUT)
     print_table((name, _told(name)) for name in agent_names())
     return 0

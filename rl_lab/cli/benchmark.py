@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
 
 from rl_lab.benchmarks.work import Work, row
-from rl_lab.checks import at_least, unknown_name
+from rl_lab.checks import at_least
 from rl_lab.cli.parsing import parse
 from rl_lab.training.devices import set_threads
 from rl_lab.types import UsageError
@@ -24,7 +24,8 @@ from rl_lab.types import UsageError
 ABOUT = """Time the lab beside a peer: both sides take turns in one run, and the ratio of their medians is what
 counts. Above 1 the lab is faster."""
 
-BENCHMARKS = {
+Name = Literal["acting", "dp", "dqn", "guards", "nn", "ppo", "replay", "sb3"]
+BENCHMARKS: dict[Name, str] = {
     "acting": "training", "dp": "dp", "dqn": "training", "guards": "guards", "nn": "nn", "ppo": "training",
     "replay": "replay", "sb3": "training",
 }  # fmt: skip
@@ -35,7 +36,7 @@ BENCHMARKS = {
 class BenchmarkOptions:
     """What the command takes."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """Benchmark: acting, dp, dqn, guards, nn, ppo, replay, sb3."""
     json: str | None = None
     """File for the results."""
@@ -47,10 +48,12 @@ class BenchmarkOptions:
 
 
 def benchmark(argv: Sequence[str]) -> int:
-    """Run one benchmark by name; return the exit code."""
+    """Run one benchmark by name; return the exit code.
+
+    Raises:
+        UsageError: a wrong option, or a peer that isn't installed.
+    """
     options: BenchmarkOptions = parse(BenchmarkOptions, argv, program="rl-lab benchmark", about=ABOUT)
-    if options.name not in BENCHMARKS:
-        raise UsageError(unknown_name("benchmark", options.name, sorted(BENCHMARKS)))
     set_threads(1)
     results = [
         compare(work, options.turns) if isinstance(work, Work) else work for work in works_of(options.name)
@@ -60,7 +63,7 @@ def benchmark(argv: Sequence[str]) -> int:
     return 0
 
 
-def works_of(name: str) -> list[Work | dict[str, Any]]:
+def works_of(name: Name) -> list[Work | dict[str, Any]]:
     """Return the work of a benchmark; rows of results that are measured already may stand among it.
 
     Raises:

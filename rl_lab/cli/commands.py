@@ -71,6 +71,11 @@ def _version() -> str:
 
 
 def _print_completion(words: Sequence[str]) -> None:
+    """Print the script that completes commands in a shell.
+
+    Raises:
+        UsageError: not the name of one shell.
+    """
     from rl_lab.cli.completion import completion_script
 
     if len(words) != 1 or words[0] not in SHELLS:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rl_lab.cli.parsing import parse
 from rl_lab.runs.config import parse_pairs, read_fields
 from rl_lab.runs.signals import STOPPED
-from rl_lab.types import UsageError
 
 if TYPE_CHECKING:
     from rl_lab.studies.study import Study
@@ -47,22 +45,24 @@ class CompareOptions:
 
 
 def compare(argv: Sequence[str]) -> int:
-    """Compare agents and write a page; return the exit code."""
-    from rl_lab.studies.report import write_report
-    from rl_lab.studies.study import Stopped, run_study
+    """Compare agents and write a page; return the exit code.
+
+    Raises:
+        UsageError: a wrong option, name or value, or a folder that holds another study.
+    """
+    from rl_lab.studies.compare import compare_study
+    from rl_lab.studies.study import Stopped
 
     options: CompareOptions = parse(CompareOptions, argv, program="rl-lab compare", about=ABOUT)
-    if options.workers < 1:
-        raise UsageError(f"workers must be at least 1, got {options.workers}")
     try:
-        failures = run_study(study_of(options), Path(options.out), workers=options.workers, signals=True)
+        found = compare_study(study_of(options), options.out, workers=options.workers, signals=True)
     except Stopped as stopped:
         print(f"{stopped}; the same command continues")
         return STOPPED
-    print(f"comparison page: {write_report(options.out)}")
-    for name, cause in failures.items():
+    print(f"comparison page: {found.page}")
+    for name, cause in found.failures.items():
         print(f"failed: {name}: {cause}", file=sys.stderr)
-    return 1 if failures else 0
+    return 1 if found.failures else 0
 
 
 def study_of(options: CompareOptions) -> Study:

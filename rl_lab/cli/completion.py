@@ -7,7 +7,7 @@ import dataclasses as dc
 import io
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any, Literal, Union, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -44,7 +44,31 @@ def _options(command: str) -> Any:
     """Return the dataclass of a command's options."""
     if command == "train":
         return _train_options()
-    return getattr(import_module(f"rl_lab.cli.{command}"), f"{command.capitalize()}Options")
+    return _with_choices(getattr(import_module(f"rl_lab.cli.{command}"), f"{command.capitalize()}Options"))
+
+
+def _with_choices(kind: type) -> type:
+    """Return a dataclass in which the words of a positional Literal are subcommands: tyro completes only these."""
+    hints = get_type_hints(kind, include_extras=True)
+    chosen = {name: words for name, hint in hints.items() if (words := _positional_words(hint))}
+    if not chosen:
+        return kind
+    options = [(f.name, hints[f.name], _default(f)) for f in dc.fields(kind) if f.name not in chosen]
+    rest: Any = dc.make_dataclass("Rest", options, kw_only=True)
+    fields: list[Any] = []
+    for name, words in chosen.items():
+        kinds: Any = tuple(Annotated[rest, tyro.conf.subcommand(word, prefix_name=False)] for word in words)
+        choice: Any = Union[kinds]  # noqa: UP007
+        fields.append((name, Annotated[choice, tyro.conf.OmitArgPrefixes]))
+    return dc.make_dataclass(kind.__name__, [*fields, *options], kw_only=True)
+
+
+def _positional_words(hint: Any) -> tuple[str, ...]:
+    """Return the words that a positional field allows; () for any other field."""
+    if tyro.conf.Positional not in getattr(hint, "__metadata__", ()):
+        return ()
+    choice = get_args(hint)[0]
+    return get_args(choice) if get_origin(choice) is Literal else ()
 
 
 def _train_options() -> type:

@@ -29,7 +29,11 @@ class EnvsOptions:
 
 
 def envs(argv: Sequence[str]) -> int:
-    """Print each environment's id with a line on what it is; return the exit code."""
+    """Print each environment's id with a line on what it is; return the exit code.
+
+    Raises:
+        UsageError: a wrong option, or no id contains the name that was asked for.
+    """
     options: EnvsOptions = parse(EnvsOptions, argv, program="rl-lab envs", about=ABOUT)
     for cause in load_namespaces():
         print(cause)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, get_origin
 
 import tyro
 
+from rl_lab.checks import unknown_name
 from rl_lab.cli.groups import Part, boxes, flat
 from rl_lab.runs.config import parse_pairs
 from rl_lab.types import UsageError
@@ -19,6 +20,10 @@ from rl_lab.types import UsageError
 PROGRAM = "rl-lab"
 HELP = ("-h", "--help", "--help-all")
 BRIEF = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)  # the short help names no None and no --no-...
+
+INVALID_CHOICE = re.compile(
+    r"invalid choice '(?P<value>.*)' for argument '(?P<option>.*)'\. Expected one of \((?P<allowed>.*)\)\."
+)  # tyro's complaint about an option that takes one of several words
 
 
 def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
@@ -124,6 +129,9 @@ def _one_line(box: str) -> str:
     first, last = (rules[0] + 1, rules[1]) if len(rules) > 1 else (0, len(lines))
     text = " ".join(line for line in lines[first:last] if line)
     text = re.sub(r"^Error parsing \w+: ", "", text)  # the class whose check refused a value
+    if (choice := INVALID_CHOICE.fullmatch(text)) is not None:
+        value, option, allowed = (choice[name] for name in ("value", "option", "allowed"))
+        return unknown_name(option, value, re.findall(r"'([^']*)'", allowed))
     hints = [
         line.split()[0] for line in lines[last:] if line[:3].strip("-")[:1].isalpha() and line[:2] == "--"
     ]

@@ -27,7 +27,11 @@ class PresetsOptions:
 
 
 def presets(argv: Sequence[str]) -> int:
-    """Print presets and what they set; return the exit code."""
+    """Print presets and what they set; return the exit code.
+
+    Raises:
+        UsageError: a wrong option, or an unknown agent or preset.
+    """
     options: PresetsOptions = parse(PresetsOptions, argv, program="rl-lab presets", about=ABOUT)
     if options.agent is not None and options.preset is not None:
         print_table(

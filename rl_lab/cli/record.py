@@ -66,7 +66,13 @@ class Source:
 
 
 def record(argv: Sequence[str]) -> int:
-    """Record a policy's transitions; return the exit code."""
+    """Record a policy's transitions; return the exit code.
+
+    Raises:
+        UsageError: a wrong option or value, nothing to record, or a folder that can't be made.
+        CheckpointCorrupt: no checkpoint of the run is whole.
+        FormatTooNew: a newer version wrote the run.
+    """
     options: RecordOptions = parse(RecordOptions, argv, program="rl-lab record", about=ABOUT)
     source = _of_a_run(options) if options.run_dir is not None else _of_an_agent(options)
     config = source.config
@@ -89,7 +95,11 @@ def record(argv: Sequence[str]) -> int:
 
 
 def _of_a_run(options: RecordOptions) -> Source:
-    """Return the greedy policy of a run directory."""
+    """Return the greedy policy of a run directory.
+
+    Raises:
+        UsageError: there is no run, or options are given that the run decides.
+    """
     for name in ("agent", "env_id", "env_kwargs", "preprocess"):
         if getattr(options, name):
             raise UsageError(
@@ -110,7 +120,11 @@ def _of_a_run(options: RecordOptions) -> Source:
 
 
 def _of_an_agent(options: RecordOptions) -> Source:
-    """Return the policy of an agent that acts without having learned."""
+    """Return the policy of an agent that acts without having learned.
+
+    Raises:
+        UsageError: no agent is named, it has to learn first, or it can't take the environment.
+    """
     if options.agent is None:
         raise UsageError(f"a run directory or --agent is missing (allowed: {', '.join(UNTRAINED)})")
     if options.best:

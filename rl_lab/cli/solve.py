@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from rl_lab.checks import above, at_least, one_of, within
+from rl_lab.checks import above, at_least, within
 from rl_lab.cli.listing import print_table
 from rl_lab.cli.parsing import parse
 from rl_lab.environments.make import make_env
 from rl_lab.evaluation.exact import limited_return
-from rl_lab.mdp.methods import METHODS
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.mdp.solve import DEFAULT_METHOD, NeverEnds, NotConverged, Solution
 from rl_lab.mdp.solve import solve as solve_model
@@ -23,18 +22,27 @@ from rl_lab.types import UsageError
 ABOUT = """Solve the finite MDP of an environment exactly and print the optimum. The model must be known: that of
 Gymnasium's toy-text, of most of lab/*, and of environments with a method model()."""
 
+Method = Literal[
+    "value-iteration", "gauss-seidel", "prioritised-sweeping", "policy-iteration", "modified-policy-iteration",
+    "linear-programming",
+]  # fmt: skip
+"""The names in `rl_lab.mdp.methods.METHODS`."""
+
 
 @dataclass(frozen=True)
 class SolveOptions:
-    """What the command takes."""
+    """What the command takes.
+
+    Raises:
+        UsageError: a value that isn't allowed, or a file in no folder.
+    """
 
     env_id: str
     """Gymnasium id, namespace/id of an installed package, or module:id."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, as name=value."""
-    method: str = DEFAULT_METHOD
-    """Method: value-iteration, gauss-seidel, prioritised-sweeping, policy-iteration, modified-policy-iteration or
-    linear-programming."""
+    method: Method = DEFAULT_METHOD
+    """How the MDP is solved; all methods find the same optimum."""
     gamma: float = 0.99
     """Discount per environment step; 1 for problems that end."""
     tolerance: float = 1e-10
@@ -50,7 +58,6 @@ class SolveOptions:
     gamma and bound."""
 
     def __post_init__(self) -> None:
-        one_of(self, "method", tuple(METHODS))
         within(self, 0.0, 1.0, "gamma")
         above(self, 0.0, "tolerance")
         at_least(self, 1, "max_sweeps", "threads")
@@ -61,7 +68,12 @@ class SolveOptions:
 
 
 def solve(argv: Sequence[str]) -> int:
-    """Solve an environment's finite MDP and print the optimum; return the exit code."""
+    """Solve an environment's finite MDP and print the optimum; return the exit code.
+
+    Raises:
+        UsageError: a wrong option, an environment without a model, a problem without a finite optimum, one that
+            isn't solved within the sweeps allowed, or a file that can't be written.
+    """
     options: SolveOptions = parse(SolveOptions, argv, program="rl-lab solve", about=ABOUT)
     model, max_steps = model_of(options.env_id, options.env_kwargs)
     try:
@@ -130,6 +142,11 @@ def _table(solution: Solution) -> list[tuple[str, ...]]:
 
 
 def _write(solution: Solution, options: SolveOptions) -> None:
+    """Write the solution to the file that was asked for.
+
+    Raises:
+        UsageError: the file system refused.
+    """
     path = Path(str(options.out))
     try:
         np.savez(

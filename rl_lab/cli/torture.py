@@ -16,6 +16,8 @@ from typing import Any
 
 from rl_lab.checks import above, at_least
 from rl_lab.cli.parsing import parse
+from rl_lab.runs.description import CONFIG
+from rl_lab.runs.directory import CHECKPOINTS, SUMMARY
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointError, CheckpointMissing
@@ -68,7 +70,11 @@ class TortureOptions:
 
 
 def torture(argv: Sequence[str]) -> int:
-    """Kill and resume runs; return 0 if nothing was lost, else 1."""
+    """Kill and resume runs; return 0 if nothing was lost, else 1.
+
+    Raises:
+        UsageError: a wrong option.
+    """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     options: TortureOptions = parse(TortureOptions, argv, program="rl-lab torture", about=ABOUT)
     shutil.rmtree(options.out, ignore_errors=True)
@@ -89,7 +95,7 @@ def _torture(
     count = {"kills": 0, "inside_a_save": 0, "unloadable": 0}
     equal = True
     while count["kills"] < kills:
-        if (folder / "summary.json").exists():  # it finished before its kill: start over
+        if (folder / SUMMARY).exists():  # it finished before its kill: start over
             equal &= _is_equal(folder)
             shutil.rmtree(folder)
         if not _live_and_die(agent, folder, fields, rng.uniform(0.05, options.longest_seconds)):
@@ -119,7 +125,7 @@ def _live_and_die(agent: str, folder: Path, fields: dict[str, Any], seconds: flo
 
 
 def _live(agent: str, folder: Path, fields: dict[str, Any]) -> None:
-    if (folder / "config.json").exists():
+    if (folder / CONFIG).exists():
         resume(folder)
     else:
         learn(agent, run_dir=str(folder), **fields)
@@ -127,14 +133,14 @@ def _live(agent: str, folder: Path, fields: dict[str, Any]) -> None:
 
 def _left_a_save_unfinished(folder: Path) -> bool:
     """Return whether the folder of checkpoints holds a file that no manifest names."""
-    checkpoints = Checkpoints(folder / "checkpoints")
-    found = {path.name for path in (folder / "checkpoints").rglob("*") if path.is_file()}
+    checkpoints = Checkpoints(folder / CHECKPOINTS)
+    found = {path.name for path in (folder / CHECKPOINTS).rglob("*") if path.is_file()}
     return bool(found - checkpoints.files())
 
 
 def _loads(folder: Path) -> bool:
     try:
-        Checkpoints(folder / "checkpoints").load()
+        Checkpoints(folder / CHECKPOINTS).load()
     except CheckpointMissing:
         return True  # killed before its first
     except (CheckpointError, OSError, ValueError, KeyError) as error:

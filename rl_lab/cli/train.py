@@ -14,14 +14,7 @@ from rl_lab.cli.groups import Part
 from rl_lab.cli.parsing import asks_for_help, parse_parts
 from rl_lab.runs.config import RunConfig, read_fields, split_fields
 from rl_lab.runs.signals import STOPPED
-from rl_lab.training.registry import (
-    agent_names,
-    config_of,
-    make_learner,
-    preset_fields,
-    presets_of,
-    with_tuples,
-)
+from rl_lab.training.registry import agent_names, config_of, preset_fields, presets_of, with_tuples
 from rl_lab.types import UsageError
 
 if TYPE_CHECKING:
@@ -52,7 +45,14 @@ class NoFields:
 
 
 def train(argv: Sequence[str]) -> int:
-    """Train an agent; return the exit code."""
+    """Train an agent; return the exit code.
+
+    Raises:
+        UsageError: a wrong option, name or value, or a run directory that holds another run.
+        CheckpointCorrupt: no checkpoint of the run to resume is whole.
+        FormatTooNew: a newer version wrote the run to resume.
+        RuntimeError: a signal stopped a run that can't be resumed.
+    """
     from rl_lab.training.launch import learn, resume
 
     options, fields = parse_train(argv)
@@ -60,7 +60,7 @@ def train(argv: Sequence[str]) -> int:
         result = resume(fields["run_dir"], progress=True, signals=True)
     else:
         result = learn(options.agent, progress=True, signals=True, **fields)
-    if result.summary is None and not make_learner(options.agent).resumes:
+    if result.summary is None and not result.resumes:
         raise RuntimeError(f"stopped; {options.agent} can't resume exactly and has to start again from zero")
     if result.summary is None:
         print(f"stopped after saving; continue with: --resume --run-dir {result.run_dir}")
@@ -107,7 +107,8 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
         raise UsageError(f"--agent is missing (allowed: {', '.join(agent_names())})")
     given = stored.all_fields | {"run_dir": folder} if stored else loaded
     given |= preset_fields(agent, preset) if agent and preset else {}
-    parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=describe(agent))
+    about = describe(agent) if asks_for_help(argv) else ""
+    parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=about)
     options = TrainOptions(**{field.name: parsed.pop(field.name) for field in dc.fields(TrainOptions)})
     if stored:
         begun = _completed(stored.agent, given) | {"agent": stored.agent}
@@ -151,7 +152,11 @@ def _option(argv: Sequence[str], name: str) -> str | None:
 
 
 def _stored_run(argv: Sequence[str]) -> tuple[RunDescription, str]:
-    """Return the description and the folder of the run to resume."""
+    """Return the description and the folder of the run to resume.
+
+    Raises:
+        UsageError: no folder is named, or it holds no run.
+    """
     from rl_lab.runs.description import read_description
 
     folder = _option(argv, "--run-dir")

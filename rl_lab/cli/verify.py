@@ -14,8 +14,9 @@ from pathlib import Path
 
 from rl_lab.checks import at_least
 from rl_lab.cli.parsing import parse
+from rl_lab.runs.description import CONFIG
 from rl_lab.runs.fingerprint import fingerprint
-from rl_lab.runs.rows import read_rows
+from rl_lab.runs.rows import METRICS, read_rows
 from rl_lab.types import UsageError
 
 ABOUT = """Kill runs at random moments, resume them in new processes, and compare them with undisturbed runs: SHA-256 of
@@ -53,7 +54,12 @@ class VerifyOptions:
 
 
 def verify(argv: Sequence[str]) -> int:
-    """Compare killed with undisturbed runs; return 0 if all hashes are equal, else 1."""
+    """Compare killed with undisturbed runs; return 0 if all hashes are equal, else 1.
+
+    Raises:
+        UsageError: a wrong option, or more kills than the runs have rows for.
+        CalledProcessError: an undisturbed run failed, or the last resume did.
+    """
     options: VerifyOptions = parse(VerifyOptions, argv, program="rl-lab verify", about=ABOUT)
     shutil.rmtree(options.out, ignore_errors=True)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
@@ -81,7 +87,11 @@ def _verify(run: str, out: Path, kills: int, rng: random.Random) -> int:
 
 
 def _disturbed(command: list[str], folder: Path, kills: int, rng: random.Random) -> list[int]:
-    """Train with kills after random numbers of rows; return the environment steps at which they came."""
+    """Train with kills after random numbers of rows; return the environment steps at which they came.
+
+    Raises:
+        UsageError: the run has too few rows for so many kills.
+    """
     full = _rows(folder.parent / "undisturbed")
     if kills > (most := max(0, len(full) - 4)):
         raise UsageError(f"kills {kills} are too many for a run of {len(full)} rows (allowed: up to {most})")
@@ -91,7 +101,7 @@ def _disturbed(command: list[str], folder: Path, kills: int, rng: random.Random)
     killed_at = []
     for row in targets:
         with subprocess.Popen(
-            resume if (folder / "config.json").exists() else start,
+            resume if (folder / CONFIG).exists() else start,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as process:
@@ -106,5 +116,5 @@ def _disturbed(command: list[str], folder: Path, kills: int, rng: random.Random)
 
 
 def _rows(folder: Path) -> list[bytes]:
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     return path.read_bytes().splitlines() if path.exists() else []

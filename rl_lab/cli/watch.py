@@ -38,7 +38,13 @@ class WatchOptions:
 
 
 def watch(argv: Sequence[str]) -> int:
-    """Show or film a trained agent; return the exit code."""
+    """Show or film a trained agent; return the exit code.
+
+    Raises:
+        UsageError: a wrong option or value, no run there, or an episode that the run doesn't have.
+        CheckpointCorrupt: no checkpoint of the run is whole.
+        FormatTooNew: a newer version wrote the run.
+    """
     from rl_lab.evaluation.watch import frames_per_second, live_window, show
     from rl_lab.runs.description import read_description
     from rl_lab.training.loading import load_policy

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from scipy import sparse
@@ -43,7 +44,7 @@ __all__ = [
     "value_iteration",
 ]
 
-DEFAULT_METHOD = "modified-policy-iteration"
+DEFAULT_METHOD: Final = "modified-policy-iteration"
 Method = Callable[[SolverTask], tuple[Array, int]]
 
 

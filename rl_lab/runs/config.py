@@ -120,6 +120,11 @@ class RunConfig:
         self._require_what_stopping_needs()
 
     def _require_what_stopping_needs(self) -> None:
+        """Check that what ends training early can take effect.
+
+        Raises:
+            UsageError: it can't.
+        """
         if self.stop_min_delta and self.stop_after_evals is None:
             raise UsageError(f"stop_min_delta {self.stop_min_delta} does nothing without stop_after_evals")
         if (name := self.asks_to_stop()) is None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.runs.directory import CHECKPOINTS, SUMMARY
 from rl_lab.runs.rows import ACTIONS, EPISODES, read_rows
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.state_trees import StoredRing, weights_sha256
 
-SUMMARY = ("env_steps", "gradient_steps", "episodes", "eval_returns", "weights_sha256")
+SUMMARISED = ("env_steps", "gradient_steps", "episodes", "eval_returns", "weights_sha256")
 
 
 def fingerprint(run_dir: str | Path) -> dict[str, str]:
@@ -26,7 +27,7 @@ def fingerprint(run_dir: str | Path) -> dict[str, str]:
         CheckpointCorrupt: no checkpoint is whole.
     """
     folder = Path(run_dir)
-    members = Checkpoints(folder / "checkpoints").load()[1]
+    members = Checkpoints(folder / CHECKPOINTS).load()[1]
     members["run"] = {k: members["run"][k] for k in ("returns", "lengths", "episodes", "at")}
     hashes = {name: weights_sha256(_filled(tree)) for name, tree in members.items()}
     for name in (EPISODES, ACTIONS):
@@ -34,10 +35,10 @@ def fingerprint(run_dir: str | Path) -> dict[str, str]:
     hashes["metrics"] = hashlib.sha256(
         json.dumps(rows_without_times(folder), sort_keys=True).encode()
     ).hexdigest()
-    summary = folder / "summary.json"
+    summary = folder / SUMMARY
     if summary.exists():
         found = json.loads(summary.read_bytes())
-        text = json.dumps({name: found[name] for name in SUMMARY})
+        text = json.dumps({name: found[name] for name in SUMMARISED})
         hashes["summary"] = hashlib.sha256(text.encode()).hexdigest()
     return hashes
 

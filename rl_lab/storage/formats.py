@@ -1,12 +1,13 @@
 """The format number of run directories, and how files of an older format are read.
 
-config.json and every checkpoint carry the number of the format they were written in. Whoever reads
+config.json, study.json and every checkpoint carry the number of the format they were written in. Whoever reads
 one brings it up to date with migrations, each of which goes from one format to the next, so that
 only migrations know older layouts.
 
 1. The first format. A replay once kept both ends of every transition and later each observation
    once; both layouts carry this number.
-2. A replay keeps each observation once. Environment ids name `rl_lab.envs` instead of `envs`.
+2. A replay keeps each observation once. Environment ids name `rl_lab.envs` instead of `envs`. A study.json
+   carries no number before this one.
 """
 
 from __future__ import annotations

@@ -10,7 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.runs.description import CONFIG
+from rl_lab.runs.directory import SUMMARY
+from rl_lab.runs.rows import METRICS
+from rl_lab.storage.formats import FORMAT, require_readable
 from rl_lab.types import Array, UsageError
+
+STUDY = "study.json"
+ERROR = "error.txt"  # why a run failed, in its folder
 
 Points = tuple[Array, Array]  # env_steps [P], values [P]
 
@@ -37,7 +44,7 @@ class RunResults:
     @property
     def cause(self) -> str:
         """Why the run has no result, in one line."""
-        error = self.directory / "error.txt"
+        error = self.directory / ERROR
         if self.done:
             return "finished without an evaluation"
         if not self.directory.is_dir():
@@ -95,11 +102,13 @@ def load_study(study_dir: Path) -> StudyResults:
 
     Raises:
         UsageError: the directory holds no study.
+        FormatTooNew: a newer version wrote it.
     """
-    file = Path(study_dir) / "study.json"
+    file = Path(study_dir) / STUDY
     if not file.is_file():
-        raise UsageError(f"{study_dir} is not a study directory: it has no study.json")
+        raise UsageError(f"{study_dir} is not a study directory: it has no {STUDY}")
     info = json.loads(file.read_text(encoding="utf-8"))
+    require_readable(info.get("format", FORMAT), file)
     env_ids, agents = (tuple(dict.fromkeys(info[key])) for key in ("env_ids", "agents"))
     asked = info["seeds"]  # a count, or their list
     seeds = tuple(range(asked)) if isinstance(asked, int) else tuple(asked)
@@ -113,9 +122,9 @@ def load_study(study_dir: Path) -> StudyResults:
 
 def _load_run(study_dir: Path, env_id: str, agent: str, seed: int) -> RunResults:
     directory = run_directory(study_dir, env_id, agent, seed)
-    rows = _read_rows(directory / "metrics.jsonl")
-    config = _read_object(directory / "config.json") or {}
-    return RunResults(agent, env_id, seed, directory, config, _read_object(directory / "summary.json"), rows)
+    rows = _read_rows(directory / METRICS)
+    config = _read_object(directory / CONFIG) or {}
+    return RunResults(agent, env_id, seed, directory, config, _read_object(directory / SUMMARY), rows)
 
 
 def _read_object(file: Path) -> dict[str, Any] | None:

@@ -18,13 +18,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rl_lab.runs.description import CONFIG
+from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.signals import STOPPED, stop_on_signals
 from rl_lab.storage.files import write_atomically
+from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.locking import exclusive
-from rl_lab.studies.results import folder_name, run_directory
+from rl_lab.studies.migrations import migrate_study, rename_folders
+from rl_lab.studies.results import ERROR, STUDY, folder_name, run_directory
 from rl_lab.training.launch import learn, resume
 from rl_lab.training.registry import has_preset, preset_fields
-from rl_lab.training.setup import configure, problem_of, require_accepted
+from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
 from rl_lab.types import UsageError
 
 POLL_SECONDS = 0.2  # how long a request to stop may go unnoticed while a worker runs
@@ -95,11 +99,16 @@ class Study:
         return next(iter(gammas.values()), None)
 
     def _eval_gamma_of(self, agent: str) -> float | None:
-        learner, config = configure(agent, self.fields_for(agent) | {"env_id": self.env_ids[0]})
-        return getattr(learner.config, "gamma", None) if config.eval_gamma is None else config.eval_gamma
+        own, config = configs_of(agent, self.fields_for(agent) | {"env_id": self.env_ids[0]})
+        return getattr(own, "gamma", None) if config.eval_gamma is None else config.eval_gamma
 
 
 def _require_distinct(kind: str, names: tuple[str, ...]) -> None:
+    """Check that names are there and that their folders differ.
+
+    Raises:
+        UsageError: they aren't, or don't.
+    """
     if not names:
         raise UsageError(f"{kind} are missing (allowed: one or more)")
     counts = Counter(map(folder_name, names))
@@ -185,12 +194,15 @@ def run_study(
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
 
     Raises:
-        UsageError: `out` holds a study that this one doesn't extend.
+        UsageError: `workers` is below 1, or `out` holds a study that this one doesn't extend.
+        FormatTooNew: a newer version wrote the study that `out` holds.
         Stopped: some runs were stopped before their end.
     """
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
     tasks = tasks_of(study, out)
     _claim(study, out, tasks)
-    open_tasks = [t for t in tasks if not (t.folder / "summary.json").exists()]
+    open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
     stop = StopFlag()
@@ -204,7 +216,11 @@ def run_study(
 
 
 def _collect(futures: dict[Future[str | None], Task], tell: Callable[[str], None]) -> dict[str, str]:
-    """Report each run as it ends; return why runs failed, by name."""
+    """Report each run as it ends; return why runs failed, by name.
+
+    Raises:
+        Stopped: some runs were stopped before their end.
+    """
     failures: dict[str, str] = {}
     stopped = 0
     for count, future in enumerate(as_completed(futures), 1):
@@ -227,28 +243,36 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
 
     Raises:
         UsageError: `out` holds another study, which this one doesn't extend.
+        FormatTooNew: a newer version wrote the study that it holds.
     """
     described = {
+        "format": FORMAT,
         "env_ids": list(study.env_ids),
         "agents": list(study.agents),
         "seeds": study.seeds,
-        "total_steps": max(configure(t.agent, t.fields)[1].total_steps for t in tasks),
+        "total_steps": max(configs_of(t.agent, t.fields)[1].total_steps for t in tasks),
         "fields": {agent: study.fields_for(agent) for agent in study.agents},
-        "eval_gamma": study.eval_gamma(),
+        "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
     }
     described = json.loads(json.dumps(described))  # as it will be read back
-    path = out / "study.json"
-    if path.exists() and not _extends(described, json.loads(path.read_bytes())):
+    path = out / STUDY
+    before = json.loads(path.read_bytes()) if path.exists() else None
+    if before is not None and not _extends(described, migrate_study(before, path)):
         raise UsageError(
             f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
             " more seeds, agents or environments)"
         )
+    if before is not None:
+        rename_folders(out, before)  # before study.json is written: after a kill it is done again
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(described, indent=1).encode())
 
 
 def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Return whether a study contains all runs of the one that was there before, unchanged."""
+    """Return whether a study contains all runs of the one that was there before, unchanged.
+
+    Both are in the current format.
+    """
     if "eval_gamma" not in before:  # written by an older version
         return before == {name: value for name, value in described.items() if name != "eval_gamma"}
     unchanged = all(described["fields"].get(agent) == before["fields"][agent] for agent in before["agents"])
@@ -269,11 +293,11 @@ def run_task(task: Task, stop: StopFlag) -> str | None:
     if stop.stop_requested:
         raise Stopped
     task.folder.mkdir(parents=True, exist_ok=True)
-    error = task.folder / "error.txt"
+    error = task.folder / ERROR
     error.unlink(missing_ok=True)
     code, out, err = _run_worker(task, stop)
     (task.folder / "log.txt").write_text(out + err)
-    if (task.folder / "summary.json").exists():
+    if (task.folder / SUMMARY).exists():
         return None
     if code == STOPPED or (stop.stop_requested and code < 0):
         raise Stopped
@@ -325,7 +349,7 @@ def _attend(process: subprocess.Popen[str], stop: StopFlag) -> tuple[str, str]:
 
 
 def _outcome(task: Task) -> str:
-    summary = json.loads((task.folder / "summary.json").read_bytes())
+    summary = json.loads((task.folder / SUMMARY).read_bytes())
     value = summary["eval_return_mean"]
     score = "no evaluation" if value is None else f"return {value:.4g}"
     early = f", stopped early at {summary['env_steps']} steps" if summary.get("stopped_early") else ""
@@ -338,7 +362,7 @@ def _outcome(task: Task) -> str:
 def _work(agent: str, fields: dict[str, Any]) -> int:
     """Do one run: resume one that was stopped, or start again if resuming wouldn't be exact; return the exit code."""
     folder = Path(fields["run_dir"])
-    if (folder / "config.json").exists() and configure(agent, fields)[0].resumes:
+    if (folder / CONFIG).exists() and configure(agent, fields)[0].resumes:
         result = resume(folder, signals=True)
     else:
         _clear(folder)

@@ -147,7 +147,11 @@ class RecordedVector:
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
-        """Open recorded episodes by their numbers, in all columns or in those of options["reset_mask"]."""
+        """Open recorded episodes by their numbers, in all columns or in those of options["reset_mask"].
+
+        Raises:
+            DatasetCorrupt: an episode can't be read, or lacks the action masks that others have.
+        """
         if options is None:
             self._episodes = [self._open(number) for number in seed]
             self._at = [0] * self.num_envs
@@ -157,6 +161,11 @@ class RecordedVector:
         return self._seen()
 
     def _open(self, number: int | None) -> RecordedEpisode:
+        """Return a recorded episode.
+
+        Raises:
+            DatasetCorrupt: it can't be read, or lacks the action masks that others have.
+        """
         assert number is not None
         episode = self._dataset.episode(number)
         if self._has_mask and episode.masks is None:

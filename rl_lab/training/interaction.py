@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,18 @@ class Interaction:
     def refuse(self, problem: Problem) -> str | None:
         """Return why the agent can't take this problem (one line), or None if it can."""
         return self._refuse(self.config, problem.spec)
+
+    def resolved(self, problem: Problem) -> Interaction:
+        """Return this learner with what its config leaves to "auto" decided by the config's `resolve`, if it has one.
+
+        Raises:
+            UsageError: a value that isn't possible for this problem.
+        """
+        if (resolve := getattr(self.config, "resolve", None)) is None:
+            return self
+        decided = copy.copy(self)
+        decided.config = resolve(problem)
+        return decided
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the greedy policy over stored weights."""

@@ -29,7 +29,7 @@ from rl_lab.runs.directory import (
 from rl_lab.runs.progress import NullProgress, make_progress
 from rl_lab.runs.run import Members, Run
 from rl_lab.runs.signals import stop_on_signals
-from rl_lab.runs.tracking import resolve_mode, start_mirror
+from rl_lab.runs.tracking import Mirror, NullMirror, resolve_mode, start_mirror
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.state_trees import weights_sha256
@@ -49,6 +49,7 @@ class Result:
     run_dir: Path
     policy: Policy
     summary: dict[str, Any] | None  # None: stopped by a signal after saving
+    resumes: bool = True  # whether the run can go on exactly where it was stopped
 
 
 def learn(
@@ -165,14 +166,15 @@ def _run(
         restored = _restored(directory, problem) if resuming else None
         at = restored["run"]["at"] if restored else 0
         shown = make_progress(config.total_steps, at) if progress else NullProgress()
-        evaluator = RunEvaluator(config, problem, folder)
-        run = Run(description, directory, evaluator, restored=restored, progress=shown)
-        mirror = start_mirror(folder, resolve_mode(config.wandb))  # now that the rows are cut back
+        mirror: Mirror | NullMirror = NullMirror()
         try:
+            evaluator = RunEvaluator(config, problem, folder)
+            run = Run(description, directory, evaluator, restored=restored, progress=shown)
+            mirror = start_mirror(folder, resolve_mode(config.wandb))  # now that the rows are cut back
             with stop_on_signals(run, enabled=signals):
                 policy = learner.learn(problem, run)
         finally:
             directory.close()
             shown.close()
             mirror.close()  # last: it may take a minute
-    return Result(folder, policy, run.summary)
+    return Result(folder, policy, run.summary, learner.resumes)

@@ -19,6 +19,8 @@ class Learner(Protocol):
 
     Two more attributes are optional, and False unless given: `takes_datasets` (it can learn from recorded
     steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop).
+    So is the method `resolved(problem) -> Learner`: it returns the learner with what its config leaves to
+    "auto" decided.
     """
 
     Config: type  # a frozen dataclass; its fields become options of the command line

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any
 
 import yaml
@@ -39,6 +40,11 @@ def agent_entry(name: str) -> EntryPoint:
 
 @cache
 def _factory(name: str) -> Callable[..., Learner]:
+    """Return the factory of a learner, imported.
+
+    Raises:
+        UsageError: unknown name, or a package that is missing.
+    """
     entry = agent_entry(name)
     try:
         return entry.load()
@@ -53,7 +59,7 @@ def config_of(name: str) -> type:
     with no fields, and its learner is asked.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: unknown name, or a package that is missing.
     """
     return _config_of(_factory(name))
 
@@ -62,6 +68,19 @@ def config_of(name: str) -> type:
 def _config_of(factory: Callable[..., Learner]) -> type:
     config = getattr(factory, "Config", None)
     return factory().Config if config is None else config
+
+
+def make_config(name: str, **fields: Any) -> Any:
+    """Return the config that a learner of this name and these fields has, without building the learner.
+
+    Raises:
+        UsageError: unknown name or field, or a value out of range.
+    """
+    config = config_of(name)
+    try:
+        return config(**with_tuples(fields))
+    except TypeError as error:
+        raise UsageError(f"agent {name!r}: {error}") from error
 
 
 def make_learner(name: str, **fields: Any) -> Learner:
@@ -110,12 +129,22 @@ def presets_of(agent: str) -> dict[str, dict[str, Any]]:
     for package in _packages_around(agent_entry(agent).module):
         file = files(package) / "presets.yaml"
         if file.is_file():
-            presets = yaml.safe_load(file.read_text(encoding="utf8")).get(agent, {})
-            return {name: with_tuples(fields) for name, fields in presets.items()}
+            presets = (yaml.safe_load(file.read_text(encoding="utf8")) or {}).get(agent) or {}
+            return {name: with_tuples(fields or {}) for name, fields in presets.items()}
     return {}
 
 
 def _packages_around(module: str) -> list[str]:
-    """Return the packages that hold a module, outermost first; importing them doesn't import the module."""
+    """Return the packages that hold a module, outermost first; of a module at the top, itself if it is a package."""
     parts = module.split(".")
-    return [".".join(parts[:k]) for k in range(1, len(parts))] or [module]
+    names = [".".join(parts[:k]) for k in range(1, len(parts))] or [module]
+    return [name for name in names if _is_package(name)]
+
+
+def _is_package(name: str) -> bool:
+    """Return whether this is a package that is there; a single module has no folder for a presets.yaml."""
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and spec.submodule_search_locations is not None

@@ -69,7 +69,7 @@ class Session:
 
     def go(self) -> None:
         """Interact until the budget is spent or the run says to stop; finish the run unless it goes on later."""
-        run, recorder, seconds = self.run, self.tracker, self.watch.seconds
+        run, tracker, seconds = self.run, self.tracker, self.watch.seconds
         loop = train(
             TimedAgent(self.agent, self.watch),
             TimedPolicy(self.acting, self.watch),
@@ -79,7 +79,7 @@ class Session:
         over = run.catch_up(self.at.env_steps, self.greedy)
         for step, metrics, self.at in () if over else loop:
             began = perf_counter()
-            recorder.add(step, self.at)
+            tracker.add(step, self.at)
             seconds["record"] += perf_counter() - began
             if metrics is not None:
                 self.meter.add(metrics)
@@ -100,9 +100,7 @@ class Session:
 
     def _finish(self) -> None:
         self.tracker.flush()
-        results: Mapping[str, Any] = getattr(
-            self.agent, "results", dict
-        )()  # for the summary; agents may have none
+        results = self.agent.results() if hasattr(self.agent, "results") else {}
         self.run.finish(self.at.env_steps, self.greedy, self.members(), self.agent.gradient_steps, results)
 
     def members(self) -> Members:
@@ -129,6 +127,11 @@ class Session:
 
 
 def _require_finite(weights: Mapping[str, Any], env_steps: int) -> None:
+    """Check that no weight is infinite or nan.
+
+    Raises:
+        FloatingPointError: one is.
+    """
     for name, value in weights.items():
         finite = value.isfinite() if hasattr(value, "isfinite") else np.isfinite(value)
         if not finite.all():

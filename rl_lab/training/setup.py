@@ -13,7 +13,7 @@ from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig, split_fields
 from rl_lab.training.devices import resolve_device
 from rl_lab.training.learner import Learner
-from rl_lab.training.registry import config_of, make_learner
+from rl_lab.training.registry import config_of, make_config, make_learner
 from rl_lab.types import UsageError
 
 
@@ -23,12 +23,32 @@ def configure(agent: str, fields: Mapping[str, Any]) -> tuple[Learner, RunConfig
     Raises:
         UsageError: an unknown agent or field, a missing env_id, or a value that isn't allowed.
     """
-    of_run, of_agent = split_fields(fields, config_of(agent))
-    if "env_id" not in of_run:
-        raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
+    of_run, of_agent = _split(agent, fields)
     learner, config = make_learner(agent, **of_agent), RunConfig(**of_run)
     _require_served(agent, learner, config)
     return learner, config
+
+
+def configs_of(agent: str, fields: Mapping[str, Any]) -> tuple[Any, RunConfig]:
+    """Return the agent's config and the run's from fields of both, without building a learner.
+
+    Raises:
+        UsageError: an unknown agent or field, a missing env_id, or a value that isn't allowed.
+    """
+    of_run, of_agent = _split(agent, fields)
+    return make_config(agent, **of_agent), RunConfig(**of_run)
+
+
+def _split(agent: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split fields into those of the run and those of the agent.
+
+    Raises:
+        UsageError: an unknown agent or field, or a missing env_id.
+    """
+    of_run, of_agent = split_fields(fields, config_of(agent))
+    if "env_id" not in of_run:
+        raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
+    return of_run, of_agent
 
 
 def _require_served(agent: str, learner: Learner, config: RunConfig) -> None:
@@ -91,7 +111,12 @@ def require_accepted(learner: Learner, problem: Problem) -> None:
 
 
 def resolved(agent: str, learner: Learner, problem: Problem) -> Learner:
-    """Return the learner with what its config leaves to "auto" decided, so that a resumed run finds it decided."""
+    """Return the learner with what its config leaves to "auto" decided, so that a resumed run finds it decided.
+
+    A learner that can't do this itself is built again if its config has a method `resolve(problem)`.
+    """
+    if (own := getattr(learner, "resolved", None)) is not None:
+        return own(problem)
     resolve = getattr(learner.config, "resolve", None)
     if resolve is None:
         return learner

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from importlib import import_module
+from typing import get_args
 
 import pytest
 
 from commands import call, require_refusal
 from rl_lab.benchmarks import training
 from rl_lab.benchmarks.work import Work
-from rl_lab.cli.benchmark import BENCHMARKS, benchmark
+from rl_lab.cli.benchmark import BENCHMARKS, Name, benchmark
 
 
 def test_rows_compare_both_sides_by_their_medians(capsys, monkeypatch, tmp_path):
@@ -33,6 +34,7 @@ def test_rows_compare_both_sides_by_their_medians(capsys, monkeypatch, tmp_path)
 
 def test_every_benchmark_is_a_function_of_its_module():
     for name, module in BENCHMARKS.items():
+        assert name in get_args(Name)
         assert callable(getattr(import_module(f"rl_lab.benchmarks.{module}"), name))
 
 

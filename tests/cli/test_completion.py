@@ -8,6 +8,7 @@ import pytest
 
 from commands import call, require_refusal
 from rl_lab.cli.commands import COMMANDS, dispatch
+from rl_lab.mdp.methods import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,9 @@ def test_offers_commands_options_and_values(script):
     assert offered(script, "tra") == {"train"}
     assert offered(script, "train", "--target-p") == {"--target-period-env-steps", "--target-period-updates"}
     assert offered(script, "train", "--agent", "sb3-") == {"sb3-a2c", "sb3-dqn", "sb3-ppo"}
+    assert offered(script, "benchmark", "d") == {"dp", "dqn"}
+    assert offered(script, "benchmark", "acting", "--tu") == {"--turns"}
+    assert offered(script, "solve", "--method", "") == set(METHODS)
     assert offered(script, "watch", "--ep") == {"--episodes"}
 
 

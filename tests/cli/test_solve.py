@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 
 import rl_lab
 from commands import call, require_refusal
-from rl_lab.cli.solve import solve
+from rl_lab.cli.solve import Method, solve
 from rl_lab.mdp import solve as solver
 from rl_lab.mdp.methods import METHODS
 from rl_lab.mdp.model import extract_model
+
+
+def test_every_method_may_be_chosen():
+    assert get_args(Method) == tuple(METHODS)
 
 
 class TestSolve:
@@ -61,6 +67,10 @@ class TestRefuses:
             (["--env-id", "CartPole-v1"], ["'CartPole-v1'", "finite MDP", "toy-text"]),
             (["--env-id", "FrozenLak-v1"], ["'FrozenLak-v1'", "FrozenLake-v1"]),
             (["--env-id", "FrozenLake-v1", "--method", "guessing"], ["'guessing'", "value-iteration"]),
+            (
+                ["--env-id", "FrozenLake-v1", "--method", "value-iterations"],
+                ["--method", "close: value-iteration"],
+            ),
             (["--env-id", "FrozenLake-v1", "--gamma", "1.5"], ["gamma", "1.5", "between 0.0 and 1.0"]),
             (["--env-id", "FrozenLake-v1", "--tolerance", "0"], ["tolerance", "greater than 0"]),
             (["--env-id", "FrozenLake-v1", "--max-sweeps", "2"], ["max_sweeps = 2", "allowed"]),

@@ -14,8 +14,9 @@ from commands import QUICK, TABLE, call, require_refusal, run_script, snapshot
 from rl_lab.agents.dqn import Config
 from rl_lab.cli.train import parse_train, train
 from rl_lab.runs.config import RunConfig, parse_pairs, split_fields
-from rl_lab.training import registry
+from rl_lab.runs.signals import STOPPED
 from rl_lab.training.registry import agent_names, config_of, presets_of
+from runs import asking_to_stop
 
 
 class TestTrainRefuses:
@@ -108,6 +109,11 @@ class TestTrainRefuses:
             ("nonsense: 1", ["'nonsense'"]),
             ("gamma: 7", ["gamma", "7"]),
             ("total_steps: plenty", ["total_steps", "plenty"]),
+            (
+                "{config_sha256: 0, format: 1, env_id: 3, fields: {}}",
+                ["fields.yaml", "damaged", "env_id", "3"],
+            ),
+            ("{config_sha256: 0, format: one, env_id: a, fields: {}}", ["fields.yaml", "damaged"]),
             ("gamma: !!python/object/apply:os.getcwd []", ["fields.yaml"]),
         ],
     )
@@ -234,24 +240,6 @@ class TestHelp:
 class TestLearners:
     """A learner is built to learn, not to find out what its fields are."""
 
-    @pytest.fixture
-    def built(self, monkeypatch):
-        names = []
-        original = registry._factory
-
-        def counted(name):
-            factory = original(name)
-
-            def count(**fields):
-                names.append(name)
-                return factory(**fields)
-
-            count.Config = factory.Config
-            return count
-
-        monkeypatch.setattr(registry, "_factory", counted)
-        return names
-
     @pytest.mark.parametrize("words", [["--help"], ["--help-all"]])
     def test_help_builds_none(self, capsys, built, words):
         call(capsys, train, *TABLE, *words)
@@ -262,9 +250,19 @@ class TestLearners:
         assert (options.agent, fields["hidden"]) == ("dqn", (256, 256))  # the last of an option counts
         assert built == []
 
-    def test_training_builds_one(self, capsys, built, tmp_path):
-        assert call(capsys, train, *TABLE, *QUICK, "--total-steps", "50", "--run-dir", tmp_path)[0] == 0
-        assert built == ["q-learning"]
+    @pytest.mark.parametrize("agent", ["q-learning", "dqn", "a2c"])
+    def test_training_builds_one(self, capsys, built, tmp_path, agent):
+        words = ["--agent", agent, "--env-id", "FrozenLake-v1", *QUICK, "--total-steps", "50"]
+        assert call(capsys, train, *words, "--run-dir", tmp_path)[0] == 0
+        assert built == [agent]
+
+    @pytest.mark.parametrize(("agent", "code"), [("q-learning", STOPPED), ("sb3-dqn", 1)])
+    def test_so_does_training_that_is_stopped(self, capsys, built, tmp_path, agent, code):
+        words = ["--agent", agent, "--env-id", "FrozenLake-v1", *QUICK, "--total-steps", "200"]
+        with asking_to_stop(50):
+            done = call(capsys, train, *words, "--run-dir", tmp_path)
+        assert done[0] == code, done
+        assert built == [agent]
 
 
 class TestConfigs:

@@ -93,6 +93,8 @@ class TestReading:
         for old, new in {
             "envs:lab/GridWorld-v0": "rl_lab.envs:lab/GridWorld-v0",
             "envs.gridworld:lab/GridWorld-v0": "rl_lab.envs.gridworld:lab/GridWorld-v0",
+            "envs:mine/World-v0": "envs:mine/World-v0",
+            "envs:World-v0": "envs:World-v0",
             "envs_of_mine:Arms-v0": "envs_of_mine:Arms-v0",
             "lab/GridWorld-v0": "lab/GridWorld-v0",
             "rl_lab.envs:lab/GridWorld-v0": "rl_lab.envs:lab/GridWorld-v0",
@@ -121,6 +123,8 @@ class TestReading:
             ({"agent": "missing"}, "config.json lacks agent"),
             ({"config_sha256": "missing", "eval_gamma": "missing"}, "lacks eval_gamma, config_sha256"),
             ({"env_id": "missing"}, "damaged"),
+            ({"format": 1, "env_id": 3}, "damaged: env_id must be text, got 3"),
+            ({"format": 1, "env_id": None}, "damaged: env_id must be text, got None"),
             ({"format": "missing"}, "damaged"),
             ({"format": 0}, "damaged"),
             ({"format": "2"}, "damaged"),

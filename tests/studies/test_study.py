@@ -79,6 +79,14 @@ def test_agents_take_turns_seed_by_seed(tmp_path):
     assert order == [(0, "q-learning"), (0, "random"), (1, "q-learning"), (1, "random")]
 
 
+def test_a_study_builds_one_learner_for_each_agent_and_environment(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_module, "run_task", lambda task, stop: "not run")
+    agents, env_ids = ("q-learning", "random", "dqn"), ("FrozenLake-v1", "CliffWalking-v1")
+    failures = run_study(study(agents=agents, env_ids=env_ids, seeds=3), tmp_path)
+    assert len(failures) == 18
+    assert sorted(built) == sorted(agents * len(env_ids))
+
+
 def test_own_fields_override_shared_ones_which_override_the_preset(tmp_path):
     given = study(
         env_ids=("CartPole-v1",),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 
 import pytest
 
@@ -105,6 +107,18 @@ class TestMakeLearner:
 class TestPresets:
     def test_have_tuples_and_known_fields(self):
         assert preset_fields("dqn", "zoo:CartPole-v1")["hidden"] == (256, 256)
+
+    @pytest.mark.parametrize("text", ["", "mine:", "other: {fast: {rate: 1}}"])
+    def test_a_file_may_name_none(self, tmp_path, monkeypatch, text):
+        package = tmp_path / "holds_presets"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "presets.yaml").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, "holds_presets", raising=False)
+        entry = EntryPoint("mine", "holds_presets.agent:build", registry.GROUP)
+        monkeypatch.setattr(registry, "agent_entry", lambda name: entry)
+        assert presets_of("mine") == {}
 
     def test_an_unknown_one_is_refused_with_those_there_are(self):
         with pytest.raises(UsageError, match=r"'fast' .allowed: nature, zoo:CartPole-v1"):

@@ -120,10 +120,29 @@ def build(**fields):
 NAME = "their_lab_package"
 
 
+SOLO = "their_solo_module"
+SOLO_PROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "{name}"
+version = "1.0"
+
+[project.entry-points."rl_lab.agents"]
+solo-bandit = "{name}:build"
+
+[tool.setuptools]
+py-modules = ["{name}"]
+"""
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """Write the package and install it into a folder of its own, without network."""
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
+    """Install the package, and a module that stands alone, into a folder of their own, without network."""
+    target = tmp_path_factory.mktemp("site")
+    source = tmp_path_factory.mktemp("source")
     package = source / NAME
     package.mkdir()
     (source / "pyproject.toml").write_text(PROJECT.format(name=NAME))
@@ -131,7 +150,17 @@ def site(tmp_path_factory) -> Path:
     (package / "presets.yaml").write_text(PRESETS)
     (package / "arms.py").write_text(ARMS.format(name=NAME))
     (package / "bandit.py").write_text(BANDIT)
-    install = [
+    install(source, target)
+    alone = tmp_path_factory.mktemp("alone")
+    (alone / "pyproject.toml").write_text(SOLO_PROJECT.format(name=SOLO))
+    (alone / f"{SOLO}.py").write_text(BANDIT)
+    install(alone, target)
+    return target
+
+
+def install(source: Path, target: Path) -> None:
+    """Install a project into a folder, without network."""
+    options = [
         "install",
         "--quiet",
         "--no-deps",
@@ -141,10 +170,9 @@ def site(tmp_path_factory) -> Path:
         str(target),
     ]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", *install, str(source)], capture_output=True, text=True
+        [sys.executable, "-m", "pip", *options, str(source)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    return target
 
 
 def run(script: str, *words: object, site: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -185,6 +213,17 @@ class TestThirdParty:
         wrong = run("train.py", *WORDS, "--epsilon", "2", site=site)
         assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
         assert "epsilon must be between 0.0 and 1.0, got 2.0" in wrong.stderr
+
+    def test_an_agent_in_a_single_module_learns_and_has_no_presets(self, site, tmp_path):
+        words = ["--agent", "solo-bandit", "--env-id", f"{NAME}/Arms-v0", *QUICK, "--total-steps", "20"]
+        done = run("train.py", *words, "--run-dir", tmp_path, site=site)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((tmp_path / "summary.json").read_bytes())["agent"] == "solo-bandit"
+        told = run("train.py", "--agent", "solo-bandit", "--help", site=site)
+        assert "Presets of solo-bandit: none" in told.stdout
+        wrong = run("train.py", *words, "--preset", "curious", site=site)
+        assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+        assert "has no preset 'curious' (allowed: none)" in wrong.stderr
 
     def test_without_the_package_the_name_is_unknown(self):
         done = run("train.py", *WORDS)

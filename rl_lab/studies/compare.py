@@ -1,0 +1,84 @@
+"""Compares agents: runs a study and writes its page, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rl_lab.studies.report import write_report
+from rl_lab.studies.study import Study, run_study
+
+_print = partial(print, flush=True)  # flushed line by line, even into a pipe
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison leaves behind."""
+
+    page: Path
+    failures: Mapping[str, str]
+    """Why runs failed (one line each), by names like "FrozenLake-v1 q-learning seed 1"; empty if none did."""
+
+
+def compare(
+    env_ids: str | Sequence[str],
+    agents: str | Sequence[str],
+    *,
+    seeds: int = 3,
+    out: str | Path = "runs/comparison",
+    workers: int = 1,
+    preset: str | None = None,
+    agent_fields: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: bool = False,
+    signals: bool = False,
+    **fields: Any,
+) -> Comparison:
+    """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
+
+    A second call with the same folder runs only what is missing; it may add seeds, agents or environments.
+
+    Args:
+        seeds: how many seeds; they are 0 .. seeds - 1.
+        out: the study's directory; the page is its index.html.
+        workers: how many runs go on at the same time, each in its own process.
+        preset: the preset to use for every agent that has one of this name.
+        agent_fields: fields for single agents, by name; they take precedence over `fields`.
+        progress: print a line for each run that ends.
+        signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
+        fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
+
+    Raises:
+        UsageError: a wrong name or value, an agent that can't learn an environment, or an `out` that holds another
+            study.
+        FormatTooNew: a newer version wrote the study that `out` holds.
+        Stopped: some runs were stopped before their end.
+    """
+    study = Study(_names(env_ids), _names(agents), seeds, fields, agent_fields or {}, preset)
+    return compare_study(study, out, workers=workers, tell=_print if progress else _nothing, signals=signals)
+
+
+def compare_study(
+    study: Study,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    tell: Callable[[str], None] = _print,
+    signals: bool = False,
+) -> Comparison:
+    """Run everything of a study that isn't done yet, and write its page.
+
+    Args and errors are those of `run_study`.
+    """
+    failures = run_study(study, Path(out), workers=workers, tell=tell, signals=signals)
+    return Comparison(write_report(out), failures)
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _nothing(line: str) -> None:
+    """Tell nothing."""

@@ -1,0 +1,48 @@
+"""Comparing from Python: what the command does, in one call."""
+
+from __future__ import annotations
+
+import pytest
+
+import rl_lab
+
+TINY = {"wandb": "disabled", "video_episodes": 0, "pictures": False, "eval_episodes": 2, "total_steps": 100}
+
+
+def test_runs_a_study_and_writes_its_page(tmp_path, capsys):
+    found = rl_lab.compare("FrozenLake-v1", ["q-learning", "random"], seeds=1, out=tmp_path, **TINY)
+    assert (found.page, found.failures) == (tmp_path / "index.html", {})
+    assert "q-learning" in found.page.read_text()
+    assert len(list(tmp_path.glob("runs/**/summary.json"))) == 2
+    assert capsys.readouterr().out == ""
+    again = rl_lab.compare(
+        ("FrozenLake-v1",), ("q-learning", "random"), seeds=1, out=tmp_path, progress=True, **TINY
+    )
+    assert again == found
+    assert capsys.readouterr().out == "2 of 2 runs are done already\n"
+
+
+def test_names_the_runs_that_failed(tmp_path):
+    folder = tmp_path / "runs" / "FrozenLake-v1" / "q-learning" / "seed_0"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{")
+    found = rl_lab.compare("FrozenLake-v1", "q-learning", seeds=1, out=tmp_path, **TINY)
+    (cause,) = found.failures.values()
+    assert list(found.failures) == ["FrozenLake-v1 q-learning seed 0"]
+    assert cause in found.page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"preset": "fast"}, "has no preset 'fast'"),
+        ({"agent_fields": {"q-learning": {"gamma": 2}}}, "gamma must be between"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
+def test_refuses_before_anything_is_written(tmp_path, changes, named):
+    with pytest.raises(rl_lab.UsageError, match=named):
+        rl_lab.compare("FrozenLake-v1", "q-learning", out=tmp_path / "out", **(TINY | changes))
+    assert not (tmp_path / "out").exists()
