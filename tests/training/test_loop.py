@@ -1,4 +1,4 @@
-"""The loop: true successors, flags, seeds and masks; the same episodes at every width; the budget."""
+"""The loop: true successors, flags, seeds and masks; the same steps at every width; the budget."""
 
 from __future__ import annotations
 
