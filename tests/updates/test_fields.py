@@ -405,6 +405,8 @@ IMAGES = {
     "pooling": "max",
     "hidden": (8,),
     "env_kwargs": {"map": "S.\n.G"},
+    "eval_every_steps": 80,
+    "eval_max_steps": 10,
 }
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dqn": ("dqn", "CartPole-v1", TOOLBOX | EARLY),
