@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
+import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -12,13 +15,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "stable_baselines3", "wandb")
-OURS = ("rl_lab", "agents", "envs", "scripts", "tests")
-ALLOWED = {  # what each package may import of our own
-    "rl_lab": {"rl_lab"},
-    "envs": {"rl_lab", "envs"},
-    "agents": {"rl_lab"},
-    "scripts": {"rl_lab", "agents", "envs"},
-}
 MAX_LINES = 400
 
 
@@ -26,16 +22,14 @@ def sources(*packages: str) -> list[Path]:
     return [p for package in packages for p in sorted((ROOT / package).rglob("*.py"))]
 
 
-def imported(source: str, package: str = "") -> set[str]:
-    """Return the absolute names that a module imports, at any depth; `package` resolves relative ones."""
+def imported(source: str) -> set[str]:
+    """Return the absolute names that a module imports, at any depth."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = [*package.split(".")[: len(package.split(".")) - node.level + 1]] if node.level else []
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            names |= {f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Call) and _called(node) in {"import_module", "__import__", "find_spec"}:
             names |= {a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)}
     return names
@@ -45,27 +39,58 @@ def _called(node: ast.Call) -> str:
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
-def foreign(path: Path) -> set[str]:
-    """Return our packages that a file imports although it may not."""
-    package = path.relative_to(ROOT).parts[0]
-    dotted = ".".join(path.relative_to(ROOT).parent.parts)
-    names = imported(path.read_text(), dotted)
-    if "." in dotted:  # a package of several files may import itself
-        names = {name for name in names if not name.startswith(f"{dotted}.")}
-    return {name.split(".")[0] for name in names} & set(OURS) - ALLOWED[package]
-
-
-class TestDirectionOfImports:
-    @pytest.mark.parametrize("path", sources(*ALLOWED), ids=lambda p: str(p.relative_to(ROOT)))
-    def test_core_knows_no_agent_and_agents_know_only_the_core(self, path):
-        assert foreign(path) == set()
+class TestImports:
+    @pytest.mark.parametrize("folder", ["rl_lab", "agents", "envs", "scripts", "tests"])
+    def test_agents_and_environments_are_imported_beneath_rl_lab(self, folder):
+        found = {
+            (str(path.relative_to(ROOT)), name)
+            for path in sources(folder)
+            for name in imported(path.read_text())
+        }
+        assert {(path, name) for path, name in found if name.split(".")[0] in ("agents", "envs")} == set()
 
     def test_sees_imports_of_every_kind(self):
         source = (
             "import a.b\nfrom c import d\nfrom .e import f\nfrom .. import g\n"
             "def late():\n    from h import i\n    import_module('j.k')\n"
         )
-        assert imported(source, "p.q") == {"a.b", "c.d", "p.q.e.f", "p.g", "h.i", "j.k"}
+        assert imported(source) == {"a.b", "c.d", "h.i", "j.k"}
+
+
+# What is planted in a copy, and the contracts that it breaks
+PLANTED = {
+    "nothing": ({}, []),
+    "a circle that only type checkers see": (
+        {
+            "nn/cores.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rl_lab.nn import layers",
+            "nn/layers.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from rl_lab.nn import cores",
+        },
+        ["No circles, at any depth"],
+    ),
+    "a late import against the order": (
+        {"storage/locking.py": "def late():\n    from rl_lab.mdp import kernels"},
+        ["Packages import one way"],
+    ),
+}
+
+
+class TestContracts:
+    @pytest.mark.parametrize("what", PLANTED)
+    def test_are_kept_and_notice_what_is_planted(self, what, tmp_path):
+        planted, broken = PLANTED[what]
+        shutil.copy(ROOT / ".importlinter", tmp_path)
+        for package in ("rl_lab", "agents", "envs"):
+            shutil.copytree(ROOT / package, tmp_path / package, symlinks=True)
+        for name, lines in planted.items():
+            with (tmp_path / "rl_lab" / name).open("a") as file:
+                file.write(f"\n{lines}\n")
+        lint = Path(sys.executable).parent / "lint-imports"
+        path = os.environ | {"PYTHONPATH": str(tmp_path)}
+        done = subprocess.run(
+            [lint, "--no-cache"], cwd=tmp_path, env=path, capture_output=True, text=True, check=False
+        )
+        found = re.findall(r"^(.+) BROKEN", done.stdout, re.MULTILINE)
+        assert (found, done.returncode) == (broken, int(bool(broken))), done.stdout + done.stderr
 
 
 class TestPackages:
@@ -81,6 +106,12 @@ class TestPackages:
     def test_every_folder_of_modules_is_a_package(self):
         folders = {p.parent for p in sources("rl_lab", "envs", "agents")}
         assert [f for f in folders if not (f / "__init__.py").is_file()] == []
+
+    def test_every_package_says_what_it_holds(self):
+        paths = [path for path in sources("rl_lab", "envs", "agents") if path.name == "__init__.py"]
+        told = {str(path.relative_to(ROOT)): ast.get_docstring(ast.parse(path.read_text())) for path in paths}
+        assert [path for path, text in told.items() if not text] == []
+        assert len(set(told.values())) == len(told)
 
     @pytest.mark.parametrize(
         "path", sources("rl_lab", "envs", "agents"), ids=lambda p: str(p.relative_to(ROOT))

@@ -13,13 +13,8 @@ from rl_lab.agents.policy_gradient import A2CConfig, PPOConfig, ReinforceConfig
 from rl_lab.nn.distributions import categorical
 from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.types import Step
-from rl_lab.updates import policy_updates
-from rl_lab.updates.compiling import has_compiler
-from rl_lab.updates.policy_updates import StepResult
-from toys import ConstantReward, Counting, CueRecall, Masked, Repeat, interact, problem_on
+from toys import ConstantReward, Counting, CueRecall, Repeat, interact, problem_on
 from toys import policy_agent_on as agent_on
-
-needs_compiler = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
 
 
 def watched(agent):
@@ -265,95 +260,3 @@ class TestAgainstSB3:
         ):
             assert getattr(config, name) == arguments[name]
         assert list(config.hidden) == arguments["policy_kwargs"]["net_arch"]
-
-
-# Updates ---------------------------------------------------------------------------------------------
-
-
-def rollout_of(agent, problem):
-    """The first rollout, not learned from yet."""
-    agent.update = lambda: None
-    interact(agent, dataclasses.replace(problem, total_steps=agent.rollout.rows * agent.num_envs))
-    return agent.rollout_batch()
-
-
-COMPILING = [pytest.param("no", id="eager"), pytest.param("yes", id="compiled", marks=needs_compiler)]
-
-
-class TestUpdates:
-    def fresh(self, make=Masked, **fields):
-        problem = problem_on(make, num_envs=2, total_steps=1_000)
-        shared = {"n_steps": 16, "batch_size": 16, "n_epochs": 3, "hidden": (8,), "learning_rate": 1e-2}
-        agent = agent_on(problem, **(shared | fields))
-        return agent, rollout_of(agent, problem)
-
-    @needs_compiler
-    @pytest.mark.parametrize("make", [Masked, Repeat])
-    def test_compiled_steps_equal_eager_ones(self, make):
-        (eager, whole), (compiled, other) = (self.fresh(make, compile=c) for c in ("no", "yes"))
-        start = [p.detach().clone() for p in eager.trained.network.parameters()]
-        for _ in range(5):
-            ours, theirs = eager.learn(whole), compiled.learn(other)
-            assert ours == pytest.approx(theirs, abs=1e-4, rel=1e-3)
-        for p, q in zip(
-            eager.trained.network.parameters(), compiled.trained.network.parameters(), strict=True
-        ):
-            torch.testing.assert_close(p, q, atol=1e-5, rtol=1e-4)
-        assert (
-            max((p - q).abs().max() for p, q in zip(eager.trained.network.parameters(), start, strict=True))
-            > 0.05
-        )
-
-    def test_moments_are_settled_by_the_number_of_the_step(self, monkeypatch):
-        numbers = []
-        monkeypatch.setattr(
-            policy_updates, "flush_subnormals", lambda optimiser, number: numbers.append(number)
-        )
-        agent, whole = self.fresh(n_epochs=2)
-        agent.learn(whole), agent.learn(whole)
-        assert numbers == [*range(8)]
-
-    @pytest.mark.parametrize("compile_", COMPILING)
-    def test_a_step_that_is_not_finite_is_named_and_moves_nothing(self, compile_):
-        agent, whole = self.fresh(compile=compile_)
-        agent.learn(whole)
-        before = {k: v.clone() for k, v in agent.trained.network.state_dict().items()}
-        whole.advantage[3] = float("nan")
-        agent.env_steps = 77
-        with pytest.raises(FloatingPointError, match=r"at gradient step [67], env step 77$"):
-            agent.learn(whole)
-        moved = any(not torch.equal(v, before[k]) for k, v in agent.trained.network.state_dict().items())
-        assert moved == (agent.gradient_steps == 7)  # the first minibatch may have been a sound one
-        assert all(p.isfinite().all() for p in agent.trained.network.parameters())
-
-    @pytest.mark.parametrize("compile_", COMPILING)
-    def test_a_policy_that_has_gone_too_far_is_left_before_it_moves_on(self, compile_):
-        agent, whole = self.fresh(compile=compile_, target_kl=1e-5, batch_size=32)
-        first = agent.learn(whole)
-        assert agent.gradient_steps == 1  # the first epoch starts at a divergence of 0
-        after = {k: v.clone() for k, v in agent.trained.network.state_dict().items()}
-        agent.learn(whole)
-        assert agent.gradient_steps == 1
-        assert all(torch.equal(v, after[k]) for k, v in agent.trained.network.state_dict().items())
-        assert first["approx_kl"] > 0
-
-    def test_schedules_fall_to_zero_over_the_budget(self):
-        problem = problem_on(Masked, num_envs=2, total_steps=120)
-        agent = agent_on(
-            problem, n_steps=16, linear_decay=True, learning_rate=1.0, clip_range=0.4, n_epochs=1
-        )
-        agent.updates = recorder = Recorder(agent.updates)
-        interact(agent, dataclasses.replace(problem, total_steps=128))
-        shares = [1 - step / 120 for step in (32, 64, 96)] + [0.0]  # the last rollout goes beyond it
-        np.testing.assert_allclose(recorder.seen, [(share, 0.4 * share) for share in shares])
-
-
-class Recorder:
-    """Stands in for gradient steps and writes down with what they were asked for."""
-
-    def __init__(self, updates):
-        self.optimiser, self.seen = updates.optimiser, []
-
-    def __call__(self, batch, clip_range, max_kl, number):
-        self.seen.append((self.optimiser.param_groups[0]["lr"], clip_range))
-        return StepResult([0.0] * 7, True)

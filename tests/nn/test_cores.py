@@ -10,31 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from networks import carry_shapes, make_core, make_q_network
-from rl_lab.nn.attention import Attention
+from networks import CONTEXT, FEATURES, SIZE, carry_shapes, core_of, draw, make_q_network, never
 from rl_lab.nn.cores import CORES
-from rl_lab.nn.recurrent import Memoryless, features_over_time, zero_where
-from rl_lab.types import UsageError
 
-FEATURES, SIZE, CONTEXT = 3, 8, 4
 KINDS = [(name, layers) for name in ("rnn", "lstm", "gru", "attention") for layers in (1, 2)]
 kinds = pytest.mark.parametrize(("name", "layers"), KINDS)
 resets = st.tuples(st.integers(1, 9), st.integers(1, 4)).flatmap(lambda shape: hnp.arrays(np.bool_, shape))
-
-
-def core_of(name, layers=1, seed=0):
-    """A core with weights of its own, biases and gates included."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        core = make_core(name, FEATURES, SIZE, layers=layers, context=CONTEXT)
-        with torch.no_grad():
-            for p in core.parameters():
-                p += 0.3 * torch.randn(p.shape)
-    return core
-
-
-def draw(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def carry_of(core, batch, seed):
@@ -51,10 +32,6 @@ def in_steps(core, x, state, first):
         y, state = core(x[t : t + 1], state, first[t : t + 1])
         outputs.append(y)
     return torch.cat(outputs), state
-
-
-def never(steps, batch):
-    return torch.zeros(steps, batch, dtype=torch.bool)
 
 
 @kinds
@@ -146,126 +123,12 @@ class TestEveryCore:
         torch.testing.assert_close(end, state, atol=1e-5, rtol=0)
 
 
-def test_carries_of_any_rank_are_zeroed_where_an_episode_begins():
-    state = (torch.full((2, 3), float("nan")), torch.ones(2, 4, 3), torch.ones(2))
-    for part in zero_where(state, torch.tensor([True, False])):
-        assert (part[0] == 0).all()
-        assert (part[1] != 0).all()
-
-
 @pytest.mark.parametrize("name", CORES)
 def test_asking_for_shapes_makes_no_weights_and_draws_nothing(name):
     before = torch.get_rng_state()
     shapes = carry_shapes(name, 10**5, context=3)
     assert torch.equal(torch.get_rng_state(), before)
     assert len(shapes) == {"none": 0, "lstm": 2, "attention": 2}.get(name, 1)
-
-
-def test_time_is_flattened_for_every_leaf_and_put_back():
-    seen = []
-
-    def encoder(obs):
-        seen.append((obs[0].shape, obs[1]["x"].shape))
-        return obs[0].flatten(1).float()
-
-    obs = (draw(0, 5, 2, 3, 4), {"x": draw(1, 5, 2)})
-    y, state = features_over_time(encoder, Memoryless(12), obs, (), never(5, 2))
-    assert seen == [((10, 3, 4), (10,))]
-    assert state == ()
-    torch.testing.assert_close(y, obs[0].flatten(2))
-
-
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize(
-    ("name", "cell_type"), [("rnn", torch.nn.RNN), ("gru", torch.nn.GRU), ("lstm", torch.nn.LSTM)]
-)
-def test_a_cell_is_torchs_own_to_the_bit(name, cell_type, layers):
-    core, cell = core_of(name, layers), cell_type(FEATURES, SIZE, layers)
-    cell.load_state_dict(core.cell.state_dict())
-    carry = [draw(k, layers, 2, SIZE) for k in range(core.parts)]
-    found = []
-    for run, before in ((core.cell, carry), (cell, tuple(carry))):
-        x = draw(5, 6, 2, FEATURES).requires_grad_()
-        y, *after = run(x, before if core.parts > 1 else before[0])
-        after = after[0] if isinstance(after[0], tuple) else after  # torch's LSTM returns a pair
-        y.square().sum().backward()
-        found.append([y, *after, x.grad, *(p.grad for p in run.parameters())])
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*found, strict=True))
-
-
-class TestEquations:
-    """A single step of one layer against the paper's equation."""
-
-    def parts(self, name):
-        core = core_of(name)
-        cell, x, h = core.cell, draw(1, 1, 2, FEATURES), draw(2, 2, SIZE)
-        of_x = x[0] @ cell.weight_ih_l0.T + cell.bias_ih_l0
-        of_h = h @ cell.weight_hh_l0.T + cell.bias_hh_l0
-        return core(x, (h,), never(1, 2))[0][0], h, of_x, of_h
-
-    def test_elman(self):
-        y, _, of_x, of_h = self.parts("rnn")
-        torch.testing.assert_close(y, torch.tanh(of_x + of_h))
-
-    def test_gru(self):
-        y, h, of_x, of_h = self.parts("gru")
-        (r_x, z_x, n_x), (r_h, z_h, n_h) = of_x.chunk(3, 1), of_h.chunk(3, 1)
-        r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
-        torch.testing.assert_close(y, (1 - z) * torch.tanh(n_x + r * n_h) + z * h)
-
-
-class TestAttention:
-    def test_sees_exactly_the_steps_of_its_context(self):
-        """With one block, step t depends on steps t - 3 ... t."""
-        core = core_of("attention")
-        x = draw(1, 8, 1, FEATURES).requires_grad_()
-        core(x, core.initial_state(1), never(8, 1))[0][6].sum().backward()
-        reached = (x.grad[:, 0] != 0).any(dim=1).tolist()
-        assert reached == [False] * 3 + [True] * 4 + [False]
-
-    def test_single_step_equals_plain_attention_over_the_window(self):
-        """One block by torch's own attention and the gate's equations, over a window that isn't full."""
-        core = core_of("attention")
-        block, x = core.blocks[0], draw(1, 3, 1, FEATURES)
-        y = core(x, core.initial_state(1), never(3, 1))[0][2, 0]
-        inputs = core.project(x[:, 0])  # [3, SIZE]
-        normal = torch.nn.functional.layer_norm(inputs, (SIZE,), block.norm.weight, block.norm.bias)
-        query = block.query(normal[-1:]).unflatten(1, (block.heads, -1)).transpose(0, 1)
-        key, value = (
-            part.unflatten(1, (block.heads, -1)).transpose(0, 1)
-            for part in block.key_value(normal).chunk(2, dim=1)
-        )
-        bias = block.nearness[:, [2, 1, 0]][:, None]  # the oldest first
-        found = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        attended = block.out(found.transpose(0, 1).flatten(1))[0]
-        gated = self.gate(block.gate, inputs[-1], attended.relu())
-        expected = self.gate(block.gate_wide, gated, block.wide(block.norm_wide(gated)))
-        torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
-
-    def gate(self, gate, x, y):
-        w_r, w_z, w_g = gate.of_y.weight.chunk(3)
-        u_r, u_z = gate.of_x.weight.chunk(2)
-        r = torch.sigmoid(w_r @ y + u_r @ x)
-        z = torch.sigmoid(w_z @ y + u_z @ x - gate.bias)
-        return (1 - z) * x + z * torch.tanh(w_g @ y + gate.of_reset.weight @ (r * x))
-
-    def test_begins_close_to_the_identity(self):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            core = make_core("attention", FEATURES, SIZE)
-        x = draw(1, 1, 64, FEATURES)
-        y = core(x, core.initial_state(64), never(1, 64))[0]
-        kept = core.project(x)
-        assert (y - kept).abs().mean() < 0.35 * kept.abs().mean()
-
-    def test_a_context_without_a_past_is_refused(self):
-        with pytest.raises(UsageError, match="context must be at least 2 steps"):
-            Attention(FEATURES, SIZE, context=1)
-
-    def test_every_width_has_heads_that_divide_it(self):
-        for size in (1, 3, 6, 10, 64):
-            core = make_core("attention", FEATURES, size, context=2)
-            assert core(draw(0, 2, 1, FEATURES), core.initial_state(1), never(2, 1))[0].shape == (2, 1, size)
 
 
 def learned_copy(name, delay, **fields):

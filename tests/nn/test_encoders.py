@@ -11,16 +11,13 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from torch import nn
 
-from boxes import floats, uint8
-from networks import dense, make_encoder, make_q_network, refuse_encoder
-from rl_lab.nn.encoders import ACTIVATIONS, ENCODERS, Embeddings, OneHots, blank
+from boxes import NESTED, floats, uint8
+from networks import layers_of, make_encoder, make_q_network, refuse_encoder
+from rl_lab.nn.encoders import ENCODERS, Embeddings, OneHots, blank
 from rl_lab.nn.images import Residual, is_image
-from rl_lab.nn.initialise import GAINS, INITIALISATIONS, initialise
 from rl_lab.nn.layers import Flat
-from rl_lab.nn.summary import summary
 from rl_lab.trees import map_leaves
 from rl_lab.types import UsageError
-from rl_lab.updates.gradients import ActiveDropout
 
 
 def batch_of(space, size=3, seed=0):
@@ -30,15 +27,6 @@ def batch_of(space, size=3, seed=0):
     return map_leaves(torch.as_tensor, many.sample())
 
 
-def layers_of(encoder, kind):
-    return [layer for layer in encoder.modules() if isinstance(layer, kind)]
-
-
-NESTED = spaces.Dict({
-    "seen": spaces.Dict({"near": uint8(5, 5, 3), "far": uint8(3, 40, 40)}),
-    "told": spaces.Tuple([spaces.Discrete(4, start=-1), spaces.MultiDiscrete([[2, 3], [4, 5]]), floats(2, 3)]),
-    "lamps": spaces.MultiBinary([2, 3]),
-})  # fmt: skip
 SPACES = {
     "scalar": (floats(), 1),
     "vector": (floats(4), 4),
@@ -273,159 +261,6 @@ class TestRefusals:
             UsageError, match=r"initialisation 'zero' is unknown \(allowed: default, orthogonal"
         ):
             make_q_network(floats(4), 2, initialisation="zero")
-
-
-class TestDense:
-    def test_layers_stand_in_their_order(self):
-        layers = dense(4, (8, 6), layer_norm=True, activation="tanh", dropout=0.5)
-        names = [type(layer).__name__ for layer in layers]
-        assert names == ["Linear", "LayerNorm", "Tanh", "Dropout"] * 2
-
-    @pytest.mark.parametrize("activation", ACTIVATIONS)
-    def test_the_activation_is_that_of_its_name(self, activation):
-        x = torch.linspace(-3, 3, 7)
-        torch.testing.assert_close(
-            dense(1, (1,), activation=activation)[1](x), getattr(nn.functional, activation)(x)
-        )
-
-    def test_new_arguments_leave_the_initial_weights_of_a_seed_as_they_were(self):
-        torch.manual_seed(0)
-        plain = [nn.Linear(4, 8), nn.Linear(8, 3)]
-        torch.manual_seed(0)
-        net = make_q_network(floats(4), 3, hidden=(8,))
-        for ours, theirs in zip(
-            net.parameters(), [p for layer in plain for p in layer.parameters()], strict=True
-        ):
-            assert torch.equal(ours, theirs)
-
-
-class TestDropout:
-    def network(self):
-        torch.manual_seed(0)
-        return make_q_network(floats(4), 3, hidden=(64,), dropout=0.5, dueling=True)
-
-    def test_is_active_only_inside_dropping(self):
-        net, x = self.network().train(), torch.randn(5, 4)
-        still = net(x)[0]
-        assert torch.equal(net(x)[0], still)
-        with ActiveDropout(net):
-            assert not torch.equal(net(x)[0], net(x)[0])
-        assert torch.equal(net(x)[0], still)
-
-    def test_is_switched_off_by_an_error_too(self):
-        net, x = self.network(), torch.randn(5, 4)
-        with pytest.raises(RuntimeError), ActiveDropout(net):
-            raise RuntimeError
-        assert torch.equal(net(x)[0], net(x)[0])
-
-    def test_a_target_made_by_copying_does_not_drop_beside_its_network(self):
-        import copy
-
-        net, x = self.network(), torch.randn(5, 4)
-        target = copy.deepcopy(net)
-        with ActiveDropout(net):
-            assert torch.equal(target(x)[0], target(x)[0])
-
-    def test_evaluation_mode_wins(self):
-        net, x = self.network().eval(), torch.randn(5, 4)
-        with ActiveDropout(net):
-            assert torch.equal(net(x)[0], net(x)[0])
-
-    def test_zeroes_its_share_and_keeps_the_mean(self):
-        torch.manual_seed(0)
-        layer = dense(1, (1,), dropout=0.25)[-1]
-        with ActiveDropout(layer):
-            y = layer(torch.ones(40_000))
-        assert y.unique().tolist() == pytest.approx([0, 4 / 3])
-        assert y.mean().item() == pytest.approx(1, abs=0.02)
-
-
-class TestInitialisation:
-    def test_default_leaves_the_weights(self):
-        net = make_q_network(floats(4), 3, memory="lstm")
-        before = {name: p.clone() for name, p in net.state_dict().items()}
-        initialise(net, "default")
-        assert all(torch.equal(p, before[name]) for name, p in net.state_dict().items())
-
-    @pytest.mark.parametrize("activation", ACTIVATIONS)
-    def test_orthogonal_rows_have_the_gain_of_the_activation_behind(self, activation):
-        net = make_q_network(
-            floats(32), 3, hidden=(16,), layer_norm=True, activation=activation, initialisation="orthogonal"
-        )
-        gain = GAINS[ACTIVATIONS[activation]]
-        for weight, expected in ((net.encoder.layers[1].weight, gain), (net.head.weight, 1.0)):
-            rows = weight.detach() @ weight.detach().T
-            torch.testing.assert_close(rows, expected**2 * torch.eye(len(rows)), atol=1e-4, rtol=0)
-        assert not net.head.bias.any()
-
-    @pytest.mark.parametrize("activation", ["relu", "elu", "gelu"])
-    def test_gains_keep_the_second_moment(self, activation):
-        """E[(gain * f(z))^2] = 1 for normal z, by quadrature."""
-        z = torch.linspace(-10, 10, 200_001, dtype=torch.float64)
-        density = torch.exp(-(z**2) / 2) / (2 * np.pi) ** 0.5
-        moment = torch.trapezoid(ACTIVATIONS[activation]()(z) ** 2 * density, z).item()
-        assert GAINS[ACTIVATIONS[activation]] ** 2 * moment == pytest.approx(1, abs=1e-3)
-        assert GAINS[nn.Tanh] == nn.init.calculate_gain("tanh")
-
-    def test_kaiming_scales_by_the_number_of_inputs(self):
-        torch.manual_seed(0)
-        encoder = make_encoder("small", uint8(3, 20, 20), (200,))
-        initialise(encoder, "kaiming")
-        for layer in layers_of(encoder, nn.Conv2d | nn.Linear):
-            inputs = layer.weight[0].numel()
-            assert layer.weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.1)
-            assert not layer.bias.any()
-
-    def test_a_gain_that_is_given_holds_for_all(self):
-        head = nn.Linear(8, 4)
-        initialise(head, "orthogonal", gain=0.01)
-        torch.testing.assert_close(torch.linalg.svdvals(head.weight.detach()), torch.full((4,), 0.01))
-
-    @pytest.mark.parametrize("name", ["orthogonal", "kaiming"])
-    @pytest.mark.parametrize("memory", ["rnn", "lstm", "gru", "attention"])
-    def test_every_core_is_initialised_gate_by_gate(self, name, memory):
-        net = make_q_network(floats(4), 3, memory=memory, memory_size=8, memory_layers=2, initialisation=name)
-        if memory == "attention":
-            assert not net.core.project.bias.any()
-            return
-        assert not any(p.any() for key, p in net.core.named_parameters() if "bias" in key)
-        if name == "orthogonal":
-            for gate in net.core.cell.weight_hh_l1.detach().split(8):
-                torch.testing.assert_close(gate @ gate.T, torch.eye(8), atol=1e-5, rtol=0)
-
-    def test_the_seed_decides(self):
-        assert set(INITIALISATIONS) == {"default", "orthogonal", "kaiming"}
-        nets = []
-        for seed in (0, 0, 1):
-            torch.manual_seed(seed)
-            nets.append(make_q_network(uint8(9, 9), 3, initialisation="orthogonal").head.weight)
-        assert torch.equal(nets[0], nets[1])
-        assert not torch.equal(nets[0], nets[2])
-
-
-class TestSummary:
-    @pytest.mark.parametrize("memory", ["none", "rnn", "lstm", "gru", "attention"])
-    def test_the_rows_add_up_to_the_total(self, memory):
-        net = make_q_network(NESTED, 3, memory=memory, memory_size=8, dueling=True, embedding_size=4)
-        *rows, total = [line.split() for line in summary(net, NESTED).splitlines()[1:]]
-        counts = [int(row[-1].replace(",", "")) for row in rows]
-        expected = sum(p.numel() for p in net.parameters())
-        assert total == ["total", f"{expected:,}"]
-        assert sum(counts) == expected
-
-    def test_lists_layers_shapes_and_parameters(self):
-        net = make_q_network(uint8(10, 10, 3), 4, hidden=(8,), memory="lstm", memory_size=5)
-        lines = [re.split(r"  +", line) for line in summary(net, uint8(10, 10, 3)).splitlines()]
-        assert lines[0] == ["layer", "type", "output", "parameters"]
-        assert ["encoder.layers.1", "Conv2d", "[B, 32, 8, 8]", "896"] in lines
-        assert ["core.cell", "LSTM", "[1, B, 5]", "300"] in lines
-        assert ["head", "QHead", "[B, 4]", "24"] in lines
-
-    def test_summarising_an_encoder_draws_nothing_and_leaves_no_hooks(self):
-        encoder, before = make_encoder("auto", floats(4), (8,)), torch.get_rng_state()
-        assert summary(encoder, floats(4)).splitlines()[-1].split() == ["total", "40"]
-        assert torch.equal(torch.get_rng_state(), before)
-        assert all(not layer._forward_hooks for layer in encoder.modules())
 
 
 def test_flat_and_images_are_told_apart_as_before():

@@ -123,3 +123,12 @@ class TestMemory:
         theirs = ReplayBuffer(100 * num_envs, space, spec.action_space, "cpu", num_envs)
         arrays = [part for part in vars(theirs).values() if isinstance(part, np.ndarray)]
         assert buffer_bytes(100 * num_envs, spec) == sum(part.nbytes for part in arrays)
+
+
+def test_limit_of_the_container_counts_as_memory(tmp_path, monkeypatch):
+    (tmp_path / "max").write_text("1000000\n")
+    (tmp_path / "used").write_text("400000\n")
+    monkeypatch.setattr(memory, "CGROUP", ((tmp_path / "max", tmp_path / "used"),))
+    assert memory.free_memory() == 600_000
+    (tmp_path / "max").write_text("max\n")
+    assert memory.free_memory() > 10_000_000

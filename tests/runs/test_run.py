@@ -1,10 +1,7 @@
-"""A run directory belongs to one run and one process, and no accident around a run costs the run."""
+"""No accident around a run costs the run."""
 
-import dataclasses
 import json
-import multiprocessing
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,96 +15,16 @@ import pytest
 
 import rl_lab
 from counting import Counting
-from rl_lab.checks import widths
 from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train
 from rl_lab.evaluation import evaluate as evaluation
-from rl_lab.replay import footprint as memory
 from rl_lab.runs.description import read_description
 from rl_lab.runs.fingerprint import fingerprint, rows_without_times
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.locking import exclusive
-from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop, differences, learn
 
 TRAIN = str(Path(__file__).resolve().parents[2] / "scripts" / "train.py")
-FORK = multiprocessing.get_context("fork")
-
-
-class TestOneRunPerFolder:
-    def test_second_process_is_refused_while_the_first_trains(self, tmp_path):
-        learn(tmp_path / "run", "q-learning", "FrozenLake-v1", stop_at=200, total_steps=1000)
-        before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-        held, done = FORK.Event(), FORK.Event()
-        holder = FORK.Process(target=_hold, args=(tmp_path / "run", held, done))
-        holder.start()
-        held.wait(20)
-        try:
-            with pytest.raises(UsageError, match="being trained by another process"):
-                rl_lab.resume(tmp_path / "run")
-        finally:
-            done.set()
-            holder.join()
-        assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
-        assert rl_lab.resume(tmp_path / "run").summary is not None
-
-    @pytest.mark.parametrize("lost", ["config.json", "metrics.jsonl", "checkpoints"])
-    def test_what_is_left_of_a_run_is_not_overwritten(self, tmp_path, lost):
-        folder = tmp_path / "run"
-        learn(folder, "q-learning", "FrozenLake-v1", total_steps=300)
-        shutil.rmtree(folder / lost) if (folder / lost).is_dir() else (folder / lost).unlink()
-        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-        with pytest.raises(UsageError, match="already holds a run"):
-            learn(folder, "q-learning", "FrozenLake-v1", total_steps=300, seed=2)
-        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
-
-    def test_corrected_attempt_may_follow_one_that_failed_at_its_start(self, tmp_path, monkeypatch):
-        with monkeypatch.context() as patch:
-            patch.setattr("rl_lab.training.session.Session.go", lambda self: 1 / 0)
-            with pytest.raises(ZeroDivisionError):
-                learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=300)
-        assert learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=300).summary is not None
-
-
-def _hold(folder, held, done):
-    with exclusive(folder):
-        held.set()
-        done.wait(30)
-
-
-class TestWarmStartThatDiedEarly:
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def source(tmp_path_factory):
-        folder = tmp_path_factory.mktemp("source") / "run"
-        learn(folder, "q-learning", "FrozenLake-v1", total_steps=2000)
-        return folder
-
-    def died_before_its_first_checkpoint(self, folder, source):
-        fields = {
-            "init_from": str(source),
-            "learning_rate": 0.0,
-            "learning_rate_final": 0.0,
-            "total_steps": 300,
-        }
-        learn(folder, "q-learning", "FrozenLake-v1", **fields)
-        shutil.rmtree(folder / "checkpoints")
-        (folder / "summary.json").unlink()
-
-    def test_starts_from_the_same_weights_again(self, source, tmp_path):
-        self.died_before_its_first_checkpoint(tmp_path / "run", source)
-        rl_lab.resume(tmp_path / "run")
-        assert np.array_equal(read_weights(tmp_path / "run")["q"], read_weights(source)["q"])
-        assert read_weights(source)["q"].any()
-
-    def test_refuses_a_source_that_has_changed(self, source, tmp_path):
-        other = shutil.copytree(source, tmp_path / "other")
-        self.died_before_its_first_checkpoint(tmp_path / "run", other)
-        shutil.rmtree(other)
-        learn(other, "q-learning", "FrozenLake-v1", total_steps=100, seed=9)
-        with pytest.raises(UsageError, match="other weights"):
-            rl_lab.resume(tmp_path / "run")
 
 
 class TestStoppingInsideAnEvaluation:
@@ -208,29 +125,6 @@ def test_wrong_kinds_of_fields_are_named_on_construction(fields, tmp_path):
     with pytest.raises(UsageError, match=name):
         learn(tmp_path / "run", "dqn", "CartPole-v1", **fields)
     assert not (tmp_path / "run").exists()
-
-
-def test_no_dense_layer_at_all_is_allowed():
-    config = dataclasses.make_dataclass("Config", [("hidden", tuple)])(())
-    assert widths(config, "hidden") is None
-
-
-def test_limit_of_the_container_counts_as_memory(tmp_path, monkeypatch):
-    (tmp_path / "max").write_text("1000000\n")
-    (tmp_path / "used").write_text("400000\n")
-    monkeypatch.setattr(memory, "CGROUP", ((tmp_path / "max", tmp_path / "used"),))
-    assert memory.free_memory() == 600_000
-    (tmp_path / "max").write_text("max\n")
-    assert memory.free_memory() > 10_000_000
-
-
-def test_config_of_a_run_is_a_config_file(tmp_path):
-    learn(tmp_path / "first", "q-learning", "FrozenLake-v1", total_steps=300, seed=4, gamma=0.9)
-    file = str(tmp_path / "first" / "config.json")
-    assert train(["--config", file, "--run-dir", str(tmp_path / "again")]) == 0
-    parts = ("weights", "episodes.csv", "metrics")
-    one, two = fingerprint(tmp_path / "first"), fingerprint(tmp_path / "again")
-    assert [one[p] for p in parts] == [two[p] for p in parts]
 
 
 def test_sync_and_async_vectors_end_with_equal_hashes(tmp_path):

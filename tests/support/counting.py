@@ -1,12 +1,20 @@
-"""Environments whose observations say where in which episode they were made; importable by workers too."""
+"""Environments whose observations say where in which episode they were made, and what the loop hands out there.
+
+Importable by workers too.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
+from rl_lab.seeding import EpisodeSeeds
+from rl_lab.training.loop import start, train
+from rl_lab.types import Cursor, Decision, Step
 
 EPISODE = 1000  # an observation is EPISODE * (a digest of the episode's seed) + steps since the reset
 
@@ -72,3 +80,67 @@ def register() -> None:
 
 
 register()
+
+
+SEED = 6
+
+
+class Scripted:
+    """Takes, in each environment, actions that are a function of its own observation: the same at any width."""
+
+    def __init__(self, choose):
+        self._choose = choose
+
+    def initial_state(self, num_envs):
+        return ()
+
+    def act(self, obs, state, is_first, mask=None):
+        legal = [None] * len(is_first) if mask is None else mask
+        return Decision(np.array([self._choose(o, m) for o, m in zip(obs, legal, strict=True)]))
+
+    def inspect(self, obs, state, is_first, mask=None):
+        return {}
+
+
+class Collector:
+    """An agent that keeps every step; `collect_env_steps` is what a test says."""
+
+    gradient_steps, collect_env_steps = 0, 1
+
+    def __init__(self):
+        self.steps: list[Step] = []
+
+    def observe(self, step):
+        self.steps.append(step)
+
+    def update(self):
+        return None
+
+
+def sometimes_end(obs, mask) -> int:
+    """End some episodes at step 5, 6 or never (the limit of 7 cuts those), by their own number."""
+    number, step = divmod(int(obs[0]), EPISODE)
+    return int(step >= 4 + number % 4)
+
+
+def hashed_legal(obs, mask) -> int:
+    """A legal action that is a function of observation and mask."""
+    digest = hashlib.sha256(np.asarray(obs).tobytes()).digest()[0]
+    legal = np.flatnonzero(mask) if mask is not None else np.arange(4)
+    return int(legal[digest % len(legal)])
+
+
+def collect(envs, policy, vector_steps: int, seed: int = SEED) -> tuple[list[Step], list[Cursor]]:
+    agent, seeds = Collector(), EpisodeSeeds(seed, envs.num_envs)
+    total = vector_steps * envs.num_envs
+    cursors = [at for _, _, at in train(agent, policy, envs, seeds, total, start(policy, envs, seeds))]
+    envs.close()
+    return agent.steps, cursors
+
+
+CASES = {
+    "test/Counting-v0": sometimes_end,
+    "FrozenLake-v1": hashed_legal,
+    "Taxi-v4": hashed_legal,
+    "CartPole-v1": lambda obs, mask: int(obs[2] > 0),
+}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from gymnasium import spaces
 from torch import nn
 
 from rl_lab.nn import cores, encoders, q_network
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.recurrent import Core
+from rl_lab.updates.trained import load_weights
+
+FEATURES, SIZE, CONTEXT = 3, 8, 4  # of the cores of `core_of`
 
 
 def make_encoder(name: str, space: spaces.Space, hidden: tuple[int, ...], **fields: Any) -> encoders.Encoder:
@@ -39,3 +44,33 @@ def make_q_network(
 def carry_shapes(name: str, size: int, *, layers: int = 1, context: int = 16) -> Sequence[tuple[int, ...]]:
     fields = NetworkFields(memory=name, memory_size=size, memory_layers=layers, context=context)
     return cores.carry_shapes(fields)
+
+
+def core_of(name, layers=1, seed=0):
+    """A core with weights of its own, biases and gates included."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        core = make_core(name, FEATURES, SIZE, layers=layers, context=CONTEXT)
+        with torch.no_grad():
+            for p in core.parameters():
+                p += 0.3 * torch.randn(p.shape)
+    return core
+
+
+def draw(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def never(steps, batch):
+    return torch.zeros(steps, batch, dtype=torch.bool)
+
+
+def layers_of(encoder, kind):
+    return [layer for layer in encoder.modules() if isinstance(layer, kind)]
+
+
+def filled(like, value):
+    """A copy of a module with every weight at `value`."""
+    module = copy.deepcopy(like)
+    load_weights(module, {name: torch.full_like(w, value) for name, w in module.state_dict().items()})
+    return module

@@ -1,16 +1,65 @@
-"""Starting a run: what was opened is closed again, however it ends."""
+"""Starting runs: one in a folder, and never over what is left of another."""
 
 from __future__ import annotations
 
+import multiprocessing
+import shutil
+
 import pytest
 
+import rl_lab
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.progress import NullProgress
+from rl_lab.storage.locking import exclusive
 from rl_lab.training import launch
 from rl_lab.training.learner import Learner
 from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import problem_of, resolved
-from runs import QUICK
+from rl_lab.types import UsageError
+from runs import QUICK, learn
+
+FORK = multiprocessing.get_context("fork")
+
+
+class TestOneRunPerFolder:
+    def test_second_process_is_refused_while_the_first_trains(self, tmp_path):
+        learn(tmp_path / "run", "q-learning", "FrozenLake-v1", stop_at=200, total_steps=1000)
+        before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+        held, done = FORK.Event(), FORK.Event()
+        holder = FORK.Process(target=_hold, args=(tmp_path / "run", held, done))
+        holder.start()
+        held.wait(20)
+        try:
+            with pytest.raises(UsageError, match="being trained by another process"):
+                rl_lab.resume(tmp_path / "run")
+        finally:
+            done.set()
+            holder.join()
+        assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+        assert rl_lab.resume(tmp_path / "run").summary is not None
+
+    @pytest.mark.parametrize("lost", ["config.json", "metrics.jsonl", "checkpoints"])
+    def test_what_is_left_of_a_run_is_not_overwritten(self, tmp_path, lost):
+        folder = tmp_path / "run"
+        learn(folder, "q-learning", "FrozenLake-v1", total_steps=300)
+        shutil.rmtree(folder / lost) if (folder / lost).is_dir() else (folder / lost).unlink()
+        before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+        with pytest.raises(UsageError, match="already holds a run"):
+            learn(folder, "q-learning", "FrozenLake-v1", total_steps=300, seed=2)
+        assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+    def test_corrected_attempt_may_follow_one_that_failed_at_its_start(self, tmp_path, monkeypatch):
+        with monkeypatch.context() as patch:
+            patch.setattr("rl_lab.training.session.Session.go", lambda self: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=300)
+        assert learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=300).summary is not None
+
+
+def _hold(folder, held, done):
+    with exclusive(folder):
+        held.set()
+        done.wait(30)
 
 
 class Shown(NullProgress):

@@ -1,0 +1,33 @@
+"""Lost lives: the bootstrap ends with them, the episode goes on."""
+
+from __future__ import annotations
+
+import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TimeLimit
+
+from counting import Counting, Scripted, collect
+from rl_lab.environments.vectors import MaskedVector, SingleVector
+from rl_lab.environments.wrappers import LifeLoss
+
+
+class TestLives:
+    @pytest.mark.parametrize("num_envs", [1, 2])
+    def test_a_lost_life_zeroes_the_bootstrap_and_ends_nothing(self, num_envs):
+        """Steps 3 and 6 lose a life; step 7 meets the time limit."""
+
+        def make():
+            return LifeLoss(TimeLimit(Counting(ends_at=10**9, lives=5), 7))
+
+        envs = SingleVector(make())
+        if num_envs > 1:
+            envs = MaskedVector(SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED))
+        steps, cursors = collect(envs, Scripted(lambda o, m: 0), 14)
+        for i in range(num_envs):
+            assert [t + 1 for t, s in enumerate(steps) if s.terminated[i]] == [3, 6, 10, 13]
+            assert [t + 1 for t, s in enumerate(steps) if s.truncated[i]] == [7, 14]
+            assert [t + 1 for t, c in enumerate(cursors) if c.is_first[i]] == [7, 14]
+
+    def test_without_it_lives_mean_nothing(self):
+        steps, _ = collect(SingleVector(TimeLimit(Counting(lives=5), 7)), Scripted(lambda o, m: 0), 14)
+        assert not any(s.terminated.any() for s in steps)

@@ -1,0 +1,59 @@
+"""Evaluation: the same episodes at every width, their figures, and the cap on endless ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from counting import CASES, EPISODE, Scripted
+from rl_lab.environments.make import make_envs
+from rl_lab.evaluation.evaluate import evaluate, evaluation_seed
+from rl_lab.seeding import seed_of
+
+
+class TestEvaluation:
+    @pytest.mark.parametrize("env_id", ["test/Counting-v0", "FrozenLake-v1", "Taxi-v4"])
+    def test_an_episode_is_the_same_at_every_width(self, env_id):
+        policy, outcomes = Scripted(CASES[env_id]), []
+        for width in (1, 3, 8):
+            envs = make_envs(env_id, width)
+            played = evaluate(policy, envs, episodes=7, seed=3, gamma=0.9, max_steps=60)
+            envs.close()
+            outcomes.append(
+                [
+                    x.tolist()
+                    for x in (played.returns, played.lengths, played.discounted_returns, played.capped)
+                ]
+            )
+        assert outcomes[0] == outcomes[1] == outcomes[2]
+        assert len(outcomes[0][0]) == 7
+
+    def test_figures_are_those_of_the_counts(self):
+        """Never ending: each episode has the 7 rewards base, base + 1, ..., base + 6."""
+        envs = make_envs("test/Counting-v0", 3)
+        played = evaluate(Scripted(lambda o, m: 0), envs, episodes=4, seed=3, gamma=0.5)
+        envs.close()
+        bases = np.array([EPISODE * (evaluation_seed(3, e) % 1000) for e in range(4)], float)
+        assert evaluation_seed(3, 2) == seed_of(3, "eval", 2)
+        np.testing.assert_array_equal(played.returns, 7 * bases + 21)
+        # sum of 0.5^t (base + t), t < 7: base * 127/64 + (1/2 + 2/4 + 3/8 + 4/16 + 5/32 + 6/64)
+        np.testing.assert_allclose(played.discounted_returns, bases * 127 / 64 + 1.875, rtol=1e-12)
+        assert played.lengths.tolist() == [7] * 4
+        assert not played.capped.any()
+        assert np.isnan(played.predicted_values).all()
+
+    @pytest.mark.parametrize("width", [1, 3])
+    def test_an_episode_without_end_is_capped_and_marked(self, width):
+        envs = make_envs("test/Endless-v0", width)
+        played = evaluate(Scripted(lambda o, m: 0), envs, episodes=5, seed=3, max_steps=9)
+        envs.close()
+        assert played.lengths.tolist() == [9] * 5
+        assert played.capped.all()
+        assert played.figures()["eval_capped_episodes"] == 5
+
+    def test_an_episode_that_ends_at_the_cap_is_not_marked(self):
+        envs = make_envs("test/Counting-v0", 2)
+        played = evaluate(Scripted(lambda o, m: 0), envs, episodes=3, seed=3, max_steps=7)
+        envs.close()
+        assert played.lengths.tolist() == [7] * 3
+        assert not played.capped.any()

@@ -1,0 +1,71 @@
+"""The fields that all runs share: which values can be meant, and how fields are read."""
+
+from __future__ import annotations
+
+import pytest
+
+from rl_lab.cli.parsing import main
+from rl_lab.cli.train import train
+from rl_lab.runs.fingerprint import fingerprint
+from rl_lab.training.setup import configure
+from rl_lab.types import UsageError
+from runs import learn
+
+
+def ended(command) -> int:
+    with pytest.raises(SystemExit) as left:
+        main(train, command)
+    return left.value.code
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--stop-at-return nan", "stop_at_return must be a finite number, got nan"),
+        ("--stop-at-return inf", "stop_at_return must be a finite number, got inf"),
+        ("--stop-at-return high", "'high'"),
+        ("--stop-after-evals 0", "stop_after_evals must be at least 1, got 0"),
+        ("--stop-after-evals 2.5", "'2.5'"),
+        ("--stop-after-evals 2 --stop-min-delta -1", "stop_min_delta must be at least 0, got -1"),
+        ("--stop-after-evals 2 --stop-min-delta nan", "stop_min_delta must be at least 0, got nan"),
+        ("--stop-min-delta 1", "stop_min_delta 1.0 does nothing without stop_after_evals"),
+        (
+            "--stop-at-return 1 --eval-episodes 0",
+            "stop_at_return 1.0 needs evaluations while training; eval_episodes is 0 (allowed: 1 or more)",
+        ),
+        (
+            "--stop-after-evals 2 --total-steps 90 --num-envs 4 --eval-every-steps 89",
+            "stop_after_evals 2 needs evaluations while training; eval_every_steps 89 leaves none (allowed: up to 88)",
+        ),
+        ("--stop-at-return 1 --total-steps 1", "leaves none (allowed: with more total_steps)"),
+        (
+            "--stop-at-return 1 --agent value-iteration",
+            "agent 'value-iteration' isn't evaluated while it learns, so that stop_at_return 1.0 can't stop it (",
+        ),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused_in_one_line(tmp_path, monkeypatch, capsys, words, says):
+    monkeypatch.chdir(tmp_path)
+    agent = [] if "--agent" in words else ["--agent", "q-learning"]
+    assert ended([*agent, "--env-id", "FrozenLake-v1", *words.split()]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert says in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_the_last_evaluation_before_the_end_is_enough():
+    given = {"env_id": "FrozenLake-v1", "total_steps": 90, "num_envs": 4, "stop_at_return": 1}
+    assert configure("q-learning", given | {"eval_every_steps": 88})[1].asks_to_stop() == "stop_at_return"
+    with pytest.raises(UsageError, match="text"):
+        configure("q-learning", given | {"stop_at_return": "text"})
+
+
+def test_config_of_a_run_is_a_config_file(tmp_path):
+    learn(tmp_path / "first", "q-learning", "FrozenLake-v1", total_steps=300, seed=4, gamma=0.9)
+    file = str(tmp_path / "first" / "config.json")
+    assert train(["--config", file, "--run-dir", str(tmp_path / "again")]) == 0
+    parts = ("weights", "episodes.csv", "metrics")
+    one, two = fingerprint(tmp_path / "first"), fingerprint(tmp_path / "again")
+    assert [one[p] for p in parts] == [two[p] for p in parts]
