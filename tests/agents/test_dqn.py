@@ -247,6 +247,13 @@ class TestWhatReplayAdds:
     def test_a_call_never_runs_over_a_change_of_target_or_priorities(self, fields, steps):
         assert gradient_steps_per_call(Config(**fields)) == steps
 
+    def test_a_target_period_in_updates_takes_the_place_of_that_in_environment_steps(self, monkeypatch):
+        """Else the target would also move every 3 environment steps."""
+        clock = Clock(
+            monkeypatch, target_period_updates=50, target_period_env_steps=3, learning_starts_env_steps=100
+        )
+        assert clock.run(60).synchronised == []
+
     def test_a_target_period_in_updates_counts_gradient_steps(self, monkeypatch):
         problem = problem_on(Counting, total_steps=60)
         agent = agent_on(

@@ -90,6 +90,11 @@ class TestLSTM:
             torch.testing.assert_close(q, whole[t], atol=1e-5, rtol=0)
         torch.testing.assert_close(end, state, atol=1e-5, rtol=0)
 
+    def test_a_memory_is_never_passed_over(self):
+        """Without memory the observations alone are enough; with one, a call without is_first is an error."""
+        with pytest.raises(AssertionError):
+            make_q_network(floats(4), 3, memory="lstm")(draw(0, 2, 4))
+
     def test_a_memoryless_network_carries_nothing_and_still_unrolls(self):
         net = make_q_network(floats(4), 3)
         obs, first = draw(0, 5, 2, 4), torch.zeros(5, 2, dtype=torch.bool)

@@ -21,7 +21,7 @@ def rollout_of(agent, problem):
     """The first rollout, not learned from yet."""
     agent.update = lambda: None
     interact(agent, dataclasses.replace(problem, total_steps=agent.rollout.rows * agent.num_envs))
-    return agent.prepare()
+    return agent.rollout_batch()
 
 
 COMPILING = [pytest.param("no", id="eager"), pytest.param("yes", id="compiled", marks=needs_compiler)]

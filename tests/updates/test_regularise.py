@@ -9,7 +9,17 @@ from torch import nn
 
 from quadratic import RATE, expected, followed, gradient
 from rl_lab.updates.optimisers import OPTIMISERS, adamw
-from rl_lab.updates.regularise import decay_weights, l1_penalty, l2_penalty, regularise
+from rl_lab.updates.regularise import decay_weights, regularise
+
+
+def l1_penalty(parameters, strength):
+    """strength * sum |w|, to be added to a loss (Tibshirani, 1996); its gradient is strength * sign(w)."""
+    return strength * torch.stack([p.abs().sum() for p in parameters]).sum()
+
+
+def l2_penalty(parameters, strength):
+    """strength / 2 * sum w^2, to be added to a loss; its gradient is strength * w, torch's `weight_decay`."""
+    return 0.5 * strength * torch.stack([p.square().sum() for p in parameters]).sum()
 
 
 class TestPenalties:

@@ -146,7 +146,7 @@ class Drawn:
 
     def run(self):
         with torch.no_grad():
-            batch = self.loss.prepare(self.target, self.batch)
+            batch = self.loss.add_next_values(self.target, self.batch)
         return self.loss(self.online, select(batch, 0))
 
     def expected(self):
