@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import os
 import re
@@ -12,7 +13,6 @@ from typing import Any, NoReturn, get_origin
 
 import tyro
 
-from rl_lab.checks import unknown_name
 from rl_lab.cli.groups import Part, boxes, flat
 from rl_lab.runs.config import parse_pairs
 from rl_lab.types import UsageError
@@ -130,12 +130,18 @@ def _one_line(box: str) -> str:
     text = " ".join(line for line in lines[first:last] if line)
     text = re.sub(r"^Error parsing \w+: ", "", text)  # the class whose check refused a value
     if (choice := INVALID_CHOICE.fullmatch(text)) is not None:
-        value, option, allowed = (choice[name] for name in ("value", "option", "allowed"))
-        return unknown_name(option, value, re.findall(r"'([^']*)'", allowed))
+        return _unknown_choice(choice["option"], choice["value"], re.findall(r"'([^']*)'", choice["allowed"]))
     hints = [
         line.split()[0] for line in lines[last:] if line[:3].strip("-")[:1].isalpha() and line[:2] == "--"
     ]
     return f"{text} (close: {', '.join(hints)})" if hints and text.startswith("Unrecognized") else text
+
+
+def _unknown_choice(option: str, value: str, allowed: Sequence[str]) -> str:
+    """Return the message for a word that isn't among those allowed, with the words that are close to it."""
+    close = difflib.get_close_matches(value, allowed)
+    hint = f"close: {', '.join(close)}; " if close else ""
+    return f"unknown {option} {value!r} ({hint}allowed: {', '.join(allowed)})"
 
 
 def pairs_registry() -> tyro.constructors.ConstructorRegistry:
