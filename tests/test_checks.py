@@ -3,8 +3,71 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
-from rl_lab.checks import widths
+import pytest
+
+from rl_lab import checks
+from rl_lab.checks import unknown_name, widths
+from rl_lab.types import UsageError
+
+
+@dataclasses.dataclass
+class Config:
+    """Fields of every kind that is checked."""
+
+    steps: int = 5
+    rate: float = 0.5
+    limit: float | None = None
+    flag: bool = True
+    hidden: tuple[int, ...] = (8,)
+    name: str | None = "adam"
+
+
+@pytest.mark.parametrize(
+    ("check", "arguments"),
+    [
+        ("at_least", (5, "steps", "limit")),
+        ("at_least", (0.5, "rate")),
+        ("above", (4, "steps", "limit")),
+        ("within", (0.5, 5, "steps", "rate", "limit")),
+        ("finite", ("steps", "rate", "limit")),
+        ("widths", ("hidden",)),
+        ("flags", ("flag",)),
+        ("one_of", ("name", ("sgd", "adam"))),
+    ],
+)
+def test_what_is_allowed_passes_and_none_too(check, arguments):
+    assert getattr(checks, check)(Config(), *arguments) is None
+    assert getattr(checks, check)(Config(name=None), *arguments) is None
+
+
+@pytest.mark.parametrize(
+    ("check", "fields", "arguments", "says"),
+    [
+        ("at_least", {"steps": 4}, (5, "rate", "steps"), "rate must be at least 5, got 0.5"),
+        ("at_least", {"rate": math.nan}, (0, "rate"), "rate must be at least 0, got nan"),
+        ("at_least", {"steps": 5.0}, (1, "steps"), "steps must be a whole number, got 5.0"),
+        ("at_least", {"rate": "1"}, (1, "rate"), "rate must be a number, got '1'"),
+        ("above", {"rate": 0.0}, (0, "rate"), "rate must be greater than 0, got 0.0"),
+        ("above", {"rate": math.nan}, (0, "rate"), "rate must be greater than 0, got nan"),
+        ("within", {"rate": 1.5}, (0.0, 1.0, "rate"), "rate must be between 0.0 and 1.0, got 1.5"),
+        ("finite", {"limit": math.inf}, ("limit",), "limit must be a finite number, got inf"),
+        ("widths", {"hidden": (8, 0)}, ("hidden",), "hidden must be whole numbers from 1, got (8, 0)"),
+        ("widths", {"hidden": [8]}, ("hidden",), "hidden must be whole numbers from 1, got [8]"),
+        ("flags", {"flag": 1}, ("flag",), "flag must be true or false, got 1"),
+        ("one_of", {}, ("name", ("sgd", "rmsprop")), "name 'adam' is unknown (allowed: sgd, rmsprop)"),
+    ],
+)
+def test_what_is_not_is_named_with_its_value(check, fields, arguments, says):
+    with pytest.raises(UsageError) as refused:
+        getattr(checks, check)(Config(**fields), *arguments)
+    assert str(refused.value) == says
+
+
+def test_an_unknown_name_comes_with_what_is_close_or_with_all():
+    assert unknown_name("agent", "dqm", ["dqn", "ppo"]) == "unknown agent 'dqm' (close: dqn)"
+    assert unknown_name("agent", "x", ["dqn", "ppo"]) == "unknown agent 'x' (allowed: dqn, ppo)"
 
 
 def test_no_dense_layer_at_all_is_allowed():

@@ -129,9 +129,7 @@ class TestCompile:
     @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
     def test_a_compiled_run_learns_as_an_eager_one(self):
         one, other = (
-            trained(
-                120, compile=choice, train_period_env_steps=8, gradient_steps_per_update=2, learning_rate=1e-3
-            )
+            trained(120, compile=choice, train_period_env_steps=4, learning_rate=1e-3)
             for choice in ("yes", "no")
         )
         assert one.updates._compile_key is not None

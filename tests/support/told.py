@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rl_lab.runs.fingerprint import _filled, fingerprint
+from rl_lab.runs.rows import COLUMNS, read_episodes
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.state_trees import weights_sha256
 
@@ -38,3 +41,14 @@ def parts(folder: Path) -> dict[str, str]:
     for key, part in members.get("agent", {}).items():
         walk(key, part, DEPTHS.get(key, 0))
     return found
+
+
+def finished_file(start: Path, name: str) -> Path:
+    """Return the path of the numbers that a kept run comes to; see `fixtures/make_finished.py`."""
+    return Path(__file__).parents[1] / "fixtures" / "finished" / start.name / f"{name.replace('/', '-')}.npz"
+
+
+def episode_rows(folder: Path) -> np.ndarray:
+    """Return episodes.csv as numbers, float64 [episodes, columns]."""
+    rows = [list(row.values()) for row in read_episodes(folder)]
+    return np.array(rows, np.float64).reshape(len(rows), -1 if rows else COLUMNS.count(",") + 1)

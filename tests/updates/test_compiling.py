@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,18 +57,29 @@ def another_process(monkeypatch):
     monkeypatch.setattr(compiling, "_COMPILED", {})
 
 
-def test_it_is_compiled_once_on_a_machine(packages, monkeypatch):
-    assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
-    assert len(packages()) == 1
-    another_process(monkeypatch)
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    """The folder of a machine on which `call([1.0, 2.0])` has been compiled."""
+    folder = tmp_path_factory.mktemp("used")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "_folder", lambda: folder)
+        another_process(patch)
+        assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
+    assert len(list(folder.glob("*.so"))) == 1
+    return folder
+
+
+def test_it_is_compiled_once_on_a_machine(used, packages, monkeypatch):
+    shutil.copytree(used, compiling._folder(), dirs_exist_ok=True)
     monkeypatch.setattr(compiling, "_compile", lambda *_: pytest.fail("compiled again"))
     assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
 
 
-def test_functions_that_differ_in_a_constant_are_not_taken_for_each_other(packages):
-    assert call([1.0, 2.0])[0] == [3.0, 4.0]
+def test_functions_that_differ_in_a_constant_are_not_taken_for_each_other(used, packages):
+    shutil.copytree(used, compiling._folder(), dirs_exist_ok=True)
     assert call([1.0, 3.0])[0] == [3.0, 5.0]
     assert len(packages()) == 2
+    assert call([1.0, 2.0])[0] == [3.0, 4.0]
 
 
 def test_a_package_is_named_after_function_tensors_and_threads():
@@ -110,13 +122,6 @@ def test_a_package_is_named_after_what_made_it(monkeypatch, owner, name, other):
     assert compiling._digest(traced, [x, total]) != before
 
 
-def test_a_tensor_that_is_given_twice_is_no_longer_so_in_the_next_call(packages):
-    x = torch.ones(2)
-    function = compiled("twice", lambda a, b: [a + 2 * b], x, x)
-    assert function([x, x])[0].tolist() == [3.0, 3.0]
-    assert function([x, torch.zeros(2)])[0].tolist() == [1.0, 1.0]
-
-
 def test_a_damaged_library_is_not_loaded(tmp_path):
     data = b"any bytes"
     held = tmp_path / f"name-{sha256(data)}.so"
@@ -144,17 +149,41 @@ def test_trees_of_another_structure_are_of_another_kind():
     assert signature_of({"a": y, "b": x}) == signature_of(trees[0])
 
 
-def test_trees_come_to_the_function_as_they_are(packages):
+def weighed(pair: Pair, scale: Tensor) -> list[Tensor]:
+    return [scale * (pair.one["b"] + 2 * pair.one["a"][0]), pair.other[1]]
+
+
+def trees(b: Tensor, a: Tensor) -> tuple[Pair, Tensor]:
+    """What `weighed` takes; None stands where nothing is."""
+    return Pair({"b": b, "a": (a, None)}, (None, torch.arange(3))), torch.tensor(5.0)
+
+
+@pytest.fixture(scope="module")
+def of_trees(tmp_path_factory):
+    """`weighed`, compiled while one tensor is given twice; and the trees that came to it."""
     seen = []
 
     def function(pair: Pair, scale: Tensor) -> list[Tensor]:
         seen.append(pair)
-        return [scale * (pair.one["b"] + pair.one["a"][0]), pair.other[1]]
+        return weighed(pair, scale)
 
-    pair = Pair({"b": torch.ones(3), "a": (torch.full((3,), 2.0), None)}, (None, torch.arange(3)))
-    scale = torch.tensor(5.0)
-    found = compiled("trees", function, pair, scale)(leaves_of((pair, scale)))
-    assert [x.tolist() for x in found] == [[15.0] * 3, [0, 1, 2]]
+    folder, x = tmp_path_factory.mktemp("trees"), torch.ones(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "_folder", lambda: folder)
+        another_process(patch)
+        return compiled("trees", function, *trees(x, x)), seen
+
+
+def test_a_tensor_that_is_given_twice_is_no_longer_so_in_the_next_call(of_trees):
+    function, x = of_trees[0], torch.ones(3)
+    assert function(leaves_of(trees(x, x)))[0].tolist() == [15.0] * 3
+    assert function(leaves_of(trees(x, torch.zeros(3))))[0].tolist() == [5.0] * 3
+
+
+def test_trees_come_to_the_function_as_they_are(of_trees):
+    function, seen = of_trees
+    found = function(leaves_of(trees(torch.ones(3), torch.full((3,), 2.0))))
+    assert [x.tolist() for x in found] == [[25.0] * 3, [0, 1, 2]]
     assert type(seen[0]) is Pair
     assert seen[0].one["a"][1] is seen[0].other[0] is None
 
@@ -167,15 +196,14 @@ def test_indices_of_every_kind_are_encoded_as_eagerly(packages):
         "x": spaces.Box(-1, 1, (2,), np.float32),
     }
     space = spaces.Dict(parts)
-    for encoder in ("onehot", "embedding"):
-        network = make_q_network(space, 3, encoder=encoder, hidden=(8,))
-        obs = {
-            key: value + (1 if value.dtype == torch.int64 else 0.5) for key, value in blank(space, 6).items()
-        }
-        weights = compiling.bare_weights(network)
+    obs = {k: value + (1 if value.dtype == torch.int64 else 0.5) for k, value in blank(space, 6).items()}
+    networks = [make_q_network(space, 3, encoder=name, hidden=(8,)) for name in ("onehot", "embedding")]
+    weights = tuple(compiling.bare_weights(network) for network in networks)
 
-        def values(weights: dict[str, Tensor], obs: Any, network: Any = network) -> list[Tensor]:
-            return [compiling.with_weights(network, weights)(obs)[0]]
+    def values(weights: tuple[dict[str, Tensor], ...], obs: Any) -> list[Tensor]:
+        pairs = zip(networks, weights, strict=True)
+        return [compiling.with_weights(network, own)(obs)[0] for network, own in pairs]
 
-        found = compiled(encoder, values, weights, obs)(leaves_of((weights, obs)))[0]
-        torch.testing.assert_close(found, network(obs)[0].detach(), atol=1e-6, rtol=1e-6)
+    found = compiled("indices", values, weights, obs)(leaves_of((weights, obs)))
+    for network, ours in zip(networks, found, strict=True):
+        torch.testing.assert_close(ours, network(obs)[0].detach(), atol=1e-6, rtol=1e-6)

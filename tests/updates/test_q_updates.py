@@ -31,14 +31,14 @@ def updates(variant: str, *, compiled: bool) -> QUpdates:
     loss, clip, fields = VARIANTS[variant]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        online = make_q_network(SPACE, 3, hidden=(16, 16), **fields)
-        target = make_q_network(SPACE, 3, hidden=(16, 16), **fields).requires_grad_(False)
+        online = make_q_network(SPACE, 3, hidden=(16,), **fields)
+        target = make_q_network(SPACE, 3, hidden=(16,), **fields).requires_grad_(False)
     optimiser = OPTIMISERS["adam"](online.parameters(), 1e-3)
     return QUpdates(online, target, loss, optimiser, clip, variant if compiled else None)
 
 
 def batches(rng: np.random.Generator, variant: str, steps: int = 4, size: int = 16) -> Batch:
-    """Batches for so many gradient steps."""
+    """Batches for so many gradient steps; four are compiled as twice two, three as three times one."""
 
     def normal(*shape):
         return torch.from_numpy(rng.normal(size=shape).astype(np.float32))
@@ -64,13 +64,13 @@ def distance(one: QUpdates, other: QUpdates) -> float:
 
 
 @needs_compiler
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_a_hundred_compiled_steps_equal_as_many_eager_ones(variant):
+@pytest.mark.parametrize(("variant", "steps"), zip(VARIANTS, (4, 3, 4), strict=True), ids=VARIANTS)
+def test_a_hundred_compiled_steps_equal_as_many_eager_ones(variant, steps):
     eager, compiled = updates(variant, compiled=False), updates(variant, compiled=True)
     rng = np.random.default_rng(0)
     first = updates(variant, compiled=False)
-    for _ in range(25):
-        batch = batches(rng, variant)
+    for _ in range(-(-100 // steps)):
+        batch = batches(rng, variant, steps)
         for ours, theirs in zip(eager(batch), compiled(batch), strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     assert distance(eager, compiled) < 1e-5
@@ -84,7 +84,7 @@ def test_a_hundred_compiled_steps_equal_as_many_eager_ones(variant):
 def test_batches_of_other_sizes_are_not_taken_for_those_that_were_compiled():
     rng = np.random.default_rng(2)
     eager, compiled = updates("vanilla", compiled=False), updates("vanilla", compiled=True)
-    for steps, size in ((4, 16), (2, 8), (4, 16)):
+    for steps, size in ((4, 16), (1, 8), (4, 16)):
         batch = batches(rng, "vanilla", steps, size)
         for ours, theirs in zip(eager(batch), compiled(batch), strict=True):
             assert ours.shape == theirs.shape

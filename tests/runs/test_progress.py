@@ -1,0 +1,66 @@
+"""What a person sees of a run: plain lines without a terminal, and a bar on one."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from rl_lab.runs import progress
+from rl_lab.runs.progress import Bar, Lines, NullProgress, make_progress
+
+
+@pytest.fixture
+def time(monkeypatch):
+    """The seconds that the clock shows, in a list of one."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_line_for_each_tenth_of_the_budget(time):
+    out = io.StringIO()
+    lines = Lines(100, out=out)
+    for step in range(5, 101, 5):
+        time[0] = 100 + step / 10
+        lines.show({"env_steps": step, "episode_return_mean": 1 / 3, "loss": None, "other": 2})
+    told = out.getvalue().splitlines()
+    assert len(told) == 10
+    assert told[0] == "5/100 steps, 10 steps/s, 10 s left, return 0.3333"
+    assert told[-1] == "95/100 steps, 10 steps/s, 0 s left, return 0.3333"
+
+
+def test_a_resumed_run_is_as_fast_as_it_is_since(time):
+    out = io.StringIO()
+    lines = Lines(100, at=50, out=out)
+    time[0] = 102.0
+    lines.show({"env_steps": 60})
+    assert out.getvalue() == "60/100 steps, 5 steps/s, 8 s left\n"
+
+
+def test_a_bar_follows_the_rows(capsys):
+    bar = Bar(100, at=20)
+    bar.show({"env_steps": 60, "epsilon": 0.25})
+    bar.note("saved")
+    bar.close()
+    err = capsys.readouterr().err
+    assert "60.0/100" in err
+    assert "epsilon=0.25" in err
+    assert "saved" in err
+
+
+@pytest.mark.parametrize(("terminal", "kind"), [(True, Bar), (False, Lines)])
+def test_a_terminal_gets_a_bar(monkeypatch, terminal, kind):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    shown = make_progress(10)
+    assert isinstance(shown, kind)
+    shown.close()
+
+
+def test_null_says_nothing(capsys):
+    shown = NullProgress()
+    shown.show({"env_steps": 1})
+    shown.note("text")
+    shown.close()
+    assert capsys.readouterr() == ("", "")
