@@ -17,7 +17,8 @@ gymnasium.register("test/Parts-v0", Parts, max_episode_steps=10)  # something fo
 
 BRIEF = [
     "--total-steps", "60", "--memory-size", "8", "--hidden", "8", "--eval-episodes", "1", "--eval-max-steps", "5",
-    "--video-episodes", "0", "--no-pictures", "--wandb", "disabled", "--device", "cpu",
+    "--video-episodes", "0", "--no-pictures", "--wandb", "disabled", "--device", "cpu", "--eval-every-steps", "30",
+    "--log-every-steps", "20", "--checkpoint-every-steps", "30",
 ]  # fmt: skip
 REPLAYED = [
     "--learning-starts-env-steps", "20", "--replay-capacity", "60", "--batch-size", "4", "--sequence-length", "4",

@@ -163,7 +163,7 @@ class TestActing:
 
 # Resuming --------------------------------------------------------------------------------------------
 
-SMALL = {"n_steps": 16, "hidden": (8,), "log_every_steps": 50, "seed": 3}
+SMALL = {"n_steps": 16, "hidden": (8,), "log_every_steps": 50, "eval_max_steps": 50, "seed": 3}
 ATTENTION = {"batch_size": 16, "n_epochs": 1, "memory": "attention", "context": 4, "memory_size": 8}
 COMPILED = {"batch_size": 16, "n_epochs": 2, "compile": "yes" if has_compiler() else "no"}
 RUNS = {

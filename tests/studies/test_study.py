@@ -23,7 +23,10 @@ from rl_lab.studies.study import StopFlag, Stopped, Study, run_study, run_task, 
 from rl_lab.training.launch import learn
 from rl_lab.types import UsageError
 
-QUIET = {"wandb": "disabled", "video_episodes": 0, "eval_episodes": 4, "total_steps": 600}
+QUIET = {
+    "wandb": "disabled", "video_episodes": 0, "pictures": False, "total_steps": 600, "eval_episodes": 4,
+    "eval_max_steps": 100,  # an episode on the cliff has no end of its own
+}  # fmt: skip
 
 
 def study(**changes):

@@ -51,8 +51,9 @@ def in_new_process(target, *args):
 def start_until(folder, name, num_envs, stop):
     agent, env_id, steps, fields = CASES[name]
     learn(
-        folder, agent, env_id, stop_at=stop, total_steps=steps * num_envs, num_envs=num_envs, seed=5, **fields
-    )
+        folder, agent, env_id, stop_at=stop, total_steps=steps * num_envs, num_envs=num_envs, seed=5,
+        eval_max_steps=50, **fields,
+    )  # fmt: skip
 
 
 def resume_until(folder, stop):

@@ -64,7 +64,7 @@ def distance(one: QUpdates, other: QUpdates) -> float:
 
 
 @needs_compiler
-@pytest.mark.parametrize(("variant", "steps"), zip(VARIANTS, (4, 3, 4), strict=True), ids=VARIANTS)
+@pytest.mark.parametrize(("variant", "steps"), list(zip(VARIANTS, (4, 3, 4), strict=True)), ids=VARIANTS)
 def test_a_hundred_compiled_steps_equal_as_many_eager_ones(variant, steps):
     eager, compiled = updates(variant, compiled=False), updates(variant, compiled=True)
     rng = np.random.default_rng(0)
