@@ -62,7 +62,7 @@ def used(tmp_path_factory):
     """The folder of a machine on which `call([1.0, 2.0])` has been compiled."""
     folder = tmp_path_factory.mktemp("used")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "_folder", lambda: folder)
+        patch.setattr(compiling, "_library_folder", lambda: folder)
         another_process(patch)
         assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
     assert len(list(folder.glob("*.so"))) == 1
@@ -70,13 +70,13 @@ def used(tmp_path_factory):
 
 
 def test_it_is_compiled_once_on_a_machine(used, packages, monkeypatch):
-    shutil.copytree(used, compiling._folder(), dirs_exist_ok=True)
+    shutil.copytree(used, compiling._library_folder(), dirs_exist_ok=True)
     monkeypatch.setattr(compiling, "_compile", lambda *_: pytest.fail("compiled again"))
     assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
 
 
 def test_functions_that_differ_in_a_constant_are_not_taken_for_each_other(used, packages):
-    shutil.copytree(used, compiling._folder(), dirs_exist_ok=True)
+    shutil.copytree(used, compiling._library_folder(), dirs_exist_ok=True)
     assert call([1.0, 3.0])[0] == [3.0, 5.0]
     assert len(packages()) == 2
     assert call([1.0, 2.0])[0] == [3.0, 4.0]
@@ -169,7 +169,7 @@ def of_trees(tmp_path_factory):
 
     folder, x = tmp_path_factory.mktemp("trees"), torch.ones(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "_folder", lambda: folder)
+        patch.setattr(compiling, "_library_folder", lambda: folder)
         another_process(patch)
         return compiled("trees", function, *trees(x, x)), seen
 
