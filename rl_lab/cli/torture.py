@@ -105,7 +105,7 @@ def _torture(
         count["unloadable"] += not _loads(folder)
         if sys.stderr.isatty():
             print(f"\r{agent}: {count}", end="", file=sys.stderr)
-    resume(folder)
+    _live(agent, folder, fields)
     return {**count, "equal": equal and _is_equal(folder)}
 
 
@@ -125,6 +125,7 @@ def _live_and_die(agent: str, folder: Path, fields: dict[str, Any], seconds: flo
 
 
 def _live(agent: str, folder: Path, fields: dict[str, Any]) -> None:
+    """Resume the run, or start it where a kill came before its first file."""
     if (folder / CONFIG).exists():
         resume(folder)
     else:

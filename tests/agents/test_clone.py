@@ -15,7 +15,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import rl_lab
-from recorded import ENVIRONMENTS, call, on_frozen_lake, record_random, require_refusal
+from commands import call, require_refusal
+from recorded import ENVIRONMENTS, on_frozen_lake, record_random
 from rl_lab.agents.clone import Clone, Config, build
 from rl_lab.agents.clone.held_out import Split
 from rl_lab.agents.clone.labelled_steps import (

@@ -73,3 +73,12 @@ def test_refuse_in_one_line(capsys, tmp_path, monkeypatch, command, words, named
     monkeypatch.chdir(tmp_path)
     require_refusal(call(capsys, command, *words), *named)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_torture_starts_a_run_anew_that_was_killed_before_its_first_file(capsys, tmp_path, monkeypatch):
+    quick = long_form.RUNS["q-learning"] | {"total_steps": 2_000, "checkpoint_every_steps": 500}
+    monkeypatch.setattr(long_form, "RUNS", {"q-learning": quick})
+    monkeypatch.setattr(long_form, "_live_and_die", lambda *_: True)
+    code, out, _ = call(capsys, torture, "--kills", "2", "--out", tmp_path / "runs")
+    assert code == 0
+    assert json.loads(out)["q-learning"] == {"kills": 2, "inside_a_save": 0, "unloadable": 0, "equal": True}

@@ -16,17 +16,16 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from commands import call, require_refusal
 from recorded import (
     ENVIRONMENTS,
     Always,
     Mixed,
     by_minari,
-    call,
     on_frozen_lake,
     random_policy,
     record_random,
     require_equal,
-    require_refusal,
     walk,
 )
 from rl_lab.cli.train import train

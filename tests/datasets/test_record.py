@@ -13,15 +13,8 @@ import pytest
 from gymnasium import spaces
 
 import rl_lab
-from recorded import (
-    by_minari,
-    call,
-    on_frozen_lake,
-    random_policy,
-    record_random,
-    require_refusal,
-    walk,
-)
+from commands import call, require_refusal
+from recorded import by_minari, on_frozen_lake, random_policy, record_random, walk
 from rl_lab.cli.record import record
 from rl_lab.cli.train import train
 from rl_lab.cli.watch import watch

@@ -6,28 +6,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from garnets import garnet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rl_lab.mdp.horizon import finite_horizon
 from rl_lab.mdp.model import TabularModel
-
-
-def garnet(
-    seed: int, states: int, actions: int, branches: int, ending: float = 0.0, share: float = 0.9
-) -> TabularModel:
-    """Return a random model; a share `ending` of its outcomes terminates, a `share` of its actions is available."""
-    rng = np.random.default_rng(seed)
-    shape = (states, actions, branches)
-    available = rng.random((states, actions)) < share
-    available[:, 0] |= ~available.any(axis=1)
-    return TabularModel.from_arrays(
-        rng.dirichlet(np.ones(branches), shape[:2]),
-        rng.integers(0, states, shape),
-        rng.normal(size=shape),
-        rng.random(shape) < ending,
-        available=available,
-    )
 
 
 def best_by_enumeration(model: TabularModel, gamma: float, steps: int) -> np.ndarray:

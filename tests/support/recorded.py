@@ -9,13 +9,11 @@ from typing import Any
 import gymnasium
 import minari
 import numpy as np
-import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from rl_lab.agents.random import RandomPolicy
-from rl_lab.cli.parsing import main
 from rl_lab.datasets.dataset import METADATA
 from rl_lab.datasets.record import record_dataset
 from rl_lab.environments.make import make_env
@@ -93,22 +91,6 @@ def record_random(make, path: Path, **fields: Any) -> list[dict[str, list[Any]]]
 def on_frozen_lake(path: Path, episodes: int = 40, **fields: Any) -> Path:
     record_random(ENVIRONMENTS["table"], path, episodes=episodes, **fields)
     return path
-
-
-def call(capsys, command, *words: object) -> tuple[int, str, str]:
-    """Run a command in this process; return exit code, stdout, stderr."""
-    with pytest.raises(SystemExit) as left:
-        main(command, [str(word) for word in words])
-    out, err = capsys.readouterr()
-    return left.value.code or 0, out, err
-
-
-def require_refusal(outcome: tuple[int, str, str], *named: str) -> None:
-    code, out, err = outcome
-    assert (code, out, err.count("\n")) == (2, "", 1), err
-    assert err.startswith("error: ")
-    for text in named:
-        assert text in err
 
 
 def require_equal(found: Any, expected: list[Any]) -> None:

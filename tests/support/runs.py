@@ -12,6 +12,16 @@ from rl_lab.runs.run import Run
 from rl_lab.training.launch import Result
 
 QUICK = {"wandb": "disabled", "video_episodes": 0, "pictures": False, "eval_episodes": 2, "eval_envs": 2}
+"""Fields of a run whose results alone are looked at."""
+SMALL_DQN = {
+    "learning_starts_env_steps": 40,
+    "replay_capacity": 150,
+    "batch_size": 8,
+    "hidden": (16,),
+    "target_period_env_steps": 30,
+    "checkpoint_every_steps": 40,
+}
+"""Fields of a DQN whose replay wraps and whose target moves within a few hundred steps."""
 
 
 def learn(folder: Path, agent: str, env_id: str, *, stop_at: int | None = None, **fields: Any) -> Result:

@@ -20,24 +20,16 @@ import rl_lab.agents.dqn
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints, read_manifest
 from rl_lab.storage.errors import CheckpointError, CheckpointMissing, NotWritten
-from runs import QUICK, asking_to_stop, differences, learn
+from runs import QUICK, SMALL_DQN, asking_to_stop, differences, learn
 
 FORK = multiprocessing.get_context("fork")  # a new process without the second that imports take
 
-MLP = {
-    "learning_starts_env_steps": 40,
-    "replay_capacity": 150,
-    "batch_size": 8,
-    "hidden": (16,),
-    "target_period_env_steps": 30,
-    "checkpoint_every_steps": 40,
-}
-LSTM = MLP | {"memory": "lstm", "memory_size": 8, "sequence_length": 4, "epsilon_final": 0.3}
+LSTM = SMALL_DQN | {"memory": "lstm", "memory_size": 8, "sequence_length": 4, "epsilon_final": 0.3}
 CASES = {
     "q-learning": ("q-learning", "Taxi-v4", 800, {"checkpoint_every_steps": 100}),
-    "mlp": ("dqn", "CartPole-v1", 400, MLP),
+    "mlp": ("dqn", "CartPole-v1", 400, SMALL_DQN),
     "lstm": ("dqn", "CartPole-v1", 240, LSTM),
-    "cnn": ("dqn", "lab/GridWorldPixels-v0", 120, MLP | {"env_kwargs": {"map": "corridor"}}),
+    "cnn": ("dqn", "lab/GridWorldPixels-v0", 120, SMALL_DQN | {"env_kwargs": {"map": "corridor"}}),
 }
 
 

@@ -12,14 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rl_lab
-from recorded import (
-    ENVIRONMENTS,
-    by_minari,
-    on_frozen_lake,
-    random_policy,
-    record_random,
-    walk,
-)
+from recorded import ENVIRONMENTS, by_minari, on_frozen_lake, random_policy, record_random, walk
 from rl_lab.datasets.dataset import Dataset, RecordedEpisode
 from rl_lab.training.experience import RecordedOrder, experience
 from rl_lab.training.loop import start

@@ -16,29 +16,23 @@ from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.training.loading import read_weights
 from rl_lab.types import UsageError
-from runs import differences, learn
+from runs import SMALL_DQN, differences, learn
 
-MLP = {
-    "learning_starts_env_steps": 40,
-    "replay_capacity": 150,
-    "batch_size": 8,
-    "hidden": (16,),
-    "target_period_env_steps": 30,
-    "checkpoint_every_steps": 40,
-}
 STEPS = 400
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("warm") / "source"
-    learn(folder, "dqn", "CartPole-v1", total_steps=STEPS, seed=5, **MLP)
+    learn(folder, "dqn", "CartPole-v1", total_steps=STEPS, seed=5, **SMALL_DQN)
     return folder
 
 
 class TestWarmStart:
     def test_takes_the_weights_and_nothing_else(self, source, tmp_path):
-        learn(tmp_path, "dqn", "CartPole-v1", stop_at=1, total_steps=STEPS, init_from=str(source), **MLP)
+        learn(
+            tmp_path, "dqn", "CartPole-v1", stop_at=1, total_steps=STEPS, init_from=str(source), **SMALL_DQN
+        )
         members = Checkpoints(tmp_path / "checkpoints").load()[1]
         weights = read_weights(source)
         for tree in (members["weights"], members["agent"]["target"]):
@@ -52,7 +46,7 @@ class TestWarmStart:
 
     def test_resumes_without_its_source(self, source, tmp_path):
         copy = shutil.copytree(source, tmp_path / "copy")
-        fields = {"total_steps": STEPS, "init_from": str(copy)} | MLP
+        fields = {"total_steps": STEPS, "init_from": str(copy)} | SMALL_DQN
         learn(tmp_path / "whole", "dqn", "CartPole-v1", **fields)
         learn(tmp_path / "cut", "dqn", "CartPole-v1", stop_at=99, **fields)
         shutil.rmtree(copy)
