@@ -12,10 +12,12 @@ import numpy as np
 from gymnasium import spaces, wrappers
 
 from rl_lab.datasets.dataset import Dataset
-from rl_lab.environments.vectors import VectorEnv, mask_of
+from rl_lab.environments.contract import Contract
+from rl_lab.environments.masks import mask_of
+from rl_lab.environments.vectors import VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.mdp.model import TabularModel, extract_model
-from rl_lab.types import Array, EnvSpec
+from rl_lab.types import Array, EnvironmentFault, EnvSpec, UsageError
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Problem:
 
 # Wrappers that leave observations as they are.
 LEAVE_OBSERVATIONS_ALONE = (
+    Contract,
     LifeLoss,
     wrappers.TimeLimit,
     wrappers.PassiveEnvChecker,
@@ -89,10 +92,17 @@ def frame_stack_of(env: gymnasium.Env) -> int:
 
 
 def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]:
-    """Return an environment's spec, its finite MDP (or None) and its states' cells (or None), from one instance."""
+    """Return an environment's spec, its finite MDP (or None) and its states' cells (or None), from one instance.
+
+    Raises:
+        UsageError: the environment fails, or breaks its contract, at its first reset.
+    """
     envs = problem.make(1)
     try:
-        _, info = envs.reset(seed=[problem.seed])
+        try:
+            _, info = envs.reset(seed=[problem.seed])
+        except EnvironmentFault as fault:
+            raise UsageError(str(fault)) from fault
         env = getattr(envs, "env", None)
         limit = env.spec.max_episode_steps if env is not None and env.spec is not None else None
         spec = EnvSpec(

@@ -21,6 +21,14 @@ class UsageError(ValueError):
     """A wrong argument. The message is one line that names the value and what is allowed; commands exit with 2."""
 
 
+class EnvironmentFault(RuntimeError):
+    """An environment broke its contract, raised an error, hung or died; commands exit with 1.
+
+    The message is one line that names the environment, its place in the vector, the seed and step of the
+    episode, the field, what came and what is allowed.
+    """
+
+
 class Decision(NamedTuple):
     """A policy's answer to one vector of observations."""
 

@@ -15,7 +15,7 @@ import tyro
 
 from rl_lab.cli.groups import Part, boxes, flat
 from rl_lab.runs.config import parse_pairs
-from rl_lab.types import UsageError
+from rl_lab.types import EnvironmentFault, UsageError
 
 PROGRAM = "rl-lab"
 HELP = ("-h", "--help", "--help-all")
@@ -33,6 +33,9 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except EnvironmentFault as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
     except BrokenPipeError:
         code = 1
     except KeyboardInterrupt:

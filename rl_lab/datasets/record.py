@@ -21,7 +21,8 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.datasets.dataset import RecordedEpisode
 from rl_lab.datasets.writer import new_dataset
-from rl_lab.environments.vectors import SingleVector, VectorEnv, mask_of
+from rl_lab.environments.masks import mask_of
+from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.policies import random_actions
 from rl_lab.seeding import seed_of
 from rl_lab.storage.versions import versions

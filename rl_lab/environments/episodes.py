@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.environments.vectors import VectorEnv, mask_of, merge_masks
+from rl_lab.environments.masks import mask_of, merge_masks
+from rl_lab.environments.vectors import VectorEnv
 from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.trees import leaves_of
 from rl_lab.types import Array, Cursor, Obs, Step

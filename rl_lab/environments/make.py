@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
-from rl_lab.environments.vectors import MaskedVector, SingleVector, VectorEnv
+from rl_lab.environments.contract import Contract
+from rl_lab.environments.masks import MaskFromObservation
+from rl_lab.environments.vectors import MaskedVector, ReadInfo, SingleVector, VectorEnv
+from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
 
@@ -31,7 +34,7 @@ def make_env(
     """Make one environment from a Gymnasium id, "module:id", or an id of an installed `rl_lab.envs` namespace.
 
     Wrappers, from the inside out: the environment's own; for Atari, preprocessing (84x84 grey, every 4th
-    frame) and a stack of 4 frames; `LifeLoss`.
+    frame) and a stack of 4 frames; `MaskFromObservation` where a Dict observation holds the mask; `LifeLoss`.
 
     Args:
         env_kwargs: keyword arguments for the environment.
@@ -50,6 +53,7 @@ def make_env(
         env = gymnasium.make(env_id, **kwargs)
         require_no_memory_across_episodes(env)
         env = _atari(env) if is_atari else env
+    env = MaskFromObservation(env) if MaskFromObservation.fits(env) else env
     return LifeLoss(env) if life_loss_terminates else env
 
 
@@ -134,12 +138,14 @@ def make_envs(
     preprocess: str = "auto",
     life_loss_terminates: bool = False,
     vector: str = "sync",
+    env_timeout_seconds: float = 60.0,
     render_mode: str | None = None,
 ) -> VectorEnv:
     """Make a vector of environments. For the other arguments see `make_env`.
 
     Args:
         vector: "sync" (all in this process) or "async" (each in its own).
+        env_timeout_seconds: the longest that a step or reset may take in a process of its own.
 
     Raises:
         UsageError: an unknown environment or `vector`, or `num_envs` below 1.
@@ -154,11 +160,32 @@ def make_envs(
         life_loss_terminates=life_loss_terminates,
         render_mode=render_mode,
     )
-    if vector == "async":
-        _load_namespace(env_id)
-        return MaskedVector(AsyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED))
-    if vector != "sync":
+    _load_namespace(env_id)
+    return vector_of(make, num_envs, vector=vector, env_timeout_seconds=env_timeout_seconds)
+
+
+def vector_of(
+    make: Callable[[], gymnasium.Env],
+    num_envs: int,
+    *,
+    vector: str = "sync",
+    env_timeout_seconds: float = 60.0,
+) -> VectorEnv:
+    """Make a vector of the environments that `make` makes, each held to the `Contract`.
+
+    Raises:
+        UsageError: `vector` is unknown.
+    """
+    if vector not in ("sync", "async"):
         raise UsageError(f"vector {vector!r} is unknown (allowed: sync, async)")
+    makers = [partial(_held, make, i) for i in range(num_envs)]
+    if vector == "async":
+        return WorkerVector(makers, env_timeout_seconds)
     if num_envs == 1:
         return SingleVector(make())
-    return MaskedVector(SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED))
+    return MaskedVector(SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED))
+
+
+def _held(make: Callable[[], gymnasium.Env], env_index: int) -> gymnasium.Env:
+    """Make an environment that is held to the contract, and passes on only the info that is read."""
+    return ReadInfo(Contract(make(), env_index))

@@ -15,7 +15,10 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from rl_lab.environments.contract import Contract
 from rl_lab.types import Array, Obs, UsageError
+
+READ = ("action_mask", "life_lost")  # the entries of `info` that the lab reads
 
 StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
 
@@ -53,22 +56,6 @@ class VectorEnv(Protocol):
         """Close all environments."""
 
 
-def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
-    """Return a function that copies one observation of the space into a batch of one."""
-    if isinstance(space, spaces.Dict):
-        parts = {key: _batcher(part) for key, part in space.spaces.items()}
-        return lambda obs: {key: batch(obs[key]) for key, batch in parts.items()}
-    if isinstance(space, spaces.Tuple):
-        columns = [_batcher(part) for part in space.spaces]
-        return lambda obs: tuple(batch(x) for batch, x in zip(columns, obs, strict=True))
-    dtype = space.dtype
-    if space.shape is None or dtype is None:
-        raise UsageError(
-            f"observation space {space} has no fixed shape (allowed: Box, Discrete, Dict, Tuple, ...)"
-        )
-    return lambda obs: np.array((obs,), dtype=dtype)
-
-
 _FLAGS = np.zeros(1, np.bool_), np.ones(1, np.bool_)  # vectors of one flag, made once
 for _flag in _FLAGS:
     _flag.flags.writeable = False
@@ -84,7 +71,7 @@ class SingleVector:
     num_envs = 1
 
     def __init__(self, env: gymnasium.Env):
-        self.env = env
+        self.env = env if isinstance(env, Contract) else Contract(env)
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         self._batch = _batcher(env.observation_space)
@@ -102,9 +89,9 @@ class SingleVector:
         obs, reward, terminated, truncated, info = self.env.step(self._action(action))
         return (
             self._batch(obs),
-            np.array((reward,), dtype=np.float64),
-            _FLAGS[bool(terminated)],
-            _FLAGS[bool(truncated)],
+            np.array([reward], dtype=np.float64),
+            _FLAGS[terminated],
+            _FLAGS[truncated],
             _vector_info(info) if info else info,
         )
 
@@ -117,16 +104,31 @@ class SingleVector:
         self.env.close()
 
 
+def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
+    """Return a function that copies one observation of the space into a batch of one."""
+    if isinstance(space, spaces.Dict):
+        parts = {key: _batcher(part) for key, part in space.spaces.items()}
+        return lambda obs: {key: batch(obs[key]) for key, batch in parts.items()}
+    if isinstance(space, spaces.Tuple):
+        columns = [_batcher(part) for part in space.spaces]
+        return lambda obs: tuple(batch(x) for batch, x in zip(columns, obs, strict=True))
+    dtype = space.dtype
+    if space.shape == ():
+        return lambda obs: np.array((obs,), dtype=dtype)
+    return lambda obs: np.array(obs[None])  # the contract has checked the dtype
+
+
 def _unbatcher(space: spaces.Space) -> Callable[[Array], Any]:
     """Return a function that takes the action out of a batch of one and checks it against the space."""
     if isinstance(space, spaces.Discrete):
         first, beyond = int(space.start), int(space.start + space.n)
 
-        def discrete(action: Array) -> int:
+        def discrete(action: Array) -> np.int64:
             a = action.item()  # comparing Python's numbers takes a fifth of the time
             if not first <= a < beyond or a != int(a):
                 raise _outside(a, space)
-            return int(a)
+            chosen = action[0]
+            return chosen if type(chosen) is np.int64 else np.int64(a)
 
         return discrete
 
@@ -142,14 +144,29 @@ def _outside(action: Any, space: spaces.Space) -> ValueError:
     return ValueError(f"action {action} is outside the action space {space}")
 
 
+class ReadInfo(gymnasium.Wrapper):
+    """Keeps of `info` only what the lab reads, since Gymnasium's vectors fail on entries that vary in form."""
+
+    keeps_model = True
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment."""
+        obs, info = self.env.reset(**kwargs)
+        return obs, _read(info)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, reward, terminated, truncated, _read(info)
+
+
+def _read(info: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: info[key] for key in READ if key in info}
+
+
 def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the entries of one environment's info that the lab reads, with a leading axis of one."""
-    out: dict[str, Array] = {}
-    if "action_mask" in info:
-        out["action_mask"] = np.asarray(info["action_mask"], dtype=np.bool_)[None]
-    if "life_lost" in info:
-        out["life_lost"] = np.array([info["life_lost"]], dtype=np.bool_)
-    return out
+    """Return the entries of one environment's info that the lab reads, bool with a leading axis of one."""
+    return {key: np.array((info[key],), dtype=np.bool_) for key in READ if key in info}
 
 
 class MaskedVector:
@@ -175,13 +192,13 @@ class MaskedVector:
     ) -> tuple[Obs, dict[str, Array]]:
         """Reset all environments, or those in options["reset_mask"]; the others keep their observations."""
         obs, info = self.envs.reset(seed=list(seed), options=options)  # type: ignore[arg-type]
-        return obs, _known(info)
+        return obs, known(info)
 
     def step(self, action: Array) -> StepResult:
         """Step all environments; raise ValueError for an action outside the space."""
         self._check(action)
         obs, reward, terminated, truncated, info = self.envs.step(action)
-        return obs, reward, terminated, truncated, _known(info)
+        return obs, reward, terminated, truncated, known(info)
 
     def _check(self, action: Array) -> None:
         space = self.single_action_space
@@ -205,24 +222,6 @@ class MaskedVector:
         self.envs.close()
 
 
-def _known(info: Mapping[str, Any]) -> dict[str, Array]:
-    return {
-        key: np.asarray(info[key]).astype(np.bool_) for key in ("action_mask", "life_lost") if key in info
-    }
-
-
-def mask_of(info: Mapping[str, Array]) -> Array | None:
-    """Return the legal actions, bool [N, A]; None for environments without masks.
-
-    Where no action is legal (at an episode's end), all count as legal, so that a maximum exists.
-    """
-    mask = info.get("action_mask")
-    return None if mask is None else mask | ~mask.any(axis=-1, keepdims=True)
-
-
-def merge_masks(reset: Array, fresh: Array | None, mask: Array | None) -> Array | None:
-    """Return the masks [N, A] after a masked reset: `fresh` where `reset` (bool [N]), elsewhere `mask`.
-
-    Vectors return all-zero masks for the environments that weren't reset.
-    """
-    return fresh if fresh is None or mask is None else np.where(reset[:, None], fresh, mask)
+def known(info: Mapping[str, Any]) -> dict[str, Array]:
+    """Return the entries of a vector's info that the lab reads: masks bool [N, A], lost lives bool [N]."""
+    return {key: np.asarray(info[key]).astype(np.bool_) for key in READ if key in info}

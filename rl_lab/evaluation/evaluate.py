@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from rl_lab.agent import Policy
-from rl_lab.environments.vectors import VectorEnv, mask_of, merge_masks
+from rl_lab.environments.masks import mask_of, merge_masks
+from rl_lab.environments.vectors import VectorEnv
 from rl_lab.seeding import seed_of
 from rl_lab.types import Array, Obs, State
 

@@ -8,7 +8,8 @@ import gymnasium
 import numpy as np
 
 from rl_lab.agent import Policy
-from rl_lab.environments.vectors import SingleVector, VectorEnv, mask_of
+from rl_lab.environments.masks import mask_of
+from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.types import Array
 
 

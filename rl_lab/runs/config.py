@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from rl_lab.checks import at_least, finite, flags, one_of, unknown_name, within
+from rl_lab.checks import above, at_least, finite, flags, one_of, unknown_name, within
 from rl_lab.runs.migrations import migrate_config
 from rl_lab.types import UsageError
 
@@ -28,7 +28,10 @@ class RunConfig:
     # The boxes of a command's help, and what its short form shows; `rl_lab.cli.groups` reads both.
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("seed", "device", "threads"),
-        "environment": ("env_id", "env_kwargs", "num_envs", "vector", "preprocess", "life_loss_terminates"),
+        "environment": (
+            "env_id", "env_kwargs", "num_envs", "vector", "env_timeout_seconds", "preprocess",
+            "life_loss_terminates",
+        ),
         "budget": ("total_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
         "evaluation": ("eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps"),
         "files": (
@@ -55,6 +58,8 @@ class RunConfig:
     """Environments stepped together."""
     vector: Literal["sync", "async"] = "sync"
     """How several environments run: all in this process (sync), or each in its own (async)."""
+    env_timeout_seconds: float = 60.0
+    """The longest that a step or reset may take in a process of its own; the run ends with an error then."""
     seed: int = 0
     """The seed that every random number of the run is derived from."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -111,6 +116,7 @@ class RunConfig:
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
+        above(self, 0.0, "env_timeout_seconds")
         at_least(self, 1, "stop_after_evals")
         at_least(self, 0, "stop_min_delta")
         finite(self, "stop_at_return", "stop_min_delta")

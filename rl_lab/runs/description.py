@@ -25,7 +25,9 @@ from rl_lab.types import UsageError
 CONFIG = "config.json"
 REQUIRED = ("agent", "fields", "env_id", "eval_gamma", "config_sha256")
 # These don't enter the hash: they change no result, or what a path leads to has a hash of its own.
-NOT_HASHED = ("run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256")
+NOT_HASHED = (
+    "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
+)  # fmt: skip
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 

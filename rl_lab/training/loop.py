@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from rl_lab.agent import Policy
-from rl_lab.environments.vectors import StepResult, VectorEnv, mask_of, merge_masks
+from rl_lab.environments.masks import mask_of, merge_masks
+from rl_lab.environments.vectors import StepResult, VectorEnv
 from rl_lab.seeding import EpisodeSeeds
 from rl_lab.types import Array, Cursor, Decision, Metrics, Obs, State, Step
 

@@ -85,6 +85,7 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
         env_kwargs=config.env_kwargs,
         preprocess=config.preprocess,
         life_loss_terminates=config.life_loss_terminates,
+        env_timeout_seconds=config.env_timeout_seconds,
     )
     return Problem(
         env_id=config.env_id,

@@ -11,7 +11,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from rl_lab.environments.make import make_envs
-from rl_lab.environments.vectors import MaskedVector, SingleVector, mask_of
+from rl_lab.environments.masks import mask_of
+from rl_lab.environments.vectors import MaskedVector, SingleVector
 from rl_lab.trees import leaves_of
 from rl_lab.types import UsageError
 

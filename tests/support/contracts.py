@@ -22,7 +22,8 @@ import numpy as np
 from gymnasium.utils.env_checker import check_env
 
 from rl_lab.agent import Agent, Policy
-from rl_lab.environments.vectors import VectorEnv, mask_of
+from rl_lab.environments.masks import mask_of
+from rl_lab.environments.vectors import VectorEnv
 from rl_lab.mdp.model import extract_model
 from rl_lab.problem import Problem
 from rl_lab.runs.rows import read_rows

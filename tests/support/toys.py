@@ -8,9 +8,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_lab.environments.vectors import MaskedVector, SingleVector
+from rl_lab.environments.make import vector_of
 from rl_lab.problem import Problem
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training.loop import start, train
@@ -159,9 +158,7 @@ class Repeat(gymnasium.Env):
 
 def vector(make: Callable[[], gymnasium.Env], num_envs: int) -> Any:
     """A vector without autoreset."""
-    if num_envs == 1:
-        return SingleVector(make())
-    return MaskedVector(SyncVectorEnv([make] * num_envs, autoreset_mode=AutoresetMode.DISABLED))
+    return vector_of(make, num_envs)
 
 
 def problem_on(

@@ -11,7 +11,7 @@ import pytest
 
 from counting import CASES, EPISODE, SEED, Collector, Scripted, collect, hashed_legal, sometimes_end
 from rl_lab.environments.make import make_envs
-from rl_lab.environments.vectors import mask_of
+from rl_lab.environments.masks import mask_of
 from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.training.loop import start, train
 from rl_lab.types import Step

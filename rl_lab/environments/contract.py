@@ -1,0 +1,173 @@
+"""The one place where what an environment gives is checked: at its first reset and at every step after it."""
+
+from __future__ import annotations
+
+import math
+import traceback
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from rl_lab.environments.masks import MaskReader
+from rl_lab.environments.observed import Refused, observation_check, outside, show
+from rl_lab.types import Array, EnvironmentFault
+
+T = TypeVar("T")
+
+
+class Contract(gymnasium.Wrapper):
+    """Checks observations, rewards, flags and masks, and keeps stored actions from being changed.
+
+    What can be cast without loss is cast; see `observed` and `masks`. A mask of legal actions ends up in
+    info["action_mask"] as bool [A], wherever the environment gives it; the rest of `info` is left alone.
+
+    Args:
+        env_index: the environment's place in its vector, for messages.
+
+    Raises:
+        UsageError: the observation space has no fixed shape, or masks are offered for actions without masks.
+    """
+
+    keeps_model = True
+
+    def __init__(self, env: gymnasium.Env, env_index: int = 0):
+        super().__init__(env)
+        self.env_index = env_index
+        self.notes: list[str] = []  # what is allowed and should be known, each said once
+        self._check = observation_check(env.observation_space)
+        self._masks = MaskReader(env)
+        self._seed: int | None = None
+        self._steps = 0
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """How Gymnasium makes the environment: that of the environment itself."""
+        return self.env.spec
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment; raise EnvironmentFault where it fails or breaks the contract."""
+        self._seed, self._steps = seed, 0
+        try:
+            answer = self.env.reset(seed=seed, options=options)
+        except Exception as error:
+            raise self.fault(f"reset raised {_name(error)}") from error
+        obs, info = self._parts(answer, "reset", ("observation", "info"))
+        obs = self._checked("observation", self._check, obs)
+        self._note_bounds(obs)
+        return obs, self._with_mask(info, False)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step with a copy of the action; raise EnvironmentFault where it fails or breaks the contract."""
+        self._steps += 1
+        try:
+            answer = self.env.step(action if type(action) is np.int64 else _own(action))
+        except Exception as error:
+            raise self.fault(f"step raised {_name(error)}") from error
+        if type(answer) is not tuple or len(answer) != 5:
+            self._parts(answer, "step", ("observation", "reward", "terminated", "truncated", "info"))
+        obs, reward, terminated, truncated, info = answer
+        try:
+            obs = self._check(obs)
+        except Refused as refused:
+            raise self.fault(f"observation: {refused}") from None
+        if type(reward) is not float or not math.isfinite(reward):
+            reward = self._checked("reward", as_reward, reward)
+        if type(terminated) is not bool:
+            terminated = self._checked("terminated", as_flag, terminated)
+        if type(truncated) is not bool:
+            truncated = self._checked("truncated", as_flag, truncated)
+        if not self._steps & (self._steps - 1):  # at steps 1, 2, 4, 8, ...
+            self._note_bounds(obs)
+        return obs, reward, terminated, truncated, self._with_mask(info, terminated or truncated)
+
+    def _with_mask(self, info: Any, over: bool) -> dict[str, Any]:
+        """Return info, with the legal actions of environments that have masks as bool [A]."""
+        if not isinstance(info, dict):
+            raise self.fault(f"info: {show(info)} (allowed: a dict)")
+        if "life_lost" in info:
+            info = {**info, "life_lost": self._checked("info 'life_lost'", as_flag, info["life_lost"])}
+        if self._masks.silent and "action_mask" not in info:
+            return info
+        try:
+            mask = self._masks.read(info, over)
+        except Refused as refused:
+            raise self.fault(f"action mask: {refused}") from None
+        return info if mask is None else {**info, "action_mask": mask}
+
+    def _note_bounds(self, obs: Any) -> None:
+        if not self.notes and (where := outside(self.observation_space, obs)):
+            self.notes.append(f"{self._where()}: observation {where} is kept as it is")
+
+    def _parts(self, answer: Any, method: str, names: tuple[str, ...]) -> tuple[Any, ...]:
+        if not isinstance(answer, tuple) or len(answer) != len(names):
+            raise self.fault(f"{method} returned {show(answer)} (allowed: a tuple of {', '.join(names)})")
+        return answer
+
+    def _checked(self, field: str, check: Callable[[Any], T], value: Any) -> T:
+        try:
+            return check(value)
+        except Refused as refused:
+            raise self.fault(f"{field}: {refused}") from None
+
+    def fault(self, what: str) -> EnvironmentFault:
+        """Return the error that names this environment and the point that its episode has reached."""
+        return EnvironmentFault(f"{self._where()}: {what}")
+
+    def _where(self) -> str:
+        name = self.env.spec.id if self.env.spec is not None else type(self.env.unwrapped).__name__
+        at = f"step {self._steps}" if self._steps else "reset"
+        return f"environment {name} (number {self.env_index}, seed {self._seed}, {at})"
+
+
+def as_reward(value: Any) -> float:
+    """Return a reward as a float: numbers and arrays of shape () or (1,) are taken.
+
+    Raises:
+        Refused: another type or shape, or a number that isn't finite.
+    """
+    reward = _scalar(value, "biuf")
+    if reward is None or not math.isfinite(reward):
+        raise Refused(f"{show(value)} (allowed: a finite number)")
+    return float(reward)
+
+
+def as_flag(value: Any) -> bool:
+    """Return a flag as a bool: booleans, 0 and 1, and arrays of them of shape () or (1,) are taken.
+
+    Raises:
+        Refused: anything else.
+    """
+    flag = _scalar(value, "biu")
+    if flag is None or flag not in (0, 1):
+        raise Refused(f"{show(value)} (allowed: True or False)")
+    return bool(flag)
+
+
+def _scalar(value: Any, kinds: str) -> Any:
+    """Return a number, or the one in an array of shape () or (1,); None for anything else."""
+    if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
+        given: Array = np.asarray(value)
+        if given.dtype.kind in kinds and given.shape in ((), (1,)):
+            return given.reshape(())[()]
+    return None
+
+
+def _own(action: Any) -> Any:
+    """Return a copy of an action that an environment may change, integers as np.int64."""
+    if isinstance(action, np.ndarray):
+        return action.copy()
+    return np.int64(action) if isinstance(action, (int, np.integer)) else deepcopy(action)
+
+
+def _name(error: Exception) -> str:
+    """Return an error with its type and place, in one line."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    text = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
+    return f"{text} ({Path(last.filename).name}, line {last.lineno})"

@@ -1,0 +1,150 @@
+"""Masks of legal actions: the ways in which environments give them, and what vectors make of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from rl_lab.environments.observed import Refused, show
+from rl_lab.types import Array, UsageError
+
+KEY = "action_mask"
+
+
+class MaskReader:
+    """Reads one environment's masks: info["action_mask"], or a method `action_masks()` where info has none.
+
+    Whether there are masks is settled by the first reset; from then on all resets and steps give one, or none
+    does. Masks are sequences of 0 and 1 with one entry per action; for MultiDiscrete actions those of its parts
+    lie one after another. Where the end of an episode leaves no action legal, all count as legal.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        self._env, self._actions = env, env.action_space
+        self._method = callable(_find(env, "action_masks"))
+        self._parts = _parts(env.action_space)
+        self._given: bool | None = None  # unknown before the first reset
+
+    @property
+    def silent(self) -> bool:
+        """Whether this environment is known to give no masks."""
+        return self._given is False
+
+    def read(self, info: Mapping[str, Any], over: bool) -> Array | None:
+        """Return the legal actions, a new bool [A], or None without masks.
+
+        Args:
+            over: the episode has ended, so that no action has to be legal.
+
+        Raises:
+            Refused: a mask is missing or unexpected, has another form, or leaves no action legal.
+        """
+        given = KEY in info or self._method
+        if self._given is None:
+            self._given = given
+        if given != self._given:
+            came, allowed = ("one", "none") if given else ("none", "one")
+            raise Refused(f"{came} came, the first reset gave {allowed} (allowed: always, or never)")
+        if not given:
+            return None
+        mask = self._cast(info[KEY] if KEY in info else _find(self._env, "action_masks")())
+        for first, beyond in self._parts:
+            if not mask[first:beyond].any():
+                if not over:
+                    raise Refused("no action is legal (allowed: at least one before the episode's end)")
+                mask[first:beyond] = True  # so that a maximum exists
+        return mask
+
+    def _cast(self, value: Any) -> Array:
+        size = mask_size(self._actions)
+        if not size:
+            raise Refused(f"the actions {self._actions} take none (allowed: Discrete, MultiDiscrete)")
+        try:
+            given = np.asarray(value)
+        except ValueError:  # parts of unequal length
+            given = np.asarray(None)
+        right = given.shape == (size,) and given.dtype.kind in "biuf"
+        if not right or not ((given == 0) | (given == 1)).all():
+            raise Refused(f"{show(value)} (allowed: {size} entries of 0 or 1)")
+        return given.astype(np.bool_)
+
+
+def mask_size(space: spaces.Space) -> int:
+    """Return A, the length of a mask; 0 for actions without masks."""
+    return _parts(space)[-1][1] if _parts(space) else 0
+
+
+def _parts(space: spaces.Space) -> list[tuple[int, int]]:
+    """Return where each choice of an action begins and ends in its mask; none for actions without masks."""
+    if isinstance(space, spaces.Discrete):
+        return [(0, int(space.n))]
+    if isinstance(space, spaces.MultiDiscrete):
+        ends = np.cumsum(space.nvec.ravel()).tolist()
+        return list(zip([0, *ends], ends, strict=False))
+    return []
+
+
+class MaskFromObservation(gymnasium.Wrapper):
+    """Moves the mask that a Dict observation holds under "action_mask" to `info`.
+
+    Raises:
+        UsageError: nothing else is observed.
+    """
+
+    keeps_model = False
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        assert isinstance(env.observation_space, spaces.Dict)
+        rest = {key: part for key, part in env.observation_space.spaces.items() if key != KEY}
+        if not rest:
+            raise UsageError(f"the observation holds nothing but {KEY!r} (allowed: other parts beside it)")
+        self.observation_space = spaces.Dict(rest)
+
+    @staticmethod
+    def fits(env: gymnasium.Env) -> bool:
+        """Return whether the environment observes its mask."""
+        space = env.observation_space
+        return isinstance(space, spaces.Dict) and KEY in space.spaces and mask_size(env.action_space) > 0
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment."""
+        return _moved(*self.env.reset(**kwargs))
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        obs, info = _moved(obs, info)
+        return obs, reward, terminated, truncated, info
+
+
+def _moved(obs: Any, info: Any) -> tuple[Any, Any]:
+    """Return the observation without its mask, and info with it; what isn't a dict is left to the contract."""
+    if not isinstance(obs, dict) or KEY not in obs or not isinstance(info, dict):
+        return obs, info
+    return {key: part for key, part in obs.items() if key != KEY}, {KEY: obs[KEY], **info}
+
+
+def _find(env: gymnasium.Env, name: str) -> Any:
+    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
+
+
+def mask_of(info: Mapping[str, Array]) -> Array | None:
+    """Return the legal actions of a vector, bool [N, A]; None for environments without masks.
+
+    Where no action is legal, as in environments that a masked reset left alone, all count as legal.
+    """
+    mask = info.get(KEY)
+    return None if mask is None else mask | ~mask.any(axis=-1, keepdims=True)
+
+
+def merge_masks(reset: Array, fresh: Array | None, mask: Array | None) -> Array | None:
+    """Return the masks [N, A] after a masked reset: `fresh` where `reset` (bool [N]), elsewhere `mask`.
+
+    Vectors return all-zero masks for the environments that weren't reset.
+    """
+    return fresh if fresh is None or mask is None else np.where(reset[:, None], fresh, mask)

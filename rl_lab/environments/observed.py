@@ -1,0 +1,260 @@
+"""Checks single observations against their space: what can be cast without loss is cast, the rest is refused.
+
+A check takes what an environment returned and gives back the same in the form that the space declares. Floats
+are rounded to the declared precision and may lie a little outside their bounds, as those of several of
+Gymnasium's own environments do; see `TOLERANCE`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+from gymnasium import spaces
+
+from rl_lab.types import Array, Obs, UsageError
+
+TOLERANCE = 100.0
+"""How far outside their interval floats may lie, in widths of it. What lies further out has another unit or is broken.
+
+Where only one bound is finite, its magnitude (at least 1) stands for the width."""
+
+Check = Callable[[Any], Obs]
+
+
+class Refused(ValueError):
+    """A value that an environment may not give. The message says what came and what is allowed."""
+
+
+def observation_check(space: spaces.Space) -> Check:
+    """Return a function that checks and casts one observation of a space; it raises `Refused`.
+
+    Raises:
+        UsageError: the space has no fixed shape.
+    """
+    for kind, make in _CHECKS.items():
+        if isinstance(space, kind):
+            return make(space)
+    raise UsageError(
+        f"observation space {space} has no fixed shape (allowed: Box, Discrete, MultiDiscrete, MultiBinary, "
+        "Dict, Tuple)"
+    )
+
+
+# Numbers ---------------------------------------------------------------------------------------------
+
+
+def _discrete(space: spaces.Discrete) -> Check:
+    first, beyond, dtype = int(space.start), int(space.start + space.n), space.dtype.type
+
+    def check(value: Any) -> Any:
+        index = _as_index(value)
+        if index is None or not first <= index < beyond:
+            raise Refused(f"{show(value)} (allowed: an integer from {first} to {beyond - 1})")
+        return dtype(index)
+
+    return check
+
+
+def _as_index(value: Any) -> int | None:
+    """Return an integer, or None for what isn't one; floats and arrays of shape () without a fraction are."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        pass
+    number = np.shape(value) == () and isinstance(value, (float, np.generic, np.ndarray))
+    return (
+        int(value) if number and np.asarray(value).dtype.kind in "bf" and value == np.floor(value) else None
+    )
+
+
+# Arrays ----------------------------------------------------------------------------------------------
+
+
+def _array(space: spaces.Space, require_inside: Callable[[Array], None]) -> Check:
+    """Return a check of shape and dtype that leaves the values to `require_inside`."""
+    dtype, shape = np.dtype(space.dtype), space.shape
+    assert shape is not None
+
+    def check(value: Any) -> Array:
+        if not (type(value) is np.ndarray and value.dtype == dtype and value.shape == shape):
+            value = _cast(value, dtype, shape)
+        require_inside(value)
+        return value
+
+    return check
+
+
+def _cast(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Array:
+    """Return the value as an array of this dtype and shape.
+
+    Raises:
+        Refused: the shape differs, it holds no numbers, or the cast would change a value (floats are rounded).
+    """
+    try:
+        given = np.asarray(value)
+    except ValueError:  # rows of unequal length
+        given = np.asarray(None)
+    if given.dtype.kind not in "biuf" or given.shape != shape:
+        raise Refused(f"{show(value)} (allowed: {dtype} of shape {shape})")
+    with np.errstate(all="ignore"):
+        cast = given.astype(dtype)
+        if given.dtype.kind == dtype.kind == "f":
+            changed = np.isinf(cast) & ~np.isinf(given)
+        else:
+            changed = cast.astype(given.dtype) != given
+    if changed.any():
+        at = np.unravel_index(int(np.argmax(changed)), shape)
+        raise Refused(
+            f"{given.dtype} with {given[at]}{_place(at)} (allowed: what {dtype} holds without loss)"
+        )
+    return cast
+
+
+def _box(space: spaces.Box) -> Check:
+    if np.issubdtype(space.dtype, np.floating):
+        return _array(space, _floats_inside(space))
+    dtype: Any = space.dtype
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        if (space.low <= limits.min).all() and (space.high >= limits.max).all():
+            return _array(space, lambda value: None)
+    return _array(space, _inside(space.low, space.high))
+
+
+def _multi_discrete(space: spaces.MultiDiscrete) -> Check:
+    return _array(space, _inside(space.start, space.start + space.nvec - 1))
+
+
+def _multi_binary(space: spaces.MultiBinary) -> Check:
+    return _array(space, _inside(np.zeros(space.shape), np.ones(space.shape)))
+
+
+def _inside(low: Array, high: Array) -> Callable[[Array], None]:
+    """Return a function that refuses values outside [low, high], which also refuses nan."""
+
+    def require(value: Array) -> None:
+        if not ((value >= low) & (value <= high)).all():
+            _refuse_first(value, low, high)
+
+    return require
+
+
+def _floats_inside(space: spaces.Box) -> Callable[[Array], None]:
+    """Return a function that refuses nan, infinite values and those too far outside the bounds.
+
+    In almost all cases one product of the array with itself shows that every entry is near 0, and so inside.
+    """
+    dtype: Any = space.dtype
+    low, high = space.low.astype(np.float64), space.high.astype(np.float64)
+    widest, largest = _widened(low, high), float(np.finfo(dtype).max)
+    bounds = np.minimum(widest[1], -widest[0]).clip(max=largest)
+    radius = float(bounds.min(initial=largest))
+    near = min(radius * radius * 0.999, 0.5 * largest) if radius > 0 else -1.0
+    every = _inside(np.maximum(widest[0], -largest), np.minimum(widest[1], largest))
+
+    def require_vector(value: Array) -> None:
+        if not value.dot(value) <= near:
+            every(value)
+
+    def require(value: Array) -> None:
+        if not np.vdot(value, value) <= near:
+            every(value)
+
+    return require_vector if len(space.shape) == 1 else require
+
+
+def _widened(low: Array, high: Array) -> tuple[Array, Array]:
+    """Return the bounds [...] with the tolerance added; infinite ones stay infinite."""
+    with np.errstate(invalid="ignore"):
+        width = high - low
+    one_sided = np.maximum(1.0, np.minimum(np.abs(low), np.abs(high)))
+    slack = TOLERANCE * np.where(np.isfinite(width), width, one_sided)
+    return low - slack, high + slack
+
+
+def outside(space: spaces.Space, value: Any) -> str | None:
+    """Return where floats that passed the check lie outside their bounds all the same, or None; for a note."""
+    if isinstance(space, spaces.Dict):
+        found = ((key, outside(part, value[key])) for key, part in space.spaces.items())
+        return next((f"part {key!r}: {text}" for key, text in found if text), None)
+    if isinstance(space, spaces.Tuple):
+        pairs = enumerate(zip(space.spaces, value, strict=True))
+        return next((f"part {i}: {text}" for i, (part, x) in pairs if (text := outside(part, x))), None)
+    if not isinstance(space, spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+        return None
+    try:
+        _inside(space.low, space.high)(value)
+    except Refused as refused:
+        return str(refused)
+    return None
+
+
+def _refuse_first(value: Array, low: Array, high: Array) -> NoReturn:
+    """Refuse the first entry that isn't inside [low, high] (both of the value's shape)."""
+    wrong = ~((value >= low) & (value <= high))
+    at = np.unravel_index(int(np.argmax(wrong)), value.shape)
+    raise Refused(f"{value[at]}{_place(at)} (allowed: from {low[at]:g} to {high[at]:g})")
+
+
+def _place(at: tuple[Any, ...]) -> str:
+    return f" at index {', '.join(str(int(i)) for i in at)}" if at else ""
+
+
+def show(value: Any) -> str:
+    """Return a value as it fits into one line: large arrays by dtype and shape."""
+    if isinstance(value, np.ndarray) and value.size > 8:
+        return f"{value.dtype} of shape {value.shape}"
+    text = " ".join(repr(value).split())
+    text = text if len(text) <= 80 else f"{text[:77]}..."
+    return f"{text} of shape {np.shape(value)}" if isinstance(value, np.ndarray) else text
+
+
+# Parts -----------------------------------------------------------------------------------------------
+
+
+def _dict(space: spaces.Dict) -> Check:
+    parts = {key: _named(f"part {key!r}", observation_check(part)) for key, part in space.spaces.items()}
+
+    def check(value: Any) -> dict[Any, Any]:
+        if not isinstance(value, dict) or value.keys() != parts.keys():
+            came = sorted(map(str, value)) if isinstance(value, dict) else show(value)
+            raise Refused(f"{came} (allowed: a dict with the keys {sorted(map(str, parts))})")
+        return {key: check_part(value[key]) for key, check_part in parts.items()}
+
+    return check
+
+
+def _tuple(space: spaces.Tuple) -> Check:
+    parts = [_named(f"part {i}", observation_check(part)) for i, part in enumerate(space.spaces)]
+
+    def check(value: Any) -> tuple[Any, ...]:
+        if not isinstance(value, (tuple, list)) or len(value) != len(parts):
+            raise Refused(f"{show(value)} (allowed: a tuple of {len(parts)} parts)")
+        return tuple(check_part(x) for check_part, x in zip(parts, value, strict=True))
+
+    return check
+
+
+def _named(name: str, check: Check) -> Check:
+    """Return the same check with the part's name in front of its messages."""
+
+    def named(value: Any) -> Obs:
+        try:
+            return check(value)
+        except Refused as refused:
+            raise Refused(f"{name}: {refused}") from None
+
+    return named
+
+
+_CHECKS: dict[type[spaces.Space], Callable[[Any], Check]] = {
+    spaces.Discrete: _discrete,
+    spaces.Box: _box,
+    spaces.MultiDiscrete: _multi_discrete,
+    spaces.MultiBinary: _multi_binary,
+    spaces.Dict: _dict,
+    spaces.Tuple: _tuple,
+}

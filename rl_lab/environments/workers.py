@@ -1,0 +1,112 @@
+"""A vector whose environments run in processes of their own, any of which may fail, hang or die."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import logger
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+from rl_lab.environments.vectors import MaskedVector, StepResult, known
+from rl_lab.types import Array, EnvironmentFault, Obs
+
+CLOSE_SECONDS = 2.0  # for environments to close by themselves; after that they are killed
+_GONE = (EOFError, ConnectionError, BrokenPipeError)
+
+
+class WorkerVector(MaskedVector):
+    """Environments in worker processes; EnvironmentFault names the one that raised, hung or died.
+
+    Args:
+        makers: each makes one environment, in its process.
+        timeout_seconds: the longest that a step or reset may take.
+    """
+
+    envs: AsyncVectorEnv
+
+    def __init__(self, makers: Sequence[Callable[[], gymnasium.Env]], timeout_seconds: float):
+        super().__init__(AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED))
+        self._timeout = timeout_seconds
+        self._seeds: list[int | None] = [None] * self.num_envs
+        self._steps = np.zeros(self.num_envs, np.int64)  # of each open episode
+
+    def reset(
+        self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
+    ) -> tuple[Obs, dict[str, Array]]:
+        """Reset all environments, or those in options["reset_mask"]; the others keep their observations."""
+        opened = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
+        self._steps[opened] = 0
+        self._seeds = [new if o else old for new, old, o in zip(seed, self._seeds, opened, strict=True)]
+        with self._watched():
+            self.envs.reset_async(seed=list(seed), options=options)
+            self._await_answers()
+            obs, info = self.envs.reset_wait()
+        return obs, known(info)
+
+    def step(self, action: Array) -> StepResult:
+        """Step all environments; raise ValueError for an action outside the space."""
+        self._check(action)
+        self._steps += 1
+        with self._watched():
+            self.envs.step_async(action)
+            self._await_answers()
+            obs, reward, terminated, truncated, info = self.envs.step_wait()
+        return obs, reward, terminated, truncated, known(info)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Turn the death of a worker into an EnvironmentFault, and keep tracebacks of workers to ourselves."""
+        level, logger.min_level = logger.min_level, logger.ERROR + 1
+        try:
+            yield
+        except _GONE as error:
+            raise self._died() from error
+        finally:
+            logger.min_level = level
+
+    def _await_answers(self) -> None:
+        """Wait until every worker has answered or died; raise EnvironmentFault where one takes too long."""
+        deadline = time.monotonic() + self._timeout
+        for i, pipe in enumerate(self.envs.parent_pipes):
+            if not pipe.poll(max(0.0, deadline - time.monotonic())):
+                raise self._fault(i, f"no answer within {self._timeout:g} s")
+
+    def _died(self) -> EnvironmentFault:
+        """Return the error that names the worker that died, and its exit code."""
+        for process in self.envs.processes:
+            process.join(0.1)  # the pipe breaks a moment before the process is over
+        for i, process in enumerate(self.envs.processes):
+            if process.exitcode:
+                cause = f"was killed by signal {-process.exitcode}" if process.exitcode < 0 else "ended"
+                return self._fault(i, f"its process {cause} (exit code {process.exitcode})")
+        dead = [i for i, p in enumerate(self.envs.processes) if not p.is_alive()]
+        return self._fault(dead[0] if dead else 0, "its process ended (exit code 0)")
+
+    def _fault(self, i: int, what: str) -> EnvironmentFault:
+        at = f"step {self._steps[i]}" if self._steps[i] else "reset"
+        return EnvironmentFault(
+            f"environment number {i} (worker process, seed {self._seeds[i]}, {at}): {what}"
+        )
+
+    def close(self) -> None:
+        """Close every environment; a worker that doesn't answer is killed. No process is left behind."""
+        if self.envs.closed:
+            return
+        pipes = [pipe for pipe in self.envs.parent_pipes if pipe is not None and not pipe.closed]
+        for pipe in pipes:
+            with suppress(OSError):  # a dead worker
+                pipe.send(("close", None))
+        deadline = time.monotonic() + CLOSE_SECONDS
+        for process in self.envs.processes:
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+        for pipe in pipes:
+            pipe.close()
+        self.envs.closed = True

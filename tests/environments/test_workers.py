@@ -1,0 +1,91 @@
+"""Environments in worker processes that raise, hang or die: a clear error, a quick close, no orphans."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from functools import partial
+
+import numpy as np
+import pytest
+from faulty import Faulty
+
+from rl_lab.environments.make import vector_of
+from rl_lab.types import EnvironmentFault
+
+
+@pytest.fixture
+def workers():
+    """Make vectors in worker processes; afterwards none of their processes is alive."""
+    opened = []
+
+    def make(fault: str, at: int, timeout: float = 20.0):
+        opened.append(vector_of(partial(Faulty, fault, at), 2, vector="async", env_timeout_seconds=timeout))
+        return opened[-1]
+
+    yield make
+    for envs in opened:
+        envs.close()
+        assert not any(process.is_alive() for process in envs.envs.processes)
+    assert not multiprocessing.active_children()
+
+
+def play(envs, steps: int = 100):
+    envs.reset(seed=[3, 4])
+    for _ in range(steps):
+        envs.step(np.zeros(2, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [
+        ("kill", r"was killed by signal 9 \(exit code -9\)"),
+        ("exit", r"ended \(exit code 7\)"),
+    ],
+)
+@pytest.mark.parametrize("at", [0, 60])
+def test_a_dead_worker_is_named_with_its_exit_code(workers, fault, cause, at):
+    moment = f"step {at}" if at else "reset"
+    with pytest.raises(
+        EnvironmentFault, match=rf"number 0 \(worker process, seed 3, {moment}\): its process {cause}"
+    ):
+        play(workers(fault, at))
+
+
+@pytest.mark.parametrize("at", [0, 60])
+def test_a_hang_is_found_within_its_time(workers, at):
+    moment = f"step {at}" if at else "reset"
+    envs = workers("hang", at, timeout=0.5)
+    begun = time.monotonic()
+    with pytest.raises(EnvironmentFault, match=rf"number 0 .*seed 3, {moment}\): no answer within 0\.5 s"):
+        play(envs)
+    assert time.monotonic() - begun < 30  # far from the hour that the environment sleeps
+    begun = time.monotonic()
+    envs.close()
+    assert time.monotonic() - begun < 5
+
+
+def test_an_error_in_a_worker_comes_without_its_traceback(workers, capfd, recwarn):
+    envs = workers("raise", 60)
+    with pytest.raises(
+        EnvironmentFault, match=r"number [01], seed [34], step 60\): step raised RuntimeError"
+    ):
+        play(envs)
+    envs.close()
+    assert "Traceback" not in capfd.readouterr().err
+    assert not [w for w in recwarn if "Worker" in str(w.message)]
+
+
+def test_a_worker_that_died_between_steps_is_named_too(workers):
+    envs = workers("", 0)
+    envs.reset(seed=[3, 4])
+    envs.envs.processes[1].kill()
+    envs.envs.processes[1].join()
+    with pytest.raises(EnvironmentFault, match=r"number 1 .*killed by signal 9"):
+        envs.step(np.zeros(2, np.int64))
+
+
+def test_closing_twice_is_harmless(workers):
+    envs = workers("", 0)
+    envs.close()
+    envs.close()
