@@ -12,9 +12,10 @@ import numpy as np
 from gymnasium import spaces, wrappers
 
 from rl_lab.datasets.dataset import Dataset
+from rl_lab.environments.check_env import brief_check
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.masks import mask_of
-from rl_lab.environments.vectors import VectorEnv
+from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.types import Array, EnvironmentFault, EnvSpec, UsageError
@@ -43,6 +44,20 @@ class Problem:
     def model(self) -> TabularModel | None:
         """The finite MDP behind the environment; None if there is none."""
         return self._probe[1]
+
+    def check(self) -> list[str]:
+        """Play a few steps of one environment; return what one should know about it before a run, a line each.
+
+        Raises:
+            UsageError: the environment fails or breaks its contract.
+        """
+
+        def single() -> gymnasium.Env:
+            vector = self.make(1)
+            assert isinstance(vector, SingleVector)
+            return vector.env
+
+        return brief_check(single)
 
     @property
     def cells(self) -> Array | None:

@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "Compare agents over several seeds and write a page.",
     "watch": "Show or film a trained agent.",
     "record": "Record a policy's transitions as a dataset.",
+    "check-env": "Check an environment: what it returns, seeding, replay, masks, model.",
     "solve": "Solve the finite MDP of an environment exactly.",
     "agents": "List the agents.",
     "envs": "List the environments.",
@@ -23,7 +24,7 @@ COMMANDS = {
     "verify": "Check on this machine that a killed run loses nothing.",
     "torture": "Verify with hundreds of kills.",
 }
-"""Each is a function of its own name in the module `rl_lab.cli.NAME`; only the one called is imported."""
+"""Each is a function in the module of its name (with _ for -) in `rl_lab.cli`; only the one called is imported."""
 
 SHELLS = ("bash", "zsh", "fish")
 
@@ -42,7 +43,8 @@ def dispatch(argv: Sequence[str]) -> int:
     elif first == "--print-completion":
         _print_completion(rest)
     elif first in COMMANDS:
-        return getattr(import_module(f"rl_lab.cli.{first}"), first)(rest)
+        name = first.replace("-", "_")
+        return getattr(import_module(f"rl_lab.cli.{name}"), name)(rest)
     else:
         raise UsageError(unknown_name("command", first, list(COMMANDS)))
     return 0

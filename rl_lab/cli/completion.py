@@ -44,7 +44,8 @@ def _options(command: str) -> Any:
     """Return the dataclass of a command's options."""
     if command == "train":
         return _train_options()
-    return _with_choices(getattr(import_module(f"rl_lab.cli.{command}"), f"{command.capitalize()}Options"))
+    module = import_module(f"rl_lab.cli.{command.replace('-', '_')}")
+    return _with_choices(getattr(module, f"{command.title().replace('-', '')}Options"))
 
 
 def _with_choices(kind: type) -> type:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +81,14 @@ def learn(
         problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
     require_accepted(learner, problem)
     learner = resolved(agent, learner, problem)
+    notes = problem.check()
     folder = make_run_folder(config, agent)
     with exclusive(folder):
         require_no_run(folder)
         description = describe(agent, learner.config, config, problem)
         write_description(folder, description)
         try:
-            return _run(learner, description, problem, folder, progress, signals)
+            return _run(learner, description, problem, folder, progress, signals, notes=notes)
         except Exception:
             remove_failed_start(folder)
             raise
@@ -158,6 +161,7 @@ def _run(
     signals: bool,
     *,
     resuming: bool = False,
+    notes: Sequence[str] = (),
 ) -> Result:
     """Let the learner learn in a run directory that this process has locked."""
     config = description.config
@@ -166,6 +170,8 @@ def _run(
         restored = _restored(directory, problem) if resuming else None
         at = restored["run"]["at"] if restored else 0
         shown = make_progress(config.total_steps, at) if progress else NullProgress()
+        for note in notes:
+            shown.note(note) if progress else warnings.warn(note, stacklevel=3)
         mirror: Mirror | NullMirror = NullMirror()
         try:
             evaluator = RunEvaluator(config, problem, folder)

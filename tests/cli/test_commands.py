@@ -19,6 +19,7 @@ REQUIRED = {
     "compare": "--agents random --env-id FrozenLake-v1",
     "watch": "run",
     "record": "--out data",
+    "check-env": "--env-id FrozenLake-v1",
     "solve": "--env-id FrozenLake-v1",
     "benchmark": "acting",
 }
@@ -29,7 +30,7 @@ class TestDispatch:
     def test_lists_the_commands_with_a_line_each(self, capsys, words):
         code, out, err = call(capsys, dispatch, *words)
         assert (code, err) == (0, "")
-        assert re.findall(r"^  ([a-z]+) +\S", out, re.MULTILINE) == list(COMMANDS)
+        assert re.findall(r"^  ([a-z-]+) +\S", out, re.MULTILINE) == list(COMMANDS)
         assert len(out.splitlines()) <= 20
 
     @pytest.mark.parametrize("name", COMMANDS)
@@ -59,7 +60,7 @@ class TestDispatch:
         assert call(capsys, dispatch, "--version") == (0, f"rl-lab {rl_lab.__version__}\n", "")
 
     def test_names_a_function_in_a_module_of_its_own_for_each(self):
-        for name in COMMANDS:
+        for name in (word.replace("-", "_") for word in COMMANDS):
             command = getattr(import_module(f"rl_lab.cli.{name}"), name)
             assert list(inspect.signature(command).parameters) == ["argv"]
 

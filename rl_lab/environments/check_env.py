@@ -1,0 +1,252 @@
+"""Checks an environment as people write them: the contract over many steps, seeding, replay, aliasing, masks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+
+from rl_lab.environments.contract import Contract
+from rl_lab.environments.masks import KEY
+from rl_lab.seeding import seed_of
+from rl_lab.trees import leaves_of, map_leaves
+from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
+
+Maker = Callable[[], gymnasium.Env]
+BRIEF_STEPS = 20
+Verdict = Literal["ok", "note", "fault"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found: "ok", a "note" on what one should know, or a "fault" that keeps agents from learning."""
+
+    check: str
+    verdict: Verdict
+    text: str
+
+
+@dataclass
+class Played:
+    """One episode as it was played."""
+
+    seed: int
+    observations: list[Obs]  # T + 1, as they were when they came
+    actions: list[Any]  # T
+    outcomes: list[tuple[float, bool, bool]]  # T of (reward, terminated, truncated)
+    masks: list[Array | None]  # T + 1, bool [A]
+    returned: list[Obs]  # T + 1, as they are now: an environment may change what it has returned
+
+    def difference(self, other: Played) -> str | None:
+        """Return where two episodes differ first, or None if they are equal to the bit."""
+        for t, (one, two) in enumerate(zip(self.observations, other.observations, strict=False)):
+            if not _equal(one, two) or not _equal(self.masks[t], other.masks[t]):
+                return f"step {t}" if t else "the reset"
+            if t < min(len(self.outcomes), len(other.outcomes)) and self.outcomes[t] != other.outcomes[t]:
+                return f"step {t + 1}"
+        lengths = len(self.outcomes), len(other.outcomes)
+        return None if lengths[0] == lengths[1] else f"step {min(lengths) + 1}"
+
+
+def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 0) -> list[Finding]:
+    """Play random legal actions and return what was found.
+
+    Args:
+        make: makes a fresh environment.
+        steps: at least so many steps are played, ...
+        episodes: ... and at least so many episodes begun.
+        seed: of the episodes and actions.
+
+    Raises:
+        UsageError: a space of a kind that no agent takes.
+    """
+    played: list[Played] = []
+    with closing(_held(make)) as env:
+        begun = time.perf_counter()
+        try:
+            for episode in _play(env, steps, episodes, seed):
+                played.append(episode)
+        except EnvironmentFault as fault:
+            return [Finding("contract", "fault", str(fault)), *_on_replay(make, env, played)]
+        seconds = time.perf_counter() - begun
+        return [
+            _on_contract(env, played, seconds),
+            *(Finding("bounds", "note", note) for note in env.notes),
+            *_on_replay(make, env, played),
+            _on_seeds(env, seed),
+            _on_aliasing(played),
+            _on_masks(played),
+            _on_ends(env, played),
+        ]
+
+
+def brief_check(make: Maker, seed: int = 0) -> list[str]:
+    """Play a few steps and return what one should know before a run: notes on replay and on bounds.
+
+    Raises:
+        UsageError: a space of a kind that no agent takes, or an environment that breaks its contract at once.
+    """
+    with closing(_held(make)) as env:
+        try:
+            played = list(_play(env, BRIEF_STEPS, 1, seed))
+        except EnvironmentFault as fault:
+            raise UsageError(str(fault)) from fault
+        found = list(_on_replay(make, env, played))
+        if broken := next((finding.text for finding in found if finding.verdict == "fault"), None):
+            raise UsageError(broken)
+        return env.notes + [finding.text for finding in found if finding.verdict == "note"]
+
+
+def _held(make: Maker) -> Contract:
+    """Make an environment that is held to the contract."""
+    env = make()
+    return env if isinstance(env, Contract) else Contract(env)
+
+
+def _play(env: Contract, steps: int, episodes: int, seed: int) -> Iterator[Played]:
+    rng = np.random.default_rng(seed_of(seed, "check actions"))
+    taken = number = 0
+    while taken < steps or number < episodes:
+        left = max(steps - taken, steps // episodes)
+        episode = play_episode(env, seed_of(seed, "check", number), _random_actions(env, rng), left)
+        taken, number = taken + len(episode.actions), number + 1
+        yield episode
+
+
+def play_episode(
+    env: Contract, seed: int, choose: Callable[[int, Array | None], Any], max_steps: int
+) -> Played:
+    """Play one episode, cut after `max_steps`; `choose` gets the step's number and the mask, bool [A] or None.
+
+    Raises:
+        EnvironmentFault: the environment fails, or breaks its contract.
+    """
+    obs, info = env.reset(seed=seed)
+    episode = Played(seed, [_copy(obs)], [], [], [info.get(KEY)], [obs])
+    for t in range(max_steps):
+        action = choose(t, episode.masks[-1])
+        obs, reward, terminated, truncated, info = env.step(action)
+        episode.actions.append(action)
+        episode.observations.append(_copy(obs))
+        episode.returned.append(obs)
+        episode.outcomes.append((float(reward), terminated, truncated))
+        episode.masks.append(info.get(KEY))
+        if terminated or truncated:
+            break
+    return episode
+
+
+def _random_actions(env: Contract, rng: np.random.Generator) -> Callable[[int, Array | None], Any]:
+    env.action_space.seed(int(rng.integers(2**31)))
+
+    def choose(t: int, mask: Array | None) -> Any:
+        space = env.action_space
+        if mask is None:
+            return space.sample()
+        if isinstance(space, gymnasium.spaces.Discrete):
+            return space.sample(mask=mask.astype(np.int8))
+        parts = np.split(mask.astype(np.int8), np.cumsum(space.nvec.ravel())[:-1])  # type: ignore[attr-defined]
+        return space.sample(mask=tuple(parts))
+
+    return choose
+
+
+def replay(env: Contract, episode: Played) -> Played:
+    """Play an episode again from its seed and actions; it ends early where the environment ends it."""
+    return play_episode(env, episode.seed, lambda t, mask: episode.actions[t], len(episode.actions))
+
+
+# What is found ---------------------------------------------------------------------------------------
+
+
+def _on_contract(env: Contract, played: list[Played], seconds: float) -> Finding:
+    steps = sum(len(episode.actions) for episode in played)
+    rate = f"{steps / max(seconds, 1e-9):.0f} steps/s"
+    spaces = f"observations {_brief(env.observation_space)}, actions {_brief(env.action_space)}"
+    return Finding("contract", "ok", f"{steps} steps in {len(played)} episodes, {rate}; {spaces}")
+
+
+def _brief(space: gymnasium.Space) -> str:
+    """Return a space in one line; a Box of many bounds by its least and greatest."""
+    if isinstance(space, gymnasium.spaces.Box) and space.low.size > 2:
+        return f"Box({space.low.min()}, {space.high.max()}, {space.shape}, {space.dtype})"
+    return " ".join(str(space).split())
+
+
+def _on_replay(make: Maker, env: Contract, played: list[Played]) -> Iterator[Finding]:
+    """Play episodes again, in the same environment and in a fresh one: what exact resuming rests on."""
+    try:
+        for episode in played[:3]:
+            if (where := episode.difference(replay(env, episode))) is not None:
+                yield _not_replayed(episode, where, "after other episodes")
+                return
+        with closing(_held(make)) as fresh:
+            for episode in played[:3]:
+                if (where := episode.difference(replay(fresh, episode))) is not None:
+                    yield _not_replayed(episode, where, "in a fresh environment")
+                    return
+    except EnvironmentFault as fault:
+        yield Finding("replay", "fault", str(fault))
+        return
+    if played:
+        yield Finding("replay", "ok", "seed and actions give the same episode again, to the bit")
+
+
+def _not_replayed(episode: Played, where: str, when: str) -> Finding:
+    text = f"the episode of seed {episode.seed} differs at {where} when it is played again {when}: "
+    return Finding(
+        "replay", "note", text + "runs of one seed differ, and resumed runs close the open episode"
+    )
+
+
+def _on_seeds(env: Contract, seed: int) -> Finding:
+    """Reset with several seeds: they should matter, unless every episode opens alike."""
+    first = [_copy(env.reset(seed=seed_of(seed, "check", k))[0]) for k in range(4)]
+    if all(_equal(first[0], other) for other in first[1:]):
+        return Finding("seeds", "note", "four seeds open four episodes alike")
+    return Finding("seeds", "ok", "seeds decide how an episode opens")
+
+
+def _on_aliasing(played: list[Played]) -> Finding:
+    for episode in played:
+        for t, (was, now) in enumerate(zip(episode.observations, episode.returned, strict=True)):
+            if not _equal(was, now):
+                text = f"the observation of step {t} is changed by a later step; the lab copies observations"
+                return Finding("aliasing", "note", text)
+    return Finding("aliasing", "ok", "observations stay as they were returned")
+
+
+def _on_masks(played: list[Played]) -> Finding:
+    if played[0].masks[0] is None:
+        return Finding("masks", "ok", "none: every action counts as legal")
+    legal = np.concatenate([[mask.sum() for mask in episode.masks] for episode in played])  # type: ignore[union-attr]
+    return Finding("masks", "ok", f"{legal.min()} to {legal.max()} of {played[0].masks[0].size} are legal")
+
+
+def _on_ends(env: Contract, played: list[Played]) -> Finding:
+    ended = sum(any(episode.outcomes[-1][1:]) for episode in played if episode.outcomes)
+    longest = max(len(episode.actions) for episode in played)
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    if ended or limit is not None:
+        return Finding(
+            "ends", "ok", f"{ended} of {len(played)} episodes ended; time limit: {limit or 'none'}"
+        )
+    text = (
+        f"no episode of up to {longest} steps ended, and there is no time limit (allowed: max_episode_steps)"
+    )
+    return Finding("ends", "note", text)
+
+
+def _copy(obs: Obs) -> Obs:
+    return map_leaves(np.copy, obs)
+
+
+def _equal(one: Any, two: Any) -> bool:
+    """Return whether two observations or masks are equal to the bit."""
+    pairs = zip(leaves_of(one, sort_keys=True), leaves_of(two, sort_keys=True), strict=True)
+    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)

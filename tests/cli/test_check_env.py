@@ -1,0 +1,48 @@
+"""The command that checks an environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from commands import call, require_refusal
+from rl_lab.cli.check_env import check_env
+
+
+def test_prints_a_verdict_for_each_check(capsys):
+    code, out, err = call(capsys, check_env, "--env-id", "CartPole-v1")
+    assert (code, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()[:-1]] == [
+        ["ok", name] for name in ("contract", "replay", "seeds", "aliasing", "masks", "ends")
+    ]
+    assert out.splitlines()[-1] == "CartPole-v1 can be learned"
+
+
+def test_a_fault_is_exit_code_1(capsys):
+    words = ("faulty:lab-test/Faulty-v0", "--env-kwargs", "fault='nan reward'", "at=60")
+    code, out, _ = call(capsys, check_env, "--env-id", *words)
+    assert code == 1
+    assert "fault  contract" in out
+    assert "step 60): reward: nan (allowed: a finite number)" in out
+    assert out.splitlines()[-1] == "faulty:lab-test/Faulty-v0 can't be learned as it is: 1 fault"
+
+
+def test_notes_are_counted(capsys):
+    code, out, _ = call(capsys, check_env, "--env-id", "CliffWalking-v1")
+    assert code == 0
+    assert out.splitlines()[-1] == "CliffWalking-v1 can be learned; 2 notes"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--steps", "0"], ["steps", "0"]),
+        (["--episodes", "0"], ["episodes"]),
+        (["--seed", "-1"], ["seed", "-1"]),
+    ],
+)
+def test_wrong_values_are_refused(capsys, words, named):
+    require_refusal(call(capsys, check_env, "--env-id", "CartPole-v1", *words), *named)
+
+
+def test_an_unknown_environment_is_refused(capsys):
+    require_refusal(call(capsys, check_env, "--env-id", "NoSuch-v0"), "NoSuch-v0")

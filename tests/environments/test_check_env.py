@@ -1,0 +1,153 @@
+"""The checks of an environment find what was put into it, and find nothing in sound ones."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import gymnasium
+import numpy as np
+import pytest
+from faulty import Faulty
+from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
+
+from rl_lab.environments.check_env import Played, brief_check, check_env
+from rl_lab.environments.make import make_env
+from rl_lab.types import UsageError
+
+
+def found(make, **fields) -> dict[str, tuple[str, str]]:
+    return {f.check: (f.verdict, f.text) for f in check_env(make, **fields)}
+
+
+class Drifts(Faulty):
+    """An episode depends on how many there were before it."""
+
+    def _observation(self):
+        return np.array([0.01 * self.episode, 0.0], np.float32)
+
+
+class Counts(Faulty):
+    """What an episode shows depends on how many environments were made."""
+
+    made = 0
+
+    def __init__(self):
+        super().__init__()
+        Counts.made += 1
+        self.number = Counts.made
+
+    def _observation(self):
+        return np.array([0.01 * self.number, 0.0], np.float32)
+
+
+class Reuses(Faulty):
+    """Returns the same array each time."""
+
+    shown = np.zeros(2, np.float32)
+
+    def _observation(self):
+        self.shown[0] = self.np_random.uniform(-1, 1)
+        return self.shown
+
+
+class TestFindings:
+    @pytest.mark.parametrize("env_id", ["CartPole-v1", "Taxi-v4", "Blackjack-v1", "lab/GridWorld-v0"])
+    def test_sound_environments_have_no_fault_and_replay(self, env_id):
+        result = found(partial(make_env, env_id))
+        assert "fault" not in {verdict for verdict, _ in result.values()}
+        assert result["replay"] == ("ok", "seed and actions give the same episode again, to the bit")
+        assert result["aliasing"][0] == "ok"
+        assert result["seeds"][0] == ("note" if env_id.startswith("lab/") else "ok")
+
+    def test_so_many_steps_and_episodes_are_played(self):
+        assert found(Faulty, steps=250, episodes=1)["contract"][1].startswith("300 steps in 3 episodes")
+        assert found(Faulty, steps=1, episodes=3)["contract"][1].startswith("3 steps in 3 episodes")
+
+    @pytest.mark.parametrize(
+        ("fault", "at", "episode"), [("nan", 99, 2), ("nan reward", 60, 8), ("raise", 1, 0)]
+    )
+    def test_faults_that_come_late_are_found(self, fault, at, episode):
+        result = found(partial(Faulty, fault, at, episode))
+        assert result["contract"][0] == "fault"
+        assert f"step {at})" in result["contract"][1]
+
+    def test_an_episode_that_depends_on_earlier_ones_does_not_replay(self):
+        verdict, text = found(Drifts)["replay"]
+        assert verdict == "note"
+        assert "differs at the reset when it is played again after other episodes" in text
+
+    def test_neither_does_one_that_depends_on_the_instance(self):
+        verdict, text = found(Counts)["replay"]
+        assert verdict == "note"
+        assert "differs at the reset when it is played again in a fresh environment" in text
+
+    def test_observations_that_change_later_are_noted(self):
+        assert found(Reuses)["aliasing"] == (
+            "note",
+            "the observation of step 0 is changed by a later step; the lab copies observations",
+        )
+
+    def test_seeds_without_effect_are_noted(self):
+        assert found(Faulty)["seeds"] == ("note", "four seeds open four episodes alike")
+
+    def test_episodes_that_never_end_are_noted(self):
+        result = found(partial(make_env, "CliffWalking-v1"))
+        assert result["ends"][0] == "note"
+        assert "time limit" in result["ends"][1]
+        assert found(lambda: TimeLimit(make_env("CliffWalking-v1"), 20))["ends"][0] == "ok"
+
+    def test_masks_are_counted(self):
+        assert found(partial(make_env, "Taxi-v4"))["masks"][1].endswith("of 6 are legal")
+
+    def test_only_legal_parts_of_an_action_are_taken(self):
+        class Parts(Faulty):
+            action_space = spaces.MultiDiscrete([2, 3])
+
+            def reset(self, *, seed=None, options=None):
+                return super().reset(seed=seed)[0], {"action_mask": [0, 1, 1, 0, 1]}
+
+            def step(self, action):
+                assert action.tolist() in ([1, 0], [1, 2])
+                return *super().step(action)[:4], {"action_mask": [0, 1, 1, 0, 1]}
+
+        assert found(Parts)["masks"] == ("ok", "3 to 3 of 5 are legal")
+
+    def test_a_space_that_no_agent_takes_is_refused(self):
+        class Talks(Faulty):
+            observation_space = spaces.Text(5)
+
+        with pytest.raises(UsageError, match="no fixed shape"):
+            check_env(Talks)
+
+
+class TestEpisodes:
+    def test_differ_where_they_first_do(self):
+        def episode(*shown, rewards=(0.0, 0.0), masks=None):
+            observations = [np.array([x]) for x in shown]
+            outcomes = [(r, False, False) for r in rewards]
+            return Played(0, observations, [0, 0], outcomes, masks or [None] * len(shown), observations)
+
+        one = episode(1.0, 2.0, 3.0)
+        assert one.difference(episode(1.0, 2.0, 3.0)) is None
+        assert one.difference(episode(1.5, 2.0, 3.0)) == "the reset"
+        assert one.difference(episode(1.0, 2.0, 3.5)) == "step 2"
+        assert one.difference(episode(1.0, 2.0, 3.0, rewards=(0.0, 1.0))) == "step 2"
+        assert one.difference(episode(1.0, 2.0, rewards=(0.0,))) == "step 2"
+        assert one.difference(episode(-0.0, 2.0, 3.0)) == "the reset"
+        masks = [np.array([True]), np.array([True]), np.array([False])]
+        assert episode(1.0, 2.0, 3.0, masks=masks).difference(
+            episode(1.0, 2.0, 3.0, masks=[np.array([True])] * 3)
+        ) == "step 2"  # fmt: skip
+
+
+class TestBriefly:
+    def test_a_sound_environment_says_nothing(self):
+        assert brief_check(partial(gymnasium.make, "CartPole-v1")) == []
+
+    def test_an_early_fault_is_refused(self):
+        with pytest.raises(UsageError, match=r"step 3\): reward: nan"):
+            brief_check(partial(Faulty, "nan reward", 3))
+
+    def test_what_does_not_replay_is_said(self):
+        assert len(brief_check(Drifts)) == 1

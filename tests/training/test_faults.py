@@ -1,0 +1,85 @@
+"""An environment that breaks ends a run with one line, whoever learns, and leaves its checkpoints good."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rl_lab
+from commands import QUICK
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.errors import CheckpointMissing
+from rl_lab.types import EnvironmentFault, UsageError
+from runs import learn
+
+SUPPORT = str(Path(__file__).resolve().parents[1] / "support")
+FAULTY = "faulty:lab-test/Faulty-v0"
+AGENTS = ("random", "dqn", "ppo", "a2c", "reinforce", "sb3-dqn", "sb3-ppo", "sb3-a2c")
+FAULTS = ("nan reward", "nan", "infinite", "longer", "raise", "no reward")
+
+
+def break_in(folder: Path, agent: str, fault: str, at: int = 60, first_episode: int = 1, **fields):
+    """Train in an environment that breaks at step `at` from its second episode on."""
+    kwargs = {"fault": fault, "at": at, "first_episode": first_episode}
+    own = {"learning_starts_env_steps": 20} if "dqn" in agent else {}
+    learn(
+        folder, agent, FAULTY, env_kwargs=kwargs, total_steps=400, checkpoint_every_steps=50, **own, **fields
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_every_agent_hears_of_it_in_the_same_words(agent, fault, tmp_path):
+    with pytest.raises(
+        EnvironmentFault, match=r"^environment lab-test/Faulty-v0 \(number 0, seed \d+, step 60\): \S"
+    ):
+        break_in(tmp_path / "run", agent, fault)
+    assert not (tmp_path / "run" / "summary.json").exists()
+    try:
+        _, members = Checkpoints(tmp_path / "run" / "checkpoints").load()
+    except CheckpointMissing:
+        return  # an agent that saves at the ends of rollouts alone had none yet
+    assert all(np.isfinite(np.asarray(w, np.float64)).all() for w in members["weights"].values())
+
+
+@pytest.mark.parametrize("agent", ["random", "dqn", "ppo", "sb3-dqn"])
+def test_a_fault_at_once_is_a_wrong_environment(agent, tmp_path):
+    with pytest.raises(UsageError, match=r"step 5\): reward: nan"):
+        break_in(tmp_path / "run", agent, "nan reward", at=5, first_episode=0)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"), [("kill", "exit code -9"), ("exit", "exit code 7"), ("hang", "1 s")]
+)
+def test_a_broken_worker_ends_the_run_with_one_line_and_leaves_no_process(fault, cause, tmp_path):
+    words = ["--agent", "dqn", "--env-id", FAULTY, "--num-envs", "2", "--vector", "async", *QUICK]
+    more = ["--env-kwargs", f"fault={fault}", "at=60", "--total-steps", "400", "--env-timeout-seconds", "1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "rl_lab", "train", *words, *more, "--run-dir", str(tmp_path / "run")],
+        env=os.environ | {"PYTHONPATH": f"{SUPPORT}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if "error" in line]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: environment number 0 (worker process, seed ")
+    assert "step 60): " in errors[0]
+    assert cause in errors[0]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_comparison_counts_it_as_failed_with_its_cause(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", SUPPORT, prepend=":")
+    kwargs = {"fault": "nan reward", "at": 60, "first_episode": 1}
+    found = rl_lab.compare(
+        FAULTY, ["random", "sb3-dqn"], seeds=1, out=tmp_path / "study", total_steps=300, env_kwargs=kwargs,
+        eval_episodes=2, wandb="disabled",
+    )  # fmt: skip
+    assert len(found.failures) == 2
+    assert all("step 60): reward: nan" in cause for cause in found.failures.values())
