@@ -62,9 +62,8 @@ def plain_sb3_ppo_seconds(total_steps: int, num_envs: int, **arguments: Any) -> 
     return time.perf_counter() - begun
 
 
-def acting() -> list[Work]:
+def acting(steps: int = 20_000) -> list[Work]:
     """Return acting and storing without gradient steps: N = 1, MLP 256-256, epsilon 0.1 on both sides."""
-    steps = 20_000
     fields: dict[str, Any] = {
         "total_steps": steps,
         "hidden": (256, 256),
@@ -160,9 +159,8 @@ def ppo() -> list[Work]:
     return works
 
 
-def sb3() -> list[Work]:
+def sb3(steps: int = 10_000) -> list[Work]:
     """Return SB3's DQN run by the lab beside plain SB3: the cost of the lab's run directory and seeds."""
-    steps = 10_000
     fields = preset_fields("sb3-dqn", "zoo:CartPole-v1") | {"total_steps": steps}
     arguments = sb3_arguments(fields)
     return [
