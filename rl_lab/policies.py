@@ -14,7 +14,7 @@ Choose = Callable[[Array, Array | None], Array]  # q [N, A], mask -> action [N]
 
 
 def greedy(q_values: Array, mask: Array | None = None) -> Array:
-    """Return the first of the best legal actions, int64 [N], for q_values [N, A]."""
+    """Return the first of the best legal actions, int64 [N], for q_values [N, A] and a mask bool [N, A]."""
     return legal(q_values, mask).argmax(axis=-1)
 
 

@@ -107,7 +107,9 @@ def frame_stack_of(env: gymnasium.Env) -> int:
 
 
 def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]:
-    """Return an environment's spec, its finite MDP (or None) and its states' cells (or None), from one instance.
+    """Return an environment's spec, its finite MDP and its states' cells, int64 [S, 2], from one instance.
+
+    The MDP and the cells are None where there are none.
 
     Raises:
         UsageError: the environment fails, or breaks its contract, at its first reset.

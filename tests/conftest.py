@@ -4,10 +4,22 @@ import os
 
 import pytest
 
+from measured import remove_damaged
+
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy and torch read it
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # within pytest-cov's own, which reads the files afterwards
+def pytest_runtestloop(session):
+    """Leave out what the processes that tests killed had measured, if the kill fell into their saving."""
+    result = yield
+    is_worker = hasattr(session.config, "workerinput")  # others may still be writing then
+    if session.config.pluginmanager.hasplugin("_cov") and not is_worker:
+        remove_damaged(session.config.rootpath)
+    return result
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from rl_lab.agent import Policy
 from rl_lab.nn.acting import make_acting_values
+from rl_lab.nn.cores import blank_carry
 from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.policies import ValuePolicy, legal
 from rl_lab.problem import Problem
-from rl_lab.replay.sequences import SequenceReplay
-from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.replay.sequences import SequenceReplay, Sequences
+from rl_lab.replay.transitions import LazyReplay, TransitionReplay
 from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams
 from rl_lab.trees import leaves_of, map_leaves
@@ -65,7 +66,7 @@ class Clone:
         self._active_dropout = ActiveDropout(self.trained.network)
         self._oracle_rng, self._replay_rng = streams["oracle"], streams["replay"]
         self.evaluator = HeldOutEvaluator(config, problem, self._remembers)
-        self.replay: TransitionReplay | None = None  # allocated with the first step
+        self.buffer = LazyReplay(self._make_replay)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0
 
@@ -95,13 +96,11 @@ class Clone:
         Raises:
             FloatingPointError: a reward or observation isn't finite.
         """
-        if self.replay is None:
-            self.replay = self._make_replay()
         self.evaluator.begin_episodes(step.is_first)
         is_held_out, label = self.evaluator.is_held_out, self._labels(step)
         try:
             code = encode(label, step.action, self.num_actions)
-            self.replay.add(replace(step, action=np.where(is_held_out, NO_STEP, code)))
+            self.buffer.add(replace(step, action=np.where(is_held_out, NO_STEP, code)))
         except FloatingPointError as error:
             raise at_env_step(error, self.env_steps + self.num_envs) from None
         self.evaluator.add(step, label)
@@ -122,9 +121,8 @@ class Clone:
         """
         config, after = self.config, self.env_steps
         before = after - self.num_envs
-        assert self.replay is not None
         due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
-        if not due or after <= config.learning_starts_env_steps or not self.replay.can_sample:
+        if not due or after <= config.learning_starts_env_steps or not self.buffer.can_sample:
             return None
         set_learning_rate(self.trained.optimiser, self.trained.learning_rate(after))
         taken = [self.learn(self._sample()) for _ in range(due)]
@@ -136,9 +134,8 @@ class Clone:
 
     def _sample(self) -> LabelledBatch:
         """Draw steps [B], or windows [T, B]."""
-        assert self.replay is not None
-        drawn: Any = self.replay.sample(self.config.batch_size, self._replay_rng)
-        if isinstance(self.replay, SequenceReplay):
+        drawn = self.buffer.sample(self.config.batch_size, self._replay_rng)
+        if isinstance(drawn, Sequences):
             code = np.where(drawn.valid, drawn.action, NO_STEP)
             next_obs, state = None, drawn.state
         else:
@@ -229,7 +226,7 @@ class Clone:
         """Return the step size, the replay's size, the epochs, and the figures on the held-out episodes."""
         out = {
             "learning_rate": self.trained.learning_rate(self.env_steps),
-            "replay_size": 0 if self.replay is None else len(self.replay),
+            "replay_size": len(self.buffer),
         }
         if (epochs := self.evaluator.epochs) is not None:
             out["epochs"] = epochs
@@ -243,9 +240,8 @@ class Clone:
 
     def _make_replay(self) -> TransitionReplay:
         spec, config = self._problem.spec, self.config
-        if self.trained.initial_state is not None:
-            carry = self.trained.initial_state(1)
-            return SequenceReplay(config.replay_capacity, spec, carry, config.sequence_length)
+        if self._remembers:
+            return SequenceReplay(config.replay_capacity, spec, blank_carry(config), config.sequence_length)
         sampler = LabelledSampler(self.num_actions)
         replay = TransitionReplay(config.replay_capacity, spec, sampler=sampler)
         sampler.codes = replay.columns["action"].reshape(-1)
@@ -255,7 +251,7 @@ class Clone:
         """Return network, optimiser, replay, held-out steps and counters; leaves are live."""
         return {
             **self.trained.state_dict(),
-            "replay": {} if self.replay is None else self.replay.state_dict(),
+            "replay": self.buffer.state_dict(),
             **self.evaluator.state_dict(),
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
@@ -267,6 +263,4 @@ class Clone:
         if "optimiser" in state:
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
             self.evaluator.load_state_dict(state)
-        if state.get("replay"):
-            self.replay = self._make_replay()
-            self.replay.load_state_dict(state["replay"])
+            self.buffer.load_state_dict(state["replay"])

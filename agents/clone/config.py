@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import ClassVar
 
-import numpy as np
 from gymnasium import spaces
 
 from rl_lab.checks import above, at_least, flags, within
-from rl_lab.nn.cores import carry_shapes
+from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
 from rl_lab.types import EnvSpec
@@ -108,5 +107,4 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
         reason = refuse_sequence_length(config.sequence_length, config.replay_capacity, spec)
         if reason is not None:
             return reason
-    carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_shapes(config))
-    return refuse_capacity(config.replay_capacity, spec, carry)
+    return refuse_capacity(config.replay_capacity, spec, blank_carry(config))

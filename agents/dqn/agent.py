@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values
 from rl_lab.problem import Problem
 from rl_lab.replay.sequences import Sequences
-from rl_lab.replay.transitions import TransitionReplay, Transitions
+from rl_lab.replay.transitions import LazyReplay, Transitions
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams
-from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
+from rl_lab.types import Array, Metrics, Obs, State, Step
 from rl_lab.updates.averaging import polyak_update
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.q_updates import QUpdates, figures_of
@@ -56,7 +57,8 @@ class DQN:
             batch_size=config.batch_size,
             augment=self._augment,
         )
-        self.buffer = LazyReplay(config, spec, self.trained, problem.total_steps, streams["replay"])
+        self.buffer = LazyReplay(partial(make_replay, config, spec))
+        self.sample = Sampling(self.buffer, config, problem.total_steps, streams["replay"])
         self._explore_rng = streams["explore"]
         self._epsilon = epsilon_schedule(config, problem.total_steps)
         self._gradient_steps_per_call = gradient_steps_per_call(config)
@@ -126,7 +128,7 @@ class DQN:
         set_learning_rate(self.trained.optimiser, self.trained.learning_rate(after))
         calls = range(due // self._gradient_steps_per_call)
         rows = self._gradient_steps_per_call * config.batch_size
-        return figures_of([self.learn(self.buffer.sample(rows, after)) for _ in calls])
+        return figures_of([self.learn(self.sample(rows, after)) for _ in calls])
 
     def learn(self, drawn: Transitions | Sequences) -> Outcome:
         """Take a gradient step on each batch of what was drawn, and update the priorities.
@@ -165,7 +167,8 @@ class DQN:
         return {
             "epsilon": self.epsilon(),
             "learning_rate": self.trained.learning_rate(self.env_steps),
-            **self.buffer.diagnostics(),
+            "replay_size": len(self.buffer),
+            **self.sample.diagnostics(),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -173,7 +176,8 @@ class DQN:
         return {
             **self.trained.state_dict(),
             "target": dict(self.target.network.state_dict()),
-            **self.buffer.state_dict(),
+            "replay": self.buffer.state_dict(),
+            "replay_age_env_steps": self.sample.age,
             "env_steps": self.env_steps,
             "gradient_steps": self.gradient_steps,
         }
@@ -184,7 +188,8 @@ class DQN:
         load_weights(self.target.network, state.get("target") or self.trained.network.state_dict())
         if "optimiser" in state:
             self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
-            self.buffer.load_state_dict(state)
+            self.sample.age = state["replay_age_env_steps"]
+            self.buffer.load_state_dict(state["replay"])
 
 
 class Target:
@@ -211,77 +216,29 @@ class Target:
         polyak_update(self._online, self.network, 1.0)
 
 
-class LazyReplay:
-    """The replay, which is allocated with the first step, so that agents that only act don't need its memory."""
+class Sampling:
+    """Draws from the replay, and tells how old what was drawn is and how long drawing took."""
 
-    def __init__(
-        self,
-        config: Config,
-        spec: EnvSpec,
-        trained: Trained[QNetwork],
-        total_steps: int,
-        rng: np.random.Generator,
-    ):
-        initial_state = trained.initial_state
-        carry = () if initial_state is None else initial_state(1)
-        self._make = lambda: make_replay(config, spec, carry)
-        self.replay: TransitionReplay | None = None
+    def __init__(self, buffer: LazyReplay, config: Config, total_steps: int, rng: np.random.Generator):
+        self._buffer, self._rng = buffer, rng
         self._beta: Schedule = linear(config.priority_beta, 1.0, total_steps)
-        self._prioritised, self._rng = config.prioritised, rng
-        self._age, self._sample_seconds = 0.0, 0.0
+        self._prioritised = config.prioritised
+        self.age = 0.0
+        self._seconds = 0.0
 
-    @property
-    def can_sample(self) -> bool:
-        """Whether anything can be drawn yet."""
-        return self.replay is not None and self.replay.can_sample
-
-    def add(self, step: Step) -> None:
-        """Store the step.
-
-        Raises:
-            FloatingPointError: a reward or observation isn't finite; nothing is stored.
-        """
-        if self.replay is None:
-            self.replay = self._make()
-        self.replay.add(step)
-
-    def sample(self, rows: int, env_steps: int) -> Transitions | Sequences:
+    def __call__(self, rows: int, env_steps: int) -> Transitions | Sequences:
         """Draw `rows` transitions or windows; `env_steps` sets the exponent of the importance weights."""
         begun = time.perf_counter()
-        assert self.replay is not None
         beta = self._beta(env_steps) if self._prioritised else 1.0
-        drawn = self.replay.sample(rows, self._rng, beta)
-        self._age = drawn.age
-        self._sample_seconds += time.perf_counter() - begun
+        drawn = self._buffer.sample(rows, self._rng, beta)
+        self.age = drawn.age
+        self._seconds += time.perf_counter() - begun
         return drawn
 
-    def update_priorities(self, index: Array, errors: Array) -> None:
-        """Update the priorities of transitions or windows by their `index` [B] and errors [B]."""
-        if self.replay is not None:
-            self.replay.update_priorities(index, errors)
-
     def diagnostics(self) -> dict[str, float]:
-        """Return the replay's size and age, and the seconds of sampling since the last call."""
-        seconds, self._sample_seconds = self._sample_seconds, 0.0
-        return {
-            "replay_size": 0 if self.replay is None else len(self.replay),
-            "replay_age_env_steps": self._age,
-            "sample_seconds": round(seconds, 6),
-        }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the replay's content and the age last sampled; leaves are live."""
-        return {
-            "replay": {} if self.replay is None else self.replay.state_dict(),
-            "replay_age_env_steps": self._age,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load a state, allocating the replay if the state has one."""
-        self._age = state["replay_age_env_steps"]
-        if state["replay"]:
-            self.replay = self._make()
-            self.replay.load_state_dict(state["replay"])
+        """Return the age last sampled, and the seconds of sampling since the last call."""
+        seconds, self._seconds = self._seconds, 0.0
+        return {"replay_age_env_steps": self.age, "sample_seconds": round(seconds, 6)}
 
 
 def epsilon_schedule(config: Config, total_steps: int) -> Schedule:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import numpy as np
 from gymnasium import spaces
 
 from rl_lab.checks import above, at_least, flags, one_of, within
-from rl_lab.nn.cores import carry_shapes
+from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sampling import WindowSampler
 from rl_lab.replay.sequences import SequenceReplay, uniform_windows
 from rl_lab.replay.transitions import TransitionReplay
-from rl_lab.types import EnvSpec, State, UsageError
+from rl_lab.types import EnvSpec, UsageError
 from rl_lab.updates.compile_choice import refuse_compiling, resolve_compile
 from rl_lab.updates.fields import TrainedFields
 from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, Scale, TDLoss
@@ -154,11 +153,8 @@ def make_loss(config: Config) -> TDLoss:
     )
 
 
-def make_replay(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay:
+def make_replay(config: Config, spec: EnvSpec) -> TransitionReplay:
     """Allocate the replay, of transitions or with a memory of windows.
-
-    Args:
-        carry: arrays [1, ...] that show the carry's shapes; () without a memory.
 
     Raises:
         UsageError: the replay wouldn't fit into memory.
@@ -170,7 +166,7 @@ def make_replay(config: Config, spec: EnvSpec, carry: State) -> TransitionReplay
             reward_clip=config.reward_clip, sampler=sampler,
         )  # fmt: skip
     return SequenceReplay(
-        config.replay_capacity, spec, carry, config.sequence_length, config.reward_clip,
+        config.replay_capacity, spec, blank_carry(config), config.sequence_length, config.reward_clip,
         period=config.sequence_period_steps, burn_in=config.burn_in_steps, sampler=sampler,
     )  # fmt: skip
 
@@ -200,8 +196,8 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
             return reason
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
-    carry = tuple(np.zeros((1, *shape), np.float32) for shape in carry_shapes(config))
-    return refuse_capacity(config.replay_capacity, spec, carry, _sampler(config) or _uniform(config, spec))
+    sampler = _sampler(config) or _uniform(config, spec)
+    return refuse_capacity(config.replay_capacity, spec, blank_carry(config), sampler)
 
 
 def _uniform(config: Config, spec: EnvSpec) -> WindowSampler | None:

@@ -55,14 +55,18 @@ class CartPolePositions(gymnasium.Env):
         return None
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Array, dict]:
-        """Start where CartPole-v1 starts with this seed; `options` may hold its bounds `low` and `high`."""
+        """Start where CartPole-v1 starts with this seed; `options` may hold its bounds `low` and `high`.
+
+        Returns:
+            The observation float32 [2], position and angle, and info.
+        """
         super().reset(seed=seed, options=options)
         self._cartpole.np_random = self.np_random
         obs, info = self._cartpole.reset(options=options)
         return _hide_velocities(obs), info
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict]:
-        """Push. Raises ValueError for an action other than 0 or 1."""
+        """Push; the observation is float32 [2]. Raises ValueError for an action other than 0 or 1."""
         obs, reward, terminated, truncated, info = self._cartpole.step(require_action(action, 2))
         return _hide_velocities(obs), float(reward), terminated, truncated, info
 

@@ -78,7 +78,7 @@ class FlickeringGridWorld(gymnasium.Env):
         return None if problem is None else search_memoryless(problem, TOLERANCE)[0]
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Array, dict]:
-        """Start an episode as the grid world does with this seed."""
+        """Start an episode as the grid world does with this seed; the observation is uint8 [H, W, 3]."""
         super().reset(seed=seed, options=options)
         if seed is not None or self._blanks is None:
             # A separate stream, so that blanks don't shift the draws of slips and starts.
@@ -88,7 +88,7 @@ class FlickeringGridWorld(gymnasium.Env):
         return self._flicker(obs), info
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, dict]:
-        """Move. Raises ValueError for an action other than 0, 1, 2 or 3."""
+        """Move; the observation is uint8 [H, W, 3]. Raises ValueError for an action other than 0, 1, 2 or 3."""
         obs, reward, terminated, truncated, info = self._grid_world.step(action)
         return self._flicker(obs), reward, terminated, truncated, info
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,12 @@ import numpy as np
 
 from rl_lab.benchmarks.work import Work, timed
 from rl_lab.mdp.model import TabularModel
+from rl_lab.mdp.rows import list_rows
+from rl_lab.mdp.solve import solve
+from rl_lab.mdp.sweeps import make_sweeps
+from rl_lab.types import Array
 
+Sweep = Callable[[Array], Array]
 DP_THREADS = 2
 DP_ERROR = 1e-6  # of V, certified on our side
 
@@ -29,8 +35,6 @@ def random_model(states: int, actions: int = 4, successors: int = 5) -> TabularM
 
 def solve_model(model: Any, gamma: float) -> Any:
     """Solve by the default method until the error of V is certified to be at most DP_ERROR, in absolute terms."""
-    from rl_lab.mdp.solve import solve
-
     solution = solve(model, gamma, tolerance=DP_ERROR * (1 - gamma), threads=DP_THREADS)
     assert solution.bound <= DP_ERROR
     return solution
@@ -48,33 +52,39 @@ def quantecon_problem(model: Any, gamma: float) -> Any:
 
 def jacobi_work(model: Any, gamma: float, sweeps: int) -> Work:
     """Return `sweeps` plain sweeps of value iteration on both sides; choose as many as V takes to converge."""
-    from rl_lab.mdp.rows import list_rows
-    from rl_lab.mdp.sweeps import make_sweeps
-
+    ours, theirs = jacobi_sides(model, gamma)
     rows = list_rows(model)
-    ours = make_sweeps(rows, gamma, DP_THREADS)
-
-    def sweep_ours() -> None:
-        values = np.zeros(model.num_states)
-        for _ in range(sweeps):
-            values, _, _ = ours.improve(values)
-
-    def sweep_scipy() -> None:
-        values = np.zeros(model.num_states)
-        for _ in range(sweeps):
-            values = (
-                (rows.reward + gamma * (rows.continuation @ values)).reshape(model.available.shape).max(1)
-            )
-
     matrix = rows.continuation
     once = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes + rows.reward.nbytes
     return Work(
         f"{sweeps} Jacobi sweeps, {model.num_states} states, {DP_THREADS} threads",
         "scipy CSR",
-        lambda: timed(sweep_ours),
-        lambda: timed(sweep_scipy),
+        lambda: timed(lambda: repeat(ours, model.num_states, sweeps)),
+        lambda: timed(lambda: repeat(theirs, model.num_states, sweeps)),
         moved_bytes=sweeps * (once + 4.0 * 8 * model.num_states),  # values, new values, choice, first rows
     )
+
+
+def jacobi_sides(model: TabularModel, gamma: float) -> tuple[Sweep, Sweep]:
+    """Return one sweep of value iteration, values [S] to values [S], by the lab and by scipy.
+
+    Every action of the model has to be available.
+    """
+    rows = list_rows(model)
+    sweeps = make_sweeps(rows, gamma, DP_THREADS)
+
+    def by_scipy(values: Array) -> Array:
+        return (rows.reward + gamma * (rows.continuation @ values)).reshape(model.available.shape).max(1)
+
+    return lambda values: sweeps.improve(values)[0], by_scipy
+
+
+def repeat(sweep: Sweep, states: int, sweeps: int) -> Array:
+    """Return the values [S] after so many sweeps from 0."""
+    values = np.zeros(states)
+    for _ in range(sweeps):
+        values = sweep(values)
+    return values
 
 
 def quantecon_work(model: Any, gamma: float, method: str) -> Work:
@@ -108,20 +118,20 @@ def pymdptoolbox_work(states: int, gamma: float) -> Work:
     )
 
 
-def million_seconds(gamma: float) -> float:
-    """Solve 1,000,000 states in a new process, print its peak memory, and return the solver's seconds."""
-    command = [sys.executable, "-P", "-c", MILLION.format(gamma=gamma)]
+def fresh_seconds(states: int, gamma: float) -> float:
+    """Solve a random model in a new process, print its peak memory, and return the solver's seconds."""
+    command = [sys.executable, "-P", "-c", FRESH.format(states=states, gamma=gamma)]
     seconds, gigabytes, sweeps, bound = subprocess.check_output(command, text=True).split()
-    print(f"  1,000,000 states: {float(seconds):.2f} s, {sweeps} sweeps, bound {bound}, peak {gigabytes} GB")
+    print(f"  {states:,} states: {float(seconds):.2f} s, {sweeps} sweeps, bound {bound}, peak {gigabytes} GB")
     return float(seconds)
 
 
 # The first solution compiles, or loads compiled code, before the clock starts; the peer's side doesn't count it either.
-MILLION = """
+FRESH = """
 import resource, time
 from rl_lab.benchmarks.dp import random_model, solve_model
 solve_model(random_model(10_000), {gamma})
-model = random_model(1_000_000)
+model = random_model({states})
 begun = time.perf_counter()
 solution = solve_model(model, {gamma})
 seconds = time.perf_counter() - begun
@@ -129,21 +139,30 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, solutio
 """
 
 
-def dp() -> list[Work]:
-    """Return dynamic programming on sparse random models, with 4 actions of 5 successors each."""
-    model, million = random_model(200_000), quantecon_work(random_model(1_000_000), 0.99, "mpi")
+def dp(states: int = 200_000, most: int = 1_000_000, dense: int = 1_000) -> list[Work]:
+    """Return dynamic programming on sparse random models, with 4 actions of 5 successors each.
+
+    Args:
+        most: states of the largest model.
+        dense: states of the model that is solved with dense arrays.
+    """
+    model, largest = random_model(states), quantecon_work(random_model(most), 0.99, "mpi")
     return [
         jacobi_work(model, 0.95, sweeps=273),
         quantecon_work(model, 0.95, "vi"),
         quantecon_work(model, 0.95, "mpi"),
-        pymdptoolbox_work(1000, 0.95),
-        replace(million, ours=lambda: million_seconds(0.99)),
+        pymdptoolbox_work(dense, 0.95),
+        replace(largest, ours=lambda: fresh_seconds(most, 0.99)),
     ]
 
 
-def copy_bandwidth() -> float:
-    """Return the bytes per second, read plus written, of large copies on DP_THREADS threads."""
-    source = np.ones(2**25)  # too large for any cache
+def copy_bandwidth(numbers: int = 2**25) -> float:
+    """Return the bytes per second, read plus written, of copies on DP_THREADS threads.
+
+    Args:
+        numbers: how many float64 are copied; by default too many for any cache.
+    """
+    source = np.ones(numbers)
     target = np.zeros_like(source)
     size = len(source) // DP_THREADS
     halves = [

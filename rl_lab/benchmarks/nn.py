@@ -166,7 +166,7 @@ def observations(space: spaces.Space, *size: int) -> Tensor:
 
 
 def assert_same(ours: Tensor, theirs: Tensor) -> None:
-    """Check that both sides computed the same, up to rounding.
+    """Check that both sides computed the same [...], up to rounding.
 
     Raises:
         AssertionError: they didn't.

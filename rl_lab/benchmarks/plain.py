@@ -109,7 +109,7 @@ class Recurrent(nn.Module):
         self.head = nn.Linear(SIZE, ACTIONS)
 
     def carry(self, state: tuple[Tensor, ...]) -> Any:
-        """Return the lab's carry in the form that torch's layer takes."""
+        """Return the lab's carry, parts [B, size], in the form that torch's layer takes, [1, B, size]."""
         parts = tuple(part[None] for part in state)
         return parts if len(parts) > 1 else parts[0]
 
@@ -157,7 +157,7 @@ class Block(nn.Module):
         return self.gate_wide(x, self.wide(self.norm_wide(x)))
 
     def attend(self, inputs: Tensor, steps: int, present: Tensor) -> Tensor:
-        """Return the attention of the last `steps` over the inputs, [B, T, size]."""
+        """Return the attention of the last `steps` over the inputs, [B, T, size]; `present` is [B, keys]."""
         normal = self.norm(inputs)
         query = self.query(normal[:, -steps:]).unflatten(-1, (HEADS, -1)).transpose(1, 2)
         key, value = self.key_value(normal).unflatten(-1, (2, HEADS, -1)).permute(2, 0, 3, 1, 4)
@@ -179,7 +179,7 @@ class Attention(nn.Module):
         self.head = nn.Linear(SIZE, ACTIONS)
 
     def carry(self, state: tuple[Tensor, ...]) -> Any:
-        """Return the lab's carry, which the plain network takes as it is: past inputs, and which of them exist."""
+        """Return the lab's carry as it is: past inputs [B, CONTEXT - 1, size], and which exist [B, CONTEXT - 1]."""
         return state
 
     def forward(self, obs: Tensor, state: Any) -> tuple[Tensor, Any]:

@@ -20,7 +20,6 @@ from rl_lab.updates.td import batch_of_transitions
 VECTORS = spaces.Box(-10.0, 10.0, (4,), np.float32)  # CartPole's
 STACKS = spaces.Box(0, 255, (4, 84, 84), np.uint8)  # Atari's
 EPISODE_STEPS = 100
-DRAWS = 2_000
 
 
 def replay() -> list[Work | dict[str, Any]]:
@@ -44,8 +43,9 @@ def replay_works(
     batches: tuple[int, ...],
     num_envs: int = 1,
     stack: int = 1,
+    draws: int = 2_000,
 ) -> list[Work]:
-    """Return adding `steps` vector steps, and drawing batches of each size, on both sides."""
+    """Return adding `steps` vector steps, and drawing `draws` batches of each size, on both sides."""
     actions = spaces.Discrete(2)
     spec = EnvSpec(name, space, actions, num_envs, None, False, frame_stack=stack)
     played = play(space, steps, num_envs, stack)
@@ -63,11 +63,11 @@ def replay_works(
             theirs.add(step.obs, step.next_obs, step.action, step.reward, step.terminated, infos)
 
     def draw_ours(size: int) -> None:  # converts to tensors, as SB3's does
-        for _ in range(DRAWS):
+        for _ in range(draws):
             batch_of_transitions(ours.sample(size, rng), 1, torch.from_numpy)
 
     def draw_theirs(size: int) -> None:
-        for _ in range(DRAWS):
+        for _ in range(draws):
             theirs.sample(size)
 
     for _ in range(5):  # until every page of both rings has been written once
@@ -77,7 +77,7 @@ def replay_works(
         (f"adding {steps} steps", add_ours, add_theirs)
     ]
     pairs += [
-        (f"drawing {DRAWS} batches of {n}", partial(draw_ours, n), partial(draw_theirs, n)) for n in batches
+        (f"drawing {draws} batches of {n}", partial(draw_ours, n), partial(draw_theirs, n)) for n in batches
     ]
     what = f"{name}, N = {num_envs}"
     return [

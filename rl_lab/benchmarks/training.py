@@ -62,9 +62,8 @@ def plain_sb3_ppo_seconds(total_steps: int, num_envs: int, **arguments: Any) -> 
     return time.perf_counter() - begun
 
 
-def acting() -> list[Work]:
+def acting(steps: int = 20_000) -> list[Work]:
     """Return acting and storing without gradient steps: N = 1, MLP 256-256, epsilon 0.1 on both sides."""
-    steps = 20_000
     fields: dict[str, Any] = {
         "total_steps": steps,
         "hidden": (256, 256),
@@ -74,15 +73,13 @@ def acting() -> list[Work]:
         "epsilon_final": 0.1,
         "target_period_env_steps": 10_000,
     }
-    arguments = sb3_arguments(fields)
-    return [
-        Work(
-            f"acting and storing, CartPole-v1, N = 1, MLP 256-256, {steps} steps",
-            "sb3",
-            lambda: lab_seconds("dqn", **fields),
-            lambda: plain_sb3_seconds(steps, **arguments),
-        )
-    ]
+    return [beside_sb3(f"acting and storing, CartPole-v1, N = 1, MLP 256-256, {steps} steps", "dqn", fields)]
+
+
+def beside_sb3(name: str, agent: str, fields: dict[str, Any]) -> Work:
+    """Return a run of an agent with these fields beside plain SB3's DQN with the corresponding arguments."""
+    theirs = partial(plain_sb3_seconds, fields["total_steps"], **sb3_arguments(fields))
+    return Work(name, "sb3", partial(lab_seconds, agent, **fields), theirs)
 
 
 def sb3_arguments(fields: dict[str, Any], agent: str = "sb3-dqn") -> dict[str, Any]:
@@ -160,16 +157,8 @@ def ppo() -> list[Work]:
     return works
 
 
-def sb3() -> list[Work]:
+def sb3(steps: int = 10_000) -> list[Work]:
     """Return SB3's DQN run by the lab beside plain SB3: the cost of the lab's run directory and seeds."""
-    steps = 10_000
     fields = preset_fields("sb3-dqn", "zoo:CartPole-v1") | {"total_steps": steps}
-    arguments = sb3_arguments(fields)
-    return [
-        Work(
-            f"sb3-dqn through the lab, CartPole-v1, zoo hyperparameters, {steps} steps",
-            "sb3",
-            lambda: lab_seconds("sb3-dqn", **fields),
-            lambda: plain_sb3_seconds(steps, **arguments),
-        )
-    ]
+    name = f"sb3-dqn through the lab, CartPole-v1, zoo hyperparameters, {steps} steps"
+    return [beside_sb3(name, "sb3-dqn", fields)]

@@ -184,6 +184,6 @@ class EpsilonRandom:
         return np.stack([self._space.sample() for _ in range(num_envs)])
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the policy's own figures, without its probabilities, which no longer describe the actions."""
+        """Return the policy's own figures [N, ...], without its probabilities, which no longer describe the actions."""
         seen = self._policy.inspect(obs, state, is_first, mask)
         return {name: value for name, value in seen.items() if name != "probabilities"}

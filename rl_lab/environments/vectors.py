@@ -85,7 +85,7 @@ class SingleVector:
         return self._batch(obs), _vector_info(info) if info else info
 
     def step(self, action: Array) -> StepResult:
-        """Step the environment; raise ValueError for an action outside its space."""
+        """Step the environment with its action [1, ...]; raise ValueError for one outside its space."""
         obs, reward, terminated, truncated, info = self.env.step(self._action(action))
         return (
             self._batch(obs),
@@ -195,7 +195,7 @@ class MaskedVector:
         return obs, known(info)
 
     def step(self, action: Array) -> StepResult:
-        """Step all environments; raise ValueError for an action outside the space."""
+        """Step all environments with actions [N, ...]; raise ValueError for one outside the space."""
         self._check(action)
         obs, reward, terminated, truncated, info = self.envs.step(action)
         return obs, reward, terminated, truncated, known(info)

@@ -61,9 +61,12 @@ def expected_return(model: TabularModel, probabilities: Array, gamma: float) -> 
 
 
 def limited_return(model: TabularModel, probabilities: Array, max_steps: int | None) -> float | None:
-    """Return the expected undiscounted return of a policy [S, A] in episodes that are cut after `max_steps`.
+    """Return the expected undiscounted return of a policy in episodes that are cut after `max_steps`.
 
     Without a limit (None), it is the return of complete episodes, and None if they never end.
+
+    Args:
+        probabilities: the policy, [S, A].
 
     Raises:
         ValueError: the policy isn't a distribution.

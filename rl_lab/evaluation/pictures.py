@@ -79,7 +79,11 @@ def draw_values(
 
 
 def draw_errors(shortfall: Shortfall, cells: Array | None) -> Figure:
-    """Draw the largest |Q - Q*| of each state; losing states are framed in red. For `cells` see `draw_values`."""
+    """Draw the largest |Q - Q*| of each state; losing states are framed in red.
+
+    Args:
+        cells: (row, column) of each state, int64 [S, 2]; None draws lines over the states' numbers.
+    """
     assert shortfall.value_error is not None
     shown = np.where(shortfall.live, shortfall.value_error, np.nan)
     if cells is None:

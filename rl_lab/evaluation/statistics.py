@@ -60,6 +60,10 @@ def bootstrap_interval(
 
     With two or three runs it nearly spans minimum to maximum, and is still too narrow.
 
+    Args:
+        scores: [runs], or [runs, tasks].
+        statistic: maps such scores to a number.
+
     Raises:
         ValueError: scores aren't finite, or have another shape.
     """

@@ -49,7 +49,7 @@ class SolverTask:
         return self.sweeps.gamma
 
     def report(self, sweep: int, values: Array, bound: float) -> bool:
-        """Report a sweep, and return whether its error bound is within the tolerance.
+        """Report a sweep that led to values [S], and return whether its error bound is within the tolerance.
 
         Raises:
             NotConverged: it isn't, and this was the last sweep allowed.
@@ -76,15 +76,19 @@ class SolverTask:
 
 
 def scale(values: Array) -> float:
-    """Return max(1, |values|), the size to which tolerances are relative."""
+    """Return max(1, |values|) for values of any shape: the size to which tolerances are relative."""
     return max(1.0, float(values.max()), -float(values.min()))
 
 
-# Each method returns values [S] and the number of sweeps, and raises NotConverged after task.max_sweeps.
+# Methods: each returns values float64 [S] and the number of sweeps --------------------------------------
 
 
 def value_iteration(task: SolverTask) -> tuple[Array, int]:
-    """Back up all states at once from the last sweep's values (Jacobi)."""
+    """Back up all states at once from the last sweep's values (Jacobi); return values [S] and the sweeps.
+
+    Raises:
+        NotConverged: `task.max_sweeps` was reached.
+    """
     values, sweep, done = np.zeros(len(task.rows.first)), 0, False
     while not done:
         values, _, change = task.sweeps.improve(values)
@@ -94,7 +98,11 @@ def value_iteration(task: SolverTask) -> tuple[Array, int]:
 
 
 def gauss_seidel(task: SolverTask) -> tuple[Array, int]:
-    """Back up the states in order, each from the newest values."""
+    """Back up the states in order, each from the newest values; return values [S] and the sweeps.
+
+    Raises:
+        NotConverged: `task.max_sweeps` was reached.
+    """
     values, sweep, done = np.zeros(len(task.rows.first)), 0, False
     while not done:
         change = task.sweeps.gauss_seidel(values)
@@ -104,7 +112,13 @@ def gauss_seidel(task: SolverTask) -> tuple[Array, int]:
 
 
 def prioritised_sweeping(task: SolverTask) -> tuple[Array, int]:
-    """Always back up the state with the largest Bellman error; as many backups as states count as a sweep."""
+    """Always back up the state with the largest Bellman error; return values [S] and the sweeps.
+
+    As many backups as there are states count as a sweep.
+
+    Raises:
+        NotConverged: `task.max_sweeps` was reached.
+    """
     values, sweep = np.zeros(len(task.rows.first)), 0
     while True:
         best, _, change = task.sweeps.improve(values)
@@ -116,7 +130,12 @@ def prioritised_sweeping(task: SolverTask) -> tuple[Array, int]:
 
 
 def modified_policy_iteration(task: SolverTask) -> tuple[Array, int]:
-    """Alternate improvements of the policy with some sweeps of evaluation."""
+    """Alternate improvements of the policy with some sweeps of evaluation; return values [S] and the sweeps.
+
+    Raises:
+        NotConverged: `task.max_sweeps` was reached.
+        NeverEnds: gamma = 1, and from some state no policy ends.
+    """
     values = np.zeros(len(task.rows.first))
     if task.gamma == 1.0:  # starting from below, values rise to the optimum without a discount too
         values = evaluate_rows(task.rows, ending_choice(task.rows), 1.0)
@@ -124,10 +143,14 @@ def modified_policy_iteration(task: SolverTask) -> tuple[Array, int]:
 
 
 def policy_iteration(task: SolverTask) -> tuple[Array, int]:
-    """Evaluate a policy exactly and improve it, until it can't be improved; improvements count as sweeps.
+    """Evaluate a policy exactly and improve it, until it can't be improved; return values [S] and the improvements.
 
     Large discounted models, whose equations can't be factorised, are evaluated by sweeps instead, and all
     of these count.
+
+    Raises:
+        NotConverged: `task.max_sweeps` was reached.
+        NeverEnds: gamma = 1, and from some state no policy ends.
     """
     if task.gamma < 1.0 and is_large(task.rows):
         return _alternate(task, np.zeros(len(task.rows.first)), 0.0, task.max_sweeps)
@@ -223,7 +246,7 @@ def ending_choice(rows: Rows) -> Array:
 
 
 def linear_programming(task: SolverTask) -> tuple[Array, int]:
-    """Minimise the sum of all values subject to Bellman's inequalities, with HiGHS; its iterations are the sweeps.
+    """Minimise the sum of all values subject to Bellman's inequalities, with HiGHS; return values [S] and iterations.
 
     Raises:
         NotConverged: HiGHS stopped early.

@@ -66,7 +66,7 @@ def pick_first(rows: Rows, flagged: Array) -> Array:
 
 
 def bound_rounding(rows: Rows, values: Array, gamma: float) -> float:
-    """Return a bound on the float64 rounding error of `back_up(rows, values) - values` in the sup norm.
+    """Return a bound on the float64 rounding error of `back_up(rows, values) - values`, values [S], in the sup norm.
 
     A sum of n products errs by less than n + 2 roundings of the sum of their magnitudes
     (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).

@@ -38,7 +38,11 @@ __all__ = [
     "METHODS",
     "NeverEnds",
     "NotConverged",
+    "PolicyEvaluation",
     "Solution",
+    "evaluate_directly",
+    "evaluate_iteratively",
+    "follow_policy",
     "policy_evaluation",
     "solve",
     "value_iteration",
@@ -69,7 +73,9 @@ class Solution:
 
 
 def policy_evaluation(model: TabularModel, policy: Array, gamma: float) -> Array:
-    """Return the values [S] of a policy given as probabilities [S, A].
+    """Return the values float64 [S] of a policy given as probabilities [S, A], at any gamma, 1 included.
+
+    For action values and a bound on the error see `evaluate_directly`.
 
     Raises:
         ValueError: gamma is out of range, or the policy isn't a distribution over possible actions.
@@ -82,7 +88,7 @@ def policy_evaluation(model: TabularModel, policy: Array, gamma: float) -> Array
 
 @dataclass(frozen=True, eq=False)
 class PolicyEvaluation:
-    """A policy's values, with a bound on their error."""
+    """A policy's values in a finite MDP, and how exact they are."""
 
     v: Array
     """Values [S] of the policy."""
@@ -104,18 +110,22 @@ def evaluate_iteratively(
     on_sweep: OnSweep | None = None,
     threads: int = 1,
 ) -> PolicyEvaluation:
-    """Evaluate a policy, probabilities [S, A], by sweeps alone: for models too large for a direct solution.
+    """Evaluate a policy by sweeps alone, until its error is certified: for models too large for a direct solution.
 
-    gamma must be below 1. For the other arguments see `solve`.
+    Args:
+        policy: probabilities [S, A].
+        gamma: discount, from 0 and below 1.
+        tolerance, max_sweeps, on_sweep, threads: those of `solve`.
 
     Raises:
-        ValueError: an argument is out of range.
-        NotConverged: see `solve`.
+        ValueError: an argument is out of range, or the policy isn't a distribution over possible actions.
+        NotConverged: `max_sweeps` was reached, or float64 can't certify the tolerance.
     """
     if not 0.0 <= gamma < 1.0:
         raise ValueError(
             f"gamma {gamma} must be in 0..1, and below 1: at 1 only policy_evaluation is certified"
         )
+    _check_limits(tolerance, max_sweeps)
     sweeps = make_sweeps(_policy_rows(model, policy), gamma, threads)
     task = SolverTask("policy evaluation", sweeps, tolerance, max_sweeps, on_sweep)
     near, count = METHODS["modified-policy-iteration"](task)
@@ -124,7 +134,11 @@ def evaluate_iteratively(
 
 
 def evaluate_directly(model: TabularModel, policy: Array, gamma: float) -> PolicyEvaluation:
-    """Evaluate a policy, probabilities [S, A], by a direct solution, with a bound on its error.
+    """Evaluate a policy by solving its linear equations, with a bound on the error.
+
+    Args:
+        policy: probabilities [S, A].
+        gamma: discount, from 0 and below 1.
 
     Raises:
         ValueError: gamma isn't below 1, or the policy isn't a distribution over possible actions.
@@ -196,8 +210,7 @@ def solve(
     _check_gamma(gamma)
     if method not in METHODS:
         raise ValueError(f"method {method!r} is unknown (allowed: {', '.join(METHODS)})")
-    if not tolerance > 0 or max_sweeps < 1:
-        raise ValueError(f"tolerance {tolerance} must be above 0 and max_sweeps {max_sweeps} at least 1")
+    _check_limits(tolerance, max_sweeps)
     rows = list_rows(model)
     task = SolverTask(
         method.replace("-", " "), make_sweeps(rows, gamma, threads), tolerance, max_sweeps, on_sweep
@@ -353,6 +366,11 @@ def _action_values(model: TabularModel, rows: Rows, values: Array, gamma: float)
 def _check_gamma(gamma: float) -> None:
     if not 0.0 <= gamma <= 1.0:
         raise ValueError(f"gamma {gamma} must be in 0..1")
+
+
+def _check_limits(tolerance: float, max_sweeps: int) -> None:
+    if not tolerance > 0 or max_sweeps < 1:
+        raise ValueError(f"tolerance {tolerance} must be above 0 and max_sweeps {max_sweeps} at least 1")
 
 
 def _check_policy(model: TabularModel, policy: Array) -> Array:

@@ -42,7 +42,7 @@ class Chain(Protocol):
     """The Markov chain of a fixed policy."""
 
     def sweep(self, values: Array) -> tuple[Array, Change]:
-        """Return `reward + gamma * P values` [S] and the change."""
+        """Return `reward + gamma * P values` [S] for values [S], and the change."""
 
 
 class Sweeps(Protocol):
@@ -92,7 +92,12 @@ def _measure(new: Array, old: Array) -> Change:
 
 
 class PlainChain:
-    """The Markov chain of a fixed policy, in numpy."""
+    """The Markov chain of a fixed policy, in numpy.
+
+    Args:
+        matrix: probability of going on, [S, S].
+        reward: expected reward, [S].
+    """
 
     def __init__(self, matrix: sparse.csr_matrix, reward: Array, gamma: float):
         self._matrix, self._reward, self._gamma = matrix, reward, gamma
@@ -124,11 +129,11 @@ class PlainSweeps:
         return PlainChain(self.rows.continuation[chosen], self.rows.reward[chosen], self.gamma)
 
     def gauss_seidel(self, values: Array) -> Change:
-        """Back all states up in place, in order."""
+        """Back up values [S] in place, state by state in order; return the change."""
         return Change(*self._loops.gauss_seidel(self._first, *self._table(), values))
 
     def prioritise(self, values: Array, priority: Array, threshold: float, budget: int) -> int:
-        """Back up to `budget` states in place, the largest priority first; return how many."""
+        """Back up at most `budget` of the values [S] in place, by priorities [S], largest first; return how many."""
         if self._backward is None:
             self._backward = sparse.csc_matrix(self.rows.continuation)
         back = self._backward

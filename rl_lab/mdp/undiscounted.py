@@ -63,7 +63,14 @@ def merge_free(rows: Rows, free: Array, label: Array) -> Rows:
 
 
 def require_end(rows: Rows, label: Array) -> None:
-    """Raise NeverEnds, naming the state, if from some state no policy ends the episode."""
+    """Check that from every state some policy ends the episode.
+
+    Args:
+        label: the group of each state, int64 [S], which is its state in `rows`.
+
+    Raises:
+        NeverEnds: from some state none does; the message names it.
+    """
     ends = find_reaching(
         link_states(rows, np.ones(len(rows.owner), bool)), _any_row(rows, rows.termination > 0)
     )

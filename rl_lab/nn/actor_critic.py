@@ -73,7 +73,7 @@ class ActorCritic(nn.Module):
     def forward(
         self, obs: Any, state: Carry = (), is_first: Tensor | None = None
     ) -> tuple[Any, Tensor, Carry]:
-        """Return the parameters of the distribution over actions, the values and the next carry; see the class."""
+        """Return the distribution's parameters, the values [B] (or [T, B] where `is_first` is), and the next carry."""
         obs = obs if self.normaliser is None else self.normaliser(obs)
         if self.value_tower is None:
             features, state = self.policy_tower(obs, state, is_first)

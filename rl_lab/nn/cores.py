@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from rl_lab.nn.attention import Attention
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.recurrent import GRU, LSTM, Core, Elman, Memoryless
+from rl_lab.types import Array
 
 _MAKE: dict[str, Callable[[int, int, int, int], Core]] = {
     "none": lambda features, size, layers, context: Memoryless(features),
@@ -33,8 +35,8 @@ def make_core(fields: NetworkFields, features: int) -> Core:
     return _MAKE[fields.memory](features, fields.memory_size, fields.memory_layers, fields.context)
 
 
-def carry_shapes(fields: NetworkFields) -> Sequence[tuple[int, ...]]:
-    """Return the shapes of the carry's float32 parts for one environment, without making any weights."""
+def blank_carry(fields: NetworkFields) -> tuple[Array, ...]:
+    """Return one environment's carry, zeros float32 with parts [1, ...], without making any weights; () without one."""
     with torch.device("meta"):
         state = make_core(fields, 1).initial_state(1)
-    return [tuple(part.shape[1:]) for part in state]
+    return tuple(np.zeros(tuple(part.shape), np.float32) for part in state)

@@ -35,7 +35,10 @@ class Distribution(Protocol):
 
     @property
     def evaluate(self) -> Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
-        """A pure function of parameters, actions and mask that returns log-probabilities and entropies."""
+        """A pure function that maps parameters, actions and a mask to log-probabilities and entropies, [...] each.
+
+        Actions are int64 [...], or float32 [..., D] if they are continuous; the mask is bool [..., A] or None.
+        """
 
     def make_head(self, features: int) -> nn.Module:
         """Return the layer that maps features [..., F] to parameters."""
@@ -44,7 +47,10 @@ class Distribution(Protocol):
         """Draw an action for each of N environments, given numpy parameters [N, ...] and mask bool [N, A]."""
 
     def mode(self, parameters: Any, mask: Array | None) -> Array:
-        """Return the most likely action for each environment, [N, ...], the first one if several are tied."""
+        """Return the most likely action for each environment, [N, ...], the first one if several are tied.
+
+        Parameters are numpy arrays [N, ...], and the mask is bool [N, A], as for `draw`.
+        """
 
     def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:
         """Return the probabilities [N, A] from which `draw` draws; None for continuous actions."""
@@ -60,7 +66,7 @@ class CategoricalHead(Linear):
 def categorical(logits: Tensor, action: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the log-probability and the entropy, [...] each, of action int64 [...] under logits [..., A].
 
-    mask is bool [..., A].
+    Actions outside the mask, bool [..., A], have probability 0.
     """
     if mask is not None:  # a finite value, so that gradients are finite too; its exponential is still 0
         logits = logits.masked_fill(~mask, torch.finfo(logits.dtype).min)
@@ -148,7 +154,7 @@ class DiagonalGaussian:
         return Drawn(self._clipped(raw), raw, log_prob)
 
     def mode(self, parameters: tuple[Array, Array], mask: Array | None) -> Array:
-        """Return the means, clipped to the bounds."""
+        """Return the means, clipped to the bounds, [N, ...] in the shape of the space."""
         return self._clipped(parameters[0])
 
     def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:

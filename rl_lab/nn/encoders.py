@@ -63,7 +63,7 @@ class OneHots(nn.Module):
         self.places = [(k, i) for k, count in enumerate(counts) for i in range(count)]
 
     def forward(self, index: Tensor) -> Tensor:
-        """Return the one-hot vectors, side by side."""
+        """Return the one-hot vectors side by side, float32 [B, sum of counts]."""
         index = index.flatten(1).long() - torch.tensor(self.starts, device=index.device)
         component, value = torch.tensor(self.places, device=index.device).unbind(1)
         return (index[:, component] == value).float()
@@ -79,7 +79,7 @@ class Embeddings(nn.Module):
         self.table = nn.Embedding(sum(counts), width)
 
     def forward(self, index: Tensor) -> Tensor:
-        """Return the vectors, side by side."""
+        """Return the vectors side by side, float32 [B, components * width]."""
         rows = (index if index.ndim == 1 else index.flatten(1)).long()
         if any(self.offsets):
             rows = rows + torch.tensor(self.offsets, device=index.device)
@@ -96,7 +96,7 @@ class PerPart(nn.Module):
         self.size = sum(encoder.size for encoder in encoders)
 
     def forward(self, obs: Any) -> Tensor:
-        """Return the features side by side, in the order of the keys."""
+        """Return the features [B, sum of sizes] side by side, in the order of the keys."""
         return torch.cat([part(obs[key]) for key, part in zip(self.keys, self.parts, strict=True)], dim=1)
 
 

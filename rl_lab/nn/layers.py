@@ -34,7 +34,7 @@ class Flat(nn.Module):
     """Flattens any batch [B, ...] to float32 [B, size]."""
 
     def forward(self, obs: Tensor) -> Tensor:
-        """Return the flat vectors."""
+        """Return the flat vectors float32 [B, size]."""
         return obs if obs.ndim == 2 and obs.dtype == torch.float32 else obs.reshape(len(obs), -1).float()
 
 

@@ -174,11 +174,11 @@ class Statistics:
         return 1.0 if self._rewards is None else self._rewards.scale
 
     def scaled(self, reward: Array) -> Array:
-        """Return the rewards of single steps as the agent learns from them: scaled and clipped, or as they are."""
+        """Return rewards of single steps, [...], as the agent learns from them: scaled and clipped, or as is."""
         return reward if self._rewards is None else self._rewards(reward)
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the rewards' moments as live tensors, under names that no part of a network has."""
+        """Return the rewards' moments as live tensors [], under names that no part of a network has."""
         state = {} if self._rewards is None else self._rewards.state_dict()
         return {PREFIX + name: moment for name, moment in state.items()}
 

@@ -70,7 +70,7 @@ class QNetwork(nn.Module):
         return self.core.initial_state(batch)
 
     def forward(self, obs: Any, state: Carry = (), is_first: Tensor | None = None) -> tuple[Tensor, Carry]:
-        """Return action values and the next carry; see the class for shapes."""
+        """Return the action values [B, A], or [T, B, A] where `is_first` is [T, B], and the next carry."""
         parts: dict[str, Any] = self._modules  # several times as fast as attribute access
         seen = obs if self.normaliser is None else self.normaliser(obs)
         if is_first is None and isinstance(parts["core"], Memoryless):

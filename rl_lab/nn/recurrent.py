@@ -59,7 +59,7 @@ class Memoryless(Core):
         return ()
 
     def forward(self, x: Tensor, state: Carry, is_first: Tensor) -> tuple[Tensor, Carry]:
-        """Return the features as they are, and ()."""
+        """Return the features [T, B, F] as they are, and ()."""
         return x, ()
 
 
@@ -80,7 +80,7 @@ class Recurrent(Core):
         return tuple(like.new_zeros(batch, self.size) for _ in range(self.parts * self.num_layers))
 
     def unroll(self, x: Tensor, state: Carry) -> tuple[Tensor, Carry]:
-        """Run the cells over all T steps at once."""
+        """Return outputs [T, B, size] and the next carry for features [T, B, F], with all steps in one call."""
         n = self.num_layers
         before = [torch.stack(state[k : k + n]) if n > 1 else state[k][None] for k in range(0, len(state), n)]
         y, *after = self.cell(x, before if self.parts > 1 else before[0])  # carries are [layers, B, size]

@@ -35,7 +35,11 @@ class Allocates(Protocol):
 
 
 def column_types(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Columns:
-    """Return shape and dtype of what is kept of one transition besides its observations, by name."""
+    """Return shape and dtype of what is kept of one transition besides its observations, by name.
+
+    Args:
+        carry: arrays [1, ...] that show the shapes of a step's carry.
+    """
     actions = spec.action_space
     assert isinstance(actions, spaces.Discrete)
     columns: Columns = {
@@ -54,7 +58,11 @@ def column_types(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Columns:
 def replay_bytes(
     capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Allocates | None = None
 ) -> int:
-    """Return the size in bytes of all of a replay's arrays: columns, frames and the sampler's own."""
+    """Return the size in bytes of all of a replay's arrays: columns, frames and the sampler's own.
+
+    Args:
+        carry: arrays [1, ...] that show the shapes of a step's carry.
+    """
     rows = max(1, capacity // spec.num_envs)
     columns = sum(prod(s) * np.dtype(d).itemsize for s, d in column_types(spec, carry).values())
     frames = frame_rows(spec, rows) * frame_bytes(spec)
@@ -68,6 +76,9 @@ def refuse_capacity(
     """Return why a replay of this capacity is too large, and which would fit (one line); None if it fits.
 
     A replay may take up to 80 % of the free memory.
+
+    Args:
+        carry: arrays [1, ...] that show the shapes of a step's carry.
     """
     return refuse_oversize(capacity, spec.num_envs, lambda n: replay_bytes(n, spec, carry, sampler))
 

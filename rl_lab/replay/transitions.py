@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -338,3 +339,46 @@ class TransitionReplay:
         self.oldest = max(0, self.written - self.rows)
         if not self.observations.never_expires:
             self._expire()
+
+
+class LazyReplay:
+    """A replay that is allocated with the first step, so that agents that only act don't need its memory."""
+
+    def __init__(self, make: Callable[[], TransitionReplay]):
+        self._make = make
+        self.replay: TransitionReplay | None = None
+
+    def __len__(self) -> int:
+        """Return the number of transitions held."""
+        return 0 if self.replay is None else len(self.replay)
+
+    @property
+    def can_sample(self) -> bool:
+        """Whether there is anything to draw yet."""
+        return self.replay is not None and self.replay.can_sample
+
+    def add(self, step: Step) -> None:
+        """Store one vector step; see the replay's own `add`, and for the first one what it raises when it is made."""
+        if self.replay is None:
+            self.replay = self._make()
+        self.replay.add(step)
+
+    def sample(self, batch_size: int, rng: np.random.Generator, beta: float = 1.0) -> Any:
+        """Draw what the replay holds, `Transitions` or `Sequences`, once it `can_sample`."""
+        assert self.replay is not None
+        return self.replay.sample(batch_size, rng, beta)
+
+    def update_priorities(self, index: Array, td_errors: Array) -> None:
+        """Report the TD errors [B] of what was drawn by its `index` [B]; without a replay there is nothing to do."""
+        if self.replay is not None:
+            self.replay.update_priorities(index, td_errors)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the replay's state; {} before the first step."""
+        return {} if self.replay is None else self.replay.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Load a state, with what the replay's own raises; {} leaves it unallocated."""
+        if state:
+            self.replay = self._make()
+            self.replay.load_state_dict(state)

@@ -86,7 +86,7 @@ def weights_sha256(weights: Any) -> str:
 
 
 def encode(tree: Any, path: str, tensors: dict[str, np.ndarray], rings: dict[str, Ring]) -> Any:
-    """Return the JSON structure of a tree; its arrays and rings go into `tensors` and `rings`, by path.
+    """Return the JSON structure of a tree; its arrays, of any shapes, and rings go into `tensors` and `rings`, by path.
 
     Raises:
         TypeError: a key that isn't a string, or starts with "$".
@@ -120,7 +120,7 @@ def _escape(key: str) -> str:
 
 
 def rebuild(node: Any, tensors: dict[str, np.ndarray], rings: dict[str, StoredRing]) -> Any:
-    """Return the tree that `encode` took apart, with the arrays and rings back in their places."""
+    """Return the tree that `encode` took apart, with the arrays (of any shapes) and rings back in their places."""
     if isinstance(node, list):
         return [rebuild(v, tensors, rings) for v in node]
     if not isinstance(node, dict):

@@ -26,7 +26,7 @@ from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.locking import exclusive
 from rl_lab.studies.migrations import migrate_study, rename_folders
 from rl_lab.studies.results import ERROR, STUDY, folder_name, run_directory
-from rl_lab.training.launch import learn, resume
+from rl_lab.training.launch import CannotResume, learn, resume
 from rl_lab.training.registry import has_preset, preset_fields
 from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
 from rl_lab.types import UsageError
@@ -362,9 +362,11 @@ def _outcome(task: Task) -> str:
 def _work(agent: str, fields: dict[str, Any]) -> int:
     """Do one run: resume one that was stopped, or start again if resuming wouldn't be exact; return the exit code."""
     folder = Path(fields["run_dir"])
-    if (folder / CONFIG).exists() and configure(agent, fields)[0].resumes:
-        result = resume(folder, signals=True)
-    else:
+    try:
+        result = resume(folder, signals=True) if (folder / CONFIG).exists() else None
+    except CannotResume:
+        result = None
+    if result is None:
         _clear(folder)
         result = learn(agent, signals=True, **fields)
     return STOPPED if result.summary is None else 0

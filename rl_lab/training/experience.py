@@ -124,7 +124,7 @@ class RecordedOrder(EpisodeSeeds):
         return [self.number(i, k) for i, k in enumerate(self.episodes)]
 
     def advance(self, done: np.ndarray) -> list[int | None]:
-        """Open the next episode where `done`; return its number there and None elsewhere."""
+        """Open the next episode where `done`, bool [N]; return its number there and None elsewhere, [N]."""
         super().advance(done)
         return [self.number(i, self.episodes[i]) if d else None for i, d in enumerate(done)]
 
@@ -173,7 +173,7 @@ class RecordedVector:
         return episode
 
     def step(self, action: Array) -> StepResult:
-        """Return what followed the recorded actions."""
+        """Return what followed the recorded actions, [N, ...] each; `action` is ignored."""
         here = list(zip(self._episodes, self._at, strict=True))
         reward = np.array([e.rewards[t] for e, t in here])
         terminated = np.array([e.terminations[t] for e, t in here])

@@ -44,6 +44,10 @@ from rl_lab.training.setup import configure, problem_of, require_accepted, resol
 from rl_lab.types import UsageError
 
 
+class CannotResume(UsageError):
+    """A stopped run of this kind can't go on exactly; it has to start again from zero."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What training leaves behind."""
@@ -100,14 +104,15 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
     A run of an older format is one of the current format from then on.
 
     Raises:
-        UsageError: no run there, a learner whose runs can't resume, or one that can't run here.
+        CannotResume: the learner's runs can't go on exactly.
+        UsageError: no run there, or a learner that can't run here.
         FormatTooNew: a newer version wrote it.
     """
     folder = Path(run_dir)
     description = read_description(folder)
     learner = make_learner(description.agent, **description.fields)
     if not learner.resumes:
-        raise UsageError(f"agent {description.agent!r} can't resume exactly: start a new run from zero")
+        raise CannotResume(f"agent {description.agent!r} can't resume exactly: start a new run from zero")
     if (summary := read_summary(folder)) is not None:
         return Result(folder, load_policy(folder), summary)
     with exclusive(folder):

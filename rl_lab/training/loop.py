@@ -18,7 +18,7 @@ class Acting(Protocol):
     """What the loop needs of a `Policy`."""
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Choose an action for each observation."""
+        """Choose an action for each of N observations [N, ...]."""
 
 
 class Learning(Protocol):
@@ -42,7 +42,7 @@ class Stepping(Protocol):
         """Reset all environments, or those in options["reset_mask"]."""
 
     def step(self, action: Array) -> StepResult:
-        """Step all environments."""
+        """Step all environments with actions [N, ...]."""
 
 
 def start(policy: Policy, envs: VectorEnv, seeds: EpisodeSeeds) -> Cursor:

@@ -48,7 +48,7 @@ def gae(
 
 
 def explained_variance(prediction: Array, target: Array) -> float:
-    """Return 1 - Var(target - prediction) / Var(target); both arrays have the same shape.
+    """Return 1 - Var(target - prediction) / Var(target) of arrays [...] of the same shape.
 
     1 is perfect and 0 no better than a constant. If the targets don't vary it is 0: there is nothing to explain.
     """

@@ -69,7 +69,7 @@ def has_compiler() -> bool:
 
 
 def bare_weights(module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters by name, detached from autograd; they share the module's memory."""
+    """Return the parameters, of any shapes, by name, detached from autograd; they share the module's memory."""
     return {name: p.detach() for name, p in module.named_parameters()}
 
 

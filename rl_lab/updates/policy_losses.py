@@ -1,4 +1,7 @@
-"""The losses of policy gradients, as pure functions of tensors that all have the same shape."""
+"""The losses of policy gradients, as pure functions of tensors that all have the same shape.
+
+The shapes [...] below are [B], or [T, B] with a memory, float32.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,41 @@ from torch import Tensor
 
 from rl_lab.updates.minibatches import Minibatch
 
+# log pi(a | s), log pi_old(a | s) and advantage, [...] each, and the clip range [] -> loss []
 Surrogate = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 Network = Callable[..., tuple[Any, Tensor, Any]]  # obs, carry, is_first -> parameters, value, next carry
 
 
 def score_function(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor) -> Tensor:
-    """Return -mean(A log pi(a | s)) [], whose gradient is that of Williams (1992); the other arguments are unused."""
+    """Return -mean(A log pi(a | s)) [], whose gradient is that of Williams (1992).
+
+    Args:
+        log_prob: log pi(a | s), [...].
+        old_log_prob: unused.
+        advantage: A, [...].
+        clip_range: unused.
+    """
     return -(advantage * log_prob).mean()
 
 
 def clipped_surrogate(
     log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip_range: Tensor
 ) -> Tensor:
-    """Return -mean(min(r A, clip(r, 1 - c, 1 + c) A)) [] with r = pi / pi_old (Schulman et al., 2017, eq. 7)."""
+    """Return -mean(min(r A, clip(r, 1 - c, 1 + c) A)) [] with r = pi / pi_old (Schulman et al., 2017, eq. 7).
+
+    Args:
+        log_prob: log pi(a | s), [...].
+        old_log_prob: log pi_old(a | s), [...], of the policy that acted.
+        advantage: A, [...].
+        clip_range: c, [].
+    """
     ratio = (log_prob - old_log_prob).exp()
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
     return -torch.minimum(ratio * advantage, clipped * advantage).mean()
 
 
 def squared_error(value: Tensor, old_value: Tensor, target: Tensor, clip: float | None = None) -> Tensor:
-    """Return mean((v - target)^2) []; with `clip`, v is limited to within `clip` of the old value."""
+    """Return mean((value - target)^2) [] of tensors [...]; with `clip`, values move at most `clip` from `old_value`."""
     if clip is not None:
         value = old_value + (value - old_value).clamp(-clip, clip)
     return (value - target).square().mean()
@@ -44,7 +62,7 @@ def normalised(advantage: Tensor) -> Tensor:
 
 
 def approximate_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
-    """Return mean(r - 1 - log r) [], an unbiased estimate of KL(old, new) that is never negative.
+    """Return mean(r - 1 - log r) [] of log-probabilities [...]: an unbiased, never negative estimate of KL(old, new).
 
     Schulman (2020), "Approximating KL Divergence", http://joschu.net/blog/kl-approx.html
     """
@@ -53,7 +71,11 @@ def approximate_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
 
 
 def clipped_fraction(log_prob: Tensor, old_log_prob: Tensor, clip_range: Tensor) -> Tensor:
-    """Return the share [] of steps whose probability ratio differs from 1 by more than the clip range."""
+    """Return the share [] of steps whose probability ratio differs from 1 by more than the clip range [].
+
+    Args:
+        log_prob, old_log_prob: log-probabilities of the steps' actions, [...].
+    """
     return (((log_prob - old_log_prob).exp() - 1).abs() > clip_range).float().mean()
 
 
@@ -65,7 +87,8 @@ class Objective:
     """The loss of a minibatch: surrogate + vf_coef * squared error of the value - ent_coef * entropy."""
 
     evaluate: Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
-    """Maps the distribution's parameters, an action and a mask to log-probability and entropy."""
+    """Maps the distribution's parameters, actions [..., D] or [...] and a mask [..., A] to log-probability and entropy,
+    [...] each."""
     surrogate: Surrogate
     """Loss of the policy."""
     vf_coef: float

@@ -182,6 +182,7 @@ def take_compiled_steps(
     """Take K gradient steps of Adam on `weights`, in place; the modules provide only their structure.
 
     Args:
+        weights, target_weights: those of both networks, by name, of any shapes.
         averages: Adam's, one for each weight, of its shape; so are the squares.
         coefficients: Adam's, [K, 2].
         batch: K batches.

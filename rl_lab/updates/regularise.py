@@ -11,7 +11,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def decay_weights(parameters: Iterable[Tensor], learning_rate: float, decay: float) -> None:
-    """Shrink weights independently of the gradient, in place: w *= 1 - learning_rate * decay.
+    """Shrink weights of any shapes independently of the gradient, in place: w *= 1 - learning_rate * decay.
 
     Loshchilov & Hutter (2019), "Decoupled Weight Decay Regularization", https://arxiv.org/abs/1711.05101.
     """

@@ -128,7 +128,12 @@ class Loss(Protocol):
     """The methods of a loss that an update calls, in the order of the calls."""
 
     def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
-        """Return the transitions or windows drawn as K batches of `size`; `tensor` moves an array to the device."""
+        """Return what was drawn as K batches of `size`: transitions [K, B, ...] or windows [K, T, B, ...].
+
+        Args:
+            drawn: `Transitions` [K * B, ...], or `Sequences`.
+            tensor: moves an array to the device.
+        """
 
     def add_next_values(self, target: Network, batch: Batch) -> Batch:
         """Return all K batches with the target network's values, `next_q`."""
@@ -155,7 +160,7 @@ class TDLoss:
     """Scale of the network's values, in which errors are measured too."""
 
     def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
-        """Split the transitions drawn into batches of `size`; `tensor` moves an array to the device."""
+        """Split the transitions drawn into K batches [K, size, ...]; `tensor` moves an array to the device."""
         return batch_of_transitions(drawn, max(1, len(drawn.action) // size), tensor)
 
     def add_next_values(self, target: Network, batch: Batch) -> Batch:
@@ -207,7 +212,7 @@ class TDLoss:
 
 
 def batch_of_transitions(drawn: Transitions, steps: int, tensor: Callable[[Any], Tensor]) -> Batch:
-    """Split the transitions drawn into batches for `steps` gradient steps; `tensor` moves an array to the device."""
+    """Split transitions [K * B, ...] into batches [K, B, ...] for K = `steps`; `tensor` moves arrays to the device."""
     fields: Any = (
         drawn.obs, drawn.action, drawn.reward, drawn.discount, drawn.terminated.astype("float32"),
         drawn.next_obs, drawn.next_mask, drawn.weight,

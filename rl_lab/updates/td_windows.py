@@ -50,7 +50,7 @@ def n_steps_in_windows(reward: Array, terminated: Array, valid: Array, gamma: fl
 
 
 def batch_of_windows(drawn: Sequences, gamma: float, n_steps: int, tensor: Callable[[Any], Tensor]) -> Batch:
-    """Return the windows drawn as a single batch, K = 1; `tensor` moves an array to the device."""
+    """Return windows [T, B, ...] as a single batch [1, T, B, ...]; `tensor` moves an array to the device."""
     ahead = n_steps_in_windows(drawn.reward, drawn.terminated, drawn.valid, gamma, n_steps)
     mask = drawn.next_mask
     weight = drawn.learned / drawn.learned.mean()  # the loss is the mean over steps that are learned from
@@ -114,7 +114,7 @@ class WindowedTDLoss(TDLoss):
             return self._unroll(online, batch)
 
     def batch(self, drawn: Sequences, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
-        """Return the windows drawn as a single batch; `tensor` moves an array to the device."""
+        """Return the windows drawn as a single batch [1, T, B, ...]; `tensor` moves an array to the device."""
         return batch_of_windows(drawn, self.gamma, self.n_steps, tensor)
 
     def errors(self, drawn: Sequences, outcome: Outcome) -> Array:

@@ -340,7 +340,7 @@ class TestHeldOut:
         assert seen.written == sum(map(len, kept))
         expected = sorted((s, a) for e in kept for s, a in zip(e.observations[:-1], e.actions, strict=True))
         assert sorted(zip(seen.obs[: seen.written], seen.label[: seen.written], strict=True)) == expected
-        codes = agent.replay.columns["action"][: agent.replay.written]
+        codes = agent.buffer.replay.columns["action"][: agent.buffer.replay.written]
         number = np.cumsum(opened, axis=0) - 1  # of each step's episode in its column
         held = [[agent.evaluator._split.holds_out(i, int(k)) for i, k in enumerate(row)] for row in number]
         assert np.array_equal(codes == NO_STEP, held)

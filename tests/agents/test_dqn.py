@@ -221,7 +221,7 @@ class TestWhatReplayAdds:
         found = []
         for step in (0, 50, 100):
             agent.env_steps = step
-            found.append(agent.buffer._beta(agent.env_steps))
+            found.append(agent.sample._beta(agent.env_steps))
         assert found == pytest.approx([0.4, 0.7, 1.0])
 
     def test_clipped_rewards_are_learned_from_and_raw_ones_kept(self):
@@ -398,7 +398,7 @@ class Clock:
             "polyak_update",
             lambda *args: self.synchronised.append((self.agent.env_steps, args[2])),
         )
-        monkeypatch.setattr(self.agent.buffer, "sample", lambda rows, env_steps: None)
+        monkeypatch.setattr(self.agent, "sample", lambda rows, env_steps: None)
         monkeypatch.setattr(self.agent, "learn", self._learn)
         seen, n = np.zeros((num_envs, 1), np.float32), num_envs
         no = np.zeros(n, np.bool_)
@@ -722,7 +722,7 @@ class TestState:
         other.load_state_dict(Checkpoints(tmp_path).load()[1]["agent"])
         assert (other.env_steps, other.gradient_steps) == (agent.env_steps, agent.gradient_steps)
         for one in (agent, other):
-            one.buffer._rng.bit_generator.state = np.random.PCG64(5).state
+            one.sample._rng.bit_generator.state = np.random.PCG64(5).state
             for _ in range(5):
                 one.learn(sample(one))
         for ours, theirs in zip(

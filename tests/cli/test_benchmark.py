@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from commands import call, require_refusal
-from rl_lab.benchmarks import training
+from rl_lab.benchmarks import dp, training
 from rl_lab.benchmarks.work import Work
 from rl_lab.cli.benchmark import BENCHMARKS, Name, benchmark
 
@@ -30,6 +30,14 @@ def test_rows_compare_both_sides_by_their_medians(capsys, monkeypatch, tmp_path)
         "ratio_range": [4 / 3, 5.0], "k": 1,
     }  # fmt: skip
     assert before == {"work": "measured before"}
+
+
+def test_where_memory_is_the_bottleneck_the_share_of_its_bandwidth_is_told(capsys, monkeypatch):
+    work = Work("a copy", "a peer", lambda: 2.0, lambda: 4.0, moved_bytes=50.0)
+    monkeypatch.setattr(training, "acting", lambda: [work])
+    monkeypatch.setattr(dp, "copy_bandwidth", lambda: 100.0)
+    _, out, _ = call(capsys, benchmark, "acting", "--turns", "1")
+    assert "bandwidth_share 0.25" in out  # 50 bytes in 2 s, of 100 a second
 
 
 def test_every_benchmark_is_a_function_of_its_module():

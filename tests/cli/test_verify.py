@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from commands import call, require_refusal
@@ -11,6 +12,7 @@ from rl_lab.cli import torture as long_form
 from rl_lab.cli import verify as short_form
 from rl_lab.cli.torture import torture
 from rl_lab.cli.verify import verify
+from rl_lab.storage.checkpoint import Checkpoints
 
 
 def test_a_killed_run_is_found_equal(capsys, tmp_path):
@@ -75,10 +77,62 @@ def test_refuse_in_one_line(capsys, tmp_path, monkeypatch, command, words, named
     assert list(tmp_path.iterdir()) == []
 
 
-def test_torture_starts_a_run_anew_that_was_killed_before_its_first_file(capsys, tmp_path, monkeypatch):
-    quick = long_form.RUNS["q-learning"] | {"total_steps": 2_000, "checkpoint_every_steps": 500}
-    monkeypatch.setattr(long_form, "RUNS", {"q-learning": quick})
+def test_torture_starts_a_run_anew_that_was_killed_before_its_first_file(
+    capsys, tmp_path, monkeypatch, quick
+):
     monkeypatch.setattr(long_form, "_live_and_die", lambda *_: True)
     code, out, _ = call(capsys, torture, "--kills", "2", "--out", tmp_path / "runs")
     assert code == 0
     assert json.loads(out)["q-learning"] == {"kills": 2, "inside_a_save": 0, "unloadable": 0, "equal": True}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    fields = long_form.RUNS["q-learning"] | {"total_steps": 2_000, "checkpoint_every_steps": 500}
+    monkeypatch.setattr(long_form, "RUNS", {"q-learning": fields})
+
+
+def test_torture_does_not_count_a_run_that_finished_before_its_kill(capsys, tmp_path, monkeypatch, quick):
+    lives = []
+
+    def live_and_die(agent, folder, fields, seconds):
+        lives.append((folder / "summary.json").exists())
+        if len(lives) == 1:
+            long_form._live(agent, folder, fields)
+        return len(lives) > 1
+
+    monkeypatch.setattr(long_form, "_live_and_die", live_and_die)
+    code, out, _ = call(capsys, torture, "--kills", "1", "--out", tmp_path / "runs")
+    assert (code, json.loads(out)["q-learning"]["kills"]) == (0, 1)
+    assert lives == [False, False]  # the finished run was removed before the second life
+
+
+@pytest.mark.parametrize(
+    ("what", "found"),
+    [("_loads", {"unloadable": 1}), ("_is_equal", {"equal": False})],
+    ids=["lost", "differs"],
+)
+def test_torture_fails_where_anything_was_lost(capsys, tmp_path, monkeypatch, quick, what, found):
+    monkeypatch.setattr(long_form, "_live_and_die", lambda *_: True)
+    monkeypatch.setattr(long_form, what, lambda folder: False)
+    code, out, _ = call(capsys, torture, "--kills", "1", "--out", tmp_path / "runs")
+    assert code == 1
+    assert json.loads(out)["q-learning"].items() >= found.items()
+
+
+def test_checkpoints_that_are_damaged_are_told(capsys, tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert long_form._loads(tmp_path)  # killed before its first
+    manifest = checkpoints.save(1, {"weights": {"w": np.ones(3)}})
+    assert long_form._loads(tmp_path)
+    manifest.write_bytes(b"")
+    with pytest.warns(UserWarning, match="passed over"):
+        assert not long_form._loads(tmp_path)
+    assert capsys.readouterr().err.startswith("unloadable: ")
+
+
+def test_what_no_manifest_names_was_left_by_an_unfinished_save(tmp_path):
+    Checkpoints(tmp_path / "checkpoints").save(1, {"weights": {"w": np.ones(3)}})
+    assert not long_form._left_a_save_unfinished(tmp_path)
+    (tmp_path / "checkpoints" / "1.json.tmp").touch()
+    assert long_form._left_a_save_unfinished(tmp_path)

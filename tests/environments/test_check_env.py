@@ -7,10 +7,10 @@ from functools import partial
 import gymnasium
 import numpy as np
 import pytest
-from faulty import Faulty
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
+from faulty import Faulty
 from rl_lab.environments.check_env import Played, brief_check, check_env
 from rl_lab.environments.make import make_env
 from rl_lab.types import UsageError

@@ -8,10 +8,10 @@ from fractions import Fraction
 import gymnasium
 import numpy as np
 import pytest
-from faulty import OBSERVATIONS, REWARDS, Faulty
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
+from faulty import OBSERVATIONS, REWARDS, Faulty
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.make import vector_of
 from rl_lab.environments.masks import MaskFromObservation, mask_of

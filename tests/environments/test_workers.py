@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from faulty import Faulty
 
+from faulty import Faulty
 from rl_lab.environments.make import vector_of
 from rl_lab.types import EnvironmentFault
 

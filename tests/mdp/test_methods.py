@@ -189,6 +189,8 @@ class TestEvaluation:
         policy = np.full((16, 4), 0.25)
         with pytest.raises(ValueError, match="below 1"):
             evaluate_iteratively(lake(), policy, 1.0)
+        with pytest.raises(ValueError, match="tolerance 0 must be above 0"):
+            evaluate_iteratively(lake(), policy, 0.99, tolerance=0)
         with pytest.raises(NotConverged, match=r"policy evaluation stopped after max_sweeps = 2 .* residual"):
             evaluate_iteratively(lake(), policy, 0.99, max_sweeps=2)
 

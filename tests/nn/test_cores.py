@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from networks import CONTEXT, FEATURES, SIZE, carry_shapes, core_of, draw, make_q_network, never
+from networks import CONTEXT, FEATURES, SIZE, blank_carry, core_of, draw, make_q_network, never
 from rl_lab.nn.cores import CORES
 
 KINDS = [(name, layers) for name in ("rnn", "lstm", "gru", "attention") for layers in (1, 2)]
@@ -98,10 +98,11 @@ class TestEveryCore:
 
     def test_the_carry_is_float_and_has_the_shapes_promised(self, name, layers):
         core = core_of(name, layers)
-        shapes = carry_shapes(name, SIZE, layers=layers, context=CONTEXT)
+        blank = blank_carry(name, SIZE, layers=layers, context=CONTEXT)
+        assert all(part.dtype == np.float32 and len(part) == 1 and not part.any() for part in blank)
         for batch in (1, 3):
             state = core.initial_state(batch)
-            assert [tuple(part.shape) for part in state] == [(batch, *shape) for shape in shapes]
+            assert [tuple(part.shape) for part in state] == [(batch, *part.shape[1:]) for part in blank]
             assert all(part.dtype == torch.float32 and not part.any() for part in state)
             after = core(draw(0, 5, batch, FEATURES), state, never(5, batch))[1]
             assert [part.shape for part in after] == [part.shape for part in state]
@@ -124,11 +125,11 @@ class TestEveryCore:
 
 
 @pytest.mark.parametrize("name", CORES)
-def test_asking_for_shapes_makes_no_weights_and_draws_nothing(name):
+def test_a_blank_carry_makes_no_weights_and_draws_nothing(name):
     before = torch.get_rng_state()
-    shapes = carry_shapes(name, 10**5, context=3)
+    blank = blank_carry(name, 10**5, context=3)
     assert torch.equal(torch.get_rng_state(), before)
-    assert len(shapes) == {"none": 0, "lstm": 2, "attention": 2}.get(name, 1)
+    assert len(blank) == {"none": 0, "lstm": 2, "attention": 2}.get(name, 1)
 
 
 def learned_copy(name, delay, **fields):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from rl_lab.replay import prioritised
 from rl_lab.replay.prioritised import Prioritised, SumTree
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import Step
@@ -33,6 +34,23 @@ def written(capacity: int, batches) -> tuple[SumTree, list[float]]:
         for k, value in zip(index, values, strict=True):
             leaves[k] = value
     return tree, leaves
+
+
+@settings(deadline=None, max_examples=50)
+@given(capacity=st.integers(1, 40), batches=writes)
+def test_the_plain_loops_write_and_find_what_the_compiled_ones_do(capacity, batches):
+    tree, _ = written(capacity, batches)
+    nodes = np.zeros(2 * tree.size)
+    for batch in batches:
+        index = np.array([k % capacity for k, _ in batch], np.int64)
+        prioritised.assign(nodes, index, np.array([value for _, value in batch], np.float64))
+    assert np.array_equal(nodes, tree._nodes)
+    masses = np.arange(0, tree.total, 0.5)
+    assert np.array_equal(prioritised.find(nodes, masses), tree.find(masses))
+    sums = nodes.copy()
+    sums[1 : tree.size] = -1.0
+    prioritised.rebuild(sums)
+    assert np.array_equal(sums, nodes)
 
 
 class TestSumTree:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sequences import SequenceReplay, Sequences
-from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.replay.transitions import LazyReplay, TransitionReplay
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointError
 from toys import spec_of
@@ -163,3 +163,14 @@ def assert_same_batches(one, other):
     for name in ("index", "action", "reward", "discount", "terminated", "next_mask", "weight"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
     assert (ours.age, len(one)) == (theirs.age, len(other))
+
+
+class TestLazyReplay:
+    def test_it_allocates_nothing_before_the_first_step(self):
+        made = []
+        replay = LazyReplay(lambda: made.append(1))
+        assert (len(replay), replay.can_sample, replay.state_dict(), made) == (0, False, {}, [])
+        replay.load_state_dict({})
+        replay.update_priorities(np.zeros(1, np.int64), np.ones(1))
+        assert replay.replay is None
+        assert not made

@@ -384,6 +384,15 @@ def test_the_default_is_offline_without_a_key_and_online_with_one(no_key, monkey
     assert resolve_mode(None) == "online"
 
 
+@pytest.mark.parametrize("name", [".netrc", "_netrc"])
+def test_without_a_variable_the_key_is_looked_for_at_home(no_key, monkeypatch, tmp_path, name):
+    monkeypatch.delenv("NETRC")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_mode(None) == "offline"
+    (tmp_path / name).write_text("machine api.wandb.ai login user password b\n")
+    assert resolve_mode(None) == "online"
+
+
 def test_a_broken_netrc_is_no_key(no_key):
     no_key.write_bytes(b"machine \xff\xfe nonsense {")
     assert resolve_mode(None) == "offline"

@@ -22,6 +22,7 @@ from rl_lab.studies.results import load_study
 from rl_lab.studies.study import StopFlag, Stopped, Study, run_study, run_task, tasks_of
 from rl_lab.training.launch import learn
 from rl_lab.types import UsageError
+from runs import QUICK, asking_to_stop
 
 QUIET = {
     "wandb": "disabled", "video_episodes": 0, "pictures": False, "total_steps": 600, "eval_episodes": 4,
@@ -88,6 +89,17 @@ def test_a_study_builds_one_learner_for_each_agent_and_environment(built, tmp_pa
     failures = run_study(study(agents=agents, env_ids=env_ids, seeds=3), tmp_path)
     assert len(failures) == 18
     assert sorted(built) == sorted(agents * len(env_ids))
+
+
+@pytest.mark.parametrize(("agent", "resumes"), [("q-learning", True), ("sb3-a2c", False)])
+def test_a_worker_goes_on_with_a_stopped_run_or_starts_it_again(built, tmp_path, agent, resumes):
+    folder, fields = tmp_path / "run", QUICK | {"env_id": "CliffWalking-v1", "total_steps": 200}
+    with asking_to_stop(100):
+        assert learn(agent, run_dir=str(folder), **fields).summary is None
+    built.clear()
+    assert study_module._work(agent, fields | {"run_dir": str(folder)}) == 0
+    assert (folder / "summary.json").exists()
+    assert built == [agent] * (1 if resumes else 2)
 
 
 def test_own_fields_override_shared_ones_which_override_the_preset(tmp_path):

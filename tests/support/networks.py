@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 from rl_lab.nn import cores, encoders, q_network
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.recurrent import Core
+from rl_lab.types import Array
 from rl_lab.updates.trained import load_weights
 
 FEATURES, SIZE, CONTEXT = 3, 8, 4  # of the cores of `core_of`
@@ -41,9 +41,9 @@ def make_q_network(
     return q_network.make_q_network(space, num_actions, NetworkFields(**fields), dueling=dueling)
 
 
-def carry_shapes(name: str, size: int, *, layers: int = 1, context: int = 16) -> Sequence[tuple[int, ...]]:
+def blank_carry(name: str, size: int, *, layers: int = 1, context: int = 16) -> tuple[Array, ...]:
     fields = NetworkFields(memory=name, memory_size=size, memory_layers=layers, context=context)
-    return cores.carry_shapes(fields)
+    return cores.blank_carry(fields)
 
 
 def core_of(name, layers=1, seed=0):

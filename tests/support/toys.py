@@ -191,7 +191,7 @@ def agent_on(problem: Problem, **fields):
 
 def sample(agent):
     """What a DQN would learn from next."""
-    return agent.buffer.sample(agent._gradient_steps_per_call * agent.config.batch_size, agent.env_steps)
+    return agent.sample(agent._gradient_steps_per_call * agent.config.batch_size, agent.env_steps)
 
 
 def policy_agent_on(problem: Problem, config: type | None = None, **fields):

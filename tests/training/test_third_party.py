@@ -10,28 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from projects import install, module_project, package_project
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-PROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "{name}"
-version = "1.0"
-
-[project.entry-points."rl_lab.agents"]
-counting-bandit = "{name}.bandit:build"
-
-[project.entry-points."rl_lab.envs"]
-{name} = "{name}.arms"
-
-[tool.setuptools]
-packages = ["{name}"]
-
-[tool.setuptools.package-data]
-{name} = ["presets.yaml"]
-"""
 PRESETS = """
 counting-bandit:
   curious:
@@ -118,24 +99,7 @@ def build(**fields):
     return Interaction(Config(**fields), Bandit, lambda config, spec: None)
 '''
 NAME = "their_lab_package"
-
-
 SOLO = "their_solo_module"
-SOLO_PROJECT = """
-[build-system]
-requires = ["setuptools"]
-build-backend = "setuptools.build_meta"
-
-[project]
-name = "{name}"
-version = "1.0"
-
-[project.entry-points."rl_lab.agents"]
-solo-bandit = "{name}:build"
-
-[tool.setuptools]
-py-modules = ["{name}"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -145,34 +109,17 @@ def site(tmp_path_factory) -> Path:
     source = tmp_path_factory.mktemp("source")
     package = source / NAME
     package.mkdir()
-    (source / "pyproject.toml").write_text(PROJECT.format(name=NAME))
+    (source / "pyproject.toml").write_text(package_project(NAME))
     (package / "__init__.py").touch()
     (package / "presets.yaml").write_text(PRESETS)
     (package / "arms.py").write_text(ARMS.format(name=NAME))
     (package / "bandit.py").write_text(BANDIT)
     install(source, target)
     alone = tmp_path_factory.mktemp("alone")
-    (alone / "pyproject.toml").write_text(SOLO_PROJECT.format(name=SOLO))
+    (alone / "pyproject.toml").write_text(module_project(SOLO))
     (alone / f"{SOLO}.py").write_text(BANDIT)
     install(alone, target)
     return target
-
-
-def install(source: Path, target: Path) -> None:
-    """Install a project into a folder, without network."""
-    options = [
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--no-index",
-        "--no-build-isolation",
-        "--target",
-        str(target),
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", *options, str(source)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
 
 
 def run(script: str, *words: object, site: Path | None = None) -> subprocess.CompletedProcess[str]:

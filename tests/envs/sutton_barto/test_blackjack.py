@@ -20,6 +20,19 @@ def solved_blackjack(natural: bool = False, sab: bool = True) -> tuple[TabularMo
     return model, value_iteration(model, 1.0)
 
 
+def assert_mean_return(env, act, episodes: int, seed: int, expected: float) -> None:
+    """Play episodes whose reward comes at their end, and compare the mean return with what is expected."""
+    obs, _ = env.reset(seed=seed)
+    returns = []
+    while len(returns) < episodes:
+        obs, reward, terminated, _, _ = env.step(act(obs))
+        if terminated:
+            returns.append(reward)
+            obs, _ = env.reset()
+    error = np.std(returns) / np.sqrt(len(returns))
+    assert abs(np.mean(returns) - expected) < 4 * error
+
+
 def least_stick(usable: int) -> list[int]:
     """The least sum of 11 or more from which one sticks, for each card 1..10 of the dealer."""
     model, solution = solved_blackjack()
@@ -49,15 +62,7 @@ class TestBlackjack:
         model, solution = solved_blackjack()
         env = make("Blackjack").unwrapped
         policy = solution.policy.tolist()
-        state, _ = env.reset(seed=5)
-        returns = []
-        while len(returns) < 200_000:
-            state, reward, terminated, _, _ = env.step(policy[state])
-            if terminated:
-                returns.append(reward)
-                state, _ = env.reset()
-        error = np.std(returns) / np.sqrt(len(returns))
-        assert abs(np.mean(returns) - model.initial @ solution.v) < 4 * error
+        assert_mean_return(env, policy.__getitem__, 200_000, 5, model.initial @ solution.v)
 
     def test_gymnasiums_game_agrees_with_the_value(self):
         """Theirs deals cards one by one, which ours never does."""
@@ -65,15 +70,9 @@ class TestBlackjack:
         hands = show_hands(np.arange(model.num_states))
         policy = {tuple(hand): int(a) for hand, a in zip(hands.tolist(), solution.policy, strict=True)}
         env = gymnasium.make("Blackjack-v1", sab=True).unwrapped
-        hand, _ = env.reset(seed=1)
-        returns = []
-        while len(returns) < 20_000:
-            hand, reward, terminated, _, _ = env.step(policy[tuple(int(x) for x in hand)])
-            if terminated:
-                returns.append(reward)
-                hand, _ = env.reset()
-        error = np.std(returns) / np.sqrt(len(returns))
-        assert abs(np.mean(returns) - model.initial @ solution.v) < 4 * error
+        assert_mean_return(
+            env, lambda hand: policy[tuple(int(x) for x in hand)], 20_000, 1, model.initial @ solution.v
+        )
 
     def test_deal_by_hand(self):
         initial = solved_blackjack()[0].initial.reshape(10, 39)

@@ -1,0 +1,85 @@
+"""The run without checks: they are off within the block alone, and nothing else differs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rl_lab.benchmarks import guards as benchmark
+from rl_lab.benchmarks.guards import bare_adam_step, guards, unguarded
+from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.updates import compiling
+from rl_lab.updates import q_updates as updates
+from rl_lab.updates.adam import adam_step
+from worlds import World
+
+
+def state():
+    """A weight, its gradient, its average and its square, and a row of coefficients."""
+    generator = torch.Generator().manual_seed(0)
+    weight, gradient, average = (torch.randn(5, generator=generator) for _ in range(3))
+    return weight, gradient, average, average.square(), torch.tensor([0.1, 0.9])
+
+
+class TestBareAdamStep:
+    def test_is_the_checked_step_where_gradients_are_finite(self):
+        bare, checked = state(), state()
+        bare_adam_step(*bare, torch.tensor(True))
+        adam_step(*checked, torch.tensor(True))
+        assert all(torch.equal(one, other) for one, other in zip(bare, checked, strict=True))
+        assert not torch.equal(bare[0], state()[0])
+
+    def test_moves_the_weight_whatever_the_gradient_is(self):
+        bare, checked = state(), state()
+        bare_adam_step(*bare, torch.tensor(False))
+        adam_step(*checked, torch.tensor(False))
+        assert torch.equal(checked[0], state()[0])
+        assert not torch.equal(bare[0], state()[0])
+
+
+def poisoned(field):
+    """A replay, and a step whose reward or observation isn't a number."""
+    world = World(1, seed=0)
+    step = world.step()
+    getattr(step, field)[...] = np.nan
+    return TransitionReplay(10, world.spec()), step
+
+
+class TestUnguarded:
+    @pytest.mark.parametrize("field", ["reward", "next_obs"])
+    def test_lets_a_replay_take_what_is_no_number_within_the_block_alone(self, field):
+        replay, step = poisoned(field)
+        with unguarded({}):
+            replay.add(step)
+        replay, step = poisoned(field)
+        with pytest.raises(FloatingPointError):
+            replay.add(step)
+
+    def test_counts_every_step_of_an_update_as_finite(self):
+        outcome = updates.Outcome(*[torch.full((3,), np.nan)] * len(updates.Outcome._fields))
+        with unguarded({}):
+            assert updates._finite_steps(outcome) == 3
+        assert updates._finite_steps(outcome) == 0
+
+    def test_compiles_functions_of_its_own(self):
+        before, own = compiling._COMPILED, {}
+        with unguarded(own):
+            assert compiling._COMPILED is own
+        assert compiling._COMPILED is before
+
+
+def test_the_two_sides_differ_in_the_checks_alone(monkeypatch):
+    runs = []
+
+    def lab_seconds(agent, **fields):
+        runs.append((updates.adam_step is bare_adam_step, compiling._COMPILED, agent, fields))
+        return float(len(runs))
+
+    monkeypatch.setattr(benchmark, "lab_seconds", lab_seconds)
+    (work,) = guards()
+    assert (work.peer, work.ours(), work.theirs(), work.theirs()) == ("unchecked", 1.0, 2.0, 3.0)
+    (checked, *_, first), (bare, compiled, *_, second), (_, again, *_) = runs
+    assert (checked, bare) == (False, True)
+    assert first == second
+    assert compiled is again  # so that only its first turn, which isn't counted, compiles
