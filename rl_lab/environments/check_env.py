@@ -112,7 +112,7 @@ def _play(env: Contract, steps: int, episodes: int, seed: int) -> Iterator[Playe
     rng = np.random.default_rng(seed_of(seed, "check actions"))
     taken = number = 0
     while taken < steps or number < episodes:
-        left = max(steps - taken, steps // episodes)
+        left = max(steps - taken, steps // episodes, 1)
         episode = play_episode(env, seed_of(seed, "check", number), _random_actions(env, rng), left)
         taken, number = taken + len(episode.actions), number + 1
         yield episode
