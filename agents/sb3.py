@@ -47,7 +47,6 @@ def make_vec_env(problem: Problem, finished: list[Episode]) -> VecEnv:
     def make(i: int) -> gymnasium.Env:
         vector: VectorEnv = problem.make(1)
         assert isinstance(vector, SingleVector)
-        vector.env.env_index = i
         return SeededEpisodes(vector.env, problem.seed, i, finished)
 
     return DummyVecEnv([partial(make, i) for i in range(problem.num_envs)])

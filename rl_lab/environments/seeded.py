@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rl_lab.environments.contract import Contract
 from rl_lab.environments.episodes import Episode, action_dtype
 from rl_lab.seeding import episode_seed
 
@@ -22,6 +23,8 @@ class SeededEpisodes(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env, seed: int, env_index: int, finished: list[Episode]):
         super().__init__(env)
+        if isinstance(env, Contract):
+            env.env_index = env_index
         self._seed, self._index, self._finished = seed, env_index, finished
         self._dtype = action_dtype(env.action_space)
         self._episode = -1

@@ -85,7 +85,7 @@ def learn(
         problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
     require_accepted(learner, problem)
     learner = resolved(agent, learner, problem)
-    notes = problem.check()
+    notes = problem.check() if problem.dataset is None else []
     folder = make_run_folder(config, agent)
     with exclusive(folder):
         require_no_run(folder)

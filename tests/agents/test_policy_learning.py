@@ -21,7 +21,7 @@ from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.training import launch
 from rl_lab.training.loading import read_weights
-from rl_lab.types import UsageError
+from rl_lab.types import EnvironmentFault, UsageError
 from rl_lab.updates.compiling import has_compiler
 from runs import asking_to_stop, differences, learn
 from toys import Counting, CueRecall, Identity, Masked, Repeat, interact, problem_on, spec_of, vector
@@ -330,7 +330,7 @@ class TestRefusals:
             learn(tmp_path, agent, "CartPole-v1", dataset="somewhere")
 
     @pytest.mark.parametrize(("what", "num_envs"), [("reward", 1), ("next observation", 2)])
-    def test_what_is_not_finite_is_refused_when_it_is_observed(self, what, num_envs):
+    def test_what_is_not_finite_never_reaches_the_rollout(self, what, num_envs):
         class Broken(Counting):
             steps = 0
 
@@ -344,12 +344,21 @@ class TestRefusals:
 
         problem = problem_on(Broken, num_envs=num_envs)
         agent = agent_on(problem, n_steps=16, batch_size=8, n_epochs=1)
-        with pytest.raises(FloatingPointError, match=f"{what} that is not finite"):
+        with pytest.raises(EnvironmentFault, match=rf"{what.removeprefix('next ')}: nan"):
             interact(agent, problem)
         assert agent.env_steps == 59 * num_envs
         assert agent.rollout.filled == 59 % 16
         assert agent.gradient_steps == 3 * 2 * num_envs
         assert all(p.isfinite().all() for p in agent.trained.network.parameters())
+
+    @pytest.mark.parametrize("what", ["reward", "next_obs"])
+    def test_a_step_that_is_not_finite_is_refused_whoever_hands_it_over(self, what):
+        problem, steps = problem_on(Counting, total_steps=3), []
+        agent = interact(agent_on(problem, n_steps=16, batch_size=8), problem, steps.append)
+        broken = dataclasses.replace(steps[-1], **{what: getattr(steps[-1], what) * np.float32(np.nan)})
+        with pytest.raises(FloatingPointError, match="that is not finite"):
+            agent.observe(broken)
+        assert agent.rollout.filled == 3
 
     def test_building_an_agent_leaves_the_global_generator_alone(self):
         problem = problem_on(partial(gymnasium.make, "CartPole-v1"))
