@@ -124,14 +124,14 @@ def refuse_encoder(fields: NetworkFields, space: spaces.Space) -> str | None:
         return f"encoder {fields.encoder!r} is unknown (allowed: {', '.join(ENCODERS)})"
     if fields.pooling not in POOLINGS:
         return f"pooling {fields.pooling!r} is unknown (allowed: {', '.join(POOLINGS)})"
-    return _refuse(fields.encoder, space, fields.pooling)
+    return _refuse(fields.encoder, space, fields)
 
 
-def _refuse(name: str, space: spaces.Space, pooling: str) -> str | None:
+def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None:
     if isinstance(space, Composite):
-        return _refuse_parts(name, space, pooling)
+        return _refuse_parts(name, space, fields)
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
-        return refuse_image("cnn" if name == "auto" else name, space, pooling)
+        return refuse_image("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     if name in OF_INDICES and not isinstance(space, Indices):
         return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {space}"
     if not isinstance(space, Indices | spaces.Box):
@@ -140,10 +140,10 @@ def _refuse(name: str, space: spaces.Space, pooling: str) -> str | None:
     return None
 
 
-def _refuse_parts(name: str, space: Composite, pooling: str) -> str | None:
+def _refuse_parts(name: str, space: Composite, fields: NetworkFields) -> str | None:
     """Say why one of the parts can't be taken, or that none is of the kind which the name asks for."""
     reasons = [
-        _refuse(name if _is_meant_for(name, part) else "auto", part, pooling) for _, part in _parts(space)
+        _refuse(name if _is_meant_for(name, part) else "auto", part, fields) for _, part in _parts(space)
     ]
     if not any(_is_meant_for(name, part) for _, part in _parts(space)):
         wanted = "image" if name in CONVOLUTIONAL else "discrete part"
@@ -182,7 +182,7 @@ def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Mo
         return [_of_indices(name, space, fields.embedding_size)]
     assert isinstance(space, spaces.Box)
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
-        return image_layers("cnn" if name == "auto" else name, space, fields.pooling)
+        return image_layers("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     return [Flat()]
 
 

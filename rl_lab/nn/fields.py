@@ -12,7 +12,7 @@ class NetworkFields:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "network": (
-            "encoder", "hidden", "activation", "layer_norm", "dropout", "pooling", "embedding_size",
+            "encoder", "channels", "hidden", "activation", "layer_norm", "dropout", "pooling", "embedding_size",
             "initialisation", "memory", "memory_size", "memory_layers", "context", "normalise_observations",
             "random_shift",
         ),
@@ -21,6 +21,8 @@ class NetworkFields:
 
     encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
     """Network before the memory: auto goes by the observations."""
+    channels: Literal["auto", "first", "last"] = "auto"
+    """Axis of an image that holds its channels; auto: the smaller one, if the shape leaves no doubt."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the encoder's dense layers."""
     activation: Literal["relu", "tanh", "elu", "gelu"] = "relu"
