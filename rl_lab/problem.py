@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -14,6 +14,7 @@ from gymnasium import spaces, wrappers
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.vectors import VectorEnv, mask_of
 from rl_lab.environments.wrappers import LifeLoss
+from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.types import Array, EnvSpec
 
@@ -35,21 +36,45 @@ class Problem:
     @cached_property
     def spec(self) -> EnvSpec:
         """The environment's spaces and limits, read from one instance."""
-        return self._probe[0]
+        return self._probed.spec
 
     @cached_property
     def model(self) -> TabularModel | None:
-        """The finite MDP behind the environment; None if there is none."""
-        return self._probe[1]
+        """The finite MDP behind the environment; None if there is none, or if `model_fault` says what is wrong."""
+        return self._probed.model
+
+    @property
+    def model_fault(self) -> str | None:
+        """How the environment's model differs from what it plays (one line); None if no difference was met."""
+        return self._probed.model_fault
+
+    @property
+    def no_model(self) -> str:
+        """Why there is no model to be had (part of a line)."""
+        return self.model_fault or f"{self.env_id} gives no model (allowed: toy-text, lab/*)"
+
+    def warnings(self) -> list[str]:
+        """Return what a person should know of the environment before a run, a line each."""
+        fault = self.model_fault
+        return [] if fault is None else [f"warning: {fault} (so nothing exact is reported)"]
 
     @property
     def cells(self) -> Array | None:
         """(row, column) of each state of the model, int64 [S, 2], for pictures; None if they don't form a grid."""
-        return self._probe[2]
+        return self._probed.cells
 
     @cached_property
-    def _probe(self) -> tuple[EnvSpec, TabularModel | None, Array | None]:
+    def _probed(self) -> Probed:
         return probe(self)
+
+
+class Probed(NamedTuple):
+    """What one instance of an environment tells."""
+
+    spec: EnvSpec
+    model: TabularModel | None = None
+    cells: Array | None = None
+    model_fault: str | None = None
 
 
 # Wrappers that leave observations as they are.
@@ -88,8 +113,12 @@ def frame_stack_of(env: gymnasium.Env) -> int:
     return env.stack_size if space.shape[0] == env.stack_size else 1
 
 
-def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]:
-    """Return an environment's spec, its finite MDP (or None) and its states' cells (or None), from one instance."""
+def probe(problem: Problem) -> Probed:
+    """Return what one instance of an environment tells.
+
+    Raises:
+        UsageError: its model isn't valid.
+    """
     envs = problem.make(1)
     try:
         _, info = envs.reset(seed=[problem.seed])
@@ -106,6 +135,16 @@ def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]
             frame_stack=1 if env is None else frame_stack_of(env),
         )
         model = None if env is None else extract_model(env)
-        return spec, model, None if env is None or model is None else cells_of(env)
+        if env is None or model is None:
+            return Probed(spec)
+        if (fault := model_fault(env, model, problem.env_id)) is not None:
+            return Probed(spec, model_fault=fault)
+        return Probed(spec, model, cells_of(env))
     finally:
         envs.close()
+
+
+def model_fault(env: gymnasium.Env, model: TabularModel, env_id: str) -> str | None:
+    """Play a few hundred steps; return in one line how the model differs from them, or None if it doesn't."""
+    found = find_disagreement(env, model)
+    return None if found is None else f"the model of {env_id} is not what it plays: {found}"

@@ -167,6 +167,8 @@ def _run(
         at = restored["run"]["at"] if restored else 0
         shown = make_progress(config.total_steps, at) if progress else NullProgress()
         mirror: Mirror | NullMirror = NullMirror()
+        for line in problem.warnings():
+            shown.note(line)
         try:
             evaluator = RunEvaluator(config, problem, folder)
             run = Run(description, directory, evaluator, restored=restored, progress=shown)

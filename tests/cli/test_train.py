@@ -322,3 +322,18 @@ class TestConfigs:
         found = json.loads((tmp_path / "config.json").read_bytes())
         assert (found["num_envs"], found["fields"]["gamma"], found["eval_gamma"]) == (2, 0.5, 0.5)
         assert found["env_kwargs"] == {"map_name": "8x8", "is_slippery": False}
+
+
+class TestTrainWarns:
+    def test_in_one_line_of_a_model_that_is_not_what_is_played(self, capsys, tmp_path):
+        words = ["--agent", "q-learning", "--env-id", "odd_models:odd/Leaking-v0", "--total-steps", "50"]
+        code, out, err = call(capsys, train, *words, *QUICK, "--run-dir", tmp_path / "run")
+        warned = [line for line in err.splitlines() if line.startswith("warning: ")]
+        assert code == 0
+        assert len(warned) == 1
+        assert re.search("state .*, action .*: step gives .*; the model allows .*nothing exact", warned[0])
+        assert "exact return" not in out
+
+    def test_and_refuses_to_solve_it(self, capsys):
+        words = ["--agent", "value-iteration", "--env-id", "odd_models:odd/Leaking-v0"]
+        require_refusal(call(capsys, train, *words), "value-iteration needs a finite MDP", "the model allows")
