@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -18,6 +22,8 @@ from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
 
 PREPROCESSING = ("auto", "none", "atari")
+# Atari games as they were called before they had a namespace; ale_py registers them still.
+FORMER_GAME = re.compile(r"[A-Z]\w*?(NoFrameskip|Deterministic)?-v[04]")
 
 
 def make_env(
@@ -35,7 +41,7 @@ def make_env(
 
     Args:
         env_kwargs: keyword arguments for the environment.
-        preprocess: "auto" (Atari preprocessing for ALE ids), "atari" or "none".
+        preprocess: "auto" (Atari preprocessing for the games of ale_py), "atari" or "none".
         life_loss_terminates: report lost lives in `info`, so that they zero the bootstrap.
 
     Raises:
@@ -47,6 +53,7 @@ def make_env(
     if is_atari:
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
     with _as_usage_errors(env_id, kwargs):
+        _require_map(env_id, kwargs)
         env = gymnasium.make(env_id, **kwargs)
         require_no_memory_across_episodes(env)
         env = _atari(env) if is_atari else env
@@ -54,16 +61,51 @@ def make_env(
 
 
 def _load_namespace(env_id: str) -> None:
-    """Import the module that registers ids such as `namespace/Name-v0`, if an installed package names one."""
-    if ":" in env_id or "/" not in env_id or env_id in gymnasium.registry:
-        return
-    for entry in entry_points(group="rl_lab.envs", name=env_id.split("/")[0]):
-        try:
-            module: Any = entry.load()
-        except ImportError as error:
-            raise UsageError(f"environment {env_id!r} needs a package that is missing: {error}") from error
-        if module.__name__ == "ale_py":  # without this every game prints a banner
-            module.ALEInterface.setLoggerMode(module.LoggerMode.Error)
+    """Import the module that registers an id: the one before the colon, or one that an installed package names.
+
+    Raises:
+        UsageError: the module can't be imported.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        _quieten(_import(env_id, module))
+    elif name not in gymnasium.registry:
+        former = FORMER_GAME.fullmatch(name)
+        namespace = "ALE" if former else name.split("/")[0] if "/" in name else None
+        for entry in entry_points(group="rl_lab.envs", name=namespace) if namespace else ():
+            try:
+                _quieten(entry.load())
+            except ImportError as error:
+                if former is None or former[1]:  # CartPole-v0 isn't there, whether games are or not
+                    raise UsageError(
+                        f"environment {env_id!r} needs a package that is missing: {error}"
+                    ) from error
+
+
+def _quieten(module: Any) -> None:
+    """Keep games from printing a banner each."""
+    if module.__name__ == "ale_py":
+        module.ALEInterface.setLoggerMode(module.LoggerMode.Error)
+
+
+def _import(env_id: str, module: str) -> Any:
+    """Import the module that an id names, from the installed packages or from the working folder.
+
+    Raises:
+        UsageError: it isn't there, or fails when imported.
+    """
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)  # at the end, so that nothing in it hides an installed package
+    try:
+        return import_module(module)
+    except Exception as error:  # whatever a module does when it is imported
+        absent = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
+        searched = f" (looked for among the installed packages and in {folder})" if absent else ""
+        cause = f"{type(error).__name__}: {_first_line(error)}"
+        raise UsageError(
+            f"environment {env_id!r}: module {module!r} can't be imported: {cause}{searched}"
+        ) from error
 
 
 @contextmanager
@@ -74,8 +116,7 @@ def _as_usage_errors(env_id: str, kwargs: dict[str, Any]) -> Iterator[None]:
     except UsageError:
         raise
     except ModuleNotFoundError as error:
-        missing = error.name is not None and error.name != env_id.split(":")[0].split("/")[0]
-        raise UsageError(f"environment {env_id!r}: {error}" if missing else _unknown(env_id)) from error
+        raise UsageError(f"environment {env_id!r} needs a package that is missing: {error}") from error
     except gymnasium.error.UnregisteredEnv as error:
         raise UsageError(_unknown(env_id)) from error
     except gymnasium.error.DependencyNotInstalled as error:
@@ -89,9 +130,25 @@ def _first_line(error: Exception) -> str:
 
 
 def _unknown(env_id: str) -> str:
-    close = difflib.get_close_matches(env_id, gymnasium.registry, n=3)
+    close = difflib.get_close_matches(env_id.rpartition(":")[2], gymnasium.registry, n=3)
     hint = f"; close: {', '.join(close)}" if close else ""
     return f"unknown environment {env_id!r} (allowed: a Gymnasium id, namespace/id or module:id{hint})"
+
+
+def _require_map(env_id: str, kwargs: dict[str, Any]) -> None:
+    """Raise UsageError for a map of FrozenLake that isn't rows of one length, or has no start."""
+    spec, desc = gymnasium.registry.get(env_id.rpartition(":")[2]), kwargs.get("desc")
+    if desc is None or not str(getattr(spec, "entry_point", "")).endswith(":FrozenLakeEnv"):
+        return
+    if isinstance(desc, str) or not all(hasattr(row, "__len__") for row in desc):
+        raise UsageError(f"desc {desc!r} is no map (allowed: a list of rows, such as [SFF, FHG])")
+    lengths = [len(row) for row in desc]
+    if not lengths:
+        raise UsageError(f"desc {desc!r} is no map (allowed: a list of rows, such as [SFF, FHG])")
+    if len(set(lengths)) != 1:
+        raise UsageError(f"map {desc} has rows of unequal length: {lengths} (allowed: all the same)")
+    if not any(cell == "S" for row in desc for cell in row):
+        raise UsageError(f"map {desc} has no start (allowed: one S or more)")
 
 
 def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
@@ -106,17 +163,24 @@ def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
 
 
 def resolve_preprocessing(env_id: str, preprocess: str) -> str:
-    """Return "atari" or "none"; "auto" means "atari" for ALE ids.
+    """Return "atari" or "none"; "auto" means "atari" for the games of ale_py, under any of their ids.
 
     Raises:
         UsageError: an unknown name, or "atari" for another environment.
     """
-    if preprocess == "atari" and "ALE/" not in env_id:
+    if preprocess == "atari" and not _is_game(env_id):
         raise UsageError(f"preprocess 'atari' needs a game, ALE/..., not {env_id!r}")
     if preprocess not in PREPROCESSING:
         raise UsageError(f"preprocess {preprocess!r} is unknown (allowed: {', '.join(PREPROCESSING)})")
-    is_atari = preprocess == "atari" or (preprocess == "auto" and env_id.startswith("ALE/"))
+    is_atari = preprocess == "atari" or (preprocess == "auto" and _is_game(env_id))
     return "atari" if is_atari else "none"
+
+
+def _is_game(env_id: str) -> bool:
+    """Return whether an id, with a module before it or not, is that of one of ale_py's games."""
+    name = env_id.rpartition(":")[2]
+    registered = gymnasium.registry.get(name)
+    return name.startswith("ALE/") or str(getattr(registered, "entry_point", "")).startswith("ale_py")
 
 
 def _atari(env: gymnasium.Env) -> gymnasium.Env:

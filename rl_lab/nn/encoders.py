@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
 from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
+from rl_lab.trees import sorted_keys
 from rl_lab.types import UsageError
 
 CONVOLUTIONAL = ("cnn", "small", "impala")
@@ -170,7 +171,7 @@ def has_image(space: spaces.Space) -> bool:
 def _parts(space: Composite) -> list[tuple[Any, spaces.Space]]:
     """Return (key, space) of each part; those of a Dict are sorted by key, whatever their order of insertion."""
     if isinstance(space, spaces.Dict):
-        return sorted(space.spaces.items(), key=lambda item: item[0])
+        return [(key, space.spaces[key]) for key in sorted_keys(space.spaces)]
     return list(enumerate(space.spaces))
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from rl_lab.checks import at_least, finite, flags, one_of, unknown_name, within
+from rl_lab.checks import at_least, finite, flags, one_of, plain_fields, unknown_name, within
 from rl_lab.runs.migrations import migrate_config
 from rl_lab.types import UsageError
 
@@ -45,8 +45,8 @@ class RunConfig:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, as name=value."""
     preprocess: Literal["auto", "none", "atari"] = "auto"
-    """Wrappers of the environment. atari: 84x84 grey images, every 4th frame, 4 of them stacked; auto: atari for ALE
-    ids, none for all others."""
+    """Wrappers of the environment. atari: 84x84 grey images, every 4th frame, 4 of them stacked; auto: atari for
+    ale_py's games, none for all others."""
     life_loss_terminates: bool = False
     """Zero the bootstrap when a life is lost; the episode and its return go on."""
     total_steps: int = 50_000
@@ -161,7 +161,7 @@ def _choices(owner: type, name: str) -> tuple[str, ...]:
 
 
 def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split fields into those of RunConfig and those of an agent's Config.
+    """Split fields into those of RunConfig and those of an agent's Config, both as configs hold them.
 
     YAML reads yes and no as booleans: for fields whose values are these words they become words again.
 
@@ -177,8 +177,8 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
         if name not in of_run | of_agent.keys():
             raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys())))
     return (
-        {k: v for k, v in fields.items() if k in of_run},
-        {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent},
+        plain_fields(RunConfig, {k: v for k, v in fields.items() if k in of_run}),
+        plain_fields(config, {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent}),
     )
 
 

@@ -42,6 +42,9 @@ class TestTrainRefuses:
             ([*TABLE, "--learning-rate", "fast"], ["--learning-rate", "'fast'"]),
             ([*TABLE, "--gamma", "1.5"], ["gamma", "1.5", "between 0.0 and 1.0"]),
             ([*TABLE, "--total-steps", "many"], ["--total-steps", "'many'"]),
+            ([*TABLE, "--total-steps", "1.5"], ["--total-steps", "'1.5' is not a whole number"]),
+            ([*TABLE, "--env-kwargs", "desc=[FF, FG]"], ["has no start"]),
+            ([*TABLE, "--env-kwargs", "desc=[SFF, FG]"], ["rows of unequal length: [3, 2]"]),
             ([*TABLE, "--total-steps", "0"], ["total_steps", "at least 1", "got 0"]),
             ([*TABLE, "--num-envs", "0"], ["num_envs", "at least 1", "got 0"]),
             ([*TABLE, "--seed", "-1"], ["seed", "at least 0", "got -1"]),
@@ -337,3 +340,13 @@ class TestTrainWarns:
     def test_and_refuses_to_solve_it(self, capsys):
         words = ["--agent", "value-iteration", "--env-id", "odd_models:odd/Leaking-v0"]
         require_refusal(call(capsys, train, *words), "value-iteration needs a finite MDP", "the model allows")
+
+
+def test_whole_numbers_may_be_written_with_an_exponent(tmp_path):
+    file = tmp_path / "fields.yaml"
+    file.write_text("eval_every_steps: 1e3")
+    words = ["--agent", "dqn", "--env-id", "CartPole-v1", "--total-steps", "1e5", "--hidden", "1e2", "64"]
+    _, fields = parse_train([*words, "--batch-size=2.56e2", "--config", str(file)])
+    found = [fields[name] for name in ("total_steps", "hidden", "batch_size", "eval_every_steps")]
+    assert found == [100_000, (100, 64), 256, 1000]
+    assert all(isinstance(n, int) for n in found if n != (100, 64))

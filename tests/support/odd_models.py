@@ -129,4 +129,27 @@ FOREIGN = [
     WithPairs,
 ]
 
+
+class Numbered(Foreign):
+    """Shows observations whose keys are numbers, one of them an image beside a small array of bytes."""
+
+    observation_space = spaces.Dict({
+        1: spaces.Discrete(3), 0: spaces.Box(0, 255, (6, 6, 3), np.uint8), 10: spaces.Box(0, 255, (2, 3), np.uint8),
+        2: spaces.Box(-1, 1, (2,)),
+    })  # fmt: skip
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action):
+        _, *rest = super().step(action)
+        return self._seen(), *rest
+
+    def _seen(self):
+        self.observation_space.seed(int(self.np_random.integers(2**31)))
+        return self.observation_space.sample()
+
+
+gymnasium.register("odd/Numbered-v0", Numbered)
 gymnasium.register("odd/Leaking-v0", Leaking, max_episode_steps=100)
