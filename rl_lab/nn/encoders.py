@@ -24,6 +24,10 @@ CONVOLUTIONAL = ("cnn", "small", "impala")
 OF_INDICES = ("onehot", "embedding")
 ENCODERS = ("auto", "mlp", *CONVOLUTIONAL, *OF_INDICES)
 EMBEDDING_SIZE = 16
+ONE_HOT_MOST = 20_000  # values of discrete observations, above which "auto" learns a vector for each instead
+ONE_HOT_LIMIT = (
+    1_000_000  # values, above which one-hot vectors are refused: a batch of them would fill the memory
+)
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -135,6 +139,10 @@ def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None
         return refuse_image("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     if name in OF_INDICES and not isinstance(space, Indices):
         return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {space}"
+    if name == "onehot" and isinstance(space, Indices) and (count := sum(_counts(space)[0])) > ONE_HOT_LIMIT:
+        return (
+            f"encoder 'onehot' takes at most {ONE_HOT_LIMIT} values, not {count} (allowed: auto, embedding)"
+        )
     if not isinstance(space, Indices | spaces.Box):
         kinds = "Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
         return f"encoder {name!r} takes {kinds} observations, not {space}"
@@ -196,7 +204,8 @@ def _per_part(name: str, space: Composite, fields: NetworkFields) -> PerPart:
 
 
 def _of_indices(name: str, space: spaces.Space, embedding_size: int | None) -> nn.Module:
-    if name == "embedding" or (name != "onehot" and embedding_size is not None):
+    many = not isinstance(space, spaces.MultiBinary) and sum(_counts(space)[0]) > ONE_HOT_MOST
+    if name == "embedding" or (name != "onehot" and (many or embedding_size is not None)):
         return Embeddings(*_counts(space), embedding_size or EMBEDDING_SIZE)
     if isinstance(space, spaces.Discrete):
         return OneHot(int(space.n), int(space.start))

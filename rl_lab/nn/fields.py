@@ -34,7 +34,8 @@ class NetworkFields:
     pooling: Literal["none", "max", "average"] = "none"
     """How the small convolutions halve an image; none: by their stride."""
     embedding_size: int | None = None
-    """Width of the vector learned for each value of discrete observations; None: one-hot, or 16 for embedding."""
+    """Width of the vector learned for each value of discrete observations; None: one-hot up to 20,000 values, beyond
+    that and for embedding 16."""
     initialisation: Literal["default", "orthogonal", "kaiming"] = "default"
     """Weights at the start; default is torch's."""
     memory: Literal["none", "rnn", "gru", "lstm", "attention"] = "none"
