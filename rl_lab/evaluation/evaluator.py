@@ -52,6 +52,7 @@ class RunEvaluator:
                 seed=config.seed,
                 gamma=self._gamma,
                 max_steps=config.eval_max_steps,
+                total_steps=config.eval_steps(self._problem.spec.max_episode_steps),
                 should_stop=should_stop,
             )
         finally:

@@ -16,6 +16,8 @@ from rl_lab.checks import at_least, finite, flags, one_of, plain_fields, unknown
 from rl_lab.runs.migrations import migrate_config
 from rl_lab.types import UsageError
 
+EPISODE_STEPS = 1_000  # that an evaluation allows for each episode of an environment without a time limit
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -30,7 +32,9 @@ class RunConfig:
         "run": ("seed", "device", "threads"),
         "environment": ("env_id", "env_kwargs", "num_envs", "vector", "preprocess", "life_loss_terminates"),
         "budget": ("total_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
-        "evaluation": ("eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps"),
+        "evaluation": (
+            "eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps", "eval_total_steps",
+        ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
             "keep_best", "video_episodes", "pictures", "wandb", "group",
@@ -73,6 +77,9 @@ class RunConfig:
     """Discount of optimal_return and regret; by default the agent's own."""
     eval_max_steps: int = 10_000
     """Steps after which an evaluation episode is cut off and marked as capped."""
+    eval_total_steps: int | None = None
+    """Steps after which an evaluation as a whole is cut off, and what was open is marked as capped; by default those
+    between evaluations, or if more, 1000 for each episode (the environment's own time limit, if it has one)."""
     stop_at_return: float | None = None
     """Mean evaluation return at which training stops before its budget is spent; by default never."""
     stop_after_evals: int | None = None
@@ -109,7 +116,7 @@ class RunConfig:
             self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
         )
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
-        at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
+        at_least(self, 1, "eval_total_steps", "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
         at_least(self, 1, "stop_after_evals")
         at_least(self, 0, "stop_min_delta")
@@ -141,6 +148,16 @@ class RunConfig:
         """Return the name of a field by which evaluations may end training; None if there is none."""
         names = ("stop_at_return", "stop_after_evals")
         return next((name for name in names if getattr(self, name) is not None), None)
+
+    def eval_steps(self, time_limit: int | None) -> int:
+        """Return the steps after which an evaluation is cut off.
+
+        Args:
+            time_limit: the environment's own, in steps of an episode; None without one.
+        """
+        of_episode = min(EPISODE_STEPS if time_limit is None else time_limit, self.eval_max_steps)
+        usual = max(self.period("eval_every_steps"), self.eval_episodes * of_episode)
+        return usual if self.eval_total_steps is None else self.eval_total_steps
 
     def period(self, name: str) -> int:
         """Return the period called `name` in environment steps; by default it is a share of the budget."""

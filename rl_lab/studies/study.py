@@ -355,6 +355,7 @@ def _outcome(task: Task) -> str:
     value = summary["eval_return_mean"]
     score = "no evaluation" if value is None else f"return {value:.4g}"
     early = f", stopped early at {summary['env_steps']} steps" if summary.get("stopped_early") else ""
+    score += ", episodes cut off" if summary.get("eval_limit") else ""
     return f"{score}, {summary['train_seconds']:.1f} s{early}"
 
 
