@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium import spaces, wrappers
 
 from rl_lab.datasets.dataset import Dataset
+from rl_lab.environments.global_draws import OwnGlobals
 from rl_lab.environments.vectors import VectorEnv, mask_of
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.mdp.agreement import find_disagreement
@@ -80,6 +81,7 @@ class Probed(NamedTuple):
 # Wrappers that leave observations as they are.
 LEAVE_OBSERVATIONS_ALONE = (
     LifeLoss,
+    OwnGlobals,
     wrappers.TimeLimit,
     wrappers.PassiveEnvChecker,
     wrappers.OrderEnforcing,

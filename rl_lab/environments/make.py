@@ -17,6 +17,7 @@ import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
+from rl_lab.environments.global_draws import OwnGlobals, draws_globally
 from rl_lab.environments.vectors import MaskedVector, SingleVector, VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
@@ -36,8 +37,8 @@ def make_env(
 ) -> gymnasium.Env:
     """Make one environment from a Gymnasium id, "module:id", or an id of an installed `rl_lab.envs` namespace.
 
-    Wrappers, from the inside out: the environment's own; for Atari, preprocessing (84x84 grey, every 4th
-    frame) and a stack of 4 frames; `LifeLoss`.
+    Wrappers, from the inside out: the environment's own; `OwnGlobals` if it draws from global generators; for
+    Atari, preprocessing (84x84 grey, every 4th frame) and a stack of 4 frames; `LifeLoss`.
 
     Args:
         env_kwargs: keyword arguments for the environment.
@@ -54,10 +55,33 @@ def make_env(
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
     with _as_usage_errors(env_id, kwargs):
         _require_map(env_id, kwargs)
+        own_globals = _needs_globals(env_id, kwargs)
         env = gymnasium.make(env_id, **kwargs)
+        env = OwnGlobals(env) if own_globals else env
         require_no_memory_across_episodes(env)
         env = _atari(env) if is_atari else env
     return LifeLoss(env) if life_loss_terminates else env
+
+
+# Environments that draw from generators of their own alone, by the modules they are in.
+SEEDED_MODULES = ("gymnasium.", "rl_lab.envs", "ale_py")
+_found: dict[str, bool] = {}  # by id and arguments: whether an environment draws from a global generator
+
+
+def _needs_globals(env_id: str, kwargs: dict[str, Any]) -> bool:
+    """Return whether an environment draws from a global generator, found out once on an instance of its own."""
+    spec = gymnasium.registry.get(env_id.rpartition(":")[2])
+    entry_point: Any = getattr(spec, "entry_point", "")
+    if str(getattr(entry_point, "__module__", entry_point)).startswith(SEEDED_MODULES):
+        return False
+    key = f"{env_id} {sorted(kwargs.items())}"
+    if key not in _found:
+        env = gymnasium.make(env_id, **{k: v for k, v in kwargs.items() if k != "render_mode"})
+        try:
+            _found[key] = draws_globally(env)
+        finally:
+            env.close()
+    return _found[key]
 
 
 def _load_namespace(env_id: str) -> None:
