@@ -90,7 +90,7 @@ class DynamicProgramming:
         if problem.initial_weights is not None:
             return f"{self.method} solves the model from scratch, without initial weights (allowed: no init_from)"
         if problem.model is None:
-            return f"{self.method} needs a finite MDP, and {problem.env_id} gives no model (allowed: toy-text, lab/*)"
+            return f"{self.method} needs a finite MDP, and {problem.no_model}"
         return None
 
     def learn(self, problem: Problem, run: Run) -> Policy:

@@ -5,11 +5,64 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
+
 from rl_lab.types import UsageError
+
+MOST_DIGITS = 18  # of whole numbers written as floats: beyond any count, and within 64 bits
+
+
+def whole_number(text: str) -> int:
+    """Return the whole number that a text stands for, such as 100000, 100_000 or 1e5.
+
+    Raises:
+        ValueError: it isn't one.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        raise ValueError(f"{text!r} is not a whole number") from None
+    if not number.is_finite() or number.adjusted() > MOST_DIGITS or number != int(number):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(number)
+
+
+def plain_fields(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields for a config as it holds them, and as config.json can: in Python's own numbers and tuples.
+
+    Lists and arrays become tuples, numpy's numbers Python's, and whole floats ints where an int is declared.
+
+    Args:
+        kind: the config's class, a dataclass.
+    """
+    whole = _whole_fields(kind)
+    return {name: _plain(value, name in whole) for name, value in fields.items()}
+
+
+def _plain(value: Any, whole: bool = False) -> Any:
+    if isinstance(value, np.ndarray | list | tuple):
+        parts = value.tolist() if isinstance(value, np.ndarray) else value
+        return tuple(map(_plain, parts)) if isinstance(parts, list | tuple) else _plain(parts, whole)
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, dict):  # arguments of an environment, which may want lists
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in value.items()}
+    if whole and isinstance(value, float) and value.is_integer() and abs(value) <= 10**MOST_DIGITS:
+        return int(value)
+    return value
+
+
+def _whole_fields(kind: type) -> set[str]:
+    """Return the names of the fields that are declared as int, or as int or None."""
+    return {f.name for f in dataclasses.fields(kind) if str(f.type).startswith("int")}
 
 
 def _numbers(config: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
@@ -18,7 +71,7 @@ def _numbers(config: Any, names: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     Raises:
         UsageError: a value isn't a number, or the field is an int and the value isn't whole.
     """
-    whole = {f.name for f in dataclasses.fields(config) if str(f.type).startswith("int")}
+    whole = _whole_fields(type(config))
     for name in names:
         value = getattr(config, name)
         if value is not None and not isinstance(value, Integral if name in whole else Real):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
@@ -14,9 +14,11 @@ from gymnasium import spaces, wrappers
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.check_env import brief_check
 from rl_lab.environments.contract import Contract
+from rl_lab.environments.global_draws import OwnGlobals
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
+from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.types import Array, EnvironmentFault, EnvSpec, UsageError
 
@@ -38,41 +40,65 @@ class Problem:
     @cached_property
     def spec(self) -> EnvSpec:
         """The environment's spaces and limits, read from one instance."""
-        return self._probe[0]
+        return self._probed.spec
 
     @cached_property
     def model(self) -> TabularModel | None:
-        """The finite MDP behind the environment; None if there is none."""
-        return self._probe[1]
+        """The finite MDP behind the environment; None if there is none, or if `model_fault` says what is wrong."""
+        return self._probed.model
 
-    def check(self) -> list[str]:
-        """Play a few steps of one environment; return what one should know about it before a run, a line each.
+    @property
+    def model_fault(self) -> str | None:
+        """How the environment's model differs from what it plays (one line); None if no difference was met."""
+        return self._probed.model_fault
+
+    @property
+    def no_model(self) -> str:
+        """Why there is no model to be had (part of a line)."""
+        return self.model_fault or f"{self.env_id} gives no model (allowed: toy-text, lab/*)"
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What a person should know of the environment before a run, a line each; a few steps are played for it.
 
         Raises:
             UsageError: the environment fails or breaks its contract.
         """
+        fault = self.model_fault
+        known = [] if fault is None else [f"{fault} (so nothing exact is reported)"]
+        if self.dataset is None:
+            known += brief_check(self._single)
+        return [f"warning: {line}" for line in known]
 
-        def single() -> gymnasium.Env:
-            vector = self.make(1)
-            assert isinstance(vector, SingleVector)
-            return vector.env
-
-        return brief_check(single)
+    def _single(self) -> gymnasium.Env:
+        vector = self.make(1)
+        assert isinstance(vector, SingleVector)
+        return vector.env
 
     @property
     def cells(self) -> Array | None:
         """(row, column) of each state of the model, int64 [S, 2], for pictures; None if they don't form a grid."""
-        return self._probe[2]
+        return self._probed.cells
 
     @cached_property
-    def _probe(self) -> tuple[EnvSpec, TabularModel | None, Array | None]:
+    def _probed(self) -> Probed:
         return probe(self)
+
+
+class Probed(NamedTuple):
+    """What one instance of an environment tells."""
+
+    spec: EnvSpec
+    model: TabularModel | None = None
+    cells: Array | None = None
+    model_fault: str | None = None
 
 
 # Wrappers that leave observations as they are.
 LEAVE_OBSERVATIONS_ALONE = (
     Contract,
     LifeLoss,
+    OwnGlobals,
     wrappers.TimeLimit,
     wrappers.PassiveEnvChecker,
     wrappers.OrderEnforcing,
@@ -106,13 +132,11 @@ def frame_stack_of(env: gymnasium.Env) -> int:
     return env.stack_size if space.shape[0] == env.stack_size else 1
 
 
-def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]:
-    """Return an environment's spec, its finite MDP and its states' cells, int64 [S, 2], from one instance.
-
-    The MDP and the cells are None where there are none.
+def probe(problem: Problem) -> Probed:
+    """Return what one instance of an environment tells.
 
     Raises:
-        UsageError: the environment fails, or breaks its contract, at its first reset.
+        UsageError: its model isn't valid, or it fails, or breaks its contract, at its first reset.
     """
     envs = problem.make(1)
     try:
@@ -133,6 +157,16 @@ def probe(problem: Problem) -> tuple[EnvSpec, TabularModel | None, Array | None]
             frame_stack=1 if env is None else frame_stack_of(env),
         )
         model = None if env is None else extract_model(env)
-        return spec, model, None if env is None or model is None else cells_of(env)
+        if env is None or model is None:
+            return Probed(spec)
+        if (fault := model_fault(env, model, problem.env_id)) is not None:
+            return Probed(spec, model_fault=fault)
+        return Probed(spec, model, cells_of(env))
     finally:
         envs.close()
+
+
+def model_fault(env: gymnasium.Env, model: TabularModel, env_id: str) -> str | None:
+    """Play a few hundred steps; return in one line how the model differs from them, or None if it doesn't."""
+    found = find_disagreement(env, model)
+    return None if found is None else f"the model of {env_id} is not what it plays: {found}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -27,11 +27,16 @@ def leaves_of(tree: Any, *, sort_keys: bool = False) -> list[Any]:
     if tree is None:
         return []
     if isinstance(tree, dict):
-        keys = sorted(tree) if sort_keys else tree
+        keys = sorted_keys(tree) if sort_keys else tree
         return [leaf for key in keys for leaf in leaves_of(tree[key], sort_keys=sort_keys)]
     if isinstance(tree, tuple):
         return [leaf for part in tree for leaf in leaves_of(part, sort_keys=sort_keys)]
     return [tree]
+
+
+def sorted_keys(keys: Iterable[Any]) -> list[Any]:
+    """Return the keys of a dict in order; where numbers and texts are mixed, the numbers come first."""
+    return sorted(keys, key=lambda key: (isinstance(key, str), key))
 
 
 def join_leaves(join: Callable[[Sequence[Any]], Any], trees: Sequence[Any]) -> Any:

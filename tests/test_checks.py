@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
+import numpy as np
 import pytest
 
 from rl_lab import checks
-from rl_lab.checks import unknown_name, widths
+from rl_lab.checks import plain_fields, unknown_name, whole_number, widths
 from rl_lab.types import UsageError
 
 
@@ -73,3 +75,55 @@ def test_an_unknown_name_comes_with_what_is_close_or_with_all():
 def test_no_dense_layer_at_all_is_allowed():
     config = dataclasses.make_dataclass("Config", [("hidden", tuple)])(())
     assert widths(config, "hidden") is None
+
+
+class TestWholeNumbers:
+    @pytest.mark.parametrize(
+        ("text", "number"),
+        [
+            ("12", 12),
+            ("-3", -3),
+            ("1_000", 1000),
+            ("1e5", 100_000),
+            ("2.5E3", 2500),
+            ("5.0", 5),
+            ("1e+2", 100),
+        ],
+    )
+    def test_may_be_written_in_any_way_that_is_exact(self, text, number):
+        found = whole_number(text)
+        assert (found, type(found)) == (number, int)
+
+    @pytest.mark.parametrize(
+        "text", ["1.5", "1e-3", "nan", "inf", "1e400", "1e999999999", "", "many", "1e5x"]
+    )
+    def test_are_whole(self, text):
+        with pytest.raises(ValueError, match="is not a whole number"):
+            whole_number(text)
+
+
+class TestPlainFields:
+    def test_are_pythons_own_and_fit_into_json(self):
+        given = {
+            "steps": np.int64(3), "rate": np.float32(0.5), "limit": np.float64(2), "flag": np.bool_(True),
+            "hidden": np.array([8, 9]), "name": np.str_("sgd"),
+        }  # fmt: skip
+        found = plain_fields(Config, given)
+        assert found == {
+            "steps": 3, "rate": 0.5, "limit": 2.0, "flag": True, "hidden": (8, 9), "name": "sgd"
+        }  # fmt: skip
+        assert [type(value) for value in found.values()] == [int, float, float, bool, tuple, str]
+        assert json.loads(json.dumps(found))["hidden"] == [8, 9]
+
+    def test_of_whole_numbers_take_floats_that_are_whole_and_no_others(self):
+        assert plain_fields(Config, {"steps": 1e5, "rate": 2.0}) == {"steps": 100_000, "rate": 2.0}
+        assert isinstance(plain_fields(Config, {"steps": 1e5})["steps"], int)
+        for value in (1.5, math.inf, math.nan, 1e300):
+            with pytest.raises(UsageError, match="steps must be a whole number"):
+                checks.at_least(Config(**plain_fields(Config, {"steps": value})), 1, "steps")
+
+    def test_of_lists_are_tuples_and_of_dicts_keep_their_lists(self):
+        assert plain_fields(Config, {"hidden": [np.int64(4)], "name": {"a": [1], "b": np.int8(2)}}) == {
+            "hidden": (4,),
+            "name": {"a": [1], "b": 2},
+        }

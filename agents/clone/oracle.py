@@ -49,7 +49,7 @@ def refuse_oracle(problem: Problem, gamma: float) -> str | None:
     """Return why there is no oracle for this problem (one line), or None if there is one."""
     name = problem.env_id
     if problem.model is None:
-        return f"oracle True needs a finite MDP, and {name} gives no model (allowed: toy-text, lab/*)"
+        return f"oracle True needs a finite MDP, and {problem.no_model}"
     try:
         cached_oracle(problem.model, gamma)
     except UsageError as error:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import tyro
 
 from rl_lab.cli.groups import field_texts
-from rl_lab.cli.parsing import PROGRAM, pairs_registry
+from rl_lab.cli.parsing import PROGRAM, reading_rules
 from rl_lab.cli.train import TrainOptions
 from rl_lab.runs.config import RunConfig
 from rl_lab.training.registry import agent_names, config_of, presets_of
@@ -35,7 +35,7 @@ def completion_script(shell: str, commands: Mapping[str, str]) -> str:
             Union[kinds],  # noqa: UP007
             prog=PROGRAM,
             args=["--tyro-write-completion", shell, "-"],
-            registry=pairs_registry(),
+            registry=reading_rules(),
         )
     return said.getvalue()
 

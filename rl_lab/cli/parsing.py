@@ -13,6 +13,7 @@ from typing import Any, NoReturn, get_origin
 
 import tyro
 
+from rl_lab.checks import whole_number
 from rl_lab.cli.groups import Part, boxes, flat
 from rl_lab.runs.config import parse_pairs
 from rl_lab.types import EnvironmentFault, UsageError
@@ -81,7 +82,7 @@ def parse(
         "prog": program,
         "description": about,
         "args": ["--help"] if asks_for_help(argv) else list(argv),
-        "registry": pairs_registry(),
+        "registry": reading_rules(),
         "config": markers,
     }
     if default is not None:
@@ -147,8 +148,8 @@ def _unknown_choice(option: str, value: str, allowed: Sequence[str]) -> str:
     return f"unknown {option} {value!r} ({hint}allowed: {', '.join(allowed)})"
 
 
-def pairs_registry() -> tyro.constructors.ConstructorRegistry:
-    """Return the rules by which tyro reads dicts: as name=value words."""
+def reading_rules() -> tyro.constructors.ConstructorRegistry:
+    """Return the rules by which tyro reads dicts, as name=value words, and whole numbers, which may be 1e5."""
     registry = tyro.constructors.ConstructorRegistry()
 
     @registry.primitive_rule
@@ -163,6 +164,20 @@ def pairs_registry() -> tyro.constructors.ConstructorRegistry:
             instance_from_str=parse_pairs,
             is_instance=lambda value: isinstance(value, dict),
             str_from_instance=lambda value: [f"{k}={v}" for k, v in value.items()],
+        )
+
+    @registry.primitive_rule
+    def _whole(
+        info: tyro.constructors.PrimitiveTypeInfo,
+    ) -> tyro.constructors.PrimitiveConstructorSpec | None:
+        if info.type is not int:
+            return None
+        return tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda words: whole_number(words[0]),
+            is_instance=lambda value: isinstance(value, int) and not isinstance(value, bool),
+            str_from_instance=lambda value: [str(value)],
         )
 
     return registry

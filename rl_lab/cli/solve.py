@@ -17,6 +17,7 @@ from rl_lab.evaluation.exact import limited_return
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.mdp.solve import DEFAULT_METHOD, NeverEnds, NotConverged, Solution
 from rl_lab.mdp.solve import solve as solve_model
+from rl_lab.problem import model_fault
 from rl_lab.types import UsageError
 
 ABOUT = """Solve the finite MDP of an environment exactly and print the optimum. The model must be known: that of
@@ -107,18 +108,20 @@ def model_of(env_id: str, env_kwargs: dict[str, Any]) -> tuple[TabularModel, int
     """Return the finite MDP of an environment, and the steps after which its episodes are cut (None: never).
 
     Raises:
-        UsageError: an unknown environment, or one that gives no model.
+        UsageError: an unknown environment, or one that gives no model, or none that is what it plays.
     """
     env = make_env(env_id, env_kwargs)
     try:
         model, limit = extract_model(env), None if env.spec is None else env.spec.max_episode_steps
+        if model is None:
+            raise UsageError(
+                f"solve needs a finite MDP, and {env_id!r} gives no model (allowed: toy-text, lab/*)"
+            )
+        if (fault := model_fault(env, model, env_id)) is not None:
+            raise UsageError(fault)
+        return model, limit
     finally:
         env.close()
-    if model is None:
-        raise UsageError(
-            f"solve needs a finite MDP, and {env_id!r} gives no model (allowed: toy-text, lab/*)"
-        )
-    return model, limit
 
 
 def _undiscounted(model: TabularModel, solution: Solution, max_steps: int | None) -> str:

@@ -83,6 +83,8 @@ def _told(summary: dict[str, Any]) -> str:
         "regret": "regret to it",
     }
     parts += [f"{text} {summary[n]:.6g}" for n, text in names.items() if summary.get(n) is not None]
+    if summary.get("eval_limit") is not None:
+        parts.append(f"{summary['eval_capped_episodes']} evaluation episodes cut off")
     parts += ["stopped early"] * (summary.get("stopped_early") is not None)
     return ", ".join(parts)
 

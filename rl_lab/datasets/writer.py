@@ -137,6 +137,8 @@ def _described(name: str, observation_space: spaces.Space, action_space: spaces.
     identity = re.sub(r"[^-\w]", "_", name)
     if not re.search(r"-v\d+$", identity):
         identity += "-v0"
+    if not _has_text_keys(observation_space):
+        raise UsageError(f"spaces can't be recorded: a key of {observation_space} isn't text")
     try:
         own = [minari.serialization.serialize_space(space) for space in (observation_space, action_space)]
     except (NotImplementedError, TypeError) as error:
@@ -149,6 +151,13 @@ def _described(name: str, observation_space: spaces.Space, action_space: spaces.
         "observation_space": own[0],
         "action_space": own[1],
     }
+
+
+def _has_text_keys(space: spaces.Space) -> bool:
+    """Return whether all keys of Dict spaces are text, as names in a file are."""
+    if isinstance(space, spaces.Dict):
+        return all(isinstance(key, str) and _has_text_keys(part) for key, part in space.spaces.items())
+    return not isinstance(space, spaces.Tuple) or all(map(_has_text_keys, space.spaces))
 
 
 def _write(group: Any, name: str, tree: Obs) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.masks import KEY
+from rl_lab.mdp.agreement import find_disagreement
+from rl_lab.mdp.model import extract_model
 from rl_lab.seeding import seed_of
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
@@ -82,6 +84,7 @@ def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 
             _on_aliasing(played),
             _on_masks(played),
             _on_ends(env, played),
+            *_on_model(env, seed),
         ]
 
 
@@ -240,6 +243,19 @@ def _on_ends(env: Contract, played: list[Played]) -> Finding:
         f"no episode of up to {longest} steps ended, and there is no time limit (allowed: max_episode_steps)"
     )
     return Finding("ends", "note", text)
+
+
+def _on_model(env: Contract, seed: int) -> Iterator[Finding]:
+    """Compare the model, if there is one, with steps that are played."""
+    try:
+        model = extract_model(env)
+    except ValueError as error:
+        yield Finding("model", "fault", str(error))
+        return
+    if model is not None and (wrong := find_disagreement(env, model, seed=seed)) is not None:
+        yield Finding("model", "note", f"it is not what is played, so nothing exact is reported: {wrong}")
+    elif model is not None:
+        yield Finding("model", "ok", f"{model.num_states} states; the steps played agree with it")
 
 
 def _copy(obs: Obs) -> Obs:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -14,6 +18,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from rl_lab.environments.contract import Contract
+from rl_lab.environments.global_draws import OwnGlobals, draws_globally
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.vectors import MaskedVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
@@ -21,6 +26,8 @@ from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
 
 PREPROCESSING = ("auto", "none", "atari")
+# Atari games as they were called before they had a namespace; ale_py registers them still.
+FORMER_GAME = re.compile(r"[A-Z]\w*?(NoFrameskip|Deterministic)?-v[04]")
 
 
 def make_env(
@@ -33,12 +40,13 @@ def make_env(
 ) -> gymnasium.Env:
     """Make one environment from a Gymnasium id, "module:id", or an id of an installed `rl_lab.envs` namespace.
 
-    Wrappers, from the inside out: the environment's own; for Atari, preprocessing (84x84 grey, every 4th
-    frame) and a stack of 4 frames; `MaskFromObservation` where a Dict observation holds the mask; `LifeLoss`.
+    Wrappers, from the inside out: the environment's own; `OwnGlobals` if it draws from global generators; for
+    Atari, preprocessing (84x84 grey, every 4th frame) and a stack of 4 frames; `MaskFromObservation` where a Dict
+    observation holds the mask; `LifeLoss`.
 
     Args:
         env_kwargs: keyword arguments for the environment.
-        preprocess: "auto" (Atari preprocessing for ALE ids), "atari" or "none".
+        preprocess: "auto" (Atari preprocessing for the games of ale_py), "atari" or "none".
         life_loss_terminates: report lost lives in `info`, so that they zero the bootstrap.
 
     Raises:
@@ -50,24 +58,83 @@ def make_env(
     if is_atari:
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
     with _as_usage_errors(env_id, kwargs):
+        _require_map(env_id, kwargs)
+        own_globals = _needs_globals(env_id, kwargs)
         env = gymnasium.make(env_id, **kwargs)
+        env = OwnGlobals(env) if own_globals else env
         require_no_memory_across_episodes(env)
         env = _atari(env) if is_atari else env
     env = MaskFromObservation(env) if MaskFromObservation.fits(env) else env
     return LifeLoss(env) if life_loss_terminates else env
 
 
-def _load_namespace(env_id: str) -> None:
-    """Import the module that registers ids such as `namespace/Name-v0`, if an installed package names one."""
-    if ":" in env_id or "/" not in env_id or env_id in gymnasium.registry:
-        return
-    for entry in entry_points(group="rl_lab.envs", name=env_id.split("/")[0]):
+# Environments that draw from generators of their own alone, by the modules they are in.
+SEEDED_MODULES = ("gymnasium.", "rl_lab.envs", "ale_py")
+_found: dict[str, bool] = {}  # by id and arguments: whether an environment draws from a global generator
+
+
+def _needs_globals(env_id: str, kwargs: dict[str, Any]) -> bool:
+    """Return whether an environment draws from a global generator, found out once on an instance of its own."""
+    spec = gymnasium.registry.get(env_id.rpartition(":")[2])
+    entry_point: Any = getattr(spec, "entry_point", "")
+    if str(getattr(entry_point, "__module__", entry_point)).startswith(SEEDED_MODULES):
+        return False
+    key = f"{env_id} {sorted(kwargs.items())}"
+    if key not in _found:
+        env = gymnasium.make(env_id, **{k: v for k, v in kwargs.items() if k != "render_mode"})
         try:
-            module: Any = entry.load()
-        except ImportError as error:
-            raise UsageError(f"environment {env_id!r} needs a package that is missing: {error}") from error
-        if module.__name__ == "ale_py":  # without this every game prints a banner
-            module.ALEInterface.setLoggerMode(module.LoggerMode.Error)
+            _found[key] = draws_globally(env)
+        finally:
+            env.close()
+    return _found[key]
+
+
+def _load_namespace(env_id: str) -> None:
+    """Import the module that registers an id: the one before the colon, or one that an installed package names.
+
+    Raises:
+        UsageError: the module can't be imported.
+    """
+    module, _, name = env_id.rpartition(":")
+    if module:
+        _quieten(_import(env_id, module))
+    elif name not in gymnasium.registry:
+        former = FORMER_GAME.fullmatch(name)
+        namespace = "ALE" if former else name.split("/")[0] if "/" in name else None
+        for entry in entry_points(group="rl_lab.envs", name=namespace) if namespace else ():
+            try:
+                _quieten(entry.load())
+            except ImportError as error:
+                if former is None or former[1]:  # CartPole-v0 isn't there, whether games are or not
+                    raise UsageError(
+                        f"environment {env_id!r} needs a package that is missing: {error}"
+                    ) from error
+
+
+def _quieten(module: Any) -> None:
+    """Keep games from printing a banner each."""
+    if module.__name__ == "ale_py":
+        module.ALEInterface.setLoggerMode(module.LoggerMode.Error)
+
+
+def _import(env_id: str, module: str) -> Any:
+    """Import the module that an id names, from the installed packages or from the working folder.
+
+    Raises:
+        UsageError: it isn't there, or fails when imported.
+    """
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.append(folder)  # at the end, so that nothing in it hides an installed package
+    try:
+        return import_module(module)
+    except Exception as error:  # whatever a module does when it is imported
+        absent = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
+        searched = f" (looked for among the installed packages and in {folder})" if absent else ""
+        cause = f"{type(error).__name__}: {_first_line(error)}"
+        raise UsageError(
+            f"environment {env_id!r}: module {module!r} can't be imported: {cause}{searched}"
+        ) from error
 
 
 @contextmanager
@@ -78,8 +145,7 @@ def _as_usage_errors(env_id: str, kwargs: dict[str, Any]) -> Iterator[None]:
     except UsageError:
         raise
     except ModuleNotFoundError as error:
-        missing = error.name is not None and error.name != env_id.split(":")[0].split("/")[0]
-        raise UsageError(f"environment {env_id!r}: {error}" if missing else _unknown(env_id)) from error
+        raise UsageError(f"environment {env_id!r} needs a package that is missing: {error}") from error
     except gymnasium.error.UnregisteredEnv as error:
         raise UsageError(_unknown(env_id)) from error
     except gymnasium.error.DependencyNotInstalled as error:
@@ -93,9 +159,25 @@ def _first_line(error: Exception) -> str:
 
 
 def _unknown(env_id: str) -> str:
-    close = difflib.get_close_matches(env_id, gymnasium.registry, n=3)
+    close = difflib.get_close_matches(env_id.rpartition(":")[2], gymnasium.registry, n=3)
     hint = f"; close: {', '.join(close)}" if close else ""
     return f"unknown environment {env_id!r} (allowed: a Gymnasium id, namespace/id or module:id{hint})"
+
+
+def _require_map(env_id: str, kwargs: dict[str, Any]) -> None:
+    """Raise UsageError for a map of FrozenLake that isn't rows of one length, or has no start."""
+    spec, desc = gymnasium.registry.get(env_id.rpartition(":")[2]), kwargs.get("desc")
+    if desc is None or not str(getattr(spec, "entry_point", "")).endswith(":FrozenLakeEnv"):
+        return
+    if isinstance(desc, str) or not all(hasattr(row, "__len__") for row in desc):
+        raise UsageError(f"desc {desc!r} is no map (allowed: a list of rows, such as [SFF, FHG])")
+    lengths = [len(row) for row in desc]
+    if not lengths:
+        raise UsageError(f"desc {desc!r} is no map (allowed: a list of rows, such as [SFF, FHG])")
+    if len(set(lengths)) != 1:
+        raise UsageError(f"map {desc} has rows of unequal length: {lengths} (allowed: all the same)")
+    if not any(cell == "S" for row in desc for cell in row):
+        raise UsageError(f"map {desc} has no start (allowed: one S or more)")
 
 
 def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
@@ -110,17 +192,24 @@ def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
 
 
 def resolve_preprocessing(env_id: str, preprocess: str) -> str:
-    """Return "atari" or "none"; "auto" means "atari" for ALE ids.
+    """Return "atari" or "none"; "auto" means "atari" for the games of ale_py, under any of their ids.
 
     Raises:
         UsageError: an unknown name, or "atari" for another environment.
     """
-    if preprocess == "atari" and "ALE/" not in env_id:
+    if preprocess == "atari" and not _is_game(env_id):
         raise UsageError(f"preprocess 'atari' needs a game, ALE/..., not {env_id!r}")
     if preprocess not in PREPROCESSING:
         raise UsageError(f"preprocess {preprocess!r} is unknown (allowed: {', '.join(PREPROCESSING)})")
-    is_atari = preprocess == "atari" or (preprocess == "auto" and env_id.startswith("ALE/"))
+    is_atari = preprocess == "atari" or (preprocess == "auto" and _is_game(env_id))
     return "atari" if is_atari else "none"
+
+
+def _is_game(env_id: str) -> bool:
+    """Return whether an id, with a module before it or not, is that of one of ale_py's games."""
+    name = env_id.rpartition(":")[2]
+    registered = gymnasium.registry.get(name)
+    return name.startswith("ALE/") or str(getattr(registered, "entry_point", "")).startswith("ale_py")
 
 
 def _atari(env: gymnasium.Env) -> gymnasium.Env:

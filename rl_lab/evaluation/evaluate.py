@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,19 +21,23 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The results of E episodes. Episode e is the same for every number of environments."""
+    """The results of E episodes. Episode e is the same for every number of environments.
+
+    Where the steps in all ran out, only the episodes that had begun are among them.
+    """
 
     returns: Array  # float64 [E]: undiscounted, of the environment's own rewards
     lengths: Array  # int64 [E]: steps
     discounted_returns: Array  # float64 [E]
     predicted_values: Array  # float64 [E]: the policy's value of the first observation; nan if it has none
-    capped: Array  # bool [E]: cut at max_steps, where the environment had not ended the episode
+    capped: Array  # bool [E]: cut off, where the environment had not ended the episode
+    limit: str | None = None  # which limit cut episodes off, in words; None if none did
 
-    def figures(self) -> dict[str, float]:
-        """Return the scalars for a row of metrics."""
+    def figures(self) -> dict[str, Any]:
+        """Return the scalars for a row of metrics, and as `eval_limit` in words what cut episodes off."""
         from rl_lab.evaluation.statistics import iqm  # imports scipy.stats, which takes long to load
 
-        out = {
+        out: dict[str, Any] = {
             "eval_return_mean": float(self.returns.mean()),
             "eval_return_iqm": iqm(self.returns),
             "eval_return_std": float(self.returns.std()),
@@ -40,6 +45,8 @@ class Evaluation:
             "eval_discounted_return_mean": float(self.discounted_returns.mean()),
             "eval_capped_episodes": int(self.capped.sum()),
         }
+        if self.limit is not None:
+            out["eval_limit"] = self.limit
         if not np.isnan(self.predicted_values).any():
             out["eval_predicted_value_mean"] = float(self.predicted_values.mean())
         return out
@@ -58,6 +65,7 @@ def evaluate(
     seed: int,
     gamma: float = 1.0,
     max_steps: int = 100_000,
+    total_steps: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Play seeded episodes: environment i of W plays episodes i, i + W, ...
@@ -67,6 +75,8 @@ def evaluate(
         seed: the run's seed, from which those of the episodes follow.
         gamma: discount of `discounted_returns`.
         max_steps: an episode is cut here and marked as capped.
+        total_steps: steps of all episodes together, after which those that are open are cut and marked as
+            capped, and no more are begun; None for no such limit.
         should_stop: asked before every step.
 
     Raises:
@@ -87,6 +97,9 @@ def evaluate(
         state, mask = decision.state, mask_of(info)
         done = terminated | truncated
         is_first = table.add(numbers, reward, done, max_steps)
+        if total_steps is not None and table.steps >= total_steps:
+            table.cut(numbers[~is_first], total_steps)
+            break
         if is_first.any():
             numbers = numbers + width * is_first
             obs, mask = _next_episodes(envs, numbers, is_first, mask, seed)
@@ -124,6 +137,8 @@ class _EpisodeTable:
         self._predicted = np.full(episodes, np.nan)
         self._capped = np.zeros(episodes, np.bool_)
         self._gamma = gamma
+        self._limit: str | None = None
+        self.steps = 0  # of all episodes
 
     def predict(self, numbers: Array, is_first: Array, values: Array) -> None:
         live = is_first & (numbers < len(self._returns))
@@ -139,7 +154,29 @@ class _EpisodeTable:
         capped = np.zeros_like(done)
         capped[live] = (self._lengths[mine] >= max_steps) & ~done[live]
         self._capped[numbers[capped]] = True
+        self.steps += len(mine)
         return done | capped
 
+    def cut(self, open_numbers: Array, total_steps: int) -> None:
+        """End the open episodes, given by number, and leave out those that haven't begun."""
+        mine = open_numbers[open_numbers < len(self._returns)]
+        self._capped[mine] = True
+        begun = int(np.count_nonzero(self._lengths))
+        if begun < len(self._returns) or len(mine):
+            self._limit = (
+                f"{total_steps} steps in all, after which {begun} of {len(self._returns)} episodes had begun"
+            )
+
     def evaluation(self) -> Evaluation:
-        return Evaluation(self._returns, self._lengths, self._discounted, self._predicted, self._capped)
+        limit = self._limit
+        if limit is None and self._capped.any():
+            limit = f"{self._lengths[self._capped].max()} steps an episode"
+        begun = self._lengths > 0
+        return Evaluation(
+            self._returns[begun],
+            self._lengths[begun],
+            self._discounted[begun],
+            self._predicted[begun],
+            self._capped[begun],
+            limit,
+        )

@@ -52,6 +52,7 @@ class RunEvaluator:
                 seed=config.seed,
                 gamma=self._gamma,
                 max_steps=config.eval_max_steps,
+                total_steps=config.eval_steps(self._problem.spec.max_episode_steps),
                 should_stop=should_stop,
             )
         finally:
@@ -62,7 +63,8 @@ class RunEvaluator:
         from rl_lab.evaluation.exact import FIGURES, exact_figures
 
         if self._problem.model is None:
-            return dict.fromkeys(FIGURES)
+            fault = self._problem.model_fault
+            return dict.fromkeys(FIGURES) | ({} if fault is None else {"model_fault": fault})
         limit = self._problem.spec.max_episode_steps
         return exact_figures(policy, self._problem.model, self._gamma, limit, self._config.eval_envs)
 

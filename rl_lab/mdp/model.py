@@ -14,24 +14,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium import wrappers
 from scipy import sparse
 
-from rl_lab.types import Array
+from rl_lab.mdp.sources import has_toy_text, is_untouched, own_method, read_masks
+from rl_lab.types import Array, UsageError
 
 BLOCK_ROWS = 2**16
 SUM_TOLERANCE = 1e-9  # on the sum of a row's probabilities: lets rounding pass, but no mistake
-
-# Wrappers that change neither observations, actions, rewards nor when an episode terminates.
-_TRANSPARENT = (
-    wrappers.TimeLimit,
-    wrappers.OrderEnforcing,
-    wrappers.PassiveEnvChecker,
-    wrappers.RecordEpisodeStatistics,
-    wrappers.RecordVideo,
-    wrappers.RenderCollection,
-    wrappers.HumanRendering,
-)
 
 
 def index_type(size: int) -> type[np.signedinteger]:
@@ -244,25 +233,39 @@ class TabularModel:
 def extract_model(env: gymnasium.Env) -> TabularModel | None:
     """Return the finite MDP that is played through `env`; None if no model is known.
 
-    An environment provides its model as a method `model()`, or as toy-text's `P` together with
-    `initial_state_distrib`. A wrapper may change observations, rewards or actions, so that the model no
-    longer describes what is played: below such a wrapper the answer is None. A custom wrapper that leaves
-    them alone declares so with a class attribute `keeps_model = True`.
+    An environment provides its model as a method `model()` that takes no arguments and returns a
+    `TabularModel`, or as toy-text's `P` together with `initial_state_distrib`. Other things of these names are
+    left alone. A wrapper may change observations, rewards or actions, so that the model no longer describes
+    what is played: below such a wrapper the answer is None. A custom wrapper that leaves them alone declares
+    so with a class attribute `keeps_model = True`.
+
+    Raises:
+        UsageError: the model isn't valid; one line says where.
     """
     base = env.unwrapped
-    if not _is_untouched(env):
+    if not is_untouched(env):
         return None
-    if callable(getattr(base, "model", None)):
-        model = base.model()  # type: ignore[attr-defined]
-        return model if isinstance(model, TabularModel) else None
-    if not hasattr(base, "P") or not hasattr(base, "initial_state_distrib"):
-        return None
+    try:
+        if (own := own_method(base)) is not None:
+            model = own()
+            return model if isinstance(model, TabularModel) else None
+        return _from_toy_text(base) if has_toy_text(base) else None
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"the model of {type(base).__name__} isn't valid: {error}") from error
+
+
+def _from_toy_text(base: Any) -> TabularModel | None:
     if getattr(
         base, "fickle_passenger", False
     ):  # Taxi draws it once per episode and keeps it outside the state
         return None
-    available = _read_masks(base, len(base.P)) if hasattr(base, "action_mask") else None
-    return TabularModel.from_toy_text(base.P, base.initial_state_distrib, available)
+    initial = np.asarray(base.initial_state_distrib, dtype=np.float64)
+    if not np.isfinite(initial).all() or not initial.any():
+        raise UsageError(f"{type(base).__name__} has no state to start in (allowed: a map with a start, S)")
+    available = read_masks(base, len(base.P)) if hasattr(base, "action_mask") else None
+    return TabularModel.from_toy_text(base.P, initial, available)
 
 
 def find_reaching(graph: sparse.spmatrix, targets: Array) -> Array:
@@ -297,28 +300,6 @@ def _find_final(model: TabularModel) -> Array:
     entered = np.zeros(model.num_states, dtype=bool)
     entered[model.successor[model.terminated & live[owner]]] = True
     return entered & ~live
-
-
-def _is_untouched(env: gymnasium.Env) -> bool:
-    base = env.unwrapped
-    if env.observation_space != base.observation_space or env.action_space != base.action_space:
-        return False
-    while isinstance(env, gymnasium.Wrapper):
-        if not _is_transparent(env):
-            return False
-        env = env.env
-    return True
-
-
-def _is_transparent(wrapper: gymnasium.Wrapper) -> bool:
-    kind = type(wrapper)
-    passes_all = kind.step is gymnasium.Wrapper.step and kind.reset is gymnasium.Wrapper.reset
-    return passes_all or isinstance(wrapper, _TRANSPARENT) or bool(getattr(kind, "keeps_model", False))
-
-
-def _read_masks(base: Any, num_states: int) -> Array:
-    masks = np.array([base.action_mask(state) for state in range(num_states)], dtype=bool)
-    return masks | ~masks.any(axis=1, keepdims=True)  # a state without legal actions is the end of an episode
 
 
 def _check_shapes(model: TabularModel) -> None:

@@ -95,14 +95,22 @@ def _numpy_layer(module: nn.Module) -> Layer | None:
     if isinstance(module, Flat):
         return lambda x: x.reshape(len(x), -1).astype(np.float32, copy=False)
     if isinstance(module, OneHot):
-        rows = np.eye(module.n, dtype=np.float32)
-        return lambda x: rows[x - module.start]
+        return _one_hot(module)
     if isinstance(module, OneHots):
         return _one_hots(module)
     if isinstance(module, Embeddings):
         table, offsets = module.table.weight.detach().numpy(), np.array(module.offsets)
         return lambda x: table[x.reshape(len(x), -1) + offsets].reshape(len(x), -1)
     return None
+
+
+def _one_hot(module: OneHot) -> Layer:
+    def one_hot(x: Array) -> Array:
+        rows = np.zeros((len(x), module.n), np.float32)
+        rows[np.arange(len(x)), x - module.start] = 1.0
+        return rows
+
+    return one_hot
 
 
 def _one_hots(module: OneHots) -> Layer:

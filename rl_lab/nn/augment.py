@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,25 +41,29 @@ def random_shift(
 
 
 def shift_observations(
-    obs: Any, space: spaces.Space, rng: np.random.Generator, pad: int, *, over_time: bool = False
+    obs: Any,
+    space: spaces.Space,
+    rng: np.random.Generator,
+    pad: int,
+    *,
+    channels: str = "auto",
+    over_time: bool = False,
 ) -> Any:
     """Shift the images in observations by up to `pad` pixels, and leave everything else as it is.
 
     Args:
         obs: tensors [B, *shape] or [T, B, *shape] for spaces of that shape, or trees of them.
+        channels: which axis of an image holds them: "first", "last" or "auto".
         over_time: observations are [T, B, ...], and an image is shifted by the same offset at all T steps.
 
     Returns:
         Observations of the same shapes and dtypes.
     """
+    shift = partial(shift_observations, rng=rng, pad=pad, channels=channels, over_time=over_time)
     if isinstance(space, spaces.Dict):
-        return {
-            key: shift_observations(part, space[key], rng, pad, over_time=over_time)
-            for key, part in obs.items()
-        }
+        return {key: shift(part, space[key]) for key, part in obs.items()}
     if isinstance(space, spaces.Tuple):
-        parts = zip(obs, space.spaces, strict=True)
-        return tuple(shift_observations(part, of, rng, pad, over_time=over_time) for part, of in parts)
+        return tuple(shift(part, of) for part, of in zip(obs, space.spaces, strict=True))
     if not (isinstance(space, spaces.Box) and is_image(space)):
         return obs
     leading = obs.ndim - len(space.shape)  # axes before the image's
@@ -66,7 +71,7 @@ def shift_observations(
     images = obs.movedim(*time)  # puts time behind the batch
     kept = leading - over_time
     flat = images.flatten(0, kept - 1)
-    shifted = random_shift(flat, rng, pad=pad, channels_last=has_channels_last(space))
+    shifted = random_shift(flat, rng, pad=pad, channels_last=has_channels_last(space, channels))
     return shifted.unflatten(0, images.shape[:kept]).movedim(*reversed(time))
 
 

@@ -17,12 +17,17 @@ from torch import Tensor, nn
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
 from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
+from rl_lab.trees import sorted_keys
 from rl_lab.types import UsageError
 
 CONVOLUTIONAL = ("cnn", "small", "impala")
 OF_INDICES = ("onehot", "embedding")
 ENCODERS = ("auto", "mlp", *CONVOLUTIONAL, *OF_INDICES)
 EMBEDDING_SIZE = 16
+ONE_HOT_MOST = 20_000  # values of discrete observations, above which "auto" learns a vector for each instead
+ONE_HOT_LIMIT = (
+    1_000_000  # values, above which one-hot vectors are refused: a batch of them would fill the memory
+)
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -124,26 +129,30 @@ def refuse_encoder(fields: NetworkFields, space: spaces.Space) -> str | None:
         return f"encoder {fields.encoder!r} is unknown (allowed: {', '.join(ENCODERS)})"
     if fields.pooling not in POOLINGS:
         return f"pooling {fields.pooling!r} is unknown (allowed: {', '.join(POOLINGS)})"
-    return _refuse(fields.encoder, space, fields.pooling)
+    return _refuse(fields.encoder, space, fields)
 
 
-def _refuse(name: str, space: spaces.Space, pooling: str) -> str | None:
+def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None:
     if isinstance(space, Composite):
-        return _refuse_parts(name, space, pooling)
+        return _refuse_parts(name, space, fields)
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
-        return refuse_image("cnn" if name == "auto" else name, space, pooling)
+        return refuse_image("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     if name in OF_INDICES and not isinstance(space, Indices):
         return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {space}"
+    if name == "onehot" and isinstance(space, Indices) and (count := sum(_counts(space)[0])) > ONE_HOT_LIMIT:
+        return (
+            f"encoder 'onehot' takes at most {ONE_HOT_LIMIT} values, not {count} (allowed: auto, embedding)"
+        )
     if not isinstance(space, Indices | spaces.Box):
         kinds = "Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
         return f"encoder {name!r} takes {kinds} observations, not {space}"
     return None
 
 
-def _refuse_parts(name: str, space: Composite, pooling: str) -> str | None:
+def _refuse_parts(name: str, space: Composite, fields: NetworkFields) -> str | None:
     """Say why one of the parts can't be taken, or that none is of the kind which the name asks for."""
     reasons = [
-        _refuse(name if _is_meant_for(name, part) else "auto", part, pooling) for _, part in _parts(space)
+        _refuse(name if _is_meant_for(name, part) else "auto", part, fields) for _, part in _parts(space)
     ]
     if not any(_is_meant_for(name, part) for _, part in _parts(space)):
         wanted = "image" if name in CONVOLUTIONAL else "discrete part"
@@ -170,7 +179,7 @@ def has_image(space: spaces.Space) -> bool:
 def _parts(space: Composite) -> list[tuple[Any, spaces.Space]]:
     """Return (key, space) of each part; those of a Dict are sorted by key, whatever their order of insertion."""
     if isinstance(space, spaces.Dict):
-        return sorted(space.spaces.items(), key=lambda item: item[0])
+        return [(key, space.spaces[key]) for key in sorted_keys(space.spaces)]
     return list(enumerate(space.spaces))
 
 
@@ -182,7 +191,7 @@ def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Mo
         return [_of_indices(name, space, fields.embedding_size)]
     assert isinstance(space, spaces.Box)
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
-        return image_layers("cnn" if name == "auto" else name, space, fields.pooling)
+        return image_layers("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     return [Flat()]
 
 
@@ -195,7 +204,8 @@ def _per_part(name: str, space: Composite, fields: NetworkFields) -> PerPart:
 
 
 def _of_indices(name: str, space: spaces.Space, embedding_size: int | None) -> nn.Module:
-    if name == "embedding" or (name != "onehot" and embedding_size is not None):
+    many = not isinstance(space, spaces.MultiBinary) and sum(_counts(space)[0]) > ONE_HOT_MOST
+    if name == "embedding" or (name != "onehot" and (many or embedding_size is not None)):
         return Embeddings(*_counts(space), embedding_size or EMBEDDING_SIZE)
     if isinstance(space, spaces.Discrete):
         return OneHot(int(space.n), int(space.start))

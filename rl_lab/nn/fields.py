@@ -12,7 +12,7 @@ class NetworkFields:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "network": (
-            "encoder", "hidden", "activation", "layer_norm", "dropout", "pooling", "embedding_size",
+            "encoder", "channels", "hidden", "activation", "layer_norm", "dropout", "pooling", "embedding_size",
             "initialisation", "memory", "memory_size", "memory_layers", "context", "normalise_observations",
             "random_shift",
         ),
@@ -21,6 +21,8 @@ class NetworkFields:
 
     encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
     """Network before the memory: auto goes by the observations."""
+    channels: Literal["auto", "first", "last"] = "auto"
+    """Axis of an image that holds its channels; auto: the smaller one, if the shape leaves no doubt."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the encoder's dense layers."""
     activation: Literal["relu", "tanh", "elu", "gelu"] = "relu"
@@ -32,7 +34,8 @@ class NetworkFields:
     pooling: Literal["none", "max", "average"] = "none"
     """How the small convolutions halve an image; none: by their stride."""
     embedding_size: int | None = None
-    """Width of the vector learned for each value of discrete observations; None: one-hot, or 16 for embedding."""
+    """Width of the vector learned for each value of discrete observations; None: one-hot up to 20,000 values, beyond
+    that and for embedding 16."""
     initialisation: Literal["default", "orthogonal", "kaiming"] = "default"
     """Weights at the start; default is torch's."""
     memory: Literal["none", "rnn", "gru", "lstm", "attention"] = "none"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,19 +21,55 @@ POOL_LAYERS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "aver
 POOLINGS = ("none", *POOL_LAYERS)
 
 
-class Image(nn.Module):
-    """Maps images [B, ...] to float32 [B, C, H, W], multiplied by `scale`."""
+CHANNELS = ("auto", "first", "last")
+CHANNEL_COUNTS = (1, 3)  # grey and RGB, which are told apart from a side of the image at any size
 
-    def __init__(self, channels_last: bool, has_channels: bool, scale: float):
+
+class Layout(NamedTuple):
+    """One way to read the axes of an observation as an image, or as a stack of images."""
+
+    channels: int  # of all stacked images together
+    height: int
+    width: int
+    channels_last: bool = False
+    axes: int = 3
+
+    @property
+    def side(self) -> int:
+        """The shorter side."""
+        return min(self.height, self.width)
+
+
+class Image(nn.Module):
+    """Maps images [B, ...] to float32 [B, C, H, W], multiplied by `scale`; stacked images are channels side by side.
+
+    Args:
+        scale: one factor, or one for each of the C channels.
+    """
+
+    def __init__(self, layout: Layout, scale: float | Sequence[float] = 1.0):
         super().__init__()
-        self.channels_last, self.has_channels, self.scale = channels_last, has_channels, scale
+        self.layout, self.scale = layout, scale
+
+    def extra_repr(self) -> str:
+        """Return what tells it apart from others: compiled updates are shared between networks of equal repr."""
+        return f"{self.layout}, {self.scale}"
 
     def forward(self, obs: Tensor) -> Tensor:
         """Return the images float32 [B, C, H, W]."""
-        images = obs if self.has_channels else obs.unsqueeze(1)
-        images = images.permute(0, 3, 1, 2) if self.channels_last else images
+        images = _channels_first(obs, self.layout)
         floats = images.to(torch.float32, memory_format=torch.channels_last)
-        return floats if self.scale == 1.0 else floats.mul_(self.scale)  # a copy: only bytes are scaled
+        if isinstance(self.scale, float):
+            return floats if self.scale == 1.0 else floats.mul_(self.scale)  # a copy: only bytes are scaled
+        return floats.mul_(torch.tensor(self.scale, device=floats.device)[:, None, None])
+
+
+def _channels_first(obs: Tensor, layout: Layout) -> Tensor:
+    """Return images [B, ...] as [B, C, H, W]."""
+    if layout.axes == 2:
+        return obs.unsqueeze(1)
+    images = obs.movedim(-1, -3) if layout.channels_last else obs
+    return images.flatten(1, 2) if layout.axes == 4 else images
 
 
 class Residual(nn.Module):
@@ -61,21 +98,58 @@ class Convolutions:
 
 
 def is_image(space: spaces.Space) -> bool:
-    """Return whether observations are images: uint8 with two or three axes."""
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
+    """Return whether observations are images: uint8 [H, W], with channels first or last, or a stack of such images.
+
+    What is too small for every encoder of images whichever axis holds the channels is none.
+    """
+    if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) not in (2, 3, 4):
+        return False
+    return max(layout.side for layout in _readings(space.shape)) >= _smallest(SMALL)
 
 
-def image_shape(space: spaces.Box) -> tuple[int, int, int]:
-    """Return (channels, height, width). With three axes, the smaller of the first and last holds the channels."""
-    shape = space.shape
+def layout_of(space: spaces.Box, channels: str = "auto") -> Layout | None:
+    """Return how the axes of an image are read; None if `channels` is "auto" and the shape doesn't tell.
+
+    The shape tells if one of the outer two axes is too small to be a side of the image. It is smaller than the
+    other two, and these are equal (84x84x4), or at least twice as long (84x160x12), or it counts 1 or 3
+    (RGB). So 7x7x20 (a square with 20 channels, or 7 channels of 7x20) and 10x10x10 don't tell.
+
+    Args:
+        space: 2 axes (no channels), 3, or 4, of which the first is that of the stack.
+        channels: "first", "last" or "auto".
+    """
+    readings = _readings(space.shape)
+    if len(readings) == 1:
+        return readings[0]
+    first, last = readings
+    if channels != "auto":
+        return last if channels == "last" else first
+    if _is_clear(space.shape[-3:]):
+        return last if space.shape[-1] < space.shape[-3] else first
+    return None
+
+
+def has_channels_last(space: spaces.Box, channels: str = "auto") -> bool:
+    """Return whether the last axis holds the channels."""
+    layout = layout_of(space, channels)
+    return layout is not None and layout.channels_last
+
+
+def _readings(shape: tuple[int, ...]) -> list[Layout]:
+    """Return the ways to read a shape: the only one without channels, else with channels first and last."""
     if len(shape) == 2:
-        return (1, *shape)
-    return (shape[2], shape[0], shape[1]) if has_channels_last(space) else (shape[0], shape[1], shape[2])
+        return [Layout(1, *shape, axes=2)]
+    stack = shape[0] if len(shape) == 4 else 1
+    a, b, c = shape[-3:]
+    return [Layout(stack * a, b, c, False, len(shape)), Layout(stack * c, a, b, True, len(shape))]
 
 
-def has_channels_last(space: spaces.Box) -> bool:
-    """Return whether the last of three axes holds the channels, which it does if it is smaller than the first."""
-    return len(space.shape) == 3 and space.shape[2] < space.shape[0]
+def _is_clear(shape: tuple[int, ...]) -> bool:
+    """Return whether a shape of three axes tells which of the outer ones holds the channels."""
+    (least, most), middle = sorted((shape[0], shape[2])), shape[1]
+    if least >= min(most, middle):
+        return False
+    return least in CHANNEL_COUNTS or middle == most or 2 * least <= min(most, middle)
 
 
 def convolutions(name: str, side: int, pooling: str = "none") -> Convolutions:
@@ -96,27 +170,43 @@ def convolutions(name: str, side: int, pooling: str = "none") -> Convolutions:
     )
 
 
-def image_layers(name: str, space: spaces.Box, pooling: str = "none") -> list[nn.Module]:
+def image_layers(
+    name: str, space: spaces.Box, pooling: str = "none", channels: str = "auto"
+) -> list[nn.Module]:
     """Return the layers that map images [B, ...] of a space to flat features [B, size]; uint8 is scaled to [0, 1]."""
-    channels, height, width = image_shape(space)
-    image = Image(
-        channels_last=has_channels_last(space),
-        has_channels=len(space.shape) == 3,
-        scale=1.0 / 255.0 if space.dtype == np.uint8 else 1.0,
-    )
-    return [image, *convolutions(name, min(height, width), pooling).layers(channels), nn.Flatten()]
+    layout = layout_of(space, channels)
+    assert layout is not None, space
+    layers = convolutions(name, layout.side, pooling).layers(layout.channels)
+    return [Image(layout, _scale(space, layout)), *layers, nn.Flatten()]
 
 
-def refuse_image(name: str, space: spaces.Space, pooling: str = "none") -> str | None:
+def _scale(space: spaces.Box, layout: Layout) -> float | list[float]:
+    """Return what brings bytes to [0, 1]: 1 / the space's upper bound, channel by channel where it differs."""
+    if space.dtype != np.uint8:
+        return 1.0
+    highs = _channels_first(torch.from_numpy(space.high.astype(np.int64))[None], layout)[0]
+    factors = [1.0 / max(1, high) for high in highs.amax((1, 2)).tolist()]
+    return factors[0] if len(set(factors)) == 1 else factors
+
+
+def refuse_image(name: str, space: spaces.Space, pooling: str = "none", channels: str = "auto") -> str | None:
     """Return why the named encoder of images can't take a space (one line), or None if it can."""
-    if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3):
-        return f"encoder {name!r} takes images (Box with 2 or 3 axes), not {space}"
-    _, height, width = image_shape(space)
-    least = convolutions(name, min(height, width), pooling).smallest
-    if min(height, width) < least:
-        return f"encoder {name!r} takes images from {least}x{least}, not {height}x{width} (allowed: 'mlp')"
+    if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3, 4):
+        return f"encoder {name!r} takes images (Box with 2, 3 or 4 axes), not {space}"
+    layout = layout_of(space, channels)
+    seen = layout or max(_readings(space.shape), key=lambda reading: reading.side)
+    least = convolutions(name, seen.side, pooling).smallest
+    if seen.side < least:
+        return f"encoder {name!r} takes images from {least}x{least}, not {seen.height}x{seen.width} (allowed: 'mlp')"
+    if layout is None:
+        shape = "x".join(map(str, space.shape))
+        return (
+            f"images {shape} may have their channels first or last"
+            " (allowed: --channels first, --channels last, --encoder mlp)"
+        )
     if pooling != "none" and (name == "impala" or least == _smallest(NATURE)):
-        return f"pooling {pooling!r} goes with encoder 'small' alone, not {name!r} at {height}x{width} (allowed: none)"
+        size = f"{seen.height}x{seen.width}"
+        return f"pooling {pooling!r} goes with encoder 'small' alone, not {name!r} at {size} (allowed: none)"
     return None
 
 

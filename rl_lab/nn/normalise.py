@@ -16,6 +16,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.nn.images import is_image
+from rl_lab.trees import sorted_keys
 from rl_lab.types import Array, Obs
 
 CLIP = 10.0  # bound on normalised values, as in SB3's VecNormalize
@@ -84,7 +85,7 @@ class ObservationNormaliser(nn.Module):
         self.moments: RunningMoments | None = None
         if isinstance(space, spaces.Dict | spaces.Tuple):
             named = dict(space.spaces) if isinstance(space, spaces.Dict) else dict(enumerate(space.spaces))
-            self.keys = sorted(named)
+            self.keys = sorted_keys(named)
             self.parts.extend(ObservationNormaliser(named[key], clip) for key in self.keys)
         elif isinstance(space, spaces.Box) and not is_image(space):
             self.moments = RunningMoments(space.shape)

@@ -6,9 +6,9 @@ from gymnasium import spaces
 
 from rl_lab.checks import at_least, flags, one_of, widths, within
 from rl_lab.nn.cores import CORES
-from rl_lab.nn.encoders import ACTIVATIONS, ENCODERS, has_image, refuse_encoder
+from rl_lab.nn.encoders import ACTIVATIONS, CONVOLUTIONAL, ENCODERS, has_image, refuse_encoder
 from rl_lab.nn.fields import NetworkFields
-from rl_lab.nn.images import POOLINGS
+from rl_lab.nn.images import CHANNELS, POOLINGS
 from rl_lab.nn.initialise import INITIALISATIONS
 from rl_lab.nn.normalise import ObservationNormaliser
 
@@ -25,6 +25,7 @@ def check_network(config: NetworkFields) -> None:
     widths(config, "hidden")
     flags(config, "layer_norm", "normalise_observations")
     one_of(config, "encoder", ENCODERS)
+    one_of(config, "channels", CHANNELS)
     one_of(config, "activation", tuple(ACTIVATIONS))
     one_of(config, "pooling", tuple(POOLINGS))
     one_of(config, "initialisation", tuple(INITIALISATIONS))
@@ -38,6 +39,8 @@ def refuse_network(config: NetworkFields, space: spaces.Space) -> str | None:
         return reason
     if config.normalise_observations and not ObservationNormaliser(space).has_moments:
         return f"normalise_observations finds nothing to normalise in {space} (allowed: false)"
+    if config.channels != "auto" and config.encoder not in CONVOLUTIONAL and not has_image(space):
+        return f"channels {config.channels!r} finds no image in {space} (allowed: auto)"
     if config.random_shift and not has_image(space):
         return f"random_shift {config.random_shift} finds no image in {space} (allowed: 0)"
     return None

@@ -12,9 +12,11 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from rl_lab.checks import above, at_least, finite, flags, one_of, unknown_name, within
+from rl_lab.checks import above, at_least, finite, flags, one_of, plain_fields, unknown_name, within
 from rl_lab.runs.migrations import migrate_config
 from rl_lab.types import UsageError
+
+EPISODE_STEPS = 1_000  # that an evaluation allows for each episode of an environment without a time limit
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,9 @@ class RunConfig:
             "life_loss_terminates",
         ),
         "budget": ("total_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
-        "evaluation": ("eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps"),
+        "evaluation": (
+            "eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps", "eval_total_steps",
+        ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
             "keep_best", "video_episodes", "pictures", "wandb", "group",
@@ -48,8 +52,8 @@ class RunConfig:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, as name=value."""
     preprocess: Literal["auto", "none", "atari"] = "auto"
-    """Wrappers of the environment. atari: 84x84 grey images, every 4th frame, 4 of them stacked; auto: atari for ALE
-    ids, none for all others."""
+    """Wrappers of the environment. atari: 84x84 grey images, every 4th frame, 4 of them stacked; auto: atari for
+    ale_py's games, none for all others."""
     life_loss_terminates: bool = False
     """Zero the bootstrap when a life is lost; the episode and its return go on."""
     total_steps: int = 50_000
@@ -78,6 +82,9 @@ class RunConfig:
     """Discount of optimal_return and regret; by default the agent's own."""
     eval_max_steps: int = 10_000
     """Steps after which an evaluation episode is cut off and marked as capped."""
+    eval_total_steps: int | None = None
+    """Steps after which an evaluation as a whole is cut off, and what was open is marked as capped; by default those
+    between evaluations, or if more, 1000 for each episode (the environment's own time limit, if it has one)."""
     stop_at_return: float | None = None
     """Mean evaluation return at which training stops before its budget is spent; by default never."""
     stop_after_evals: int | None = None
@@ -114,7 +121,7 @@ class RunConfig:
             self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
         )
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
-        at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
+        at_least(self, 1, "eval_total_steps", "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
         above(self, 0.0, "env_timeout_seconds")
         at_least(self, 1, "stop_after_evals")
@@ -148,6 +155,16 @@ class RunConfig:
         names = ("stop_at_return", "stop_after_evals")
         return next((name for name in names if getattr(self, name) is not None), None)
 
+    def eval_steps(self, time_limit: int | None) -> int:
+        """Return the steps after which an evaluation is cut off.
+
+        Args:
+            time_limit: the environment's own, in steps of an episode; None without one.
+        """
+        of_episode = min(EPISODE_STEPS if time_limit is None else time_limit, self.eval_max_steps)
+        usual = max(self.period("eval_every_steps"), self.eval_episodes * of_episode)
+        return usual if self.eval_total_steps is None else self.eval_total_steps
+
     def period(self, name: str) -> int:
         """Return the period called `name` in environment steps; by default it is a share of the budget."""
         shares = {"eval_every_steps": 10, "log_every_steps": 100, "checkpoint_every_steps": 5}
@@ -167,7 +184,7 @@ def _choices(owner: type, name: str) -> tuple[str, ...]:
 
 
 def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split fields into those of RunConfig and those of an agent's Config.
+    """Split fields into those of RunConfig and those of an agent's Config, both as configs hold them.
 
     YAML reads yes and no as booleans: for fields whose values are these words they become words again.
 
@@ -183,8 +200,8 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
         if name not in of_run | of_agent.keys():
             raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys())))
     return (
-        {k: v for k, v in fields.items() if k in of_run},
-        {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent},
+        plain_fields(RunConfig, {k: v for k, v in fields.items() if k in of_run}),
+        plain_fields(config, {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent}),
     )
 
 

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from rl_lab.agent import Policy
+from rl_lab.runs.clock import Clock
 from rl_lab.runs.early_stopping import EarlyStopping
+from rl_lab.runs.progress import NullProgress, Progress
 from rl_lab.runs.rows import RowFiles
 
 Figures = dict[str, Any]  # "eval_returns", "eval_return_mean" (None without episodes), ...: columns of a row
@@ -22,6 +24,15 @@ class Evaluator(Protocol):
         """Draw and film the final policy; return why there is no film (one line), or None."""
 
 
+def told_of_limit(figures: Figures) -> str:
+    """Return in a line how many evaluation episodes were cut off, and why."""
+    capped, played = figures["eval_capped_episodes"], len(figures["eval_returns"])
+    return (
+        f"evaluation: {capped} of {played} episodes were cut off, at {figures['eval_limit']}"
+        " (eval_max_steps and eval_total_steps set these limits)"
+    )
+
+
 class Evaluations:
     """Plays the evaluations of a run and lets its early stopping judge them.
 
@@ -30,14 +41,24 @@ class Evaluations:
         rule: says when the returns end the run.
         rows: takes one row for each evaluation.
         should_stop: says that a signal asks the run to stop; the evaluation under way is then dropped.
+        clock: counts the seconds of evaluations.
+        progress: tells that one is under way, and once that one was cut off.
     """
 
     def __init__(
-        self, evaluator: Evaluator, rule: EarlyStopping, rows: RowFiles, should_stop: Callable[[], bool]
+        self,
+        evaluator: Evaluator,
+        rule: EarlyStopping,
+        rows: RowFiles,
+        should_stop: Callable[[], bool],
+        clock: Clock | None = None,
+        progress: Progress | None = None,
     ):
         self.pending = False  # an evaluation is due that wasn't played to its end
         self._evaluator, self._rule, self._rows, self._should_stop = evaluator, rule, rows, should_stop
         self._last: Figures | None = None  # of the evaluation that ends the run
+        self._clock, self._progress = clock or Clock(), progress or NullProgress()
+        self._told = False  # that episodes were cut off
 
     @property
     def end(self) -> str | None:
@@ -53,7 +74,7 @@ class Evaluations:
         Returns:
             The mean return; None if no evaluation was played to its end, or it has no episodes.
         """
-        if not self.pending or (figures := self._evaluator.measure(policy, self._should_stop)) is None:
+        if not self.pending or (figures := self._measure(policy)) is None:
             return None
         self.pending = False
         mean_return: float | None = figures["eval_return_mean"]
@@ -65,7 +86,18 @@ class Evaluations:
 
     def play_last(self, policy: Policy) -> Figures | None:
         """Return the figures of the run's last evaluation, played now unless they ended the run; None if cut short."""
-        return self._last or self._evaluator.measure(policy, self._should_stop)
+        return self._last or self._measure(policy)
+
+    def _measure(self, policy: Policy) -> Figures | None:
+        """Return the figures of a policy; None if a signal cut the evaluation short."""
+        self._progress.doing("evaluation")
+        with self._clock.evaluating():
+            figures = self._evaluator.measure(policy, self._should_stop)
+        self._progress.doing("")
+        if figures is not None and figures.get("eval_limit") is not None and not self._told:
+            self._progress.note(told_of_limit(figures))
+            self._told = True
+        return figures
 
     def state_dict(self) -> dict[str, Any]:
         """Return whether an evaluation is pending, and the state of early stopping."""

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
+
+MOST_OF_IT = 0.9  # of the time: if training takes more, nothing is said of the rest
 
 
 class Progress(Protocol):
     """Shows rows of metrics as they come."""
 
-    def show(self, row: dict[str, Any]) -> None:
-        """Show one row."""
+    def show(self, row: dict[str, Any], spent: Mapping[str, float] | None = None) -> None:
+        """Show one row, and what the seconds so far were spent on."""
+
+    def doing(self, what: str) -> None:
+        """Show what goes on from now on; "" for training."""
 
     def note(self, text: str) -> None:
         """Show one line that isn't a row."""
@@ -25,7 +31,10 @@ class Progress(Protocol):
 class NullProgress:
     """Shows nothing."""
 
-    def show(self, row: dict[str, Any]) -> None:
+    def show(self, row: dict[str, Any], spent: Mapping[str, float] | None = None) -> None:
+        """Show nothing."""
+
+    def doing(self, what: str) -> None:
         """Show nothing."""
 
     def note(self, text: str) -> None:
@@ -36,16 +45,20 @@ class NullProgress:
 
 
 class Bar:
-    """A tqdm bar with steps/s, time left, return and epsilon."""
+    """A tqdm bar with steps/s, time left, return, epsilon, and what the time is spent on."""
 
     def __init__(self, total_steps: int, at: int = 0):
         self._bar = tqdm(total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True)
 
-    def show(self, row: dict[str, Any]) -> None:
+    def show(self, row: dict[str, Any], spent: Mapping[str, float] | None = None) -> None:
         """Move the bar to the row's env_steps."""
-        figures = _figures(row)
+        figures = _figures(row) | ({"time": shares} if (shares := _shares(spent)) else {})
         self._bar.set_postfix(figures, refresh=False)
         self._bar.update(row["env_steps"] - self._bar.n)
+
+    def doing(self, what: str) -> None:
+        """Show before the bar what keeps it from moving."""
+        self._bar.set_description_str(what)
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
@@ -64,7 +77,7 @@ class Lines:
         self._out = out or sys.stderr
         self._started = time.monotonic()
 
-    def show(self, row: dict[str, Any]) -> None:
+    def show(self, row: dict[str, Any], spent: Mapping[str, float] | None = None) -> None:
         """Print the row if another tenth of the budget is done."""
         steps = row["env_steps"]
         if steps < self._next:
@@ -75,7 +88,12 @@ class Lines:
         left = f"{(self._total - steps) / rate:.0f} s left" if rate > 0 else "time left unknown"
         figures = ", ".join(f"{k} {v}" for k, v in _figures(row).items())
         text = f"{steps}/{self._total} steps, {rate:.0f} steps/s, {left}"
+        if shares := _shares(spent):
+            text = f"{text}, time: {shares}"
         self.note(f"{text}, {figures}" if figures else text)
+
+    def doing(self, what: str) -> None:
+        """Do nothing: the next line tells how long it took."""
 
     def note(self, text: str) -> None:
         """Print the line."""
@@ -93,3 +111,12 @@ def make_progress(total_steps: int, at: int = 0) -> Progress:
 def _figures(row: dict[str, Any]) -> dict[str, str]:
     names = {"episode_return_mean": "return", "epsilon": "epsilon", "loss": "loss", "bound": "bound"}
     return {short: f"{row[name]:.4g}" for name, short in names.items() if row.get(name) is not None}
+
+
+def _shares(spent: Mapping[str, float] | None) -> str:
+    """Return what time was spent on, in per cent; "" if training took nearly all of it."""
+    total = sum(spent.values()) if spent else 0.0
+    if not spent or total <= 0.0 or spent["training"] > MOST_OF_IT * total:
+        return ""
+    parts = {name: round(100 * seconds / total) for name, seconds in spent.items()}
+    return ", ".join(f"{percent} % {name}" for name, percent in parts.items() if percent)

@@ -56,7 +56,9 @@ class Run:
         self._evaluator, self._progress = evaluator, progress or NullProgress()
         self._clock, self._moments, self._episodes = Clock(), Moments.of(config), EpisodeStatistics()
         rule = EarlyStopping(config.stop_after_evals, config.stop_at_return, config.stop_min_delta)
-        self._evaluations = Evaluations(evaluator, rule, directory.rows, self._asked_to_stop)
+        self._evaluations = Evaluations(
+            evaluator, rule, directory.rows, self._asked_to_stop, self._clock, self._progress
+        )
         if restored is not None:
             self._restore(restored["run"])
         else:
@@ -91,7 +93,7 @@ class Run:
             row = {"env_steps": env_steps, "train_seconds": round(self._clock.train_seconds, 4), **values}
             row |= self._episodes.take()
             self._directory.rows.row(row)
-            self._progress.show(row)
+            self._progress.show(row, self._clock.spent())
 
     def due(self, env_steps: int) -> bool:
         """Say whether `row` or `moment` has anything to do; cheap enough to be asked at every step."""

@@ -89,8 +89,15 @@ def encode(tree: Any, path: str, tensors: dict[str, np.ndarray], rings: dict[str
     """Return the JSON structure of a tree; its arrays, of any shapes, and rings go into `tensors` and `rings`, by path.
 
     Raises:
-        TypeError: a key that isn't a string, or starts with "$".
+        TypeError: a key that is neither a string without "$" in front nor a whole number.
     """
+    if isinstance(tree, dict) and any(
+        isinstance(key, int) for key in tree
+    ):  # observations with numbers for keys
+        parts = enumerate(tree.items())
+        return {
+            "$dict": [[_number_or_key(k), encode(v, f"{path}/{i}", tensors, rings)] for i, (k, v) in parts]
+        }
     if isinstance(tree, dict):
         return {_key(k): encode(v, f"{path}/{_escape(k)}", tensors, rings) for k, v in tree.items()}
     if isinstance(tree, tuple):
@@ -114,6 +121,10 @@ def _key(key: Any) -> str:
     return key
 
 
+def _number_or_key(key: Any) -> int | str:
+    return key if isinstance(key, int) and not isinstance(key, bool) else _key(key)
+
+
 def _escape(key: str) -> str:
     """Escape slashes in a key, as JSON pointers do: in a path they separate keys."""
     return key.replace("~", "~0").replace("/", "~1")
@@ -129,6 +140,7 @@ def rebuild(node: Any, tensors: dict[str, np.ndarray], rings: dict[str, StoredRi
         "$tensor": lambda path: tensors[path],
         "$ring": lambda path: rings[path],
         "$tuple": lambda items: tuple(rebuild(v, tensors, rings) for v in items),
+        "$dict": lambda items: {k: rebuild(v, tensors, rings) for k, v in items},
     }
     if len(node) == 1 and (key := next(iter(node))) in special:
         return special[key](node[key])

@@ -144,8 +144,8 @@ class Task:
         return f"{self.fields['env_id']} {self.agent} seed {self.fields['seed']}"
 
 
-def tasks_of(study: Study, out: Path) -> list[Task]:
-    """Return all runs of a study after checking them.
+def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> list[Task]:
+    """Return all runs of a study after checking them; tell what is worth knowing of their environments.
 
     Agents take turns, so that changes in the machine's speed affect all of them alike.
 
@@ -156,16 +156,18 @@ def tasks_of(study: Study, out: Path) -> list[Task]:
     shared = {} if gamma is None else {"eval_gamma": gamma}
     tasks = []
     for env_id in study.env_ids:
-        for agent in study.agents:
-            _check(agent, study.fields_for(agent) | {"env_id": env_id})
+        checks = (_check(agent, study.fields_for(agent) | {"env_id": env_id}) for agent in study.agents)
+        for line in dict.fromkeys(line for lines in checks for line in lines):
+            tell(line)
         for seed in range(study.seeds):
             tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
     return tasks
 
 
-def _check(agent: str, fields: dict[str, Any]) -> None:
+def _check(agent: str, fields: dict[str, Any]) -> list[str]:
     learner, config = configure(agent, fields)
-    require_accepted(learner, problem_of(config, learner))
+    require_accepted(learner, problem := problem_of(config, learner))
+    return problem.warnings
 
 
 def _task(study: Study, shared: dict[str, Any], out: Path, env_id: str, agent: str, seed: int) -> Task:
@@ -200,7 +202,7 @@ def run_study(
     """
     if workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
-    tasks = tasks_of(study, out)
+    tasks = tasks_of(study, out, tell)
     _claim(study, out, tasks)
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):
@@ -353,6 +355,7 @@ def _outcome(task: Task) -> str:
     value = summary["eval_return_mean"]
     score = "no evaluation" if value is None else f"return {value:.4g}"
     early = f", stopped early at {summary['env_steps']} steps" if summary.get("stopped_early") else ""
+    score += ", episodes cut off" if summary.get("eval_limit") else ""
     return f"{score}, {summary['train_seconds']:.1f} s{early}"
 
 

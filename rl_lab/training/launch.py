@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,14 +84,14 @@ def learn(
         problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
     require_accepted(learner, problem)
     learner = resolved(agent, learner, problem)
-    notes = problem.check() if problem.dataset is None else []
+    problem.warnings  # noqa: B018  refuses an environment that is broken, before there is a folder
     folder = make_run_folder(config, agent)
     with exclusive(folder):
         require_no_run(folder)
         description = describe(agent, learner.config, config, problem)
         write_description(folder, description)
         try:
-            return _run(learner, description, problem, folder, progress, signals, notes=notes)
+            return _run(learner, description, problem, folder, progress, signals)
         except Exception:
             remove_failed_start(folder)
             raise
@@ -166,7 +165,6 @@ def _run(
     signals: bool,
     *,
     resuming: bool = False,
-    notes: Sequence[str] = (),
 ) -> Result:
     """Let the learner learn in a run directory that this process has locked."""
     config = description.config
@@ -175,9 +173,9 @@ def _run(
         restored = _restored(directory, problem) if resuming else None
         at = restored["run"]["at"] if restored else 0
         shown = make_progress(config.total_steps, at) if progress else NullProgress()
-        for note in notes:
-            shown.note(note) if progress else warnings.warn(note, stacklevel=3)
         mirror: Mirror | NullMirror = NullMirror()
+        for line in problem.warnings:
+            shown.note(line) if progress else warnings.warn(line, stacklevel=3)
         try:
             evaluator = RunEvaluator(config, problem, folder)
             run = Run(description, directory, evaluator, restored=restored, progress=shown)

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from rl_lab.checks import unknown_name
+from rl_lab.checks import plain_fields, unknown_name
 from rl_lab.training.learner import Learner
 from rl_lab.types import UsageError
 
@@ -78,7 +78,7 @@ def make_config(name: str, **fields: Any) -> Any:
     """
     config = config_of(name)
     try:
-        return config(**with_tuples(fields))
+        return config(**plain_fields(config, fields))
     except TypeError as error:
         raise UsageError(f"agent {name!r}: {error}") from error
 
@@ -90,7 +90,7 @@ def make_learner(name: str, **fields: Any) -> Learner:
         UsageError: unknown name or field, or a value out of range.
     """
     try:
-        return _factory(name)(**with_tuples(fields))
+        return _factory(name)(**plain_fields(config_of(name), fields))
     except TypeError as error:
         raise UsageError(f"agent {name!r}: {error}") from error
 

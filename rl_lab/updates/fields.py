@@ -97,7 +97,7 @@ def make_shift(config: NetworkFields, space: spaces.Space, streams: Streams) -> 
         return lambda obs, over_time: obs
     rng = streams["shift"]
     return lambda obs, over_time: shift_observations(
-        obs, space, rng, config.random_shift, over_time=over_time
+        obs, space, rng, config.random_shift, channels=config.channels, over_time=over_time
     )
 
 

@@ -83,3 +83,8 @@ class TestRefuses:
         monkeypatch.chdir(tmp_path)
         require_refusal(call(capsys, solve, *words), *named)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_not_what_is_played_is_refused_with_the_transition(capsys):
+    outcome = call(capsys, solve, "--env-id", "odd_models:odd/Leaking-v0")
+    require_refusal(outcome, "odd/Leaking-v0 is not what it plays: state ", "reward -0.01; the model allows ")

@@ -42,6 +42,9 @@ class TestTrainRefuses:
             ([*TABLE, "--learning-rate", "fast"], ["--learning-rate", "'fast'"]),
             ([*TABLE, "--gamma", "1.5"], ["gamma", "1.5", "between 0.0 and 1.0"]),
             ([*TABLE, "--total-steps", "many"], ["--total-steps", "'many'"]),
+            ([*TABLE, "--total-steps", "1.5"], ["--total-steps", "'1.5' is not a whole number"]),
+            ([*TABLE, "--env-kwargs", "desc=[FF, FG]"], ["has no start"]),
+            ([*TABLE, "--env-kwargs", "desc=[SFF, FG]"], ["rows of unequal length: [3, 2]"]),
             ([*TABLE, "--total-steps", "0"], ["total_steps", "at least 1", "got 0"]),
             ([*TABLE, "--num-envs", "0"], ["num_envs", "at least 1", "got 0"]),
             ([*TABLE, "--seed", "-1"], ["seed", "at least 0", "got -1"]),
@@ -322,3 +325,28 @@ class TestConfigs:
         found = json.loads((tmp_path / "config.json").read_bytes())
         assert (found["num_envs"], found["fields"]["gamma"], found["eval_gamma"]) == (2, 0.5, 0.5)
         assert found["env_kwargs"] == {"map_name": "8x8", "is_slippery": False}
+
+
+class TestTrainWarns:
+    def test_in_one_line_of_a_model_that_is_not_what_is_played(self, capsys, tmp_path):
+        words = ["--agent", "q-learning", "--env-id", "odd_models:odd/Leaking-v0", "--total-steps", "50"]
+        code, out, err = call(capsys, train, *words, *QUICK, "--run-dir", tmp_path / "run")
+        warned = [line for line in err.splitlines() if line.startswith("warning: ")]
+        assert code == 0
+        assert len(warned) == 1
+        assert re.search("state .*, action .*: step gives .*; the model allows .*nothing exact", warned[0])
+        assert "exact return" not in out
+
+    def test_and_refuses_to_solve_it(self, capsys):
+        words = ["--agent", "value-iteration", "--env-id", "odd_models:odd/Leaking-v0"]
+        require_refusal(call(capsys, train, *words), "value-iteration needs a finite MDP", "the model allows")
+
+
+def test_whole_numbers_may_be_written_with_an_exponent(tmp_path):
+    file = tmp_path / "fields.yaml"
+    file.write_text("eval_every_steps: 1e3")
+    words = ["--agent", "dqn", "--env-id", "CartPole-v1", "--total-steps", "1e5", "--hidden", "1e2", "64"]
+    _, fields = parse_train([*words, "--batch-size=2.56e2", "--config", str(file)])
+    found = [fields[name] for name in ("total_steps", "hidden", "batch_size", "eval_every_steps")]
+    assert found == [100_000, (100, 64), 256, 1000]
+    assert all(isinstance(n, int) for n in found if n != (100, 64))

@@ -57,3 +57,42 @@ class TestEvaluation:
         envs.close()
         assert played.lengths.tolist() == [7] * 3
         assert not played.capped.any()
+
+
+class TestTheLimitOfAllSteps:
+    """Column i of W plays the episodes i, i + W, ...; each step of the vector counts W."""
+
+    def play(self, env_id, width, total_steps, episodes=5, **fields):
+        envs = make_envs(env_id, width)
+        try:
+            policy = Scripted(lambda o, m: 0)
+            return evaluate(policy, envs, episodes=episodes, seed=3, total_steps=total_steps, **fields)
+        finally:
+            envs.close()
+
+    @pytest.mark.parametrize(
+        ("width", "lengths", "capped"),
+        [(1, [9, 9, 2], [True] * 3), (2, [9, 9, 1, 1], [True] * 4), (8, [4] * 5, [True] * 5)],
+    )
+    def test_cuts_what_is_open_and_begins_no_more(self, width, lengths, capped):
+        played = self.play("test/Endless-v0", width, 20, max_steps=9)
+        assert played.lengths.tolist() == lengths
+        assert played.capped.tolist() == capped
+        assert played.limit == f"20 steps in all, after which {len(lengths)} of 5 episodes had begun"
+        assert played.figures()["eval_limit"] == played.limit
+
+    def test_leaves_what_was_played_before_it(self):
+        whole, cut = (self.play("test/Counting-v0", 1, limit) for limit in (None, 20))
+        assert cut.returns[:2].tolist() == whole.returns[:2].tolist()
+        assert cut.lengths.tolist() == [7, 7, 6]
+        assert cut.capped.tolist() == [False, False, True]
+
+    @pytest.mark.parametrize(("width", "limit"), [(1, 35), (5, 35), (5, 36), (1, None)])
+    def test_is_not_met_by_episodes_that_end_within_it(self, width, limit):
+        played = self.play("test/Counting-v0", width, limit)
+        assert played.lengths.tolist() == [7] * 5
+        assert not played.capped.any()
+        assert "eval_limit" not in played.figures()
+
+    def test_is_told_apart_from_that_of_an_episode(self):
+        assert self.play("test/Endless-v0", 2, 1000, max_steps=9).limit == "9 steps an episode"

@@ -34,6 +34,13 @@ def test_exact_figures_need_a_model(tmp_path):
     assert [found[name] for name in FIGURES] == [None] * len(FIGURES)
 
 
+def test_nothing_exact_comes_from_a_model_that_is_not_what_is_played(tmp_path):
+    evaluator, policy = evaluator_of(tmp_path, "odd_models:odd/Leaking-v0")
+    found = evaluator.measure(policy, lambda: False)
+    assert [found[name] for name in FIGURES] == [None] * len(FIGURES)
+    assert "reward -0.01; the model allows" in found["model_fault"]
+
+
 def test_without_episodes_only_exact_figures_are_left(tmp_path):
     evaluator, policy = evaluator_of(tmp_path, eval_episodes=0)
     found = evaluator.measure(policy, lambda: True)

@@ -6,9 +6,12 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import wrappers
+from gymnasium.envs.toy_text import FrozenLakeEnv
 
 import rl_lab.envs  # noqa: F401  registers the grid worlds
+from odd_models import FOREIGN
 from rl_lab.mdp.model import TabularModel, extract_model
+from rl_lab.types import UsageError
 
 # (state, action, probability, successor, reward, terminated)
 CHAIN = [
@@ -182,3 +185,23 @@ class TestExtraction:
         env = gymnasium.make("CartPole-v1")
         env.unwrapped.model = lambda: "a physics engine"
         assert extract_model(env) is None
+
+    @pytest.mark.parametrize("kind", FOREIGN)
+    def test_what_else_is_called_model_or_p_is_left_alone(self, kind):
+        assert extract_model(kind()) is None
+
+
+class TestInvalidModels:
+    def test_a_map_without_a_start_is_named(self):
+        with np.errstate(invalid="ignore"):
+            env = FrozenLakeEnv(desc=["FF", "FG"])
+        with pytest.raises(UsageError, match=r"^FrozenLakeEnv has no state to start in"):
+            extract_model(env)
+
+    def test_are_named_by_their_class_and_the_first_offender(self):
+        env = FrozenLakeEnv()
+        env.P[3][1] = [(0.5, 0, 0.0, False)]
+        with pytest.raises(
+            UsageError, match=r"FrozenLakeEnv isn't valid: .* \(state 3, action 1\) sum to 0.5"
+        ):
+            extract_model(env)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rl_lab.nn.augment import random_shift
+from boxes import uint8
+from rl_lab.nn.augment import random_shift, shift_observations
 
 
 def shifted_one_by_one(images, rng, pad, first):
@@ -52,3 +53,22 @@ class TestRandomShift:
         assert torch.equal(first, second)
         assert not torch.equal(first, random_shift(images, np.random.default_rng(4)))
         assert torch.equal(torch.get_rng_state(), before)
+
+
+class TestShiftedObservations:
+    @pytest.mark.parametrize(("channels", "axes"), [("first", (2, 3)), ("last", (1, 2))])
+    def test_move_along_the_sides_that_the_channels_leave(self, channels, axes):
+        images = torch.zeros(64, 10, 10, 10, dtype=torch.uint8)
+        images[:, 5, 5, 5] = 1
+        shifted = shift_observations(
+            images, uint8(10, 10, 10), np.random.default_rng(0), 2, channels=channels
+        )
+        places = shifted.nonzero()
+        moved = [axis for axis in (1, 2, 3) if len(places[:, axis].unique()) > 1]
+        assert moved == list(axes)
+
+    def test_shift_a_stack_of_colour_images_alike(self):
+        stack = torch.randint(255, (2, 1, 12, 12, 3), dtype=torch.uint8).expand(2, 4, 12, 12, 3)
+        shifted = shift_observations(stack, uint8(4, 12, 12, 3), np.random.default_rng(0), 3)
+        assert torch.equal(shifted, shifted[:, :1].expand_as(shifted))
+        assert not torch.equal(shifted, stack)

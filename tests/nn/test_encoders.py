@@ -13,7 +13,8 @@ from torch import nn
 
 from boxes import NESTED, floats, uint8
 from networks import layers_of, make_encoder, make_q_network, refuse_encoder
-from rl_lab.nn.encoders import ENCODERS, Embeddings, OneHots, blank
+from rl_lab.nn.acting import numpy_sequential
+from rl_lab.nn.encoders import ENCODERS, Embeddings, OneHot, OneHots, blank
 from rl_lab.nn.images import Residual, is_image
 from rl_lab.nn.layers import Flat
 from rl_lab.trees import map_leaves
@@ -43,6 +44,9 @@ SPACES = {
     "channels last": (uint8(7, 7, 3), 64 * 4),
     "channels first": (uint8(3, 6, 6), 64),
     "large": (uint8(4, 84, 84), 3136),
+    "stacked": (uint8(4, 84, 84, 3), 3136),
+    "stacked, channels first": (uint8(4, 3, 6, 6), 64),
+    "too small for an image": (uint8(4, 4), 16),
     "dict": (spaces.Dict({"a": floats(3), "b": spaces.Discrete(4)}), 7),
     "tuple": (spaces.Tuple([spaces.Discrete(4), floats(3)]), 7),
     "nested": (NESTED, 64 * 1 + 64 * 1 + 4 + 14 + 6 + 6),
@@ -111,6 +115,33 @@ class TestIndices:
         table = encoder.layers[0].table.weight
         assert encoder.size == 16
         torch.testing.assert_close(encoder(torch.tensor([-1, 1])), table[[0, 2]])
+
+    @pytest.mark.parametrize(
+        ("space", "kind"),
+        [
+            (spaces.Discrete(20_000), OneHot),
+            (spaces.Discrete(20_001, start=5), Embeddings),
+            (spaces.MultiDiscrete([10_000, 10_000]), OneHots),
+            (spaces.MultiDiscrete([10_000, 10_001]), Embeddings),
+            (spaces.MultiBinary(15_000), Flat),
+        ],
+    )  # fmt: skip
+    def test_many_values_are_embedded_unless_told_otherwise(self, space, kind):
+        assert isinstance(make_encoder("auto", space, ()).layers[0], kind)
+        assert isinstance(
+            make_encoder("auto", spaces.Dict({"a": space}), ()).layers[0].parts[0].layers[0], kind
+        )
+        assert not isinstance(make_encoder("onehot", space, ()).layers[0], Embeddings)
+
+    def test_as_many_values_as_fit_nowhere_are_embedded_and_acted_on_without_their_square(self):
+        with torch.device("meta"):
+            layer = make_encoder("auto", spaces.Discrete(5_000_000), ()).layers[0]
+        assert layer.table.weight.shape == (5_000_000, 16)
+        assert "at most 1000000 values, not 5000000" in refuse_encoder("onehot", spaces.Discrete(5_000_000))
+        act = numpy_sequential([make_encoder("onehot", spaces.Discrete(300_000, start=2), ()).layers[0]])
+        row = act(np.array([2, 300_001]))
+        assert row.shape == (2, 300_000)
+        assert np.argwhere(row).tolist() == [[0, 0], [1, 299_999]]
 
     def test_one_hot_by_name_wins_over_a_width(self):
         encoder = make_encoder("onehot", self.SPACE, (), embedding_size=4)
@@ -237,11 +268,11 @@ class TestRefusals:
             ("auto", uint8(64, 64), {"pooling": "max"}, "pooling 'max' goes with encoder 'small' alone"),
             ("onehot", floats(4), {}, "takes Discrete, MultiDiscrete or MultiBinary observations, not Box"),
             ("embedding", uint8(8, 8), {}, "takes Discrete, MultiDiscrete or MultiBinary observations"),
-            ("impala", spaces.Discrete(4), {}, "takes images (Box with 2 or 3 axes), not Discrete(4)"),
+            ("impala", spaces.Discrete(4), {}, "takes images (Box with 2, 3 or 4 axes), not Discrete(4)"),
             ("auto", spaces.Sequence(floats(2)), {}, "observations, not Sequence"),
             ("cnn", spaces.Dict({"a": floats(2)}), {}, "encoder 'cnn' finds no image among Dict"),
             ("onehot", spaces.Tuple([floats(2)]), {}, "encoder 'onehot' finds no discrete part among Tuple"),
-            ("auto", spaces.Dict({"a": uint8(4, 4)}), {}, "takes images from 5x5, not 4x4"),
+            ("small", uint8(4, 4), {}, "takes images from 5x5, not 4x4"),
             ("auto", spaces.Tuple([spaces.Text(3)]), {}, "observations, not Text"),
         ],
     )  # fmt: skip

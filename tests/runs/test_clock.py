@@ -100,3 +100,14 @@ def test_a_resumed_run_adds_to_the_seconds_before(clock, time):
     later.start()
     time.seconds += 2
     assert seconds(later) == (5.0, 10.0)
+
+
+def test_seconds_of_this_session_are_told_by_what_they_were_spent_on(clock, time):
+    clock.load_state_dict({"train_seconds": 50.0, "wall_seconds": 60.0})
+    clock.start()
+    time.seconds += 3.0
+    with clock.pause():
+        time.seconds += 1.0
+        with clock.evaluating():
+            time.seconds += 6.0
+    assert clock.spent() == {"training": 3.0, "evaluation": 6.0, "other": 1.0}

@@ -6,6 +6,7 @@ import pytest
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.training.setup import configure
 from rl_lab.types import UsageError
@@ -69,3 +70,22 @@ def test_config_of_a_run_is_a_config_file(tmp_path):
     parts = ("weights", "episodes.csv", "metrics")
     one, two = fingerprint(tmp_path / "first"), fingerprint(tmp_path / "again")
     assert [one[p] for p in parts] == [two[p] for p in parts]
+
+
+@pytest.mark.parametrize(
+    ("fields", "time_limit", "steps"),
+    [
+        ({"total_steps": 1_000}, None, 20_000),  # 20 episodes of 1000
+        ({"total_steps": 1_000_000}, None, 100_000),  # as many as between evaluations
+        ({"total_steps": 1_000, "eval_every_steps": 30_000}, None, 30_000),
+        ({"total_steps": 1_000}, 500, 10_000),
+        ({"total_steps": 1_000}, 5_000, 100_000),
+        ({"total_steps": 1_000}, 10**6, 200_000),  # eval_max_steps
+        ({"total_steps": 1_000, "eval_max_steps": 50}, None, 1_000),
+        ({"total_steps": 1_000, "eval_total_steps": 7}, 500, 7),
+    ],
+)
+def test_an_evaluation_is_cut_off_after_steps_that_no_episode_with_a_time_limit_reaches(
+    fields, time_limit, steps
+):
+    assert RunConfig("CartPole-v1", **fields).eval_steps(time_limit) == steps

@@ -8,6 +8,7 @@ import pytest
 
 from rl_lab.runs.early_stopping import EarlyStopping
 from rl_lab.runs.evaluations import Evaluations
+from rl_lab.runs.progress import NullProgress
 from rl_lab.runs.rows import RowFiles, read_rows
 
 POLICY = object()
@@ -94,3 +95,41 @@ def test_restored_ones_go_on_where_they_were(rows):
     other.load_state_dict(json.loads(json.dumps(found.state_dict())))
     assert other.play_pending(20, POLICY) == 1.0
     assert other.end == "no evaluation return above 2 in 1 evaluations"
+
+
+class Heard(NullProgress):
+    """Keeps what a person would be told."""
+
+    def __init__(self):
+        self.notes, self.done = [], []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def doing(self, what):
+        self.done.append(what)
+
+
+class CutOff:
+    """Measures episodes that were cut off."""
+
+    def measure(self, policy, should_stop):
+        limit = "20 steps in all, after which 2 of 5 episodes had begun"
+        return {
+            "eval_return_mean": 1.0,
+            "eval_returns": [1.0, 1.0],
+            "eval_capped_episodes": 1,
+            "eval_limit": limit,
+        }
+
+
+def test_that_episodes_were_cut_off_is_told_once_and_stands_in_every_row(rows, tmp_path):
+    heard = Heard()
+    found = Evaluations(CutOff(), EarlyStopping(), rows, lambda: False, progress=heard)
+    for step in (10, 20):
+        found.pending = True
+        found.play_pending(step, POLICY)
+    (line,) = heard.notes
+    assert line.startswith("evaluation: 1 of 2 episodes were cut off, at 20 steps in all, after which 2 of 5")
+    assert [row["eval_limit"][:8] for row in read_rows(tmp_path)] == ["20 steps"] * 2
+    assert heard.done == ["evaluation", ""] * 2

@@ -39,6 +39,36 @@ def test_a_resumed_run_is_as_fast_as_it_is_since(time):
     assert out.getvalue() == "60/100 steps, 5 steps/s, 8 s left\n"
 
 
+@pytest.mark.parametrize(
+    ("spent", "told"),
+    [
+        (
+            {"training": 1.0, "evaluation": 8.5, "other": 0.5},
+            ", time: 10 % training, 85 % evaluation, 5 % other",
+        ),
+        ({"training": 1.0, "evaluation": 3.0, "other": 0.0}, ", time: 25 % training, 75 % evaluation"),
+        ({"training": 9.5, "evaluation": 0.5, "other": 0.0}, ""),
+        ({"training": 0.0, "evaluation": 0.0, "other": 0.0}, ""),
+    ],
+)
+def test_a_line_tells_what_the_time_is_spent_on_unless_it_is_training(time, spent, told):
+    out = io.StringIO()
+    lines = Lines(100, out=out)
+    time[0] = 110.0
+    lines.show({"env_steps": 10}, spent)
+    assert out.getvalue() == f"10/100 steps, 1 steps/s, 90 s left{told}\n"
+
+
+def test_a_bar_tells_what_keeps_it_from_moving(capsys):
+    bar = Bar(100)
+    bar.doing("evaluation")
+    assert "evaluation: " in capsys.readouterr().err
+    bar.doing("")
+    bar.show({"env_steps": 60}, {"training": 1.0, "evaluation": 4.0, "other": 0.0})
+    bar.close()
+    assert "time=20 % training, 80 % evaluation" in capsys.readouterr().err
+
+
 def test_a_bar_follows_the_rows(capsys):
     bar = Bar(100, at=20)
     bar.show({"env_steps": 60, "epsilon": 0.25})
@@ -61,6 +91,7 @@ def test_a_terminal_gets_a_bar(monkeypatch, terminal, kind):
 def test_null_says_nothing(capsys):
     shown = NullProgress()
     shown.show({"env_steps": 1})
+    shown.doing("evaluation")
     shown.note("text")
     shown.close()
     assert capsys.readouterr() == ("", "")

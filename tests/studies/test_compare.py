@@ -22,6 +22,13 @@ def test_runs_a_study_and_writes_its_page(tmp_path, capsys):
     assert capsys.readouterr().out == "2 of 2 runs are done already\n"
 
 
+def test_tells_once_of_a_model_that_is_not_what_is_played(tmp_path, capsys):
+    names = ["q-learning", "random"]
+    rl_lab.compare("odd_models:odd/Leaking-v0", names, seeds=1, out=tmp_path, progress=True, **TINY)
+    out = capsys.readouterr().out.splitlines()
+    assert [line[:30] for line in out if "the model allows" in line] == ["warning: the model of odd_mode"]
+
+
 def test_names_the_runs_that_failed(tmp_path):
     folder = tmp_path / "runs" / "FrozenLake-v1" / "q-learning" / "seed_0"
     folder.mkdir(parents=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import shutil
 
+import numpy as np
 import pytest
 
+import odd_models  # noqa: F401  registers odd/*
 import rl_lab
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.progress import NullProgress
@@ -16,7 +19,7 @@ from rl_lab.training.learner import Learner
 from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import problem_of, resolved
 from rl_lab.types import UsageError
-from runs import QUICK, learn
+from runs import QUICK, SMALL_DQN, learn
 
 FORK = multiprocessing.get_context("fork")
 
@@ -100,3 +103,30 @@ class TestResolved:
 
         learner: Learner = Plain()
         assert resolved("dqn", learner, self.problem()).config.compile in ("yes", "no")
+
+
+class TestFieldsAndObservations:
+    def test_numbers_of_numpy_are_written_as_numbers(self, tmp_path):
+        fields = {
+            "total_steps": np.int64(60),
+            "eval_gamma": np.float32(0.5),
+            "learning_rate": np.float32(0.25),
+        }
+        result = learn(tmp_path / "run", "q-learning", "FrozenLake-v1", seed=np.int32(3), **fields)
+        config = json.loads((tmp_path / "run" / "config.json").read_text())
+        assert (config["total_steps"], config["eval_gamma"], config["seed"]) == (60, 0.5, 3)
+        assert (config["fields"]["learning_rate"], result.summary["env_steps"]) == (0.25, 60)
+
+    @pytest.mark.parametrize(
+        ("agent", "fields"),
+        [
+            ("ppo", {"n_steps": 16, "batch_size": 8, "n_epochs": 1}),
+            ("dqn", SMALL_DQN | {"memory": "gru", "normalise_observations": True}),
+        ],
+    )
+    def test_keys_of_observations_may_be_numbers(self, tmp_path, agent, fields):
+        given = {"total_steps": 150, "hidden": (8,), "checkpoint_every_steps": 40}
+        whole = learn(tmp_path / "a", agent, "odd/Numbered-v0", **(fields | given))
+        learn(tmp_path / "b", agent, "odd/Numbered-v0", stop_at=90, **(fields | given))
+        resumed = rl_lab.resume(tmp_path / "b")
+        assert resumed.summary["weights_sha256"] == whole.summary["weights_sha256"]

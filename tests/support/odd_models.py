@@ -1,0 +1,155 @@
+"""Environments whose inherited model isn't what they play, and foreign ones with things called `model` and `P`."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.envs.toy_text import FrozenLakeEnv
+
+
+class Leaking(FrozenLakeEnv):
+    """FrozenLake in which every step costs something."""
+
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return obs, reward - 0.01, *rest
+
+
+class Bleeding(FrozenLakeEnv):
+    """FrozenLake in which an episode may end anywhere."""
+
+    def step(self, action):
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, True, truncated, info
+
+
+class Lingering(FrozenLakeEnv):
+    """FrozenLake in which holes don't end an episode."""
+
+    def step(self, action):
+        obs, reward, _, truncated, info = super().step(action)
+        return obs, reward, False, truncated, info
+
+
+class Wandering(FrozenLakeEnv):
+    """FrozenLake that shows another state than the one it is in."""
+
+    def step(self, action):
+        _, *rest = super().step(action)
+        return 15, *rest
+
+
+class Foreign(gymnasium.Env):
+    """Ends after five steps; subclasses have things of their own that are called as the lab's."""
+
+    observation_space, action_space = spaces.Discrete(2), spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self._steps = 0
+        return 0, {}
+
+    def step(self, action):
+        self._steps += 1
+        return self._steps % 2, 1.0, self._steps == 5, False, {}
+
+
+class WithNetwork(Foreign):
+    """Has a network called `model`."""
+
+    def __init__(self):
+        self.model = torch.nn.Linear(2, 2)
+
+
+class WithArguments(Foreign):
+    """Has a method `model` that asks for a state and an action."""
+
+    def model(self, state, action):
+        raise AssertionError("not to be called")
+
+
+class WithProperty(Foreign):
+    """Has a property `model` that fails."""
+
+    @property
+    def model(self):
+        raise RuntimeError("not connected")
+
+
+class WithOtherModel(Foreign):
+    """Has a method `model` that returns something else."""
+
+    def model(self, state=None):
+        return {"states": 2}
+
+
+class WithArray(Foreign):
+    """Has transition probabilities as an array [A, S, S]."""
+
+    P, initial_state_distrib = np.full((2, 2, 2), 0.5), np.array([1.0, 0.0])
+
+
+class WithFunction(Foreign):
+    """Has a function of transition probabilities."""
+
+    initial_state_distrib = np.array([1.0, 0.0])
+
+    def P(self, state, action):
+        raise AssertionError("not to be called")
+
+
+class WithNames(Foreign):
+    """Has transitions between names."""
+
+    initial_state_distrib = np.array([1.0])
+
+    def __init__(self):
+        self.P = {"a": {"stay": [(1.0, "a", 0.0, False)]}}
+
+
+class WithPairs(Foreign):
+    """Has transitions of (probability, successor) alone."""
+
+    initial_state_distrib = np.array([1.0, 0.0])
+
+    def __init__(self):
+        self.P = {s: {a: [(1.0, 1 - s)] for a in range(2)} for s in range(2)}
+
+
+FOREIGN = [
+    WithNetwork,
+    WithArguments,
+    WithProperty,
+    WithOtherModel,
+    WithArray,
+    WithFunction,
+    WithNames,
+    WithPairs,
+]
+
+
+class Numbered(Foreign):
+    """Shows observations whose keys are numbers, one of them an image beside a small array of bytes."""
+
+    observation_space = spaces.Dict({
+        1: spaces.Discrete(3), 0: spaces.Box(0, 255, (6, 6, 3), np.uint8), 10: spaces.Box(0, 255, (2, 3), np.uint8),
+        2: spaces.Box(-1, 1, (2,)),
+    })  # fmt: skip
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action):
+        _, *rest = super().step(action)
+        return self._seen(), *rest
+
+    def _seen(self):
+        self.observation_space.seed(int(self.np_random.integers(2**31)))
+        return self.observation_space.sample()
+
+
+gymnasium.register("odd/Numbered-v0", Numbered)
+gymnasium.register("odd/Leaking-v0", Leaking, max_episode_steps=100)
