@@ -159,8 +159,8 @@ def probe(problem: Problem) -> Probed:
         model = None if env is None else extract_model(env)
         if env is None or model is None:
             return Probed(spec)
-        if (fault := model_fault(env, model, problem.env_id)) is not None:
-            return Probed(spec, model_fault=fault)
+        if (wrong := model_fault(env, model, problem.env_id)) is not None:
+            return Probed(spec, model_fault=wrong)
         return Probed(spec, model, cells_of(env))
     finally:
         envs.close()

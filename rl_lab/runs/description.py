@@ -28,6 +28,8 @@ REQUIRED = ("agent", "fields", "env_id", "eval_gamma", "config_sha256")
 NOT_HASHED = (
     "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
 )  # fmt: skip
+# Fields that came later don't enter it either while they have the value that stands for what was done before.
+LATER = {"eval_total_steps": None, "channels": "auto"}
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 
@@ -120,8 +122,13 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
 def _hash(description: RunDescription) -> str:
     """Return the SHA-256 of what decides a run's results."""
     hashed = {k: v for k, v in description.to_json().items() if k not in NOT_HASHED}
+    hashed = _without_later(hashed) | {"fields": _without_later(hashed["fields"])}
     text = json.dumps(hashed | {"format": HASHED_FORMAT}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_later(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in fields.items() if k not in LATER or v != LATER[k]}
 
 
 def write_description(folder: Path, description: RunDescription) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -18,15 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rl_lab.runs.description import CONFIG
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.signals import STOPPED, stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
-from rl_lab.storage.locking import exclusive
 from rl_lab.studies.migrations import migrate_study, rename_folders
 from rl_lab.studies.results import ERROR, STUDY, folder_name, run_directory
-from rl_lab.training.launch import CannotResume, learn, resume
 from rl_lab.training.registry import has_preset, preset_fields
 from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
 from rl_lab.types import UsageError
@@ -334,7 +329,7 @@ def _run_worker(task: Task, stop: StopFlag) -> tuple[int, str, str]:
 def _command(task: Task) -> list[str]:
     # -P keeps the current directory off the import path
     work = json.dumps({"agent": task.agent, "fields": task.fields})
-    return [sys.executable, "-P", "-m", "rl_lab.studies.study", work]
+    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", work]
 
 
 def _attend(process: subprocess.Popen[str], stop: StopFlag) -> tuple[str, str]:
@@ -357,44 +352,3 @@ def _outcome(task: Task) -> str:
     early = f", stopped early at {summary['env_steps']} steps" if summary.get("stopped_early") else ""
     score += ", episodes cut off" if summary.get("eval_limit") else ""
     return f"{score}, {summary['train_seconds']:.1f} s{early}"
-
-
-# The worker's side -----------------------------------------------------------------------------------
-
-
-def _work(agent: str, fields: dict[str, Any]) -> int:
-    """Do one run: resume one that was stopped, or start again if resuming wouldn't be exact; return the exit code."""
-    folder = Path(fields["run_dir"])
-    try:
-        result = resume(folder, signals=True) if (folder / CONFIG).exists() else None
-    except CannotResume:
-        result = None
-    if result is None:
-        _clear(folder)
-        result = learn(agent, signals=True, **fields)
-    return STOPPED if result.summary is None else 0
-
-
-def _clear(folder: Path) -> None:
-    """Remove the remains of a run that starts again."""
-    with exclusive(folder):
-        for path in list(folder.iterdir()):
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name not in ("log.txt", ".lock"):
-                path.unlink()
-
-
-def _end_with_study() -> None:
-    """End this process at once when stdin closes, which it does when the process that started it is gone."""
-
-    def watch() -> None:
-        os.read(0, 1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-if __name__ == "__main__":
-    _end_with_study()
-    sys.exit(_work(**json.loads(sys.argv[1])))

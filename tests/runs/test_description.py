@@ -11,6 +11,7 @@ import pytest
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import (
     RunDescription,
+    _without_later,
     describe,
     read_description,
     upgrade_description,
@@ -69,6 +70,15 @@ class TestDescribe:
     @pytest.mark.parametrize("fields", [{"seed": 1}, {"eval_gamma": 0.4}, {"agent_config": AgentConfig(0.4)}])
     def test_hash_follows_what_does(self, fields):
         assert described(**fields).config_sha256 != described().config_sha256
+
+    def test_fields_that_came_later_enter_it_once_they_are_changed(self):
+        assert described(eval_total_steps=None).config_sha256 == described().config_sha256
+        assert described(eval_total_steps=9).config_sha256 != described().config_sha256
+        hashed = _without_later(described().to_json())
+        assert "eval_max_steps" in hashed
+        assert "eval_total_steps" not in hashed
+        assert _without_later({"channels": "auto", "gamma": 1}) == {"gamma": 1}
+        assert _without_later({"channels": "first"}) == {"channels": "first"}
 
     def test_hash_does_not_follow_the_format(self, monkeypatch):
         before = described().config_sha256

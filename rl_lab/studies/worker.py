@@ -1,0 +1,54 @@
+"""The process that does one run of a study; `python -m rl_lab.studies.worker WORK` with JSON from the study."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from rl_lab.runs.description import CONFIG
+from rl_lab.runs.signals import STOPPED
+from rl_lab.storage.locking import exclusive
+from rl_lab.training.launch import CannotResume, learn, resume
+
+
+def _work(agent: str, fields: dict[str, Any]) -> int:
+    """Do one run: resume one that was stopped, or start again if resuming wouldn't be exact; return the exit code."""
+    folder = Path(fields["run_dir"])
+    try:
+        result = resume(folder, signals=True) if (folder / CONFIG).exists() else None
+    except CannotResume:
+        result = None
+    if result is None:
+        _clear(folder)
+        result = learn(agent, signals=True, **fields)
+    return STOPPED if result.summary is None else 0
+
+
+def _clear(folder: Path) -> None:
+    """Remove the remains of a run that starts again."""
+    with exclusive(folder):
+        for path in list(folder.iterdir()):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name not in ("log.txt", ".lock"):
+                path.unlink()
+
+
+def _end_with_study() -> None:
+    """End this process at once when stdin closes, which it does when the process that started it is gone."""
+
+    def watch() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _end_with_study()
+    sys.exit(_work(**json.loads(sys.argv[1])))
