@@ -7,7 +7,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rl_lab.environments.episodes import Episode, action_dtype
+from rl_lab.environments.actions import stored_dtype
+from rl_lab.environments.episodes import Episode
 from rl_lab.seeding import episode_seed
 
 
@@ -23,7 +24,7 @@ class SeededEpisodes(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env, seed: int, env_index: int, finished: list[Episode]):
         super().__init__(env)
         self._seed, self._index, self._finished = seed, env_index, finished
-        self._dtype = action_dtype(env.action_space)
+        self._dtype = stored_dtype(env.action_space)
         self._episode = -1
         self._actions: list[Any] = []
         self._return = 0.0

@@ -15,6 +15,8 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from rl_lab.environments.actions import single_action, vector_action
+from rl_lab.environments.known_spaces import require_known
 from rl_lab.types import Array, Obs, UsageError
 
 StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
@@ -62,10 +64,6 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
         columns = [_batcher(part) for part in space.spaces]
         return lambda obs: tuple(batch(x) for batch, x in zip(columns, obs, strict=True))
     dtype = space.dtype
-    if space.shape is None or dtype is None:
-        raise UsageError(
-            f"observation space {space} has no fixed shape (allowed: Box, Discrete, Dict, Tuple, ...)"
-        )
     return lambda obs: np.array((obs,), dtype=dtype)
 
 
@@ -78,17 +76,18 @@ class SingleVector:
     """A vector of one environment, at a third of SyncVectorEnv's cost. Observations are copies.
 
     Raises:
-        UsageError: the observation space has no fixed shape.
+        UsageError: a space isn't made of arrays of fixed shapes.
     """
 
     num_envs = 1
 
     def __init__(self, env: gymnasium.Env):
+        require_known(env.observation_space, env.action_space)
         self.env = env
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         self._batch = _batcher(env.observation_space)
-        self._action = _unbatcher(env.action_space)
+        self._action = single_action(env.action_space)
 
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
@@ -117,31 +116,6 @@ class SingleVector:
         self.env.close()
 
 
-def _unbatcher(space: spaces.Space) -> Callable[[Array], Any]:
-    """Return a function that takes the action out of a batch of one and checks it against the space."""
-    if isinstance(space, spaces.Discrete):
-        first, beyond = int(space.start), int(space.start + space.n)
-
-        def discrete(action: Array) -> int:
-            a = action.item()  # comparing Python's numbers takes a fifth of the time
-            if not first <= a < beyond or a != int(a):
-                raise _outside(a, space)
-            return int(a)
-
-        return discrete
-
-    def any_space(action: Array) -> Any:
-        if not space.contains(action[0]):
-            raise _outside(action[0], space)
-        return action[0]
-
-    return any_space
-
-
-def _outside(action: Any, space: spaces.Space) -> ValueError:
-    return ValueError(f"action {action} is outside the action space {space}")
-
-
 def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
     """Return the entries of one environment's info that the lab reads, with a leading axis of one."""
     out: dict[str, Array] = {}
@@ -156,7 +130,8 @@ class MaskedVector:
     """A Gymnasium vector whose autoreset is disabled; it checks actions.
 
     Raises:
-        UsageError: the vector resets environments by itself, which would lose true successors.
+        UsageError: the vector resets environments by itself, which would lose true successors, or a space isn't made
+            of arrays of fixed shapes.
     """
 
     def __init__(self, envs: gymnasium.vector.VectorEnv):
@@ -165,10 +140,12 @@ class MaskedVector:
             raise UsageError(
                 f"{type(envs).__name__} has autoreset mode {mode} (allowed: AutoresetMode.DISABLED)"
             )
+        require_known(envs.single_observation_space, envs.single_action_space)
         self.envs = envs
         self.num_envs = envs.num_envs
         self.single_observation_space = envs.single_observation_space
         self.single_action_space = envs.single_action_space
+        self._action = vector_action(envs.single_action_space)
 
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
@@ -179,22 +156,8 @@ class MaskedVector:
 
     def step(self, action: Array) -> StepResult:
         """Step all environments; raise ValueError for an action outside the space."""
-        self._check(action)
-        obs, reward, terminated, truncated, info = self.envs.step(action)
+        obs, reward, terminated, truncated, info = self.envs.step(self._action(action))
         return obs, reward, terminated, truncated, _known(info)
-
-    def _check(self, action: Array) -> None:
-        space = self.single_action_space
-        if isinstance(space, spaces.Discrete):
-            bad = (
-                (action < space.start)
-                | (action >= space.start + space.n)
-                | (action != action.astype(np.int64))
-            )
-        else:
-            bad = np.array([not space.contains(a) for a in action])
-        if np.count_nonzero(bad):
-            raise _outside(action[np.argmax(bad)], space)
 
     def render(self) -> Sequence[Any]:
         """Return one rendered frame per environment."""
