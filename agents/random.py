@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.policies import random_actions
+from rl_lab.environments.actions import Composite, counts_of, first_of, joined_actions
+from rl_lab.policies import random_actions, random_parts
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
-from rl_lab.types import Array, Decision, EnvSpec, Metrics, Obs, State, Step
+from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,22 @@ def _draw_from(space: spaces.Space, rng: np.random.Generator) -> Callable[[int, 
     """Return the function that maps N and a mask (bool [N, A] or None) to actions [N, ...] drawn from the space."""
     if isinstance(space, spaces.Discrete):
         return lambda n, mask: space.start + random_actions(rng, n, int(space.n), mask)
-    if isinstance(space, spaces.Box):
+    if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f":
         low, high = np.maximum(space.low, -1e6), np.minimum(space.high, 1e6)
         return lambda n, mask: rng.uniform(low, high, (n, *space.shape)).astype(space.dtype)
-    return lambda n, mask: np.stack([_sample(space, rng) for _ in range(n)])
+    if not isinstance(space, Composite) and (counts := counts_of(space)) is not None:
+        return lambda n, mask: _draw_parts(space, counts, rng, n, mask)
+    return lambda n, mask: joined_actions(space, [_sample(space, rng) for _ in range(n)])
+
+
+def _draw_parts(
+    space: spaces.Space, counts: list[int], rng: np.random.Generator, n: int, mask: Array | None
+) -> Array:
+    """Return MultiDiscrete or MultiBinary actions [N, ...]; mask is bool [N, sum of counts]."""
+    if mask is None:
+        return np.stack([_sample(space, rng) for _ in range(n)])
+    drawn = random_parts(rng, n, counts, mask).reshape(n, *(space.shape or ()))
+    return (drawn + first_of(space)).astype(space.dtype)
 
 
 def _sample(space: spaces.Space, rng: np.random.Generator) -> Any:
@@ -105,10 +118,4 @@ def _sample(space: spaces.Space, rng: np.random.Generator) -> Any:
 @built_from(Config)
 def build(config: Config) -> Interaction:
     """Act uniformly at random among the legal actions: the baseline to beat."""
-    return Interaction(config, RandomAgent, _refuse)
-
-
-def _refuse(config: Config, spec: EnvSpec) -> str | None:
-    if isinstance(spec.action_space, spaces.Dict | spaces.Tuple):
-        return f"random draws arrays of actions, not {spec.action_space} (allowed: Discrete, MultiDiscrete, Box, ...)"
-    return None
+    return Interaction(config, RandomAgent, lambda config, spec: None)

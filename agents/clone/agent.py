@@ -13,7 +13,7 @@ from torch import Tensor
 from rl_lab.agent import Policy
 from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.q_network import QNetwork, make_q_network
-from rl_lab.policies import ValuePolicy, legal
+from rl_lab.policies import ValuePolicy, counted_from_zero, legal, shifted
 from rl_lab.problem import Problem
 from rl_lab.replay.sequences import SequenceReplay
 from rl_lab.replay.transitions import TransitionReplay
@@ -55,6 +55,7 @@ class Clone:
         assert isinstance(spec.action_space, spaces.Discrete)
         self.config, self._problem = config, problem
         self.num_envs, self.num_actions = spec.num_envs, int(spec.action_space.n)
+        self._first_action = spec.first_action
         self.trained: Trained[QNetwork] = Trained(
             config,
             problem,
@@ -82,10 +83,12 @@ class Clone:
         """
         trained = self.trained
         values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
-        clone = ClonePolicy(values, self.num_actions, trained.initial_state)
-        if not explore or not self.config.oracle:
-            return clone
-        return OraclePolicy(self._problem, self.config.gamma, self.config.epsilon, self._oracle_rng, clone)
+        clone: Policy = ClonePolicy(values, self.num_actions, trained.initial_state)
+        if explore and self.config.oracle:
+            clone = OraclePolicy(
+                self._problem, self.config.gamma, self.config.epsilon, self._oracle_rng, clone
+            )
+        return shifted(clone, self._first_action)
 
     # Learning ----------------------------------------------------------------------------------------
 
@@ -97,6 +100,7 @@ class Clone:
         """
         if self.replay is None:
             self.replay = self._make_replay()
+        step = counted_from_zero(step, self._first_action)
         self.evaluator.begin_episodes(step.is_first)
         is_held_out, label = self.evaluator.is_held_out, self._labels(step)
         try:
