@@ -21,8 +21,9 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.datasets.dataset import RecordedEpisode
 from rl_lab.datasets.writer import new_dataset
+from rl_lab.environments.actions import Composite, action_dtype, counts_of, first_of, joined_actions
 from rl_lab.environments.vectors import SingleVector, VectorEnv, mask_of
-from rl_lab.policies import random_actions
+from rl_lab.policies import random_actions, random_parts
 from rl_lab.seeding import seed_of
 from rl_lab.storage.versions import versions
 from rl_lab.trees import join_leaves
@@ -147,7 +148,7 @@ def _episode(
     masks = np.concatenate([i["action_mask"] for i in infos]) if "action_mask" in infos[0] else None
     return RecordedEpisode(
         observations=join_leaves(np.concatenate, observations),
-        actions=np.concatenate(actions).astype(envs.single_action_space.dtype, copy=False),
+        actions=np.concatenate(actions).astype(action_dtype(envs.single_action_space), copy=False),
         rewards=np.concatenate(rewards),
         terminations=np.concatenate(terminations),
         truncations=np.concatenate(truncations),
@@ -180,7 +181,13 @@ class EpsilonRandom:
     def _draw(self, num_envs: int, mask: Array | None) -> Array:
         if isinstance(self._space, spaces.Discrete):
             return self._space.start + random_actions(self._rng, num_envs, int(self._space.n), mask)
-        return np.stack([self._space.sample() for _ in range(num_envs)])
+        counts = None if isinstance(self._space, Composite) else counts_of(self._space)
+        if mask is not None and counts is not None:
+            drawn = random_parts(self._rng, num_envs, counts, mask).reshape(
+                num_envs, *(self._space.shape or ())
+            )
+            return (drawn + first_of(self._space)).astype(self._space.dtype)
+        return joined_actions(self._space, [self._space.sample() for _ in range(num_envs)])
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return the policy's own figures, without its probabilities, which no longer describe the actions."""

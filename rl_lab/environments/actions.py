@@ -35,15 +35,15 @@ def parts_of(space: Composite) -> list[tuple[Any, spaces.Space]]:
     return list(enumerate(space.spaces))
 
 
-def _leaf_spaces(space: spaces.Space) -> list[spaces.Space]:
-    """Return the spaces without parts of their own, in the order of `parts_of`."""
+def leaf_spaces(space: spaces.Space) -> list[spaces.Space]:
+    """Return the spaces that have no parts of their own, in the order of `parts_of`."""
     if isinstance(space, Composite):
-        return [leaf for _, part in parts_of(space) for leaf in _leaf_spaces(part)]
+        return [leaf for _, part in parts_of(space) for leaf in leaf_spaces(part)]
     return [space]
 
 
 def _rebuild(space: spaces.Space, leaves: Iterator[Any]) -> Any:
-    """Return nested dicts and tuples with these leaves, which come in the order of `_leaf_spaces`."""
+    """Return nested dicts and tuples with these leaves, which come in the order of `leaf_spaces`."""
     if isinstance(space, spaces.Dict):
         return {key: _rebuild(part, leaves) for key, part in parts_of(space)}
     if isinstance(space, spaces.Tuple):
@@ -65,6 +65,11 @@ def counts_of(space: spaces.Space) -> list[int] | None:
     return None
 
 
+def mask_size(space: spaces.Space) -> int:
+    """Return how many values an action mask tells about, those of all discrete entries; 0 if there are none."""
+    return sum(sum(counts_of(leaf) or ()) for leaf in leaf_spaces(space))
+
+
 def first_of(space: spaces.Space) -> Array:
     """Return the smallest value of each entry of a discrete space, in its shape and dtype."""
     start = getattr(space, "start", 0)
@@ -77,7 +82,7 @@ def first_of(space: spaces.Space) -> Array:
 def action_shape(space: spaces.Space) -> tuple[int, ...]:
     """Return the shape of one action in an array of actions."""
     if isinstance(space, Composite):
-        return (sum(prod(leaf.shape or ()) for leaf in _leaf_spaces(space)),)
+        return (sum(prod(leaf.shape or ()) for leaf in leaf_spaces(space)),)
     return tuple(space.shape or ())
 
 
@@ -111,10 +116,10 @@ def structured_actions(space: spaces.Space, actions: Array) -> Any:
         return actions
     if actions.shape[1:] != action_shape(space):
         raise ValueError(f"an action has shape {actions.shape[1:]} (allowed: {action_shape(space)})")
-    leaf_spaces = _leaf_spaces(space)
-    ends = np.cumsum([prod(leaf.shape or ()) for leaf in leaf_spaces])
+    leaves = leaf_spaces(space)
+    ends = np.cumsum([prod(leaf.shape or ()) for leaf in leaves])
     columns = np.split(actions, ends[:-1], axis=1)
-    return _rebuild(space, iter([_cast(leaf, x) for leaf, x in zip(leaf_spaces, columns, strict=True)]))
+    return _rebuild(space, iter([_cast(leaf, column) for leaf, column in zip(leaves, columns, strict=True)]))
 
 
 def _cast(space: spaces.Space, column: Array) -> Array:
@@ -131,7 +136,7 @@ def _cast(space: spaces.Space, column: Array) -> Array:
 def first_action(space: spaces.Space) -> Array:
     """Return some valid action [...], if possible without drawing from the space's random generator."""
     if isinstance(space, Composite):
-        firsts = [first_action(leaf).astype(np.float64).ravel() for leaf in _leaf_spaces(space)]
+        firsts = [first_action(leaf).astype(np.float64).ravel() for leaf in leaf_spaces(space)]
         return np.concatenate(firsts) if firsts else np.zeros(0)
     if counts_of(space) is not None:
         return first_of(space)
@@ -210,7 +215,7 @@ def _with_numbers(space: spaces.Space, row: Any) -> Any:
     """Return one action with numbers instead of arrays [] where the space is Discrete."""
     if not isinstance(space, Composite):
         return row[()] if isinstance(space, spaces.Discrete) else row
-    leaves = zip(_leaf_spaces(space), leaves_of(row), strict=True)
+    leaves = zip(leaf_spaces(space), leaves_of(row), strict=True)
     return _rebuild(space, iter([_with_numbers(leaf, x) for leaf, x in leaves]))
 
 

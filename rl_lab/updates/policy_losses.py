@@ -64,7 +64,7 @@ FIGURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fr
 class Objective:
     """The loss of a minibatch: surrogate + vf_coef * squared error of the value - ent_coef * entropy."""
 
-    evaluate: Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+    evaluate: Callable[[Any, Any, Tensor | None], tuple[Tensor, Tensor]]
     """Maps the distribution's parameters, an action and a mask to log-probability and entropy."""
     surrogate: Surrogate
     """Loss of the policy."""
