@@ -29,6 +29,10 @@ from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
 from rl_lab.updates.td import q_learning_target
 
 MOST_ENTRIES = 50_000_000  # of the table, 400 MB
+OTHER_OBSERVATIONS = (
+    "(allowed: Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them; dqn and ppo take others)"
+)
+OTHER_ACTIONS = "(allowed: Discrete; ppo, a2c and reinforce take others)"
 
 
 @dataclass(frozen=True)
@@ -152,13 +156,12 @@ def build(config: Config) -> Interaction:
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why a table can't represent this problem (one line), or None if it can."""
-    rows = count_rows(spec.observation_space)
+    rows, actions = count_rows(spec.observation_space), spec.action_space
     if rows is None:
-        allowed = "Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them"
         found = one_line(spec.observation_space)
-        return f"q-learning needs discrete observations; {spec.env_id} has {found} (allowed: {allowed})"
-    if not isinstance(spec.action_space, spaces.Discrete):
-        return f"q-learning needs Discrete actions; {spec.env_id} has {one_line(spec.action_space)}"
-    if (entries := rows * int(spec.action_space.n)) > MOST_ENTRIES:
+        return f"q-learning needs discrete observations; {spec.env_id} has {found} {OTHER_OBSERVATIONS}"
+    if not isinstance(actions, spaces.Discrete):
+        return f"q-learning needs Discrete actions; {spec.env_id} has {one_line(actions)} {OTHER_ACTIONS}"
+    if (entries := rows * int(actions.n)) > MOST_ENTRIES:
         return f"q-learning would need a table of {entries} entries for {spec.env_id} (allowed: up to {MOST_ENTRIES})"
     return None

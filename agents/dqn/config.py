@@ -23,6 +23,8 @@ from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, Scale, TDLoss
 from rl_lab.updates.td_windows import WindowedTDLoss
 from rl_lab.updates.trained import check_trained, refuse_trained
 
+OTHERS = "(allowed: Discrete; ppo, a2c and reinforce take others)"  # after a refusal of an action space
+
 
 @dataclass(frozen=True)
 class Config(TrainedFields):
@@ -191,7 +193,7 @@ def gradient_steps_per_call(config: Config) -> int:
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not isinstance(spec.action_space, spaces.Discrete):
-        return f"dqn needs Discrete actions; {spec.env_id} has {one_line(spec.action_space)}"
+        return f"dqn needs Discrete actions; {spec.env_id} has {one_line(spec.action_space)} {OTHERS}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.memory != "none":

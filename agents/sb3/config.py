@@ -22,8 +22,23 @@ def buffer_bytes(capacity: int, spec: EnvSpec) -> int:
     return capacity * (2 * frame_bytes(replace(spec, frame_stack=1)) + rest)
 
 
+def refuse_observations(space: spaces.Space) -> str | None:
+    """Return what SB3 takes instead of such observations (a few words), or None if it takes them."""
+    if isinstance(space, spaces.Dict):
+        if any(isinstance(part, spaces.Dict | spaces.Tuple) for part in space.spaces.values()):
+            return "takes Dict observations without parts of parts"
+        return next(filter(None, map(refuse_observations, space.spaces.values())), None)
+    if isinstance(space, spaces.Tuple):
+        return "takes Dict observations, but not Tuple"
+    if isinstance(space, spaces.Box) and not space.shape:
+        return "takes Box observations of at least one axis"
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim != 1:
+        return "takes MultiDiscrete observations of one axis"
+    return None
+
+
 def refuse_shape(space: spaces.Space) -> str | None:
-    """Return what SB3 asks of the action space beyond its type, or None if the space is as it asks."""
+    """Return what SB3 asks of the action space beyond its type (a few words), or None if the space is as it asks."""
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim != 1:
         return "takes MultiDiscrete actions of one axis"
     if isinstance(space, spaces.MultiBinary) and len(space.shape) != 1:

@@ -29,7 +29,9 @@ from rl_lab.runs.run import Run
 from rl_lab.types import Array, Decision, EnvSpec, Obs, State, UsageError
 from rl_lab.updates.trained import load_weights
 
-from .config import refuse_shape
+from .config import refuse_observations, refuse_shape
+
+OTHERS = "(the lab's ppo and a2c take others)"
 
 # Environments and the run ----------------------------------------------------------------------------
 
@@ -143,9 +145,12 @@ class SB3:
         space, name = problem.spec.action_space, self.config.NAME
         if not isinstance(space, self.config.ACTIONS):
             allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
-            return f"{name} takes {allowed} actions; {problem.env_id} has {one_line(space)}"
+            return f"{name} takes {allowed} actions; {problem.env_id} has {one_line(space)} {OTHERS}"
         if (reason := refuse_shape(space)) is not None:
-            return f"{name} {reason}; {problem.env_id} has {one_line(space)}"
+            return f"{name} {reason}; {problem.env_id} has {one_line(space)} {OTHERS}"
+        seen = problem.spec.observation_space
+        if (reason := refuse_observations(seen)) is not None:
+            return f"{name} {reason}; {problem.env_id} has {one_line(seen)} {OTHERS}"
         if problem.spec.has_lives:
             return f"{name} would end the episode when a life is lost (allowed: life_loss_terminates False)"
         return self.config.refuse(problem.spec)

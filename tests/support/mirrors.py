@@ -62,7 +62,7 @@ class Mirror(gymnasium.Env):
         return self._draw(), reward, False, self.steps == 10, self._info()
 
     def worth(self, action) -> float:
-        """Return the mean worth of the parts of an action: at most 1 for a discrete part, and 0 for a continuous one."""
+        """Return the mean worth of an action's parts: at most 1 for a discrete part, and 0 for a continuous one."""
         trees = (leaves_of(tree, sort_keys=True) for tree in (action, self.shown))
         return float(
             np.mean(
