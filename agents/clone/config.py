@@ -99,7 +99,8 @@ def refuse(config: Config, problem: Problem) -> str | None:
 def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not isinstance(spec.action_space, spaces.Discrete):
-        return f"clone needs Discrete actions; {spec.env_id} has {one_line(spec.action_space)}"
+        found = one_line(spec.action_space)
+        return f"clone needs Discrete actions; {spec.env_id} has {found} (allowed: Discrete)"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.held_out and find_spec("sklearn") is None:

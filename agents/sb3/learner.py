@@ -31,7 +31,7 @@ from rl_lab.updates.trained import load_weights
 
 from .config import refuse_observations, refuse_shape
 
-OTHERS = "(the lab's ppo and a2c take others)"
+OTHERS = "(the lab's own ppo and a2c take others)"
 
 # Environments and the run ----------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class SB3:
             return f"{name} {reason}; {problem.env_id} has {one_line(space)} {OTHERS}"
         seen = problem.spec.observation_space
         if (reason := refuse_observations(seen)) is not None:
-            return f"{name} {reason}; {problem.env_id} has {one_line(seen)} {OTHERS}"
+            return f"{name} {reason}; {problem.env_id} has {one_line(seen)} (the lab's own agents take it)"
         if problem.spec.has_lives:
             return f"{name} would end the episode when a life is lost (allowed: life_loss_terminates False)"
         return self.config.refuse(problem.spec)

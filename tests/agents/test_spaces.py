@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 import rl_lab
 from mirrors import SPACES, MaskedMirror, Mirror
-from rl_lab.agents.policy_gradient import A2CConfig, PPOConfig, ReinforceConfig
+from rl_lab.agents.policy_gradient import A2CConfig, ReinforceConfig
 from rl_lab.agents.random import RandomPolicy
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.datasets.record import record_dataset
@@ -29,8 +29,8 @@ IDS = {name: f"mirrors/{'-'.join(name.split())}-v0" for name in SPACES}
 for name, env_id in IDS.items():
     gymnasium.register(env_id, entry_point=Mirror, kwargs={"space": name})
 
-DISCRETE = ["Discrete from 1", "Discrete from -2"]
-PPO = {"n_steps": 64, "batch_size": 64, "learning_rate": 5e-3, "gamma": 0.0, "hidden": (32,)}
+FAST = {"learning_rate": 1e-2, "gamma": 0.0, "hidden": (32,)}
+PPO = FAST | {"n_steps": 25, "n_epochs": 8, "batch_size": 50}
 BEST = {"Box of few integers": 0.8, "Dict": 0.35, "Tuple of a Dict": 0.8}
 CONTINUOUS = -0.2  # what a mirror of real numbers has to reach; the action 0 is worth -0.5
 
@@ -48,11 +48,8 @@ def mean_worth(policy, name: str) -> float:
 class TestLearning:
     @pytest.mark.parametrize("name", [n for n in SPACES if n != "Box of many integers"])
     def test_ppo_learns_to_repeat_what_it_sees(self, name):
-        problem = problem_on(lambda: Mirror(name), num_envs=8, total_steps=6_000)
-        agent = interact(
-            policy_agent_on(problem, n_steps=32, n_epochs=8, **{k: PPO[k] for k in PPO if k != "n_steps"}),
-            problem,
-        )
+        problem = problem_on(lambda: Mirror(name), num_envs=8, total_steps=2_000)
+        agent = interact(policy_agent_on(problem, **PPO), problem)
         assert mean_worth(agent.policy(explore=False), name) > threshold(name)
 
     def test_many_integers_are_moved_towards_what_pays(self):
@@ -64,10 +61,9 @@ class TestLearning:
 
     @pytest.mark.parametrize("config", [A2CConfig, ReinforceConfig])
     def test_the_other_policy_gradients_learn_parts_too(self, config):
-        problem = problem_on(lambda: Mirror("Tuple of a Dict"), num_envs=8, total_steps=12_000)
-        fields = {"learning_rate": 1e-2, "gamma": 0.0, "hidden": (32,)}
-        agent = interact(policy_agent_on(problem, config, **fields), problem)
-        assert mean_worth(agent.policy(explore=False), "Tuple of a Dict") > 0.75
+        problem = problem_on(lambda: Mirror("Dict"), num_envs=8, total_steps=4_000)
+        agent = interact(policy_agent_on(problem, config, **FAST), problem)
+        assert mean_worth(agent.policy(explore=False), "Dict") > 0.25
 
     @pytest.mark.parametrize("name", ["MultiDiscrete", "MultiDiscrete 2 x 2 from -1", "MultiBinary"])
     def test_masks_are_kept_for_every_entry(self, name):
@@ -77,7 +73,6 @@ class TestLearning:
         evaluate(agent.policy(explore=False), envs, episodes=4, seed=0)
         evaluate(RandomPolicy(SPACES[name], lambda: np.random.default_rng(0)), envs, episodes=4, seed=0)
 
-    @pytest.mark.parametrize("name", DISCRETE)
     @pytest.mark.parametrize(
         ("agent", "fields"),
         [
@@ -99,9 +94,8 @@ class TestLearning:
             ),
         ],
     )  # fmt: skip
-    def test_actions_that_start_elsewhere_are_learned_and_stored_as_they_are(
-        self, name, agent, fields, tmp_path
-    ):
+    def test_actions_that_start_elsewhere_are_learned_and_stored_as_they_are(self, agent, fields, tmp_path):
+        name = "Discrete from -2" if agent.endswith("dqn") else "Discrete from 1"
         found = learn(tmp_path / "run", agent, IDS[name], device="cpu", **fields)
         assert found.summary["eval_return_mean"] > 9.0
         space = SPACES[name]
@@ -116,15 +110,15 @@ class TestLearning:
             tmp_path,
             "q-learning",
             "Blackjack-v1",
-            total_steps=20_000,
+            total_steps=6_000,
             gamma=1.0,
-            eval_episodes=500,
+            eval_episodes=200,
             eval_envs=10,
         )
-        assert found.summary["eval_return_mean"] > -0.15  # random play loses 0.4 a hand
+        assert found.summary["eval_return_mean"] > -0.25  # random play loses 0.4 a hand
 
     def test_a_table_that_is_too_large_is_refused_in_a_line(self):
-        learner, config = configure("q-learning", {"env_id": "CartPole-v1"})
+        learner, _ = configure("q-learning", {"env_id": "CartPole-v1"})
         problem = problem_on(lambda: _Observing(spaces.MultiDiscrete([1000] * 3)))
         reason = learner.refuse(problem)
         assert reason == (
@@ -142,11 +136,17 @@ class _Observing(gymnasium.Env):
         return self.observation_space.sample(), {}
 
 
-@pytest.mark.parametrize("num_envs", [1, 2])
 @pytest.mark.parametrize(
-    "name", ["Discrete from -2", "MultiDiscrete 2 x 2 from -1", "Box of one number", "Tuple of a Dict"]
+    ("agent", "name", "num_envs"),
+    [
+        ("random", "Box of one number", 1),
+        ("random", "Tuple of a Dict", 2),
+        ("ppo", "Discrete from -2", 1),
+        ("ppo", "MultiDiscrete 2 x 2 from -1", 2),
+        ("ppo", "Box of few integers", 1),
+        ("ppo", "Tuple of a Dict", 2),
+    ],
 )
-@pytest.mark.parametrize("agent", ["random", "ppo"])
 def test_a_stopped_run_resumes_to_the_bit(agent, name, num_envs, tmp_path):
     own = {"n_steps": 16, "hidden": (8,)} if agent == "ppo" else {}
     fields = {"total_steps": 90 * num_envs, "num_envs": num_envs, "device": "cpu", **own}
