@@ -100,7 +100,8 @@ class DQN:
             FloatingPointError: a reward or observation isn't finite; nothing is stored.
         """
         try:
-            self.buffer.add(counted_from_zero(step, self._first_action))
+            first = self._first_action
+            self.buffer.add(counted_from_zero(step, first) if first else step)
         except FloatingPointError as error:
             raise at_env_step(error, self.env_steps + self.num_envs) from None
         if self.trained.statistics.any:

@@ -208,5 +208,5 @@ class TestRefusals:
     )
     def test_sb3_refuses_what_it_cannot_send_before_the_first_step(self, name):
         learner, config = configure("sb3-ppo", {"env_id": IDS[name], "device": "cpu"})
-        with pytest.raises(UsageError, match=r"^sb3-ppo takes .*\(the lab's ppo and a2c take others\)$"):
+        with pytest.raises(UsageError, match=r"^sb3-ppo takes .*\(the lab's own .*\)$"):
             require_accepted(learner, problem_of(config, learner))
