@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.environments.actions import Composite, counts_of, first_of, joined_actions
-from rl_lab.policies import random_actions, random_parts
+from rl_lab.environments.actions import joined_actions, mask_size
+from rl_lab.environments.draws import draw_from_space, draw_legal
+from rl_lab.policies import random_actions
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.training.interaction import Interaction
@@ -95,24 +96,14 @@ def _draw_from(space: spaces.Space, rng: np.random.Generator) -> Callable[[int, 
     if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f":
         low, high = np.maximum(space.low, -1e6), np.minimum(space.high, 1e6)
         return lambda n, mask: rng.uniform(low, high, (n, *space.shape)).astype(space.dtype)
-    if not isinstance(space, Composite) and (counts := counts_of(space)) is not None:
-        return lambda n, mask: _draw_parts(space, counts, rng, n, mask)
-    return lambda n, mask: joined_actions(space, [_sample(space, rng) for _ in range(n)])
+    return lambda n, mask: _draw_parts(space, rng, n, mask)
 
 
-def _draw_parts(
-    space: spaces.Space, counts: list[int], rng: np.random.Generator, n: int, mask: Array | None
-) -> Array:
-    """Return MultiDiscrete or MultiBinary actions [N, ...]; mask is bool [N, sum of counts]."""
-    if mask is None:
-        return np.stack([_sample(space, rng) for _ in range(n)])
-    drawn = random_parts(rng, n, counts, mask).reshape(n, *(space.shape or ()))
-    return (drawn + first_of(space)).astype(space.dtype)
-
-
-def _sample(space: spaces.Space, rng: np.random.Generator) -> Any:
-    space.seed(int(rng.integers(2**31)))
-    return space.sample()
+def _draw_parts(space: spaces.Space, rng: np.random.Generator, n: int, mask: Array | None) -> Array:
+    """Return actions [N, ...] of a space that isn't Discrete, with mask bool [N, M] or None."""
+    if mask is not None and mask_size(space):
+        return draw_legal(space, rng, n, mask)
+    return joined_actions(space, [draw_from_space(space, rng) for _ in range(n)])
 
 
 @built_from(Config)

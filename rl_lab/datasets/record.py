@@ -21,9 +21,10 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.datasets.dataset import RecordedEpisode
 from rl_lab.datasets.writer import new_dataset
-from rl_lab.environments.actions import Composite, action_dtype, counts_of, first_of, joined_actions
+from rl_lab.environments.actions import action_dtype, joined_actions, mask_size
+from rl_lab.environments.draws import draw_legal
 from rl_lab.environments.vectors import SingleVector, VectorEnv, mask_of
-from rl_lab.policies import random_actions, random_parts
+from rl_lab.policies import random_actions
 from rl_lab.seeding import seed_of
 from rl_lab.storage.versions import versions
 from rl_lab.trees import join_leaves
@@ -181,12 +182,8 @@ class EpsilonRandom:
     def _draw(self, num_envs: int, mask: Array | None) -> Array:
         if isinstance(self._space, spaces.Discrete):
             return self._space.start + random_actions(self._rng, num_envs, int(self._space.n), mask)
-        counts = None if isinstance(self._space, Composite) else counts_of(self._space)
-        if mask is not None and counts is not None:
-            drawn = random_parts(self._rng, num_envs, counts, mask).reshape(
-                num_envs, *(self._space.shape or ())
-            )
-            return (drawn + first_of(self._space)).astype(self._space.dtype)
+        if mask is not None and mask_size(self._space):
+            return draw_legal(self._space, self._rng, num_envs, mask)
         return joined_actions(self._space, [self._space.sample() for _ in range(num_envs)])
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
