@@ -15,13 +15,14 @@ from rl_lab.agents.policy_gradient import A2CConfig, ReinforceConfig
 from rl_lab.agents.random import RandomPolicy
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.datasets.record import record_dataset
+from rl_lab.environments.actions import flat_actions
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.evaluation.watch import episode_frames
 from rl_lab.runs.description import read_description
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_actions, read_episodes
 from rl_lab.training.setup import configure, problem_of, require_accepted
-from rl_lab.types import UsageError
+from rl_lab.types import Decision, UsageError
 from runs import differences, learn
 from toys import interact, policy_agent_on, problem_on
 
@@ -210,3 +211,37 @@ class TestRefusals:
         learner, config = configure("sb3-ppo", {"env_id": IDS[name], "device": "cpu"})
         with pytest.raises(UsageError, match=r"^sb3-ppo takes .*\(the lab's own .*\)$"):
             require_accepted(learner, problem_of(config, learner))
+
+
+class Repeating:
+    """Repeats what it sees, as a Mirror wants it."""
+
+    def __init__(self, space):
+        self._space = space
+
+    def initial_state(self, num_envs):
+        return ()
+
+    def act(self, obs, state, is_first, mask=None):
+        return Decision(flat_actions(self._space, obs))
+
+    def inspect(self, obs, state, is_first, mask=None):
+        return {}
+
+
+@pytest.mark.parametrize(
+    "name", ["Discrete from -2", "MultiDiscrete 2 x 2 from -1", "MultiBinary", "Tuple of a Dict"]
+)
+def test_clone_learns_actions_in_parts_and_resumes_to_the_bit(name, tmp_path):
+    record_dataset(Repeating(SPACES[name]), lambda: Mirror(name), tmp_path / "data", episodes=30)
+    fields = {
+        "dataset": str(tmp_path / "data"), "total_steps": 1_200, "hidden": (32,), "learning_rate": 1e-2,
+        "replay_capacity": 500, "learning_starts_env_steps": 50, "device": "cpu", "eval_every_steps": 10**6,
+        "gradient_steps_per_update": 1,
+    }  # fmt: skip
+    whole = learn(tmp_path / "whole", "clone", IDS[name], **fields)
+    assert whole.summary["eval_return_mean"] > 9.0
+    assert whole.summary["held_out_accuracy"] > 0.8
+    stopped = learn(tmp_path / "stopped", "clone", IDS[name], stop_at=613, **fields).run_dir
+    rl_lab.resume(stopped)
+    assert differences(fingerprint(whole.run_dir), fingerprint(stopped)) == set()

@@ -10,7 +10,9 @@ import drawn_spaces
 from rl_lab.environments.actions import mask_size, single_action
 from rl_lab.environments.draws import draw_legal
 
-SPACE = spaces.Dict({"turn": spaces.Discrete(3, start=1), "push": spaces.Box(-1, 1, (1,)), "bits": spaces.MultiBinary(2)})
+SPACE = spaces.Dict(
+    {"turn": spaces.Discrete(3, start=1), "push": spaces.Box(-1, 1, (1,)), "bits": spaces.MultiBinary(2)}
+)
 
 
 def test_every_entry_is_uniform_over_its_legal_values():
