@@ -17,6 +17,7 @@ from rl_lab.mdp.methods import METHODS
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.rows import NeverEnds
 from rl_lab.mdp.solve import solve
+from rl_lab.policies import shifted
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
 from rl_lab.training.learner import built_from
@@ -136,7 +137,7 @@ class DynamicProgramming:
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy of a solution."""
         assert problem.model is not None
-        return SolvedPolicy(problem.model, weights)
+        return shifted(SolvedPolicy(problem.model, weights), problem.spec.first_action)
 
 
 @built_from(Config)

@@ -16,8 +16,10 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.checks import at_least, within
-from rl_lab.policies import EpsilonGreedy, ValuePolicy, legal, random_tie
+from rl_lab.agent import Policy
+from rl_lab.checks import at_least, one_line, within
+from rl_lab.environments.table_rows import count_rows, make_row_of
+from rl_lab.policies import EpsilonGreedy, ValuePolicy, counted_from_zero, legal, random_tie, shifted
 from rl_lab.problem import Problem
 from rl_lab.schedules import Schedule, linear
 from rl_lab.seeding import Streams
@@ -25,6 +27,12 @@ from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
 from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
 from rl_lab.updates.td import q_learning_target
+
+MOST_ENTRIES = 50_000_000  # of the table, 400 MB
+OTHER_OBSERVATIONS = (
+    "(allowed: Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them; dqn and ppo take others)"
+)
+OTHER_ACTIONS = "(allowed: Discrete; ppo, a2c and reinforce take others)"
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,11 @@ class QLearning:
     def __init__(self, config: Config, problem: Problem, streams: Streams):
         self.config = config
         states, actions = problem.spec.observation_space, problem.spec.action_space
-        assert isinstance(states, spaces.Discrete)
+        rows = count_rows(states)
+        assert rows is not None
         assert isinstance(actions, spaces.Discrete)
-        self.q = np.full((int(states.n), int(actions.n)), config.initial_value)  # [S, A]
+        self.q = np.full((rows, int(actions.n)), config.initial_value)  # [S, A]
+        self._row_of, self._first_action = make_row_of(states), problem.spec.first_action
         self.gradient_steps, self.env_steps = 0, 0
         horizon = problem.total_steps
         self._epsilon: Schedule = linear(
@@ -81,17 +91,17 @@ class QLearning:
         """Return the probability of a random action at the current step."""
         return self._epsilon(self.env_steps)
 
-    def policy(self, *, explore: bool) -> ValuePolicy:
+    def policy(self, *, explore: bool) -> Policy:
         """Return the policy over the live table: epsilon-greedy with `explore`, otherwise greedy."""
         exploring = EpsilonGreedy(self._rng, self.epsilon, random_tie(self._rng)) if explore else None
-        return ValuePolicy(self._values, self.q.shape[1], explore=exploring)
+        return shifted(ValuePolicy(self._values, self.q.shape[1], explore=exploring), self._first_action)
 
     def _values(self, obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
-        return self.q[obs], ()
+        return self.q[self._row_of(obs)], ()
 
     def observe(self, step: Step) -> None:
         """Keep the step for `update`."""
-        self._step = step
+        self._step = counted_from_zero(step, self._first_action)
         self.env_steps += len(step.reward)
 
     def update(self) -> Metrics | None:
@@ -103,13 +113,14 @@ class QLearning:
         step, self._step = self._step, None
         if step is None:
             return None
-        next_q = legal(self.q[step.next_obs], step.next_mask).max(axis=-1)  # [N]
+        row = self._row_of(step.obs)
+        next_q = legal(self.q[self._row_of(step.next_obs)], step.next_mask).max(axis=-1)  # [N]
         target = q_learning_target(step.reward, self.config.gamma, step.terminated, next_q)
-        error = target - self.q[step.obs, step.action]
+        error = target - self.q[row, step.action]
         td_error = float(np.abs(error).mean())
         if not isfinite(td_error):
             raise FloatingPointError(f"temporal-difference error {td_error} at env step {self.env_steps}")
-        np.add.at(self.q, (step.obs, step.action), self._learning_rate(self.env_steps) * error)
+        np.add.at(self.q, (row, step.action), self._learning_rate(self.env_steps) * error)
         self.gradient_steps += 1
         return {"td_error": td_error}
 
@@ -139,13 +150,18 @@ class QLearning:
 
 @built_from(Config)
 def build(config: Config) -> Interaction:
-    """Learn a table of action values (Q-learning); Discrete observations and actions."""
+    """Learn a table of action values (Q-learning); discrete observations and Discrete actions."""
     return Interaction(config, QLearning, refuse)
 
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why a table can't represent this problem (one line), or None if it can."""
-    for kind, space in (("observations", spec.observation_space), ("actions", spec.action_space)):
-        if not isinstance(space, spaces.Discrete) or space.start != 0:
-            return f"q-learning needs Discrete {kind} that start at 0; {spec.env_id} has {space}"
+    rows, actions = count_rows(spec.observation_space), spec.action_space
+    if rows is None:
+        found = one_line(spec.observation_space)
+        return f"q-learning needs discrete observations; {spec.env_id} has {found} {OTHER_OBSERVATIONS}"
+    if not isinstance(actions, spaces.Discrete):
+        return f"q-learning needs Discrete actions; {spec.env_id} has {one_line(actions)} {OTHER_ACTIONS}"
+    if (entries := rows * int(actions.n)) > MOST_ENTRIES:
+        return f"q-learning would need a table of {entries} entries for {spec.env_id} (allowed: up to {MOST_ENTRIES})"
     return None

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.environments.actions import joined_actions, mask_size
+from rl_lab.environments.draws import draw_from_space, draw_legal
 from rl_lab.policies import random_actions
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
-from rl_lab.types import Array, Decision, EnvSpec, Metrics, Obs, State, Step
+from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
 
 @dataclass(frozen=True)
@@ -91,24 +93,20 @@ def _draw_from(space: spaces.Space, rng: np.random.Generator) -> Callable[[int, 
     """Return the function that maps N and a mask (bool [N, A] or None) to actions [N, ...] drawn from the space."""
     if isinstance(space, spaces.Discrete):
         return lambda n, mask: space.start + random_actions(rng, n, int(space.n), mask)
-    if isinstance(space, spaces.Box):
+    if isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f":
         low, high = np.maximum(space.low, -1e6), np.minimum(space.high, 1e6)
         return lambda n, mask: rng.uniform(low, high, (n, *space.shape)).astype(space.dtype)
-    return lambda n, mask: np.stack([_sample(space, rng) for _ in range(n)])
+    return lambda n, mask: _draw_parts(space, rng, n, mask)
 
 
-def _sample(space: spaces.Space, rng: np.random.Generator) -> Any:
-    space.seed(int(rng.integers(2**31)))
-    return space.sample()
+def _draw_parts(space: spaces.Space, rng: np.random.Generator, n: int, mask: Array | None) -> Array:
+    """Return actions [N, ...] of a space that isn't Discrete, with mask bool [N, M] or None."""
+    if mask is not None and mask_size(space):
+        return draw_legal(space, rng, n, mask)
+    return joined_actions(space, [draw_from_space(space, rng) for _ in range(n)])
 
 
 @built_from(Config)
 def build(config: Config) -> Interaction:
     """Act uniformly at random among the legal actions: the baseline to beat."""
-    return Interaction(config, RandomAgent, _refuse)
-
-
-def _refuse(config: Config, spec: EnvSpec) -> str | None:
-    if isinstance(spec.action_space, spaces.Dict | spaces.Tuple):
-        return f"random draws arrays of actions, not {spec.action_space} (allowed: Discrete, MultiDiscrete, Box, ...)"
-    return None
+    return Interaction(config, RandomAgent, lambda config, spec: None)

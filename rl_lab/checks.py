@@ -136,3 +136,9 @@ def unknown_name(kind: str, name: str, allowed: list[str]) -> str:
     close = difflib.get_close_matches(name, allowed, n=3)
     hint = f"close: {', '.join(close)}" if close else f"allowed: {', '.join(allowed)}"
     return f"unknown {kind} {name!r} ({hint})"
+
+
+def one_line(value: Any, most: int = 160) -> str:
+    """Return a value's text in one line, cut off after `most` characters."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."

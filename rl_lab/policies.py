@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rl_lab.types import Array, Decision, Obs, State
+from rl_lab.agent import Policy
+from rl_lab.types import Array, Decision, Obs, State, Step
 
 Values = Callable[[Obs, State, Array], tuple[Array, State]]  # obs, carry, is_first -> q [N, A], next carry
 Choose = Callable[[Array, Array | None], Array]  # q [N, A], mask -> action [N]
@@ -45,6 +46,22 @@ def random_actions(
     if mask is None:
         return rng.integers(num_actions, size=num_envs)
     return (mask * (1.0 - rng.random(mask.shape))).argmax(axis=-1)
+
+
+def random_parts(
+    rng: np.random.Generator, num_envs: int, counts: Sequence[int], mask: Array | None = None
+) -> Array:
+    """Draw random legal values for actions of several parts, counted from 0, int64 [N, parts].
+
+    Args:
+        counts: how many values each part has.
+        mask: bool [N, sum of counts], the values of the parts side by side. A part without any legal value has all.
+    """
+    if mask is None:
+        return rng.integers(np.asarray(counts), size=(num_envs, len(counts)))
+    parts = np.split(mask, np.cumsum(counts)[:-1], axis=-1)
+    legal_parts = [part | ~part.any(axis=-1, keepdims=True) for part in parts]
+    return np.stack([random_actions(rng, num_envs, part.shape[1], part) for part in legal_parts], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +120,39 @@ class ValuePolicy:
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return `q_values` [N, A], with -inf for illegal actions."""
         return {"q_values": legal(self._values(obs, state, is_first)[0], mask)}
+
+
+# Discrete spaces that don't start at 0 ------------------------------------------------------------------
+
+
+def shifted(policy: Policy, first: int) -> Policy:
+    """Return a policy that adds `first` to the actions [N] of `policy`; the policy itself if that is 0.
+
+    It turns actions counted from 0 into values of a Discrete space that starts at `first`, and back with -first.
+    """
+    return Shifted(policy, first) if first else policy
+
+
+class Shifted:
+    """Adds a number to a policy's actions."""
+
+    def __init__(self, policy: Policy, first: int):
+        self._policy, self._first = policy, first
+
+    def initial_state(self, num_envs: int) -> State:
+        """Return the policy's carry at the start of an episode."""
+        return self._policy.initial_state(num_envs)
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Return the policy's decision with the number added to its actions [N]."""
+        decision = self._policy.act(obs, state, is_first, mask)
+        return decision._replace(action=decision.action + self._first)
+
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
+        """Return the policy's figures, whose columns count actions from 0."""
+        return self._policy.inspect(obs, state, is_first, mask)
+
+
+def counted_from_zero(step: Step, first: int) -> Step:
+    """Return a step whose actions, values of a Discrete space that starts at `first`, are counted from 0."""
+    return replace(step, action=step.action - first) if first else step

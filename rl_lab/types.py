@@ -72,6 +72,12 @@ class EnvSpec:
     has_lives: bool = False  # a lost life zeroes the bootstrap, and the episode goes on
     frame_stack: int = 1  # frames stacked along the observation's leading axis; 1 means no stacking
 
+    @property
+    def first_action(self) -> int:
+        """The smallest action of a Discrete space; 0 for other spaces."""
+        start = getattr(self.action_space, "start", 0)
+        return int(start) if np.ndim(start) == 0 else 0
+
 
 class Cursor(NamedTuple):
     """The point that training has reached: everything the loop needs in order to continue."""

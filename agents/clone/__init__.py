@@ -42,5 +42,5 @@ class Cloning(Interaction):
 
 @built_from(Config)
 def build(config: Config) -> Cloning:
-    """Imitate recorded actions, or the exact optimum of a finite MDP (behaviour cloning); Discrete actions."""
+    """Imitate recorded actions, or the exact optimum of a finite MDP (behaviour cloning); discrete actions."""
     return Cloning(config, Clone, refuse_spaces)

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from torch import Tensor
 
 from rl_lab.agent import Policy
 from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.cores import blank_carry
 from rl_lab.nn.q_network import QNetwork, make_q_network
-from rl_lab.policies import ValuePolicy, legal
+from rl_lab.policies import ValuePolicy, Values, legal, shifted
 from rl_lab.problem import Problem
 from rl_lab.replay.sequences import SequenceReplay, Sequences
 from rl_lab.replay.transitions import LazyReplay, TransitionReplay
 from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams
 from rl_lab.trees import leaves_of, map_leaves
-from rl_lab.types import Array, Metrics, Obs, State, Step
+from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 from rl_lab.updates.gradients import ActiveDropout, at_env_step, set_learning_rate, take_step
 from rl_lab.updates.trained import Trained
 
+from .action_classes import ActionClasses
 from .config import Config
 from .held_out import HeldOutEvaluator
 from .labelled_steps import (
@@ -32,7 +33,6 @@ from .labelled_steps import (
     NO_STEP,
     LabelledBatch,
     LabelledSampler,
-    cross_entropy,
     decode,
     encode,
     td_errors,
@@ -43,8 +43,19 @@ from .oracle import OraclePolicy
 class ClonePolicy(ValuePolicy):
     """Takes the likeliest legal action; its network outputs logits, not values."""
 
+    def __init__(
+        self, values: Values, classes: ActionClasses, initial_state: Callable[[int], State] | None = None
+    ):
+        super().__init__(values, classes.num_outputs, initial_state)
+        self._classes = classes
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Choose an action for each observation, [N, ...]."""
+        logits, state = self._values(obs, state, is_first)
+        return Decision(self._classes.to_actions(self._classes.predict(logits, mask)), state)
+
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return `logits` [N, A], the network's outputs, with -inf for illegal actions."""
+        """Return `logits` [N, M], the network's outputs, with -inf for illegal actions."""
         return {"logits": legal(self._values(obs, state, is_first)[0], mask)}
 
 
@@ -53,14 +64,14 @@ class Clone:
 
     def __init__(self, config: Config, problem: Problem, streams: Streams):
         spec = problem.spec
-        assert isinstance(spec.action_space, spaces.Discrete)
         self.config, self._problem = config, problem
-        self.num_envs, self.num_actions = spec.num_envs, int(spec.action_space.n)
+        self.num_envs, self.classes = spec.num_envs, ActionClasses(spec.action_space)
+        outputs = self.classes.num_outputs
         self.trained: Trained[QNetwork] = Trained(
             config,
             problem,
             streams,
-            lambda: make_q_network(spec.observation_space, self.num_actions, config, dueling=config.dueling),
+            lambda: make_q_network(spec.observation_space, outputs, config, dueling=config.dueling),
         )
         self._parameters = list(self.trained.network.parameters())
         self._active_dropout = ActiveDropout(self.trained.network)
@@ -83,10 +94,11 @@ class Clone:
         """
         trained = self.trained
         values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
-        clone = ClonePolicy(values, self.num_actions, trained.initial_state)
+        clone = ClonePolicy(values, self.classes, trained.initial_state)
         if not explore or not self.config.oracle:
             return clone
-        return OraclePolicy(self._problem, self.config.gamma, self.config.epsilon, self._oracle_rng, clone)
+        oracle = OraclePolicy(self._problem, self.config.gamma, self.config.epsilon, self._oracle_rng, clone)
+        return shifted(oracle, self._problem.spec.first_action)
 
     # Learning ----------------------------------------------------------------------------------------
 
@@ -96,10 +108,11 @@ class Clone:
         Raises:
             FloatingPointError: a reward or observation isn't finite.
         """
+        step = replace(step, action=self.classes.of_actions(step.action))
         self.evaluator.begin_episodes(step.is_first)
         is_held_out, label = self.evaluator.is_held_out, self._labels(step)
         try:
-            code = encode(label, step.action, self.num_actions)
+            code = encode(label, step.action, self.classes.num_classes)
             self.buffer.add(replace(step, action=np.where(is_held_out, NO_STEP, code)))
         except FloatingPointError as error:
             raise at_env_step(error, self.env_steps + self.num_envs) from None
@@ -111,7 +124,9 @@ class Clone:
     def _labels(self, step: Step) -> Array:
         """Return the labels int64 [N], NO_LABEL where only one action is legal."""
         label = step.extras.get("label", step.action)
-        return label if step.mask is None else np.where(step.mask.sum(axis=-1) > 1, label, NO_LABEL)
+        return (
+            label if step.mask is None else np.where(self.classes.count_legal(step.mask) > 1, label, NO_LABEL)
+        )
 
     def update(self) -> Metrics | None:
         """Take the gradient steps that are due; return their metrics, or None without any.
@@ -140,7 +155,7 @@ class Clone:
             next_obs, state = None, drawn.state
         else:
             code, next_obs, state = drawn.action, drawn.next_obs, ()
-        label, action = decode(code, self.num_actions)
+        label, action = decode(code, self.classes.num_classes)
         fields = (
             drawn.obs, label, action, code != NO_STEP, drawn.reward, drawn.terminated, next_obs, drawn.next_mask, state
         )  # fmt: skip
@@ -157,16 +172,16 @@ class Clone:
             return None
         with self._active_dropout:
             outputs, next_outputs = self._outputs(drawn)
-        assert outputs.shape == (*drawn.label.shape, self.num_actions)
+        assert outputs.shape == (*drawn.label.shape, self.classes.num_outputs)
         logits = outputs / self.config.temperature
-        loss = cross_entropy(logits, drawn.label) / count
+        loss = self.classes.cross_entropy(logits, drawn.label) / count
         objective, error = loss, torch.zeros_like(loss)
         if next_outputs is not None:
             error = td_errors(outputs, next_outputs, drawn, self.config.gamma)
             objective = objective + self.config.value_weight * error.square().mean()
             error = error.detach().abs().mean()
         norm = self._take_step(objective)
-        right = (logits.argmax(-1) == drawn.label).sum() / count
+        right = (self.classes.predicted(logits) == drawn.label).sum() / count
         return torch.stack((loss.detach(), right, error, norm))
 
     def _take_step(self, objective: Tensor) -> Tensor:
@@ -234,7 +249,7 @@ class Clone:
 
     def results(self) -> dict[str, Any]:
         """Return what goes into the summary: figures, confusion matrix, and the share of the commonest label."""
-        return self.evaluator.results(self._logits_of, self.num_actions)
+        return self.evaluator.results(self._logits_of)
 
     # State -------------------------------------------------------------------------------------------
 
@@ -242,7 +257,7 @@ class Clone:
         spec, config = self._problem.spec, self.config
         if self._remembers:
             return SequenceReplay(config.replay_capacity, spec, blank_carry(config), config.sequence_length)
-        sampler = LabelledSampler(self.num_actions)
+        sampler = LabelledSampler(self.classes.num_classes)
         replay = TransitionReplay(config.replay_capacity, spec, sampler=sampler)
         sampler.codes = replay.columns["action"].reshape(-1)
         return replay

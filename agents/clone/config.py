@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from gymnasium import spaces
 
-from rl_lab.checks import above, at_least, flags, within
+from rl_lab.checks import above, at_least, flags, one_line, within
 from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
@@ -16,7 +16,10 @@ from rl_lab.types import EnvSpec
 from rl_lab.updates.fields import TrainedFields
 from rl_lab.updates.trained import check_trained, refuse_trained
 
+from .action_classes import refuse_actions
 from .oracle import refuse_oracle
+
+ALLOWED_ACTIONS = "(allowed: Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them)"
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,12 @@ def refuse(config: Config, problem: Problem) -> str | None:
 
 def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
-    if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
-        return f"clone needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
+    if (needed := refuse_actions(spec.action_space)) is not None:
+        found = one_line(spec.action_space)
+        return f"clone needs {needed}; {spec.env_id} has {found} {ALLOWED_ACTIONS}"
+    if config.value_weight and not isinstance(spec.action_space, spaces.Discrete):
+        found = one_line(spec.action_space)
+        return f"value_weight {config.value_weight} needs Discrete actions; {spec.env_id} has {found} (allowed: 0)"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.held_out and find_spec("sklearn") is None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.policies import greedy
 from rl_lab.problem import Problem
 from rl_lab.seeding import seed_of
 from rl_lab.storage.state_trees import Ring
@@ -16,6 +15,7 @@ from rl_lab.training.experience import RecordedOrder
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, EnvSpec, Obs, Step
 
+from .action_classes import ActionClasses
 from .config import Config
 from .labelled_steps import NO_LABEL
 
@@ -58,10 +58,8 @@ class HeldOutSteps:
         self.label = np.full(capacity, NO_LABEL)  # int64 [capacity]
         self.column = np.zeros(capacity, np.int64)  # [capacity]: index of the environment
         self.is_first = np.zeros(capacity, np.bool_)  # [capacity]
-        actions = spec.action_space
-        assert isinstance(actions, spaces.Discrete)
-        self.num_actions = int(actions.n)
-        self.mask = np.ones((capacity, self.num_actions), np.bool_) if spec.has_mask else None
+        self.classes = ActionClasses(spec.action_space)
+        self.mask = np.ones((capacity, self.classes.num_outputs), np.bool_) if spec.has_mask else None
 
     def add(self, step: Step, label: Array, columns: Array) -> None:
         """Keep the steps of these columns, as long as there is room; labels are int64 [N], columns indices int64."""
@@ -183,15 +181,20 @@ class HeldOutEvaluator:
         figures = {"loss": loss} | figures_of(label, predicted) | {"labels": len(label)}
         return {f"held_out_{name}": value for name, value in figures.items()}
 
-    def results(self, logits_of: LogitsOf, num_actions: int) -> dict[str, Any]:
-        """Return figures, confusion matrix, and the share of the commonest label; {} without held-out steps."""
+    def results(self, logits_of: LogitsOf) -> dict[str, Any]:
+        """Return figures, the share of the commonest label, and the confusion matrix; {} without held-out steps.
+
+        There is no confusion matrix for actions of several entries.
+        """
         if (classified := self.classify(logits_of)) is None:
             return {}
         label, predicted, _ = classified
-        return self.figures(logits_of) | {
-            "held_out_commonest": float(np.bincount(label).max() / len(label)),
-            "held_out_confusion": confusion_of(label, predicted, num_actions),
-        }
+        commonest = np.unique(label, return_counts=True)[1].max()
+        found = self.figures(logits_of) | {"held_out_commonest": float(commonest / len(label))}
+        classes = ActionClasses(self._problem.spec.action_space)
+        if classes.num_entries > 1:
+            return found
+        return found | {"held_out_confusion": confusion_of(label, predicted, classes.num_classes)}
 
     # State -------------------------------------------------------------------------------------------
 
@@ -227,8 +230,8 @@ def classify_steps(steps: HeldOutSteps, logits_of: LogitsOf, remembers: bool) ->
         label = steps.label[rows]
         mask = None if steps.mask is None else steps.mask[rows]
         labels.append(label)
-        predicted.append(greedy(logits, mask))
-        losses.append(np.logaddexp.reduce(logits, axis=-1) - logits[np.arange(len(rows)), label])
+        predicted.append(steps.classes.predict(logits, mask))
+        losses.append(steps.classes.losses(logits, label))
     joined = [np.concatenate(parts) for parts in (labels, predicted, losses)]
     return joined[0], joined[1], float(joined[2].mean())
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.agent import Policy
 from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.normalise import RewardNormaliser
 from rl_lab.nn.q_network import QNetwork, make_q_network
-from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values
+from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values, counted_from_zero, shifted
 from rl_lab.problem import Problem
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import LazyReplay, Transitions
@@ -36,6 +37,7 @@ class DQN:
         spec = problem.spec
         assert isinstance(spec.action_space, spaces.Discrete)
         self.config, self.num_envs, self.num_actions = config, spec.num_envs, int(spec.action_space.n)
+        self._first_action = spec.first_action
         self.trained: Trained[QNetwork] = Trained(
             config,
             problem,
@@ -71,12 +73,13 @@ class DQN:
         """Return the probability of a random action at the current step."""
         return self._epsilon(self.env_steps)
 
-    def policy(self, *, explore: bool) -> ValuePolicy:
+    def policy(self, *, explore: bool) -> Policy:
         """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
         trained = self.trained
         values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
         exploring = EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None
-        return ValuePolicy(self._in_rewards(values), self.num_actions, trained.initial_state, exploring)
+        policy = ValuePolicy(self._in_rewards(values), self.num_actions, trained.initial_state, exploring)
+        return shifted(policy, self._first_action)
 
     def _in_rewards(self, values: Values) -> Values:
         """Return `values` converted from the network's scale to discounted rewards."""
@@ -99,7 +102,8 @@ class DQN:
             FloatingPointError: a reward or observation isn't finite; nothing is stored.
         """
         try:
-            self.buffer.add(step)
+            first = self._first_action
+            self.buffer.add(counted_from_zero(step, first) if first else step)
         except FloatingPointError as error:
             raise at_env_step(error, self.env_steps + self.num_envs) from None
         if self.trained.statistics.any:

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_acting_outputs, make_actor_critic
-from rl_lab.nn.distributions import GaussianHead, make_distribution
+from rl_lab.nn.distributions import GaussianHead
+from rl_lab.nn.joint_distributions import make_distribution
 from rl_lab.nn.normalise import RewardNormaliser
 from rl_lab.problem import Problem
 from rl_lab.replay.rollout import Rollout
@@ -195,8 +197,9 @@ class PolicyGradient:
         found = {"learning_rate": self.trained.learning_rate(self.env_steps)}
         if self.method.clip_range:
             found["clip_range"] = self._clip_range(self.env_steps)
-        if isinstance(head := self.trained.network.policy_head, GaussianHead):
-            found["action_std"] = float(head.log_std.detach().exp().mean())
+        heads = self.trained.network.policy_head.modules()
+        if deviations := [head.log_std.detach().exp() for head in heads if isinstance(head, GaussianHead)]:
+            found["action_std"] = float(torch.cat(deviations).mean())
         return found
 
     def state_dict(self) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rl_lab.checks import above, at_least, flags, one_of, within
-from rl_lab.nn import distributions
+from rl_lab.checks import above, at_least, flags, one_line, one_of, within
+from rl_lab.nn.joint_distributions import refuse_actions
 from rl_lab.problem import Problem
 from rl_lab.types import EnvSpec, UsageError
 from rl_lab.updates.compile_choice import refuse_compiling, resolve_compile
@@ -192,8 +192,8 @@ class PPOConfig(Config):
 
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
-    if not distributions.supports(spec.action_space):
-        return f"{config.NAME} needs {distributions.SUPPORTED_ACTIONS}; {spec.env_id} has {spec.action_space}"
+    if (needed := refuse_actions(spec.action_space)) is not None:
+        return f"{config.NAME} needs {needed}; {spec.env_id} has {one_line(spec.action_space)}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.compile == "yes" and (reason := refuse_compiling_step(config)) is not None:

@@ -28,6 +28,7 @@ import numpy as np
 import psutil
 from gymnasium import spaces
 
+from rl_lab.environments.actions import flat_actions, mask_size
 from rl_lab.storage.files import sha256
 from rl_lab.trees import leaves_of
 from rl_lab.types import Array, EnvSpec, Obs, UsageError
@@ -179,7 +180,9 @@ class Dataset:
             raise ValueError("rewards, terminations and truncations differ in length")
         return RecordedEpisode(
             observations=_tree(_child(group, "observations"), self.observation_space, steps + 1),
-            actions=_tree(_child(group, "actions"), self.action_space, steps),
+            actions=flat_actions(
+                self.action_space, _tree(_child(group, "actions"), self.action_space, steps)
+            ),
             rewards=rewards,
             terminations=terminations,
             truncations=truncations,
@@ -191,9 +194,9 @@ class Dataset:
         if "action_mask" not in infos:
             return None
         masks = _numbers(_child(infos, "action_mask")).astype(np.bool_)
-        actions = self.action_space
-        if not isinstance(actions, spaces.Discrete) or masks.shape != (steps + 1, actions.n):
-            raise ValueError(f"action_mask has shape {masks.shape} for {actions} and {steps} steps")
+        size = mask_size(self.action_space)
+        if not size or masks.shape != (steps + 1, size):
+            raise ValueError(f"action_mask has shape {masks.shape} for {self.action_space} and {steps} steps")
         return masks
 
 
@@ -300,11 +303,20 @@ def _tree(node: Any, space: spaces.Space, length: int) -> Obs:
     if array.shape != (length, *space.shape):
         raise ValueError(f"{node.name} has shape {array.shape}, {(length, *space.shape)} belongs there")
     cast = array.astype(space.dtype, copy=False)
-    if isinstance(space, spaces.Discrete):
-        inside = (cast == array) & (cast >= space.start) & (cast < space.start + space.n)
-        if not inside.all():
-            raise ValueError(f"{node.name} has values outside {space}")
+    if not _all_inside(space, array, cast):
+        raise ValueError(f"{node.name} has values outside {space}")
     return cast
+
+
+def _all_inside(space: spaces.Space, array: Array, cast: Array) -> bool:
+    """Return whether the values [length, ...] of a discrete space, before and after the cast, are inside it."""
+    if isinstance(space, spaces.Box):
+        return True
+    if isinstance(space, spaces.MultiBinary):
+        return bool(((array == 0) | (array == 1)).all())
+    counts = getattr(space, "nvec", getattr(space, "n", 0))
+    first = np.asarray(space.start)  # type: ignore[attr-defined]
+    return bool(((cast == array) & (cast >= first) & (cast <= first + (counts - 1))).all())
 
 
 def _frames(node: Any) -> Array:

@@ -21,6 +21,8 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.datasets.dataset import RecordedEpisode
 from rl_lab.datasets.writer import new_dataset
+from rl_lab.environments.actions import action_dtype, joined_actions, mask_size
+from rl_lab.environments.draws import draw_legal
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.policies import random_actions
@@ -148,7 +150,7 @@ def _episode(
     masks = np.concatenate([i["action_mask"] for i in infos]) if "action_mask" in infos[0] else None
     return RecordedEpisode(
         observations=join_leaves(np.concatenate, observations),
-        actions=np.concatenate(actions).astype(envs.single_action_space.dtype, copy=False),
+        actions=np.concatenate(actions).astype(action_dtype(envs.single_action_space), copy=False),
         rewards=np.concatenate(rewards),
         terminations=np.concatenate(terminations),
         truncations=np.concatenate(truncations),
@@ -181,7 +183,9 @@ class EpsilonRandom:
     def _draw(self, num_envs: int, mask: Array | None) -> Array:
         if isinstance(self._space, spaces.Discrete):
             return self._space.start + random_actions(self._rng, num_envs, int(self._space.n), mask)
-        return np.stack([self._space.sample() for _ in range(num_envs)])
+        if mask is not None and mask_size(self._space):
+            return draw_legal(self._space, self._rng, num_envs, mask)
+        return joined_actions(self._space, [self._space.sample() for _ in range(num_envs)])
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return the policy's own figures [N, ...], without its probabilities, which no longer describe the actions."""

@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.datasets.dataset import DATA, FORMAT, METADATA, SUMS, RecordedEpisode, import_h5py, sums_of
+from rl_lab.environments.actions import structured_actions
 from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.locking import exclusive
 from rl_lab.types import Obs, UsageError
@@ -88,6 +89,7 @@ class DatasetWriter:
         self.steps = 0
         self._folder = folder
         self._file = import_h5py().File(folder / DATA, "w")
+        self._action_space = action_space
 
     def add(self, episode: RecordedEpisode, seed: int) -> None:
         """Append an episode that began with a seed.
@@ -99,7 +101,9 @@ class DatasetWriter:
         with _as_not_written(self._folder):
             group = self._file.create_group(f"episode_{number}")
             group.attrs.update({"id": number, "seed": seed, "total_steps": len(episode), "return": total})
-            for name in ("observations", "actions", "rewards", "terminations", "truncations"):
+            _write(group, "observations", episode.observations)
+            _write(group, "actions", structured_actions(self._action_space, episode.actions))
+            for name in ("rewards", "terminations", "truncations"):
                 _write(group, name, getattr(episode, name))
             # int8 like Gymnasium's own masks; Minari requires "infos" even if there are none
             masks = {} if episode.masks is None else {"action_mask": episode.masks.astype(np.int8)}

@@ -11,7 +11,9 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from rl_lab.environments.actions import single_action
 from rl_lab.environments.contract import Contract
+from rl_lab.environments.draws import draw_from_space, draw_legal
 from rl_lab.environments.masks import KEY
 from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import extract_model
@@ -145,16 +147,12 @@ def play_episode(
 
 
 def _random_actions(env: Contract, rng: np.random.Generator) -> Callable[[int, Array | None], Any]:
-    env.action_space.seed(int(rng.integers(2**31)))
+    space, single = env.action_space, single_action(env.action_space)
 
     def choose(t: int, mask: Array | None) -> Any:
-        space = env.action_space
         if mask is None:
-            return space.sample()
-        if isinstance(space, gymnasium.spaces.Discrete):
-            return space.sample(mask=mask.astype(np.int8))
-        parts = np.split(mask.astype(np.int8), np.cumsum(space.nvec.ravel())[:-1])  # type: ignore[attr-defined]
-        return space.sample(mask=tuple(parts))
+            return draw_from_space(space, rng)
+        return single(draw_legal(space, rng, 1, mask[None]))
 
     return choose
 

@@ -13,6 +13,7 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from rl_lab.environments.known_spaces import require_known
 from rl_lab.environments.masks import MaskReader
 from rl_lab.environments.observed import Refused, observation_check, outside, show
 from rl_lab.types import Array, EnvironmentFault
@@ -30,13 +31,14 @@ class Contract(gymnasium.Wrapper):
         env_index: the environment's place in its vector, for messages.
 
     Raises:
-        UsageError: the observation space has no fixed shape, or masks are offered for actions without masks.
+        UsageError: a space has no fixed shape.
     """
 
     keeps_model = True
 
     def __init__(self, env: gymnasium.Env, env_index: int = 0):
         super().__init__(env)
+        require_known(env.observation_space, env.action_space)
         self.env_index = env_index
         self.notes: list[str] = []  # what is allowed and should be known, each said once
         self._check = observation_check(env.observation_space)

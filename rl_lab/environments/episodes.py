@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.environments.actions import action_dtype, action_shape, first_action, stored_dtype
 from rl_lab.environments.masks import mask_of, merge_masks
 from rl_lab.environments.vectors import VectorEnv
 from rl_lab.seeding import EpisodeSeeds, episode_seed
@@ -76,7 +77,7 @@ class EpisodeTracker:
     def __init__(self, seed: int, num_envs: int, action_space: spaces.Space, sink: Callable[[Episode], None]):
         self._seed = seed
         self._sink = sink
-        self._dtype = action_dtype(action_space)
+        self._dtype = stored_dtype(action_space)
         self._open = [OpenEpisode() for _ in range(num_envs)]
         self._numbers = [0] * num_envs
         self._steps: list[Step] = []
@@ -161,7 +162,7 @@ class EpisodeTracker:
         digests = np.array([e.digest() for e in self._open])
         differs = ended | (digests != np.array(state["digests"]))
         for i in map(int, np.flatnonzero(differs)):
-            taken = actions.get(i, np.zeros((0, *(envs.single_action_space.shape or ())), self._dtype))
+            taken = actions.get(i, np.zeros((0, *action_shape(envs.single_action_space)), self._dtype))
             self._open[i] = OpenEpisode([taken], state["returns"][i], len(taken))
             self._finish(i, self._env_steps, terminated=False, truncated=True)
         if np.count_nonzero(differs):
@@ -183,7 +184,8 @@ class EpisodeTracker:
         longest = int(lengths.max())
         obs, info = envs.reset(seed=seeds.current())
         mask = mask_of(info)
-        filler = _first_action(envs.single_action_space)
+        space = envs.single_action_space
+        filler = first_action(space)
         done = ended = np.zeros(envs.num_envs, dtype=np.bool_)
         for t in range(longest):
             begins = (lengths == longest - t) & (t > 0)
@@ -195,9 +197,7 @@ class EpisodeTracker:
             action = np.stack(
                 [actions[i][t - (longest - lengths[i])] if p else filler for i, p in enumerate(playing)]
             )
-            obs, reward, terminated, truncated, info = envs.step(
-                action.astype(envs.single_action_space.dtype)
-            )
+            obs, reward, terminated, truncated, info = envs.step(action.astype(action_dtype(space)))
             mask, done = mask_of(info), terminated | truncated
             ended = ended | (done & playing)
             for i in np.flatnonzero(playing):
@@ -238,19 +238,3 @@ def _segments(done: Array) -> Iterator[tuple[int, int, int]]:
     for i, begin in enumerate(starts):
         if begin < steps:
             yield begin, steps, i
-
-
-def action_dtype(space: spaces.Space) -> np.dtype:
-    """Return the dtype in which actions are stored: uint8 for small Discrete spaces, else the space's own."""
-    if isinstance(space, spaces.Discrete) and space.start >= 0 and space.start + space.n <= 256:
-        return np.dtype(np.uint8)
-    return np.dtype(space.dtype)
-
-
-def _first_action(space: spaces.Space) -> Array:
-    """Return some valid action, if possible without drawing from the space's random generator."""
-    if isinstance(space, spaces.Discrete):
-        return np.asarray(space.start, dtype=space.dtype)
-    if isinstance(space, spaces.Box):
-        return np.clip(np.zeros_like(space.low), space.low, space.high)
-    return np.asarray(space.sample())

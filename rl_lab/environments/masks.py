@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.environments.actions import counts_of, leaf_spaces, mask_size
 from rl_lab.environments.observed import Refused, show
 from rl_lab.types import Array, UsageError
 
@@ -19,14 +20,15 @@ class MaskReader:
     """Reads one environment's masks: info["action_mask"], or a method `action_masks()` where info has none.
 
     Whether there are masks is settled by the first reset; from then on all resets and steps give one, or none
-    does. Masks are sequences of 0 and 1 with one entry per action; for MultiDiscrete actions those of its parts
-    lie one after another. Where the end of an episode leaves no action legal, all count as legal.
+    does. Masks are sequences of 0 and 1 with one entry per action; those of actions in several parts lie one after
+    another, as in sb3-contrib's MaskablePPO (two for each bit of MultiBinary). Where the end of an episode leaves no
+    action legal, all count as legal.
     """
 
     def __init__(self, env: gymnasium.Env):
         self._env, self._actions = env, env.action_space
         self._method = callable(_find(env, "action_masks"))
-        self._parts = _parts(env.action_space)
+        self._choices = _choices(env.action_space)
         self._given: bool | None = None  # unknown before the first reset
 
     @property
@@ -52,7 +54,7 @@ class MaskReader:
         if not given:
             return None
         mask = self._cast(info[KEY] if KEY in info else _find(self._env, "action_masks")())
-        for first, beyond in self._parts:
+        for first, beyond in self._choices:
             if not mask[first:beyond].any():
                 if not over:
                     raise Refused("no action is legal (allowed: at least one before the episode's end)")
@@ -62,7 +64,7 @@ class MaskReader:
     def _cast(self, value: Any) -> Array:
         size = mask_size(self._actions)
         if not size:
-            raise Refused(f"the actions {self._actions} take none (allowed: Discrete, MultiDiscrete)")
+            raise Refused(f"{one_line(self._actions)} actions take none (allowed: actions with discrete parts)")
         try:
             given = np.asarray(value)
         except ValueError:  # parts of unequal length
@@ -73,19 +75,11 @@ class MaskReader:
         return given.astype(np.bool_)
 
 
-def mask_size(space: spaces.Space) -> int:
-    """Return A, the length of a mask; 0 for actions without masks."""
-    return _parts(space)[-1][1] if _parts(space) else 0
-
-
-def _parts(space: spaces.Space) -> list[tuple[int, int]]:
-    """Return where each choice of an action begins and ends in its mask; none for actions without masks."""
-    if isinstance(space, spaces.Discrete):
-        return [(0, int(space.n))]
-    if isinstance(space, spaces.MultiDiscrete):
-        ends = np.cumsum(space.nvec.ravel()).tolist()
-        return list(zip([0, *ends], ends, strict=False))
-    return []
+def _choices(space: spaces.Space) -> list[tuple[int, int]]:
+    """Return where each discrete entry of an action begins and ends in its mask."""
+    counts = [count for leaf in leaf_spaces(space) for count in counts_of(leaf) or ()]
+    ends = np.cumsum(counts).tolist()
+    return list(zip([0, *ends], ends, strict=False))
 
 
 class MaskFromObservation(gymnasium.Wrapper):

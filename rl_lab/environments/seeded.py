@@ -7,8 +7,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rl_lab.environments.actions import stored_dtype
 from rl_lab.environments.contract import Contract
-from rl_lab.environments.episodes import Episode, action_dtype
+from rl_lab.environments.episodes import Episode
 from rl_lab.seeding import episode_seed
 
 
@@ -26,7 +27,7 @@ class SeededEpisodes(gymnasium.Wrapper):
         if isinstance(env, Contract):
             env.env_index = env_index
         self._seed, self._index, self._finished = seed, env_index, finished
-        self._dtype = action_dtype(env.action_space)
+        self._dtype = stored_dtype(env.action_space)
         self._episode = -1
         self._actions: list[Any] = []
         self._return = 0.0

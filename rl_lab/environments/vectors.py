@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from rl_lab.environments.actions import single_action, vector_action
 from rl_lab.environments.contract import Contract
 from rl_lab.types import Array, Obs, UsageError
 
@@ -65,7 +66,7 @@ class SingleVector:
     """A vector of one environment, at a third of SyncVectorEnv's cost. Observations are copies.
 
     Raises:
-        UsageError: the observation space has no fixed shape.
+        UsageError: a space isn't made of arrays of fixed shapes.
     """
 
     num_envs = 1
@@ -75,7 +76,7 @@ class SingleVector:
         self.single_observation_space = env.observation_space
         self.single_action_space = env.action_space
         self._batch = _batcher(env.observation_space)
-        self._action = _unbatcher(env.action_space)
+        self._action = single_action(env.action_space)
 
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
@@ -116,32 +117,6 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
     if space.shape == ():
         return lambda obs: np.array((obs,), dtype=dtype)
     return lambda obs: np.array(obs[None])  # the contract has checked the dtype
-
-
-def _unbatcher(space: spaces.Space) -> Callable[[Array], Any]:
-    """Return a function that takes the action out of a batch of one and checks it against the space."""
-    if isinstance(space, spaces.Discrete):
-        first, beyond = int(space.start), int(space.start + space.n)
-
-        def discrete(action: Array) -> np.int64:
-            a = action.item()  # comparing Python's numbers takes a fifth of the time
-            if not first <= a < beyond or a != int(a):
-                raise _outside(a, space)
-            chosen = action[0]
-            return chosen if type(chosen) is np.int64 else np.int64(a)
-
-        return discrete
-
-    def any_space(action: Array) -> Any:
-        if not space.contains(action[0]):
-            raise _outside(action[0], space)
-        return action[0]
-
-    return any_space
-
-
-def _outside(action: Any, space: spaces.Space) -> ValueError:
-    return ValueError(f"action {action} is outside the action space {space}")
 
 
 class ReadInfo(gymnasium.Wrapper):
@@ -186,6 +161,7 @@ class MaskedVector:
         self.num_envs = envs.num_envs
         self.single_observation_space = envs.single_observation_space
         self.single_action_space = envs.single_action_space
+        self._action = vector_action(envs.single_action_space)
 
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
@@ -196,22 +172,8 @@ class MaskedVector:
 
     def step(self, action: Array) -> StepResult:
         """Step all environments with actions [N, ...]; raise ValueError for one outside the space."""
-        self._check(action)
-        obs, reward, terminated, truncated, info = self.envs.step(action)
+        obs, reward, terminated, truncated, info = self.envs.step(self._action(action))
         return obs, reward, terminated, truncated, known(info)
-
-    def _check(self, action: Array) -> None:
-        space = self.single_action_space
-        if isinstance(space, spaces.Discrete):
-            bad = (
-                (action < space.start)
-                | (action >= space.start + space.n)
-                | (action != action.astype(np.int64))
-            )
-        else:
-            bad = np.array([not space.contains(a) for a in action])
-        if np.count_nonzero(bad):
-            raise _outside(action[np.argmax(bad)], space)
 
     def render(self) -> Sequence[Any]:
         """Return one rendered frame per environment."""

@@ -50,10 +50,10 @@ class WorkerVector(MaskedVector):
 
     def step(self, action: Array) -> StepResult:
         """Step all environments; raise ValueError for an action outside the space."""
-        self._check(action)
+        given = self._action(action)
         self._steps += 1
         with self._watched():
-            self.envs.step_async(action)
+            self.envs.step_async(given)
             self._await_answers()
             obs, reward, terminated, truncated, info = self.envs.step_wait()
         return obs, reward, terminated, truncated, known(info)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rl_lab.agent import Policy
 from rl_lab.evaluation.evaluate import Interrupted, evaluate
+from rl_lab.policies import shifted
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.evaluations import Figures
@@ -66,6 +67,7 @@ class RunEvaluator:
             fault = self._problem.model_fault
             return dict.fromkeys(FIGURES) | ({} if fault is None else {"model_fault": fault})
         limit = self._problem.spec.max_episode_steps
+        policy = shifted(policy, -self._problem.spec.first_action)  # the model counts actions from 0
         return exact_figures(policy, self._problem.model, self._gamma, limit, self._config.eval_envs)
 
     def show(self, policy: Policy) -> str | None:
@@ -79,6 +81,7 @@ class RunEvaluator:
         problem, config = self._problem, self._config
         if config.pictures and problem.model is not None:
             width = config.eval_envs
+            policy = shifted(policy, -problem.spec.first_action)
             draw_run(self._folder, policy, problem.model, problem.cells, gamma=self._gamma, width=width)
 
     def _film(self, policy: Policy) -> str | None:

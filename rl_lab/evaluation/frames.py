@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 
 from rl_lab.agent import Policy
+from rl_lab.environments.actions import action_dtype
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.types import Array
@@ -51,7 +52,7 @@ def _episode_frames(
             decision = policy.act(obs, state, is_first, mask)
             action, state = decision.action, decision.state
         else:
-            action = actions[t : t + 1].astype(envs.single_action_space.dtype)
+            action = actions[t : t + 1].astype(action_dtype(envs.single_action_space))
         obs, _, terminated, truncated, info = envs.step(action)
         mask, is_first = mask_of(info), terminated | truncated
         yield _frame(envs)

@@ -16,6 +16,7 @@ from rl_lab.nn.distributions import Distribution, GaussianHead
 from rl_lab.nn.encoders import Encoder, make_encoder
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.initialise import initialise
+from rl_lab.nn.joint_distributions import JointHead
 from rl_lab.nn.layers import Linear
 from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time
@@ -150,20 +151,30 @@ def _numpy_outputs(network: ActorCritic) -> Outputs | None:
     before = [] if network.normaliser is None else [network.normaliser]
     to_features = numpy_sequential([*before, *policy.encoder.layers])
     to_valued = to_features if value is None else numpy_sequential([*before, *value.encoder.layers])
-    to_parameters, to_value = numpy_sequential([network.policy_head]), numpy_sequential([network.value_head])
+    to_parameters, to_value = _numpy_head(network.policy_head), numpy_sequential([network.value_head])
     if to_features is None or to_valued is None or to_parameters is None or to_value is None:
         return None
-    head = network.policy_head
-    deviations = head.log_std.detach().numpy() if isinstance(head, GaussianHead) else None
 
     def outputs(obs: Obs, state: State, is_first: Array) -> tuple[Any, Array, State]:
         features = to_features(obs)
         parameters = to_parameters(features)
         valued = features if value is None else to_valued(obs)
-        both = parameters if deviations is None else (parameters, deviations)
-        return both, to_value(valued)[:, 0], ()
+        return parameters, to_value(valued)[:, 0], ()
 
     return outputs
+
+
+def _numpy_head(head: nn.Module) -> Callable[[Array], Any] | None:
+    """Return a policy's head as a function of numpy features [N, F], on views of its weights; None if it can't be."""
+    if isinstance(head, JointHead):
+        parts = [_numpy_head(part) for part in head.parts]
+        chain = [part for part in parts if part is not None]
+        return None if len(chain) < len(parts) else lambda features: tuple(part(features) for part in chain)
+    to_parameters = numpy_sequential([head])
+    if to_parameters is None or not isinstance(head, GaussianHead):
+        return to_parameters
+    deviations = head.log_std.detach().numpy()
+    return lambda features: (to_parameters(features), deviations)
 
 
 class StochasticPolicy:

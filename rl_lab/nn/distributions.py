@@ -1,7 +1,8 @@
 """Distributions over actions: acting draws from them in numpy, learning evaluates them in torch.
 
 Illegal actions have probability exactly 0. Box actions are drawn without regard to their bounds; the
-environment receives the clipped action, and the log-probability belongs to the unclipped one.
+environment receives the clipped action, rounded if the space is of integers, and the log-probability belongs to the
+one that was drawn. `joint_distributions` builds distributions over actions of several parts from these.
 """
 
 from __future__ import annotations
@@ -20,21 +21,28 @@ from rl_lab.policies import legal
 from rl_lab.types import Array
 
 HALF_LOG_TWO_PI = 0.5 * log(2 * pi)
+WHOLE = 2.0**53  # up to which float64 holds every whole number
+
+
+# parameters, raw actions, mask -> log-probabilities and entropies
+Evaluate = Callable[[Any, Any, Tensor | None], tuple[Tensor, Tensor]]
 
 
 class Drawn(NamedTuple):
     """Actions that were drawn."""
 
     action: Array  # [N, ...]: for the environment, clipped to its bounds
-    raw: Array  # [N, ...]: as drawn
+    raw: Any  # as drawn and as `evaluate` takes it: [N, ...], or a tuple of such arrays
     log_prob: Array  # float32 [N]: of `raw`
 
 
 class Distribution(Protocol):
     """A distribution over the actions of one space. Its parameters are what its head returns."""
 
+    mask_size: int  # values that an action mask tells about; 0 if there are no masks for such actions
+
     @property
-    def evaluate(self) -> Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]:
+    def evaluate(self) -> Evaluate:
         """A pure function that maps parameters, actions and a mask to log-probabilities and entropies, [...] each.
 
         Actions are int64 [...], or float32 [..., D] if they are continuous; the mask is bool [..., A] or None.
@@ -81,28 +89,39 @@ class Categorical:
     evaluate = staticmethod(categorical)
 
     def __init__(self, space: spaces.Discrete):
-        self.num_actions = int(space.n)
+        self.num_actions = self.mask_size = int(space.n)
+        self._first = int(space.start)
 
     def make_head(self, features: int) -> nn.Module:
         """Return the layer that computes the logits."""
         return CategoricalHead(features, self.num_actions)
 
     def draw(self, parameters: Array, rng: np.random.Generator, mask: Array | None) -> Drawn:
-        """Draw actions int64 [N] by the Gumbel-max trick, which never picks a logit of -inf."""
-        log_p = _log_softmax(legal(parameters, mask))
-        action = (log_p + rng.gumbel(size=log_p.shape)).argmax(-1)
-        return Drawn(action, action, log_p[np.arange(len(action)), action])
+        """Draw actions int64 [N]; the raw ones are counted from 0."""
+        index, log_prob = draw_index(legal(parameters, mask), rng)
+        return Drawn(index + self._first, index, log_prob)
 
     def mode(self, parameters: Array, mask: Array | None) -> Array:
         """Return the first legal action with the largest logit, int64 [N]."""
-        return legal(parameters, mask).argmax(-1)
+        return legal(parameters, mask).argmax(-1) + self._first
 
     def probabilities(self, parameters: Array, mask: Array | None) -> Array | None:
         """Return the probabilities [N, A]."""
-        return np.exp(_log_softmax(legal(parameters, mask)))
+        return np.exp(log_softmax(legal(parameters, mask)))
 
 
-def _log_softmax(logits: Array) -> Array:
+def draw_index(logits: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw indices int64 [...] by logits [..., A]; return them and their log-probabilities, float32 [...].
+
+    The Gumbel-max trick never picks a logit of -inf.
+    """
+    log_p = log_softmax(logits)
+    index = (log_p + rng.gumbel(size=log_p.shape)).argmax(-1)
+    return index, np.take_along_axis(log_p, index[..., None], axis=-1)[..., 0]
+
+
+def log_softmax(logits: Array) -> Array:
+    """Return the logarithms of the probabilities [..., A] of logits [..., A]."""
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
@@ -137,9 +156,11 @@ class DiagonalGaussian:
     """Independent normal distributions over the D flattened entries of Box actions."""
 
     evaluate = staticmethod(diagonal_gaussian)
+    mask_size = 0
 
     def __init__(self, space: spaces.Box, log_std: float = 0.0):
         self.space, self.size, self.log_std = space, prod(space.shape), log_std
+        self._rounds = np.dtype(space.dtype).kind != "f"
 
     def make_head(self, features: int) -> nn.Module:
         """Return the layer of means and deviations."""
@@ -162,23 +183,10 @@ class DiagonalGaussian:
         return None
 
     def _clipped(self, raw: Array) -> Array:
-        shaped = raw.reshape(len(raw), *self.space.shape).astype(self.space.dtype)
-        return np.clip(shaped, self.space.low, self.space.high)
-
-
-def make_distribution(space: spaces.Space, *, log_std: float = 0.0) -> Distribution:
-    """Make the distribution for an action space that `supports` accepts."""
-    if isinstance(space, spaces.Box):
-        return DiagonalGaussian(space, log_std)
-    assert isinstance(space, spaces.Discrete)
-    return Categorical(space)
-
-
-SUPPORTED_ACTIONS = "Discrete actions that start at 0 or Box actions of floats"
-
-
-def supports(space: spaces.Space) -> bool:
-    """Return whether there is a distribution for an action space, as SUPPORTED_ACTIONS says in words."""
-    if isinstance(space, spaces.Discrete):
-        return bool(space.start == 0)
-    return isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f"
+        shaped = raw.reshape(len(raw), *self.space.shape)
+        if self._rounds:
+            low, high = (
+                np.clip(b.astype(np.float64), -WHOLE, WHOLE) for b in (self.space.low, self.space.high)
+            )
+            return np.clip(np.rint(shaped), low, high).astype(self.space.dtype)
+        return np.clip(shaped.astype(self.space.dtype), self.space.low, self.space.high)

@@ -14,6 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rl_lab.checks import one_line
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
 from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
@@ -138,14 +139,14 @@ def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
         return refuse_image("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     if name in OF_INDICES and not isinstance(space, Indices):
-        return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {space}"
+        return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {one_line(space)}"
     if name == "onehot" and isinstance(space, Indices) and (count := sum(_counts(space)[0])) > ONE_HOT_LIMIT:
         return (
             f"encoder 'onehot' takes at most {ONE_HOT_LIMIT} values, not {count} (allowed: auto, embedding)"
         )
     if not isinstance(space, Indices | spaces.Box):
         kinds = "Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
-        return f"encoder {name!r} takes {kinds} observations, not {space}"
+        return f"encoder {name!r} takes {kinds} observations, not {one_line(space)}"
     return None
 
 
@@ -156,7 +157,7 @@ def _refuse_parts(name: str, space: Composite, fields: NetworkFields) -> str | N
     ]
     if not any(_is_meant_for(name, part) for _, part in _parts(space)):
         wanted = "image" if name in CONVOLUTIONAL else "discrete part"
-        return f"encoder {name!r} finds no {wanted} among {space} (allowed: auto, mlp)"
+        return f"encoder {name!r} finds no {wanted} among {one_line(space)} (allowed: auto, mlp)"
     return next((reason for reason in reasons if reason is not None), None)
 
 

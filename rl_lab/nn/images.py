@@ -11,6 +11,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rl_lab.checks import one_line
+
 # Channels, kernel and stride of each convolution.
 # Mnih et al. (2015), "Human-level control through deep reinforcement learning"
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -192,7 +194,7 @@ def _scale(space: spaces.Box, layout: Layout) -> float | list[float]:
 def refuse_image(name: str, space: spaces.Space, pooling: str = "none", channels: str = "auto") -> str | None:
     """Return why the named encoder of images can't take a space (one line), or None if it can."""
     if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3, 4):
-        return f"encoder {name!r} takes images (Box with 2, 3 or 4 axes), not {space}"
+        return f"encoder {name!r} takes images (Box with 2, 3 or 4 axes), not {one_line(space)}"
     layout = layout_of(space, channels)
     seen = layout or max(_readings(space.shape), key=lambda reading: reading.side)
     least = convolutions(name, seen.side, pooling).smallest

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import numpy as np
 import psutil
-from gymnasium import spaces
 
+from rl_lab.environments.actions import mask_size
 from rl_lab.replay.frames import frame_bytes, frame_rows
 from rl_lab.types import Array, EnvSpec
 
@@ -40,8 +40,6 @@ def column_types(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Columns:
     Args:
         carry: arrays [1, ...] that show the shapes of a step's carry.
     """
-    actions = spec.action_space
-    assert isinstance(actions, spaces.Discrete)
     columns: Columns = {
         "position": ((), np.int64),
         "action": ((), np.int64),
@@ -49,7 +47,7 @@ def column_types(spec: EnvSpec, carry: tuple[Array, ...] = ()) -> Columns:
         "terminated": ((), np.bool_),
     }
     if spec.has_mask:
-        columns["next_mask"] = ((int(actions.n),), np.bool_)
+        columns["next_mask"] = ((mask_size(spec.action_space),), np.bool_)
     if carry:
         columns["episode_step"] = ((), np.int32)
     return columns | {f"state_{k}": (part.shape[1:], part.dtype) for k, part in enumerate(carry)}

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from rl_lab.environments.episodes import Episode, action_dtype
+from rl_lab.environments.actions import action_shape, stored_dtype
+from rl_lab.environments.episodes import Episode
 from rl_lab.storage.errors import CheckpointCorrupt, NotWritten
 from rl_lab.types import UsageError
 
@@ -120,7 +121,7 @@ def read_actions(folder: Path, row: int, action_space: Any) -> np.ndarray:
     episodes = read_episodes(folder)
     if not 0 <= row < len(episodes):
         raise UsageError(f"training episode {row} is not in {folder} (allowed: 0 to {len(episodes) - 1})")
-    dtype, shape = action_dtype(action_space), tuple(action_space.shape)
+    dtype, shape = stored_dtype(action_space), action_shape(action_space)
     item = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     before = sum(int(e["length"]) for e in episodes[:row])
     length = int(episodes[row]["length"])

@@ -16,7 +16,7 @@ class Minibatch(NamedTuple):
     """Steps [B] to learn from, or sequences [T, B] with the carry before them; then [B] below stands for [T, B]."""
 
     obs: Any  # [B, ...]
-    action: Tensor  # int64 [B] or float32 [B, D], as drawn (before it is clipped to the space)
+    action: Any  # int64 [B] or [B, K], float32 [B, D], or a tuple of them: as drawn (before it is clipped to the space)
     log_prob: Tensor  # float32 [B], under the policy that acted
     value: Tensor  # float32 [B], estimated when acting
     advantage: Tensor  # float32 [B]

@@ -86,9 +86,9 @@ FIGURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fr
 class Objective:
     """The loss of a minibatch: surrogate + vf_coef * squared error of the value - ent_coef * entropy."""
 
-    evaluate: Callable[[Any, Tensor, Tensor | None], tuple[Tensor, Tensor]]
-    """Maps the distribution's parameters, actions [..., D] or [...] and a mask [..., A] to log-probability and entropy,
-    [...] each."""
+    evaluate: Callable[[Any, Any, Tensor | None], tuple[Tensor, Tensor]]
+    """Maps the distribution's parameters, actions [..., D] or [...] (a tuple of them for actions in parts) and a mask
+    [..., A] to log-probability and entropy, [...] each."""
     surrogate: Surrogate
     """Loss of the policy."""
     vf_coef: float

@@ -492,12 +492,26 @@ class TestRefusals:
         assert "pip install 'rl_lab[clone]'" in build(oracle=True).refuse(grid_problem())
         assert build(oracle=True, held_out=0.0).refuse(grid_problem()) is None
 
-    def test_actions_that_start_elsewhere(self):
-        class Shifted(Identity):
+    def test_actions_with_a_part_that_is_not_discrete(self):
+        class Pushing(Identity):
             def __init__(self):
                 super().__init__()
-                self.action_space = spaces.Discrete(4, start=1)
+                self.action_space = spaces.Dict({"a": spaces.Discrete(4), "b": spaces.Box(-1, 1)})
 
-        problem = problem_on(Shifted)
+        problem = problem_on(Pushing)
         object.__setattr__(problem, "dataset", object())
-        assert "start at 0" in build().refuse(problem)
+        assert (
+            build()
+            .refuse(problem)
+            .startswith("clone needs actions whose parts are all discrete; toy has Dict")
+        )
+
+    def test_values_of_actions_of_several_parts(self):
+        class Wheels(Identity):
+            def __init__(self):
+                super().__init__()
+                self.action_space = spaces.MultiDiscrete([2, 2])
+
+        problem = problem_on(Wheels)
+        object.__setattr__(problem, "dataset", object())
+        assert build(value_weight=0.5).refuse(problem).startswith("value_weight 0.5 needs Discrete actions")

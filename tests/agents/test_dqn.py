@@ -623,14 +623,15 @@ class TestFailures:
         assert says in reason
         assert "\n" not in reason
 
-    def test_actions_that_are_not_counted_from_zero_are_refused(self):
-
+    def test_actions_that_are_not_discrete_are_refused_with_who_takes_them(self):
         spec = spec_of(spaces.Discrete(2))
-        for actions in (spaces.Discrete(2, start=1), spaces.Box(-1, 1, (1,))):
+        for actions in (spaces.MultiDiscrete([2, 2]), spaces.Box(-1, 1, (1,))):
             reason = refuse(Config(), dataclasses.replace(spec, action_space=actions))
             assert reason is not None
-            assert reason.startswith("dqn needs Discrete actions that start at 0")
-        assert refuse(Config(), spec) is None
+            assert reason.startswith("dqn needs Discrete actions; toy has ")
+            assert "ppo, a2c and reinforce" in reason
+        for actions in (spaces.Discrete(2), spaces.Discrete(2, start=-3)):
+            assert refuse(Config(), dataclasses.replace(spec, action_space=actions)) is None
 
 
 # Learning --------------------------------------------------------------------------------------------

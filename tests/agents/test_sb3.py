@@ -466,7 +466,7 @@ class TestOtherSpaces:
         problem = problem_on(ConstantReward)
         model = build_ppo().make_model(problem, make_vec_env(problem, []))
         policy, obs = (
-            SB3Policy(model.policy),
+            SB3Policy(model.policy, problem.spec),
             np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32),
         )
         likely = model.policy.get_distribution(torch.from_numpy(obs)).distribution.probs.argmax(dim=1)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from rl_lab.environments.episodes import Episode, action_dtype
+from rl_lab.environments.actions import stored_dtype
+from rl_lab.environments.episodes import Episode
 from rl_lab.runs.rows import (
     ACTIONS,
     COLUMNS,
@@ -24,7 +25,7 @@ ACTION = spaces.Discrete(4)
 
 
 def episode(number: int, *actions: int) -> Episode:
-    taken = np.array(actions, action_dtype(ACTION))
+    taken = np.array(actions, stored_dtype(ACTION))
     return Episode(10 * number, 0, number, 5 + number, 0.5 * number, len(taken), True, False, taken)
 
 

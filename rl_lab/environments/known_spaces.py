@@ -1,0 +1,52 @@
+"""The spaces that the lab can serve, and what helps with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gymnasium import spaces
+
+from rl_lab.checks import one_line
+from rl_lab.types import UsageError
+
+KNOWN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+ALLOWED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them"
+HOW = "register the wrapped environment in a module and name it as module:id"
+
+
+def require_known(observations: spaces.Space, actions: spaces.Space) -> None:
+    """Check that both spaces of an environment are made of numbers in arrays of fixed shapes.
+
+    Raises:
+        UsageError: one isn't; the message names a wrapper that helps.
+    """
+    for kind, space in (("observation", observations), ("action", actions)):
+        for path, part in _unknown(space):
+            raise UsageError(_refusal(kind, path, part))
+
+
+def _unknown(space: spaces.Space, path: str = "") -> Iterator[tuple[str, spaces.Space]]:
+    """Yield the place and the space of each part that can't be served."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = space.spaces.items() if isinstance(space, spaces.Dict) else enumerate(space.spaces)
+        for key, part in parts:
+            yield from _unknown(part, f"{path}[{key!r}]")
+    elif not isinstance(space, KNOWN) or space.shape is None:
+        yield path, space
+
+
+def _refusal(kind: str, path: str, space: spaces.Space) -> str:
+    return f"{kind} space{path} {one_line(space)} has no fixed shape (allowed: {ALLOWED}; {_hint(kind, path, space)})"
+
+
+def _hint(kind: str, path: str, space: spaces.Space) -> str:
+    """Return which wrapper turns the space into one that can be served, and how to use it."""
+    if kind == "action":
+        return f"or wrap the environment in gymnasium.wrappers.TransformAction, then {HOW}"
+    if path.endswith("['mission']"):
+        wrapper = "minigrid.wrappers.FlatObsWrapper or ImgObsWrapper"
+    elif isinstance(space, spaces.Text):
+        wrapper = "gymnasium.wrappers.FlattenObservation"
+    else:
+        wrapper = "gymnasium.wrappers.TransformObservation"
+    return f"or wrap the environment in {wrapper}, then {HOW}"

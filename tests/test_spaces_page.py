@@ -1,0 +1,101 @@
+"""What docs/spaces.md says of spaces and agents is so: every cell of its tables is run."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rl_lab.agents.random import RandomPolicy
+from rl_lab.agents.sb3 import make_vec_env
+from rl_lab.datasets.dataset import Dataset
+from rl_lab.datasets.record import record_dataset
+from rl_lab.problem import Problem
+from rl_lab.seeding import Streams
+from rl_lab.training.experience import experience
+from rl_lab.training.loop import start, train
+from rl_lab.training.registry import make_learner
+from toys import interact, vector
+
+HOOK = Path(__file__).resolve().parents[1] / "docs" / "_hooks" / "space_tables.py"
+_found = importlib.util.spec_from_file_location("space_tables", HOOK)
+tables = importlib.util.module_from_spec(_found)
+_found.loader.exec_module(tables)
+
+SHORT = {
+    "dqn": {"learning_starts_env_steps": 4, "replay_capacity": 20, "batch_size": 4, "hidden": (8,)},
+    "ppo": {"n_steps": 8, "hidden": (8,), "n_epochs": 1},
+    "sb3-ppo": {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "hidden": (8,)},
+    "sb3-dqn": {"replay_capacity": 20, "learning_starts_env_steps": 4, "batch_size": 4, "hidden": (8,)},
+    "clone": {"replay_capacity": 20, "batch_size": 4, "hidden": (8,), "learning_starts_env_steps": 4},
+}
+CELLS = [(a, kind, name) for kind in tables.PLAIN for name in tables.SPACES for a in tables.AGENTS]
+ASKED = {cell: tables.refusal(cell[0], cell[1], tables.SPACES[cell[2]]) for cell in CELLS}
+
+
+def problem_of(agent: str, kind: str, name: str, **fields) -> Problem:
+    of_both = tables.spaces_of(kind, tables.SPACES[name], agent)
+    return Problem(
+        "ID", {}, 2, 24, 0, "cpu", lambda n: vector(lambda: tables.Showing(**of_both), n), **fields
+    )
+
+
+@pytest.mark.parametrize(("agent", "kind", "name"), [cell for cell in CELLS if ASKED[cell] is None])
+def test_what_is_said_to_be_taken_trains(agent, kind, name, tmp_path):
+    dataset = None
+    if agent == "clone":
+        of_both = tables.spaces_of(kind, tables.SPACES[name], agent)
+        acting = RandomPolicy(of_both["action"], lambda: np.random.default_rng(0))
+        record_dataset(acting, lambda: tables.Showing(**of_both), tmp_path / "data", episodes=4)
+        dataset = Dataset(tmp_path / "data")
+    problem, learner = (
+        problem_of(agent, kind, name, dataset=dataset),
+        make_learner(agent, **SHORT.get(agent, {})),
+    )
+    if agent.startswith("sb3"):
+        with closing(make_vec_env(problem, [])) as envs:
+            learner.make_model(problem, envs).learn(24)
+        return
+    learner = learner.resolved(problem)
+    built = learner.build_agent(learner.config, problem, Streams(0))
+    if dataset is None:
+        interact(built, problem)
+    else:
+        _imitate(built, problem)
+    assert built.gradient_steps > 0 or agent == "random"
+
+
+def _imitate(agent, problem: Problem) -> None:
+    source = experience(problem)
+    seeds, acting = source.seeds(), source.acting(agent.policy(explore=True))
+    begun = start(acting, source.envs, seeds)
+    for _ in train(agent, acting, source.envs, seeds, problem.total_steps, begun):
+        pass
+    source.envs.close()
+
+
+@pytest.mark.parametrize(("agent", "kind", "name"), [cell for cell in CELLS if ASKED[cell] is not None])
+def test_a_refusal_is_one_line_that_says_what_helps(agent, kind, name):
+    reason = ASKED[agent, kind, name]
+    assert "\n" not in reason
+    assert "(allowed: " in reason or "(the lab's own " in reason
+
+
+def test_agents_that_share_a_column_give_the_same_answers():
+    for column in tables.AGENTS.values():
+        first, *others = column.split(", ")
+        for kind in tables.PLAIN:
+            for space in tables.SPACES.values():
+                told = [tables.refusal(agent, kind, space) is None for agent in (first, *others)]
+                assert len(set(told)) == 1, (column, kind, space)
+
+
+def test_the_page_shows_both_tables():
+    page = (HOOK.parents[1] / "spaces.md").read_text(encoding="utf8")
+    for kind in tables.PLAIN:
+        assert f"<!-- spaces: {kind} -->" in page
+        rows = [line for line in tables.spaces_table(kind).splitlines() if line.startswith("|")]
+        assert len(rows) == len(tables.SPACES) + 2
