@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.checks import one_line
 from rl_lab.environments.actions import counts_of, leaf_spaces, mask_size
 from rl_lab.environments.observed import Refused, show
 from rl_lab.types import Array, UsageError
@@ -64,7 +65,9 @@ class MaskReader:
     def _cast(self, value: Any) -> Array:
         size = mask_size(self._actions)
         if not size:
-            raise Refused(f"{one_line(self._actions)} actions take none (allowed: actions with discrete parts)")
+            raise Refused(
+                f"{one_line(self._actions)} actions take none (allowed: actions with discrete parts)"
+            )
         try:
             given = np.asarray(value)
         except ValueError:  # parts of unequal length
