@@ -29,6 +29,8 @@ class CheckEnvOptions:
     """Gymnasium id, namespace/id of an installed package, or module:id."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, as name=value."""
+    wrappers: tuple[str, ...] = ()
+    """Wrappers around the environment, each module:Class, from the inside out."""
     preprocess: Literal["auto", "none", "atari"] = "auto"
     """Wrappers of the environment, as rl-lab train has them."""
     steps: int = 1000
@@ -50,7 +52,13 @@ def check_env(argv: Sequence[str]) -> int:
         UsageError: a wrong option, an environment that can't be made, or a space that no agent takes.
     """
     options: CheckEnvOptions = parse(CheckEnvOptions, argv, program="rl-lab check-env", about=ABOUT)
-    make = partial(make_env, options.env_id, options.env_kwargs, preprocess=options.preprocess)
+    make = partial(
+        make_env,
+        options.env_id,
+        options.env_kwargs,
+        wrappers=options.wrappers,
+        preprocess=options.preprocess,
+    )
     found = check(make, steps=options.steps, episodes=options.episodes, seed=options.seed)
     width = max(len(finding.check) for finding in found)
     for finding in found:

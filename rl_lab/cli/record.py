@@ -40,6 +40,8 @@ class RecordOptions:
     """Environment of --agent."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of that environment, as name=value."""
+    wrappers: tuple[str, ...] = ()
+    """Wrappers around that environment, each module:Class, from the inside out."""
     preprocess: Literal["auto", "none", "atari"] | None = None
     """Wrappers of that environment; by default auto: Atari's for ALE ids, none for all others."""
     episodes: int | None = None
@@ -78,7 +80,7 @@ def record(argv: Sequence[str]) -> int:
     config = source.config
     told = record_dataset(
         source.policy,
-        partial(make_env, config.env_id, config.env_kwargs, preprocess=config.preprocess),
+        partial(make_env, config.env_id, **config.env_arguments),
         options.out,
         episodes=options.episodes,
         steps=options.steps,
@@ -100,7 +102,7 @@ def _of_a_run(options: RecordOptions) -> Source:
     Raises:
         UsageError: there is no run, or options are given that the run decides.
     """
-    for name in ("agent", "env_id", "env_kwargs", "preprocess"):
+    for name in ("agent", "env_id", "env_kwargs", "wrappers", "preprocess"):
         if getattr(options, name):
             raise UsageError(
                 f"{name} {getattr(options, name)!r} beside a run directory (allowed: one of the two)"
@@ -109,8 +111,7 @@ def _of_a_run(options: RecordOptions) -> Source:
     description = read_description(Path(options.run_dir))
     config = RunConfig(
         env_id=description.config.env_id,
-        env_kwargs=description.config.env_kwargs,
-        preprocess=description.config.preprocess,
+        **description.config.env_arguments,
         seed=description.config.seed if options.seed is None else options.seed,
     )
     policy = load_policy(options.run_dir, best=options.best)
@@ -134,7 +135,7 @@ def _of_an_agent(options: RecordOptions) -> Source:
             f"agent {options.agent!r} has no policy without training"
             f" (allowed: a run directory, or --agent {', '.join(UNTRAINED)})"
         )
-    given = {"env_id": options.env_id, "env_kwargs": options.env_kwargs, "preprocess": options.preprocess}
+    given = {name: getattr(options, name) for name in ("env_id", "env_kwargs", "wrappers", "preprocess")}
     fields = {name: value for name, value in given.items() if value is not None}
     learner, config = configure(options.agent, fields | {"seed": options.seed or 0})
     problem = problem_of(config, learner, for_acting=True)
@@ -143,5 +144,4 @@ def _of_an_agent(options: RecordOptions) -> Source:
 
 
 def _described(agent: str, config: RunConfig) -> dict[str, Any]:
-    own = ("env_id", "env_kwargs", "preprocess")
-    return {"agent": agent} | {name: getattr(config, name) for name in own}
+    return {"agent": agent, "env_id": config.env_id} | config.env_arguments

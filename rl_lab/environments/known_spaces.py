@@ -11,7 +11,6 @@ from rl_lab.types import UsageError
 
 KNOWN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 ALLOWED = "Box, Discrete, MultiDiscrete, MultiBinary, and Dict and Tuple of them"
-HOW = "register the wrapped environment in a module and name it as module:id"
 
 
 def require_known(observations: spaces.Space, actions: spaces.Space) -> None:
@@ -42,11 +41,9 @@ def _refusal(kind: str, path: str, space: spaces.Space) -> str:
 def _hint(kind: str, path: str, space: spaces.Space) -> str:
     """Return which wrapper turns the space into one that can be served, and how to use it."""
     if kind == "action":
-        return f"or wrap the environment in gymnasium.wrappers.TransformAction, then {HOW}"
+        return "or a wrapper that translates, by --wrappers module:Class; gymnasium.wrappers.TransformAction helps"
     if path.endswith("['mission']"):
-        wrapper = "minigrid.wrappers.FlatObsWrapper or ImgObsWrapper"
-    elif isinstance(space, spaces.Text):
-        wrapper = "gymnasium.wrappers.FlattenObservation"
-    else:
-        wrapper = "gymnasium.wrappers.TransformObservation"
-    return f"or wrap the environment in {wrapper}, then {HOW}"
+        return "or --wrappers minigrid.wrappers:FlatObsWrapper, or minigrid.wrappers:ImgObsWrapper"
+    if isinstance(space, spaces.Text):
+        return "or --wrappers gymnasium.wrappers:FlattenObservation"
+    return "or a wrapper that translates, by --wrappers module:Class; gymnasium.wrappers.TransformObservation helps"

@@ -5,11 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -20,6 +18,8 @@ from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.global_draws import OwnGlobals, draws_globally
 from rl_lab.environments.masks import MaskFromObservation
+from rl_lab.environments.modules import import_here
+from rl_lab.environments.named_wrappers import wrapped
 from rl_lab.environments.vectors import MaskedVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
@@ -34,18 +34,20 @@ def make_env(
     env_id: str,
     env_kwargs: Mapping[str, Any] | None = None,
     *,
+    wrappers: Sequence[str] = (),
     preprocess: str = "auto",
     life_loss_terminates: bool = False,
     render_mode: str | None = None,
 ) -> gymnasium.Env:
     """Make one environment from a Gymnasium id, "module:id", or an id of an installed `rl_lab.envs` namespace.
 
-    Wrappers, from the inside out: the environment's own; `OwnGlobals` if it draws from global generators; for
-    Atari, preprocessing (84x84 grey, every 4th frame) and a stack of 4 frames; `MaskFromObservation` where a Dict
-    observation holds the mask; `LifeLoss`.
+    Wrappers, from the inside out: the environment's own; `OwnGlobals` if it draws from global generators; those
+    that are named; for Atari, preprocessing (84x84 grey, every 4th frame) and a stack of 4 frames;
+    `MaskFromObservation` where a Dict observation holds the mask; `LifeLoss`.
 
     Args:
         env_kwargs: keyword arguments for the environment.
+        wrappers: names of wrappers, "module:Class", from the inside out.
         preprocess: "auto" (Atari preprocessing for the games of ale_py), "atari" or "none".
         life_loss_terminates: report lost lives in `info`, so that they zero the bootstrap.
 
@@ -61,7 +63,7 @@ def make_env(
         _require_map(env_id, kwargs)
         own_globals = _needs_globals(env_id, kwargs)
         env = gymnasium.make(env_id, **kwargs)
-        env = OwnGlobals(env) if own_globals else env
+        env = wrapped(OwnGlobals(env) if own_globals else env, wrappers)
         require_no_memory_across_episodes(env)
         env = _atari(env) if is_atari else env
     env = MaskFromObservation(env) if MaskFromObservation.fits(env) else env
@@ -123,14 +125,11 @@ def _import(env_id: str, module: str) -> Any:
     Raises:
         UsageError: it isn't there, or fails when imported.
     """
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.append(folder)  # at the end, so that nothing in it hides an installed package
     try:
-        return import_module(module)
+        return import_here(module)
     except Exception as error:  # whatever a module does when it is imported
         absent = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
-        searched = f" (looked for among the installed packages and in {folder})" if absent else ""
+        searched = f" (looked for among the installed packages and in {os.getcwd()})" if absent else ""
         cause = f"{type(error).__name__}: {_first_line(error)}"
         raise UsageError(
             f"environment {env_id!r}: module {module!r} can't be imported: {cause}{searched}"
@@ -224,6 +223,7 @@ def make_envs(
     num_envs: int = 1,
     env_kwargs: Mapping[str, Any] | None = None,
     *,
+    wrappers: Sequence[str] = (),
     preprocess: str = "auto",
     life_loss_terminates: bool = False,
     vector: str = "sync",
@@ -245,6 +245,7 @@ def make_envs(
         make_env,
         env_id,
         env_kwargs,
+        wrappers=wrappers,
         preprocess=preprocess,
         life_loss_terminates=life_loss_terminates,
         render_mode=render_mode,

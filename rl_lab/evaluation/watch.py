@@ -120,9 +120,4 @@ def _allow_no_display() -> None:
 
 def _rendering_env(config: RunConfig) -> gymnasium.Env:
     _allow_no_display()
-    return make_env(
-        config.env_id,
-        config.env_kwargs,
-        preprocess=config.preprocess,
-        render_mode="rgb_array",
-    )
+    return make_env(config.env_id, **config.env_arguments, render_mode="rgb_array")

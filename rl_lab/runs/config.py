@@ -31,7 +31,7 @@ class RunConfig:
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "run": ("seed", "device", "threads"),
         "environment": (
-            "env_id", "env_kwargs", "num_envs", "vector", "env_timeout_seconds", "preprocess",
+            "env_id", "env_kwargs", "wrappers", "num_envs", "vector", "env_timeout_seconds", "preprocess",
             "life_loss_terminates",
         ),
         "budget": ("total_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
@@ -51,6 +51,8 @@ class RunConfig:
     """Gymnasium id, namespace/id of an installed package, or module:id."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, as name=value."""
+    wrappers: tuple[str, ...] = ()
+    """Wrappers around the environment, each module:Class, from the inside out, beneath preprocess."""
     preprocess: Literal["auto", "none", "atari"] = "auto"
     """Wrappers of the environment. atari: 84x84 grey images, every 4th frame, 4 of them stacked; auto: atari for
     ale_py's games, none for all others."""
@@ -117,6 +119,7 @@ class RunConfig:
         for name in ("run_dir", "init_from", "dataset"):
             if isinstance(path := getattr(self, name), os.PathLike):  # config.json holds text
                 object.__setattr__(self, name, os.fspath(path))
+        object.__setattr__(self, "wrappers", _names("wrappers", self.wrappers))
         at_least(
             self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
         )
@@ -150,6 +153,11 @@ class RunConfig:
             allowed = f"up to {last}" if last else "with more total_steps"
             raise UsageError(f"{needs}; eval_every_steps {period} leaves none (allowed: {allowed})")
 
+    @property
+    def env_arguments(self) -> dict[str, Any]:
+        """What `make_env` takes beside the id to make the environment that is played."""
+        return {"env_kwargs": self.env_kwargs, "wrappers": self.wrappers, "preprocess": self.preprocess}
+
     def asks_to_stop(self) -> str | None:
         """Return the name of a field by which evaluations may end training; None if there is none."""
         names = ("stop_at_return", "stop_after_evals")
@@ -169,6 +177,18 @@ class RunConfig:
         """Return the period called `name` in environment steps; by default it is a share of the budget."""
         shares = {"eval_every_steps": 10, "log_every_steps": 100, "checkpoint_every_steps": 5}
         return getattr(self, name) or max(1, self.total_steps // shares[name])
+
+
+def _names(field: str, given: Any) -> tuple[str, ...]:
+    """Return a field that holds names as a tuple; one name alone may be given as text.
+
+    Raises:
+        UsageError: it holds something else.
+    """
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{field} must be names, got {given!r}")
+    return tuple(names)
 
 
 def _choices(owner: type, name: str) -> tuple[str, ...]:

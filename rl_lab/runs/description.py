@@ -29,7 +29,7 @@ NOT_HASHED = (
     "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
 )  # fmt: skip
 # Fields that came later don't enter it either while they have the value that stands for what was done before.
-LATER = {"eval_total_steps": None, "channels": "auto"}
+LATER = {"eval_total_steps": None, "channels": "auto", "wrappers": ()}
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 

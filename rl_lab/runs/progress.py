@@ -85,7 +85,7 @@ class Lines:
         self._next = steps + max(1, self._total // 10)
         seconds = max(time.monotonic() - self._started, 1e-9)
         rate = (steps - self._begun_at) / seconds
-        left = f"{(self._total - steps) / rate:.0f} s left" if rate > 0 else "time left unknown"
+        left = f"{max(0, self._total - steps) / rate:.0f} s left" if rate > 0 else "time left unknown"
         figures = ", ".join(f"{k} {v}" for k, v in _figures(row).items())
         text = f"{steps}/{self._total} steps, {rate:.0f} steps/s, {left}"
         if shares := _shares(spent):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.make import make_envs
+from rl_lab.environments.vectors import VectorEnv
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig, split_fields
 from rl_lab.training.devices import resolve_device
@@ -79,14 +79,17 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
     Raises:
         UsageError: the device isn't there, or there is no such dataset.
     """
-    make = partial(
-        make_envs,
-        config.env_id,
-        env_kwargs=config.env_kwargs,
-        preprocess=config.preprocess,
-        life_loss_terminates=config.life_loss_terminates,
-        env_timeout_seconds=config.env_timeout_seconds,
-    )
+
+    def make(n: int) -> VectorEnv:
+        return make_envs(
+            config.env_id,
+            n,
+            **config.env_arguments,
+            life_loss_terminates=config.life_loss_terminates,
+            vector="sync" if n == 1 else config.vector,
+            env_timeout_seconds=config.env_timeout_seconds,
+        )
+
     return Problem(
         env_id=config.env_id,
         env_kwargs=config.env_kwargs,
@@ -94,7 +97,7 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
         total_steps=config.total_steps,
         seed=config.seed,
         device=resolve_device("auto" if for_acting else config.device),
-        make=lambda n: make(n, vector="sync" if n == 1 else config.vector),
+        make=make,
         dataset=None if config.dataset is None or for_acting else Dataset(config.dataset),
     )
 

@@ -61,4 +61,6 @@ def test_what_is_made_of_numbers_passes():
 @pytest.mark.parametrize("agent", ["random", "ppo", "sb3-ppo"])
 def test_a_mission_is_refused_before_the_first_step_with_minigrids_wrappers(agent, capsys):
     words = ["--agent", agent, "--env-id", "toys/Unserved-v0", "--wandb", "disabled"]
-    require_refusal(call(capsys, train, *words), "FlatObsWrapper or ImgObsWrapper", "module:id")
+    require_refusal(
+        call(capsys, train, *words), "--wrappers minigrid.wrappers:FlatObsWrapper", "ImgObsWrapper"
+    )
