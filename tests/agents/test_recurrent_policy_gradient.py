@@ -16,7 +16,7 @@ from toys import policy_agent_on as agent_on
 
 NUM_ENVS, GAMMA = 3, 0.9
 CONFIGS = {
-    "ppo": (PPOConfig, {"n_steps": 7, "batch_size": 7, "n_epochs": 1}),  # a minibatch is one environment's sequence
+    "ppo": (PPOConfig, {"n_steps": 7, "batch_size": 7, "n_epochs": 1}),  # minibatches of one environment each
     "a2c": (A2CConfig, {"n_steps": 7}),
     "reinforce": (ReinforceConfig, {"n_steps": 9}),
 }
@@ -192,7 +192,7 @@ class TestBootstrap:
     def test_goes_on_from_the_carry_that_the_policy_had_there(self, kind, share_encoder):
         acted = Unmoved(kind, share_encoder=share_encoder)
         found, expected, blank, cut = map(np.array, zip(*self.bootstraps(acted, kind), strict=True))
-        assert cut.any()  # by a limit, and (but for REINFORCE, which waits for ends) by the end of the rollout
+        assert cut.any()  # by a limit; the others by the end of the rollout
         assert not cut.all()
         np.testing.assert_allclose(found, expected, atol=1e-4)
         for ends in (cut, ~cut):
