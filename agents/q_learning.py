@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.checks import at_least, within
+from rl_lab.checks import at_least, show_space, within
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, legal, random_tie
 from rl_lab.problem import Problem
 from rl_lab.schedules import Schedule, linear
@@ -147,5 +147,5 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why a table can't represent this problem (one line), or None if it can."""
     for kind, space in (("observations", spec.observation_space), ("actions", spec.action_space)):
         if not isinstance(space, spaces.Discrete) or space.start != 0:
-            return f"q-learning needs Discrete {kind} that start at 0; {spec.env_id} has {space}"
+            return f"q-learning needs Discrete {kind} that start at 0; {spec.env_id} has {show_space(space)}"
     return None

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.checks import show_space
 from rl_lab.policies import random_actions
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams, seed_of
@@ -110,5 +111,8 @@ def build(config: Config) -> Interaction:
 
 def _refuse(config: Config, spec: EnvSpec) -> str | None:
     if isinstance(spec.action_space, spaces.Dict | spaces.Tuple):
-        return f"random draws arrays of actions, not {spec.action_space} (allowed: Discrete, MultiDiscrete, Box, ...)"
+        return (
+            f"random draws arrays of actions, not {show_space(spec.action_space)}"
+            " (allowed: Discrete, MultiDiscrete, Box, ...)"
+        )
     return None

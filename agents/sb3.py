@@ -26,7 +26,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rl_lab.agent import Policy
-from rl_lab.checks import above, at_least, flags, widths, within
+from rl_lab.checks import above, at_least, flags, show_space, widths, within
 from rl_lab.environments.episodes import Episode
 from rl_lab.environments.seeded import SeededEpisodes
 from rl_lab.environments.vectors import SingleVector, VectorEnv
@@ -153,7 +153,7 @@ class SB3:
         space, name = problem.spec.action_space, self.config.NAME
         if not isinstance(space, self.config.ACTIONS):
             allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
-            return f"{name} takes {allowed} actions; {problem.env_id} has {space}"
+            return f"{name} takes {allowed} actions; {problem.env_id} has {show_space(space)}"
         if problem.spec.has_lives:
             return f"{name} would end the episode when a life is lost (allowed: life_loss_terminates False)"
         return self.config.refuse(problem.spec)

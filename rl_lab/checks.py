@@ -78,6 +78,14 @@ def one_of(config: Any, name: str, allowed: tuple[str, ...]) -> None:
         raise UsageError(f"{name} {value!r} is unknown (allowed: {', '.join(allowed)})")
 
 
+def show_space(space: Any) -> str:
+    """Return a space in one line; a Box of many bounds by its least and greatest."""
+    low = getattr(space, "low", None)
+    if low is not None and low.size > 2:
+        return f"Box({low.min()}, {space.high.max()}, {space.shape}, {space.dtype})"
+    return " ".join(str(space).split())
+
+
 def unknown_name(kind: str, name: str, allowed: list[str]) -> str:
     """Return the message for an unknown name, with the names that are close to it or all that are allowed."""
     close = difflib.get_close_matches(name, allowed, n=3)

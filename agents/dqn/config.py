@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from gymnasium import spaces
 
-from rl_lab.checks import above, at_least, flags, one_of, within
+from rl_lab.checks import above, at_least, flags, one_of, show_space, within
 from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
@@ -187,7 +187,9 @@ def gradient_steps_per_call(config: Config) -> int:
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not isinstance(spec.action_space, spaces.Discrete) or spec.action_space.start != 0:
-        return f"dqn needs Discrete actions that start at 0; {spec.env_id} has {spec.action_space}"
+        return (
+            f"dqn needs Discrete actions that start at 0; {spec.env_id} has {show_space(spec.action_space)}"
+        )
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.memory != "none":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rl_lab.checks import above, at_least, flags, one_of, within
+from rl_lab.checks import above, at_least, flags, one_of, show_space, within
 from rl_lab.nn import distributions
 from rl_lab.problem import Problem
 from rl_lab.types import EnvSpec, UsageError
@@ -193,7 +193,8 @@ class PPOConfig(Config):
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not distributions.supports(spec.action_space):
-        return f"{config.NAME} needs {distributions.SUPPORTED_ACTIONS}; {spec.env_id} has {spec.action_space}"
+        came = show_space(spec.action_space)
+        return f"{config.NAME} needs {distributions.SUPPORTED_ACTIONS}; {spec.env_id} has {came}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.compile == "yes" and (reason := refuse_compiling_step(config)) is not None:

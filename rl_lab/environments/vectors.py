@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 
+from rl_lab.checks import show_space
 from rl_lab.environments.contract import Contract
 from rl_lab.types import Array, Obs, UsageError
 
@@ -141,7 +142,7 @@ def _unbatcher(space: spaces.Space) -> Callable[[Array], Any]:
 
 
 def _outside(action: Any, space: spaces.Space) -> ValueError:
-    return ValueError(f"action {action} is outside the action space {space}")
+    return ValueError(f"action {action} is outside the action space {show_space(space)}")
 
 
 class ReadInfo(gymnasium.Wrapper):

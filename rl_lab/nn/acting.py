@@ -95,14 +95,29 @@ def _numpy_layer(module: nn.Module) -> Layer | None:
     if isinstance(module, Flat):
         return lambda x: x.reshape(len(x), -1).astype(np.float32, copy=False)
     if isinstance(module, OneHot):
-        rows = np.eye(module.n, dtype=np.float32)
-        return lambda x: rows[x - module.start]
+        return _one_hot(module.n, module.start)
     if isinstance(module, OneHots):
         return _one_hots(module)
     if isinstance(module, Embeddings):
         table, offsets = module.table.weight.detach().numpy(), np.array(module.offsets)
         return lambda x: table[x.reshape(len(x), -1) + offsets].reshape(len(x), -1)
     return None
+
+
+TABLE_ROWS = 1024  # a table of more rows isn't worth its memory, which grows with their square
+
+
+def _one_hot(n: int, start: int) -> Layer:
+    if n <= TABLE_ROWS:
+        rows = np.eye(n, dtype=np.float32)
+        return lambda x: rows[x - start]
+
+    def one_hot(x: Array) -> Array:
+        out = np.zeros((len(x), n), np.float32)
+        out[np.arange(len(x)), x - start] = 1.0
+        return out
+
+    return one_hot
 
 
 def _one_hots(module: OneHots) -> Layer:

@@ -174,11 +174,11 @@ def make_distribution(space: spaces.Space, *, log_std: float = 0.0) -> Distribut
     return Categorical(space)
 
 
-SUPPORTED_ACTIONS = "Discrete actions that start at 0 or Box actions of floats"
+SUPPORTED_ACTIONS = "Discrete actions that start at 0 or Box actions of one float or more"
 
 
 def supports(space: spaces.Space) -> bool:
     """Return whether there is a distribution for an action space, as SUPPORTED_ACTIONS says in words."""
     if isinstance(space, spaces.Discrete):
         return bool(space.start == 0)
-    return isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f"
+    return isinstance(space, spaces.Box) and np.dtype(space.dtype).kind == "f" and 0 not in space.shape

@@ -10,6 +10,8 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
+from rl_lab.checks import show_space
+
 # Channels, kernel and stride of each convolution.
 # Mnih et al. (2015), "Human-level control through deep reinforcement learning"
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
@@ -110,7 +112,7 @@ def image_layers(name: str, space: spaces.Box, pooling: str = "none") -> list[nn
 def refuse_image(name: str, space: spaces.Space, pooling: str = "none") -> str | None:
     """Return why the named encoder of images can't take a space (one line), or None if it can."""
     if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3):
-        return f"encoder {name!r} takes images (Box with 2 or 3 axes), not {space}"
+        return f"encoder {name!r} takes images (Box with 2 or 3 axes), not {show_space(space)}"
     _, height, width = image_shape(space)
     least = convolutions(name, min(height, width), pooling).smallest
     if min(height, width) < least:

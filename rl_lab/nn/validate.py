@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gymnasium import spaces
 
-from rl_lab.checks import at_least, flags, one_of, widths, within
+from rl_lab.checks import at_least, flags, one_of, show_space, widths, within
 from rl_lab.nn.cores import CORES
 from rl_lab.nn.encoders import ACTIVATIONS, ENCODERS, has_image, refuse_encoder
 from rl_lab.nn.fields import NetworkFields
@@ -37,7 +37,7 @@ def refuse_network(config: NetworkFields, space: spaces.Space) -> str | None:
     if (reason := refuse_encoder(config, space)) is not None:
         return reason
     if config.normalise_observations and not ObservationNormaliser(space).has_moments:
-        return f"normalise_observations finds nothing to normalise in {space} (allowed: false)"
+        return f"normalise_observations finds nothing to normalise in {show_space(space)} (allowed: false)"
     if config.random_shift and not has_image(space):
-        return f"random_shift {config.random_shift} finds no image in {space} (allowed: 0)"
+        return f"random_shift {config.random_shift} finds no image in {show_space(space)} (allowed: 0)"
     return None
