@@ -101,16 +101,22 @@ def _cast(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Array:
         raise Refused(f"{show(value)} (allowed: {dtype} of shape {shape})")
     with np.errstate(all="ignore"):
         cast = given.astype(dtype)
-        if given.dtype.kind == dtype.kind == "f":
-            changed = np.isinf(cast) & ~np.isinf(given)
-        else:  # -1 becomes 255 as uint8, and comes back as -1
-            changed = (cast.astype(given.dtype) != given) | ((cast < 0) != (given < 0))
+        changed = _is_changed(given, cast)
     if changed.any():
         at = np.unravel_index(int(np.argmax(changed)), shape)
         raise Refused(
             f"{given.dtype} with {given[at]}{_place(at)} (allowed: what {dtype} holds without loss)"
         )
     return cast
+
+
+def _is_changed(given: Array, cast: Array) -> Array:
+    """Return where a cast has changed a value, bool [...] as both arrays; floats may be rounded."""
+    if given.dtype.kind == cast.dtype.kind == "f":
+        return np.isinf(cast) & ~np.isinf(given)
+    # -1 becomes 255 as uint8, and comes back as -1; an infinite float comes back from the largest integer
+    changed = (cast.astype(given.dtype) != given) | ((cast < 0) != (given < 0))
+    return changed | ~np.isfinite(given) if given.dtype.kind == "f" else changed
 
 
 def as_array(value: Any) -> Array:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from generated import ABSENT, UNSHAPED, Generated, Script, scripts, sound_scripts
+from generated import (
+    ABSENT,
+    ANSWERS,
+    FIXED,
+    INFOS,
+    THINGS,
+    UNSHAPED,
+    Box,
+    Generated,
+    Script,
+    all_odd,
+    odd_observations,
+    scripts,
+    sound_scripts,
+)  # fmt: skip
 from rl_lab.environments.make import vector_of
 from rl_lab.environments.masks import KEY, mask_of
+from rl_lab.environments.observed import Refused, observation_check
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Decision, EnvironmentFault, UsageError
@@ -21,6 +40,12 @@ from rl_lab.types import Decision, EnvironmentFault, UsageError
 FUZZ = settings(
     deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
+VARIED = ({}, {"path": np.arange(2)}, {"path": np.arange(3)}, {"path": None}, {"path": "text"}, {"path": 0.5})
+PLAIN = (
+    spaces.Discrete(3), spaces.Discrete(3, start=-1), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2),
+    spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (2, 2), np.float64), spaces.Box(-np.inf, np.inf, (2,), np.float16),
+    *(Box(np.iinfo(kind).min, np.iinfo(kind).max, (2,), kind) for kind in (np.uint8, np.int8, np.int64, np.uint64)),
+)  # fmt: skip
 Seen = list[
     tuple[Any, ...]
 ]  # of one environment: (observation, reward, terminated, truncated, mask, life lost) by step
@@ -107,20 +132,16 @@ def rows(obs, reward, terminated, truncated, info) -> Seen:
     ]
 
 
+def assert_one_line(text: str) -> None:
+    assert text.isprintable(), text
+
+
 def plain(fault: EnvironmentFault) -> str:
     """Return a fault without the environment's number and seed, which say where it came from."""
     text = str(fault)
-    assert "\n" not in text
-    assert text.isprintable()
+    assert_one_line(text)
     assert text.startswith("environment Generated (number ")
     return re.sub(r"\(number \d+, seed \d+, ", "(", text)
-
-
-def step_of(fault: str) -> int:
-    """Return the step that a fault names; 0 for the reset."""
-    found = re.match(r"environment Generated \((?:reset|step (\d+))\): ", fault)
-    assert found, fault
-    return int(found[1] or 0)
 
 
 class TestVectors:
@@ -193,8 +214,86 @@ def good_parts(script: Script) -> dict[str, Any]:
     }
 
 
+class TestOddThings:
+    """One odd thing at the second step of a sound environment, and each of them once."""
+
+    SOUND = Script(
+        spaces.Discrete(3), spaces.Discrete(3), (0, 1, 2, 0), (1.0,) * 3, (False,) * 3, (False, False, True),
+        ({}, {"path": 1}, {"path": [1, 2]}, {}), (ABSENT,) * 4,
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("name", ["observations", "rewards", "terminated", "truncated", "life_lost"])
+    def test_are_taken_or_refused_alike(self, name):
+        taken = 0
+        for thing in THINGS:
+            field, odd = ("infos", {"life_lost": thing}) if name == "life_lost" else (name, thing)
+            values = list(getattr(self.SOUND, field))
+            values[2 if field in ("observations", "infos") else 1] = odd
+            taken += self.require_alike(replace(self.SOUND, **{field: tuple(values)}))
+        assert 0 < taken < len(THINGS)
+
+    @pytest.mark.parametrize("info", INFOS, ids=range(len(INFOS)))
+    def test_infos_are_read_alike(self, info):
+        self.require_alike(replace(self.SOUND, infos=({}, {}, info, {})))
+
+    def test_infos_may_differ_between_neighbours(self):
+        for one, other in itertools.permutations(VARIED, 2):
+            pair = tuple(replace(self.SOUND, infos=({}, info, info, {})) for info in (one, other))
+            assert outcome(pair) == [outcome((script,))[0] for script in pair]
+
+    @pytest.mark.parametrize("method", [False, True])
+    def test_masks_are_read_alike(self, method):
+        masked = replace(self.SOUND, masks=([1, 1, 1],) * 4, has_method=method)
+        forms = (
+            [0, 1, 1],
+            (True, False, True),
+            np.int8([1, 0, 0]),
+            np.ones((1, 3)),
+            [0, 0, 0],
+            [1, 0.5, 0],
+            ABSENT,
+        )
+        taken = [
+            self.require_alike(replace(masked, masks=([1, 1, 1], [1, 1, 1], mask, [0, 0, 0])))
+            for mask in (*forms, *THINGS)
+        ]
+        assert taken == [True] * 3 + [False] * (len(taken) - 3)
+
+    @pytest.mark.parametrize("at", [0, 2])
+    def test_answers_as_a_whole_are_refused_alike(self, at):
+        for answer in ANSWERS:
+            assert not self.require_alike(replace(self.SOUND, answers=((at, answer),)))
+
+    @staticmethod
+    def require_alike(script: Script) -> bool:
+        """Say whether a script is taken, as it must be at every width."""
+        alone, both = outcome((script,)), outcome((script, script))
+        assert both == (alone if isinstance(alone, str) else alone * 2)
+        if isinstance(alone, str):
+            return False
+        for t, row in enumerate(alone[0][1:]):
+            given = (script.rewards[t], script.terminated[t], script.truncated[t])
+            assert row[1:4] == tuple(np.asarray(x).item() for x in given)
+            assert math.isfinite(row[1])
+        return True
+
+
 class TestValues:
     """What passes is what was given: cast without loss, floats rounded to the declared precision."""
+
+    @pytest.mark.parametrize("space", PLAIN, ids=str)
+    def test_every_odd_observation_is_taken_unchanged_or_refused(self, space):
+        space.seed(0)
+        taken = [is_taken(space, value) for value in all_odd(space.sample())]
+        assert any(taken)
+        assert not all(taken)
+
+    @settings(FUZZ, max_examples=200)
+    @given(data=st.data())
+    def test_so_is_one_of_parts(self, data):
+        space = data.draw(FIXED)
+        space.seed(0)
+        is_taken(space, data.draw(odd_observations(space, space.sample())))
 
     @settings(FUZZ, max_examples=300)
     @given(one=scripts())
@@ -228,6 +327,17 @@ class TestValues:
             assert isinstance(one.action_space, spaces.MultiDiscrete) or (
                 info[KEY][0].tolist() == np.asarray(given_mask).astype(bool).tolist()
             )
+
+
+def is_taken(space: spaces.Space, value: Any) -> bool:
+    """Say whether an observation is taken, which it may be only unchanged; a refusal is one line."""
+    try:
+        got = observation_check(space)(value)
+    except Refused as refused:
+        assert_one_line(str(refused))
+        return False
+    require_same_values(space, value, got)
+    return True
 
 
 def require_same_values(space: spaces.Space, given: Any, got: Any) -> None:

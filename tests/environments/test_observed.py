@@ -89,6 +89,7 @@ def test_takes_what_can_be_cast_without_loss(space, value, taken):
             np.uint64([2**63]),
             "uint64 with 9223372036854775808",
         ),
+        (spaces.Box(-(2**63), 2**63 - 1, (1,), np.int64), np.float16([-np.inf]), "float16 with -inf"),
         (VECTOR, Shy(), "Shy object"),
         (PLANES, np.full((2, 2), 2, np.uint8), r"2 at index 0, 0 \(allowed: from 0 to 1\)"),
         (UNBOUNDED, np.array([np.nan, 0]), "nan at index 0"),

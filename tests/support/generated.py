@@ -167,6 +167,15 @@ def _forms_of(value: Any) -> list[Any]:
     ]  # fmt: skip
 
 
+def all_odd(value: Any) -> list[Any]:
+    """Return every odd thing that may come instead of an observation without parts."""
+    given = np.asarray(value)
+    with np.errstate(all="ignore"):
+        entered = [_with_entry(given, entry) for entry in ENTRIES]
+        cast = [array.astype(dtype) for array in (given, *entered) for dtype in DTYPES]
+    return [*THINGS, *_forms_of(value), *entered, *cast]
+
+
 @st.composite
 def odd_observations(draw: st.DrawFn, space: spaces.Space, value: Any) -> Any:
     """Draw what may come instead of a sound observation: another form of it, or anything."""
