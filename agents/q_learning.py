@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.agent import Policy
-from rl_lab.checks import at_least, one_line, within
+from rl_lab.checks import at_least, show_space, within
 from rl_lab.environments.table_rows import count_rows, make_row_of
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, counted_from_zero, legal, random_tie, shifted
 from rl_lab.problem import Problem
@@ -158,10 +158,10 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why a table can't represent this problem (one line), or None if it can."""
     rows, actions = count_rows(spec.observation_space), spec.action_space
     if rows is None:
-        found = one_line(spec.observation_space)
+        found = show_space(spec.observation_space)
         return f"q-learning needs discrete observations; {spec.env_id} has {found} {OTHER_OBSERVATIONS}"
     if not isinstance(actions, spaces.Discrete):
-        return f"q-learning needs Discrete actions; {spec.env_id} has {one_line(actions)} {OTHER_ACTIONS}"
+        return f"q-learning needs Discrete actions; {spec.env_id} has {show_space(actions)} {OTHER_ACTIONS}"
     if (entries := rows * int(actions.n)) > MOST_ENTRIES:
         return f"q-learning would need a table of {entries} entries for {spec.env_id} (allowed: up to {MOST_ENTRIES})"
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,17 @@ def require_whole(name: str, value: Any, low: int, high: int | None = None) -> i
     if not is_whole or int(value) < low or (high is not None and int(value) > high):
         raise ValueError(f"{name} {value!r} must be a whole number of {allowed}")
     return int(value)
+
+
+def require_finite(name: str, value: Any) -> float:
+    """Return a parameter as a float. Raises ValueError unless it is a finite number."""
+    try:
+        number = float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:  # an integer beyond what a float holds
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"{name} is {value!r} and must be finite")
+    return number
 
 
 def require_action(action: Any, count: int) -> int:

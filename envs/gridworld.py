@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.envs.checks import require_action
+from rl_lab.envs.checks import require_action, require_finite
 from rl_lab.envs.drawing.picture import Moment, Picture, start_trail
 from rl_lab.envs.maps import Grid, check_rewards, parse_map
 from rl_lab.envs.pictured import PicturedEnv
@@ -74,7 +74,12 @@ class GridWorld(PicturedEnv):
         self.action_space = spaces.Discrete(4)
         self.observation_space, self._observe = _make_observer(observation, self.grid, self.rewards)
         letters = self.grid.state_letters
-        cell_reward = {"G": goal_reward, "P": pit_reward, **self.rewards}
+        step_reward = require_finite("step_reward", step_reward)
+        ends = {
+            "G": require_finite("goal_reward", goal_reward),
+            "P": require_finite("pit_reward", pit_reward),
+        }
+        cell_reward = ends | self.rewards
         self._entering = np.array([step_reward + cell_reward.get(letter, 0.0) for letter in letters])
         self._final = np.isin(letters, ("G", "P"))
         self._starts = np.flatnonzero(letters == "S")

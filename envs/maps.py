@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from rl_lab.envs.checks import require_finite
 from rl_lab.types import Array
 
 MAPS = {
@@ -126,8 +127,10 @@ def parse_map(text: str, rewards: Mapping[str, float]) -> Grid:
     """Return the map with a name of `MAPS`, or the map that is drawn in a text.
 
     Raises:
-        ValueError: an unknown name or character, rows of different lengths, or no start.
+        ValueError: no text, an unknown name or character, rows of different lengths, or no start.
     """
+    if not isinstance(text, str):
+        raise ValueError(f"map {text!r} must be a text: one of {sorted(MAPS)} or the rows of a map")
     known = KNOWN_LETTERS + "".join(rewards)
     if text not in MAPS and "\n" not in text and not set(text) <= set(known):
         raise ValueError(f"map {text!r} must be one of {sorted(MAPS)} or rows of {known!r}")
@@ -163,9 +166,9 @@ def check_rewards(rewards: Mapping[str, float]) -> dict[str, float]:
     Raises:
         ValueError: a key that isn't one character without a meaning of its own, or a reward that isn't finite.
     """
-    for letter, reward in rewards.items():
-        if len(letter) != 1 or letter in KNOWN_LETTERS + "\n":
+    if not isinstance(rewards, Mapping):
+        raise ValueError(f"rewards {rewards!r} must be numbers by character")
+    for letter in rewards:
+        if not isinstance(letter, str) or len(letter) != 1 or letter in KNOWN_LETTERS + "\n":
             raise ValueError(f"rewards key {letter!r} must be one character other than {KNOWN_LETTERS!r}")
-        if not np.isfinite(reward):
-            raise ValueError(f"rewards of {letter!r} is {reward} and must be finite")
-    return dict(rewards)
+    return {letter: require_finite(f"rewards of {letter!r}", reward) for letter, reward in rewards.items()}

@@ -131,14 +131,17 @@ def one_of(config: Any, name: str, allowed: tuple[str, ...]) -> None:
         raise UsageError(f"{name} {value!r} is unknown (allowed: {', '.join(allowed)})")
 
 
+def show_space(space: Any, most: int = 160) -> str:
+    """Return a space in one line of up to `most` characters; a Box of many bounds by its least and greatest."""
+    low = getattr(space, "low", None)
+    if low is not None and low.size > 2:
+        return f"Box({low.min()}, {space.high.max()}, {space.shape}, {space.dtype})"
+    text = " ".join(str(space).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def unknown_name(kind: str, name: str, allowed: list[str]) -> str:
     """Return the message for an unknown name, with the names that are close to it or all that are allowed."""
     close = difflib.get_close_matches(name, allowed, n=3)
     hint = f"close: {', '.join(close)}" if close else f"allowed: {', '.join(allowed)}"
     return f"unknown {kind} {name!r} ({hint})"
-
-
-def one_line(value: Any, most: int = 160) -> str:
-    """Return a value's text in one line, cut off after `most` characters."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= most else f"{text[: most - 3]}..."

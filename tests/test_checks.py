@@ -8,10 +8,26 @@ import math
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from rl_lab import checks
-from rl_lab.checks import plain_fields, unknown_name, whole_number, widths
+from rl_lab.checks import plain_fields, show_space, unknown_name, whole_number, widths
 from rl_lab.types import UsageError
+
+
+class TestShowSpace:
+    def test_a_space_takes_one_line(self):
+        low = np.array([[-1, 0], [0, -2]], np.float32)
+        uneven = spaces.Box(low, low + 3)
+        assert "\n" in str(uneven)
+        assert show_space(uneven) == "Box(-2.0, 3.0, (2, 2), float32)"
+        assert "\n" not in show_space(spaces.Dict(a=uneven, b=spaces.Discrete(2)))
+
+    @pytest.mark.parametrize(
+        "space", [spaces.Discrete(2), spaces.Box(-1, 1, (3,)), spaces.MultiDiscrete([2, 3])]
+    )
+    def test_one_that_does_stays_as_it_is(self, space):
+        assert show_space(space) == str(space)
 
 
 @dataclasses.dataclass

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from gymnasium import spaces
 
-from rl_lab.checks import above, at_least, flags, one_line, within
+from rl_lab.checks import above, at_least, flags, show_space, within
 from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
@@ -101,10 +101,10 @@ def refuse(config: Config, problem: Problem) -> str | None:
 def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if (needed := refuse_actions(spec.action_space)) is not None:
-        found = one_line(spec.action_space)
+        found = show_space(spec.action_space)
         return f"clone needs {needed}; {spec.env_id} has {found} {ALLOWED_ACTIONS}"
     if config.value_weight and not isinstance(spec.action_space, spaces.Discrete):
-        found = one_line(spec.action_space)
+        found = show_space(spec.action_space)
         return f"value_weight {config.value_weight} needs Discrete actions; {spec.env_id} has {found} (allowed: 0)"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from gymnasium import spaces
 
-from rl_lab.checks import above, at_least, flags, one_line, one_of, within
+from rl_lab.checks import above, at_least, flags, one_of, show_space, within
 from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
@@ -189,7 +189,7 @@ def gradient_steps_per_call(config: Config) -> int:
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not isinstance(spec.action_space, spaces.Discrete):
-        return f"dqn needs Discrete actions; {spec.env_id} has {one_line(spec.action_space)} {OTHERS}"
+        return f"dqn needs Discrete actions; {spec.env_id} has {show_space(spec.action_space)} {OTHERS}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.memory != "none":

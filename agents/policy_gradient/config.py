@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from rl_lab.checks import above, at_least, flags, one_line, one_of, within
+from rl_lab.checks import above, at_least, flags, one_of, show_space, within
 from rl_lab.nn.joint_distributions import refuse_actions
 from rl_lab.problem import Problem
 from rl_lab.types import EnvSpec, UsageError
@@ -193,7 +193,7 @@ class PPOConfig(Config):
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if (needed := refuse_actions(spec.action_space)) is not None:
-        return f"{config.NAME} needs {needed}; {spec.env_id} has {one_line(spec.action_space)}"
+        return f"{config.NAME} needs {needed}; {spec.env_id} has {show_space(spec.action_space)}"
     if (reason := refuse_trained(config, spec.observation_space)) is not None:
         return reason
     if config.compile == "yes" and (reason := refuse_compiling_step(config)) is not None:

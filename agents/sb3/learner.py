@@ -19,7 +19,7 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from rl_lab.agent import Policy
-from rl_lab.checks import one_line
+from rl_lab.checks import show_space
 from rl_lab.environments.episodes import Episode
 from rl_lab.environments.seeded import SeededEpisodes
 from rl_lab.environments.vectors import SingleVector, VectorEnv
@@ -145,12 +145,12 @@ class SB3:
         space, name = problem.spec.action_space, self.config.NAME
         if not isinstance(space, self.config.ACTIONS):
             allowed = ", ".join(kind.__name__ for kind in self.config.ACTIONS)
-            return f"{name} takes {allowed} actions; {problem.env_id} has {one_line(space)} {OTHERS}"
+            return f"{name} takes {allowed} actions; {problem.env_id} has {show_space(space)} {OTHERS}"
         if (reason := refuse_shape(space)) is not None:
-            return f"{name} {reason}; {problem.env_id} has {one_line(space)} {OTHERS}"
+            return f"{name} {reason}; {problem.env_id} has {show_space(space)} {OTHERS}"
         seen = problem.spec.observation_space
         if (reason := refuse_observations(seen)) is not None:
-            return f"{name} {reason}; {problem.env_id} has {one_line(seen)} (the lab's own agents take it)"
+            return f"{name} {reason}; {problem.env_id} has {show_space(seen)} (the lab's own agents take it)"
         if problem.spec.has_lives:
             return f"{name} would end the episode when a life is lost (allowed: life_loss_terminates False)"
         return self.config.refuse(problem.spec)

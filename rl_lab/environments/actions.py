@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.checks import one_line
+from rl_lab.checks import show_space
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array
 
@@ -128,7 +128,7 @@ def _cast(space: spaces.Space, column: Array) -> Array:
         cast = column.astype(space.dtype).reshape(len(column), *(space.shape or ()))
     if cast.dtype.kind in "iub" and not np.array_equal(cast.reshape(column.shape), column):
         raise ValueError(
-            f"action {column.tolist()} isn't made of whole numbers, as {one_line(space)} asks for"
+            f"action {column.tolist()} isn't made of whole numbers, as {show_space(space)} asks for"
         )
     return cast
 
@@ -222,7 +222,7 @@ def _with_numbers(space: spaces.Space, row: Any) -> Any:
 
 def outside(action: Any, space: spaces.Space) -> ValueError:
     """Return the error for an action outside the space."""
-    return ValueError(f"action {action} is outside the action space {one_line(space)}")
+    return ValueError(f"action {action} is outside the action space {show_space(space)}")
 
 
 def joined_actions(space: spaces.Space, actions: Sequence[Any]) -> Array:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
+from rl_lab.checks import show_space
 from rl_lab.environments.actions import single_action
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.draws import draw_from_space, draw_legal
@@ -168,15 +169,8 @@ def replay(env: Contract, episode: Played) -> Played:
 def _on_contract(env: Contract, played: list[Played], seconds: float) -> Finding:
     steps = sum(len(episode.actions) for episode in played)
     rate = f"{steps / max(seconds, 1e-9):.0f} steps/s"
-    spaces = f"observations {_brief(env.observation_space)}, actions {_brief(env.action_space)}"
+    spaces = f"observations {show_space(env.observation_space)}, actions {show_space(env.action_space)}"
     return Finding("contract", "ok", f"{steps} steps in {len(played)} episodes, {rate}; {spaces}")
-
-
-def _brief(space: gymnasium.Space) -> str:
-    """Return a space in one line; a Box of many bounds by its least and greatest."""
-    if isinstance(space, gymnasium.spaces.Box) and space.low.size > 2:
-        return f"Box({space.low.min()}, {space.high.max()}, {space.shape}, {space.dtype})"
-    return " ".join(str(space).split())
 
 
 def _on_replay(make: Maker, env: Contract, played: list[Played]) -> Iterator[Finding]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import traceback
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, TypeVar
 
 import gymnasium
@@ -15,7 +13,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from rl_lab.environments.known_spaces import require_known
 from rl_lab.environments.masks import MaskReader
-from rl_lab.environments.observed import Refused, observation_check, outside, show
+from rl_lab.environments.observed import Refused, observation_check, outside, show, show_error
 from rl_lab.types import Array, EnvironmentFault
 
 T = TypeVar("T")
@@ -59,7 +57,7 @@ class Contract(gymnasium.Wrapper):
         try:
             answer = self.env.reset(seed=seed, options=options)
         except Exception as error:
-            raise self.fault(f"reset raised {_name(error)}") from error
+            raise self.fault(f"reset raised {show_error(error)}") from error
         obs, info = self._parts(answer, "reset", ("observation", "info"))
         obs = self._checked("observation", self._check, obs)
         self._note_bounds(obs)
@@ -71,7 +69,7 @@ class Contract(gymnasium.Wrapper):
         try:
             answer = self.env.step(action if type(action) is np.int64 else _own(action))
         except Exception as error:
-            raise self.fault(f"step raised {_name(error)}") from error
+            raise self.fault(f"step raised {show_error(error)}") from error
         if type(answer) is not tuple or len(answer) != 5:
             self._parts(answer, "step", ("observation", "reward", "terminated", "truncated", "info"))
         obs, reward, terminated, truncated, info = answer
@@ -166,10 +164,3 @@ def _own(action: Any) -> Any:
     if isinstance(action, np.ndarray):
         return action.copy()
     return np.int64(action) if isinstance(action, (int, np.integer)) else deepcopy(action)
-
-
-def _name(error: Exception) -> str:
-    """Return an error with its type and place, in one line."""
-    *_, last = traceback.extract_tb(error.__traceback__)
-    text = ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))
-    return f"{text} ({Path(last.filename).name}, line {last.lineno})"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from gymnasium import spaces
 
-from rl_lab.checks import one_line
+from rl_lab.checks import show_space
 from rl_lab.types import UsageError
 
 KNOWN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
@@ -35,7 +35,7 @@ def _unknown(space: spaces.Space, path: str = "") -> Iterator[tuple[str, spaces.
 
 
 def _refusal(kind: str, path: str, space: spaces.Space) -> str:
-    return f"{kind} space{path} {one_line(space)} has no fixed shape (allowed: {ALLOWED}; {_hint(kind, path, space)})"
+    return f"{kind} space{path} {show_space(space)} has no fixed shape (allowed: {ALLOWED}; {_hint(kind, path, space)})"
 
 
 def _hint(kind: str, path: str, space: spaces.Space) -> str:

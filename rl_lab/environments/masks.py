@@ -9,9 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.checks import one_line
+from rl_lab.checks import show_space
 from rl_lab.environments.actions import counts_of, leaf_spaces, mask_size
-from rl_lab.environments.observed import Refused, show
+from rl_lab.environments.observed import Refused, as_array, show, show_error
 from rl_lab.types import Array, UsageError
 
 KEY = "action_mask"
@@ -54,7 +54,7 @@ class MaskReader:
             raise Refused(f"{came} came, the first reset gave {allowed} (allowed: always, or never)")
         if not given:
             return None
-        mask = self._cast(info[KEY] if KEY in info else _find(self._env, "action_masks")())
+        mask = self._cast(info[KEY] if KEY in info else self._ask())
         for first, beyond in self._choices:
             if not mask[first:beyond].any():
                 if not over:
@@ -62,16 +62,19 @@ class MaskReader:
                 mask[first:beyond] = True  # so that a maximum exists
         return mask
 
+    def _ask(self) -> Any:
+        try:
+            return _find(self._env, "action_masks")()
+        except Exception as error:
+            raise Refused(f"action_masks raised {show_error(error)}") from error
+
     def _cast(self, value: Any) -> Array:
         size = mask_size(self._actions)
         if not size:
             raise Refused(
-                f"{one_line(self._actions)} actions take none (allowed: actions with discrete parts)"
+                f"{show_space(self._actions)} actions take none (allowed: actions with discrete parts)"
             )
-        try:
-            given = np.asarray(value)
-        except ValueError:  # parts of unequal length
-            given = np.asarray(None)
+        given = as_array(value)
         right = given.shape == (size,) and given.dtype.kind in "biuf"
         if not right or not ((given == 0) | (given == 1)).all():
             raise Refused(f"{show(value)} (allowed: {size} entries of 0 or 1)")

@@ -8,12 +8,15 @@ Gymnasium's own environments do; see `TOLERANCE`.
 from __future__ import annotations
 
 import operator
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.checks import show_space
 from rl_lab.types import Array, Obs, UsageError
 
 TOLERANCE = 100.0
@@ -32,14 +35,14 @@ def observation_check(space: spaces.Space) -> Check:
     """Return a function that checks and casts one observation of a space; it raises `Refused`.
 
     Raises:
-        UsageError: the space has no fixed shape.
+        UsageError: the space has no fixed shape, or keys of several types.
     """
     for kind, make in _CHECKS.items():
         if isinstance(space, kind):
             return make(space)
     raise UsageError(
-        f"observation space {space} has no fixed shape (allowed: Box, Discrete, MultiDiscrete, MultiBinary, "
-        "Dict, Tuple)"
+        f"observation space {show_space(space)} has no fixed shape (allowed: Box, Discrete, MultiDiscrete, "
+        "MultiBinary, Dict, Tuple)"
     )
 
 
@@ -62,12 +65,12 @@ def _as_index(value: Any) -> int | None:
     """Return an integer, or None for what isn't one; floats and arrays of shape () without a fraction are."""
     try:
         return operator.index(value)
-    except TypeError:
+    except Exception:  # a TypeError, unless an object has an odd `__index__`
         pass
-    number = np.shape(value) == () and isinstance(value, (float, np.generic, np.ndarray))
-    return (
-        int(value) if number and np.asarray(value).dtype.kind in "bf" and value == np.floor(value) else None
-    )
+    if not isinstance(value, (float, np.generic, np.ndarray)) or np.shape(value) != ():
+        return None
+    whole = np.asarray(value).dtype.kind in "bf" and np.isfinite(value) and value == np.floor(value)
+    return int(value) if whole else None
 
 
 # Arrays ----------------------------------------------------------------------------------------------
@@ -93,24 +96,35 @@ def _cast(value: Any, dtype: np.dtype, shape: tuple[int, ...]) -> Array:
     Raises:
         Refused: the shape differs, it holds no numbers, or the cast would change a value (floats are rounded).
     """
-    try:
-        given = np.asarray(value)
-    except ValueError:  # rows of unequal length
-        given = np.asarray(None)
+    given = as_array(value)
     if given.dtype.kind not in "biuf" or given.shape != shape:
         raise Refused(f"{show(value)} (allowed: {dtype} of shape {shape})")
     with np.errstate(all="ignore"):
         cast = given.astype(dtype)
-        if given.dtype.kind == dtype.kind == "f":
-            changed = np.isinf(cast) & ~np.isinf(given)
-        else:
-            changed = cast.astype(given.dtype) != given
+        changed = _is_changed(given, cast)
     if changed.any():
         at = np.unravel_index(int(np.argmax(changed)), shape)
         raise Refused(
             f"{given.dtype} with {given[at]}{_place(at)} (allowed: what {dtype} holds without loss)"
         )
     return cast
+
+
+def _is_changed(given: Array, cast: Array) -> Array:
+    """Return where a cast has changed a value, bool [...] as both arrays; floats may be rounded."""
+    if given.dtype.kind == cast.dtype.kind == "f":
+        return np.isinf(cast) & ~np.isinf(given)
+    # -1 becomes 255 as uint8, and comes back as -1; an infinite float comes back from the largest integer
+    changed = (cast.astype(given.dtype) != given) | ((cast < 0) != (given < 0))
+    return changed | ~np.isfinite(given) if given.dtype.kind == "f" else changed
+
+
+def as_array(value: Any) -> Array:
+    """Return a value as an array; where it can't be one, an array of None."""
+    try:
+        return np.asarray(value)
+    except Exception:  # rows of unequal length; whatever an object's own `__array__` raises
+        return np.asarray(None)
 
 
 def _box(space: spaces.Box) -> Check:
@@ -163,6 +177,8 @@ def _floats_inside(space: spaces.Box) -> Callable[[Array], None]:
         if not np.vdot(value, value) <= near:
             every(value)
 
+    if dtype == np.float16:  # whose products overflow, with a warning, where the entries are still sound
+        return every
     return require_vector if len(space.shape) == 1 else require
 
 
@@ -207,15 +223,33 @@ def show(value: Any) -> str:
     """Return a value as it fits into one line: large arrays by dtype and shape."""
     if isinstance(value, np.ndarray) and value.size > 8:
         return f"{value.dtype} of shape {value.shape}"
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an integer of thousands of digits, or whatever an object's own `__repr__` raises
+        text = f"a value of type {type(value).__name__}"
     text = text if len(text) <= 80 else f"{text[:77]}..."
     return f"{text} of shape {np.shape(value)}" if isinstance(value, np.ndarray) else text
+
+
+def show_error(error: Exception) -> str:
+    """Return an error with its type and place, in one line."""
+    *_, last = traceback.extract_tb(error.__traceback__)
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # whatever its own `__str__` raises
+        text = ""
+    named = ": ".join(filter(None, (type(error).__name__, text)))
+    return f"{named} ({Path(last.filename).name}, line {last.lineno})"
 
 
 # Parts -----------------------------------------------------------------------------------------------
 
 
 def _dict(space: spaces.Dict) -> Check:
+    if len({type(key) for key in space.spaces}) > 1:  # they are sorted wherever parts lie side by side
+        raise UsageError(
+            f"observation space {show_space(space)} has keys of several types (allowed: keys of one type)"
+        )
     parts = {key: _named(f"part {key!r}", observation_check(part)) for key, part in space.spaces.items()}
 
     def check(value: Any) -> dict[Any, Any]:

@@ -115,7 +115,7 @@ def evaluate_iteratively(
     Args:
         policy: probabilities [S, A].
         gamma: discount, from 0 and below 1.
-        tolerance, max_sweeps, on_sweep, threads: those of `solve`.
+        tolerance: as in `solve`, and so are the arguments after it.
 
     Raises:
         ValueError: an argument is out of range, or the policy isn't a distribution over possible actions.

@@ -95,7 +95,7 @@ def _numpy_layer(module: nn.Module) -> Layer | None:
     if isinstance(module, Flat):
         return lambda x: x.reshape(len(x), -1).astype(np.float32, copy=False)
     if isinstance(module, OneHot):
-        return _one_hot(module)
+        return _one_hot(module.n, module.start)
     if isinstance(module, OneHots):
         return _one_hots(module)
     if isinstance(module, Embeddings):
@@ -104,11 +104,18 @@ def _numpy_layer(module: nn.Module) -> Layer | None:
     return None
 
 
-def _one_hot(module: OneHot) -> Layer:
+TABLE_ROWS = 1024  # a table of more rows isn't worth its memory, which grows with their square
+
+
+def _one_hot(n: int, start: int) -> Layer:
+    if n <= TABLE_ROWS:
+        rows = np.eye(n, dtype=np.float32)
+        return lambda x: rows[x - start]
+
     def one_hot(x: Array) -> Array:
-        rows = np.zeros((len(x), module.n), np.float32)
-        rows[np.arange(len(x)), x - module.start] = 1.0
-        return rows
+        out = np.zeros((len(x), n), np.float32)
+        out[np.arange(len(x)), x - start] = 1.0
+        return out
 
     return one_hot
 

@@ -14,7 +14,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_lab.checks import one_line
+from rl_lab.checks import show_space
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
 from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
@@ -136,17 +136,19 @@ def refuse_encoder(fields: NetworkFields, space: spaces.Space) -> str | None:
 def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None:
     if isinstance(space, Composite):
         return _refuse_parts(name, space, fields)
+    if 0 in (space.shape or ()):
+        return f"observations of {show_space(space)} hold no numbers (allowed: at least one)"
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
         return refuse_image("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     if name in OF_INDICES and not isinstance(space, Indices):
-        return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {one_line(space)}"
+        return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {show_space(space)}"
     if name == "onehot" and isinstance(space, Indices) and (count := sum(_counts(space)[0])) > ONE_HOT_LIMIT:
         return (
             f"encoder 'onehot' takes at most {ONE_HOT_LIMIT} values, not {count} (allowed: auto, embedding)"
         )
     if not isinstance(space, Indices | spaces.Box):
         kinds = "Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"
-        return f"encoder {name!r} takes {kinds} observations, not {one_line(space)}"
+        return f"encoder {name!r} takes {kinds} observations, not {show_space(space)}"
     return None
 
 
@@ -157,7 +159,7 @@ def _refuse_parts(name: str, space: Composite, fields: NetworkFields) -> str | N
     ]
     if not any(_is_meant_for(name, part) for _, part in _parts(space)):
         wanted = "image" if name in CONVOLUTIONAL else "discrete part"
-        return f"encoder {name!r} finds no {wanted} among {one_line(space)} (allowed: auto, mlp)"
+        return f"encoder {name!r} finds no {wanted} among {show_space(space)} (allowed: auto, mlp)"
     return next((reason for reason in reasons if reason is not None), None)
 
 

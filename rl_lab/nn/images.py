@@ -11,7 +11,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from rl_lab.checks import one_line
+from rl_lab.checks import show_space
 
 # Channels, kernel and stride of each convolution.
 # Mnih et al. (2015), "Human-level control through deep reinforcement learning"
@@ -194,7 +194,7 @@ def _scale(space: spaces.Box, layout: Layout) -> float | list[float]:
 def refuse_image(name: str, space: spaces.Space, pooling: str = "none", channels: str = "auto") -> str | None:
     """Return why the named encoder of images can't take a space (one line), or None if it can."""
     if not isinstance(space, spaces.Box) or len(space.shape) not in (2, 3, 4):
-        return f"encoder {name!r} takes images (Box with 2, 3 or 4 axes), not {one_line(space)}"
+        return f"encoder {name!r} takes images (Box with 2, 3 or 4 axes), not {show_space(space)}"
     layout = layout_of(space, channels)
     seen = layout or max(_readings(space.shape), key=lambda reading: reading.side)
     least = convolutions(name, seen.side, pooling).smallest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gymnasium import spaces
 
-from rl_lab.checks import at_least, flags, one_line, one_of, widths, within
+from rl_lab.checks import at_least, flags, one_of, show_space, widths, within
 from rl_lab.nn.cores import CORES
 from rl_lab.nn.encoders import ACTIVATIONS, CONVOLUTIONAL, ENCODERS, has_image, refuse_encoder
 from rl_lab.nn.fields import NetworkFields
@@ -38,9 +38,9 @@ def refuse_network(config: NetworkFields, space: spaces.Space) -> str | None:
     if (reason := refuse_encoder(config, space)) is not None:
         return reason
     if config.normalise_observations and not ObservationNormaliser(space).has_moments:
-        return f"normalise_observations finds nothing to normalise in {one_line(space)} (allowed: false)"
+        return f"normalise_observations finds nothing to normalise in {show_space(space)} (allowed: false)"
     if config.channels != "auto" and config.encoder not in CONVOLUTIONAL and not has_image(space):
-        return f"channels {config.channels!r} finds no image in {one_line(space)} (allowed: auto)"
+        return f"channels {config.channels!r} finds no image in {show_space(space)} (allowed: auto)"
     if config.random_shift and not has_image(space):
-        return f"random_shift {config.random_shift} finds no image in {one_line(space)} (allowed: 0)"
+        return f"random_shift {config.random_shift} finds no image in {show_space(space)} (allowed: 0)"
     return None

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.checks import show_space
 from rl_lab.storage.state_trees import LoadedRing, Ring
 from rl_lab.types import Array, EnvSpec, Obs, Step
 
@@ -237,7 +238,7 @@ def frame_leaves(spec: EnvSpec) -> list[Leaf]:
         return list(_leaves(spec.observation_space, ""))
     space = spec.observation_space
     if not isinstance(space, spaces.Box) or space.shape[:1] != (spec.frame_stack,):
-        raise ValueError(f"frame_stack {spec.frame_stack} isn't the leading axis of {space}")
+        raise ValueError(f"frame_stack {spec.frame_stack} isn't the leading axis of {show_space(space)}")
     return [("", space.shape[1:], np.dtype(space.dtype))]
 
 
@@ -248,7 +249,7 @@ def _leaves(space: spaces.Space, path: str) -> Iterator[Leaf]:
             yield from _leaves(part, f"{path}[{key!r}]")
     elif space.shape is None or space.dtype is None:
         raise ValueError(
-            f"observation{path} {space} has no fixed shape (allowed: Box, Discrete, Dict, Tuple, ...)"
+            f"observation{path} {show_space(space)} has no fixed shape (allowed: Box, Discrete, Dict, Tuple, ...)"
         )
     else:
         yield path, space.shape, np.dtype(space.dtype)

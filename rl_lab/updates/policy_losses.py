@@ -74,7 +74,8 @@ def clipped_fraction(log_prob: Tensor, old_log_prob: Tensor, clip_range: Tensor)
     """Return the share [] of steps whose probability ratio differs from 1 by more than the clip range [].
 
     Args:
-        log_prob, old_log_prob: log-probabilities of the steps' actions, [...].
+        log_prob: log-probabilities of the steps' actions, [...].
+        old_log_prob: the same when they were taken, [...].
     """
     return (((log_prob - old_log_prob).exp() - 1).abs() > clip_range).float().mean()
 

@@ -182,7 +182,8 @@ def take_compiled_steps(
     """Take K gradient steps of Adam on `weights`, in place; the modules provide only their structure.
 
     Args:
-        weights, target_weights: those of both networks, by name, of any shapes.
+        weights: those of the network, by name, of any shapes.
+        target_weights: those of the target, of the same shapes.
         averages: Adam's, one for each weight, of its shape; so are the squares.
         coefficients: Adam's, [K, 2].
         batch: K batches.

@@ -12,6 +12,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from faulty import OBSERVATIONS, REWARDS, Faulty
+from generated import Silent
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.make import vector_of
 from rl_lab.environments.masks import MaskFromObservation, mask_of
@@ -125,6 +126,17 @@ class TestMasks:
         assert mask_of(info).tolist() == [[True, False, False, False]] * num_envs
         *_, info = play(lambda: TimeLimit(Method(), 9), num_envs, vector, steps=2)
         assert mask_of(info).tolist() == [[True, False, True, False]] * num_envs
+
+    @WIDTHS
+    def test_an_error_of_the_method_is_one_line(self, num_envs, vector):
+        class Method(Told):
+            def action_masks(self):
+                return [True] * 4 if self.count < 2 else [1, 2][self.count]
+
+        with pytest.raises(
+            EnvironmentFault, match=r"step 2\): action mask: action_masks raised IndexError: "
+        ):
+            play(Method, num_envs, vector)
 
     @WIDTHS
     def test_a_dict_observation_may_hold_them(self, num_envs, vector):
@@ -302,6 +314,14 @@ class TestObservations:
         with pytest.raises(EnvironmentFault) as fault:
             play(lambda: Faulty("raise", at=2), 1, "sync")
         assert "step 2): step raised RuntimeError: the arm is stuck (faulty.py, line " in str(fault.value)
+
+    def test_an_error_that_cannot_be_shown_is_named_by_its_type(self):
+        class Breaks(Told):
+            def step(self, action):
+                raise Silent
+
+        with pytest.raises(EnvironmentFault, match=r"step raised Silent \(test_contract\.py, line "):
+            play(Breaks, 1, "sync")
 
     def test_what_lies_a_little_outside_its_bounds_is_noted_once(self):
         class Beyond(Faulty):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from gymnasium.utils.env_checker import data_equivalence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from generated import Mute, Shy
 from rl_lab.environments.observed import Refused, observation_check, outside
 from rl_lab.types import UsageError
 
@@ -17,6 +20,8 @@ VECTOR = spaces.Box(-1.0, 1.0, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (2, 2), np.uint8)
 PLANES = spaces.Box(0, 1, (2, 2), np.uint8)
 UNBOUNDED = spaces.Box(-np.inf, np.inf, (2,), np.float64)
+BYTES = spaces.Box(-128, 127, (2,), np.int8)
+LONG = spaces.Box(0, 2**64 - 1, (2,), np.uint64)
 PARTS = spaces.Dict({"a": spaces.Discrete(3), "b": spaces.Tuple((VECTOR, spaces.MultiBinary(2)))})
 
 
@@ -55,6 +60,12 @@ def test_takes_what_can_be_cast_without_loss(space, value, taken):
         (spaces.Discrete(5), 2.5, r"2\.5"),
         (spaces.Discrete(5), float("nan"), "nan"),
         (spaces.Discrete(5), np.array([1]), r"array\(\[1\]\) of shape \(1,\)"),
+        (spaces.Discrete(5), float("inf"), "inf .allowed"),
+        (spaces.Discrete(5), np.float32("-inf"), r"float32\(-inf\) .allowed"),
+        (spaces.Discrete(5), [[1.0], [1.0, 2.0]], r"\[\[1\.0\], \[1\.0, 2\.0\]\] .allowed"),
+        pytest.param(spaces.Discrete(5), 10**5000, "a value of type int .allowed", id="digits"),
+        (spaces.Discrete(5), Shy(), "Shy object"),
+        (spaces.Discrete(5), Mute(), "a value of type Mute .allowed"),
         (spaces.Discrete(5), None, "None"),
         (spaces.Discrete(5), "1", "'1'"),
         (VECTOR, np.zeros((1, 3), np.float32), r"of shape \(1, 3\) \(allowed: float32 of shape \(3,\)\)"),
@@ -70,6 +81,16 @@ def test_takes_what_can_be_cast_without_loss(space, value, taken):
         (IMAGE, np.full((2, 2), 0.5), "float64 with 0.5 at index 0, 0 .*what uint8 holds without loss"),
         (IMAGE, np.array([[0, 256], [0, 0]]), "int64 with 256 at index 0, 1"),
         (IMAGE, np.array([[0, -1], [0, 0]]), "-1 at index 0, 1"),
+        (IMAGE, np.full((2, 2), -1, np.int8), "int8 with -1 at index 0, 0 .*what uint8 holds without loss"),
+        (BYTES, np.uint8([1, 200]), "uint8 with 200 at index 1"),
+        (LONG, np.int64([1, -1]), "int64 with -1 at index 1"),
+        (
+            spaces.Box(-(2**63), 2**63 - 1, (1,), np.int64),
+            np.uint64([2**63]),
+            "uint64 with 9223372036854775808",
+        ),
+        (spaces.Box(-(2**63), 2**63 - 1, (1,), np.int64), np.float16([-np.inf]), "float16 with -inf"),
+        (VECTOR, Shy(), "Shy object"),
         (PLANES, np.full((2, 2), 2, np.uint8), r"2 at index 0, 0 \(allowed: from 0 to 1\)"),
         (UNBOUNDED, np.array([np.nan, 0]), "nan at index 0"),
         (UNBOUNDED, np.array([0, -np.inf]), "-inf at index 1"),
@@ -128,6 +149,19 @@ def test_parts_are_looked_at_for_a_note():
 def test_spaces_without_a_fixed_shape_are_refused(space):
     with pytest.raises(UsageError, match="no fixed shape"):
         observation_check(spaces.Dict({"a": space}))
+
+
+@pytest.mark.parametrize("keys", [(1, 2), (1, "a")])
+def test_parts_are_named_by_strings(keys):
+    with pytest.raises(UsageError, match="keys of several types"):
+        observation_check(spaces.Dict({key: spaces.Discrete(2) for key in keys}))
+
+
+def test_large_halves_are_taken_without_a_warning():
+    check = observation_check(spaces.Box(-np.inf, np.inf, (2,), np.float16))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check(np.float16([6e4, 1])).tolist() == np.float16([6e4, 1]).tolist()
 
 
 FIXED = [

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
-from rl_lab.envs.checks import require_action, require_render_mode, require_whole
+from rl_lab.envs.checks import require_action, require_finite, require_render_mode, require_whole
 
 METADATA = {"render_modes": ["rgb_array", "human"]}
+
+
+class TestRequireFinite:
+    @pytest.mark.parametrize("value", [2, -0.5, np.float32(0.5), np.int64(7), True])
+    def test_gives_back_numbers(self, value):
+        assert require_finite("x", value) == value
+        assert type(require_finite("x", value)) is float
+
+    @pytest.mark.parametrize("value", [float("nan"), -np.inf, "1", None, [1.0], 1j, 10**400])
+    def test_names_what_it_refuses(self, value):
+        with pytest.raises(ValueError, match=f"^x is {re.escape(repr(value))} and must be finite$"):
+            require_finite("x", value)
 
 
 class TestRequireWhole:

@@ -45,6 +45,14 @@ def assert_equal_values(net, values, obs):
     return q
 
 
+class TestOneHot:
+    def test_of_many_values_takes_no_table_of_their_square(self):
+        """The table would take 4 TiB."""
+        space = spaces.Discrete(10**6, start=3)
+        net = make_q_network(space, 2, hidden=(2,))
+        assert_equal_values(net, numpy_q_values(net), np.array([3, 10**6 + 2, 500]))
+
+
 class TestViews:
     def test_equal_the_module(self, viewed):
         assert_equal_values(*viewed)

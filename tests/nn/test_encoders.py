@@ -12,6 +12,7 @@ from gymnasium.vector.utils import batch_space
 from torch import nn
 
 from boxes import NESTED, floats, uint8
+from generated import UNEVEN
 from networks import layers_of, make_encoder, make_q_network, refuse_encoder
 from rl_lab.nn.acting import numpy_sequential
 from rl_lab.nn.encoders import ENCODERS, Embeddings, OneHot, OneHots, blank
@@ -270,6 +271,9 @@ class TestRefusals:
             ("embedding", uint8(8, 8), {}, "takes Discrete, MultiDiscrete or MultiBinary observations"),
             ("impala", spaces.Discrete(4), {}, "takes images (Box with 2, 3 or 4 axes), not Discrete(4)"),
             ("auto", spaces.Sequence(floats(2)), {}, "observations, not Sequence"),
+            ("auto", floats(0), {}, "hold no numbers (allowed: at least one)"),
+            ("mlp", spaces.Dict({"a": floats(2), "b": floats(2, 0)}), {}, "hold no numbers"),
+            ("onehot", UNEVEN, {}, "observations, not Box(-2.0, 2.0, (2, 2), float32)"),
             ("cnn", spaces.Dict({"a": floats(2)}), {}, "encoder 'cnn' finds no image among Dict"),
             ("onehot", spaces.Tuple([floats(2)]), {}, "encoder 'onehot' finds no discrete part among Tuple"),
             ("small", uint8(4, 4), {}, "takes images from 5x5, not 4x4"),

@@ -17,6 +17,7 @@ from rl_lab.cli.parsing import parse
 from rl_lab.runs import tracking
 from rl_lab.runs.signals import STOPPED
 from rl_lab.studies import study as study_module
+from rl_lab.studies import worker
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import load_study
 from rl_lab.studies.study import StopFlag, Stopped, Study, run_study, run_task, tasks_of
@@ -97,7 +98,7 @@ def test_a_worker_goes_on_with_a_stopped_run_or_starts_it_again(built, tmp_path,
     with asking_to_stop(100):
         assert learn(agent, run_dir=str(folder), **fields).summary is None
     built.clear()
-    assert study_module._work(agent, fields | {"run_dir": str(folder)}) == 0
+    assert worker._work(agent, fields | {"run_dir": str(folder)}) == 0
     assert (folder / "summary.json").exists()
     assert built == [agent] * (1 if resumes else 2)
 

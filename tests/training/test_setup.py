@@ -114,7 +114,7 @@ class TestAccepted:
 
     def test_the_learner_s_reason_is_given(self):
         learner, config = configure("q-learning", {"env_id": "CartPole-v1", "device": "cpu"})
-        with pytest.raises(UsageError, match="q-learning needs Discrete observations"):
+        with pytest.raises(UsageError, match="q-learning needs discrete observations"):
             require_accepted(learner, problem_of(config, learner))
 
     def test_a_dataset_of_another_environment_is_not(self, tmp_path):

@@ -1,0 +1,263 @@
+"""Every preset holds what its source says. The tables are the sources' own, so that a slip in presets.yaml fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+from gymnasium.wrappers import AtariPreprocessing
+from stable_baselines3 import A2C, DQN, PPO
+
+from rl_lab.runs.config import RunConfig
+from rl_lab.training.registry import agent_names, config_of, make_config, preset_fields, presets_of
+from rl_lab.updates.optimisers import CentredRMSprop
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "scripts" / "results"
+
+# rl-baselines3-zoo ------------------------------------------------------------------------------------
+# https://github.com/DLR-RM/rl-baselines3-zoo, hyperparams/dqn.yml at ce95481b041fe5314c1b2f1a53940d169b9253fc. Older
+# files have other numbers, such as a target period of 5000 for MountainCar. LunarLander was still -v2 there.
+DQN_YML = {
+    "CartPole-v1": {
+        "n_timesteps": 5e4, "learning_rate": 2.3e-3, "batch_size": 64, "buffer_size": 100_000,
+        "learning_starts": 1000, "gamma": 0.99, "target_update_interval": 10, "train_freq": 256,
+        "gradient_steps": 128, "exploration_fraction": 0.16, "exploration_final_eps": 0.04, "net_arch": [256, 256],
+    },
+    "MountainCar-v0": {
+        "n_timesteps": 1.2e5, "learning_rate": 4e-3, "batch_size": 128, "buffer_size": 10_000,
+        "learning_starts": 1000, "gamma": 0.98, "target_update_interval": 600, "train_freq": 16,
+        "gradient_steps": 8, "exploration_fraction": 0.2, "exploration_final_eps": 0.07, "net_arch": [256, 256],
+    },
+    "LunarLander-v3": {
+        "n_timesteps": 1e5, "learning_rate": 6.3e-4, "batch_size": 128, "buffer_size": 50_000,
+        "learning_starts": 0, "gamma": 0.99, "target_update_interval": 250, "train_freq": 4,
+        "gradient_steps": -1, "exploration_fraction": 0.12, "exploration_final_eps": 0.1, "net_arch": [256, 256],
+    },
+    "Acrobot-v1": {
+        "n_timesteps": 1e5, "learning_rate": 6.3e-4, "batch_size": 128, "buffer_size": 50_000,
+        "learning_starts": 0, "gamma": 0.99, "target_update_interval": 250, "train_freq": 4,
+        "gradient_steps": -1, "exploration_fraction": 0.12, "exploration_final_eps": 0.1, "net_arch": [256, 256],
+    },
+}  # fmt: skip
+# hyperparams/ppo.yml at 208b6fdf3a9aa24de44b2e068c6e5f6a07d97fcc; lin_x falls linearly from x to 0.
+PPO_YML = {
+    "CartPole-v1": {
+        "n_envs": 8, "n_timesteps": 1e5, "n_steps": 32, "batch_size": 256, "gae_lambda": 0.8, "gamma": 0.98,
+        "n_epochs": 20, "ent_coef": 0.0, "learning_rate": "lin_0.001", "clip_range": "lin_0.2",
+    },
+    "LunarLander-v3": {
+        "n_envs": 16, "n_timesteps": 1e6, "n_steps": 1024, "batch_size": 64, "gae_lambda": 0.98, "gamma": 0.999,
+        "n_epochs": 4, "ent_coef": 0.01,
+    },
+    "Pendulum-v1": {
+        "n_envs": 4, "n_timesteps": 1e5, "n_steps": 1024, "gae_lambda": 0.95, "gamma": 0.9, "n_epochs": 10,
+        "ent_coef": 0.0, "learning_rate": 1e-3, "clip_range": 0.2, "use_sde": True, "sde_sample_freq": 4,
+    },
+}  # fmt: skip
+# hyperparams/a2c.yml at c6c209e7d487635f0b835fb916ec4468142b28ff
+A2C_YML = {"CartPole-v1": {"n_envs": 8, "n_timesteps": 5e5, "ent_coef": 0.0}}
+
+ZOO = {"dqn": DQN_YML, "sb3-dqn": DQN_YML, "ppo": PPO_YML, "sb3-ppo": PPO_YML, "sb3-a2c": A2C_YML}
+LEFT_OUT = {"Pendulum-v1": {"use_sde", "sde_sample_freq"}}  # and the page of policy gradients says so
+ALGORITHMS = {"dqn": DQN, "ppo": PPO, "a2c": A2C}
+NAMES = {  # SB3's and the lab's, where they differ
+    "n_timesteps": "total_steps", "n_envs": "num_envs", "net_arch": "hidden", "buffer_size": "replay_capacity",
+    "learning_starts": "learning_starts_env_steps", "target_update_interval": "target_period_env_steps",
+    "train_freq": "train_period_env_steps", "gradient_steps": "gradient_steps_per_update", "tau": "target_tau",
+    "exploration_initial_eps": "epsilon_initial", "exploration_final_eps": "epsilon_final",
+    "exploration_fraction": "epsilon_fraction", "clip_range_vf": "clip_range_value",
+    "normalize_advantage": "normalise_advantages",
+}  # fmt: skip
+
+
+def as_the_lab_writes(yml):
+    """Return the fields of the lab that mean what a row of the zoo's file (or SB3's defaults) says."""
+    out = {NAMES.get(name, name): value for name, value in yml.items()}
+    falling = {k: float(v.removeprefix("lin_")) for k, v in out.items() if str(v).startswith("lin_")}
+    out |= falling | ({"linear_decay": True} if falling else {})
+    if out.get("gradient_steps_per_update") == -1:  # as many as steps were taken
+        out["gradient_steps_per_update"] = out["train_period_env_steps"]
+    return out | ({"hidden": tuple(out["hidden"])} if "hidden" in out else {})
+
+
+def defaults_of_sb3(agent):
+    """Return what SB3 does where the file is silent, in the lab's fields."""
+    signature = inspect.signature(ALGORITHMS[agent.removeprefix("sb3-")].__init__).parameters
+    found = as_the_lab_writes({name: p.default for name, p in signature.items()})
+    return found | {"hidden": (64, 64), "num_envs": 1, "linear_decay": False}
+
+
+def whole(agent, fields):
+    """Return the fields that a run with this preset has, defaults included."""
+    defaults = {f.name: f.default for f in dataclasses.fields(RunConfig)}
+    own = {name: value for name, value in fields.items() if name not in defaults}
+    return defaults | dataclasses.asdict(make_config(agent, **own)) | fields
+
+
+@pytest.mark.parametrize(("agent", "env_id"), [(agent, env_id) for agent in ZOO for env_id in ZOO[agent]])
+def test_the_zoos_are_those_of_its_files(agent, env_id):
+    yml = {k: v for k, v in ZOO[agent][env_id].items() if k not in LEFT_OUT.get(env_id, ())}
+    said, fields = as_the_lab_writes(yml), preset_fields(agent, f"zoo:{env_id}")
+    meant, got = defaults_of_sb3(agent) | said, whole(agent, fields)
+    assert set(fields) <= set(meant), "a field of which neither the file nor SB3 says anything"
+    shared = [name for name in meant if name in got and name not in ("seed", "device")]
+    assert {name: got[name] for name in shared} == {name: meant[name] for name in shared}
+    assert set(said) <= set(shared)
+
+
+@pytest.mark.parametrize("env_id", LEFT_OUT)
+def test_what_is_left_out_is_said_on_the_page(env_id):
+    page = (ROOT / "docs" / "agents" / "policy-gradients.md").read_text(encoding="utf8")
+    about = page[page.index("## Presets") : page.index("## Fields of PPO")]
+    assert env_id in about
+    assert all(f"`{name}: {PPO_YML[env_id][name]}`" in about for name in LEFT_OUT[env_id])
+
+
+@pytest.mark.parametrize("agent", ["dqn", "ppo"])
+def test_the_networks_are_those_of_sb3s_mlp_policy(agent):
+    activation = {"dqn": "relu", "ppo": "tanh"}[agent]
+    for env_id in ZOO[agent]:
+        got = whole(agent, preset_fields(agent, f"zoo:{env_id}"))
+        assert (got["encoder"], got["memory"], got["activation"]) == ("auto", "none", activation)
+        assert (got.get("loss", "huber"), got["optimiser"]) == ("huber", "adam")
+
+
+# Nature ---------------------------------------------------------------------------------------------
+# Mnih et al. (2015), "Human-level control through deep reinforcement learning", extended data table 1.
+NATURE_TABLE = {
+    "minibatch size": 32, "replay memory size": 1_000_000, "agent history length": 4,
+    "target network update frequency": 10_000, "discount factor": 0.99, "action repeat": 4, "update frequency": 4,
+    "learning rate": 0.00025, "gradient momentum": 0.95, "squared gradient momentum": 0.95,
+    "min squared gradient": 0.01, "initial exploration": 1.0, "final exploration": 0.1,
+    "final exploration frame": 1_000_000, "replay start size": 50_000, "no-op max": 30,
+}  # fmt: skip
+FRAMES = (
+    50_000_000  # of training, as the agent sees them: "around 38 days" at 60 a second are 4 times as many
+)
+
+
+def test_nature_is_the_papers_table():
+    fields = preset_fields("dqn", "nature")
+    table = dict(NATURE_TABLE)
+    atari = inspect.signature(AtariPreprocessing.__init__).parameters
+    rmsprop = inspect.signature(CentredRMSprop.__init__).parameters
+    assert atari["frame_skip"].default == table.pop("action repeat")
+    assert atari["noop_max"].default == table.pop("no-op max")
+    assert table.pop("agent history length") == 4  # the stack; test_dqn_config.py looks at the problem's
+    for momentum in ("gradient momentum", "squared gradient momentum"):
+        assert rmsprop["decay"].default == table.pop(momentum)
+    # the authors sum gradients over the batch, and the lab averages them
+    assert rmsprop["floor"].default == table.pop("min squared gradient") / table["minibatch size"] ** 2
+    assert fields == {
+        "total_steps": FRAMES,
+        "batch_size": table.pop("minibatch size"),
+        "replay_capacity": table.pop("replay memory size"),
+        # "measured in the number of parameter updates"
+        "target_period_updates": table.pop("target network update frequency"),
+        "gamma": table.pop("discount factor"),
+        "train_period_env_steps": table.pop("update frequency"),
+        "gradient_steps_per_update": 1,
+        "learning_rate": table.pop("learning rate"),
+        "optimiser": "rmsprop",
+        "epsilon_initial": table.pop("initial exploration"),
+        "epsilon_final": table.pop("final exploration"),
+        "epsilon_fraction": table.pop("final exploration frame") / FRAMES,
+        "epsilon_waits": True,  # as in the authors' code, which counts from where learning starts
+        "learning_starts_env_steps": table.pop("replay start size"),
+        "loss": "huber",  # "we also clip the error term to be between -1 and 1"
+        "max_grad_norm": None,
+        "reward_clip": 1.0,  # "we clipped all positive rewards at 1 and all negative rewards at -1"
+        "preprocess": "atari",
+        "encoder": "cnn",
+        "hidden": (512,),  # "the final hidden layer is fully-connected and consists of 512 rectifier units"
+        "life_loss_terminates": True,  # as in the authors' code
+        "env_kwargs": {"repeat_action_probability": 0.0},  # sticky actions came later: Machado et al. (2018)
+    }
+    assert table == {}
+    got = whole("dqn", fields)
+    assert (got["double"], got["dueling"], got["n_steps"], got["target_tau"]) == (False, False, 1, 1.0)
+
+
+# Our own --------------------------------------------------------------------------------------------
+# Their only source is what was measured with them: scripts/results/dqn_recommended.json and memory.json. To change a
+# number here is to measure anew.
+CORRIDOR = "S..#\n##.#\n...#\n.###\n...G"
+RECOMMENDED = {
+    ("dqn", "CartPole-v1"): {
+        "total_steps": 44_992, "hidden": (128, 128), "layer_norm": True, "double": True, "average_decay": 0.999,
+        "n_steps": 3, "learning_rate": 1e-3, "learning_rate_final": 2e-4, "batch_size": 64,
+        "replay_capacity": 100_000, "learning_starts_env_steps": 1_000, "gamma": 0.99,
+        "target_period_env_steps": 256, "train_period_env_steps": 32, "gradient_steps_per_update": 12,
+        "epsilon_fraction": 0.16, "epsilon_final": 0.01,
+    },
+    ("dqn", "MountainCar-v0"): {
+        "total_steps": 120_000, "hidden": (64, 64), "layer_norm": True, "average_decay": 0.999, "n_steps": 5,
+        "learning_rate": 1e-3, "learning_rate_final": 0.0, "batch_size": 64, "replay_capacity": 100_000,
+        "learning_starts_env_steps": 1_000, "gamma": 0.99, "target_period_env_steps": 512,
+        "train_period_env_steps": 32, "gradient_steps_per_update": 16, "epsilon_fraction": 0.2,
+        "epsilon_final": 0.05,
+    },
+    ("dqn", "Acrobot-v1"): as_the_lab_writes(DQN_YML["Acrobot-v1"]),  # "the preset is the zoo's own"
+    ("dqn", "LunarLander-v3"): {
+        "total_steps": 100_000, "hidden": (256, 256), "layer_norm": True, "dueling": True, "average_decay": 0.999,
+        "n_steps": 10, "learning_rate": 1e-3, "learning_rate_final": 0.0, "batch_size": 128,
+        "replay_capacity": 100_000, "learning_starts_env_steps": 1_000, "gamma": 0.99,
+        "target_period_env_steps": 250, "train_period_env_steps": 16, "gradient_steps_per_update": 8,
+        "epsilon_fraction": 0.12, "epsilon_final": 0.1,
+    },
+    ("dqn", "lab/TMaze-v0"): {
+        "total_steps": 20_000, "env_kwargs": {"length": 10}, "num_envs": 4, "hidden": (32,), "memory": "lstm",
+        "memory_size": 32, "sequence_length": 16, "sequence_period_steps": 16, "double": True, "dueling": True,
+        "prioritised": True, "n_steps": 3, "learning_rate": 4e-3, "learning_rate_final": 0.0, "batch_size": 32,
+        "learning_starts_env_steps": 400, "gamma": 0.98, "target_period_env_steps": 200,
+        "train_period_env_steps": 4, "epsilon_fraction": 0.3, "epsilon_final": 0.05,
+    },
+    ("ppo", "lab/CartPolePositions-v0"): {
+        "total_steps": 149_504, "num_envs": 8, "n_steps": 128, "hidden": (64,), "activation": "relu",
+        "memory": "lstm", "memory_size": 64, "learning_rate": 3e-3, "linear_decay": True, "batch_size": 256,
+        "n_epochs": 10, "gae_lambda": 0.9, "gamma": 0.98,
+    },
+    ("ppo", "lab/FlickeringGridWorld-v0"): {
+        "total_steps": 98_304, "env_kwargs": {"map": CORRIDOR}, "num_envs": 8, "n_steps": 64, "encoder": "cnn",
+        "hidden": (64,), "activation": "tanh", "initialisation": "orthogonal", "share_encoder": True,
+        "memory": "lstm", "memory_size": 64, "learning_rate": 1e-3, "linear_decay": True, "batch_size": 128,
+        "n_epochs": 4, "ent_coef": 0.03, "gae_lambda": 0.95, "gamma": 0.99, "target_kl": 0.02,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("agent", "env_id"), RECOMMENDED)
+def test_our_own_are_those_that_were_measured(agent, env_id):
+    assert preset_fields(agent, f"recommended:{env_id}") == RECOMMENDED[agent, env_id]
+
+
+@pytest.mark.parametrize("file", ["dqn_recommended.json", "memory.json", "ppo_zoo.json", "dqn_zoo.json"])
+def test_results_were_measured_with_the_presets_budget(file):
+    for study in json.loads((RESULTS / file).read_bytes())["studies"]:
+        agents = {name.split()[0] for name in study["agents"]}
+        for fields in (preset_fields(agent, study["preset"]) for agent in agents):
+            budget = fields["total_steps"]
+            if "total_steps" in study:
+                assert study["total_steps"] == budget
+            else:  # rounded up to whole rollouts
+                rollout = fields["num_envs"] * fields["n_steps"]
+                assert study["env_steps"] == -(-budget // rollout) * rollout
+            assert study.get("env_kwargs", fields.get("env_kwargs")) == fields.get("env_kwargs")
+
+
+def test_no_preset_is_without_a_table():
+    pinned = {("dqn", "nature"), *((agent, f"recommended:{env_id}") for agent, env_id in RECOMMENDED)}
+    pinned |= {(agent, f"zoo:{env_id}") for agent in ZOO for env_id in ZOO[agent]}
+    assert {(agent, preset) for agent in agent_names() for preset in presets_of(agent)} == pinned
+
+
+@pytest.mark.parametrize("agent", agent_names())
+def test_presets_set_fields_that_there_are(agent):
+    known = {f.name for f in (*dataclasses.fields(RunConfig), *dataclasses.fields(config_of(agent)))}
+    for fields in presets_of(agent).values():
+        assert set(fields) <= known
+        whole(agent, fields)
