@@ -132,7 +132,10 @@ class TestCompile:
     @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
     def test_a_compiled_run_learns_as_an_eager_one(self):
         """The function is the one that `tests/training/test_resume.py` compiles."""
-        problem, fields = problem_on(partial(gymnasium.make, "CartPole-v1"), total_steps=120), {"hidden": (16,)}
+        problem, fields = (
+            problem_on(partial(gymnasium.make, "CartPole-v1"), total_steps=120),
+            {"hidden": (16,)},
+        )
         one, other = (
             interact(agent_on(problem, compile=choice, **BRIEF | fields), problem) for choice in ("yes", "no")
         )

@@ -27,7 +27,9 @@ VARIANTS = {  # few, since each takes a compiler some ten seconds
         {"dueling": True},
     ),
 }
-ACTIONS = dict(zip(VARIANTS, (2, 3), strict=True))  # two as in CartPole: one that a DQN of it has compiled serves here
+ACTIONS = dict(
+    zip(VARIANTS, (2, 3), strict=True)
+)  # two as in CartPole: one that a DQN of it has compiled serves here
 
 
 def updates(variant: str, *, compiled: bool) -> QUpdates:
