@@ -9,6 +9,7 @@ import numpy as np
 
 from rl_lab.agent import Policy
 from rl_lab.environments.vectors import VectorEnv, mask_of, merge_masks
+from rl_lab.evaluation.statistics import iqm
 from rl_lab.seeding import seed_of
 from rl_lab.types import Array, Obs, State
 
@@ -29,8 +30,6 @@ class Evaluation:
 
     def figures(self) -> dict[str, float]:
         """Return the scalars for a row of metrics."""
-        from rl_lab.evaluation.statistics import iqm  # imports scipy.stats, which takes long to load
-
         out = {
             "eval_return_mean": float(self.returns.mean()),
             "eval_return_iqm": iqm(self.returns),

@@ -11,12 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-# what runs load on their way (an optimiser, an evaluation, a summary), so that each fork finds it loaded
-import matplotlib.pyplot  # noqa: F401
 import numpy as np
 import pytest
-import scipy.stats  # noqa: F401
-import torch._dynamo  # noqa: F401
+import torch._dynamo  # noqa: F401  an optimiser loads it
 
 import rl_lab
 import rl_lab.agents.dqn
