@@ -12,6 +12,17 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+def not_awaiting_the_disk(descriptor: int) -> None:
+    """Leave out os.fsync here and in forks, where it takes two fifths of a short run.
+
+    Only a power cut tells the difference, which no test can cause: what a killed process wrote, the kernel keeps.
+    Scripts that tests start sync, and a test of a full disk puts its own in place.
+    """
+
+
+os.fsync = not_awaiting_the_disk
+
+
 @pytest.hookimpl(wrapper=True, trylast=True)  # within pytest-cov's own, which reads the files afterwards
 def pytest_runtestloop(session):
     """Leave out what the processes that tests killed had measured, if the kill fell into their saving."""

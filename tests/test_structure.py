@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = ("torch", "stable_baselines3", "wandb")
+HEAVY = ("torch", "stable_baselines3", "wandb", "scipy.stats", "scipy.optimize", "matplotlib")
 MAX_LINES = 400
 
 
@@ -183,15 +183,18 @@ def loaded_after(code: str) -> set[str]:
 
 class TestCostOfImports:
     def test_importing_the_lab_and_naming_all_it_offers_loads_nothing_heavy(self):
-        assert loaded_after("import rl_lab\nfor n in rl_lab.__all__: getattr(rl_lab, n)") == set()
+        assert loaded_after("import rl_lab") == set()
+        named = loaded_after("import rl_lab\nfor n in rl_lab.__all__: getattr(rl_lab, n)")
+        assert named == {"matplotlib"}  # which draws the pages of comparisons
 
-    def test_tabular_training_loads_nothing_heavy(self, tmp_path):
+    @pytest.mark.parametrize(("pictures", "loaded"), [(False, set()), (True, {"matplotlib"})])
+    def test_tabular_training_loads_nothing_heavy_but_what_draws(self, tmp_path, pictures, loaded):
         code = (
             "import rl_lab\n"
             f"rl_lab.learn('q-learning', 'FrozenLake-v1', run_dir={str(tmp_path / 'run')!r}, total_steps=50,"
-            " eval_episodes=1, video_episodes=0, wandb='disabled')"
+            f" eval_episodes=1, video_episodes=0, wandb='disabled', pictures={pictures})"
         )
-        assert loaded_after(code) == set()
+        assert loaded_after(code) == loaded
 
     def test_would_be_seen(self):
         assert loaded_after("import torch") == {"torch"}

@@ -11,6 +11,7 @@ import numpy as np
 from rl_lab.agent import Policy
 from rl_lab.environments.masks import mask_of, merge_masks
 from rl_lab.environments.vectors import VectorEnv
+from rl_lab.evaluation.statistics import iqm
 from rl_lab.seeding import seed_of
 from rl_lab.types import Array, Obs, State
 
@@ -35,8 +36,6 @@ class Evaluation:
 
     def figures(self) -> dict[str, Any]:
         """Return the scalars for a row of metrics, and as `eval_limit` in words what cut episodes off."""
-        from rl_lab.evaluation.statistics import iqm  # imports scipy.stats, which takes long to load
-
         out: dict[str, Any] = {
             "eval_return_mean": float(self.returns.mean()),
             "eval_return_iqm": iqm(self.returns),

@@ -76,10 +76,10 @@ class RunEvaluator:
         return self._film(policy)
 
     def _draw(self, policy: Policy) -> None:
-        from rl_lab.evaluation.pictures import draw_run  # brings matplotlib, only where it is needed
-
         problem, config = self._problem, self._config
         if config.pictures and problem.model is not None:
+            from rl_lab.evaluation.pictures import draw_run  # brings matplotlib
+
             width = config.eval_envs
             policy = shifted(policy, -problem.spec.first_action)
             draw_run(self._folder, policy, problem.model, problem.cells, gamma=self._gamma, width=width)

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from rl_lab.types import Array
 
@@ -46,7 +45,12 @@ def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
     values = np.asarray(scores, dtype=float)
     if values.size == 0:
         raise ValueError("iqm of no scores: at least one is needed")
-    return stats.trim_mean(values, proportiontocut=0.25, axis=axis)
+    if axis is None:
+        values, axis = values.ravel(), 0
+    length = values.shape[axis]
+    cut = length // 4
+    middle = np.partition(values, (cut, length - cut - 1), axis)
+    return np.take(middle, range(cut, length - cut), axis).mean(axis=axis)
 
 
 def bootstrap_interval(
@@ -88,6 +92,8 @@ def curve_interval(
     if len(values) < 2:
         nothing = np.full(values.shape[1], np.nan)
         return nothing, nothing
+    from scipy import stats  # takes most of a second to load
+
     result = stats.bootstrap(
         (values,),
         statistic,
@@ -178,6 +184,8 @@ def _percentile_interval(
 ) -> Interval:
     if min(map(len, columns)) < 2:
         return Interval(np.nan, np.nan)
+    from scipy import stats
+
     result = stats.bootstrap(
         columns,
         statistic,

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linprog
 
 from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows, back_up, evaluate_rows, pick_first, take_best
 from rl_lab.mdp.sweeps import Change, Sweeps, is_large
@@ -252,6 +251,8 @@ def linear_programming(task: SolverTask) -> tuple[Array, int]:
         NotConverged: HiGHS stopped early.
         NeverEnds: gamma = 1 and there is no finite solution.
     """
+    from scipy.optimize import linprog  # takes long to load, and the other methods do without
+
     rows = task.rows
     pairs = np.arange(len(rows.owner))
     owners = sparse.csr_matrix((np.ones(len(pairs)), (pairs, rows.owner)), rows.continuation.shape)

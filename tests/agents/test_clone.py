@@ -113,16 +113,16 @@ class TestClassifiers:
         series = np.eye(4, dtype=np.float32)[shown]
         write_examples(tmp_path / "data", series, shown[:, 0], sequences=True)  # to be told 7 steps later
         fields = {
-            "hidden": (), "held_out": 0.2, "train_period_env_steps": 64, "total_steps": 48_000,
-            "learning_rate": 1e-2, "learning_rate_final": 1e-3, "replay_capacity": 12_000,
+            "hidden": (), "held_out": 0.2, "train_period_env_steps": 32, "learning_rate": 1e-2,
+            "learning_rate_final": 1e-3, "replay_capacity": 12_000,
         }  # fmt: skip
         memory = {"memory_size": 32, "sequence_length": 8, "context": 8}
-        for name, steps in (("lstm", 48_000), ("attention", 24_000)):
+        for name, steps in (("lstm", 16_000), ("attention", 12_000)):
             fields |= {"memory": name, "total_steps": steps}
             summary = learn_examples(tmp_path / name, tmp_path / "data", **fields, **memory).summary
             assert summary["held_out_accuracy"] >= 0.99
             assert summary["eval_return_mean"] == 1.0
-        fields |= {"memory": "none", "total_steps": 12_000}
+        fields |= {"memory": "none", "total_steps": 8_000}
         last = learn_examples(tmp_path / "last", tmp_path / "data", **fields).summary
         assert last["held_out_accuracy"] < 0.4
         bag = LogisticRegression().fit(series[:1200].mean(axis=1), shown[:1200, 0])
@@ -427,7 +427,7 @@ class TestResume:
         env_id, fields = CASES[name]
         if not fields.get("oracle"):
             fields = fields | {"dataset": str(lake)}
-        given = {"total_steps": 200 * num_envs, "num_envs": num_envs, "seed": 3, "held_out": 0.3} | fields
+        given = {"total_steps": 150 * num_envs, "num_envs": num_envs, "seed": 3, "held_out": 0.3} | fields
         learn(tmp_path / "whole", "clone", env_id, **given)
         learn(tmp_path / "cut", "clone", env_id, stop_at=51 * num_envs, **given)
         with asking_to_stop(133 * num_envs):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -128,9 +131,13 @@ class TestCompile:
 
     @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
     def test_a_compiled_run_learns_as_an_eager_one(self):
+        """The function is the one that `tests/training/test_resume.py` compiles."""
+        problem, fields = (
+            problem_on(partial(gymnasium.make, "CartPole-v1"), total_steps=120),
+            {"hidden": (16,)},
+        )
         one, other = (
-            trained(120, compile=choice, train_period_env_steps=4, learning_rate=1e-3)
-            for choice in ("yes", "no")
+            interact(agent_on(problem, compile=choice, **BRIEF | fields), problem) for choice in ("yes", "no")
         )
         assert one.updates._compile_key is not None
         assert other.updates._compile_key is None

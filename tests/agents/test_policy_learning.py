@@ -163,6 +163,7 @@ class TestActing:
 
 # Resuming --------------------------------------------------------------------------------------------
 
+gymnasium.register("test/Masked-v0", Masked)
 SMALL = {"n_steps": 16, "hidden": (8,), "log_every_steps": 50, "eval_max_steps": 50, "seed": 3}
 ATTENTION = {"batch_size": 16, "n_epochs": 1, "memory": "attention", "context": 4, "memory_size": 8}
 COMPILED = {"batch_size": 16, "n_epochs": 2, "compile": "yes" if has_compiler() else "no"}
@@ -172,7 +173,7 @@ RUNS = {
     "ppo-attention": ("ppo", "CartPole-v1", ATTENTION),
     "ppo-box": ("ppo", "Pendulum-v1", {"batch_size": 12, "n_epochs": 2}),
     "ppo-masked": ("ppo", "Taxi-v4", {"batch_size": 12, "n_epochs": 2}),
-    "ppo-compiled": ("ppo", "CartPole-v1", COMPILED),
+    "ppo-compiled": ("ppo", "test/Masked-v0", COMPILED),  # the step of tests/updates/test_policy_updates.py
     "a2c": ("a2c", "CartPole-v1", {"n_steps": 5}),
     "reinforce": ("reinforce", "CartPole-v1", {"n_steps": 100}),
 }  # fmt: skip

@@ -209,5 +209,5 @@ class TestLearning:
     def test_where_episodes_begin_must_be_told(self):
         """Corridors of 1 to 11 steps: who isn't told can at best trust any light of the last 11 steps, for 0.87."""
         maze, fields = partial(TMaze, 6, 5), {"sequence_length": 10, "sequence_period_steps": 5}
-        assert score(learned(maze, 10_000, memory="lstm", **fields), maze) >= 0.95
-        assert score(learned_unaware(maze, 10_000, memory="lstm", **fields), maze, 600) < 0.91
+        assert score(learned(maze, 7_000, memory="lstm", **fields), maze) >= 0.95
+        assert score(learned_unaware(maze, 7_000, memory="lstm", **fields), maze, 600) < 0.91

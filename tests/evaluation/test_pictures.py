@@ -97,7 +97,7 @@ def test_every_memoryless_agent_has_its_regret(tmp_path, agent):
     ("env_id", "kwargs"), [("FrozenLake-v1", {}), ("lab/GridWorld-v0", {"map": "S..\n...\n..G", "slip": 0.3})]
 )
 def test_exact_return_of_a_trained_dqn_agrees_with_ten_thousand_episodes(tmp_path, env_id, kwargs):
-    fields = {"total_steps": 6000, "env_kwargs": kwargs, "epsilon_final": 0.2}
+    fields = {"total_steps": 3000, "env_kwargs": kwargs, "epsilon_final": 0.2}
     result = learn(tmp_path, "dqn", env_id, **fields)
     envs = make_envs(env_id, 64, kwargs)
     played = evaluate(result.policy, envs, episodes=10_000, seed=7)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -16,23 +15,13 @@ import numpy as np
 import psutil
 import pytest
 
+from mirrored import CONFIG, append_rows, make_run_dir, row
 from rl_lab.evaluation.video import write_video
-from rl_lab.runs import tracking, wandb_mirror
-from rl_lab.runs.tracking import Mirror, NullMirror, resolve_mode, start_mirror
-from rl_lab.runs.wandb_mirror import Tail, loggable, next_segment, rebuilt_segment
-from rl_lab.types import UsageError
+from rl_lab.runs.tracking import NullMirror, start_mirror
+from rl_lab.runs.wandb_mirror import next_segment
 from wandb_reader import OfflineRun, read_offline_runs
 
 CANARY = "canary0123456789canary0123456789canary01"  # as long as an API key
-CONFIG = {
-    "agent": "dqn",
-    "env_id": "CartPole-v1",
-    "seed": 3,
-    "total_steps": 4000,
-    "num_envs": 2,
-    "group": "study-7",
-    "fields": {"learning_rate": 0.001, "hidden": [64, 64], "double": True},
-}
 SUMMARY = {
     "agent": "dqn",
     "env_steps": 4000,
@@ -41,26 +30,6 @@ SUMMARY = {
     "regret": None,
     "versions": {"numpy": "2"},
 }
-
-
-def row(i: int) -> dict[str, Any]:
-    """Row i of a run; every 10th is an evaluation."""
-    if i % 10 == 9:
-        return {"env_steps": 100 * i, "eval_return_mean": i / 2, "eval_returns": [i, i + 1.0], "regret": None}
-    return {"env_steps": 100 * i, "loss": 1 / (i + 1), "epsilon": 0.5, "return_mean": float(i)}
-
-
-def make_run_dir(folder: Path, rows: int = 0) -> Path:
-    run_dir = folder / "run"
-    (run_dir / "videos").mkdir(parents=True)
-    (run_dir / "config.json").write_text(json.dumps(CONFIG))
-    append_rows(run_dir, range(rows))
-    return run_dir
-
-
-def append_rows(run_dir: Path, numbers: range) -> None:
-    with open(run_dir / "metrics.jsonl", "a") as file:
-        file.writelines(json.dumps(row(i)) + "\n" for i in numbers)
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
@@ -91,7 +60,9 @@ TRAINING = """
 import json, os, sys
 sys.path[:0] = sys.argv[2:4]
 from pathlib import Path
-from test_tracking import SUMMARY, append_rows, row
+from mirrored import append_rows, row
+from test_tracking import SUMMARY
+from rl_lab.runs.wandb_mirror import next_segment
 from rl_lab.runs.tracking import start_mirror
 run_dir = Path(sys.argv[1])
 for name in [n for n in sys.modules if n.split(".")[0] == "wandb"]: del sys.modules[name]
@@ -322,6 +293,7 @@ def test_a_mirror_that_hangs_is_killed_with_its_service(tmp_path, caplog):
 
 DYING = """
 import os, sys, time
+from rl_lab.runs.wandb_mirror import next_segment
 from rl_lab.runs.tracking import start_mirror
 mirror = start_mirror(sys.argv[1], "offline")
 print(mirror.process.pid, flush=True)
@@ -359,165 +331,3 @@ def test_rows_that_wandb_lost_are_a_mishap(tmp_path):
     (tmp_path / "logs" / "debug-internal.log").write_text(log)
     with pytest.raises(OSError, match="could not write all rows"):
         _check_written(tmp_path)
-
-
-# ---------------------------------------------------------------- modes
-
-
-@pytest.fixture
-def no_key(monkeypatch, tmp_path):
-    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    return tmp_path / "netrc"
-
-
-def test_the_default_is_offline_without_a_key_and_online_with_one(no_key, monkeypatch):
-    assert resolve_mode(None) == "offline"
-    no_key.write_text("machine example.org login a password b\n")
-    assert resolve_mode(None) == "offline"
-    no_key.write_text("machine api.wandb.ai login user password b\n")
-    assert resolve_mode(None) == "online"
-    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.com")
-    assert resolve_mode(None) == "offline"  # the key is for another host
-    monkeypatch.setenv("WANDB_API_KEY", CANARY)
-    assert resolve_mode(None) == "online"
-
-
-@pytest.mark.parametrize("name", [".netrc", "_netrc"])
-def test_without_a_variable_the_key_is_looked_for_at_home(no_key, monkeypatch, tmp_path, name):
-    monkeypatch.delenv("NETRC")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert resolve_mode(None) == "offline"
-    (tmp_path / name).write_text("machine api.wandb.ai login user password b\n")
-    assert resolve_mode(None) == "online"
-
-
-def test_a_broken_netrc_is_no_key(no_key):
-    no_key.write_bytes(b"machine \xff\xfe nonsense {")
-    assert resolve_mode(None) == "offline"
-
-
-def test_what_is_asked_for_wins_over_wandb_mode(no_key, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert resolve_mode(None) == "disabled"
-    assert resolve_mode("offline") == "offline"
-
-
-def test_an_unknown_mode_names_what_is_allowed(no_key, monkeypatch):
-    with pytest.raises(UsageError, match="--wandb sometimes: allowed are offline, online, disabled"):
-        resolve_mode("sometimes")
-    monkeypatch.setenv("WANDB_MODE", "dry")
-    with pytest.raises(UsageError, match="WANDB_MODE=dry"):
-        resolve_mode(None)
-
-
-def test_disabled_starts_nothing(tmp_path):
-    mirror = start_mirror(tmp_path / "run", "disabled")
-    assert not isinstance(mirror, Mirror)
-    mirror.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_only_wandbs_own_secrets_pass_and_only_online(tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", CANARY)
-    monkeypatch.setenv("WANDB_BASE_URL", f"https://user:{CANARY}@wandb.example.com/x")
-    monkeypatch.setenv("MY_SECRET", CANARY)
-    offline = tracking.mirror_environment(tmp_path, "offline")
-    assert CANARY not in "".join(offline.values())
-    online = tracking.mirror_environment(tmp_path, "online")
-    assert [name for name, value in online.items() if CANARY in value] == ["WANDB_API_KEY"]
-    assert online["WANDB_BASE_URL"] == "https://wandb.example.com/x"
-
-
-# ---------------------------------------------------------------- rows and segments
-
-
-def test_tail_waits_for_the_newline(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    tail = Tail(path)
-    assert list(tail.rows()) == []
-    path.write_text('{"env_steps": 1}\n{"env_st')
-    assert list(tail.rows()) == [{"env_steps": 1}]
-    assert list(tail.rows()) == []
-    with open(path, "a") as file:
-        file.write('eps": 2}\n')
-    assert list(tail.rows()) == [{"env_steps": 2}]
-    assert tail.offset == path.stat().st_size
-
-
-def test_tail_passes_over_what_is_no_row(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"env_steps": 1}\n\0\0\0\n\xff\n[1]\n3\n{"env_steps": 2}\n')
-    assert list(Tail(path).rows()) == [{"env_steps": 1}, {"env_steps": 2}]
-
-
-def test_tail_follows_a_file_that_is_cut_back(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"env_steps": 1}\n{"env_steps": 2}\n')
-    tail = Tail(path)
-    assert len(list(tail.rows())) == 2
-    path.write_text('{"env_steps": 1}\n')
-    assert list(tail.rows()) == []
-    with open(path, "a") as file:
-        file.write('{"env_steps": 2}\n')
-    assert list(tail.rows()) == [{"env_steps": 2}]
-
-
-class FakeRun:
-    """A W&B run that remembers what is logged."""
-
-    def __init__(self, folder: Path):
-        self.dir = str(folder / "files")
-        self.logged: list[dict[str, Any]] = []
-        self.summary: dict[str, Any] = {}
-
-    def log(self, entry: dict[str, Any]) -> None:
-        self.logged.append(entry)
-
-    def finish(self, exit_code: int) -> None:
-        pass
-
-
-def test_rows_written_just_before_the_end_are_mirrored(tmp_path, monkeypatch):
-    run_dir, run = make_run_dir(tmp_path, rows=2), FakeRun(tmp_path)
-    monkeypatch.setattr(wandb_mirror, "_open_run", lambda *arguments: run)
-    waits = []
-
-    def ended(seconds: float) -> bool:
-        waits.append(seconds)
-        append_rows(run_dir, range(2 * len(waits), 2 * len(waits) + 2))
-        return len(waits) == 3
-
-    wandb_mirror.mirror(run_dir, "offline", rebuilt_segment(run_dir), ended)
-    assert run.logged == [row(i) for i in range(8)]
-
-
-def test_loggable_keeps_numbers_and_turns_lists_into_histograms():
-    given = {"env_steps": 5, "loss": 0.5, "regret": None, "returns": [1, None, float("nan"), 2.5], "none": []}
-    assert loggable(given, sorted) == {"env_steps": 5, "loss": 0.5, "returns": [1, 2.5]}
-
-
-def test_a_segment_goes_on_after_the_last_clean_one(tmp_path):
-    (tmp_path / "wandb").mkdir()
-    first = next_segment(tmp_path, 900)
-    first.end_byte, first.videos = 700, ["a.mp4"]
-    first.write()
-    second = next_segment(tmp_path, 900)  # will not end cleanly
-    assert (second.start_byte, second.videos) == (700, ["a.mp4"])
-    third = next_segment(tmp_path, 900)
-    assert (third.start_byte, third.videos) == (700, ["a.mp4"])
-    assert [s.run_id.rpartition("-")[2] for s in (first, second, third)] == ["0", "1", "2"]
-    assert len({s.run_id.rpartition("-")[0] for s in (first, second, third)}) == 1
-    assert next_segment(tmp_path, 600).start_byte == 600  # the file was cut back
-    assert next_segment(tmp_path, 800).start_byte == 600  # nothing after it was mirrored cleanly
-    assert rebuilt_segment(tmp_path).start_byte == 0
-
-
-def test_segments_are_counted_past_ten(tmp_path):
-    (tmp_path / "wandb").mkdir()
-    for _ in range(11):
-        segment = next_segment(tmp_path, 900)
-    segment.end_byte = 5
-    segment.write()
-    assert next_segment(tmp_path, 900).start_byte == 5
