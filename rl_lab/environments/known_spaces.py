@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gymnasium import spaces
 
 from rl_lab.checks import show_space
+from rl_lab.environments.actions import leaf_spaces
 from rl_lab.types import UsageError
 
 KNOWN = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
@@ -22,6 +23,9 @@ def require_known(observations: spaces.Space, actions: spaces.Space) -> None:
     for kind, space in (("observation", observations), ("action", actions)):
         for path, part in _unknown(space):
             raise UsageError(_refusal(kind, path, part))
+    for part in leaf_spaces(actions):
+        if 0 in (part.shape or ()):
+            raise UsageError(f"action space {show_space(part)} holds no numbers (allowed: at least one)")
 
 
 def _unknown(space: spaces.Space, path: str = "") -> Iterator[tuple[str, spaces.Space]]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
-from rl_lab.nn.distributions import Categorical, DiagonalGaussian, categorical, diagonal_gaussian, supports
+from rl_lab.nn.distributions import Categorical, DiagonalGaussian, categorical, diagonal_gaussian
 
 
 class TestCategorical:
@@ -91,9 +91,3 @@ class TestGaussian:
     def test_the_mode_is_the_clipped_mean(self):
         found = DiagonalGaussian(self.SPACE).mode((self.MEAN, self.LOG_STD), None)
         np.testing.assert_allclose(found[..., 0], [[0.5, 0.0], [0.0, 0.2]])
-
-
-def test_only_actions_that_can_be_drawn_are_supported():
-    taken = [spaces.Discrete(2), spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, ())]
-    refused = [spaces.Discrete(2, start=1), spaces.Box(-1, 1, (0,)), spaces.Box(0, 3, (2,), np.int64)]
-    assert [supports(space) for space in taken + refused] == [True] * 3 + [False] * 3
