@@ -7,7 +7,7 @@ OUT := runs/demo
 export SDL_VIDEODRIVER ?= dummy
 export MPLBACKEND ?= Agg
 
-.PHONY: setup demo verify torture test coverage lint docs clean
+.PHONY: setup demo verify torture test test-all coverage lint docs clean
 
 setup: $(STAMP)
 
@@ -29,7 +29,11 @@ verify: setup
 torture: setup
 	$(PYTHON) scripts/torture.py
 
+# All tests but the long ones: whole presets learned, every block of the pages, dozens of kills. test-all runs those too.
 test: setup
+	$(PYTHON) -m pytest -m "not long"
+
+test-all: setup
 	$(PYTHON) -m pytest
 
 # Which lines of the package the tests run, in processes that they start too.

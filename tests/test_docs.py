@@ -41,6 +41,7 @@ ALL = "\n".join(TEXT.values())
 LANGUAGES = {"sh", "python", "toml", "yaml", "json", "text", "html"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks_of(p)], ids=name_of)
 def test_every_block_runs(page, tmp_path):
     import_once()

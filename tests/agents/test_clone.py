@@ -70,6 +70,7 @@ def lake(tmp_path_factory) -> Path:
 # What it learns --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 class TestClassifiers:
     def test_softmax_regression_recovers_the_coefficients_of_a_logistic_model(self, tmp_path):
         rng = np.random.default_rng(5)
@@ -137,6 +138,7 @@ TRAIN_ON = {
 
 
 class TestOracle:
+    @pytest.mark.long
     def test_of_pixels_is_cloned_and_a_dqn_goes_on_from_it(self, tmp_path):
         summary = learn(
             tmp_path / "clone", "clone", "lab/GridWorldPixels-v0", oracle=True, epsilon=0.3, total_steps=4000,
@@ -420,6 +422,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.long
 class TestResume:
     @pytest.mark.parametrize("num_envs", [1, 3])
     @pytest.mark.parametrize("name", CASES)

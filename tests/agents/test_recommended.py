@@ -8,6 +8,8 @@ import rl_lab
 from rl_lab.envs.memory.tmaze import TMaze
 from toys import Unaware
 
+pytestmark = pytest.mark.long
+
 QUIET = {"wandb": "disabled", "video_episodes": 0, "eval_every_steps": 50_000}
 
 

@@ -15,6 +15,7 @@ from rl_lab.cli.verify import verify
 from rl_lab.storage.checkpoint import Checkpoints
 
 
+@pytest.mark.long
 def test_a_killed_run_is_found_equal(capsys, tmp_path):
     words = ["--env-id", "FrozenLake-v1", "--total-steps", "3000", "--kills", "1", "--seed", "3"]
     code, out, err = call(capsys, verify, *words, "--out", tmp_path / "runs")
@@ -38,6 +39,7 @@ def test_a_run_that_ends_otherwise_is_told(capsys, tmp_path, monkeypatch):
     assert "DIFFERS: missing" in out
 
 
+@pytest.mark.long
 def test_torture_counts_kills_and_what_they_left(capsys, tmp_path, monkeypatch):
     runs = {
         "q-learning": long_form.RUNS["q-learning"] | {"total_steps": 20_000, "checkpoint_every_steps": 500}

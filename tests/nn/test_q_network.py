@@ -75,9 +75,9 @@ class TestRefusals:
             ("auto", spaces.Text(5), "takes Box, Discrete, MultiDiscrete, MultiBinary, Dict or Tuple"),
             ("mlp", spaces.Dict({"a": spaces.Text(5)}), "observations, not Text"),
             ("auto", spaces.Tuple([floats(2), spaces.Text(5)]), "observations, not Text"),
-            ("cnn", floats(4), "takes images (Box with 2 or 3 axes)"),
-            ("cnn", spaces.Discrete(3), "takes images (Box with 2 or 3 axes)"),
-            ("auto", uint8(4, 4, 3), "takes images from 5x5, not 4x4"),
+            ("cnn", floats(4), "takes images (Box with 2, 3 or 4 axes)"),
+            ("cnn", spaces.Discrete(3), "takes images (Box with 2, 3 or 4 axes)"),
+            ("small", uint8(4, 4, 3), "takes images from 5x5, not 4x4"),
         ],
     )
     def test_are_one_line_and_name_what_is_allowed(self, name, space, says):

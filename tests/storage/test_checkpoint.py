@@ -116,7 +116,7 @@ class TestRoundTrip:
         Checkpoints(tmp_path).save(0, {"m": tree})
         require_equal(Checkpoints(tmp_path).load()[1]["m"], tree)
 
-    @pytest.mark.parametrize("key", [1, "$tensor", ("a",)])
+    @pytest.mark.parametrize("key", [1.5, "$tensor", ("a",)])
     def test_refuses_keys_that_would_not_come_back(self, tmp_path, key):
         with pytest.raises(TypeError, match="state key"):
             Checkpoints(tmp_path).save(0, {"m": {key: 1}})

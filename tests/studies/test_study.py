@@ -117,6 +117,7 @@ def test_own_fields_override_shared_ones_which_override_the_preset(tmp_path):
     assert "learning_rate" not in given.fields_for("random")
 
 
+@pytest.mark.long
 def test_killed_worker_is_named_and_a_rerun_gives_the_unkilled_result(tmp_path):
     slow = study(agents=("q-learning",), fields=QUIET | {"total_steps": 20_000, "eval_episodes": 0})
     failures = {}
@@ -304,6 +305,7 @@ def wait_for(condition, seconds=60.0):
         time.sleep(0.01)
 
 
+@pytest.mark.long
 def test_a_signal_saves_and_stops_the_study_and_the_same_command_goes_on(tmp_path):
     stopped = start_comparison(tmp_path, steps=40_000)
     wait_for(lambda: saved(tmp_path) > 0)  # the other run may still be importing
@@ -319,6 +321,7 @@ def test_a_signal_saves_and_stops_the_study_and_the_same_command_goes_on(tmp_pat
     assert len(summaries(tmp_path)) == 3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", ["second signal", "kill"])
 def test_no_worker_outlives_a_study_that_ends_at_once(tmp_path, end):
     running = start_comparison(tmp_path, steps=100_000_000)

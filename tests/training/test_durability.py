@@ -58,6 +58,7 @@ def resume_until(folder, stop):
         rl_lab.resume(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("name", CASES)
 def test_twenty_stops_at_random_steps_change_no_hash(name, num_envs, tmp_path):
@@ -78,6 +79,7 @@ def live(folder, name):
         start_until(folder, name, 1, None)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["q-learning", "mlp"])
 def test_ten_sigkills_at_random_moments_lose_nothing(name, tmp_path):
     rng, folder = random.Random(name), tmp_path / "killed"

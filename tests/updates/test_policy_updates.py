@@ -34,6 +34,7 @@ class TestUpdates:
         agent = agent_on(problem, **(shared | fields))
         return agent, rollout_of(agent, problem)
 
+    @pytest.mark.long
     @needs_compiler
     @pytest.mark.parametrize("make", [Masked, Repeat])
     def test_compiled_steps_equal_eager_ones(self, make):

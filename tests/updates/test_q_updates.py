@@ -69,6 +69,7 @@ def distance(one: QUpdates, other: QUpdates) -> float:
     return max(float((p - q).detach().abs().max()) for p, q in pairs)
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.parametrize(("variant", "steps"), list(zip(VARIANTS, (4, 3), strict=True)), ids=VARIANTS)
 def test_a_hundred_compiled_steps_equal_as_many_eager_ones(variant, steps):
