@@ -29,14 +29,14 @@ class Told(gymnasium.Env):
 
     def __init__(self, mask=None, at=("reset", "step"), info=None, reward=1.0, terminated=False):
         self.mask, self.at, self.info, self.reward, self.terminated = mask, at, info, reward, terminated
-        self.illegal_steps, self.count = 0, 0
+        self.count, self.number = 0, 0
 
     def _info(self, place):
-        info = dict(self.info(self.count)) if self.info else {}
+        info = dict(self.info(self.count + self.number)) if self.info else {}
         return info | ({"action_mask": self.mask} if place in self.at and self.mask is not None else {})
 
     def reset(self, *, seed=None, options=None):
-        self.count = 0
+        self.count, self.number = 0, seed or 0  # environments beside one another tell different things
         return 0, self._info("reset")
 
     def step(self, action):
@@ -108,6 +108,16 @@ class TestMasks:
 
         *_, info = play(lambda: Ends([1, 0, 0, 0]), 1, "sync", steps=1)
         assert mask_of(info).tolist() == [[True] * 4]
+
+    def test_at_the_end_each_part_without_a_legal_value_has_all(self):
+        class Ends(Told):
+            action_space = spaces.MultiDiscrete([2, 3])
+
+            def step(self, action):
+                return 0, 0.0, True, False, {"action_mask": [0, 1, 0, 0, 0]}
+
+        *_, info = play(lambda: Ends([1, 1, 1, 1, 1]), 2, "sync", steps=1)
+        assert mask_of(info).tolist() == [[False, True, True, True, True]] * 2
 
     def test_the_mask_is_a_copy(self):
         env = Told(np.ones(4, np.int8))
@@ -221,6 +231,19 @@ class TestActions:
         assert chosen.tolist() == [[0.86, -0.70]] * num_envs
         assert reward.tolist() == pytest.approx([0.58] * num_envs)
 
+    def test_whoever_steps_an_environment_keeps_the_action_it_handed_over(self):
+        class Clips(Told):
+            action_space = spaces.Box(-1.0, 1.0, (2,), np.float64)
+
+            def step(self, action):
+                action[:] = 0.0
+                return 0, 0.0, False, False, {}
+
+        env, chosen = Contract(Clips()), np.array([0.86, -0.70])
+        env.reset(seed=0)
+        env.step(chosen)
+        assert chosen.tolist() == [0.86, -0.70]
+
     @WIDTHS
     def test_discrete_actions_are_int64_scalars(self, num_envs, vector):
         class Asks(Told):
@@ -258,7 +281,7 @@ class TestInfo:
 
     def test_a_lost_life_is_a_flag(self):
         *_, seen = play(lambda: Told(info=lambda t: {"life_lost": np.array([t == 3])}), 2, "sync")
-        assert seen["life_lost"].tolist() == [True, True]
+        assert seen["life_lost"].tolist() == [True, False]
         with pytest.raises(EnvironmentFault, match=r"info 'life_lost': \[1, 2\]"):
             play(lambda: Told(info=lambda t: {"life_lost": [1, 2]}), 2, "sync")
 

@@ -52,6 +52,18 @@ def test_a_dead_worker_is_named_with_its_exit_code(workers, fault, cause, at):
         play(workers(fault, at))
 
 
+def test_steps_are_counted_from_the_last_reset(workers):
+    envs = workers("", 0)
+    play(envs, steps=70)
+    envs.reset(seed=[5, None], options={"reset_mask": np.array([True, False])})
+    envs.step(np.zeros(2, np.int64))
+    for process in envs.envs.processes:
+        process.kill()
+        process.join()
+    with pytest.raises(EnvironmentFault, match=r"number 0 \(worker process, seed 5, step 2\)"):
+        envs.step(np.zeros(2, np.int64))
+
+
 @pytest.mark.parametrize("at", [0, 60])
 def test_a_hang_is_found_within_its_time(workers, at):
     moment = f"step {at}" if at else "reset"
