@@ -48,13 +48,22 @@ def plain_fields(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _plain(value, name in whole) for name, value in fields.items()}
 
 
+def _lists(value: Any) -> Any:
+    """Return a value without numpy's numbers and arrays, at any depth; arrays become lists."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {k: _lists(v) for k, v in value.items()}
+    return [_lists(v) for v in value] if isinstance(value, list) else value
+
+
 def _plain(value: Any, whole: bool = False) -> Any:
     if isinstance(value, np.ndarray | list | tuple):
         parts = value.tolist() if isinstance(value, np.ndarray) else value
         return tuple(map(_plain, parts)) if isinstance(parts, list | tuple) else _plain(parts, whole)
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, dict):  # arguments of an environment, which may want lists
-        return {k: v.item() if isinstance(v, np.generic) else v for k, v in value.items()}
+        return {k: _lists(v) for k, v in value.items()}
     if whole and isinstance(value, float) and value.is_integer() and abs(value) <= 10**MOST_DIGITS:
         return int(value)
     return value

@@ -112,9 +112,12 @@ def cells_of(env: gymnasium.Env) -> Array | None:
     The lab's environments have an attribute `cells`; Gymnasium's toy-text grids number their states row by row.
     """
     base = env.unwrapped
-    if (cells := getattr(base, "cells", None)) is not None:
-        return np.asarray(cells)
-    shape = getattr(base, "shape", None) or (getattr(base, "nrow", 0), getattr(base, "ncol", 0))
+    cells = getattr(base, "cells", None)
+    if isinstance(cells, np.ndarray) and cells.ndim == 2 and cells.shape[1] == 2:
+        return cells
+    shape = getattr(base, "shape", None)
+    if not isinstance(shape, tuple):
+        shape = (getattr(base, "nrow", 0), getattr(base, "ncol", 0))
     states = getattr(base.observation_space, "n", 0)
     return np.argwhere(np.ones(shape, bool)) if len(shape) == 2 and states == np.prod(shape) > 0 else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
@@ -161,6 +162,8 @@ class SB3:
         Raises:
             UsageError: SB3 refuses the environment or its arguments, or init_from doesn't fit.
         """
+        if problem.spec.has_mask:
+            warnings.warn(f"{self.config.NAME} ignores action masks and may act illegally", stacklevel=2)
         finished: list[Episode] = []
         envs = make_vec_env(problem, finished)
         model = self.make_model(problem, envs)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from rl_lab.checks import at_least
 from rl_lab.cli.parsing import parse
@@ -25,7 +27,7 @@ class CheckEnvOptions:
         UsageError: a value that isn't allowed.
     """
 
-    env_id: str
+    env_id: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV_ID")]
     """Gymnasium id, namespace/id of an installed package, or module:id."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment, as name=value."""

@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.checks import show_space
-from rl_lab.trees import leaves_of, map_leaves
+from rl_lab.trees import leaves_of, map_leaves, sorted_keys
 from rl_lab.types import Array
 
 Composite = spaces.Dict | spaces.Tuple
@@ -31,7 +31,7 @@ Composite = spaces.Dict | spaces.Tuple
 def parts_of(space: Composite) -> list[tuple[Any, spaces.Space]]:
     """Return (key, space) of each part; those of a Dict by sorted key, whatever their order of insertion."""
     if isinstance(space, spaces.Dict):
-        return sorted(space.spaces.items(), key=lambda item: item[0])
+        return [(key, space.spaces[key]) for key in sorted_keys(space.spaces)]
     return list(enumerate(space.spaces))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, TypeVar
@@ -43,6 +44,8 @@ class Contract(gymnasium.Wrapper):
         self._masks = MaskReader(env)
         self._seed: int | None = None
         self._steps = 0
+        self._resets = 0
+        self._note_at = 1  # the next step of an episode whose observation is compared with its bounds
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override]
@@ -54,20 +57,24 @@ class Contract(gymnasium.Wrapper):
     ) -> tuple[Any, dict[str, Any]]:
         """Reset the environment; raise EnvironmentFault where it fails or breaks the contract."""
         self._seed, self._steps = seed, 0
+        self._resets += 1
         try:
-            answer = self.env.reset(seed=seed, options=options)
+            answer = self.env.reset(seed=seed, options=options or None)
         except Exception as error:
             raise self.fault(f"reset raised {show_error(error)}") from error
         obs, info = self._parts(answer, "reset", ("observation", "info"))
         obs = self._checked("observation", self._check, obs)
-        self._note_bounds(obs)
-        return obs, self._with_mask(info, False)
+        if not self._resets & (self._resets - 1):  # at resets 1, 2, 4, 8, ...
+            self._note_bounds(obs)
+        return obs, self._with_mask(info, False, False)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step with a copy of the action; raise EnvironmentFault where it fails or breaks the contract."""
         self._steps += 1
+        if type(action) is not np.int64:
+            action = _own(action)
         try:
-            answer = self.env.step(action if type(action) is np.int64 else _own(action))
+            answer = self.env.step(action)
         except Exception as error:
             raise self.fault(f"step raised {show_error(error)}") from error
         if type(answer) is not tuple or len(answer) != 5:
@@ -77,17 +84,23 @@ class Contract(gymnasium.Wrapper):
             obs = self._check(obs)
         except Refused as refused:
             raise self.fault(f"observation: {refused}") from None
-        if type(reward) is not float or not math.isfinite(reward):
+        # What comes in its usual type passes at once: this is done at every step.
+        if not isinstance(reward, float) or not math.isfinite(reward):
             reward = self._checked("reward", as_reward, reward)
         if type(terminated) is not bool:
             terminated = self._checked("terminated", as_flag, terminated)
         if type(truncated) is not bool:
             truncated = self._checked("truncated", as_flag, truncated)
-        if not self._steps & (self._steps - 1):  # at steps 1, 2, 4, 8, ...
+        if (
+            self._steps == self._note_at
+        ):  # steps 1, 2, 4, 8, ..., each in one episode: this is to be told, no fault
+            self._note_at *= 2
             self._note_bounds(obs)
-        return obs, reward, terminated, truncated, self._with_mask(info, terminated or truncated)
+        if info or type(info) is not dict or not self._masks.silent:
+            info = self._with_mask(info, terminated or truncated, terminated)
+        return obs, reward, terminated, truncated, info
 
-    def _with_mask(self, info: Any, over: bool) -> dict[str, Any]:
+    def _with_mask(self, info: Any, over: bool, terminated: bool) -> dict[str, Any]:
         """Return info, with the legal actions of environments that have masks as bool [A]."""
         if not isinstance(info, dict):
             raise self.fault(f"info: {show(info)} (allowed: a dict)")
@@ -96,14 +109,16 @@ class Contract(gymnasium.Wrapper):
         if self._masks.silent and "action_mask" not in info:
             return info
         try:
-            mask = self._masks.read(info, over)
+            mask = self._masks.read(info, over, terminated)
         except Refused as refused:
             raise self.fault(f"action mask: {refused}") from None
         return info if mask is None else {**info, "action_mask": mask}
 
     def _note_bounds(self, obs: Any) -> None:
+        """Say once that an observation lies outside its bounds, if it does."""
         if not self.notes and (where := outside(self.observation_space, obs)):
             self.notes.append(f"{self._where()}: observation {where} is kept as it is")
+            warnings.warn(self.notes[-1], stacklevel=3)
 
     def _parts(self, answer: Any, method: str, names: tuple[str, ...]) -> tuple[Any, ...]:
         if not isinstance(answer, tuple) or len(answer) != len(names):
@@ -144,6 +159,8 @@ def as_flag(value: Any) -> bool:
     Raises:
         Refused: anything else.
     """
+    if type(value) is np.bool_:
+        return bool(value)
     flag = _scalar(value, "biu")
     if flag is None or flag not in (0, 1):
         raise Refused(f"{show(value)} (allowed: True or False)")

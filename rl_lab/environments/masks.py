@@ -29,7 +29,7 @@ class MaskReader:
     def __init__(self, env: gymnasium.Env):
         self._env, self._actions = env, env.action_space
         self._method = callable(_find(env, "action_masks"))
-        self._choices = _choices(env.action_space)
+        self._choices, self._size = _choices(env.action_space), mask_size(env.action_space)
         self._given: bool | None = None  # unknown before the first reset
 
     @property
@@ -37,11 +37,12 @@ class MaskReader:
         """Whether this environment is known to give no masks."""
         return self._given is False
 
-    def read(self, info: Mapping[str, Any], over: bool) -> Array | None:
+    def read(self, info: Mapping[str, Any], over: bool, terminated: bool) -> Array | None:
         """Return the legal actions, a new bool [A], or None without masks.
 
         Args:
             over: the episode has ended, so that no action has to be legal.
+            terminated: it has terminated, so that no mask has to come: nothing is bootstrapped from there.
 
         Raises:
             Refused: a mask is missing or unexpected, has another form, or leaves no action legal.
@@ -49,6 +50,8 @@ class MaskReader:
         given = KEY in info or self._method
         if self._given is None:
             self._given = given
+        if terminated and self._given and KEY not in info:
+            return np.ones(self._size, np.bool_)
         if given != self._given:
             came, allowed = ("one", "none") if given else ("none", "one")
             raise Refused(f"{came} came, the first reset gave {allowed} (allowed: always, or never)")
@@ -69,7 +72,9 @@ class MaskReader:
             raise Refused(f"action_masks raised {show_error(error)}") from error
 
     def _cast(self, value: Any) -> Array:
-        size = mask_size(self._actions)
+        size = self._size
+        if type(value) is np.ndarray and value.dtype == np.bool_ and value.shape == (size,) and size:
+            return value.copy()
         if not size:
             raise Refused(
                 f"{show_space(self._actions)} actions take none (allowed: actions with discrete parts)"

@@ -129,7 +129,7 @@ def as_array(value: Any) -> Array:
 
 def _box(space: spaces.Box) -> Check:
     if np.issubdtype(space.dtype, np.floating):
-        return _array(space, _floats_inside(space))
+        return _floats(space)
     dtype: Any = space.dtype
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
@@ -153,11 +153,14 @@ def _inside(low: Array, high: Array) -> Callable[[Array], None]:
         if not ((value >= low) & (value <= high)).all():
             _refuse_first(value, low, high)
 
+    if np.asarray(low).dtype.kind == "u" and not np.any(low) and np.ptp(high) == 0:  # planes of 0 and 1
+        greatest = high.flat[0]
+        return lambda value: None if value.max() <= greatest else _refuse_first(value, low, high)
     return require
 
 
-def _floats_inside(space: spaces.Box) -> Callable[[Array], None]:
-    """Return a function that refuses nan, infinite values and those too far outside the bounds.
+def _floats(space: spaces.Box) -> Check:
+    """Return a check that also refuses nan, infinite values and those too far outside the bounds.
 
     In almost all cases one product of the array with itself shows that every entry is near 0, and so inside.
     """
@@ -169,17 +172,16 @@ def _floats_inside(space: spaces.Box) -> Callable[[Array], None]:
     near = min(radius * radius * 0.999, 0.5 * largest) if radius > 0 else -1.0
     every = _inside(np.maximum(widest[0], -largest), np.minimum(widest[1], largest))
 
-    def require_vector(value: Array) -> None:
-        if not value.dot(value) <= near:
-            every(value)
+    careful, shape = _array(space, every), space.shape
+    if np.dtype(dtype).itemsize < 4:  # products of halves overflow
+        return careful
+    dtype, product = np.dtype(dtype), np.ndarray.dot if len(shape) == 1 else np.vdot
 
-    def require(value: Array) -> None:
-        if not np.vdot(value, value) <= near:
-            every(value)
+    def check(value: Any) -> Array:
+        usual = type(value) is np.ndarray and value.dtype is dtype and value.shape == shape
+        return value if usual and product(value, value) <= near else careful(value)
 
-    if dtype == np.float16:  # whose products overflow, with a warning, where the entries are still sound
-        return every
-    return require_vector if len(space.shape) == 1 else require
+    return check
 
 
 def _widened(low: Array, high: Array) -> tuple[Array, Array]:

@@ -11,6 +11,7 @@ from rl_lab.environments.actions import stored_dtype
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.episodes import Episode
 from rl_lab.seeding import episode_seed
+from rl_lab.trees import map_leaves
 
 
 class SeededEpisodes(gymnasium.Wrapper):
@@ -46,6 +47,9 @@ class SeededEpisodes(gymnasium.Wrapper):
         self._actions.append(action)
         self._return += float(reward)
         if terminated or truncated:
+            obs = map_leaves(
+                np.copy, obs
+            )  # SB3 keeps it beyond the reset, which may write into the same array
             self._finished.append(self._finished_episode(bool(terminated), bool(truncated)))
         return obs, reward, terminated, truncated, info
 

@@ -90,7 +90,7 @@ class SingleVector:
         obs, reward, terminated, truncated, info = self.env.step(self._action(action))
         return (
             self._batch(obs),
-            np.array([reward], dtype=np.float64),
+            np.array([reward]),
             _FLAGS[terminated],
             _FLAGS[truncated],
             _vector_info(info) if info else info,

@@ -13,7 +13,7 @@ from gymnasium import logger
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
 from rl_lab.environments.vectors import MaskedVector, StepResult, known
-from rl_lab.types import Array, EnvironmentFault, Obs
+from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
 
 CLOSE_SECONDS = 2.0  # for environments to close by themselves; after that they are killed
 _GONE = (EOFError, ConnectionError, BrokenPipeError)
@@ -25,12 +25,20 @@ class WorkerVector(MaskedVector):
     Args:
         makers: each makes one environment, in its process.
         timeout_seconds: the longest that a step or reset may take.
+
+    Raises:
+        UsageError: an environment can't be made in its process.
     """
 
     envs: AsyncVectorEnv
 
     def __init__(self, makers: Sequence[Callable[[], gymnasium.Env]], timeout_seconds: float):
-        super().__init__(AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED))
+        try:
+            super().__init__(AsyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED))
+        except _GONE as error:
+            raise UsageError(
+                "an environment can't be made in a process of its own; its error stands above (allowed: vector sync)"
+            ) from error
         self._timeout = timeout_seconds
         self._seeds: list[int | None] = [None] * self.num_envs
         self._steps = np.zeros(self.num_envs, np.int64)  # of each open episode

@@ -15,12 +15,12 @@ class LifeLoss(gymnasium.Wrapper):
     def reset(self, **kwargs):
         """Reset the game and the count of lives."""
         obs, info = self.env.reset(**kwargs)
-        info["life_lost"], self._lives = False, info.get("lives", 0)
-        return obs, info
+        self._lives = info.get("lives", 0)
+        return obs, {**info, "life_lost": False}
 
     def step(self, action):
         """Take a step, and compare the lives with those before it."""
         obs, reward, terminated, truncated, info = self.env.step(action)
         lives = info.get("lives", 0)
-        info["life_lost"], self._lives = lives < self._lives, lives
-        return obs, reward, terminated, truncated, info
+        lost, self._lives = lives < self._lives, lives
+        return obs, reward, terminated, truncated, {**info, "life_lost": lost}

@@ -44,6 +44,8 @@ def find_disagreement(
     """
     if not isinstance(env.action_space, spaces.Discrete) or np.count_nonzero(model.initial) > MAX_STARTS:
         return None
+    if model.num_actions != env.action_space.n:
+        return f"the model has {model.num_actions} actions, the environment {env.action_space.n}"
     rng, follower = np.random.default_rng(seed), _Follower(model)
     over = True
     for step in range(steps):

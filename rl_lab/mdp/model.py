@@ -247,7 +247,10 @@ def extract_model(env: gymnasium.Env) -> TabularModel | None:
         return None
     try:
         if (own := own_method(base)) is not None:
-            model = own()
+            try:
+                model = own()
+            except Exception:  # a method of that name which isn't ours
+                return None
             return model if isinstance(model, TabularModel) else None
         return _from_toy_text(base) if has_toy_text(base) else None
     except UsageError:
@@ -264,7 +267,7 @@ def _from_toy_text(base: Any) -> TabularModel | None:
     initial = np.asarray(base.initial_state_distrib, dtype=np.float64)
     if not np.isfinite(initial).all() or not initial.any():
         raise UsageError(f"{type(base).__name__} has no state to start in (allowed: a map with a start, S)")
-    available = read_masks(base, len(base.P)) if hasattr(base, "action_mask") else None
+    available = read_masks(base, len(base.P)) if callable(getattr(base, "action_mask", None)) else None
     return TabularModel.from_toy_text(base.P, initial, available)
 
 

@@ -9,17 +9,17 @@ from rl_lab.cli.check_env import check_env
 
 
 def test_prints_a_verdict_for_each_check(capsys):
-    code, out, err = call(capsys, check_env, "--env-id", "CartPole-v1")
+    code, out, err = call(capsys, check_env, "CartPole-v1")
     assert (code, err) == (0, "")
     assert [line.split()[:2] for line in out.splitlines()[:-1]] == [
-        ["ok", name] for name in ("contract", "replay", "seeds", "aliasing", "masks", "ends")
+        ["ok", name] for name in ("contract", "replay", "aliasing", "masks", "ends", "seeds")
     ]
     assert out.splitlines()[-1] == "CartPole-v1 can be learned"
 
 
 def test_a_fault_is_exit_code_1(capsys):
     words = ("faulty:lab-test/Faulty-v0", "--env-kwargs", "fault='nan reward'", "at=60")
-    code, out, _ = call(capsys, check_env, "--env-id", *words)
+    code, out, _ = call(capsys, check_env, *words)
     assert code == 1
     assert "fault  contract" in out
     assert "step 60): reward: nan (allowed: a finite number)" in out
@@ -27,7 +27,7 @@ def test_a_fault_is_exit_code_1(capsys):
 
 
 def test_notes_are_counted(capsys):
-    code, out, _ = call(capsys, check_env, "--env-id", "FrozenLake-v1")
+    code, out, _ = call(capsys, check_env, "FrozenLake-v1")
     assert code == 0
     assert "note   seeds" in out
     assert out.splitlines()[-1] == "FrozenLake-v1 can be learned; 1 note"
@@ -42,8 +42,8 @@ def test_notes_are_counted(capsys):
     ],
 )
 def test_wrong_values_are_refused(capsys, words, named):
-    require_refusal(call(capsys, check_env, "--env-id", "CartPole-v1", *words), *named)
+    require_refusal(call(capsys, check_env, "CartPole-v1", *words), *named)
 
 
 def test_an_unknown_environment_is_refused(capsys):
-    require_refusal(call(capsys, check_env, "--env-id", "NoSuch-v0"), "NoSuch-v0")
+    require_refusal(call(capsys, check_env, "NoSuch-v0"), "NoSuch-v0")

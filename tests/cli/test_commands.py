@@ -19,7 +19,7 @@ REQUIRED = {
     "compare": "--agents random --env-id FrozenLake-v1",
     "watch": "run",
     "record": "--out data",
-    "check-env": "--env-id FrozenLake-v1",
+    "check-env": "FrozenLake-v1",
     "solve": "--env-id FrozenLake-v1",
     "benchmark": "acting",
 }

@@ -119,6 +119,29 @@ class TestMasks:
         *_, info = play(lambda: Ends([1, 1, 1, 1, 1]), 2, "sync", steps=1)
         assert mask_of(info).tolist() == [[False, True, True, True, True]] * 2
 
+    @pytest.mark.parametrize("method", [False, True])
+    def test_where_an_episode_terminates_none_has_to_come(self, method):
+        class Ends(Told):
+            def step(self, action):
+                return 0, 0.0, True, False, {}
+
+        class Asked(Ends):
+            def action_masks(self):
+                if self.count < 0:
+                    raise RuntimeError("the game is over")
+                return [1, 1, 1, 0]
+
+            def step(self, action):
+                self.count = -1
+                return super().step(action)
+
+        *_, info = play(Asked if method else (lambda: Ends([1, 1, 1, 0], at=("reset",))), 2, "sync", steps=1)
+        assert mask_of(info).tolist() == [[True] * 4] * 2
+
+    def test_where_an_episode_is_cut_off_one_has_to_come(self):
+        with pytest.raises(EnvironmentFault, match="none came"):
+            play(lambda: TimeLimit(Told([1, 1, 1, 0], at=("reset",)), 1), 1, "sync", steps=1)
+
     def test_the_mask_is_a_copy(self):
         env = Told(np.ones(4, np.int8))
         envs = vector_of(lambda: env, 1)
