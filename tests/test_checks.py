@@ -143,3 +143,8 @@ class TestPlainFields:
             "hidden": (4,),
             "name": {"a": [1], "b": 2},
         }
+
+    def test_arguments_hold_nothing_of_numpys_at_any_depth(self):
+        given = {"name": {"w": [np.int64(3)], "z": np.zeros(2), "d": {"x": np.float32(0.5)}}}
+        found = plain_fields(Config, given)["name"]
+        assert json.dumps(found) == '{"w": [3], "z": [0.0, 0.0], "d": {"x": 0.5}}'

@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.toy_text import FrozenLakeEnv
 from gymnasium.wrappers import FrameStackObservation, TimeLimit, TransformReward
 
 import rl_lab.envs  # noqa: F401  registers lab/*
@@ -50,6 +51,11 @@ class TestCells:
 
     def test_of_the_labs_own_are_those_that_they_tell(self):
         assert cells_of(gymnasium.make("lab/GridWorld-v0", map="S.\n.G"))[:2].tolist() == [[0, 0], [0, 1]]
+
+    @pytest.mark.parametrize(("name", "value"), [("cells", lambda self: 3), ("shape", np.array([4, 4]))])
+    def test_attributes_of_those_names_that_are_others_are_left_alone(self, name, value):
+        foreign = type("Foreign", (FrozenLakeEnv,), {name: value})
+        assert cells_of(foreign()).shape == (16, 2)
 
     def test_there_are_none_without_a_grid(self):
         assert cells_of(gymnasium.make("CartPole-v1")) is None

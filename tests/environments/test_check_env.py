@@ -13,6 +13,7 @@ from gymnasium.wrappers import TimeLimit
 from faulty import Faulty
 from rl_lab.environments.check_env import Played, brief_check, check_env
 from rl_lab.environments.make import make_env
+from rl_lab.seeding import seed_of
 from rl_lab.types import UsageError
 
 
@@ -155,3 +156,16 @@ class TestBriefly:
 
     def test_what_does_not_replay_is_said(self):
         assert len(brief_check(Drifts)) == 1
+
+
+def test_a_reset_that_fails_after_the_episodes_is_a_fault_beside_the_rest():
+    class Tires(Faulty):
+        def reset(self, *, seed=None, options=None):
+            if seed == seed_of(0, "check", 3):  # the fourth of the seeds that are compared
+                raise RuntimeError("tired")
+            return super().reset(seed=seed)
+
+    result = found(Tires, steps=1)
+    assert result["contract"][0] == "fault"
+    assert "tired" in result["contract"][1]
+    assert result["replay"][0] == "ok"

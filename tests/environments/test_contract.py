@@ -309,6 +309,18 @@ class TestInfo:
             play(lambda: Told(info=lambda t: {"life_lost": [1, 2]}), 2, "sync")
 
 
+def test_resets_of_one_and_of_several_give_the_same_options():
+    class Asks(Told):
+        def reset(self, *, seed=None, options=None):
+            assert options is None
+            return super().reset(seed=seed)
+
+    for num_envs in (1, 2):
+        envs = vector_of(Asks, num_envs)
+        envs.reset(seed=[0] * num_envs)
+        envs.reset(seed=[1] * num_envs, options={"reset_mask": np.ones(num_envs, np.bool_)})
+
+
 class TestRewardsAndFlags:
     @WIDTHS
     @pytest.mark.parametrize(
@@ -375,8 +387,10 @@ class TestObservations:
                 return np.array([1.5, 0.0], np.float32)
 
         env = Contract(Beyond())
-        env.reset(seed=3)
-        env.step(0)
+        with pytest.warns(UserWarning, match="1.5 at index 0") as said:
+            env.reset(seed=3)
+            env.step(0)
+        assert len(said) == 1
         assert env.notes == [
             "environment Beyond (number 0, seed 3, reset): observation 1.5 at index 0 (allowed: from -1 to 1)"
             " is kept as it is"

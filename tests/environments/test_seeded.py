@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gymnasium
+import numpy as np
+from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from counting import EPISODE, Counting
@@ -31,3 +34,23 @@ def test_every_reset_opens_the_next_episode_with_its_own_seed():
     ]
     assert [e.actions.tolist() for e in finished] == [[0] * 7, [0, 0, 0, 0, 1]]
     assert [e.return_ for e in finished] == [7 * bases[0] + 21, 5 * bases[1] + 10]
+
+
+def test_the_last_observation_of_an_episode_outlives_the_reset():
+    class Reusing(gymnasium.Env):
+        observation_space, action_space = spaces.Box(0, 9, (1,), np.float32), spaces.Discrete(2)
+        shown = np.zeros(1, np.float32)
+
+        def reset(self, *, seed=None, options=None):
+            self.shown[:] = 0.0
+            return self.shown, {}
+
+        def step(self, action):
+            self.shown[:] = 5.0
+            return self.shown, 0.0, True, False, {}
+
+    env = SeededEpisodes(Reusing(), 0, 0, [])
+    env.reset()
+    last = env.step(0)[0]
+    env.reset()
+    assert last.tolist() == [5.0]

@@ -11,7 +11,7 @@ import pytest
 
 from faulty import Faulty
 from rl_lab.environments.make import vector_of
-from rl_lab.types import EnvironmentFault
+from rl_lab.types import EnvironmentFault, UsageError
 
 
 @pytest.fixture
@@ -101,3 +101,17 @@ def test_closing_twice_is_harmless(workers):
     envs = workers("", 0)
     envs.close()
     envs.close()
+
+
+class Unmakeable(Faulty):
+    """Fails where it is made in a process of its own."""
+
+    def __init__(self):
+        super().__init__()
+        if multiprocessing.parent_process() is not None:
+            raise RuntimeError("no licence here")
+
+
+def test_an_environment_that_cannot_be_made_in_a_worker_is_refused():
+    with pytest.raises(UsageError, match="can't be made in a process of its own"):
+        vector_of(Unmakeable, 2, vector="async")

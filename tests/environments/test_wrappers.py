@@ -31,3 +31,19 @@ class TestLives:
     def test_without_it_lives_mean_nothing(self):
         steps, _ = collect(SingleVector(TimeLimit(Counting(lives=5), 7)), Scripted(lambda o, m: 0), 14)
         assert not any(s.terminated.any() for s in steps)
+
+
+def test_the_environments_own_info_is_left_as_it_is():
+    class Keeps(Counting):
+        told: dict = {"lives": 1}  # noqa: RUF012
+
+        def reset(self, *, seed=None, options=None):
+            return super().reset(seed=seed)[0], self.told
+
+        def step(self, action):
+            return *super().step(action)[:4], self.told
+
+    env = LifeLoss(Keeps())
+    assert env.reset(seed=0)[1] == {"lives": 1, "life_lost": False}
+    assert env.step(0)[4]["life_lost"] is False
+    assert Keeps.told == {"lives": 1}

@@ -118,3 +118,9 @@ def test_no_generator_but_the_environments_own_is_drawn_from():
     env = gymnasium.make("FrozenLake-v1")
     find_disagreement(env, extract_model(env))
     assert drawn() == before
+
+
+def test_a_model_with_another_number_of_actions_is_named():
+    env = gymnasium.make("FrozenLake-v1")
+    other = extract_model(gymnasium.make("Taxi-v4"))
+    assert find_disagreement(env, other) == "the model has 6 actions, the environment 4"

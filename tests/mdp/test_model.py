@@ -205,3 +205,18 @@ class TestInvalidModels:
             UsageError, match=r"FrozenLakeEnv isn't valid: .* \(state 3, action 1\) sum to 0.5"
         ):
             extract_model(env)
+
+
+class TestForeignAttributes:
+    def test_a_method_of_that_name_may_raise(self):
+        class Foreign(FrozenLakeEnv):
+            def model(self):
+                raise NotImplementedError
+
+        assert extract_model(Foreign()) is None
+
+    def test_a_mask_that_is_no_method_is_left_alone(self):
+        class Foreign(FrozenLakeEnv):
+            action_mask = np.ones(4)
+
+        assert extract_model(Foreign()).available.all()
