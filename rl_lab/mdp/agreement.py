@@ -1,7 +1,8 @@
 """Compares a model with the environment that it is said to describe, on transitions that are played.
 
 A subclass may override `step` and inherit its parent's model. Playing a few hundred random steps shows most
-such models to be wrong in milliseconds; it can't show that one is right.
+such models to be wrong in milliseconds, by an outcome that they don't allow or by outcomes that come far too often;
+it can't show that one is right.
 """
 
 from __future__ import annotations
@@ -19,11 +20,16 @@ STEPS = 300
 MAX_STARTS = 100_000  # a model that may start in more states isn't compared, since that would take seconds
 TOLERANCE = 1e-6  # of rewards, relative and absolute: environments may compute them in float32
 SHOWN = 3  # outcomes that a message lists
+MOST_SDS = (
+    8.0  # how far chi-squared may lie above its mean, in standard deviations: no true model is called wrong
+)
 
 
 class Outcomes(NamedTuple):
     """What may follow an action, in a few columns of the same length K."""
 
+    probability: Array  # float64 [K]
+    kind: Array  # int [K]: equal for outcomes that can't be told apart
     successor: Array  # int [K]
     reward: Array  # float64 [K]
     terminated: Array  # bool [K]
@@ -58,7 +64,7 @@ def find_disagreement(
         if (wrong := follower.follow(action, obs, float(reward), bool(terminated))) is not None:
             return wrong
         over = terminated or truncated
-    return None
+    return follower.improbable()
 
 
 class _Follower:
@@ -69,6 +75,7 @@ class _Follower:
         self._starts = np.flatnonzero(model.initial > 0)
         self._shown_at_start = model.observe(self._starts)
         self._rows: dict[int, Outcomes] = {}
+        self._counts: dict[int, Array] = {}  # by row: how often each kind of outcome came
         self.states: list[int] = []
 
     def start(self, obs: Any) -> bool:
@@ -90,7 +97,10 @@ class _Follower:
             near = np.abs(known.reward - reward) <= TOLERANCE * (1 + abs(reward))
             fits = near & (known.terminated == terminated)
             if fits.any():
-                reached.update(known.successor[fits & _equal(known.shown, obs)].tolist())
+                fits = fits & _equal(known.shown, obs)
+                reached.update(known.successor[fits].tolist())
+                if len(self.states) == 1:
+                    self._count(state * self._model.num_actions + action, known.kind[fits])
         if reached:
             self.states = sorted(reached)
             return None
@@ -100,6 +110,37 @@ class _Follower:
             f" the model allows {_listed(allowed)}"
         )
 
+    def _count(self, row: int, kinds: Array) -> None:
+        """Count an outcome whose kind (int [...], all of one) is known; leave out what several kinds may be."""
+        if len(np.unique(kinds)) == 1:
+            counts = self._counts.setdefault(row, np.zeros(self._rows[row].kind.max() + 1))
+            counts[kinds[0]] += 1
+
+    def improbable(self) -> str | None:
+        """Return in words that outcomes came too often or too rarely for the model's probabilities, or None.
+
+        Pearson's chi-squared is added up over all pairs (state, action) and compared with its mean and variance.
+        """
+        excess = variance = 0.0
+        worst, most = 0, -np.inf
+        for row, counts in self._counts.items():
+            known = self._rows[row]
+            p = np.bincount(known.kind, known.probability, len(counts))
+            p = p / p.sum()
+            k, n = len(p), counts.sum()
+            found = float(((counts - n * p) ** 2 / (n * p)).sum()) - (k - 1)
+            excess += found
+            variance += 2 * (k - 1) + max(0.0, ((1 / p).sum() - k * k - 2 * k + 2) / n)
+            worst, most = (row, found) if found > most else (worst, most)
+        if excess <= MOST_SDS * np.sqrt(variance):
+            return None
+        state, action = divmod(worst, self._model.num_actions)
+        known, counts = self._rows[worst], self._counts[worst]
+        p = np.bincount(known.kind, known.probability, len(counts))
+        pairs = zip(counts, p, strict=True)
+        came = ", ".join(f"{int(c)} of {int(counts.sum())} times with probability {q:.3g}" for c, q in pairs)
+        return f"outcomes don't come as often as the model says: state {state}, action {action}: {came}"
+
     def _outcomes(self, state: int, action: int) -> Outcomes:
         """Return what may follow an action with a probability above 0."""
         model, row = self._model, state * self._model.num_actions + action
@@ -108,7 +149,9 @@ class _Follower:
             places = places[model.probability[places] > 0]
             successor = model.successor[places]
             shown = model.observe(successor)
-            self._rows[row] = Outcomes(successor, model.reward[places], model.terminated[places], shown)
+            reward, ends = model.reward[places], model.terminated[places]
+            kind = np.unique(np.stack([successor, reward, ends], 1), axis=0, return_inverse=True)[1].ravel()
+            self._rows[row] = Outcomes(model.probability[places], kind, successor, reward, ends, shown)
         return self._rows[row]
 
 

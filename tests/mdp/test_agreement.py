@@ -13,7 +13,7 @@ from gymnasium.envs.toy_text import CliffWalkingEnv, FrozenLakeEnv, TaxiEnv
 from gymnasium.wrappers import TimeLimit
 
 import rl_lab.envs  # noqa: F401  registers lab/*
-from odd_models import Bleeding, Leaking, Lingering, Wandering
+from odd_models import Bleeding, Leaking, Lingering, Straight, Wandering
 from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
 
@@ -124,3 +124,20 @@ def test_a_model_with_another_number_of_actions_is_named():
     env = gymnasium.make("FrozenLake-v1")
     other = extract_model(gymnasium.make("Taxi-v4"))
     assert find_disagreement(env, other) == "the model has 6 actions, the environment 4"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_outcomes_of_other_probabilities_are_named(seed):
+    env = Straight()
+    found = find_disagreement(env, extract_model(env), seed=seed)
+    assert re.match(
+        r"outcomes don't come as often as the model says: state \d+, action \d: .*times with probability 0\.333",
+        found,
+    )
+
+
+@pytest.mark.parametrize("env_id", ["FrozenLake-v1", "FrozenLake8x8-v1"])
+def test_true_probabilities_are_never_called_wrong(env_id):
+    env = gymnasium.make(env_id)
+    model = extract_model(env)
+    assert [find_disagreement(env, model, seed=seed) for seed in range(30)] == [None] * 30

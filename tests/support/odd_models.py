@@ -17,6 +17,14 @@ class Leaking(FrozenLakeEnv):
         return obs, reward - 0.01, *rest
 
 
+class Straight(FrozenLakeEnv):
+    """FrozenLake on which one doesn't slip, whatever its model says: only its probabilities are wrong."""
+
+    def step(self, action):
+        _, self.s, reward, over = self.P[self.s][action][1]
+        return int(self.s), float(reward), over, False, {}
+
+
 class Bleeding(FrozenLakeEnv):
     """FrozenLake in which an episode may end anywhere."""
 
