@@ -22,6 +22,9 @@ def buffer_bytes(capacity: int, spec: EnvSpec) -> int:
     return capacity * (2 * frame_bytes(replace(spec, frame_stack=1)) + rest)
 
 
+MOST_VALUES = 1_000_000
+
+
 def refuse_observations(space: spaces.Space) -> str | None:
     """Return what SB3 takes instead of such observations (a few words), or None if it takes them."""
     if isinstance(space, spaces.Dict):
@@ -30,6 +33,8 @@ def refuse_observations(space: spaces.Space) -> str | None:
         return next(filter(None, map(refuse_observations, space.spaces.values())), None)
     if isinstance(space, spaces.Tuple):
         return "takes Dict observations, but not Tuple"
+    if isinstance(space, spaces.Discrete) and space.n > MOST_VALUES:
+        return f"takes Discrete observations of up to {MOST_VALUES} values, as one-hot vectors"
     if isinstance(space, spaces.Box) and not space.shape:
         return "takes Box observations of at least one axis"
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim != 1:

@@ -15,10 +15,10 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.checks import show_space
+from rl_lab.environments.actions import Composite, parts_of
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
 from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
-from rl_lab.trees import sorted_keys
 from rl_lab.types import UsageError
 
 CONVOLUTIONAL = ("cnn", "small", "impala")
@@ -36,7 +36,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
 }
 Indices = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
-Composite = spaces.Dict | spaces.Tuple
 
 
 class Encoder(Chain):
@@ -155,9 +154,9 @@ def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None
 def _refuse_parts(name: str, space: Composite, fields: NetworkFields) -> str | None:
     """Say why one of the parts can't be taken, or that none is of the kind which the name asks for."""
     reasons = [
-        _refuse(name if _is_meant_for(name, part) else "auto", part, fields) for _, part in _parts(space)
+        _refuse(name if _is_meant_for(name, part) else "auto", part, fields) for _, part in parts_of(space)
     ]
-    if not any(_is_meant_for(name, part) for _, part in _parts(space)):
+    if not any(_is_meant_for(name, part) for _, part in parts_of(space)):
         wanted = "image" if name in CONVOLUTIONAL else "discrete part"
         return f"encoder {name!r} finds no {wanted} among {show_space(space)} (allowed: auto, mlp)"
     return next((reason for reason in reasons if reason is not None), None)
@@ -168,22 +167,15 @@ def _is_meant_for(name: str, space: spaces.Space) -> bool:
     if name in CONVOLUTIONAL:
         return has_image(space)
     if isinstance(space, Composite):
-        return any(_is_meant_for(name, part) for _, part in _parts(space))
+        return any(_is_meant_for(name, part) for _, part in parts_of(space))
     return isinstance(space, Indices) if name in OF_INDICES else True
 
 
 def has_image(space: spaces.Space) -> bool:
     """Return whether observations are images, or have one among their parts."""
     if isinstance(space, Composite):
-        return any(has_image(part) for _, part in _parts(space))
+        return any(has_image(part) for _, part in parts_of(space))
     return is_image(space)
-
-
-def _parts(space: Composite) -> list[tuple[Any, spaces.Space]]:
-    """Return (key, space) of each part; those of a Dict are sorted by key, whatever their order of insertion."""
-    if isinstance(space, spaces.Dict):
-        return [(key, space.spaces[key]) for key in sorted_keys(space.spaces)]
-    return list(enumerate(space.spaces))
 
 
 def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Module]:
@@ -200,10 +192,10 @@ def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Mo
 
 def _per_part(name: str, space: Composite, fields: NetworkFields) -> PerPart:
     encoders = []
-    for _, part in _parts(space):
+    for _, part in parts_of(space):
         layers = _layers(name if _is_meant_for(name, part) else "auto", part, fields)
         encoders.append(Encoder(layers, _size(layers, part)))
-    return PerPart([key for key, _ in _parts(space)], encoders)
+    return PerPart([key for key, _ in parts_of(space)], encoders)
 
 
 def _of_indices(name: str, space: spaces.Space, embedding_size: int | None) -> nn.Module:

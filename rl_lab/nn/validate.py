@@ -5,10 +5,11 @@ from __future__ import annotations
 from gymnasium import spaces
 
 from rl_lab.checks import at_least, flags, one_of, show_space, widths, within
+from rl_lab.environments.actions import leaf_spaces
 from rl_lab.nn.cores import CORES
 from rl_lab.nn.encoders import ACTIVATIONS, CONVOLUTIONAL, ENCODERS, has_image, refuse_encoder
 from rl_lab.nn.fields import NetworkFields
-from rl_lab.nn.images import CHANNELS, POOLINGS
+from rl_lab.nn.images import CHANNELS, POOLINGS, is_image, layout_of
 from rl_lab.nn.initialise import INITIALISATIONS
 from rl_lab.nn.normalise import ObservationNormaliser
 
@@ -43,4 +44,13 @@ def refuse_network(config: NetworkFields, space: spaces.Space) -> str | None:
         return f"channels {config.channels!r} finds no image in {show_space(space)} (allowed: auto)"
     if config.random_shift and not has_image(space):
         return f"random_shift {config.random_shift} finds no image in {show_space(space)} (allowed: 0)"
+    if config.random_shift and (image := _untold_image(space, config.channels)) is not None:
+        options = "--channels first, --channels last"
+        return f"random_shift can't tell the channels of {show_space(image)} (allowed: {options})"
     return None
+
+
+def _untold_image(space: spaces.Space, channels: str) -> spaces.Space | None:
+    """Return an image whose channels may be first or last, or None if there is none."""
+    parts = (part for part in leaf_spaces(space) if isinstance(part, spaces.Box) and is_image(part))
+    return next((part for part in parts if layout_of(part, channels) is None), None)

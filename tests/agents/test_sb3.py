@@ -270,6 +270,23 @@ class TestRefusals:
             config(**fields)
         assert str(caught.value) == says
 
+    def test_one_hot_vectors_of_millions_are_refused(self):
+        class Many(ConstantReward):
+            observation_space = spaces.Discrete(5_000_000)
+
+            def reset(self, *, seed=None, options=None):
+                return 0, {}
+
+        reason = build_ppo().refuse(problem_on(Many))
+        assert "takes Discrete observations of up to 1000000 values" in reason
+
+    def test_masks_that_it_ignores_are_said(self, tmp_path):
+        with pytest.warns(UserWarning, match="sb3-dqn ignores action masks and may act illegally"):
+            rl_lab.learn(
+                "sb3-dqn", "Taxi-v4", run_dir=tmp_path, total_steps=50, eval_episodes=0, wandb="disabled",
+                video_episodes=0,
+            )  # fmt: skip
+
     def test_what_sb3_itself_refuses_becomes_one_line(self):
         class Odd(ConstantReward):
             observation_space = spaces.Tuple([spaces.Discrete(2)])
