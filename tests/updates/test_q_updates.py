@@ -21,6 +21,7 @@ SPACE = spaces.Box(-1.0, 1.0, (4,), np.float32)
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 VARIANTS = {  # few, since each takes a compiler some ten seconds
     "vanilla": (TDLoss(False, "huber"), Clip(None, 10.0), {}),
+    "rescaled": (TDLoss(False, "huber", RESCALED), Clip(None, 10.0), {}),
     "double, dueling, rescaled, weighted": (
         TDLoss(True, "squared", RESCALED),
         Clip(0.05, 0.5),
@@ -28,7 +29,7 @@ VARIANTS = {  # few, since each takes a compiler some ten seconds
     ),
 }
 ACTIONS = dict(
-    zip(VARIANTS, (2, 3), strict=True)
+    zip(VARIANTS, (2, 3, 3), strict=True)
 )  # two as in CartPole: one that a DQN of it has compiled serves here
 
 
@@ -71,7 +72,7 @@ def distance(one: QUpdates, other: QUpdates) -> float:
 
 @pytest.mark.long
 @needs_compiler
-@pytest.mark.parametrize(("variant", "steps"), list(zip(VARIANTS, (4, 3), strict=True)), ids=VARIANTS)
+@pytest.mark.parametrize(("variant", "steps"), list(zip(VARIANTS, (4, 3, 3), strict=True)), ids=VARIANTS)
 def test_a_hundred_compiled_steps_equal_as_many_eager_ones(variant, steps):
     eager, compiled = updates(variant, compiled=False), updates(variant, compiled=True)
     rng = np.random.default_rng(0)
