@@ -1,4 +1,4 @@
-"""The cost of checking for values that aren't finite: the same run with and without the checks."""
+"""The cost of checking what environments and gradients give: the same run with and without the checks."""
 
 from __future__ import annotations
 
@@ -7,32 +7,74 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+import gymnasium
+import numpy as np
 from torch import Tensor
 
 from rl_lab.benchmarks.training import lab_seconds
 from rl_lab.benchmarks.work import Work
+from rl_lab.environments.contract import Contract
 from rl_lab.replay import frames, transitions
 from rl_lab.training.registry import preset_fields
 from rl_lab.updates import compiling
 from rl_lab.updates import q_updates as updates
 from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON, without_subnormals
 
+KINDS = {
+    "": (),
+    ", masks of legal actions": ("rl_lab.benchmarks.guards:WithMasks",),
+    ", numpy rewards and flags": ("rl_lab.benchmarks.guards:WithNumpyTypes",),
+}
+
 
 def guards() -> list[Work]:
-    """Return DQN with the zoo's hyperparameters for CartPole and a small net, 64-64, where checks weigh most."""
+    """Return DQN with the zoo's hyperparameters for CartPole and a small net, 64-64, where checks weigh most.
+
+    It is run on CartPole as it is, and on two forms of it that take the longer ways through the checks.
+    """
+    compiled: dict[Any, Callable[..., Any]] = {}
+    return [_checked_and_unchecked(kind, wrappers, compiled) for kind, wrappers in KINDS.items()]
+
+
+def _checked_and_unchecked(
+    kind: str, wrappers: tuple[str, ...], compiled: dict[Any, Callable[..., Any]]
+) -> Work:
     fields = preset_fields("dqn", "zoo:CartPole-v1") | {
         "hidden": (64, 64),
         "total_steps": 20_000,
         "compile": "yes",
+        "wrappers": wrappers,
     }
-    compiled: dict[Any, Callable[..., Any]] = {}
 
     def without() -> float:
         with unguarded(compiled):
             return lab_seconds("dqn", **fields)
 
-    name = "dqn, CartPole-v1, net (64, 64), every reward, observation, loss and gradient checked"
-    return [Work(name, "unchecked", lambda: lab_seconds("dqn", **fields), without)]
+    name = f"dqn, CartPole-v1{kind}, net (64, 64), every reward, flag, mask, observation, loss and gradient checked"
+    return Work(name, "unchecked", lambda: lab_seconds("dqn", **fields), without)
+
+
+class WithMasks(gymnasium.Wrapper):
+    """Says in info["action_mask"], int8 [A], that every action is legal."""
+
+    def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment."""
+        obs, info = self.env.reset(**kwargs)
+        return obs, info | {"action_mask": np.ones(2, np.int8)}
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take a step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, reward, terminated, truncated, info | {"action_mask": np.ones(2, np.int8)}
+
+
+class WithNumpyTypes(gymnasium.Wrapper):
+    """Gives rewards as np.float32 and flags as np.bool_."""
+
+    def step(self, action: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Take a step."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        return obs, np.float32(reward), np.bool_(terminated), np.bool_(truncated), info
 
 
 @contextmanager
@@ -43,6 +85,7 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
         pass
 
     patches: list[Any] = [
+        patch.object(Contract, "step", bare_step),
         patch.object(frames, "require_finite", nothing),
         patch.object(transitions, "require_finite", nothing),
         patch.object(transitions, "sum", lambda rewards: 0.0, create=True),
@@ -55,6 +98,12 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
         for one in patches:
             stack.enter_context(one)
         yield
+
+
+def bare_step(env: Contract, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+    """Take a step and believe what comes; only the types are those that `Contract.step` returns."""
+    obs, reward, terminated, truncated, info = env.env.step(action)
+    return obs, float(reward), bool(terminated), bool(truncated), info
 
 
 def bare_adam_step(

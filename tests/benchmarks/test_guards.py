@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.wrappers import TransformReward
 
 from rl_lab.benchmarks import guards as benchmark
-from rl_lab.benchmarks.guards import bare_adam_step, guards, unguarded
+from rl_lab.benchmarks.guards import KINDS, bare_adam_step, guards, unguarded
+from rl_lab.environments.contract import Contract
+from rl_lab.environments.make import make_envs
 from rl_lab.replay.transitions import TransitionReplay
+from rl_lab.types import EnvironmentFault
 from rl_lab.updates import compiling
 from rl_lab.updates import q_updates as updates
 from rl_lab.updates.adam import adam_step
@@ -69,6 +74,45 @@ class TestUnguarded:
         assert compiling._COMPILED is before
 
 
+@pytest.mark.parametrize("wrappers", KINDS.values())
+def test_a_step_that_is_not_checked_gives_what_a_checked_one_gives(wrappers):
+    def episode():
+        envs = make_envs("CartPole-v1", 1, wrappers=wrappers)
+        envs.reset(seed=[3])
+        steps = [envs.step(np.array([t % 2])) for t in range(12)]
+        envs.close()
+        return [
+            np.concatenate([obs[0], reward, end, cut, *info.values()], None)
+            for obs, reward, end, cut, info in steps
+        ]
+
+    checked = episode()
+    with unguarded({}):
+        bare = episode()
+    assert [step.dtype for step in bare] == [step.dtype for step in checked]
+    np.testing.assert_array_equal(bare, checked)
+
+
+def test_an_environment_is_believed_within_the_block_alone():
+    env = Contract(TransformReward(gymnasium.make("CartPole-v1"), lambda reward: np.nan))
+    env.reset(seed=0)
+    with unguarded({}):
+        assert np.isnan(env.step(np.int64(0))[1])
+    with pytest.raises(EnvironmentFault, match="reward: nan"):
+        env.step(np.int64(1))
+
+
+def test_masks_and_numpy_types_reach_the_checks():
+    given = []
+    for wrappers in KINDS.values():
+        envs = make_envs("CartPole-v1", 1, wrappers=wrappers)
+        _, info = envs.reset(seed=[0])
+        reward, end = envs.env.env.step(np.int64(0))[1:3]
+        given.append((type(reward), type(end), sorted(info)))
+        envs.close()
+    assert given == [(float, bool, []), (float, bool, ["action_mask"]), (np.float32, np.bool_, [])]
+
+
 def test_the_two_sides_differ_in_the_checks_alone(monkeypatch):
     runs = []
 
@@ -77,7 +121,7 @@ def test_the_two_sides_differ_in_the_checks_alone(monkeypatch):
         return float(len(runs))
 
     monkeypatch.setattr(benchmark, "lab_seconds", lab_seconds)
-    (work,) = guards()
+    work, *_ = guards()
     assert (work.peer, work.ours(), work.theirs(), work.theirs()) == ("unchecked", 1.0, 2.0, 3.0)
     (checked, *_, first), (bare, compiled, *_, second), (_, again, *_) = runs
     assert (checked, bare) == (False, True)
