@@ -49,11 +49,16 @@ def wait_for_begin(folder: Path, seconds: float = 120) -> int:
 
 
 def was_ended(folder: Path) -> bool:
-    """Say whether the process that had begun was ended within ten seconds, before it was done."""
-    number, until = wait_for_begin(folder), time.monotonic() + 10
+    """Say whether the process that had begun was ended before it was done."""
+    return ends(wait_for_begin(folder)) and not (folder / "done").exists()
+
+
+def ends(number: int) -> bool:
+    """Say whether a process ends within ten seconds."""
+    until = time.monotonic() + 10
     while is_running(number) and time.monotonic() < until:
         time.sleep(0.01)
-    return not is_running(number) and not (folder / "done").exists()
+    return not is_running(number)
 
 
 def is_running(number: int) -> bool:
