@@ -22,7 +22,7 @@ def compile_kernel(kernel: Callable) -> Any:
 
     try:
         cached = numba.njit(cache=True, nogil=True)(kernel)
-        reason = _refuse_cache(Path(cached.stats.cache_path), kernel)
+        reason = _refuse_cache(Path(str(cached.stats.cache_path)), kernel)
     except (RuntimeError, OSError) as error:  # there is no folder that the cache could be written to
         reason = str(error)
     if reason is None:

@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from getpass import getuser
 from pathlib import Path
 
@@ -101,10 +102,20 @@ def find_library(name: str) -> Path | None:
     It must have been written by this user, and hold the bytes that were written.
     """
     for path in library_folder().glob(f"{name}-*.so"):
-        if is_own_file(path) and path.stem == f"{name}-{sha256(path.read_bytes())}":
-            path.touch()
-            return path
+        with suppress(FileNotFoundError):  # another process has just removed it
+            if is_own_file(path) and path.stem == f"{name}-{sha256(path.read_bytes())}":
+                _mark_as_used(path)
+                return path
     return None
+
+
+def _mark_as_used(path: Path) -> None:
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        pass  # on a disk that can't be written, nothing is removed either
 
 
 def keep_library(name: str, data: bytes) -> Path:

@@ -119,7 +119,7 @@ def resumed(tmp_path_factory):
     base = tmp_path_factory.mktemp("resumed")
     folders = {v: run_case(base / f"{v[0]}-{v[1]}", *v, stopped=True) for v in VARIANTS}
     paths = [str(folder) for folder in folders.values()]
-    assert new_process(f"import rl_lab\nfor path in {paths!r}:\n    rl_lab.resume(path)").wait(120) == 0
+    assert new_process(f"import rl_lab\nfor path in {paths!r}:\n    rl_lab.resume(path)").wait(600) == 0
     return folders
 
 
