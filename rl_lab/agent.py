@@ -39,6 +39,11 @@ class Agent(Protocol):
 
     A method `results() -> Mapping[str, Any]` is optional: it is called once, at the end of a run, and what it
     returns is added to the run's summary.json.
+
+    So are an attribute `compiles: bool` and a method `compile_updates(example: Step, should_stop) -> None`, for an
+    agent whose first update would have to wait for a compiler. If `compiles`, the method is called before the first
+    step of a session, with a step whose values mean nothing. It changes nothing that is learned, and returns early
+    once `should_stop()` is true, so that a signal is answered at once.
     """
 
     gradient_steps: int  # updates of the parameters so far

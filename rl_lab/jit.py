@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from rl_lab.code_folders import make_private, refuse_beside, refuse_code_folder
 
 
 def compile_kernels(*kernels: Callable) -> SimpleNamespace:
@@ -18,7 +21,28 @@ def compile_kernel(kernel: Callable) -> Any:
     import numba
 
     try:
-        return numba.njit(cache=True, nogil=True)(kernel)
-    except RuntimeError as error:  # there is no folder that the cache could be written to
-        warnings.warn(f"{kernel.__name__} is compiled anew by each process: {error}", stacklevel=2)
-        return numba.njit(nogil=True)(kernel)
+        cached = numba.njit(cache=True, nogil=True)(kernel)
+        reason = _refuse_cache(Path(str(cached.stats.cache_path)), kernel)
+    except (RuntimeError, OSError) as error:  # there is no folder that the cache could be written to
+        reason = str(error)
+    if reason is None:
+        return cached  # nothing has been loaded yet: that comes with the first call
+    warnings.warn(f"{kernel.__name__} is compiled anew by each process: {reason}", stacklevel=2)
+    return numba.njit(nogil=True)(kernel)
+
+
+def _refuse_cache(folder: Path, kernel: Callable) -> str | None:
+    """Return why numba's cache may not be loaded (one line), or None if it may: its files can hold any code.
+
+    A cache beside the source is as safe as the source, unless more users may write to it.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    folder, source = folder.resolve(), Path(kernel.__code__.co_filename).resolve().parent
+    if folder.parent == source:
+        reason = refuse_beside(folder, source)
+    else:
+        make_private(folder)
+        reason = refuse_code_folder(folder)
+    return None if reason is None else f"its cache {str(folder)!r} {reason} (NUMBA_CACHE_DIR names another)"

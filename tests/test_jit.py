@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
+
 import pytest
 
 from rl_lab.jit import compile_kernel
@@ -20,3 +23,43 @@ def test_without_a_folder_for_the_cache_a_kernel_still_compiles(monkeypatch):
     monkeypatch.setattr(numba, "njit", without_cache)
     with pytest.warns(UserWarning, match="compiled anew"):
         assert compile_kernel(lambda x: x + 1)(1) == 2
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A function in a module of its own, whose cache would lie beside it."""
+    (tmp_path / "plain.py").write_text("def add_one(x):\n    return x + 1\n")
+    spec = importlib.util.spec_from_file_location("plain", tmp_path / "plain.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.add_one
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o777])
+def test_a_cache_beside_the_source_that_others_may_write_to_is_not_used(source, tmp_path, mode):
+    (tmp_path / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "__pycache__").chmod(mode)
+    require_cached(source, tmp_path / "__pycache__", cached=mode == 0o700)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o777])
+def test_nor_one_that_numbas_variable_names(source, tmp_path, monkeypatch, mode):
+    import numba
+
+    folder = tmp_path / "named"
+    folder.mkdir()
+    folder.chmod(mode)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(folder))
+    require_cached(source, folder, cached=mode == 0o700)
+
+
+def require_cached(source, folder, *, cached: bool) -> None:
+    """Compile, and check whether that left something in the cache, and whether a line said so if it didn't."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        assert compile_kernel(source)(1) == 2
+    assert (list(folder.rglob("*.nbi")) != []) == cached
+    lines = [str(w.message) for w in said]
+    assert len(lines) == (0 if cached else 1)
+    assert all("add_one is compiled anew by each process" in line for line in lines)
+    assert all("can be written by other users" in line for line in lines)

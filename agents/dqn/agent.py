@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,12 +25,15 @@ from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams
 from rl_lab.types import Array, Metrics, Obs, State, Step
 from rl_lab.updates.averaging import polyak_update
+from rl_lab.updates.compile_process import CompilationStopped
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.td import Batch, Outcome
 from rl_lab.updates.trained import Trained, load_weights
 
 from .config import Config, gradient_steps_per_call, make_loss, make_replay, scale_of
+
+EXAMPLE_ROWS = 8  # of a replay that only shows what batches look like
 
 
 class DQN:
@@ -37,7 +43,8 @@ class DQN:
         spec = problem.spec
         assert isinstance(spec.action_space, spaces.Discrete)
         self.config, self.num_envs, self.num_actions = config, spec.num_envs, int(spec.action_space.n)
-        self._first_action = spec.first_action
+        self._spec, self._first_action = spec, spec.first_action
+        self.compiles = config.compile == "yes"
         self.trained: Trained[QNetwork] = Trained(
             config,
             problem,
@@ -46,7 +53,7 @@ class DQN:
             reward_normaliser=RewardNormaliser(config.gamma, spec.num_envs)
             if config.normalise_rewards
             else None,
-            compiles=config.compile == "yes",
+            compiles=self.compiles,
         )
         self.target = Target(self.trained.network, config)
         self.updates = QUpdates(
@@ -153,6 +160,19 @@ class DQN:
         if learned.errors is not None:
             self.buffer.update_priorities(drawn.index, learned.errors)
         return learned.outcome
+
+    def compile_updates(self, example: Step, should_stop: Callable[[], bool]) -> None:
+        """Compile the update for steps like `example`, or return early once `should_stop` says so.
+
+        A small replay of its own shows what will be drawn.
+        """
+        replay = make_replay(replace(self.config, replay_capacity=EXAMPLE_ROWS * self.num_envs), self._spec)
+        for _ in range(EXAMPLE_ROWS):
+            replay.add(counted_from_zero(example, self._first_action) if self._first_action else example)
+        rows = self._gradient_steps_per_call * self.config.batch_size
+        drawn = replay.sample(rows, np.random.Generator(np.random.PCG64(0)))
+        with suppress(CompilationStopped):
+            self.updates.compile(self.updates.batch(drawn), should_stop)
 
     def _augment(self, batch: Batch) -> Batch:
         """Return the batch with scaled rewards and shifted images, if the config asks for them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +21,7 @@ from rl_lab.seeding import Streams
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array, EnvSpec, Metrics, Step
 from rl_lab.updates.advantages import explained_variance, gae, trace_stops
+from rl_lab.updates.compile_process import CompilationStopped
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.minibatches import Minibatch, minibatches
 from rl_lab.updates.optimisers import POLICY_OPTIMISERS
@@ -33,7 +36,7 @@ class PolicyGradient:
     """Learns a policy and its value from rollouts of the policy itself."""
 
     def __init__(self, config: Config, problem: Problem, streams: Streams):
-        spec = problem.spec
+        spec, self.compiles = problem.spec, config.compile == "yes"
         self.config, self.method, self.num_envs = config, config.method(), spec.num_envs
         self.distribution = make_distribution(spec.action_space, log_std=config.log_std_initial)
         self.trained: Trained[ActorCritic] = Trained(
@@ -45,7 +48,7 @@ class PolicyGradient:
             reward_normaliser=RewardNormaliser(config.gamma, spec.num_envs)
             if config.normalise_rewards
             else None,
-            compiles=config.compile == "yes",
+            compiles=self.compiles,
         )
         objective = Objective(
             self.distribution.evaluate, self.method.surrogate, config.vf_coef, config.ent_coef,
@@ -128,7 +131,10 @@ class PolicyGradient:
 
     def rollout_batch(self) -> Minibatch:
         """Return the whole rollout with its advantages, as steps [T * N], or with a memory as sequences [T, N]."""
-        columns, config = self.rollout.columns, self.config
+        return self._batch_of(self.rollout)
+
+    def _batch_of(self, rollout: Rollout) -> Minibatch:
+        columns, config = rollout.columns, self.config
         stops = trace_stops(*(columns[name] for name in ("terminated", "truncated", "is_first")))
         next_value = self._next_values(columns, stops & ~columns["terminated"])
         advantage = gae(
@@ -147,7 +153,7 @@ class PolicyGradient:
         if self.trained.network.is_memoryless:
             fields = {name: map_leaves(_joined, field) for name, field in fields.items()}
         else:
-            fields |= {"is_first": columns["is_first"], "state": self.rollout.state}
+            fields |= {"is_first": columns["is_first"], "state": rollout.state}
         return Minibatch(**{name: self.trained.tensors(field) for name, field in fields.items()})
 
     def _next_values(self, columns: dict[str, Any], bootstraps: Array) -> Array:
@@ -189,6 +195,20 @@ class PolicyGradient:
             self.trained.average.follow(self.gradient_steps, 1)
             self.gradient_steps += 1
         return dict(zip((*FIGURES, "grad_norm"), np.mean(found, axis=0).tolist(), strict=True))
+
+    def compile_updates(self, example: Step, should_stop: Callable[[], bool]) -> None:
+        """Compile the steps on each kind of minibatch, or return early once `should_stop` says so.
+
+        A rollout of its own, filled with `example`, shows what minibatches there will be.
+        """
+        rollout = Rollout(self.config.n_steps)
+        for _ in range(self.config.n_steps):
+            rollout.add(example)
+        whole, order = self._batch_of(rollout), np.random.Generator(np.random.PCG64(0))
+        with suppress(CompilationStopped):
+            for batch in minibatches(whole, self.method.batch_size, 1, order):
+                batch = batch._replace(obs=self.trained.shift(batch.obs, bool(batch.state)))
+                self.updates.compile(batch, should_stop)
 
     # State -------------------------------------------------------------------------------------------
 

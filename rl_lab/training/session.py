@@ -18,7 +18,7 @@ from rl_lab.training.initial_weights import load_initial_weights
 from rl_lab.training.loop import start, train
 from rl_lab.training.meter import Meter
 from rl_lab.training.stopwatch import Stopwatch, TimedAgent, TimedPolicy, TimedVector
-from rl_lab.types import Cursor
+from rl_lab.types import Cursor, Step
 
 
 class BuildAgent(Protocol):
@@ -76,7 +76,7 @@ class Session:
             TimedVector(self.envs, self.watch),
             self.seeds, run.total_steps, self.at,
         )  # fmt: skip
-        over = run.catch_up(self.at.env_steps, self.greedy)
+        over = run.catch_up(self.at.env_steps, self.greedy) or self._stopped_at_compiling()
         for step, metrics, self.at in () if over else loop:
             began = perf_counter()
             tracker.add(step, self.at)
@@ -87,6 +87,26 @@ class Session:
                 break
         if not run.stopped:
             self._finish()
+
+    def _stopped_at_compiling(self) -> bool:
+        """Let the agent compile its updates, between two steps; return whether a signal stopped that, after saving."""
+        run, at = self.run, self.at
+        if not getattr(self.agent, "compiles", False) or at.env_steps >= run.total_steps:
+            return False
+        began, drawn = perf_counter(), self.streams.state_dict()
+        self.agent.compile_updates(self._example(), lambda: run.stop_requested)  # type: ignore[attr-defined]
+        self.streams.load_state_dict(drawn)
+        self.watch.seconds["compile"] += perf_counter() - began
+        return run.stop_requested and run.moment(at.env_steps, self.greedy, self.members)
+
+    def _example(self) -> Step:
+        """Return a step that looks like those to come: it leads nowhere and is never learned from."""
+        at, no = self.at, np.zeros(self.envs.num_envs, np.bool_)
+        decision = self.acting.act(at.obs, at.state, at.is_first, at.mask)
+        return Step(
+            at.obs, decision.action, np.zeros(len(no)), no, no, at.obs, at.is_first, at.state, decision.state,
+            at.mask, at.mask, decision.extras,
+        )  # fmt: skip
 
     def _moment(self) -> bool:
         """Push a row, evaluate and save where due; return whether to stop."""

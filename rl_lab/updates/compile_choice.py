@@ -26,7 +26,7 @@ def refuse_compiling(config: Any) -> str | None:
 
 
 BREAK_EVEN_GRADIENT_STEPS = 15_000
-"""Gradient steps from which compiling pays. It takes 10 to 25 seconds, once per machine for a network and its
+"""Gradient steps from which compiling pays. It takes 10 to 30 seconds, once per machine for a network and its
 hyperparameters, and saves about a millisecond per step: it pays for itself by the second run at the latest."""
 
 

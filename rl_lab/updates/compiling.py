@@ -1,6 +1,6 @@
 """Functions of plain tensors, compiled ahead of time.
 
-What is compiled is kept on disk under a hash of its operations, so that each machine compiles it only once.
+What is compiled is kept on disk under a hash of its operations, so that each user of a machine compiles it only once.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ import hashlib
 import os
 import shutil
 import sys
-import tempfile
 import warnings
-import zipfile
 from collections.abc import Callable, Hashable, Sequence
-from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,15 @@ from torch import Tensor, nn
 
 from rl_lab.storage.files import sha256
 from rl_lab.trees import leaves_of, map_leaves
-from rl_lab.types import UsageError
+from rl_lab.updates.compile_process import CompilationStopped, compile_in_process
+from rl_lab.updates.libraries import (
+    VARIABLE,
+    cannot_keep,
+    find_library,
+    keep_library,
+    library_folder,
+    torch_folder,
+)
 
 CompiledCall = Callable[[list[Tensor]], list[Tensor]]
 
@@ -31,21 +36,34 @@ INDUCTOR_OPTIONS: dict[str, Any] = {"size_asserts": False, "cpp.vec_isa_ok": Tru
 _COMPILED: dict[Hashable, CompiledCall] = {}
 
 
-def compiled(key: Hashable, function: Callable[..., Sequence[Tensor]], *trees: Any) -> CompiledCall:
+def never() -> bool:
+    """Return False: nothing asks to stop."""
+    return False
+
+
+def compiled(
+    key: Hashable,
+    function: Callable[..., Sequence[Tensor]],
+    *trees: Any,
+    should_stop: Callable[[], bool] = never,
+) -> CompiledCall:
     """Return a compiled function of trees of tensors, which is called with the list of their leaves.
 
     The function may write into the tensors. It is traced once per process for each key, and compiled once per
-    machine for each trace. The code is kept in the folder where torch keeps its own compiled code.
+    user of a machine for each trace.
 
     Args:
         key: identifies the function and the signature of its tensors.
         trees: examples of the arguments; only their signature counts.
+        should_stop: asked many times a second while it is compiled.
 
     Raises:
         UsageError: the compiled code can't be written to its folder.
+        CompilationStopped: `should_stop` said so.
+        CompilationFailed: the compiler failed.
     """
     if key not in _COMPILED:
-        _COMPILED[key] = _load_or_compile(function, trees)
+        _COMPILED[key] = _load_or_compile(function, trees, should_stop)
     return _COMPILED[key]
 
 
@@ -81,26 +99,22 @@ def with_weights(module: nn.Module, weights: dict[str, Tensor]) -> Callable[...,
 # Tracing, compiling, loading -------------------------------------------------------------------------
 
 
-def _load_or_compile(function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...]) -> CompiledCall:
+def _load_or_compile(
+    function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...], should_stop: Callable[[], bool]
+) -> CompiledCall:
     leaves = [  # fresh ones: among those given, two may share memory, which tracing would take for a rule
         torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves_of(trees)
     ]
     traced = _trace(function, trees, leaves)
-    folder, name = _library_folder(), _digest(traced, leaves)
+    name = _digest(traced, leaves)
     try:
-        library = _intact_library(folder, name) or _compile(traced, leaves, folder, name)
+        library = find_library(name) or keep_library(name, _compile(traced, leaves, should_stop))
     except OSError as error:
-        raise _cannot_keep(folder, error) from error
+        raise cannot_keep(library_folder(), error) from error
     # A private class of torch: its public loader leaves a copy of the package behind in every process.
     from torch._C._aoti import AOTIModelContainerRunnerCpu
 
     return AOTIModelContainerRunnerCpu(str(library), 1).run
-
-
-def _intact_library(folder: Path, name: str) -> Path | None:
-    """Return the library that was compiled before, or None if there is none with the bytes that were written."""
-    held = folder.glob(f"{name}-*.so")
-    return next((path for path in held if path.stem == f"{name}-{sha256(path.read_bytes())}"), None)
 
 
 def _trace(
@@ -146,56 +160,25 @@ def refuse_cache_folder() -> str | None:
 
     Making any torch optimiser needs this folder, even if nothing is compiled.
     """
-    folder = _torch_cache_folder()
+    folder = torch_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        return f"TORCHINDUCTOR_CACHE_DIR {str(folder)!r}: {error.strerror} (allowed: a folder that can be written)"
+        return f"{VARIABLE} {str(folder)!r}: {error.strerror} (allowed: a folder that can be written)"
     return None
 
 
-def _torch_cache_folder() -> Path:
-    return Path(
-        os.environ.get("TORCHINDUCTOR_CACHE_DIR") or f"{tempfile.gettempdir()}/torchinductor_{getuser()}"
-    )
-
-
-def _library_folder() -> Path:
-    """Return the folder of the lab's libraries, within torch's own cache.
+def _compile(traced: torch.fx.GraphModule, leaves: list[Tensor], should_stop: Callable[[], bool]) -> bytes:
+    """Compile the graph and return its library.
 
     Raises:
-        UsageError: the folder can't be created.
+        CompilationStopped: `should_stop` said so.
+        CompilationFailed: the compiler failed.
+        OSError: the file system refused.
     """
-    folder = _torch_cache_folder() / "rl_lab"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_keep(folder, error) from error
-    return folder
-
-
-def _cannot_keep(folder: Path, error: OSError) -> UsageError:
-    return UsageError(
-        f"TORCHINDUCTOR_CACHE_DIR: compiled code can't be kept in {str(folder)!r}: {error.strerror}"
-        " (allowed: a folder with some MB of room, or compile 'no')"
-    )
-
-
-def _compile(traced: torch.fx.GraphModule, leaves: list[Tensor], folder: Path, name: str) -> Path:
-    """Compile the graph, write the library under its name and the hash of its bytes, and return its path."""
-    from torch._inductor import aoti_compile_and_package
-
-    with tempfile.TemporaryDirectory() as made, warnings.catch_warnings(), torch.no_grad():
+    if should_stop():
+        raise CompilationStopped
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch warns about its own internals
         exported = torch.export.export(traced, tuple(leaves))
-        package = str(Path(made) / "made.pt2")
-        aoti_compile_and_package(exported, package_path=package, inductor_configs=dict(INDUCTOR_OPTIONS))
-        with zipfile.ZipFile(package) as members:
-            library = members.read(next(file for file in members.namelist() if file.endswith(".so")))
-    path = folder / f"{name}-{sha256(library)}.so"
-    with tempfile.NamedTemporaryFile(
-        dir=folder, delete=False
-    ) as file:  # another process may write the same path
-        file.write(library)
-    os.replace(file.name, path)
-    return path
+        return compile_in_process(exported, INDUCTOR_OPTIONS, library_folder(), should_stop)

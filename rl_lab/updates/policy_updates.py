@@ -6,7 +6,7 @@ if the policy has moved too far from the one that acted.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rl_lab.trees import leaves_of
 from rl_lab.updates.adam import adam_coefficients, adam_moments, adam_step
-from rl_lab.updates.compiling import bare_weights, compiled, signature_of, with_weights
+from rl_lab.updates.compiling import CompiledCall, bare_weights, compiled, never, signature_of, with_weights
 from rl_lab.updates.gradients import (
     ActiveDropout,
     Clip,
@@ -86,13 +86,31 @@ class PolicyUpdates:
             self.optimiser.step()
         return found
 
-    def _compiled_step(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
+    def compile(self, batch: Minibatch, should_stop: Callable[[], bool]) -> None:
+        """Compile the step on minibatches like this one, unless steps are eager; nothing is learned.
+
+        Raises:
+            CompilationStopped: `should_stop`, asked many times a second, said so.
+        """
+        if self._compile_key is not None:
+            self._function_of(self._trees(batch, 0.0, 0.0), should_stop)
+
+    def _trees(self, batch: Minibatch, clip_range: float, max_kl: float) -> tuple[Any, ...]:
+        """Return the arguments of a compiled step."""
         averages, squares, counts = adam_moments(self.optimiser)
         coefficient = adam_coefficients(self.optimiser, int(counts[0]), 1)[0]
         bounds = torch.tensor([clip_range, max_kl])
-        trees = self._weights, tuple(averages), tuple(squares), coefficient, bounds, batch
+        return self._weights, tuple(averages), tuple(squares), coefficient, bounds, batch
+
+    def _function_of(self, trees: tuple[Any, ...], should_stop: Callable[[], bool] = never) -> CompiledCall:
+        """Return the compiled step; the network provides only its structure."""
         function = partial(take_compiled_step, self.network, self.objective, self._clip)
-        step = compiled((self._compile_key, signature_of(batch)), function, *trees)
+        key = self._compile_key, signature_of(trees[-1])
+        return compiled(key, function, *trees, should_stop=should_stop)
+
+    def _compiled_step(self, batch: Minibatch, clip_range: float, max_kl: float) -> list[float]:
+        trees = self._trees(batch, clip_range, max_kl)
+        step, counts = self._function_of(trees), adam_moments(self.optimiser)[2]
         found = step(leaves_of(trees))[0].tolist()
         if found[KL] <= max_kl and _is_finite(found[0]) and _is_finite(found[-1]):
             torch._foreach_add_(counts, 1)

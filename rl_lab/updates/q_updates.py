@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rl_lab.trees import leaves_of
 from rl_lab.types import Array
 from rl_lab.updates.adam import adam_coefficients, adam_moments, adam_step
-from rl_lab.updates.compiling import CompiledCall, bare_weights, compiled, signature_of, with_weights
+from rl_lab.updates.compiling import CompiledCall, bare_weights, compiled, never, signature_of, with_weights
 from rl_lab.updates.gradients import (
     ActiveDropout,
     Clip,
@@ -133,7 +133,7 @@ class QUpdates:
         steps = len(batch.action)
         fixed = self._weights, self._target_weights, tuple(averages), tuple(squares)
         rates = adam_coefficients(self.optimiser, int(counts[0]), steps)
-        unrolled = next(count for count in range(UNROLLED_STEPS, 0, -1) if steps % count == 0)
+        unrolled = _unrolled(steps)
         run = self._function_of(*fixed, rates[:unrolled], select(batch, slice(unrolled)))
         leaves, changing = leaves_of(fixed), [x.split(unrolled) for x in leaves_of((rates, batch))]
         found: list[Outcome] = []
@@ -145,10 +145,30 @@ class QUpdates:
         torch._foreach_add_(counts, steps)
         return found[0] if len(found) == 1 else Outcome(*map(torch.cat, zip(*found, strict=True)))
 
-    def _function_of(self, *trees: Any) -> CompiledCall:
+    def compile(self, batch: Batch, should_stop: Callable[[], bool]) -> None:
+        """Compile the gradient steps on batches like this one, unless they are eager; nothing is learned.
+
+        Raises:
+            CompilationStopped: `should_stop`, asked many times a second, said so.
+        """
+        if self._compile_key is None:
+            return
+        averages, squares, _ = adam_moments(self.optimiser)
+        unrolled = _unrolled(len(batch.action))
+        fixed = self._weights, self._target_weights, tuple(averages), tuple(squares)
+        rates = adam_coefficients(self.optimiser, 0, unrolled)
+        self._function_of(*fixed, rates, select(batch, slice(unrolled)), should_stop=should_stop)
+
+    def _function_of(self, *trees: Any, should_stop: Callable[[], bool] = never) -> CompiledCall:
         """Return the compiled function of a part's gradient steps; the networks provide only their structure."""
         call = partial(take_compiled_steps, self.online, self.target, self.loss, self.clip)
-        return compiled((self._compile_key, signature_of(trees[-1])), call, *trees)
+        key = self._compile_key, signature_of(trees[-1])
+        return compiled(key, call, *trees, should_stop=should_stop)
+
+
+def _unrolled(steps: int) -> int:
+    """Return how many of an update's gradient steps are compiled into one call."""
+    return next(count for count in range(UNROLLED_STEPS, 0, -1) if steps % count == 0)
 
 
 def _finite_steps(outcome: Outcome) -> int:

@@ -96,3 +96,40 @@ class TestTheLimitOfAllSteps:
 
     def test_is_told_apart_from_that_of_an_episode(self):
         assert self.play("test/Endless-v0", 2, 1000, max_steps=9).limit == "9 steps an episode"
+
+
+class Foreseeing(Scripted):
+    """Inspects what a test says of an observation."""
+
+    def __init__(self, inspect):
+        super().__init__(lambda o, m: 0)
+        self._seen = inspect
+
+    def inspect(self, obs, state, is_first, mask=None):
+        return self._seen(obs)
+
+
+class TestPredictedValue:
+    @pytest.mark.parametrize("width", [1, 3])
+    @pytest.mark.parametrize(
+        "inspect",
+        [
+            lambda obs: {"value": obs[:, 0] + 0.5},
+            lambda obs: {"q_values": np.stack([obs[:, 0], obs[:, 0] + 0.5, obs[:, 0] - 9], axis=1)},
+        ],
+        ids=["value", "the best of the action values"],
+    )
+    def test_is_that_of_first_observations(self, width, inspect):
+        """The first observation of episode e is 1000 times the last three digits of its seed."""
+        envs = make_envs("test/Counting-v0", width)
+        played = evaluate(Foreseeing(inspect), envs, episodes=4, seed=3)
+        envs.close()
+        first = [EPISODE * (evaluation_seed(3, e) % 1000) for e in range(4)]
+        assert played.predicted_values.tolist() == [x + 0.5 for x in first]
+        assert played.figures()["eval_predicted_value_mean"] == sum(first) / 4 + 0.5
+
+    def test_is_left_out_where_the_policy_has_none(self):
+        envs = make_envs("test/Counting-v0", 1)
+        played = evaluate(Foreseeing(lambda obs: {}), envs, episodes=2, seed=3)
+        envs.close()
+        assert "eval_predicted_value_mean" not in played.figures()

@@ -21,54 +21,34 @@ import rl_lab.agents.q_learning
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints, read_manifest
 from rl_lab.storage.errors import CheckpointError, CheckpointMissing, NotWritten
-from runs import QUICK, SMALL_DQN, asking_to_stop, differences, learn
+from runs import QUICK, differences, learn
+from stretches import CASES, Player, start_until, steps_of
 
-FORK = multiprocessing.get_context("fork")  # a new process without the second that imports take
-
-LSTM = SMALL_DQN | {"memory": "lstm", "memory_size": 8, "sequence_length": 4, "epsilon_final": 0.3}
-CASES = {  # with the environment steps of one environment; several take twice as many in fewer vector steps
-    "q-learning": ("q-learning", "Taxi-v4", 800, {"checkpoint_every_steps": 100}),
-    "mlp": ("dqn", "CartPole-v1", 400, SMALL_DQN),
-    "lstm": ("dqn", "CartPole-v1", 240, LSTM),
-    "cnn": ("dqn", "lab/GridWorldPixels-v0", 120, SMALL_DQN | {"env_kwargs": {"map": "corridor"}}),
-}
+FORK = multiprocessing.get_context("fork")  # without the seconds that imports take
 
 
-def in_new_process(target, *args):
-    child = FORK.Process(target=target, args=args)
-    child.start()
-    child.join(60)
-    assert child.exitcode == 0
-
-
-def steps_of(name, num_envs):
-    return CASES[name][2] * (1 if num_envs == 1 else 2)
-
-
-def start_until(folder, name, num_envs, stop):
-    agent, env_id, _, fields = CASES[name]
-    learn(
-        folder, agent, env_id, stop_at=stop, total_steps=steps_of(name, num_envs), num_envs=num_envs, seed=5,
-        eval_max_steps=50, **fields,
-    )  # fmt: skip
-
-
-def resume_until(folder, stop):
-    with asking_to_stop(stop):
-        rl_lab.resume(folder)
+@pytest.fixture(scope="module")
+def players():
+    """Three new processes, which share nothing with this one: their imports take two seconds each."""
+    started = [Player() for _ in range(3)]
+    yield started
+    for player in started:
+        player.close()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("num_envs", [1, 4])
 @pytest.mark.parametrize("name", CASES)
-def test_twenty_stops_at_random_steps_change_no_hash(name, num_envs, tmp_path):
-    """Each stretch runs in a process of its own; what any of them lost would show in the end."""
+def test_twenty_stops_at_random_steps_change_no_hash(players, name, num_envs, tmp_path):
+    """Two processes take turns: what a stretch doesn't save, the next one can't know, and the end would show it."""
     rng = random.Random(f"{name}{num_envs}")
     stops = [n * num_envs for n in sorted(rng.sample(range(1, steps_of(name, num_envs) // num_envs), 20))]
-    in_new_process(start_until, tmp_path / "whole", name, num_envs, None)
-    in_new_process(start_until, tmp_path / "cut", name, num_envs, stops[0])
-    for stop in [*stops[1:], None]:
-        in_new_process(resume_until, tmp_path / "cut", stop)
+    whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
+    undisturbed, *turns = players
+    undisturbed.play("start_until", whole, name, num_envs, None)
+    turns[0].play("start_until", cut, name, num_envs, stops[0])
+    for k, stop in enumerate([*stops[1:], None], 1):
+        turns[k % 2].play("resume_until", cut, stop)
     assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "cut")) == set()
 
 
@@ -81,9 +61,10 @@ def live(folder, name):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["q-learning", "mlp"])
-def test_ten_sigkills_at_random_moments_lose_nothing(name, tmp_path):
+def test_ten_sigkills_at_random_moments_lose_nothing(players, name, tmp_path):
+    """Those that are killed are forks, in which a run begins at once; new processes play the rest."""
     rng, folder = random.Random(name), tmp_path / "killed"
-    in_new_process(start_until, tmp_path / "whole", name, 1, None)
+    players[0].play("start_until", str(tmp_path / "whole"), name, 1, None)
     kills = tries = 0
     while kills < 10:
         tries += 1
@@ -103,7 +84,10 @@ def test_ten_sigkills_at_random_moments_lose_nothing(name, tmp_path):
         if (folder / "summary.json").exists():
             shutil.rmtree(folder)  # it came through: another life to be killed in
         assert tries < 100
-    in_new_process(live, folder, name)
+    resumes = (folder / "config.json").exists()
+    players[1].play(
+        *(("resume_until", str(folder), None) if resumes else ("start_until", str(folder), name, 1, None))
+    )
     assert differences(fingerprint(tmp_path / "whole"), fingerprint(folder)) == set()
 
 

@@ -11,6 +11,7 @@ import pytest
 from counting import Collector, Scripted, sometimes_end
 from rl_lab.environments.make import make_envs
 from rl_lab.problem import Problem
+from rl_lab.seeding import Streams
 from rl_lab.training.experience import experience
 from rl_lab.training.session import Session
 from rl_lab.types import UsageError
@@ -55,7 +56,7 @@ class Told:
 
     def __init__(self, period: int = 4, *, stop_at: int | None = None, restored=None, over: bool = False):
         self.period, self.stop_at, self.restored, self.over = period, stop_at, restored, over
-        self.stopped, self.total_steps, self.saved = False, 0, None
+        self.stopped, self.stop_requested, self.total_steps, self.saved = False, False, 0, None
         self.episodes, self.rows, self.finished = [], [], []
 
     def episode(self, episode):
@@ -71,7 +72,7 @@ class Told:
 
     def moment(self, env_steps, policy, members):
         self.saved = deepcopy(members())
-        self.stopped = env_steps == self.stop_at
+        self.stopped = self.stop_requested or env_steps == self.stop_at
         return self.stopped
 
     def catch_up(self, env_steps, policy):
@@ -192,3 +193,60 @@ class TestWeights:
         agent.total[0] = value
         with pytest.raises(FloatingPointError, match="weights 'total' are not finite at env step 0"):
             session.members()
+
+
+class Compiling(Summing):
+    """Has something to compile, which draws random numbers; a signal may come meanwhile."""
+
+    compiles = True
+
+    def __init__(self, run: Told, streams: Streams | None = None, *, signalled: bool = False):
+        super().__init__()
+        self.run, self.streams, self.signalled, self.examples = run, streams, signalled, []
+
+    def compile_updates(self, example, should_stop):
+        assert all(step is None for step in self.steps)  # as many as a checkpoint counts
+        assert not should_stop()
+        self.examples.append(example)
+        if self.streams is not None:
+            self.drawn = self.streams["explore"].random(3).tolist()
+        self.run.stop_requested = self.signalled
+        assert should_stop() == self.signalled
+
+
+class TestCompiling:
+    def test_comes_before_the_first_step_with_an_example_of_one(self):
+        run = Told()
+        session_of(run, agent := Compiling(run), num_envs=2).go()
+        (example,) = agent.examples
+        assert example.obs.tolist() == agent.steps[0].obs.tolist() == example.next_obs.tolist()
+        for field in ("action", "reward", "terminated", "truncated", "is_first"):
+            ours, real = getattr(example, field), getattr(agent.steps[0], field)
+            assert (ours.shape, ours.dtype) == (real.shape, real.dtype), field
+        assert run.rows[0][1]["compile_seconds"] > 0
+        assert "compile_seconds" not in run.rows[1][1]
+
+    def test_draws_nothing_from_the_streams_of_the_run(self):
+        run = Told()
+        session = session_of(run, agent := Compiling(run))
+        agent.streams = session.streams
+        session.streams["explore"].random(5)
+        session.go()
+        assert session.streams["explore"].random(3).tolist() == agent.drawn
+
+    @pytest.mark.parametrize("restored", [False, True])
+    def test_a_signal_meanwhile_saves_before_the_next_step(self, restored):
+        begun = Told(stop_at=8)
+        session_of(begun).go()
+        run = Told(restored=begun.saved if restored else None)
+        session_of(run, agent := Compiling(run, signalled=True)).go()
+        assert run.saved["cursor"]["env_steps"] == (8 if restored else 0)
+        assert (len(agent.examples), run.finished, run.rows) == (1, [], [])
+        assert run.saved["agent"]["steps"] == (8 if restored else 0)
+
+    def test_is_left_out_where_no_step_is_to_come(self):
+        whole = Told(stop_at=20)
+        session_of(whole).go()
+        run = Told(restored=whole.saved)
+        session_of(run, agent := Compiling(run)).go()
+        assert agent.examples == []

@@ -13,10 +13,8 @@ from torch import Tensor
 
 from networks import make_q_network
 from rl_lab.nn.encoders import blank
-from rl_lab.storage.files import sha256
 from rl_lab.trees import leaves_of
-from rl_lab.types import UsageError
-from rl_lab.updates import compiling
+from rl_lab.updates import compiling, libraries
 from rl_lab.updates.compiling import compiled, has_compiler, signature_of
 
 pytestmark = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
@@ -32,9 +30,9 @@ class Pair(NamedTuple):
 @pytest.fixture
 def packages(tmp_path, monkeypatch):
     """An empty folder for packages, in a process that has compiled nothing; it stands for a machine of its own."""
-    monkeypatch.setattr(compiling, "_library_folder", lambda: tmp_path)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiling, "_COMPILED", {})
-    return lambda: sorted(tmp_path.glob("*.so"))
+    return lambda: sorted(libraries.library_folder().glob("*.so"))
 
 
 def shifted(by: list[float]):
@@ -62,21 +60,21 @@ def used(tmp_path_factory):
     """The folder of a machine on which `call([1.0, 2.0])` has been compiled."""
     folder = tmp_path_factory.mktemp("used")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "_library_folder", lambda: folder)
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
         another_process(patch)
         assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
-    assert len(list(folder.glob("*.so"))) == 1
-    return folder
+    assert len(list(folder.rglob("*.so"))) == 1
+    return folder / "rl_lab"
 
 
 def test_it_is_compiled_once_on_a_machine(used, packages, monkeypatch):
-    shutil.copytree(used, compiling._library_folder(), dirs_exist_ok=True)
+    shutil.copytree(used, libraries.library_folder(), dirs_exist_ok=True)
     monkeypatch.setattr(compiling, "_compile", lambda *_: pytest.fail("compiled again"))
     assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
 
 
 def test_functions_that_differ_in_a_constant_are_not_taken_for_each_other(used, packages):
-    shutil.copytree(used, compiling._library_folder(), dirs_exist_ok=True)
+    shutil.copytree(used, libraries.library_folder(), dirs_exist_ok=True)
     assert call([1.0, 3.0])[0] == [3.0, 5.0]
     assert len(packages()) == 2
     assert call([1.0, 2.0])[0] == [3.0, 4.0]
@@ -122,26 +120,6 @@ def test_a_package_is_named_after_what_made_it(monkeypatch, owner, name, other):
     assert compiling._digest(traced, [x, total]) != before
 
 
-def test_a_damaged_library_is_not_loaded(tmp_path):
-    data = b"any bytes"
-    held = tmp_path / f"name-{sha256(data)}.so"
-    held.write_bytes(data)
-    assert compiling._intact_library(tmp_path, "name") == held
-    assert compiling._intact_library(tmp_path, "other") is None
-    for damaged in (b"", data[:4], b"Any bytes"):
-        held.write_bytes(damaged)
-        assert compiling._intact_library(tmp_path, "name") is None
-
-
-def test_a_folder_that_keeps_nothing_is_named_in_one_line(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(
-        UsageError, match=r"TORCHINDUCTOR_CACHE_DIR: .*/file/rl_lab'.*\(allowed: .* compile 'no'\)"
-    ):
-        compiling._library_folder()
-
-
 def test_trees_of_another_structure_are_of_another_kind():
     x, y = torch.ones(2), torch.zeros(2)
     trees = [{"a": x, "b": y}, {"b": y, "a": x}, (x, y), (x, None, y), ((x,), y), Pair(x, y), {"a": (x, y)}]
@@ -169,7 +147,7 @@ def of_trees(tmp_path_factory):
 
     folder, x = tmp_path_factory.mktemp("trees"), torch.ones(3)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "_library_folder", lambda: folder)
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
         another_process(patch)
         return compiled("trees", function, *trees(x, x)), seen
 
