@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rl_lab.runs import tracking
-from rl_lab.runs.tracking import Mirror, resolve_mode, start_mirror
+from rl_lab.runs.tracking import Mirror, start_mirror
 from rl_lab.types import UsageError
 
 CANARY = "canary0123456789canary0123456789canary01"  # as long as an API key
