@@ -26,10 +26,12 @@ _SECRET_VARIABLE = re.compile(
 )
 _HASH_NAME = re.compile(r"(^|_)(sha\d*|hash|digest|checksum|commit|revision|version)(_|$)", re.IGNORECASE)
 _LOGIN_IN_URL = re.compile(r"(?<=://)[^\s/@]+@")
-_KEYS = re.compile(  # of W&B, GitHub, Hugging Face, OpenAI, AWS and Slack; what follows "Bearer" or "token="
+_KEYS = re.compile(  # of W&B, GitHub, Hugging Face, OpenAI, AWS and Slack
     r"\bwandb_v\d+_\w{20,}|\bgh[pousr]_\w{20,}|\bgithub_pat_\w{20,}|\bhf_\w{20,}|\bsk-[\w-]{20,}"
     r"|\bAKIA[0-9A-Z]{16}\b|\bxox[abprs]-[\w-]{10,}"
-    r"|(?<=bearer )\S{8,}|(?<=token=)\S+|(?<=token: )\S+|(?<=password=)\S+|(?<=password: )\S+|(?<=key=)\S{8,}",
+)
+_ASSIGNED = re.compile(  # what follows "Bearer" or "token="
+    r"(?<=bearer )\S{8,}|(?<=token=)\S+|(?<=token: )\S+|(?<=password=)\S+|(?<=password: )\S+|(?<=key=)\S{8,}",
     re.IGNORECASE,
 )
 _AS_LONG_AS_A_KEY = re.compile(r"(?<![0-9A-Za-z])[0-9a-z]{40}(?![0-9A-Za-z])")  # W&B's keys of 40 digits
@@ -56,10 +58,19 @@ def _scrub(value: Any, name: str, known: tuple[str, ...]) -> Any:
         return value
     if _SECRET_NAME.search(name):
         return REMOVED
-    for secret in known:
-        value = value.replace(secret, REMOVED)
-    value = _KEYS.sub(REMOVED, _LOGIN_IN_URL.sub(f"{REMOVED}@", value))
+    value = _ASSIGNED.sub(REMOVED, _without_keys(value, known))
     return value if _HASH_NAME.search(name) else _AS_LONG_AS_A_KEY.sub(REMOVED, value)
+
+
+def _without_keys(text: str, known: tuple[str, ...]) -> str:
+    for secret in known:
+        text = text.replace(secret, REMOVED)
+    return _KEYS.sub(REMOVED, _LOGIN_IN_URL.sub(f"{REMOVED}@", text))
+
+
+def holds_secret(code: str) -> bool:
+    """Say whether program code holds a secret; passing on a token by its name is none."""
+    return code != _AS_LONG_AS_A_KEY.sub(REMOVED, _without_keys(code, tuple(secret_values())))
 
 
 def secret_values(environment: Mapping[str, str] | None = None) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rl_lab.runs.scrubbing import scrub
+from rl_lab.runs.scrubbing import holds_secret
 from rl_lab.runs.wandb_keys import AXIS
 
 MOST_CODE_BYTES = 1_000_000  # of a Python file; larger ones are data
@@ -79,7 +79,9 @@ def code_files(folder: Path) -> Iterator[Path]:
         here = Path(place)
         folders[:] = sorted(name for name in folders if not _is_passed_over(here / name))
         for path in (here / name for name in sorted(names) if name.endswith(".py")):
-            if path.stat().st_size <= MOST_CODE_BYTES and not _holds_secret(path):
+            if path.stat().st_size > MOST_CODE_BYTES or holds_secret(path.read_text(errors="replace")):
+                print(f"code: {path} is left out, as too large or since it may hold a secret")
+            else:
                 yield path
 
 
@@ -87,7 +89,3 @@ def _is_passed_over(folder: Path) -> bool:
     is_run = (folder / "config.json").exists() and (folder / "metrics.jsonl").exists()
     return folder.name.startswith(".") or folder.name in PASSED_OVER or is_run
 
-
-def _holds_secret(path: Path) -> bool:
-    text = path.read_text(encoding="utf8", errors="replace")
-    return scrub(text) != text
