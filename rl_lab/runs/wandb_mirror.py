@@ -16,7 +16,7 @@ from rl_lab.runs.wandb_uploads import upload_code, upload_model, upload_pictures
 
 POLL_SECONDS = 1.0
 INIT_SECONDS = 20  # how long W&B's server may take to answer
-SYSTEM_SECONDS = 5.0  # between the figures of CPU, memory and GPU
+SYSTEM_SECONDS = 2.0  # between the figures of CPU, memory and GPU
 FAILED = (
     "failed",
     "killed",
@@ -141,11 +141,11 @@ def _settings(system: bool) -> Any:
     off = ("save_code", "x_save_requirements", "symlink")
     on = (
         *("silent", "quiet", "disable_code", "disable_git", "disable_job_creation"),
-        *("x_disable_meta", "x_disable_machine_info"),
+        *("x_disable_meta", *([] if system else ["x_disable_machine_info", "x_disable_stats"])),
     )
     wanted: dict[str, Any] = {"console": "off", "init_timeout": INIT_SECONDS, "host": ""}
-    wanted |= {"x_disable_stats": not system, "x_stats_sampling_interval": SYSTEM_SECONDS}
-    wanted |= {"x_stats_pid": os.getppid()} if system else {}
+    if system:
+        wanted |= {"x_stats_sampling_interval": SYSTEM_SECONDS, "x_stats_pid": os.getppid()}
     wanted |= dict.fromkeys(off, False) | dict.fromkeys(on, True)
     # Names that begin with x_ are internal to W&B: should one go, the mirror goes on without it.
     return wandb.Settings(**{name: v for name, v in wanted.items() if name in wandb.Settings.model_fields})

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import socket
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import rl_lab
+from mirrored import make_run_dir, wait_for
+from rl_lab.runs.tracking import start_mirror
+from rl_lab.runs.wandb_mirror import SYSTEM_SECONDS
 from rl_lab.runs.wandb_uploads import code_files, model_files
 from runs import QUICK, SMALL_DQN
 from wandb_reader import read_offline_runs
@@ -66,9 +72,9 @@ def test_code_that_holds_a_secret_or_is_huge_is_left_out_and_named(tmp_path, cap
 
 
 WANTED = {
-    (): (set(), set(), False),
-    ("videos",): (set(), {"videos"}, False),
-    ("pictures", "model", "code", "system"): ({"model", "code"}, {"images"}, True),
+    (): (set(), set()),
+    ("videos",): (set(), {"videos"}),
+    ("pictures", "model", "code"): ({"model", "code"}, {"images"}),
 }
 
 
@@ -80,12 +86,25 @@ def test_a_run_gets_what_it_was_asked_for_and_no_more(tmp_path, monkeypatch, wan
     fields = {"wandb": "offline", "wandb_upload": wanted, "pictures": True, "video_episodes": 1, "total_steps": 50}
     rl_lab.learn("q-learning", "FrozenLake-v1", run_dir="run", **(QUICK | fields))
     (run,) = read_offline_runs(tmp_path / "run")
-    artifacts, media, system = WANTED[wanted]
+    artifacts, media = WANTED[wanted]
     assert set(run.artifacts) == artifacts
     assert {Path(name).parts[1] for name in run.files if name.startswith("media/")} == media
-    assert (run.stats > 0) is system
+    assert run.stats == 0
     for files in run.artifacts.values():
         assert all(local.is_file() for local in files.values())  # so that they can be uploaded later
     if "code" in wanted:
         assert set(run.artifacts["code"]) == {"mine.py"}
         assert "config.json" in run.artifacts["model"]
+
+
+def test_use_of_the_machine_is_stored_where_it_was_asked_for(tmp_path):
+    run_dir = make_run_dir(tmp_path, rows=2)
+    config = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps(config | {"wandb_upload": ["system"]}))
+    mirror = start_mirror(run_dir, "offline")
+    wait_for(lambda: list((run_dir / "wandb").glob("offline-run-*/*.wandb")))
+    time.sleep(2.5 * SYSTEM_SECONDS)
+    mirror.close("finished")
+    (run,) = read_offline_runs(run_dir)
+    assert run.stats >= 2
+    assert socket.gethostname().encode() not in next(run.folder.glob("*.wandb")).read_bytes()
