@@ -71,21 +71,16 @@ class RunDescription:
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of config.json, which hold no secrets."""
-        fields = dataclasses.asdict(self.config)
-        return (
-            fields
-            | {name: scrub(fields[name], name) for name in SCRUBBED}
-            | {
-                "format": formats.FORMAT,
-                "agent": self.agent,
-                "fields": {k: scrub(v, k) if isinstance(v, dict) else v for k, v in self.fields.items()},
-                "wandb_source": self.wandb_source,
-                "init_from_weights_sha256": self.init_from_weights_sha256,
-                "dataset_sha256": self.dataset_sha256,
-                "versions": dict(self.versions),
-                "config_sha256": self.config_sha256,
-            }
-        )
+        return without_secrets(dataclasses.asdict(self.config)) | {
+            "format": formats.FORMAT,
+            "agent": self.agent,
+            "fields": {k: scrub(v, k) if isinstance(v, dict) else v for k, v in self.fields.items()},
+            "wandb_source": self.wandb_source,
+            "init_from_weights_sha256": self.init_from_weights_sha256,
+            "dataset_sha256": self.dataset_sha256,
+            "versions": dict(self.versions),
+            "config_sha256": self.config_sha256,
+        }
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RunDescription:
@@ -140,6 +135,11 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
         wandb_source=wandb.source,
     )
     return dataclasses.replace(description, config_sha256=_hash(description))
+
+
+def without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's fields as they may be written."""
+    return {name: scrub(value, name) if name in SCRUBBED else value for name, value in fields.items()}
 
 
 def _hash(description: RunDescription) -> str:

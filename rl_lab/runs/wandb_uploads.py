@@ -88,4 +88,3 @@ def code_files(folder: Path) -> Iterator[Path]:
 def _is_passed_over(folder: Path) -> bool:
     is_run = (folder / "config.json").exists() and (folder / "metrics.jsonl").exists()
     return folder.name.startswith(".") or folder.name in PASSED_OVER or is_run
-

@@ -39,7 +39,9 @@ def train_until(folder: Path, rows: int, *, resume: bool) -> None:
     start = "--agent q-learning --env-id FrozenLake-v1 --total-steps 3000 --eval-episodes 2 --eval-every-steps 1000"
     words = ["--resume"] if resume else start.split()
     command = [sys.executable, "-m", "rl_lab", "train", *words, "--run-dir", str(folder)]
-    more = [] if resume else "--checkpoint-every-steps 200 --log-every-steps 20 --wandb offline".split()
+    more = (
+        [] if resume else ["--checkpoint-every-steps", "200", "--log-every-steps", "20", "--wandb", "offline"]
+    )
     process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while process.poll() is None and len(metrics(folder)) < rows:
         time.sleep(0.002)

@@ -63,7 +63,7 @@ def test_a_flag_has_no_other_values():
 
 
 def test_the_parser_takes_them():
-    words = "--flag=True --two_words=False --sizes=[64,32] --rate=None --double=False".split()
+    words = ["--flag=True", "--two_words=False", "--sizes=[64,32]", "--rate=None", "--double=False"]
     found = parse(Options, [*words, "--kwargs={'slip': False}"], program="x", about="")
     assert found == Options(True, False, None, (64, 32), None, {"slip": False}, "no")
 
@@ -89,4 +89,6 @@ def test_train_takes_what_an_agent_of_a_sweep_passes():
 
 
 def test_a_wrong_flag_is_refused_in_a_line(capsys):
-    require_refusal(call(capsys, train, *TABLE, *QUICK, "--pictures=maybe"), "--pictures=maybe", "True and False")
+    require_refusal(
+        call(capsys, train, *TABLE, *QUICK, "--pictures=maybe"), "--pictures=maybe", "True and False"
+    )

@@ -7,7 +7,6 @@ from rl_lab.runs import tracking
 from rl_lab.runs.tracking import Mirror, start_mirror
 
 
-
 def test_disabled_starts_nothing(tmp_path):
     mirror = start_mirror(tmp_path / "run", "disabled")
     assert not isinstance(mirror, Mirror)

@@ -62,7 +62,9 @@ def test_every_column_that_an_agent_writes_is_in_the_table(tmp_path):
         finite = agent.endswith(("q-learning", "iteration", "programming"))
         fields = QUICK | {"total_steps": 300}
         if agent != "clone":  # it learns from a dataset; its columns are those of its stored run
-            rl_lab.learn(agent, "FrozenLake-v1" if finite else "CartPole-v1", run_dir=tmp_path / agent, **fields)
+            rl_lab.learn(
+                agent, "FrozenLake-v1" if finite else "CartPole-v1", run_dir=tmp_path / agent, **fields
+            )
     assert len(list(tmp_path.rglob("summary.json"))) == len(agents) - 1
     assert columns(tmp_path) <= set(PLACED) | set(FACTS)
 

@@ -18,7 +18,13 @@ from runs import QUICK, asking_to_stop
 from wandb_reader import read_offline_runs
 from wandb_server import KEY, Server, standing_in
 
-QUICKLY = QUICK | {"wandb": None, "total_steps": 40, "log_every_steps": 20, "eval_episodes": 1, "eval_envs": 1}
+QUICKLY = QUICK | {
+    "wandb": None,
+    "total_steps": 40,
+    "log_every_steps": 20,
+    "eval_episodes": 1,
+    "eval_envs": 1,
+}
 
 
 @pytest.fixture
@@ -60,7 +66,9 @@ def test_online_the_run_arrives_under_its_names(server: Server, tmp_path, caplog
     made = server.upserted()[0]
     names = ("project", "entity", "displayName", "groupName", "tags", "notes", "jobType")
     assert [made[name] for name in names] == ["birds", "team", "mine", "g", ["a", "b"], "by hand", "trial"]
-    assert [row["env_steps"] for row in server.history()] == [row["env_steps"] for row in read_rows(tmp_path / "run")]
+    assert [row["env_steps"] for row in server.history()] == [
+        row["env_steps"] for row in read_rows(tmp_path / "run")
+    ]
     last = server.streamed()[-1]
     assert (last["complete"], last["exitcode"]) == (True, 0)
 
@@ -142,7 +150,11 @@ def test_secrets_reach_neither_the_run_folder_nor_the_server(server: Server, tmp
         f"machine 127.0.0.1 login user password {KEY}\nmachine a.b login c password {CANARY}-netrc\n"
     )
     artifacts = ("model", "code") if mode == "offline" else ()  # which the stand-in does not take
-    fields = {"env_kwargs": {"password": f"{CANARY}-config"}, "wandb_tags": [CANARY], "wandb_job_type": f"{CANARY}"}
+    fields = {
+        "env_kwargs": {"password": f"{CANARY}-config"},
+        "wandb_tags": [CANARY],
+        "wandb_job_type": f"{CANARY}",
+    }
     (tmp_path / "config.yaml").write_text(json.dumps(fields))
     settings(tmp_path / "wandb", f"{mode}\napi_key = {CANARY}")
     host = server.url.removeprefix("http://")
@@ -156,8 +168,22 @@ def test_secrets_reach_neither_the_run_folder_nor_the_server(server: Server, tmp
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(rl_lab.__file__).parents[1])]),
     }
     words = [
-        *("--agent", "q-learning", "--env-id", "toys:toy/Toy-v0", "--config", "config.yaml", "--run-dir", "run"),
-        *("--env-kwargs", f"token={CANARY}", f"server=http://user:{CANARY}-pw@host/", f"password={CANARY}-config"),
+        *(
+            "--agent",
+            "q-learning",
+            "--env-id",
+            "toys:toy/Toy-v0",
+            "--config",
+            "config.yaml",
+            "--run-dir",
+            "run",
+        ),
+        *(
+            "--env-kwargs",
+            f"token={CANARY}",
+            f"server=http://user:{CANARY}-pw@host/",
+            f"password={CANARY}-config",
+        ),
         *("--wandb-notes", f"with token {CANARY} and {CANARY}-environment and {CANARY}-netrc"),
         *("--wandb-project", "birds", "--group", CANARY, "--wandb-upload", "system", *artifacts),
         *("--total-steps", "40", "--eval-episodes", "1", "--video-episodes", "0"),

@@ -96,7 +96,7 @@ class TestVariables:
         assert resolve_mode(None).mode == mode
 
     def test_an_unknown_mode_names_what_is_allowed(self, monkeypatch):
-        with pytest.raises(UsageError, match="--wandb sometimes: allowed are offline, online, disabled$"):
+        with pytest.raises(UsageError, match=r"--wandb sometimes: allowed are offline, online, disabled$"):
             resolve_mode("sometimes")
         with pytest.raises(UsageError, match="--wandb dryrun"):
             resolve_mode("dryrun")

@@ -66,7 +66,12 @@ def test_with_an_agents_command_and_environment_the_run_is_the_agents(tmp_path):
     }  # fmt: skip
     command = [part for word in example()["command"] for part in (words if word == "${args}" else [word])]
     done = subprocess.run(
-        command, env=environment(tmp_path, **of_agent), cwd=tmp_path, capture_output=True, text=True, check=False
+        command,
+        env=environment(tmp_path, **of_agent),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "W&B" not in done.stderr

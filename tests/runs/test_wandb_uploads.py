@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import time
@@ -52,7 +51,14 @@ def test_a_run_without_a_checkpoint_has_no_model(tmp_path):
 
 def test_code_is_the_python_files_without_packages_and_runs(tmp_path, run_dir):
     kept = ("train.py", "agents/mine.py")
-    passed_over = (".venv/x.py", "venv/x.py", "lib/site-packages/x.py", "wandb/x.py", "notes.txt", "runs/x.py")
+    passed_over = (
+        ".venv/x.py",
+        "venv/x.py",
+        "lib/site-packages/x.py",
+        "wandb/x.py",
+        "notes.txt",
+        "runs/x.py",
+    )
     for name in (*kept, *passed_over, "study/run/x.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x = 1\n")
@@ -81,9 +87,14 @@ WANTED = {
 @pytest.mark.parametrize("wanted", WANTED, ids=lambda names: "+".join(names) or "nothing")
 def test_a_run_gets_what_it_was_asked_for_and_no_more(tmp_path, monkeypatch, wanted):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdout", open(os.devnull, "w"))
     (tmp_path / "mine.py").write_text("x = 1\n")
-    fields = {"wandb": "offline", "wandb_upload": wanted, "pictures": True, "video_episodes": 1, "total_steps": 50}
+    fields = {
+        "wandb": "offline",
+        "wandb_upload": wanted,
+        "pictures": True,
+        "video_episodes": 1,
+        "total_steps": 50,
+    }
     rl_lab.learn("q-learning", "FrozenLake-v1", run_dir="run", **(QUICK | fields))
     (run,) = read_offline_runs(tmp_path / "run")
     artifacts, media = WANTED[wanted]

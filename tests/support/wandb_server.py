@@ -116,7 +116,11 @@ def _answer_to(server: Server, request: Request) -> dict[str, Any]:
 
 
 def _run(server: Server, v: dict[str, Any]) -> dict[str, Any]:
-    project = {"id": "p", "name": v.get("project") or "project", "entity": {"id": "e", "name": v.get("entity") or "team"}}
+    project = {
+        "id": "p",
+        "name": v.get("project") or "project",
+        "entity": {"id": "e", "name": v.get("entity") or "team"},
+    }
     bucket = {
         "id": "bucket-id",
         "name": v.get("name"),
@@ -131,7 +135,14 @@ def _run(server: Server, v: dict[str, Any]) -> dict[str, Any]:
 
 def _viewer(server: Server, v: dict[str, Any]) -> dict[str, Any]:
     return {
-        "viewer": {"id": "u", "entity": "team", "username": "user", "flags": "{}", "teams": {"edges": []}, "name": "user"},
+        "viewer": {
+            "id": "u",
+            "entity": "team",
+            "username": "user",
+            "flags": "{}",
+            "teams": {"edges": []},
+            "name": "user",
+        },
         "serverInfo": {"cliVersionInfo": {"max_cli_version": "9.9.9"}, "features": []},
     }
 
@@ -151,7 +162,9 @@ _ANSWERS: dict[str, Callable[[Server, dict[str, Any]], dict[str, Any]]] = {
     "agentHeartbeat": _heartbeat,
     "SweepWithRuns": _sweep,
     "createAgent": lambda s, v: {"createAgent": {"agent": {"id": "agent-id"}}},
-    "RunResumeStatus": lambda s, v: {"model": {"id": "p", "name": "x", "entity": {"id": "e", "name": "team"}, "bucket": None}},
+    "RunResumeStatus": lambda s, v: {
+        "model": {"id": "p", "name": "x", "entity": {"id": "e", "name": "team"}, "bucket": None}
+    },
     "createRunFiles": lambda s, v: {
         "createRunFiles": {
             "runID": "bucket-id",

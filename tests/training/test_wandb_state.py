@@ -68,7 +68,10 @@ def test_an_interrupt_without_signals_is_a_stop(tmp_path, monkeypatch):
     at_first_row(monkeypatch, interrupt)
     with pytest.raises(KeyboardInterrupt):
         learn(tmp_path / "run")
-    assert (mirrored(tmp_path / "run").summary["state"], mirrored(tmp_path / "run").exit_code) == ("stopped", 0)
+    assert (mirrored(tmp_path / "run").summary["state"], mirrored(tmp_path / "run").exit_code) == (
+        "stopped",
+        0,
+    )
 
 
 def test_an_error_is_a_failure(tmp_path, monkeypatch):
@@ -78,9 +81,15 @@ def test_an_error_is_a_failure(tmp_path, monkeypatch):
     at_first_row(monkeypatch, fail)
     with pytest.raises(ArithmeticError):
         learn(tmp_path / "run")
-    assert (mirrored(tmp_path / "run").summary["state"], mirrored(tmp_path / "run").exit_code) == ("failed", 1)
+    assert (mirrored(tmp_path / "run").summary["state"], mirrored(tmp_path / "run").exit_code) == (
+        "failed",
+        1,
+    )
 
 
 def test_a_run_to_its_end_is_finished(tmp_path):
     learn(tmp_path / "run")
-    assert (mirrored(tmp_path / "run").summary["state"], mirrored(tmp_path / "run").exit_code) == ("finished", 0)
+    assert (mirrored(tmp_path / "run").summary["state"], mirrored(tmp_path / "run").exit_code) == (
+        "finished",
+        0,
+    )
