@@ -80,7 +80,8 @@ def test_flags_of_inner_dataclasses_are_known():
 def test_train_takes_what_an_agent_of_a_sweep_passes():
     words = [f"--{k}={v}" for k, v in {
         "agent": "dqn", "env_id": "CartPole-v1", "learning_rate": 0.003, "hidden": [64, 32], "pictures": False,
-        "seed": 7, "wandb_tags": ["a", "b"], "wandb_group": "g", "resume": False, "env_kwargs": {"sutton_barto_reward": True},
+        "seed": 7, "wandb_tags": ["a", "b"], "wandb_group": "g", "resume": False,
+        "env_kwargs": {"sutton_barto_reward": True},
     }.items()]  # fmt: skip
     _, fields = parse_train(words)
     assert (fields["learning_rate"], fields["hidden"], fields["pictures"]) == (0.003, (64, 32), False)
