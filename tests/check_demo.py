@@ -52,7 +52,7 @@ def test_wandb_holds_every_run_with_its_curve_and_group(study, agents):
     for run in runs:
         rows = [json.loads(line) for line in (run.folder.parent.parent / "metrics.jsonl").open()]
         wanted = [(r["env_steps"], r["eval_return_mean"]) for r in rows if "eval_return_mean" in r]
-        assert run.curve("eval_return_mean") == wanted
+        assert run.curve("eval/return_mean") == wanted
         assert any(name.endswith(".mp4") for name in run.files)
 
 

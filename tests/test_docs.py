@@ -203,7 +203,7 @@ def test_the_readme_is_short_and_its_pictures_are_small():
 # What the pages name ---------------------------------------------------------------------------------
 
 
-COMMANDS = ("train", "compare", "watch", "record", "check-env", "solve", "benchmark", "verify")
+COMMANDS = ("train", "compare", "watch", "record", "sync", "check-env", "solve", "benchmark", "verify")
 OF_OTHERS = {"check"}  # sha256sum's
 
 

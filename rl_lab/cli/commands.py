@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "Compare agents over several seeds and write a page.",
     "watch": "Show or film a trained agent.",
     "record": "Record a policy's transitions as a dataset.",
+    "sync": "Make W&B runs from the local files of runs.",
     "check-env": "Check an environment: what it returns, seeding, replay, masks, model.",
     "solve": "Solve the finite MDP of an environment exactly.",
     "agents": "List the agents.",

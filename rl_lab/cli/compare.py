@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses as dc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,7 +42,20 @@ class CompareOptions:
     set: tuple[str, ...] = ()
     """Fields as name=value for all agents, or as agent:name=value for one."""
     wandb: Literal["offline", "online", "disabled"] | None = None
-    """Weights & Biases; by default online if there is an API key, else offline."""
+    """Weights & Biases; by default what its own variables and settings say, else online if there is an API key,
+    else offline."""
+    wandb_project: str | None = None
+    """Project of the W&B runs; by default WANDB_PROJECT, else the project in W&B's settings, else rl_lab."""
+    wandb_entity: str | None = None
+    """User or team of the W&B runs; by default WANDB_ENTITY, else W&B's own default."""
+    wandb_group: str | None = None
+    """Name under which W&B groups the runs; by default the study's folder and the environment."""
+    wandb_tags: tuple[str, ...] | None = None
+    """Tags of the W&B runs; by default WANDB_TAGS, split at commas."""
+    wandb_notes: str | None = None
+    """Notes of the W&B runs; by default WANDB_NOTES."""
+    wandb_upload: tuple[Literal["videos", "pictures", "model", "code", "system"], ...] | None = None
+    """What the W&B runs get beside rows, config and summary; by default videos."""
 
 
 def compare(argv: Sequence[str]) -> int:
@@ -82,5 +96,6 @@ def study_of(options: CompareOptions) -> Study:
             single.setdefault(agent, {}).update(parse_pairs([pair]))
         else:
             shared |= parse_pairs([word])
-    shared |= {k: getattr(options, k) for k in ("total_steps", "wandb") if getattr(options, k) is not None}
+    direct = ("total_steps", *(f.name for f in dc.fields(options) if f.name.startswith("wandb")))
+    shared |= {k: getattr(options, k) for k in direct if getattr(options, k) is not None}
     return Study(options.env_id, options.agents, options.seeds, shared, single, options.preset)

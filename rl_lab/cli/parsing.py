@@ -8,13 +8,14 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, get_origin
 
 import tyro
 
 from rl_lab.checks import whole_number
 from rl_lab.cli.groups import Part, boxes, flat
+from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import parse_pairs
 from rl_lab.types import EnvironmentFault, UsageError
 
@@ -66,6 +67,7 @@ def parse(
     about: str,
     default: Any = None,
     markers: Sequence[Any] = (),
+    aliases: Mapping[str, str] | None = None,
 ) -> Any:
     """Read a dataclass from the command line.
 
@@ -73,6 +75,7 @@ def parse(
         program: what the user types, as the help names it.
         about: what stands above the options in the help.
         markers: tyro's, for all fields.
+        aliases: other names of fields.
 
     Raises:
         UsageError: the parser's complaint as one line.
@@ -81,7 +84,7 @@ def parse(
     arguments: dict[str, Any] = {
         "prog": program,
         "description": about,
-        "args": ["--help"] if asks_for_help(argv) else list(argv),
+        "args": ["--help"] if asks_for_help(argv) else plain_words(argv, kind, aliases),
         "registry": reading_rules(),
         "config": markers,
     }
@@ -109,7 +112,10 @@ def parse_parts(parts: Sequence[Part], argv: Sequence[str], *, program: str, abo
     only_common = asks_for_help(argv) and "--help-all" not in argv
     kind, default = boxes(parts, only_common=only_common)
     markers = BRIEF if only_common else ()
-    return flat(parse(kind, argv, program=program, about=about, default=default, markers=markers))
+    aliases = {k: v for part in parts for k, v in getattr(part.default, "ALIASES", {}).items()}
+    return flat(
+        parse(kind, argv, program=program, about=about, default=default, markers=markers, aliases=aliases)
+    )
 
 
 @contextlib.contextmanager

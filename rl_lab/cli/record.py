@@ -16,6 +16,7 @@ from rl_lab.datasets.record import record_dataset
 from rl_lab.environments.make import make_env
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import read_description
+from rl_lab.runs.scrubbing import scrub
 from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.training.loading import load_policy, read_weights
 from rl_lab.training.setup import configure, problem_of, require_accepted
@@ -144,4 +145,6 @@ def _of_an_agent(options: RecordOptions) -> Source:
 
 
 def _described(agent: str, config: RunConfig) -> dict[str, Any]:
-    return {"agent": agent, "env_id": config.env_id} | config.env_arguments
+    arguments = config.env_arguments
+    arguments["env_kwargs"] = scrub(arguments["env_kwargs"])  # it is stored with the dataset
+    return {"agent": agent, "env_id": config.env_id} | arguments

@@ -12,6 +12,7 @@ import tyro
 
 from rl_lab.cli.groups import Part
 from rl_lab.cli.parsing import asks_for_help, parse_parts
+from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import RunConfig, read_fields, split_fields
 from rl_lab.runs.signals import STOPPED
 from rl_lab.training.registry import agent_names, config_of, preset_fields, presets_of, with_tuples
@@ -96,6 +97,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
         UsageError: an unknown agent, option or value, or a value that differs from that of the run to resume.
         SystemExit: after printing the help.
     """
+    argv = plain_words(argv, TrainOptions)  # --resume=True
     stored, folder = _stored_run(argv) if "--resume" in argv else (None, "")
     file, preset = _option(argv, "--config"), _option(argv, "--preset")
     if stored and (file or preset):

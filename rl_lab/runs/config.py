@@ -14,8 +14,11 @@ import yaml
 
 from rl_lab.checks import above, at_least, finite, flags, one_of, plain_fields, unknown_name, within
 from rl_lab.runs.migrations import migrate_config
+from rl_lab.runs.scrubbing import supplied
+from rl_lab.runs.wandb_settings import requested_again
 from rl_lab.types import UsageError
 
+TAG_CHARACTERS = 64  # at most, of a tag in W&B
 EPISODE_STEPS = 1_000  # that an evaluation allows for each episode of an environment without a time limit
 
 
@@ -40,9 +43,15 @@ class RunConfig:
         ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
-            "keep_best", "video_episodes", "pictures", "wandb", "group",
+            "keep_best", "video_episodes", "pictures",
+        ),
+        "Weights & Biases": (
+            "wandb", "wandb_project", "wandb_entity", "wandb_name", "group", "wandb_job_type", "wandb_tags",
+            "wandb_notes", "wandb_upload",
         ),
     }  # fmt: skip
+    # Other names of fields, on the command line and in files.
+    ALIASES: ClassVar[dict[str, str]] = {"wandb_group": "group"}
     COMMON: ClassVar[tuple[str, ...]] = (
         "env_id", "env_kwargs", "total_steps", "num_envs", "seed", "device", "eval_episodes", "run_dir", "wandb",
     )  # fmt: skip
@@ -111,9 +120,25 @@ class RunConfig:
     pictures: bool = True
     """Draw maps of values, policy and errors into pictures/ if the environment's model is known."""
     wandb: Literal["offline", "online", "disabled"] | None = None
-    """Weights & Biases; by default online if there is an API key, else offline."""
+    """Weights & Biases; by default what its own variables and settings say, else online if there is an API key,
+    else offline."""
     group: str | None = None
-    """Name under which W&B groups runs; by default <env>-<agent>."""
+    """Name under which W&B groups runs, also called wandb_group; by default WANDB_RUN_GROUP, else <env>-<agent>."""
+    wandb_project: str | None = None
+    """Project of the W&B run; by default WANDB_PROJECT, else the project in W&B's settings, else rl_lab."""
+    wandb_entity: str | None = None
+    """User or team of the W&B run; by default WANDB_ENTITY, else W&B's own default."""
+    wandb_name: str | None = None
+    """Name of the W&B run; by default WANDB_NAME, else <agent>-<env>-s<seed>."""
+    wandb_job_type: str | None = None
+    """Job type of the W&B run; by default WANDB_JOB_TYPE, else the agent."""
+    wandb_tags: tuple[str, ...] = ()
+    """Tags of the W&B run, each of 1 to 64 characters; by default WANDB_TAGS, split at commas."""
+    wandb_notes: str | None = None
+    """Notes of the W&B run; by default WANDB_NOTES."""
+    wandb_upload: tuple[Literal["videos", "pictures", "model", "code", "system"], ...] = ("videos",)
+    """What the W&B run gets beside rows, config and summary. model: the final weights, as an artifact that
+    load_policy reads; code: the Python files in the working folder; system: use of CPU, memory and GPU."""
 
     def __post_init__(self) -> None:
         for name in ("run_dir", "init_from", "dataset"):
@@ -133,7 +158,31 @@ class RunConfig:
         flags(self, "life_loss_terminates", "pictures")
         for name in ("preprocess", "vector", "device", "wandb"):
             one_of(self, name, _choices(RunConfig, name))
+        self._require_what_wandb_takes()
         self._require_what_stopping_needs()
+
+    def _require_what_wandb_takes(self) -> None:
+        """Check the fields of the W&B run, and store those that hold several words as tuples.
+
+        Raises:
+            UsageError: W&B wouldn't take a value.
+        """
+        for name in ("wandb_tags", "wandb_upload"):
+            object.__setattr__(self, name, _names(name, getattr(self, name)))
+        for word in self.wandb_upload:
+            if word not in (allowed := _choices(RunConfig, "wandb_upload")):
+                raise UsageError(f"wandb_upload {word!r} is unknown (allowed: {', '.join(allowed)})")
+        if wrong := [tag for tag in self.wandb_tags if not 1 <= len(tag) <= TAG_CHARACTERS]:
+            raise UsageError(
+                f"wandb_tags {wrong[0]!r} has {len(wrong[0])} characters (allowed: 1 to {TAG_CHARACTERS})"
+            )
+        for name in ("wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_notes", "group"):
+            if not isinstance(value := getattr(self, name), str | None):
+                raise UsageError(f"{name} must be text, got {value!r}")
+        if self.wandb_project and (found := sorted(set("/\\#?%:") & set(self.wandb_project))):
+            raise UsageError(
+                f"wandb_project {self.wandb_project!r} holds {' '.join(found)} (allowed: none of / \\ # ? % :)"
+            )
 
     def _require_what_stopping_needs(self) -> None:
         """Check that what ends training early can take effect.
@@ -155,8 +204,16 @@ class RunConfig:
 
     @property
     def env_arguments(self) -> dict[str, Any]:
-        """What `make_env` takes beside the id to make the environment that is played."""
-        return {"env_kwargs": self.env_kwargs, "wrappers": self.wrappers, "preprocess": self.preprocess}
+        """What `make_env` takes beside the id to make the environment that is played.
+
+        Raises:
+            UsageError: a secret among env_kwargs was not stored, and no variable supplies it.
+        """
+        return {
+            "env_kwargs": supplied(self.env_kwargs),
+            "wrappers": self.wrappers,
+            "preprocess": self.preprocess,
+        }
 
     def asks_to_stop(self) -> str | None:
         """Return the name of a field by which evaluations may end training; None if there is none."""
@@ -214,6 +271,7 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
     Raises:
         UsageError: a name that neither has.
     """
+    fields = {RunConfig.ALIASES.get(name, name): value for name, value in fields.items()}
     of_run = {f.name for f in dataclasses.fields(RunConfig)}
     of_agent = {f.name: str(f.type) for f in dataclasses.fields(config)}
     for name in fields:
@@ -261,8 +319,10 @@ def read_fields(path: str | Path) -> dict[str, Any]:
 
 def _fields_of_run(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the agent and the fields in a run's config.json, without those that belong to that run alone."""
-    names = {f.name for f in dataclasses.fields(RunConfig)} - {"run_dir", "group"}
-    return {k: v for k, v in body.items() if k in names} | body["fields"] | {"agent": body.get("agent")}
+    names = {f.name for f in dataclasses.fields(RunConfig)} - {"run_dir", "group", "wandb", "wandb_name"}
+    found = {k: v for k, v in body.items() if k in names} | body["fields"] | {"agent": body.get("agent")}
+    asked = requested_again(body)
+    return found if asked is None else found | {"wandb": asked}
 
 
 def _number_or_same(value: Any) -> Any:

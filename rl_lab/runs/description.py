@@ -14,7 +14,8 @@ from rl_lab.environments.make import resolve_preprocessing
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.migrations import migrate_config
-from rl_lab.runs.tracking import resolve_mode
+from rl_lab.runs.scrubbing import scrub
+from rl_lab.runs.wandb_settings import named_fields, requested_again, resolve_mode
 from rl_lab.storage import formats
 from rl_lab.storage.errors import FormatTooNew
 from rl_lab.storage.files import write_atomically
@@ -27,9 +28,15 @@ REQUIRED = ("agent", "fields", "env_id", "eval_gamma", "config_sha256")
 # These don't enter the hash: they change no result, or what a path leads to has a hash of its own.
 NOT_HASHED = (
     "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
+    "wandb_source", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
+    "wandb_upload",
 )  # fmt: skip
 # Fields that came later don't enter it either while they have the value that stands for what was done before.
 LATER = {"eval_total_steps": None, "channels": "auto", "wrappers": ()}
+# Text that may hold secrets; what decides a run otherwise has to stay as it is.
+SCRUBBED = (
+    "env_kwargs", "group", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
+)  # fmt: skip
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 
@@ -39,11 +46,17 @@ class RunDescription:
 
     agent: str
     fields: Mapping[str, Any]  # of the agent's own Config
-    config: RunConfig  # device, preprocess, eval_gamma, wandb and group are resolved
+    config: RunConfig  # device, preprocess, eval_gamma, and what W&B gets are resolved
     init_from_weights_sha256: str | None  # of the weights of a warm start
     dataset_sha256: str | None
     versions: Mapping[str, str]
     config_sha256: str = ""
+    wandb_source: str | None = None  # what decided config.wandb; None: not stored yet when the run began
+
+    @property
+    def requested_wandb(self) -> str | None:
+        """What the run was asked to do with W&B; None if that was left to W&B's settings."""
+        return requested_again({"wandb": self.config.wandb, "wandb_source": self.wandb_source})
 
     @property
     def eval_gamma(self) -> float:
@@ -57,11 +70,12 @@ class RunDescription:
         return dataclasses.asdict(self.config) | dict(self.fields)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the contents of config.json."""
-        return dataclasses.asdict(self.config) | {
+        """Return the contents of config.json, which hold no secrets."""
+        return without_secrets(dataclasses.asdict(self.config)) | {
             "format": formats.FORMAT,
             "agent": self.agent,
-            "fields": dict(self.fields),
+            "fields": {k: scrub(v, k) if isinstance(v, dict) else v for k, v in self.fields.items()},
+            "wandb_source": self.wandb_source,
             "init_from_weights_sha256": self.init_from_weights_sha256,
             "dataset_sha256": self.dataset_sha256,
             "versions": dict(self.versions),
@@ -88,6 +102,7 @@ class RunDescription:
             dataset_sha256=body.get("dataset_sha256"),
             versions=dict(body.get("versions", {})),
             config_sha256=body["config_sha256"],
+            wandb_source=body.get("wandb_source"),
         )
 
 
@@ -100,12 +115,14 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
         problem: with the device resolved, and the weights of a warm start and the dataset, if any.
     """
     gamma = config.eval_gamma if config.eval_gamma is not None else getattr(agent_config, "gamma", 0.99)
-    resolved: dict[str, Any] = {
+    wandb = resolve_mode(config.wandb)
+    named = named_fields(config)
+    resolved: dict[str, Any] = named | {
         "device": problem.device,
         "preprocess": resolve_preprocessing(config.env_id, config.preprocess),
         "eval_gamma": gamma,
-        "wandb": resolve_mode(config.wandb),
-        "group": config.group or f"{config.env_id}-{agent}",
+        "wandb": wandb.mode,
+        "group": named["group"] or f"{config.env_id}-{agent}",
     }
     weights = problem.initial_weights
     description = RunDescription(
@@ -115,8 +132,14 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
         init_from_weights_sha256=None if weights is None else weights_sha256(weights),
         dataset_sha256=None if problem.dataset is None else problem.dataset.sha256,
         versions=versions(),
+        wandb_source=wandb.source,
     )
     return dataclasses.replace(description, config_sha256=_hash(description))
+
+
+def without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's fields as they may be written."""
+    return {name: scrub(value, name) if name in SCRUBBED else value for name, value in fields.items()}
 
 
 def _hash(description: RunDescription) -> str:

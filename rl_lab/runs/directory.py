@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -72,11 +73,15 @@ class RunDirectory:
 def make_run_folder(config: RunConfig, agent: str) -> Path:
     """Make the folder of a run, by default runs/<env>-<agent>-seed<seed>-<time>, and return it.
 
+    In a sweep the id of the W&B run is added, since two agents may start runs in the same second.
+
     Raises:
         UsageError: the file system refused.
     """
     stamp = time.strftime("%Y%m%d-%H%M%S")
     name = f"{config.env_id.replace('/', '_').replace(':', '_')}-{agent}-seed{config.seed}-{stamp}"
+    if "WANDB_SWEEP_ID" in os.environ and (run_id := os.environ.get("WANDB_RUN_ID")):
+        name = f"{name}-{run_id}"
     folder = Path(config.run_dir or Path("runs") / name)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -7,27 +7,26 @@ that process, and costs training no more than one warning.
 
 Each start is one W&B run, called a segment: `ID-0`, after a resume `ID-1`, and so on, all in one group. A
 segment goes on where the last one that ended cleanly stopped; rows of one that didn't are sent again, so
-that the segments together hold every row. `--rebuild` makes one whole run out of the local files.
+that the segments together hold every row. `--rebuild` makes one whole run out of the local files, as
+`rl-lab sync` does.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import netrc
 import os
 import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from rl_lab.types import UsageError
+from rl_lab.runs.scrubbing import scrub, without_login
 
-MODES = ("offline", "online", "disabled")
+ENDINGS = ("finished", "stopped", "failed")  # of training; without a word of it, it was killed
+KILLED = "killed"
 CLOSE_SECONDS = 60.0  # how long training waits for the mirror at its end
 LINGER_SECONDS = 180  # how long a mirror may outlive training that did not wait for it
 WENT_OFFLINE = 3  # exit code of a mirror that failed and then wrote everything offline
@@ -36,22 +35,6 @@ MISHAP = "mirror: "  # begins the line of mirror.log that training repeats as it
 logger = logging.getLogger(__name__)
 
 # ---------------------------------------------------------------- what training calls
-
-
-def resolve_mode(requested: str | None) -> str:
-    """Return one of MODES: what was asked for, else WANDB_MODE, else online if there is an API key.
-
-    Never prompts.
-
-    Raises:
-        UsageError: an unknown mode.
-    """
-    source, mode = ("--wandb ", requested) if requested else ("WANDB_MODE=", os.environ.get("WANDB_MODE"))
-    if not mode:
-        return "online" if _has_api_key() else "offline"
-    if mode not in MODES:
-        raise UsageError(f"{source}{mode}: allowed are {', '.join(MODES)}")
-    return mode
 
 
 def start_mirror(run_dir: str | Path, mode: str) -> Mirror | NullMirror:
@@ -72,7 +55,7 @@ def start_mirror(run_dir: str | Path, mode: str) -> Mirror | NullMirror:
 class NullMirror:
     """Mirrors nothing."""
 
-    def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
+    def close(self, ending: str = "failed", timeout_seconds: float = CLOSE_SECONDS) -> None:
         """Do nothing."""
 
 
@@ -84,12 +67,16 @@ class Mirror:
         self._run_dir = run_dir
         self._closed = False
 
-    def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
-        """Tell the mirror that no more rows come, and wait for it; kill it when the time is over."""
+    def close(self, ending: str = "failed", timeout_seconds: float = CLOSE_SECONDS) -> None:
+        """Tell the mirror that no more rows come, and wait for it; kill it when the time is over.
+
+        Args:
+            ending: how training ended, one of ENDINGS.
+        """
         if self._closed:
             return
         self._closed = True
-        self._say_end()
+        self._say_end(ending)
         try:
             code = self.process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -100,11 +87,11 @@ class Mirror:
             if code != 0:
                 _warn(self._run_dir, _mishap(self._run_dir, code))
 
-    def _say_end(self) -> None:
-        # A byte, not only the end of the pipe: forked environment workers may keep its other end open.
+    def _say_end(self, ending: str) -> None:
+        # A line, not only the end of the pipe: forked environment workers may keep its other end open.
         assert self.process.stdin is not None
         with suppress(OSError):
-            self.process.stdin.write(b"\n")
+            self.process.stdin.write(f"{ending}\n".encode())
         with suppress(OSError):
             self.process.stdin.close()
 
@@ -137,39 +124,23 @@ def _mishap(run_dir: Path, code: int) -> str:
 
 def _warn(run_dir: Path, reason: str) -> None:
     logger.warning(
-        "W&B: %s. The run's own files are complete; to mirror them again: "
-        "python -m rl_lab.runs.tracking %s --mode offline --rebuild",
+        "W&B: %s. The run's own files are complete; to mirror them again: rl-lab sync %s --rebuild",
         reason,
         run_dir,
     )
 
 
-# ---------------------------------------------------------------- keys and the environment
-
-
-def _has_api_key() -> bool:
-    """Say whether W&B would find an API key without asking for one."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").netloc
-    path = os.environ.get("NETRC") or next((p for p in _netrc_paths() if os.path.exists(p)), os.devnull)
-    try:
-        return netrc.netrc(os.path.expanduser(path)).authenticators(host.rpartition("@")[2]) is not None
-    except (OSError, netrc.NetrcParseError, UnicodeDecodeError):
-        return False
-
-
-def _netrc_paths() -> list[str]:
-    return [os.path.expanduser("~/.netrc"), os.path.expanduser("~/_netrc")]
+# ---------------------------------------------------------------- the environment
 
 
 # What may pass is listed, since nobody can list every name that holds a secret.
 _PASS = (
     *("PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"),
-    *("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "WANDB_ENTITY", "WANDB_PROJECT"),
+    *("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "WANDB_ENTITY", "WANDB_PROJECT", "WANDB_CONFIG_DIR"),
+    *("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH"),  # set by an agent of a sweep
 )
 _PASS_ONLINE = (
-    *("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_CONFIG_DIR", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"),
+    *("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_IDENTITY_TOKEN_FILE", "NETRC"),
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
 )
@@ -180,7 +151,7 @@ def mirror_environment(run_dir: Path, mode: str) -> dict[str, str]:
     names = _PASS + (_PASS_ONLINE if mode == "online" else ())
     environment = {name: os.environ[name] for name in names if name in os.environ}
     if "WANDB_BASE_URL" in environment:
-        environment["WANDB_BASE_URL"] = _without_credentials(environment["WANDB_BASE_URL"])
+        environment["WANDB_BASE_URL"] = without_login(environment["WANDB_BASE_URL"])
     folder = str(run_dir / "wandb")
     return environment | {
         "OMP_NUM_THREADS": "1",
@@ -192,57 +163,78 @@ def mirror_environment(run_dir: Path, mode: str) -> dict[str, str]:
     }
 
 
-def _without_credentials(url: str) -> str:
-    """Return the URL without `user:password@`, which W&B prints to its log."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
 # ---------------------------------------------------------------- the mirror's process
 
 
-def _ended_with_training(parent: int) -> Callable[[float], bool]:
-    """Return a function that waits some seconds and says whether training has written its last row, or is gone."""
+class Ending:
+    """Waits for the end of training, and keeps the word for how it ended.
 
-    def ended(seconds: float) -> bool:
-        over = bool(select.select([sys.stdin], [], [], seconds)[0]) or os.getppid() != parent
-        if over:
-            signal.alarm(LINGER_SECONDS)  # ends this process, whatever W&B is waiting for
-        return over
+    Args:
+        parent: the process id of training.
+        word: how it ended, if that was read before.
+    """
 
-    return ended
+    def __init__(self, parent: int, word: str | None = None):
+        self.word = word
+        self._parent = parent
+
+    def __call__(self, seconds: float) -> str | None:
+        """Wait up to so many seconds; return how training ended once it has, or is gone."""
+        if self.word is None:
+            spoken = bool(select.select([sys.stdin], [], [], seconds)[0])
+            if spoken or os.getppid() != self._parent:
+                signal.alarm(LINGER_SECONDS)  # ends this process, whatever W&B is waiting for
+                self.word = (_read_word() if spoken else "") or KILLED
+        return self.word
 
 
-def _follow(run_dir: Path, mode: str, size: int, retry: bool) -> int:
+def _read_word() -> str:
+    """Return the line that training wrote; "" if its end of the pipe closed without one."""
+    return os.read(sys.stdin.fileno(), 80).decode(errors="replace").partition("\n")[0].strip()
+
+
+def _follow(run_dir: Path, mode: str, size: int, retry: bool, word: str | None) -> int:
     """Mirror while training runs; after a failure start again offline. Return the exit code."""
-    from rl_lab.runs.wandb_mirror import mirror, next_segment
+    from rl_lab.runs.wandb_mirror import mirror
+    from rl_lab.runs.wandb_segments import next_segment
 
+    ending = Ending(os.getppid(), word)
     try:
         _step_back()
-        mirror(run_dir, mode, next_segment(run_dir, size), _ended_with_training(os.getppid()))
+        mirror(run_dir, mode, next_segment(run_dir, size), ending)
     except Exception as error:
         print(f"{MISHAP}{_one_line(error)}", flush=True)
         if retry:
             return 1
         # A new program in the same process: W&B's client does not recover from a dead service.
-        command = [*_command(run_dir, "offline", size), "--retry"]
+        told = ["--ended", ending.word] if ending.word else []
+        command = [*_command(run_dir, "offline", size), *told, "--retry"]
         os.execve(sys.executable, command, mirror_environment(run_dir, "offline"))
     return WENT_OFFLINE if retry else 0
 
 
 def _rebuild(run_dir: Path, mode: str) -> int:
-    """Make one whole W&B run of a run directory's files. Return the exit code."""
-    from rl_lab.runs.wandb_mirror import mirror, rebuilt_segment
+    """Make one whole W&B run of a run directory's files, and set aside what it replaces. Return the exit code."""
+    from rl_lab.runs.wandb_mirror import mirror
+    from rl_lab.runs.wandb_segments import rebuilt_segment, set_aside
 
     environment = mirror_environment(run_dir, mode)
     os.environ.clear()
     os.environ.update(environment)
     try:
-        mirror(run_dir, mode, rebuilt_segment(run_dir), lambda seconds: True)
+        segment = rebuilt_segment(run_dir)
+        mirror(run_dir, mode, segment, lambda seconds: segment.state or "unfinished", following=False)
+        set_aside(run_dir, segment.folder)
     except Exception as error:
         print(f"W&B: {_one_line(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def rebuild_command(run_dir: Path, mode: str) -> tuple[list[str], dict[str, str]]:
+    """Return the command of a process that makes one whole W&B run of a run directory, and its environment."""
+    run_dir = run_dir.absolute()
+    return [*_command(run_dir, mode, 0), "--rebuild"], mirror_environment(run_dir, mode)
 
 
 def _step_back() -> None:
@@ -260,7 +252,7 @@ def _size(path: Path) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return scrub(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -271,8 +263,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path, help="a run directory")
     parser.add_argument("--mode", choices=("offline", "online"), default="offline")
     parser.add_argument("--rebuild", action="store_true", help="make one whole run out of the local files")
-    # What training itself passes: the bytes of metrics.jsonl at its start, and that W&B failed before.
+    # What training itself passes: the bytes of metrics.jsonl at its start, how training ended if that is known
+    # already, and that W&B failed before.
     parser.add_argument("--size", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--ended", choices=(*ENDINGS, KILLED), help=argparse.SUPPRESS)
     parser.add_argument("--retry", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     run_dir = arguments.run_dir.absolute()
@@ -280,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"RUN_DIR {str(arguments.run_dir)!r} has no config.json: it must be a run directory")
     if arguments.rebuild:
         return _rebuild(run_dir, arguments.mode)
-    return _follow(run_dir, arguments.mode, arguments.size, arguments.retry)
+    return _follow(run_dir, arguments.mode, arguments.size, arguments.retry, arguments.ended)
 
 
 if __name__ == "__main__":

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-PROJECT = "rl_lab"
+from rl_lab.runs.wandb_keys import AXIS, loggable, summarised
+from rl_lab.runs.wandb_segments import Segment
+from rl_lab.runs.wandb_settings import PROJECT
+from rl_lab.runs.wandb_uploads import upload_code, upload_model, upload_pictures, upload_videos
+
 POLL_SECONDS = 1.0
 INIT_SECONDS = 20  # how long W&B's server may take to answer
-
-# ---------------------------------------------------------------- rows
+SYSTEM_SECONDS = 2.0  # between the figures of CPU, memory and GPU
+FAILED = (
+    "failed",
+    "killed",
+)  # states that W&B shows as failed; it knows no stopped runs, and shows them as finished
 
 
 class Tail:
@@ -50,142 +54,98 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def loggable(row: Mapping[str, Any], histogram: Callable[[list[float]], Any]) -> dict[str, Any]:
-    """Return a row as W&B should get it: without nulls, and with lists of numbers as histograms.
-
-    W&B draws histograms over the steps; the exact values are in the local row.
-    """
-    values = {key: _histogram_of(v, histogram) if isinstance(v, list) else v for key, v in row.items()}
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _histogram_of(values: list[Any], histogram: Callable[[list[float]], Any]) -> Any:
-    numbers = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
-    return histogram(numbers) if numbers else None
-
-
-# ---------------------------------------------------------------- segments
-
-
-@dataclass
-class Segment:
-    """One W&B run of a run directory; its file says what it holds, once it has ended cleanly."""
-
-    path: Path | None  # None: a rebuilt run, which later segments don't go on from
-    run_id: str
-    start_byte: int = 0  # of metrics.jsonl
-    end_byte: int | None = None  # None: it did not end cleanly
-    videos: list[str] = field(default_factory=list)  # uploaded so far, earlier segments included
-
-    def write(self) -> None:
-        """Write the segment's file, whole or not at all."""
-        if self.path is not None:
-            contents = {name: value for name, value in vars(self).items() if name != "path"}
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(contents))
-            temporary.replace(self.path)
-
-
-def next_segment(run_dir: Path, size: int) -> Segment:
-    """Open the segment that goes on where the earlier ones of this run directory stopped.
-
-    Args:
-        size: bytes of metrics.jsonl when training started. A resume cuts the file back and then appends, so
-            that the end of an earlier segment may lie in the middle of a new row.
-    """
-    before = _segments(run_dir)
-    segment = Segment(run_dir / "wandb" / f"segment-{len(before)}.json", f"{_base_id(before)}-{len(before)}")
-    if before:
-        last = before[-1]
-        stopped = last.start_byte if last.end_byte is None else last.end_byte
-        segment.start_byte, segment.videos = min(stopped, size), list(last.videos)
-    segment.write()
-    return segment
-
-
-def rebuilt_segment(run_dir: Path) -> Segment:
-    """Return a segment for everything there is."""
-    return Segment(None, f"{_base_id(_segments(run_dir))}-rebuilt-{secrets.token_hex(2)}")
-
-
-def _segments(run_dir: Path) -> list[Segment]:
-    """Return the segments so far, in order."""
-    paths = sorted((run_dir / "wandb").glob("segment-*.json"), key=lambda path: (len(path.name), path.name))
-    return [Segment(path, **json.loads(path.read_text())) for path in paths]
-
-
-def _base_id(segments: list[Segment]) -> str:
-    # From the system, never from the run's streams: two runs with one seed are two runs in W&B.
-    return segments[0].run_id.rpartition("-")[0] if segments else secrets.token_hex(4)
-
-
-# ---------------------------------------------------------------- the W&B run
-
-
-def mirror(run_dir: Path, mode: str, segment: Segment, ended: Callable[[float], bool]) -> None:
+def mirror(
+    run_dir: Path,
+    mode: str,
+    segment: Segment,
+    ended: Callable[[float], str | None],
+    *,
+    following: bool = True,
+) -> None:
     """Copy a run directory into one W&B run.
 
     Args:
-        ended: waits up to so many seconds and says whether no more rows come.
+        following: training goes on, and started this process.
+        ended: waits up to so many seconds; returns how training ended once no more rows come, before that None.
 
     Raises:
         OSError: W&B lost rows, as it does on a full disk.
     """
     import wandb
 
-    run = _open_run(run_dir, mode, segment)
+    config = _read_json(run_dir / "config.json")
+    run = _open_run(run_dir, mode, segment, config, following)
     tail = Tail(run_dir / "metrics.jsonl", segment.start_byte)
     env_steps: float = 0
-    last = False
-    while not last:
-        last = ended(POLL_SECONDS)  # before reading, so that the last reading misses nothing
+    state: str | None = None
+    while state is None:
+        state = ended(POLL_SECONDS)  # before reading, so that the last reading misses nothing
         for row in tail.rows():
             run.log(loggable(row, wandb.Histogram))
-            env_steps = row.get("env_steps", env_steps)
-    for path in sorted((run_dir / "videos").glob("*.mp4")):
-        if path.name not in segment.videos:
-            run.log({f"videos/{path.stem}": wandb.Video(str(path), format="mp4"), "env_steps": env_steps})
-            segment.videos.append(path.name)
+            env_steps = row.get(AXIS, env_steps)
+    _upload(run, run_dir, segment, env_steps, tuple(config.get("wandb_upload", ("videos",))))
     summary = _read_json(run_dir / "summary.json")
-    run.summary.update({key: value for key, value in summary.items() if _is_scalar(value)})
-    run.finish(exit_code=0 if summary else 1)
+    segment.state = "finished" if summary else state
+    run.summary.update(summarised(summary) | {"state": segment.state})
+    run.finish(exit_code=1 if segment.state in FAILED else 0)
     _check_written(Path(run.dir).parent)
-    segment.end_byte = tail.offset
+    segment.end_byte, segment.mode, segment.folder = tail.offset, mode, Path(run.dir).parent.name
     segment.write()
 
 
-def _open_run(run_dir: Path, mode: str, segment: Segment) -> Any:
+def _upload(run: Any, run_dir: Path, segment: Segment, env_steps: float, wanted: tuple[str, ...]) -> None:
+    if "videos" in wanted:
+        upload_videos(run, run_dir, env_steps, segment.videos)
+    if "pictures" in wanted:
+        upload_pictures(run, run_dir, env_steps)
+    if "model" in wanted:
+        upload_model(run, run_dir, segment.run_id)
+    if "code" in wanted:
+        upload_code(run, Path.cwd(), segment.run_id)
+
+
+def _open_run(run_dir: Path, mode: str, segment: Segment, config: dict[str, Any], following: bool) -> Any:
+    os.environ["WANDB_RUN_ID"] = segment.run_id  # within a sweep W&B takes it from here alone
     import wandb
 
-    config = _read_json(run_dir / "config.json")
-    base, _, number = segment.run_id.partition("-")
-    name = "-".join(str(config.get(key)) for key in ("agent", "env_id")) + f"-s{config.get('seed')}"
+    usual = f"{config.get('agent')}-{config.get('env_id')}-s{config.get('seed')}"
+    name = config.get("wandb_name") or usual
+    base = segment.run_id.removesuffix(f"-{segment.number}")
     run = wandb.init(
         mode=mode,  # type: ignore[arg-type]
         dir=str(run_dir),
-        project=os.environ.get("WANDB_PROJECT", PROJECT),
+        project=config.get("wandb_project") or os.environ.get("WANDB_PROJECT", PROJECT),
+        entity=config.get("wandb_entity"),
         id=segment.run_id,
-        name=name if number == "0" else f"{name}-{number}",
-        group=config.get("group") or f"{name}-{base}",  # without a comparison, its own segments
-        job_type=config.get("agent"),
+        name=f"{name}-{segment.number}" if segment.number else name,
+        group=config.get("group") or f"{usual}-{base}",  # without a comparison, its own segments
+        job_type=config.get("wandb_job_type") or config.get("agent"),
+        tags=config.get("wandb_tags"),
+        notes=config.get("wandb_notes"),
         config=config,
-        settings=_settings(),
+        settings=_settings(system=following and "system" in config.get("wandb_upload", ())),
     )
-    run.define_metric("env_steps")
-    run.define_metric("*", step_metric="env_steps")
+    run.define_metric(AXIS)
+    run.define_metric("*", step_metric=AXIS)
     return run
 
 
-def _settings() -> Any:
-    """Return settings by which nothing of this machine, its code or its command lines is stored."""
+def _settings(system: bool) -> Any:
+    """Return settings by which nothing of this machine, its code or its command lines is stored.
+
+    Args:
+        system: store the use of CPU, memory and GPU by training, which started this process.
+    """
     import wandb
 
     off = ("save_code", "x_save_requirements", "symlink")
     on = (
         *("silent", "quiet", "disable_code", "disable_git", "disable_job_creation"),
-        *("x_disable_meta", "x_disable_stats", "x_disable_machine_info"),
+        *("x_disable_meta", *([] if system else ["x_disable_machine_info", "x_disable_stats"])),
     )
     wanted: dict[str, Any] = {"console": "off", "init_timeout": INIT_SECONDS, "host": ""}
+    if system:
+        wanted |= {"x_stats_sampling_interval": SYSTEM_SECONDS, "x_stats_pid": os.getppid()}
     wanted |= dict.fromkeys(off, False) | dict.fromkeys(on, True)
     # Names that begin with x_ are internal to W&B: should one go, the mirror goes on without it.
     return wandb.Settings(**{name: v for name, v in wanted.items() if name in wandb.Settings.model_fields})
@@ -193,10 +153,6 @@ def _settings() -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, (bool, int, float, str))
 
 
 def _check_written(folder: Path) -> None:

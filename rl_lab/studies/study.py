@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rl_lab.runs.description import without_secrets
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.signals import STOPPED, stop_on_signals
 from rl_lab.storage.files import write_atomically
@@ -248,7 +249,7 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
         "agents": list(study.agents),
         "seeds": study.seeds,
         "total_steps": max(configs_of(t.agent, t.fields)[1].total_steps for t in tasks),
-        "fields": {agent: study.fields_for(agent) for agent in study.agents},
+        "fields": {agent: without_secrets(study.fields_for(agent)) for agent in study.agents},
         "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
     }
     described = json.loads(json.dumps(described))  # as it will be read back

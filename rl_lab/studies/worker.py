@@ -19,6 +19,8 @@ from rl_lab.training.launch import CannotResume, learn, resume
 def _work(agent: str, fields: dict[str, Any]) -> int:
     """Do one run: resume one that was stopped, or start again if resuming wouldn't be exact; return the exit code."""
     folder = Path(fields["run_dir"])
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_NAME"):  # of one run
+        os.environ.pop(name, None)
     try:
         result = resume(folder, signals=True) if (folder / CONFIG).exists() else None
     except CannotResume:

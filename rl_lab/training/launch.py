@@ -30,7 +30,8 @@ from rl_lab.runs.directory import (
 from rl_lab.runs.progress import NullProgress, make_progress
 from rl_lab.runs.run import Members, Run
 from rl_lab.runs.signals import stop_on_signals
-from rl_lab.runs.tracking import Mirror, NullMirror, resolve_mode, start_mirror
+from rl_lab.runs.tracking import Mirror, NullMirror, start_mirror
+from rl_lab.runs.wandb_settings import resolve_mode
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.state_trees import weights_sha256
@@ -174,16 +175,24 @@ def _run(
         at = restored["run"]["at"] if restored else 0
         shown = make_progress(config.total_steps, at) if progress else NullProgress()
         mirror: Mirror | NullMirror = NullMirror()
+        ending = "failed"
         for line in problem.warnings:
             shown.note(line) if progress else warnings.warn(line, stacklevel=3)
         try:
             evaluator = RunEvaluator(config, problem, folder)
             run = Run(description, directory, evaluator, restored=restored, progress=shown)
-            mirror = start_mirror(folder, resolve_mode(config.wandb))  # now that the rows are cut back
+            wandb = resolve_mode(
+                description.requested_wandb
+            )  # what W&B's settings say now counts, on resume too
+            mirror = start_mirror(folder, wandb.mode)  # now that the rows are cut back
             with stop_on_signals(run, enabled=signals):
                 policy = learner.learn(problem, run)
+            ending = "stopped" if run.summary is None else "finished"
+        except KeyboardInterrupt:
+            ending = "stopped"
+            raise
         finally:
             directory.close()
             shown.close()
-            mirror.close()  # last: it may take a minute
+            mirror.close(ending)  # last: it may take a minute
     return Result(folder, policy, run.summary, learner.resumes)

@@ -11,6 +11,7 @@ from rl_lab.environments.make import make_envs
 from rl_lab.environments.vectors import VectorEnv
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig, split_fields
+from rl_lab.runs.scrubbing import supplied
 from rl_lab.training.devices import resolve_device
 from rl_lab.training.learner import Learner
 from rl_lab.training.registry import config_of, make_config, make_learner
@@ -92,7 +93,7 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
 
     return Problem(
         env_id=config.env_id,
-        env_kwargs=config.env_kwargs,
+        env_kwargs=supplied(config.env_kwargs),
         num_envs=config.num_envs,
         total_steps=config.total_steps,
         seed=config.seed,

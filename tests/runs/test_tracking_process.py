@@ -9,7 +9,8 @@ from unittest.mock import patch
 import pytest
 
 from rl_lab.runs import tracking, wandb_mirror
-from rl_lab.runs.tracking import LINGER_SECONDS, MISHAP, WENT_OFFLINE, main
+from rl_lab.runs.tracking import KILLED, LINGER_SECONDS, MISHAP, WENT_OFFLINE, Ending, main
+from rl_lab.runs.wandb_segments import next_segment
 
 SIZE = ["--size", "70"]
 
@@ -50,7 +51,7 @@ def mirrored(monkeypatch):
 
     calls = Mirrored()
 
-    def mirror(*given):
+    def mirror(*given, following=True):
         calls.append(given)
         if calls.error is not None:
             raise calls.error
@@ -62,7 +63,7 @@ def mirrored(monkeypatch):
 class TestFollowing:
     @pytest.mark.parametrize(("size", "start"), [(70, 50), (40, 40)], ids=["longer", "cut back"])
     def test_goes_on_where_the_last_mirror_stopped(self, run_dir, mirrored, called, size, start):
-        last = wandb_mirror.next_segment(run_dir, 50)
+        last = next_segment(run_dir, 50)
         last.end_byte = 50
         last.write()
         assert main([str(run_dir), "--mode", "online", "--size", str(size)]) == 0
@@ -106,21 +107,32 @@ class TestEnd:
             yield training
 
     def test_is_not_before_training_says_so(self, pipe, called):
-        ended = tracking._ended_with_training(os.getppid())
-        assert not ended(0.0)
+        ending = Ending(os.getppid())
+        assert ending(0.0) is None
         assert called["alarm"] == []
-        pipe.write(b"\n")
-        assert ended(0.0)
+        pipe.write(b"stopped\n")
+        assert (ending(0.0), ending.word) == ("stopped", "stopped")
         assert called["alarm"] == [LINGER_SECONDS]
+        assert ending(0.0) == "stopped"  # the pipe holds nothing any more
 
     def test_comes_when_training_closes_the_pipe(self, pipe):
-        ended = tracking._ended_with_training(os.getppid())
+        ending = Ending(os.getppid())
         pipe.close()
-        assert ended(0.0)
+        assert ending(0.0) == KILLED
 
     def test_comes_when_training_is_gone(self, pipe, called):
-        assert tracking._ended_with_training(os.getppid() + 1)(0.0)
+        assert Ending(os.getppid() + 1)(0.0) == KILLED
         assert called["alarm"] == [LINGER_SECONDS]
+
+    def test_is_known_to_a_mirror_that_starts_again(self, run_dir, mirrored, called, pipe):
+        main([str(run_dir), *SIZE, "--ended", "stopped", "--retry"])
+        ((*_, ending),) = mirrored
+        assert ending(0.0) == "stopped"
+        mirrored.error = OSError("late")
+        with pytest.raises(Replaced):
+            main([str(run_dir), *SIZE, "--ended", "stopped"])
+        ((_, command, _),) = called["execve"]
+        assert command[-3:] == ["--ended", "stopped", "--retry"]
 
 
 class TestRebuilding:
@@ -128,7 +140,7 @@ class TestRebuilding:
         monkeypatch.setenv("MY_SECRET", "x")
         assert main([str(run_dir), "--rebuild"]) == 0
         ((folder, mode, segment, ended),) = mirrored
-        assert (folder, mode, segment.start_byte, ended(1.0)) == (run_dir, "offline", 0, True)
+        assert (folder, mode, segment.start_byte, ended(1.0)) == (run_dir, "offline", 0, "unfinished")
         assert dict(os.environ) == tracking.mirror_environment(run_dir, "offline")
 
     def test_says_in_one_line_why_it_failed(self, run_dir, mirrored, capsys):

@@ -7,7 +7,9 @@ from typing import Any
 
 from mirrored import append_rows, make_run_dir, row
 from rl_lab.runs import wandb_mirror
-from rl_lab.runs.wandb_mirror import Tail, loggable, next_segment, rebuilt_segment
+from rl_lab.runs.wandb_keys import loggable, placed
+from rl_lab.runs.wandb_mirror import Tail
+from rl_lab.runs.wandb_segments import next_segment, rebuilt_segment
 
 
 def test_tail_waits_for_the_newline(tmp_path):
@@ -61,18 +63,19 @@ def test_rows_written_just_before_the_end_are_mirrored(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb_mirror, "_open_run", lambda *arguments: run)
     waits = []
 
-    def ended(seconds: float) -> bool:
+    def ended(seconds: float) -> str | None:
         waits.append(seconds)
         append_rows(run_dir, range(2 * len(waits), 2 * len(waits) + 2))
-        return len(waits) == 3
+        return "finished" if len(waits) == 3 else None
 
     wandb_mirror.mirror(run_dir, "offline", rebuilt_segment(run_dir), ended)
-    assert run.logged == [row(i) for i in range(8)]
+    sent = [{placed(k): v for k, v in row(i).items()} for i in range(8)]
+    assert run.logged == sent
 
 
 def test_loggable_keeps_numbers_and_turns_lists_into_histograms():
     given = {"env_steps": 5, "loss": 0.5, "regret": None, "returns": [1, None, float("nan"), 2.5], "none": []}
-    assert loggable(given, sorted) == {"env_steps": 5, "loss": 0.5, "returns": [1, 2.5]}
+    assert loggable(given, sorted) == {"env_steps": 5, "train/loss": 0.5, "train/returns": [1, 2.5]}
 
 
 def test_a_segment_goes_on_after_the_last_clean_one(tmp_path):

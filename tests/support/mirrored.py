@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import psutil
+
+from rl_lab.evaluation.video import write_video
+from wandb_reader import OfflineRun
+
+CANARY = "canary0123456789canary0123456789canary01"  # as long as an API key
+SUMMARY = {
+    "agent": "dqn",
+    "env_steps": 4000,
+    "eval_returns": [9.0, 10.0],
+    "eval_return_mean": 9.5,
+    "regret": None,
+    "versions": {"numpy": "2"},
+}
 
 CONFIG = {
     "agent": "dqn",
@@ -35,3 +53,30 @@ def make_run_dir(folder: Path, rows: int = 0) -> Path:
 def append_rows(run_dir: Path, numbers: range) -> None:
     with open(run_dir / "metrics.jsonl", "a") as file:
         file.writelines(json.dumps(row(i)) + "\n" for i in numbers)
+
+
+def moving_video(path: Path) -> None:
+    frames = [np.full((200, 200, 3), 20 * i, np.uint8) for i in range(5)]
+    write_video(path, frames, fps=5)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+    return result
+
+
+def service_of(mirror_pid: int) -> psutil.Process | None:
+    """The wandb-core that a mirror started."""
+    children = psutil.Process(mirror_pid).children()
+    return next((child for child in children if child.name() == "wandb-core"), None)
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def all_steps(runs: list[OfflineRun]) -> list[int]:
+    return [entry["env_steps"] for run in runs for entry in run.history]

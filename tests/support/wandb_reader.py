@@ -24,11 +24,17 @@ class OfflineRun:
     project: str = ""
     group: str = ""
     job_type: str = ""
+    entity: str = ""
+    tags: list[str] = field(default_factory=list)
+    notes: str = ""
+    sweep_id: str = ""
     exit_code: int | None = None  # None: the run never finished
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)  # one dict per row, W&B's own keys included
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)  # a metric's name or glob -> its step metric
+    artifacts: dict[str, dict[str, Path]] = field(default_factory=dict)  # by type: local copies, by path
+    stats: int = 0  # how many rows of system metrics
     files: list[str] = field(default_factory=list)  # named for upload, relative to folder/files
 
     def curve(self, name: str) -> list[tuple[float, Any]]:
@@ -90,7 +96,8 @@ def _items(items: Any) -> dict[str, Any]:
 
 def _read_run(run: OfflineRun, record: Any) -> None:
     run.run_id, run.name, run.project = record.run_id, record.display_name, record.project
-    run.group, run.job_type = record.run_group, record.job_type
+    run.group, run.job_type, run.entity = record.run_group, record.job_type, record.entity
+    run.tags, run.notes, run.sweep_id = list(record.tags), record.notes, record.sweep_id
     _read_config(run, record.config)
 
 
@@ -114,6 +121,14 @@ def _read_files(run: OfflineRun, record: Any) -> None:
     run.files += [file.path for file in record.files]
 
 
+def _read_artifact(run: OfflineRun, record: Any) -> None:
+    run.artifacts[record.type] = {entry.path: Path(entry.local_path) for entry in record.manifest.contents}
+
+
+def _read_stats(run: OfflineRun, record: Any) -> None:
+    run.stats += 1
+
+
 def _read_exit(run: OfflineRun, record: Any) -> None:
     run.exit_code = record.exit_code
 
@@ -125,5 +140,7 @@ _READERS = {
     "summary": _read_summary,
     "metric": _read_metric,
     "files": _read_files,
+    "artifact": _read_artifact,
+    "stats": _read_stats,
     "exit": _read_exit,
 }

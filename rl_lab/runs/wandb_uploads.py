@@ -1,0 +1,90 @@
+"""What a W&B run gets beside rows, where it is asked for: videos, pictures, the model, and code."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rl_lab.runs.scrubbing import holds_secret
+from rl_lab.runs.wandb_keys import AXIS
+
+MOST_CODE_BYTES = 1_000_000  # of a Python file; larger ones are data
+PASSED_OVER = ("site-packages", "node_modules", "__pycache__", "wandb", "runs", "venv", "env")  # folders
+
+
+def upload_videos(run: Any, run_dir: Path, env_steps: float, done: list[str]) -> None:
+    """Log the videos of a run directory; `done` names those that were, and is added to."""
+    import wandb
+
+    for path in sorted((run_dir / "videos").glob("*.mp4")):
+        if path.name not in done:
+            run.log({f"videos/{path.stem}": wandb.Video(str(path), format="mp4"), AXIS: env_steps})
+            done.append(path.name)
+
+
+def upload_pictures(run: Any, run_dir: Path, env_steps: float) -> None:
+    """Log the pictures of a run directory."""
+    import wandb
+
+    for path in sorted((run_dir / "pictures").glob("*.png")):
+        run.log({f"pictures/{path.stem}": wandb.Image(str(path)), AXIS: env_steps})
+
+
+def upload_model(run: Any, run_dir: Path, run_id: str) -> None:
+    """Log an artifact of the last weights, from which `rl_lab.load_policy` makes a policy once it is downloaded."""
+    import wandb
+
+    if not (files := list(model_files(run_dir))):
+        return
+    artifact = wandb.Artifact(f"model-{run_id}", type="model")
+    for path in files:
+        artifact.add_file(str(path), name=path.relative_to(run_dir).as_posix())
+    run.log_artifact(artifact, aliases=["final"])
+
+
+def model_files(run_dir: Path) -> Iterator[Path]:
+    """Yield config.json, the newest manifest, and the segments of its weights: no replay, no optimiser."""
+    checkpoints = run_dir / "checkpoints"
+    manifests = sorted(checkpoints.glob("*.json"), key=lambda p: (p.name.split("-")[0], p.stat().st_mtime_ns))
+    if not manifests:
+        return
+    yield from (run_dir / "config.json", manifests[-1])
+    weights = json.loads(manifests[-1].read_bytes())["members"]["weights"]
+    stored = [
+        weights["structure"],
+        weights["tensors"],
+        *(s for r in weights["rings"].values() for s in r["segments"]),
+    ]
+    yield from (checkpoints / "segments" / segment["file"] for segment in stored if segment)
+
+
+def upload_code(run: Any, folder: Path, run_id: str) -> None:
+    """Log an artifact of the Python files beneath the working folder of training."""
+    import wandb
+
+    if not (files := list(code_files(folder))):
+        return
+    artifact = wandb.Artifact(f"code-{run_id}", type="code")
+    for path in files:
+        artifact.add_file(str(path), name=path.relative_to(folder).as_posix())
+    run.log_artifact(artifact)
+
+
+def code_files(folder: Path) -> Iterator[Path]:
+    """Yield the Python files beneath a folder, without packages, run directories, and files that hold a secret."""
+    for place, folders, names in os.walk(folder):
+        here = Path(place)
+        folders[:] = sorted(name for name in folders if not _is_passed_over(here / name))
+        for path in (here / name for name in sorted(names) if name.endswith(".py")):
+            if path.stat().st_size > MOST_CODE_BYTES or holds_secret(path.read_text(errors="replace")):
+                print(f"code: {path} is left out, as too large or since it may hold a secret")
+            else:
+                yield path
+
+
+def _is_passed_over(folder: Path) -> bool:
+    is_run = (folder / "config.json").exists() and (folder / "metrics.jsonl").exists()
+    return folder.name.startswith(".") or folder.name in PASSED_OVER or is_run

@@ -1,0 +1,154 @@
+"""The command that makes W&B runs from local files: one run over one axis, whatever happened in between."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from commands import call, require_refusal
+from mirrored import all_steps, append_rows, make_run_dir, row
+from rl_lab.cli.sync import runs_beneath, sync
+from rl_lab.runs.rows import read_rows
+from rl_lab.storage.locking import exclusive
+from wandb_reader import read_offline_runs
+from wandb_server import KEY, standing_in
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_wandb(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+
+def upload(run_dir: Path) -> list:
+    """What `wandb sync RUN_DIR/wandb/offline-run-*` would upload."""
+    return [run for run in read_offline_runs(run_dir) if run.folder.parent == run_dir / "wandb"]
+
+
+def train_until(folder: Path, rows: int, *, resume: bool) -> None:
+    """Start or resume a run and kill it once it has so many rows."""
+    start = "--agent q-learning --env-id FrozenLake-v1 --total-steps 3000 --eval-episodes 2 --eval-every-steps 1000"
+    words = ["--resume"] if resume else start.split()
+    command = [sys.executable, "-m", "rl_lab", "train", *words, "--run-dir", str(folder)]
+    more = (
+        [] if resume else ["--checkpoint-every-steps", "200", "--log-every-steps", "20", "--wandb", "offline"]
+    )
+    process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and len(metrics(folder)) < rows:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def metrics(folder: Path) -> list[bytes]:
+    path = folder / "metrics.jsonl"
+    return path.read_bytes().splitlines() if path.exists() else []
+
+
+@pytest.mark.long
+def test_a_run_killed_and_resumed_twice_is_one_run_over_one_axis(tmp_path, capsys):
+    folder = tmp_path / "run"
+    train_until(folder, 30, resume=False)
+    train_until(folder, 70, resume=True)
+    command = [sys.executable, "-m", "rl_lab", "train", "--resume", "--run-dir", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    time.sleep(0.5)
+    assert len(list((folder / "wandb").glob("segment-*.json"))) == 3
+    code, out, err = call(capsys, sync, folder, "--mode", "offline")
+    assert (code, err) == (0, "")
+    (run,) = upload(folder)
+    assert out == f"{folder}: written to {run.folder}\nto upload: wandb sync {run.folder}\n"
+    sent = [(r["env_steps"], "eval_return_mean" in r) for r in read_rows(folder)]
+    assert len(sent) > 150
+    came = [(r["env_steps"], "eval/return_mean" in r) for r in run.history if "videos/final" not in r]
+    assert came == sent  # no row twice, none missing
+    assert [r["_step"] for r in run.history] == list(range(len(run.history)))
+    assert (run.exit_code, run.summary["state"]) == (0, "finished")
+    assert "-rebuilt-" in run.run_id
+
+
+def test_a_whole_run_is_made_once_unless_it_is_asked_for_anew(tmp_path, capsys):
+    run_dir = make_run_dir(tmp_path, rows=5)
+    call(capsys, sync, run_dir)
+    (first,) = upload(run_dir)
+    assert all_steps([first]) == [0, 100, 200, 300, 400]
+    assert first.summary["state"] == "unfinished"
+    code, out, _ = call(capsys, sync, run_dir)
+    assert (code, out.splitlines()[0]) == (
+        0,
+        f"{run_dir}: already whole in {first.folder} (--rebuild makes it anew)",
+    )
+    assert [run.run_id for run in upload(run_dir)] == [first.run_id]
+    append_rows(run_dir, range(5, 7))  # the run went on
+    call(capsys, sync, run_dir)
+    (second,) = upload(run_dir)
+    assert second.run_id != first.run_id
+    assert all_steps([second]) == [100 * i for i in range(7)]
+    call(capsys, sync, run_dir, "--rebuild")
+    assert len(upload(run_dir)) == 1
+    assert len(list((run_dir / "wandb" / "set-aside").iterdir())) == 2
+
+
+def test_all_runs_of_a_study_are_made(tmp_path, capsys):
+    runs = [make_run_dir(tmp_path / "study" / name, rows=2) for name in ("a", "b")]
+    copy = runs[0] / "wandb" / "data" / "config.json"  # as W&B stages artifacts
+    copy.parent.mkdir(parents=True)
+    copy.write_text("{}")
+    assert list(runs_beneath(tmp_path / "study")) == runs
+    code, out, err = call(capsys, sync, tmp_path / "study", runs[0])
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 3  # each once, and how to upload them
+    made = [upload(run)[0].folder for run in runs]
+    assert out.splitlines()[-1] == f"to upload: wandb sync {made[0]} {made[1]}"
+
+
+def test_online_the_rows_are_uploaded_at_once(tmp_path, capsys, monkeypatch):
+    run_dir = make_run_dir(tmp_path, rows=12)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with standing_in() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        code, out, err = call(capsys, sync, run_dir)
+        assert (code, err) == (0, "")
+        assert out.startswith(f"{run_dir}: uploaded from {run_dir / 'wandb'}/run-")
+        assert [r["env_steps"] for r in server.history()] == [row(i)["env_steps"] for i in range(12)]
+        count = len(server.requests)
+        assert "already whole" in call(capsys, sync, run_dir)[1]
+        assert len(server.requests) == count
+
+
+def test_what_cannot_be_made_is_said_in_a_line(tmp_path, capsys, monkeypatch):
+    require_refusal(call(capsys, sync, tmp_path), repr(str(tmp_path)), "holds no run")
+    run_dir = make_run_dir(tmp_path, rows=2)
+    with exclusive(run_dir):
+        held = [sys.executable, "-m", "rl_lab", "sync", str(run_dir)]
+        done = subprocess.run(held, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "is being trained" in done.stderr
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    require_refusal(call(capsys, sync, run_dir), "WANDB_DISABLED=true", "--mode offline")
+    (run_dir / "wandb").write_text("in the way")
+    code, out, err = call(capsys, sync, run_dir, "--mode", "offline")
+    assert (code, out) == (1, "")
+    assert err.startswith(f"error: {run_dir}: ")
+    assert err.count("\n") == 1
+
+
+def test_a_run_that_one_segment_holds_needs_no_other(tmp_path, capsys):
+    from rl_lab.runs.tracking import start_mirror
+
+    run_dir = make_run_dir(tmp_path, rows=3)
+    mirror = start_mirror(run_dir, "offline")
+    (run_dir / "summary.json").write_text(json.dumps({"agent": "dqn"}))
+    mirror.close("finished")
+    (only,) = upload(run_dir)
+    _, out, _ = call(capsys, sync, run_dir)
+    assert f"already whole in {only.folder}" in out
