@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rl_lab.storage.files import write_atomically
+
 PROJECT = "rl_lab"
 POLL_SECONDS = 1.0
 INIT_SECONDS = 20  # how long W&B's server may take to answer
@@ -81,9 +83,7 @@ class Segment:
         """Write the segment's file, whole or not at all."""
         if self.path is not None:
             contents = {name: value for name, value in vars(self).items() if name != "path"}
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(contents))
-            temporary.replace(self.path)
+            write_atomically(self.path, json.dumps(contents).encode())
 
 
 def next_segment(run_dir: Path, size: int) -> Segment:

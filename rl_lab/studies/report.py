@@ -6,7 +6,6 @@ Numbers are computed over finished runs only, and missing runs are listed next t
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
@@ -19,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rl_lab.evaluation.statistics import Estimate, bootstrap_interval, iqm, probability_of_improvement
+from rl_lab.storage.files import write_atomically
 from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves
 from rl_lab.studies.results import EXACT, OPTIMAL, REGRET, RETURN, RunResults, StudyResults, load_study
 
@@ -37,6 +37,7 @@ def write_report(study_dir: str | Path) -> Path:
 
     Raises:
         UsageError: the directory holds no study.
+        NotWritten: the file system refused; a page that was there is as it was.
     """
     study = load_study(Path(study_dir))
     page = _template().render(
@@ -49,9 +50,7 @@ def write_report(study_dir: str | Path) -> Path:
         versions=_versions(study),
     )
     target = study.directory / "index.html"
-    unfinished = target.with_suffix(".html.tmp")
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, target)
+    write_atomically(target, page.encode())
     return target
 
 
