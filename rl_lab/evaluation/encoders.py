@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import tempfile
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,10 +86,8 @@ class Mp4Encoder:
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        try:
+        with suppress(OSError):  # it has ended; its exit code says how
             self._process.stdin.close()
-        except OSError:  # it has ended; its exit code says how
-            pass
         code = self._process.wait()
         self._said.seek(0)
         said = _reason(self._said.read().decode(errors="replace"))

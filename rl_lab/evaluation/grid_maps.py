@@ -92,6 +92,7 @@ class GridMap:
         self.numbered = max(self._height, self._width) <= MOST_NUMBERED
         self._side = _side_inches(self._height, self._width, self.numbered)
         self._legend: list[Patch | Line2D] = []
+        self._painted = np.zeros((self._height, self._width, 4))  # red, green, blue, opacity
         self.figure = Figure(dpi=DPI, layout="constrained")
         self.axes: Axes = self.figure.subplots()
         shown = np.where(kinds.acting, values, np.nan)
@@ -106,7 +107,6 @@ class GridMap:
     def _colour(self, shown: Array, colours: str, limits: tuple[float, float]) -> AxesImage:
         grid = np.full((self._height, self._width), np.nan)
         grid[self._cells[:, 0], self._cells[:, 1]] = shown
-        self.axes.set_facecolor(END_COLOUR)
         image = self.axes.imshow(grid, cmap=colours, norm=Normalize(*limits))
         bar = self.figure.colorbar(image, ax=self.axes, shrink=0.85)
         bar.ax.tick_params(labelsize=POINTS)
@@ -114,23 +114,31 @@ class GridMap:
 
     def _fill(self) -> None:
         """Paint the cells in which no action is taken by what they are."""
-        kinds = self._kinds
-        painted = np.zeros((self._height, self._width, 4))
-        for name, which, colour, letter in (
-            ("goal", kinds.goal, GOAL_COLOUR, "G"),
-            ("pit or cliff", kinds.pit, PIT_COLOUR, "×"),
-            ("wall", kinds.wall, WALL_COLOUR, ""),
-            ("end of an episode", kinds.end, END_COLOUR, ""),
-        ):
-            rows, columns = self._cells[which & ~kinds.acting].T
-            painted[rows, columns] = to_rgba(colour)
-            if len(rows):
-                self._legend.append(Patch(facecolor=colour, edgecolor="#888888", label=name))
-            for row, column in zip(rows, columns, strict=True) if letter and self.numbered else ():
-                ink = "white" if letter == "×" else GOAL_FRAME
-                self.axes.text(column, row, letter, ha="center", va="center", fontsize=POINTS + 4, color=ink)
-        self.axes.imshow(painted)
+        kinds, rest = self._kinds, ~self._kinds.acting
+        self._paint("goal", kinds.goal & rest, GOAL_COLOUR, "*", GOAL_FRAME)
+        self._paint("pit or cliff", kinds.pit & rest, PIT_COLOUR, "x", "white")
+        self._paint("wall", kinds.wall & rest, WALL_COLOUR)
+        self._paint("end of an episode", kinds.end, END_COLOUR)
+        if self._painted[..., 3].sum() + kinds.acting.sum() < self._height * self._width:
+            walled = self._layout.letters is not None  # the lab's maps have no states for walls
+            named = any(patch.get_label() == "wall" for patch in self._legend)
+            self.axes.set_facecolor(WALL_COLOUR if walled else "white")
+            if not (walled and named):
+                colour = WALL_COLOUR if walled else "white"
+                self._legend.append(_patch("wall" if walled else "no state", colour))
+        self.axes.imshow(self._painted)
         self._frame(kinds.goal & kinds.acting, GOAL_FRAME, "goal")
+
+    def _paint(self, name: str, which: Array, colour: str, marker: str = "", ink: str = "") -> None:
+        """Paint cells in one colour, with a mark that grows with them."""
+        rows, columns = self._cells[which].T
+        if not len(rows):
+            return
+        self._painted[rows, columns] = to_rgba(colour)
+        if marker:
+            size = (72 * self._side * 0.34) ** 2
+            self.axes.scatter(columns, rows, s=size, marker=marker, color=ink, zorder=3, gid=name)
+        self._legend.append(_patch(name, colour))
 
     def _write_numbers(self, shown: Array) -> None:
         for (row, column), value in zip(self._cells, shown, strict=True):
@@ -143,25 +151,37 @@ class GridMap:
                 )  # fmt: skip
 
     def _mark_start(self) -> None:
-        self._frame(self._kinds.start, START_FRAME, "start", inset=0.8, linestyle=":")
+        """Mark where episodes begin, by an S in the corner, or a frame where cells are too small for it."""
+        if not self.numbered:
+            self._frame(self._kinds.start, START_FRAME, "start")
+            return
+        for row, column in self._cells[self._kinds.start]:
+            self.axes.text(
+                column - 0.36, row - 0.34, "S", ha="center", va="center", fontsize=POINTS, fontweight="bold",
+                color="white", path_effects=OUTLINED, gid="start",
+            )  # fmt: skip
+        if self._kinds.start.any():
+            self._explain("start", marker=r"$\mathbf{S}$")
 
-    def _frame(self, which: Array, colour: str, name: str, inset: float = 0.9, linestyle: str = "-") -> None:
+    def _frame(self, which: Array, colour: str, name: str) -> None:
         """Draw frames into cells."""
         if not which.any():
             return
         rows, columns = self._cells[which].T
-        side = 72 * self._side * inset  # points
+        side = 72 * self._side * 0.9  # points
         line = float(np.clip(72 * self._side * 0.05, 0.5, 2.0))
-        frames = self.axes.scatter(
-            columns, rows, s=side**2, marker="s", facecolors="none", edgecolors=colour, linewidths=line,
-            linestyle=linestyle, gid=name,
-        )  # fmt: skip
-        if colour == START_FRAME:
-            frames.set_path_effects([patheffects.withStroke(linewidth=line + 1.4, foreground="black")])
-        face = "#444444" if colour == START_FRAME else "none"
-        self._legend.append(
-            Patch(facecolor=face, edgecolor=colour, linewidth=1.6, linestyle=linestyle, label=name)
+        self.axes.scatter(
+            columns,
+            rows,
+            s=side**2,
+            marker="s",
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=line,
+            gid=name,
         )
+        face = "#444444" if colour == START_FRAME else "none"
+        self._legend.append(_patch(name, face, colour))
 
     def frame_losing(self, losing: Array) -> None:
         """Frame the states, bool [S], in which the policy may take an action that isn't optimal."""
@@ -195,8 +215,8 @@ class GridMap:
             return
         rows, columns = self._cells[states].T
         aim = moves[states, actions] / np.linalg.norm(moves[states, actions], axis=1, keepdims=True)
-        tied = which.sum(axis=1)[states] > 1
-        origin = np.where(tied, 0.1, 0.0)[:, None] * aim  # apart from one another
+        tied = (which.sum(axis=1)[states] > 1)[:, None]  # shorter, and apart from one another
+        origin, aim = np.where(tied, 0.19, 0.0) * aim, np.where(tied, 0.6, 1.0) * aim
         self.axes.quiver(
             columns + origin[:, 1], rows + origin[:, 0] - self._lift, aim[:, 1], -aim[:, 0],
             angles="uv", pivot="mid", units="xy", scale_units="xy", scale=1 / 0.44, width=0.075, headwidth=3.4,
@@ -284,7 +304,12 @@ def short(value: float) -> str:
         return "0"
     if size < 0.005 or size >= 1e5:
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:.2f}" if size < 10 else f"{value:.1f}" if size < 100 else f"{value:.0f}"
+    decimals = 2 if size < 9.995 else 1 if size < 99.95 else 0
+    return f"{value:.{decimals}f}"
+
+
+def _patch(name: str, colour: str, frame: str = "#888888") -> Patch:
+    return Patch(facecolor=colour, edgecolor=frame, linewidth=1.6 if colour == "none" else 1.0, label=name)
 
 
 def _side_inches(height: int, width: int, numbered: bool) -> float:

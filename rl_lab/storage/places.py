@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from rl_lab.storage.files import reason_of
@@ -79,7 +80,5 @@ def _require_room(path: Path) -> None:
 
 
 def _look_up(path: Path) -> None:
-    try:
+    with suppress(FileNotFoundError):
         os.lstat(path)
-    except FileNotFoundError:
-        pass
