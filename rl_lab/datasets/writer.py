@@ -62,6 +62,8 @@ def require_dataset_place(path: str | Path) -> Path:
     Raises:
         UsageError: the path is occupied, or nothing can be written there.
     """
+    if os.path.isfile(path):
+        _require_free(Path(path))
     path = Path(os.path.abspath(require_folder(path, "dataset")))
     _require_free(path)
     return path
@@ -82,6 +84,52 @@ def _as_not_written(path: Path) -> Iterator[None]:
         raise NotWritten(f"dataset {path} could not be written: {reason_of(error)}") from error
 
 
+class _Patient:
+    """The file that HDF5 writes into. It keeps the first refusal for `raise_refusal`, and goes on as if there was none.
+
+    HDF5 itself can't give up a file that takes no more: it fails again at every attempt to close it, and may then
+    crash the process.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("w+b", buffering=0)
+        self._refusal: OSError | None = None
+        # h5py asks for them all
+        self.seek, self.tell = self._file.seek, self._file.tell
+        self.read, self.readinto = self._file.read, self._file.readinto
+
+    def write(self, data: Any) -> None:
+        """Write all of the data at the current place."""
+        view = memoryview(data).cast("B")
+        with self._keeping():
+            while len(view):
+                view = view[self._file.write(view) :]
+
+    def truncate(self, size: int) -> None:
+        """Make the file so many bytes long."""
+        with self._keeping():
+            self._file.truncate(size)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is kept back."""
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._refusal = self._refusal or error
+
+    def raise_refusal(self) -> None:
+        """Raise the OSError that came first, if one did."""
+        if self._refusal is not None:
+            raise self._refusal
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
 class DatasetWriter:
     """Writes episodes one by one. `provenance` and `metadata` may be changed until `finish`."""
 
@@ -93,7 +141,9 @@ class DatasetWriter:
         self.returns: list[float] = []
         self.steps = 0
         self._folder, self._place = folder, place  # where it is written, and where it belongs
-        self._file = import_h5py().File(folder / DATA, "w")
+        h5py = import_h5py()
+        self._disk = _Patient(folder / DATA)
+        self._file = h5py.File(self._disk, "w")
         self._action_space = action_space
 
     def add(self, episode: RecordedEpisode, seed: int) -> None:
@@ -113,12 +163,18 @@ class DatasetWriter:
             # int8 like Gymnasium's own masks; Minari requires "infos" even if there are none
             masks = {} if episode.masks is None else {"action_mask": episode.masks.astype(np.int8)}
             _write(group, "infos", masks)
+            self._disk.raise_refusal()
         self.returns.append(total)
         self.steps += len(episode)
 
     def finish(self) -> None:
-        """Write the metadata and checksums, and flush everything to disk."""
+        """Write the metadata and checksums, and flush everything to disk.
+
+        Raises:
+            OSError: the file system refused, now or before.
+        """
         self.close()
+        self._disk.raise_refusal()
         counts = {"total_episodes": len(self.returns), "total_steps": self.steps}
         size = {"dataset_size": round((self._folder / DATA).stat().st_size / 1e6, 1)}  # MB
         own = {"rl_lab": {"format": FORMAT} | self.provenance}
@@ -132,6 +188,7 @@ class DatasetWriter:
     def close(self) -> None:
         """Close the data file."""
         self._file.close()
+        self._disk.close()
 
 
 def _described(name: str, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:
