@@ -85,12 +85,12 @@ class TestFailingEncoder:
 class TestFullDisk:
     def test_the_old_film_stays(self, small_disk, suffix):
         film = small_disk.folder / f"a{suffix}"
-        write_video(film, noise(2), fps=10)
+        write_video(film, noise(1), fps=10)
         small_disk.fill()
         with pytest.raises(NotWritten, match=rf"could not be written: .*({FULL}|signal 25)"):
-            write_video(film, noise(6), fps=10)
+            write_video(film, noise(3), fps=10)
         small_disk.free()
-        assert len(iio.imread(film, index=None)) == 2
+        assert len(iio.imread(film, index=None)) == 1
         assert small_disk.names() == {film.name}
 
     def test_watch_says_so_in_a_line(self, small_disk, suffix, run_dir, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -82,13 +83,14 @@ def _mode_writes(call: ast.Call, position: int) -> bool:
     return any(set(text) & set("wax+") for text in texts if set(text) <= set("rwaxbt+U"))
 
 
-def found() -> set[str]:
+@lru_cache(maxsize=1)
+def found() -> frozenset[str]:
     places = set()
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = str(path.relative_to(ROOT)).removeprefix("rl_lab/")
             places |= {f"{name}:{place}" for place, _ in writes(path.read_text(encoding="utf8"))}
-    return places
+    return frozenset(places)
 
 
 def is_allowed(place: str) -> bool:

@@ -36,17 +36,21 @@ class TestReplacing:
         def check(temporary):
             raise ValueError(f"{temporary.stat().st_size} bytes\nare wrong")
 
-        with pytest.raises(NotWritten, match=r"a\.txt could not be written: 3 bytes are wrong$"):
-            with replacing(path, check) as temporary:
-                temporary.write_text("new")
+        wanted = r"a\.txt could not be written: 3 bytes are wrong$"
+        with pytest.raises(NotWritten, match=wanted), replacing(path, check) as temporary:
+            temporary.write_text("new")
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
 
     @pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt()])
     def test_what_is_raised_in_the_block_comes_out_as_it_is(self, tmp_path, error):
-        with pytest.raises(type(error)) as raised, replacing(tmp_path / "a.txt") as temporary:
-            temporary.write_text("half")
-            raise error
+        def write():
+            with replacing(tmp_path / "a.txt") as temporary:
+                temporary.write_text("half")
+                raise error
+
+        with pytest.raises(type(error)) as raised:
+            write()
         assert raised.value is error
         assert list(tmp_path.iterdir()) == []
 

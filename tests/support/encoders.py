@@ -7,14 +7,15 @@ from pathlib import Path
 import imageio_ffmpeg
 
 ENCODES = 'case "$*" in *"-i - "*) ;; *) exec {real} "$@" ;; esac\n'  # what only reads a film is left to the real one
+LAST = "for last; do :; done\n"  # the film
 KINDS = {
     "fails at once": 'echo "some context" >&2\necho "codec is broken" >&2\nexit 1\n',
     "fails in the end": 'cat > /dev/null\necho "codec is broken" >&2\nexit 1\n',
-    "leaves half a film": '{real} "$@"\nlast="${{@: -1}}"\ntruncate -s $(($(stat -c %s "$last") / 2)) "$last"\nexit 0\n',
-    "leaves an empty film": 'cat > /dev/null\n: > "${{@: -1}}"\nexit 0\n',
-    "loses a frame": 'for last; do :; done\n{real} "${{@:1:$#-1}}" -frames:v 2 "$last"\ncode=$?\ncat > /dev/null\nexit $code\n',
-    "writes no film": "cat > /dev/null\nexit 0\n",
-    "leaves a text": 'cat > /dev/null\necho "no film" > "${{@: -1}}"\nexit 0\n',
+    "leaves half a film": LAST + '{real} "$@"\ntruncate -s $(($(stat -c %s "$last") / 2)) "$last"\n',
+    "leaves an empty film": LAST + 'cat > /dev/null\n: > "$last"\n',
+    "loses a frame": LAST + '{real} "${{@:1:$#-1}}" -frames:v 2 "$last" && cat > /dev/null\n',
+    "writes no film": "cat > /dev/null\n",
+    "leaves a text": LAST + 'cat > /dev/null\necho "no film" > "$last"\n',
     "is killed": "kill -9 $$\n",
 }
 REASONS = {
