@@ -79,7 +79,7 @@ class Mp4Encoder:
     def add(self, picture: np.ndarray) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(np.ascontiguousarray(_pad_to_even(picture)))
+            self._process.stdin.write(np.ascontiguousarray(_pad_to_even(picture)).data)
         except OSError:  # it no longer reads, so it has ended
             self.close()
             raise EncoderFailed("ffmpeg ended before the last frame") from None

@@ -132,9 +132,8 @@ class TestFullDisk:
     )
     def test_what_is_printed_to_it_is_a_failure_in_one_line(self, words):
         with open("/dev/full", "w") as full:
-            done = subprocess.run(
-                [sys.executable, "-m", "rl_lab", *words.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False
-            )  # fmt: skip
+            command = [sys.executable, "-m", "rl_lab", *words.split()]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
         assert done.returncode == 1
         assert done.stderr.startswith("error: ")
         assert done.stderr.endswith("No space left on device\n")

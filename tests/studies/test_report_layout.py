@@ -1,4 +1,4 @@
-"""What the page looks like in a browser: nothing runs over, maps have the size they were drawn for, hashes are short."""
+"""What the page looks like in a browser: nothing runs over, and maps have the size they were drawn for."""
 
 from __future__ import annotations
 
