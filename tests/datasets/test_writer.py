@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from disks import FULL
 from recorded import on_frozen_lake
 from rl_lab.datasets.dataset import DATA, Dataset
-from rl_lab.datasets.writer import new_dataset, require_dataset_place
+from rl_lab.datasets.writer import _Patient, new_dataset, require_dataset_place
 from rl_lab.storage.errors import NotWritten
 from rl_lab.types import UsageError
 
@@ -40,3 +42,12 @@ def test_a_place_that_takes_no_files_is_refused_before_anything_is_played(place,
     with pytest.raises(UsageError, match=r"^dataset '.*"), new_dataset(place, None, None):
         pytest.fail("opened")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_refusal_is_kept_from_hdf5_and_raised_when_it_is_asked_for():
+    disk = _Patient(Path("/dev/full"))
+    disk.write(b"1")
+    disk.flush()
+    with pytest.raises(OSError, match="No space left"):
+        disk.raise_refusal()
+    disk.close()
