@@ -14,15 +14,35 @@ from rl_lab.types import Array
 class BoardEnv(TabularEnv):
     """A finite MDP whose states are the cells of a board."""
 
-    def __init__(self, model: TabularModel, board: Board, render_mode: str | None = None) -> None:
-        """Make an environment that plays `model` and is drawn as `board`."""
+    def __init__(
+        self,
+        model: TabularModel,
+        board: Board,
+        render_mode: str | None = None,
+        *,
+        moves: Array | None = None,
+    ) -> None:
+        """Make an environment that plays `model` and is drawn as `board`.
+
+        Args:
+            model: the finite MDP.
+            board: the map.
+            render_mode: None, "rgb_array" or "human".
+            moves: (rows, columns) by which each action aims to move, [A, 2], or [S, A, 2] where it differs between
+                states; None if actions don't aim anywhere.
+        """
         super().__init__(model, render_mode=render_mode)
-        self.board = board
+        self.board, self.moves = board, moves
 
     @property
     def cells(self) -> Array:
         """(row, column) of each state, int64 [S, 2]."""
         return self.board.cells
+
+    @property
+    def letters(self) -> Array:
+        """The character under each state, str [S]."""
+        return self.board.state_letters
 
     def _make_picture(self) -> Picture:
         from rl_lab.envs.drawing.grid_panel import grid_panel

@@ -34,7 +34,12 @@ class DeepSea(BoardEnv):
     ) -> None:
         """Make the environment. Raises ValueError unless `size` is a whole number of at least 2."""
         size = require_whole("size", size, 2)
-        super().__init__(_make_model(size, problem_seed), _make_board(size), render_mode)
+        super().__init__(
+            _make_model(size, problem_seed),
+            _make_board(size),
+            render_mode,
+            moves=_aims(_draw_right(size, problem_seed)),
+        )
 
 
 def _make_board(size: int) -> Board:
@@ -50,6 +55,17 @@ def _draw_right(size: int, problem_seed: int | None) -> Array:
     if problem_seed is None:
         return np.ones((size, size), dtype=np.int64)
     return np.random.default_rng(problem_seed).integers(2, size=(size, size))
+
+
+def _aims(right: Array) -> Array:
+    """Return (rows, columns) by which each action aims to move, float64 [S, 2, 2]; on the floor nan, as it is the end.
+
+    Args:
+        right: the action that goes right in each cell, int64 [size, size].
+    """
+    sideways = np.where(right.reshape(-1, 1) == np.arange(2), 1.0, -1.0)  # [size * size, 2]
+    aims = np.stack((np.ones_like(sideways), sideways), axis=2)
+    return np.concatenate((aims, np.full((len(right), 2, 2), np.nan)))
 
 
 @lru_cache(maxsize=8)

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from rl_lab.envs.checks import require_action, require_finite
 from rl_lab.envs.drawing.picture import Moment, Picture, start_trail
-from rl_lab.envs.maps import Grid, check_rewards, parse_map
+from rl_lab.envs.maps import MOVES, Grid, check_rewards, parse_map
 from rl_lab.envs.pictured import PicturedEnv
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
@@ -68,6 +68,7 @@ class GridWorld(PicturedEnv):
         if not 0.0 <= slip <= 1.0:
             raise ValueError(f"slip {slip} must be a probability in 0..1")
         super().__init__(render_mode)
+        self.moves = MOVES
         self.rewards = check_rewards(rewards or {})
         self.grid = parse_map(map, self.rewards)
         self.slip = slip
@@ -92,6 +93,11 @@ class GridWorld(PicturedEnv):
     def cells(self) -> Array:
         """(row, column) of each state, int64 [S, 2]."""
         return self.grid.cells
+
+    @property
+    def letters(self) -> Array:
+        """The character under each state, str [S]."""
+        return self.grid.state_letters
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         """Start an episode in a start cell drawn from the environment's generator."""

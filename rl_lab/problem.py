@@ -8,19 +8,19 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import gymnasium
-import numpy as np
 from gymnasium import spaces, wrappers
 
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.check_env import brief_check
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.global_draws import OwnGlobals
+from rl_lab.environments.layout import Layout, layout_of
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
-from rl_lab.types import Array, EnvironmentFault, EnvSpec, UsageError
+from rl_lab.types import EnvironmentFault, EnvSpec, UsageError
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Problem:
         return vector.env
 
     @property
-    def cells(self) -> Array | None:
-        """(row, column) of each state of the model, int64 [S, 2], for pictures; None if they don't form a grid."""
-        return self._probed.cells
+    def layout(self) -> Layout | None:
+        """How the states of the model lie on a grid, for pictures; None if they don't."""
+        return self._probed.layout
 
     @cached_property
     def _probed(self) -> Probed:
@@ -90,7 +90,7 @@ class Probed(NamedTuple):
 
     spec: EnvSpec
     model: TabularModel | None = None
-    cells: Array | None = None
+    layout: Layout | None = None
     model_fault: str | None = None
 
 
@@ -104,22 +104,6 @@ LEAVE_OBSERVATIONS_ALONE = (
     wrappers.OrderEnforcing,
     wrappers.RecordEpisodeStatistics,
 )
-
-
-def cells_of(env: gymnasium.Env) -> Array | None:
-    """Return (row, column) of each state, int64 [S, 2]; None if the environment's states don't form a grid.
-
-    The lab's environments have an attribute `cells`; Gymnasium's toy-text grids number their states row by row.
-    """
-    base = env.unwrapped
-    cells = getattr(base, "cells", None)
-    if isinstance(cells, np.ndarray) and cells.ndim == 2 and cells.shape[1] == 2:
-        return cells
-    shape = getattr(base, "shape", None)
-    if not isinstance(shape, tuple):
-        shape = (getattr(base, "nrow", 0), getattr(base, "ncol", 0))
-    states = getattr(base.observation_space, "n", 0)
-    return np.argwhere(np.ones(shape, bool)) if len(shape) == 2 and states == np.prod(shape) > 0 else None
 
 
 def frame_stack_of(env: gymnasium.Env) -> int:
@@ -164,7 +148,7 @@ def probe(problem: Problem) -> Probed:
             return Probed(spec)
         if (wrong := model_fault(env, model, problem.env_id)) is not None:
             return Probed(spec, model_fault=wrong)
-        return Probed(spec, model, cells_of(env))
+        return Probed(spec, model, layout_of(env))
     finally:
         envs.close()
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rl_lab.cli.parsing import main, parse
 from rl_lab.runs.signals import STOPPED
+from rl_lab.storage.files import replacing
+from rl_lab.storage.places import require_folder
 from rl_lab.studies.report import write_report
 from rl_lab.studies.study import Stopped, Study, run_study
 
@@ -41,7 +43,7 @@ class Options:
 def demo(argv: Sequence[str]) -> int:
     """Run both studies and print the results and where they are; return the exit code."""
     options: Options = parse(Options, argv, program="scripts/demo.py", about=__doc__)
-    out = Path(options.out)
+    out = require_folder(options.out, "out")
     shutil.rmtree(out, ignore_errors=True)
     failures, pages = {}, []
     for name, study in STUDIES.items():
@@ -68,7 +70,8 @@ def _print_results(out: Path, pages: list[Path]) -> None:
     best = max(
         (f for f in summaries if "cartpole" in f.parts), key=lambda f: summaries[f]["eval_return_mean"]
     )
-    video = shutil.copy(best / "videos" / "final.mp4", out / "best_agent.mp4")
+    with replacing(video := out / "best_agent.mp4") as temporary:
+        shutil.copyfile(best / "videos" / "final.mp4", temporary)
     print("comparison pages:", *pages, sep="\n  ")
     print(f"video of the best agent ({summaries[best]['agent']} on CartPole-v1):\n  {video}")
     print(

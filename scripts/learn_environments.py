@@ -18,6 +18,8 @@ import numpy as np
 
 import rl_lab
 from rl_lab.cli.parsing import main, parse
+from rl_lab.storage.files import write_atomically
+from rl_lab.storage.places import require_file
 from rl_lab.storage.versions import versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,6 +80,7 @@ class Options:
 def learn_environments(argv: Sequence[str]) -> int:
     """Learn all tasks, print and keep the results; return 1 where a threshold is missed."""
     options: Options = parse(Options, argv, program="scripts/learn_environments.py", about=__doc__)
+    require_file(options.out, "out")
     _register()
     found: list[dict[str, Any]] = []
     told = {
@@ -86,7 +89,7 @@ def learn_environments(argv: Sequence[str]) -> int:
     }
     for name, task in TASKS.items():
         found.append(_learned(name, task, options.steps))
-        Path(options.out).write_text(json.dumps(told | {"results": found}, indent=1) + "\n")
+        write_atomically(options.out, (json.dumps(told | {"results": found}, indent=1) + "\n").encode())
     return 0 if all(result["learned"] for result in found) else 1
 
 

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rl_lab.storage.files import write_json
+
 
 @dataclass(frozen=True)
 class Run:
@@ -188,7 +190,7 @@ def main() -> int:
         wrong += [run.name] * (reason is not None)
         text = reason or f"weights {result['weights'][:16]}, returns {result['eval_returns']}"
         print(f"{run.name:16} {time.perf_counter() - begun:5.1f} s  {text}", flush=True)
-    options.out.write_text(json.dumps(results, indent=1) + "\n")
+    write_json(options.out, results)
     if wrong or known is not None:
         print(f"failed or different: {', '.join(wrong)}" if wrong else f"all {len(results)} runs are equal")
     return int(bool(wrong))

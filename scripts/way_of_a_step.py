@@ -6,7 +6,6 @@ of vanilla DQN on CartPole-v1 is traced.
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rl_lab.checks import at_least
 from rl_lab.cli.parsing import main, parse
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams
+from rl_lab.storage.files import write_json
 from rl_lab.training.experience import experience
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.loop import start, train
@@ -136,7 +136,7 @@ def show(argv: Sequence[str]) -> int:
         print(f"{row['lines']:5}  {row['file']}: {', '.join(row['functions'])}")
     print(f"{sum(row['lines'] for row in rows):5}  lines in {len(rows)} files")
     if options.json is not None:
-        Path(options.json).write_text(json.dumps(rows, indent=1))
+        write_json(options.json, rows)
     return 0
 
 

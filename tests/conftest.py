@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from disks import small_disk_at
 from measured import remove_damaged
 
 for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -31,6 +32,22 @@ def pytest_runtestloop(session):
     if session.config.pluginmanager.hasplugin("_cov") and not is_worker:
         remove_damaged(session.config.rootpath)
     return result
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of a megabyte that a test may fill."""
+    with small_disk_at(tmp_path / "disk") as disk:
+        yield disk
+
+
+@pytest.fixture
+def small_disk_read_only(tmp_path_factory):
+    """A folder on a disk that can't be written to; the test is skipped without the right to mount one."""
+    with small_disk_at(tmp_path_factory.mktemp("mounts") / "disk", "size=64k,ro") as disk:
+        if not disk.mounted:
+            pytest.skip("mounting isn't allowed here")
+        yield disk.folder
 
 
 @pytest.fixture

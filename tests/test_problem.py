@@ -10,7 +10,8 @@ from gymnasium.envs.toy_text import FrozenLakeEnv
 from gymnasium.wrappers import FrameStackObservation, TimeLimit, TransformReward
 
 import rl_lab.envs  # noqa: F401  registers lab/*
-from rl_lab.problem import cells_of, frame_stack_of
+from rl_lab.environments.layout import cells_of
+from rl_lab.problem import frame_stack_of
 from toys import CueRecall, Masked, problem_on
 
 
@@ -26,7 +27,7 @@ class TestProbing:
     def test_masks_are_noticed_and_models_need_not_be_there(self):
         assert problem_on(Masked).spec.has_mask
         assert not problem_on(CueRecall).spec.has_mask
-        assert problem_on(CueRecall).model is problem_on(CueRecall).cells is None
+        assert problem_on(CueRecall).model is problem_on(CueRecall).layout is None
 
     def test_one_instance_is_made_when_it_is_first_asked_for(self):
         made = []

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from rl_lab.envs.boards import BoardEnv, build_model
-from rl_lab.envs.maps import Board
+from rl_lab.envs.maps import MOVES, Board
 from rl_lab.mdp.model import TabularModel
 
 OPEN = "........."
@@ -42,7 +42,7 @@ class DynaMaze(BoardEnv):
         if (maze, changed) not in MAZES:
             raise ValueError(f"changed {changed} must be False for the maze {maze!r}, which never changes")
         board = Board(MAZES[maze, changed])
-        super().__init__(_make_model(board.lines), board, render_mode)
+        super().__init__(_make_model(board.lines), board, render_mode, moves=MOVES)
 
 
 @lru_cache(maxsize=8)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from rl_lab.envs.boards import BoardEnv, build_model
-from rl_lab.envs.maps import Board
+from rl_lab.envs.maps import MOVES, Board
 from rl_lab.mdp.model import TabularModel
 
 BOARD = Board(("G...", "....", "....", "...G"), labels={n: str(n) for n in range(1, 15)})
@@ -25,7 +25,7 @@ class SuttonGrid4x4(BoardEnv):
 
     def __init__(self, *, render_mode: str | None = None) -> None:
         """Make the environment. Raises ValueError for an unknown render mode."""
-        super().__init__(_make_model(), BOARD, render_mode)
+        super().__init__(_make_model(), BOARD, render_mode, moves=MOVES)
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from rl_lab.envs.boards import BoardEnv, build_model
-from rl_lab.envs.maps import Board
+from rl_lab.envs.maps import MOVES, Board
 from rl_lab.mdp.model import TabularModel
 
 JUMPS = {1: (21, 10.0), 3: (13, 5.0)}  # from A and from B: (successor, reward)
@@ -27,7 +27,7 @@ class SuttonGrid5x5(BoardEnv):
 
     def __init__(self, *, render_mode: str | None = None) -> None:
         """Make the environment. Raises ValueError for an unknown render mode."""
-        super().__init__(_make_model(), BOARD, render_mode)
+        super().__init__(_make_model(), BOARD, render_mode, moves=MOVES)
 
 
 @lru_cache(maxsize=1)

@@ -34,7 +34,7 @@ class WindyGrid(BoardEnv):
         """Make the environment. Raises ValueError unless `moves` is 4, 8 or 9."""
         if moves not in (4, 8, 9):
             raise ValueError(f"moves {moves} must be 4, 8 or 9")
-        super().__init__(_make_model(moves, stochastic), BOARD, render_mode)
+        super().__init__(_make_model(moves, stochastic), BOARD, render_mode, moves=ALL_MOVES[:moves])
 
 
 @lru_cache(maxsize=8)

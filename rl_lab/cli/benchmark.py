@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -18,6 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch reads it
 from rl_lab.benchmarks.work import Work, row
 from rl_lab.checks import at_least
 from rl_lab.cli.parsing import parse
+from rl_lab.storage.files import write_json
+from rl_lab.storage.places import require_file
 from rl_lab.training.devices import set_threads
 from rl_lab.types import UsageError
 
@@ -51,15 +51,18 @@ def benchmark(argv: Sequence[str]) -> int:
     """Run one benchmark by name; return the exit code.
 
     Raises:
-        UsageError: a wrong option, or a peer that isn't installed.
+        UsageError: a wrong option, a peer that isn't installed, or a place where no file can be written.
+        NotWritten: the file system refused the results; a file that was there is as it was.
     """
     options: BenchmarkOptions = parse(BenchmarkOptions, argv, program="rl-lab benchmark", about=ABOUT)
+    if options.json is not None:
+        require_file(options.json, "json")
     set_threads(1)
     results = [
         compare(work, options.turns) if isinstance(work, Work) else work for work in works_of(options.name)
     ]
-    if options.json:
-        Path(options.json).write_text(json.dumps({"results": results}, indent=1))
+    if options.json is not None:
+        write_json(options.json, {"results": results})
     return 0
 
 

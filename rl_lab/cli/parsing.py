@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import io
 import os
 import re
@@ -17,12 +18,21 @@ from rl_lab.checks import whole_number
 from rl_lab.cli.groups import Part, boxes, flat
 from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import parse_pairs
+from rl_lab.storage.errors import NotWritten
+from rl_lab.storage.files import reason_of
 from rl_lab.types import EnvironmentFault, UsageError
 
 PROGRAM = "rl-lab"
 HELP = ("-h", "--help", "--help-all")
 BRIEF = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)  # the short help names no None and no --no-...
 
+REFUSALS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EFBIG,
+    errno.EIO,
+)  # of a file system, no mistake of ours
 INVALID_CHOICE = re.compile(
     r"invalid choice '(?P<value>.*)' for argument '(?P<option>.*)'\. Expected one of \((?P<allowed>.*)\)\."
 )  # tyro's complaint about an option that takes one of several words
@@ -35,7 +45,7 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    except EnvironmentFault as error:
+    except (EnvironmentFault, NotWritten) as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
     except BrokenPipeError:
@@ -44,14 +54,36 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
         print("interrupted", file=sys.stderr)
         code = 130
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            print(f"error: {_refused(error)}", file=sys.stderr)
+            sys.exit(_flushed(1))
         import traceback
 
         cause = " ".join(str(error).split()) or type(error).__name__
         print(f"error: {type(error).__name__}: {cause}\n", file=sys.stderr)
         traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.exit(code)
+    sys.exit(_flushed(code))
+
+
+def _flushed(code: int) -> int:
+    """Hand what was printed to the system; return the exit code, 1 if it can't all be written (> /dev/full, say)."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except OSError as error:
+        print(f"error: standard output could not be written: {reason_of(error)}", file=sys.stderr)
+    else:
+        return code
+    with contextlib.suppress(OSError, ValueError):  # else Python itself tries again at its end, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code or 1
+
+
+def _refused(error: OSError) -> str:
+    """Return what couldn't be written, or read, and why, in one line."""
+    return f"{error.filename or 'a file or standard output'} could not be written: {reason_of(error)}"
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:

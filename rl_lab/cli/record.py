@@ -13,6 +13,7 @@ import tyro
 from rl_lab.agent import Policy
 from rl_lab.cli.parsing import parse
 from rl_lab.datasets.record import record_dataset
+from rl_lab.datasets.writer import require_dataset_place
 from rl_lab.environments.make import make_env
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import read_description
@@ -72,11 +73,13 @@ def record(argv: Sequence[str]) -> int:
     """Record a policy's transitions; return the exit code.
 
     Raises:
-        UsageError: a wrong option or value, nothing to record, or a folder that can't be made.
+        UsageError: a wrong option or value, nothing to record, or a folder that can't be made or is there already.
+        NotWritten: the file system refused; there is no dataset then.
         CheckpointCorrupt: no checkpoint of the run is whole.
         FormatTooNew: a newer version wrote the run.
     """
     options: RecordOptions = parse(RecordOptions, argv, program="rl-lab record", about=ABOUT)
+    require_dataset_place(options.out)
     source = _of_a_run(options) if options.run_dir is not None else _of_an_agent(options)
     config = source.config
     told = record_dataset(

@@ -18,6 +18,8 @@ from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.mdp.solve import DEFAULT_METHOD, NeverEnds, NotConverged, Solution
 from rl_lab.mdp.solve import solve as solve_model
 from rl_lab.problem import model_fault
+from rl_lab.storage.files import replacing, require_zip
+from rl_lab.storage.places import require_file
 from rl_lab.types import UsageError
 
 ABOUT = """Solve the finite MDP of an environment exactly and print the optimum. The model must be known: that of
@@ -66,6 +68,8 @@ class SolveOptions:
             raise UsageError(f"out {self.out!r} must end in .npz")
         if self.out is not None and not Path(self.out).parent.is_dir():
             raise UsageError(f"out {self.out!r} lies in no folder (allowed: a file in a folder that exists)")
+        if self.out is not None:
+            require_file(self.out, "out")
 
 
 def solve(argv: Sequence[str]) -> int:
@@ -73,7 +77,8 @@ def solve(argv: Sequence[str]) -> int:
 
     Raises:
         UsageError: a wrong option, an environment without a model, a problem without a finite optimum, one that
-            isn't solved within the sweeps allowed, or a file that can't be written.
+            isn't solved within the sweeps allowed, or a place where no file can be written.
+        NotWritten: the file system refused the solution; a file that was there is as it was.
     """
     options: SolveOptions = parse(SolveOptions, argv, program="rl-lab solve", about=ABOUT)
     model, max_steps = model_of(options.env_id, options.env_kwargs)
@@ -148,14 +153,11 @@ def _write(solution: Solution, options: SolveOptions) -> None:
     """Write the solution to the file that was asked for.
 
     Raises:
-        UsageError: the file system refused.
+        NotWritten: the file system refused; a file that was there is as it was.
     """
-    path = Path(str(options.out))
-    try:
+    with replacing(str(options.out), require_zip) as temporary, temporary.open("wb") as file:
         np.savez(
-            path, v=solution.v, q=solution.q, policy=solution.policy, optimal_actions=solution.optimal_actions,
+            file, v=solution.v, q=solution.q, policy=solution.policy, optimal_actions=solution.optimal_actions,
             gamma=options.gamma, bound=solution.bound,
         )  # fmt: skip
-    except OSError as error:
-        raise UsageError(f"out {str(path)!r} can't be written: {error.strerror}") from error
-    print(f"solution: {path}")
+    print(f"solution: {options.out}")

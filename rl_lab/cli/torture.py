@@ -21,6 +21,8 @@ from rl_lab.runs.directory import CHECKPOINTS, SUMMARY
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointError, CheckpointMissing
+from rl_lab.storage.files import write_json
+from rl_lab.storage.places import require_file, require_folder
 from rl_lab.training.launch import learn, resume
 
 ABOUT = """Kill runs (SIGKILL) at many random moments and resume them: every checkpoint has to load, and the
@@ -73,16 +75,19 @@ def torture(argv: Sequence[str]) -> int:
     """Kill and resume runs; return 0 if nothing was lost, else 1.
 
     Raises:
-        UsageError: a wrong option.
+        UsageError: a wrong option, or a place where nothing can be written.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     options: TortureOptions = parse(TortureOptions, argv, program="rl-lab torture", about=ABOUT)
+    require_folder(options.out, "out")
+    if options.json is not None:
+        require_file(options.json, "json")
     shutil.rmtree(options.out, ignore_errors=True)
     rng = random.Random(options.seed)
     results = {a: _torture(a, Path(options.out) / a, options.kills // len(RUNS), options, rng) for a in RUNS}
     print(json.dumps(results, indent=1))
-    if options.json:
-        Path(options.json).write_text(json.dumps(results, indent=1))
+    if options.json is not None:
+        write_json(options.json, results)
     return 0 if all(not r["unloadable"] and r["equal"] for r in results.values()) else 1
 
 

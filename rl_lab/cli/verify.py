@@ -17,6 +17,7 @@ from rl_lab.cli.parsing import parse
 from rl_lab.runs.description import CONFIG
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import METRICS, read_rows
+from rl_lab.storage.places import require_folder
 from rl_lab.types import UsageError
 
 ABOUT = """Kill runs at random moments, resume them in new processes, and compare them with undisturbed runs: SHA-256 of
@@ -57,10 +58,11 @@ def verify(argv: Sequence[str]) -> int:
     """Compare killed with undisturbed runs; return 0 if all hashes are equal, else 1.
 
     Raises:
-        UsageError: a wrong option, or more kills than the runs have rows for.
+        UsageError: a wrong option, a place where nothing can be written, or more kills than the runs have rows for.
         CalledProcessError: an undisturbed run failed, or the last resume did.
     """
     options: VerifyOptions = parse(VerifyOptions, argv, program="rl-lab verify", about=ABOUT)
+    require_folder(options.out, "out")
     shutil.rmtree(options.out, ignore_errors=True)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(10**6)
     print(f"moments of the kills: seed {seed}")

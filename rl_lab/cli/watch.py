@@ -41,7 +41,9 @@ def watch(argv: Sequence[str]) -> int:
     """Show or film a trained agent; return the exit code.
 
     Raises:
-        UsageError: a wrong option or value, no run there, or an episode that the run doesn't have.
+        UsageError: a wrong option or value, no run there, an episode that the run doesn't have, or a place where no
+            file can be written.
+        NotWritten: a film failed; what was at its place is as it was.
         CheckpointCorrupt: no checkpoint of the run is whole.
         FormatTooNew: a newer version wrote the run.
     """
@@ -60,12 +62,8 @@ def watch(argv: Sequence[str]) -> int:
             f"--training-episode {options.training_episode}: this run played no training episodes, it learned from"
             f" dataset {config.dataset!r} (allowed: without it)"
         )
+    files = _files(options, folder)
     policy = load_policy(folder, best=options.best)
-    if options.gif is not None and not options.gif.lower().endswith(".gif"):
-        raise UsageError(f"--gif {options.gif!r} must end in .gif")
-    files = [Path(f) for f in (options.video, options.gif) if f is not None]
-    if not files and not options.human:
-        files = [folder / "videos" / "watch.mp4"]
     fps = frames_per_second(config)
     window = [live_window(fps, f"{description.agent} on {config.env_id}")] if options.human else []
     count = show(
@@ -73,3 +71,22 @@ def watch(argv: Sequence[str]) -> int:
     )
     print(f"{count} frames" + "".join(f", {f}" for f in files))
     return 0
+
+
+def _files(options: WatchOptions, folder: Path) -> list[Path]:
+    """Return the films to write.
+
+    Raises:
+        UsageError: a suffix that isn't allowed, one file for both, or a place where no file can be written.
+    """
+    from rl_lab.evaluation.video import require_film
+
+    if options.gif is not None and not options.gif.lower().endswith(".gif"):
+        raise UsageError(f"--gif {options.gif!r} must end in .gif")
+    given = {"--video": options.video, "--gif": options.gif}
+    files = [require_film(file, name) for name, file in given.items() if file is not None]
+    if len({file.absolute() for file in files}) < len(files):
+        raise UsageError(f"--gif {options.gif!r} is the file of --video too (allowed: two files)")
+    if not files and not options.human:
+        files = [require_film(folder / "videos" / "watch.mp4")]
+    return files

@@ -17,7 +17,9 @@ from gymnasium import spaces
 from rl_lab.datasets.dataset import DATA, FORMAT, METADATA, SUMS, RecordedEpisode, import_h5py, sums_of
 from rl_lab.environments.actions import structured_actions
 from rl_lab.storage.errors import NotWritten
+from rl_lab.storage.files import reason_of, sync, write_atomically
 from rl_lab.storage.locking import exclusive
+from rl_lab.storage.places import require_folder
 from rl_lab.types import Obs, UsageError
 
 PACKED_BYTES = 2**16  # arrays from this size on are compressed; smaller ones would gain nothing
@@ -30,11 +32,10 @@ def new_dataset(
     """Open a writer for a dataset, which appears at its path when the block ends, and not at all if it fails.
 
     Raises:
-        UsageError: the path is occupied, or another process is writing there.
+        UsageError: the path is occupied, nothing can be written there, or another process is writing there.
         NotWritten: the file system refused.
     """
-    path = Path(os.path.abspath(path))
-    _require_free(path)
+    path = require_dataset_place(path)
     temporary = path.with_name(f".{path.name}.tmp")
     with ExitStack() as stack:
         with _as_not_written(path):
@@ -44,14 +45,28 @@ def new_dataset(
         except UsageError:
             raise UsageError(f"dataset {str(path)!r} is being recorded by another process") from None
         stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-        writer = DatasetWriter(temporary, path.name, observation_space, action_space)
+        with _as_not_written(path):
+            writer = DatasetWriter(temporary, path, observation_space, action_space)
         stack.callback(writer.close)
         yield writer
         with _as_not_written(path):
             writer.finish()
             _require_free(path)
             temporary.rename(path)  # fails if files of another process have appeared there
-            _sync(path.parent)
+            sync(path.parent)
+
+
+def require_dataset_place(path: str | Path) -> Path:
+    """Return the absolute path of a dataset, if one can be written there.
+
+    Raises:
+        UsageError: the path is occupied, or nothing can be written there.
+    """
+    if os.path.isfile(path):
+        _require_free(Path(path))
+    path = Path(os.path.abspath(require_folder(path, "dataset")))
+    _require_free(path)
+    return path
 
 
 def _require_free(path: Path) -> None:
@@ -66,29 +81,69 @@ def _as_not_written(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        text = error.strerror or " ".join(str(error).split())
-        raise NotWritten(f"dataset {path} could not be written: {text}") from error
+        raise NotWritten(f"dataset {path} could not be written: {reason_of(error)}") from error
 
 
-def _sync(path: Path) -> None:
-    """Flush a file or folder to disk, so that it survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+class _Patient:
+    """The file that HDF5 writes into. It keeps the first refusal for `raise_refusal`, and goes on as if there was none.
+
+    HDF5 itself can't give up a file that takes no more: it fails again at every attempt to close it, and may then
+    crash the process.
+    """
+
+    def __init__(self, path: Path):
+        self._file = path.open("w+b", buffering=0)
+        self._refusal: OSError | None = None
+        # h5py asks for them all
+        self.seek, self.tell = self._file.seek, self._file.tell
+        self.read, self.readinto = self._file.read, self._file.readinto
+
+    def write(self, data: Any) -> None:
+        """Write all of the data at the current place."""
+        view = memoryview(data).cast("B")
+        with self._keeping():
+            while len(view):
+                view = view[self._file.write(view) :]
+
+    def truncate(self, size: int) -> None:
+        """Make the file so many bytes long."""
+        with self._keeping():
+            self._file.truncate(size)
+
+    def flush(self) -> None:
+        """Do nothing: nothing is kept back."""
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._refusal = self._refusal or error
+
+    def raise_refusal(self) -> None:
+        """Raise the OSError that came first, if one did."""
+        if self._refusal is not None:
+            raise self._refusal
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 class DatasetWriter:
     """Writes episodes one by one. `provenance` and `metadata` may be changed until `finish`."""
 
-    def __init__(self, folder: Path, name: str, observation_space: spaces.Space, action_space: spaces.Space):
+    def __init__(
+        self, folder: Path, place: Path, observation_space: spaces.Space, action_space: spaces.Space
+    ):
         self.provenance: dict[str, Any] = {}  # becomes "rl_lab" in the metadata
-        self.metadata: dict[str, Any] = _described(name, observation_space, action_space)
+        self.metadata: dict[str, Any] = _described(place.name, observation_space, action_space)
         self.returns: list[float] = []
         self.steps = 0
-        self._folder = folder
-        self._file = import_h5py().File(folder / DATA, "w")
+        self._folder, self._place = folder, place  # where it is written, and where it belongs
+        h5py = import_h5py()
+        self._disk = _Patient(folder / DATA)
+        self._file = h5py.File(self._disk, "w")
         self._action_space = action_space
 
     def add(self, episode: RecordedEpisode, seed: int) -> None:
@@ -98,7 +153,7 @@ class DatasetWriter:
             NotWritten: the file system refused.
         """
         number, total = len(self.returns), float(episode.rewards.sum())
-        with _as_not_written(self._folder):
+        with _as_not_written(self._place):
             group = self._file.create_group(f"episode_{number}")
             group.attrs.update({"id": number, "seed": seed, "total_steps": len(episode), "return": total})
             _write(group, "observations", episode.observations)
@@ -108,25 +163,32 @@ class DatasetWriter:
             # int8 like Gymnasium's own masks; Minari requires "infos" even if there are none
             masks = {} if episode.masks is None else {"action_mask": episode.masks.astype(np.int8)}
             _write(group, "infos", masks)
+            self._disk.raise_refusal()
         self.returns.append(total)
         self.steps += len(episode)
 
     def finish(self) -> None:
-        """Write the metadata and checksums, and flush everything to disk."""
+        """Write the metadata and checksums, and flush everything to disk.
+
+        Raises:
+            OSError: the file system refused, now or before.
+        """
         self.close()
+        self._disk.raise_refusal()
         counts = {"total_episodes": len(self.returns), "total_steps": self.steps}
         size = {"dataset_size": round((self._folder / DATA).stat().st_size / 1e6, 1)}  # MB
         own = {"rl_lab": {"format": FORMAT} | self.provenance}
         text = json.dumps(self.metadata | counts | size | own, indent=1)
-        (self._folder / METADATA).write_text(text, encoding="utf8")
-        (self._folder / SUMS).write_text(sums_of(self._folder), encoding="utf8")
+        write_atomically(self._folder / METADATA, text.encode())
+        write_atomically(self._folder / SUMS, sums_of(self._folder).encode())
         (self._folder / ".lock").unlink()  # still held, but not part of the dataset
-        for name in (DATA, METADATA, SUMS, "."):
-            _sync(self._folder / name)
+        sync(self._folder / DATA)
+        sync(self._folder)
 
     def close(self) -> None:
         """Close the data file."""
         self._file.close()
+        self._disk.close()
 
 
 def _described(name: str, observation_space: spaces.Space, action_space: spaces.Space) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rl_lab.policies import shifted
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.evaluations import Figures
+from rl_lab.storage.errors import NotWritten
 
 
 class RunEvaluator:
@@ -70,19 +71,37 @@ class RunEvaluator:
         policy = shifted(policy, -self._problem.spec.first_action)  # the model counts actions from 0
         return exact_figures(policy, self._problem.model, self._gamma, limit, self._config.eval_envs)
 
-    def show(self, policy: Policy) -> str | None:
-        """Draw and film a policy as far as the config asks for it; return why there is no film, or None."""
-        self._draw(policy)
-        return self._film(policy)
+    def show(self, policy: Policy) -> list[str]:
+        """Draw and film a policy as far as the config asks for it; return what is missing and why, a line each."""
+        return [*self._pictures(policy), *self._video(policy)]
+
+    def _pictures(self, policy: Policy) -> Iterator[str]:
+        try:
+            self._draw(policy)
+        except NotWritten as error:
+            yield f"no pictures: {error}"
+        except Exception as error:  # no picture is worth losing a run that has finished
+            yield f"no pictures: {type(error).__name__}: {' '.join(str(error).split())}"
+
+    def _video(self, policy: Policy) -> Iterator[str]:
+        if (reason := self._film(policy)) is not None:
+            yield f"no video: {reason}"
 
     def _draw(self, policy: Policy) -> None:
         problem, config = self._problem, self._config
         if config.pictures and problem.model is not None:
             from rl_lab.evaluation.pictures import draw_run  # brings matplotlib
 
-            width = config.eval_envs
-            policy = shifted(policy, -problem.spec.first_action)
-            draw_run(self._folder, policy, problem.model, problem.cells, gamma=self._gamma, width=width)
+            first = problem.spec.first_action
+            draw_run(
+                self._folder,
+                shifted(policy, -first),
+                problem.model,
+                problem.layout,
+                gamma=self._gamma,
+                width=config.eval_envs,
+                first_action=first,
+            )
 
     def _film(self, policy: Policy) -> str | None:
         from rl_lab.evaluation.watch import film

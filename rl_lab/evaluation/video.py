@@ -6,18 +6,21 @@ A sink takes frames one by one and is a context manager; `VideoWriter` and `Live
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 
+from rl_lab.evaluation.encoders import ENCODERS, Encoder, EncoderFailed, encoder_of
+from rl_lab.storage.errors import NotWritten
+from rl_lab.storage.files import reason_of, replacing
+from rl_lab.storage.places import require_file
 from rl_lab.types import UsageError
 
 MIN_SIDE_PIXELS = 200  # smaller pictures are enlarged
-GIF_MIN_MILLISECONDS = 20  # browsers play anything shorter at 100 ms
 
 
 class Sink(Protocol):
@@ -42,7 +45,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
     """Write frames uint8 [H, W, 3] to an .mp4 or .gif.
 
     Raises:
-        UsageError: see `VideoWriter`.
+        UsageError, NotWritten: see `VideoWriter`.
         ValueError: there are no frames, or their shapes differ.
     """
     with VideoWriter(path, fps) as writer:
@@ -55,57 +58,94 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
 class VideoWriter(Sink):
     """Writes frames to a file, which appears complete when the writer is closed, even after an exception.
 
+    A film that can't be finished, or that doesn't hold what was sent, never appears; one that was there stays.
+
     Raises:
-        UsageError: the suffix or `fps` isn't allowed, or (from `add`) the file can't be written.
+        UsageError: the suffix or `fps` isn't allowed, or nothing can be written at this place.
+        NotWritten: (from `add` and `close`) the encoder failed, or the file system refused.
     """
 
     def __init__(self, path: str | Path, fps: float):
-        self.path = Path(path)
+        self.path = require_film(path)
         self.frames = 0
-        if self.path.suffix.lower() not in _ENCODERS:
-            raise UsageError(f"{str(path)!r}: a video must end in {' or '.join(_ENCODERS)}")
         if not fps > 0:
             raise UsageError(f"fps {fps}: must be above 0")
         self._fps = fps
         self._shape: tuple[int, ...] = ()
-        self._encoder: Any = None  # made at the first frame, whose size it needs
-        # The name has neither suffix, so that nobody who looks for videos finds an unfinished one.
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        self._encoder: Encoder | None = None  # made at the first frame, whose size it needs
+        self._place = (
+            ExitStack()
+        )  # holds the temporary, and gives it its name when it is closed without an error
 
     def add(self, frame: np.ndarray) -> bool:
         """Append one frame uint8 [H, W, 3], or grey [H, W]; return True.
 
         Raises:
             ValueError: it isn't such a frame, or its shape differs from the first one's.
+            NotWritten: the encoder failed, or the file system refused.
         """
         picture = enlarge(as_rgb(frame))
-        if self._encoder is None:
-            self._start(picture)
-        if picture.shape != self._shape:
+        if self._shape and picture.shape != self._shape:
             raise ValueError(f"{self.path}: a frame of {picture.shape} follows frames of {self._shape}")
-        self._encoder.add(picture)
+        with self._giving_up():
+            if self._encoder is None:
+                self._encoder = self._start(picture)
+            self._encoder.add(picture)
         self.frames += 1
         return True
 
-    def _start(self, picture: np.ndarray) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._temporary.touch()
-        except OSError as error:
-            raise UsageError(f"{str(self.path)!r} can't be written: {error.strerror}") from error
-        self._encoder = _ENCODERS[self.path.suffix.lower()](self._temporary, self._fps, picture.shape)
+    def _start(self, picture: np.ndarray) -> Encoder:
+        if self._shape:
+            raise EncoderFailed("it was given up before")
         self._shape = picture.shape
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._place.enter_context(replacing(self.path, self._check))
+        return encoder_of(self.path)(temporary, self._fps, picture.shape)
+
+    def _check(self, temporary: Path) -> None:
+        encoder_of(self.path).check(temporary, self._fps, self.frames)
 
     def close(self) -> None:
-        """Finish the file and give it its name; without any frames there is no file."""
-        encoder, self._encoder = self._encoder, None
-        if encoder is None:
+        """Finish the file and give it its name; without any frames there is no file.
+
+        Raises:
+            NotWritten: the encoder failed, the file doesn't hold all frames, or the file system refused.
+        """
+        if self._encoder is None:
             return
+        with self._giving_up():
+            self._encoder.close()
+            self._place.close()
+        self._encoder = None
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        """Remove the temporary and end the encoder if a block fails; what it means for the file is NotWritten."""
         try:
-            encoder.close()
-            self._temporary.replace(self.path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+            yield
+        except Exception as error:
+            encoder, self._encoder = self._encoder, None
+            if encoder is not None:
+                encoder.abandon()
+            self._place.__exit__(type(error), error, error.__traceback__)
+            if isinstance(error, EncoderFailed | OSError):
+                reason = reason_of(error) if isinstance(error, OSError) else str(error)
+                raise NotWritten(f"{self.path} could not be written: {reason}") from error
+            raise
+
+
+def require_film(path: str | Path, name: str = "video") -> Path:
+    """Return the path of a film, if it has a suffix that is known, and files can be written there.
+
+    Args:
+        name: of the option or argument, for the message.
+
+    Raises:
+        UsageError: it hasn't, or they can't.
+    """
+    if Path(path).suffix.lower() not in ENCODERS:
+        raise UsageError(f"{name} {str(path)!r}: a video must end in {' or '.join(ENCODERS)}")
+    return require_file(path, name)
 
 
 # ---------------------------------------------------------------- pictures
@@ -132,69 +172,6 @@ def enlarge(picture: np.ndarray) -> np.ndarray:
     factor = math.ceil(MIN_SIDE_PIXELS / max(picture.shape[:2]))
     return picture if factor == 1 else picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
-
-def _pad_to_even(picture: np.ndarray) -> np.ndarray:
-    """Repeat the last row and column of a picture [H, W, 3] if needed, since yuv420p halves both sides."""
-    height, width = picture.shape[:2]
-    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-
-
-# ---------------------------------------------------------------- encoders
-
-
-class _Mp4Encoder:
-    """Encodes H.264 in yuv420p, which every browser plays, with the index at the front of the file."""
-
-    def __init__(self, path: Path, fps: float, shape: tuple[int, ...]):
-        import imageio_ffmpeg
-
-        height, width = shape[0] + shape[0] % 2, shape[1] + shape[1] % 2
-        self._sink = imageio_ffmpeg.write_frames(
-            str(path),
-            (width, height),
-            fps=fps,
-            codec="libx264",
-            pix_fmt_out="yuv420p",
-            macro_block_size=1,  # sizes are even already; the default would scale to multiples of 16
-            output_params=["-f", "mp4", "-movflags", "+faststart"],
-            ffmpeg_log_level="error",
-        )
-        self._sink.send(None)
-
-    def add(self, picture: np.ndarray) -> None:
-        self._sink.send(np.ascontiguousarray(_pad_to_even(picture)))
-
-    def close(self) -> None:
-        self._sink.close()
-
-
-class _GifEncoder:
-    """Encodes a looping GIF with Pillow, which needs all frames at the end."""
-
-    def __init__(self, path: Path, fps: float, shape: tuple[int, ...]):
-        self._path = path
-        self._milliseconds = max(GIF_MIN_MILLISECONDS, round(100 / fps) * 10)
-        self._pictures: list[Any] = []
-
-    def add(self, picture: np.ndarray) -> None:
-        from PIL import Image
-
-        # A picture with its own palette takes a third of the memory while it waits.
-        self._pictures.append(Image.fromarray(picture).quantize(256))
-
-    def close(self) -> None:
-        first, rest = self._pictures[0], self._pictures[1:]
-        first.save(
-            self._path,
-            format="GIF",
-            save_all=True,
-            append_images=rest,
-            duration=self._milliseconds,
-            loop=0,
-        )
-
-
-_ENCODERS: dict[str, type[_Mp4Encoder] | type[_GifEncoder]] = {".mp4": _Mp4Encoder, ".gif": _GifEncoder}
 
 # ---------------------------------------------------------------- a window
 

@@ -17,6 +17,7 @@ from rl_lab.evaluation.frames import rendered_frames
 from rl_lab.evaluation.video import LiveWindow, Sink, VideoWriter, write_video
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.rows import read_actions, read_episodes
+from rl_lab.storage.errors import NotWritten
 
 FPS = 30.0  # if an environment doesn't declare its own
 MAX_STEPS = 3_000  # of one episode
@@ -57,7 +58,8 @@ def show(
         training_episode: replay the training episode in this row of episodes.csv instead.
 
     Raises:
-        UsageError: a file can't be written, or there is no such training episode.
+        UsageError: nothing can be written at a file's place, or there is no such training episode.
+        NotWritten: a film failed; what was at its place is as it was.
     """
     base = config.seed if seed is None else seed
     seeds, actions = [evaluation_seed(base, e) for e in range(episodes)], None
@@ -92,6 +94,8 @@ def film(path: Path, policy: Policy, config: RunConfig, episodes: int) -> str | 
     try:
         seeds = [evaluation_seed(config.seed, e) for e in range(episodes)]
         write_video(path, episode_frames(policy, config, seeds), frames_per_second(config))
+    except NotWritten as error:
+        return str(error)
     except Exception as error:  # a renderer may raise anything, and no film is worth losing a run
         return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None

@@ -15,6 +15,7 @@ import numpy as np
 from scipy import sparse
 
 from rl_lab.mdp.model import TabularModel, index_type, show_index
+from rl_lab.storage.files import replacing, require_zip
 from rl_lab.types import Array
 
 FORMAT = 1
@@ -22,11 +23,15 @@ MEMBERS = ("indptr", "probability", "successor", "reward", "terminated", "initia
 
 
 def save_model(model: TabularModel, path: str | Path) -> None:
-    """Write a model to a .npz file without pickle; `observe` is stored as the array of all its observations."""
+    """Write a model to a .npz file without pickle; `observe` is stored as the array of all its observations.
+
+    Raises:
+        NotWritten: the file system refused; a file that was there is as it was.
+    """
     arrays = {name: getattr(model, name) for name in MEMBERS}
     if model.observe is not show_index:
         arrays["observations"] = np.asarray(model.observe(np.arange(model.num_states)))
-    with Path(path).open("wb") as file:
+    with replacing(path, require_zip) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, format=np.array(FORMAT), **arrays)
 
 

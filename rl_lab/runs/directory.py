@@ -15,8 +15,9 @@ from rl_lab.runs.description import CONFIG
 from rl_lab.runs.rows import EPISODES, METRICS, RowFiles, read_rows
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointMissing
-from rl_lab.storage.files import write_atomically
+from rl_lab.storage.files import write_json
 from rl_lab.storage.formats import Migrations
+from rl_lab.storage.places import require_folder
 from rl_lab.types import UsageError
 
 CHECKPOINTS, SUMMARY = "checkpoints", "summary.json"
@@ -44,11 +45,19 @@ class RunDirectory:
             CheckpointCorrupt: there are checkpoints, but none is whole.
             FormatTooNew: a newer version wrote it.
         """
-        self.checkpoints.sweep_temporaries()
+        self._sweep_temporaries()
         try:
             return self.checkpoints.load(migrations=migrations)[1]
         except CheckpointMissing:
             return None
+
+    def _sweep_temporaries(self) -> None:
+        """Remove the temporary files that a killed run left."""
+        self.checkpoints.sweep_temporaries()
+        for path in (*self.folder.glob(".*.tmp"), *(self.folder / "pictures").glob(".*.tmp")):
+            path.unlink(missing_ok=True)
+        for path in (self.folder / "videos").glob(".final.mp4.*.tmp"):  # others may be filming there
+            path.unlink(missing_ok=True)
 
     def is_best(self, score: float | None) -> bool:
         """Say whether a checkpoint with this score would be kept as the best of all so far."""
@@ -63,11 +72,20 @@ class RunDirectory:
         Raises:
             NotWritten: the file system refused.
         """
-        write_atomically(self.folder / SUMMARY, json.dumps(summary, indent=1).encode())
+        write_json(self.folder / SUMMARY, summary)
 
     def close(self) -> None:
         """Close the files."""
         self.rows.close()
+
+
+def require_run_folder(config: RunConfig) -> None:
+    """Check that a run's folder, or the one that it will be made in, can be written into.
+
+    Raises:
+        UsageError: it can't.
+    """
+    require_folder("runs" if config.run_dir is None else config.run_dir, "run_dir")
 
 
 def make_run_folder(config: RunConfig, agent: str) -> Path:
@@ -82,7 +100,7 @@ def make_run_folder(config: RunConfig, agent: str) -> Path:
     name = f"{config.env_id.replace('/', '_').replace(':', '_')}-{agent}-seed{config.seed}-{stamp}"
     if "WANDB_SWEEP_ID" in os.environ and (run_id := os.environ.get("WANDB_RUN_ID")):
         name = f"{name}-{run_id}"
-    folder = Path(config.run_dir or Path("runs") / name)
+    folder = Path("runs", name) if config.run_dir is None else Path(config.run_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

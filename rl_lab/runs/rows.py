@@ -6,8 +6,8 @@ import csv
 import json
 import math
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +16,7 @@ import numpy as np
 from rl_lab.environments.actions import action_shape, stored_dtype
 from rl_lab.environments.episodes import Episode
 from rl_lab.storage.errors import CheckpointCorrupt, NotWritten
+from rl_lab.storage.files import reason_of
 from rl_lab.types import UsageError
 
 METRICS, EPISODES, ACTIONS = "metrics.jsonl", "episodes.csv", "actions/actions.bin"
@@ -29,8 +30,9 @@ class RowFiles:
         self._files: dict[str, BinaryIO] = {}
         for name in (METRICS, EPISODES, ACTIONS):
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._files[name] = path.open("ab")
+            with _as_not_written(name):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._files[name] = path.open("ab")
         self._head()
 
     def _head(self) -> None:
@@ -43,14 +45,21 @@ class RowFiles:
         Raises:
             NotWritten: the file system refused.
         """
-        self._files[METRICS].write(json.dumps(_finite(values)).encode() + b"\n")
+        with _as_not_written(METRICS):
+            self._files[METRICS].write(json.dumps(_finite(values)).encode() + b"\n")
         self.flush()
 
     def episode(self, e: Episode) -> None:
-        """Append one episode and its actions; actions are in the order of the rows."""
+        """Append one episode and its actions; actions are in the order of the rows.
+
+        Raises:
+            NotWritten: the file system refused.
+        """
         row = f"{e.env_steps},{e.env_index},{e.episode},{e.seed},{e.return_!r},{e.length}"
-        self._files[EPISODES].write(f"{row},{int(e.terminated)},{int(e.truncated)}\n".encode())
-        self._files[ACTIONS].write(e.actions.tobytes())
+        with _as_not_written(EPISODES):
+            self._files[EPISODES].write(f"{row},{int(e.terminated)},{int(e.truncated)}\n".encode())
+        with _as_not_written(ACTIONS):
+            self._files[ACTIONS].write(e.actions.tobytes())
 
     def flush(self) -> None:
         """Hand everything written to the operating system.
@@ -59,16 +68,15 @@ class RowFiles:
             NotWritten: it refused (the disk is full, say).
         """
         for name, file in self._files.items():
-            try:
+            with _as_not_written(name):
                 file.flush()
-            except OSError as error:
-                raise NotWritten(f"{name} could not be written: {error.strerror}") from error
 
     def positions(self) -> dict[str, int]:
         """Return the length of each file in bytes; so much of it is on the disk, even after a power cut."""
         self.flush()
-        for file in self._files.values():
-            os.fsync(file.fileno())
+        for name, file in self._files.items():
+            with _as_not_written(name):
+                os.fsync(file.fileno())
         return {name: file.tell() for name, file in self._files.items()}
 
     def cut_back(self, positions: Mapping[str, int]) -> None:
@@ -90,6 +98,15 @@ class RowFiles:
         for file in self._files.values():
             with suppress(OSError):
                 file.close()
+
+
+@contextmanager
+def _as_not_written(name: str) -> Iterator[None]:
+    """Turn an OSError into NotWritten with one line."""
+    try:
+        yield
+    except OSError as error:
+        raise NotWritten(f"{name} could not be written: {reason_of(error)}") from error
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rl_lab.storage.errors import NotWritten
+from rl_lab.storage.files import reason_of
 from rl_lab.types import UsageError
 
 try:
@@ -20,8 +22,13 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Raises:
         UsageError: another process has locked it.
+        NotWritten: the file system refused.
     """
-    with (folder / ".lock").open("w") as file:
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise NotWritten(f"{folder}/.lock could not be written: {reason_of(error)}") from error
+    with file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

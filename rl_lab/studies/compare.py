@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rl_lab.storage.places import require_folder
 from rl_lab.studies.report import write_report
 from rl_lab.studies.study import Study, run_study
 
@@ -72,6 +73,7 @@ def compare_study(
 
     Args and errors are those of `run_study`.
     """
+    require_folder(out, "out")
     failures = run_study(study, Path(out), workers=workers, tell=tell, signals=signals)
     return Comparison(write_report(out), failures)
 

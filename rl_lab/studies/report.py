@@ -6,7 +6,6 @@ Numbers are computed over finished runs only, and missing runs are listed next t
 from __future__ import annotations
 
 import base64
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
@@ -17,16 +16,23 @@ from urllib.parse import quote
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
+from rl_lab.evaluation.grid_maps import MOST_NUMBERED
 from rl_lab.evaluation.statistics import Estimate, bootstrap_interval, iqm, probability_of_improvement
+from rl_lab.storage.files import write_atomically
 from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves
 from rl_lab.studies.results import EXACT, OPTIMAL, REGRET, RETURN, RunResults, StudyResults, load_study
 
 EMBEDDED_BYTES = 8 * 2**20  # larger files are linked, so that the page still opens on a phone
+CSS_DOTS = 96  # pixels of a style sheet in an inch
+LONGEST_TEXT = 44  # characters of a value in the table of hyperparameters; longer ones are shortened
+HASH = re.compile(r"[0-9a-f]{32,}")
+HASH_SHOWN = 12  # characters of a hash
 SOLVED = 1e-6  # a policy whose regret is below this is optimal up to rounding
 MAPS = {
-    "values": "exact value and actions; red: an action that loses",
-    "value_errors": "largest |Q - Q*|; red: an action that loses",
+    "values": "exact value of each state, and the action taken in it; red: an action that loses",
+    "value_errors": "largest |Q - Q*| of each state; red: an action that loses",
     "residuals": "bound on the error of V by sweep",
 }
 Row = dict[str, Any]
@@ -37,6 +43,7 @@ def write_report(study_dir: str | Path) -> Path:
 
     Raises:
         UsageError: the directory holds no study.
+        NotWritten: the file system refused; a page that was there is as it was.
     """
     study = load_study(Path(study_dir))
     page = _template().render(
@@ -47,11 +54,10 @@ def write_report(study_dir: str | Path) -> Path:
         dash_of={agent: dash_of(study, agent) for agent in study.agents},
         sections=[_section(study, env_id, f"env{i}") for i, env_id in enumerate(study.env_ids)],
         versions=_versions(study),
+        most_numbered=MOST_NUMBERED,
     )
     target = study.directory / "index.html"
-    unfinished = target.with_suffix(".html.tmp")
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, target)
+    write_atomically(target, page.encode())
     return target
 
 
@@ -176,7 +182,8 @@ def _improvements(study: StudyResults, env_id: str) -> list[Row]:
 def _video(study: StudyResults, agent: str, runs: Iterable[RunResults]) -> Row | None:
     """Return the last video of the agent's best run that has one."""
     for run in _best_first(runs):
-        videos = sorted(run.directory.glob("videos/*.mp4"), key=_natural)
+        found = [file for file in run.directory.glob("videos/*.mp4") if file.stat().st_size]
+        videos = sorted(found, key=_natural)
         if videos:
             score = run.scalar(RETURN)
             return {"agent": agent, "seed": run.seed, "score": score, "source": _source(study, videos[-1])}
@@ -186,13 +193,29 @@ def _video(study: StudyResults, agent: str, runs: Iterable[RunResults]) -> Row |
 def _maps(study: StudyResults, agent: str, runs: Iterable[RunResults]) -> list[Row]:
     """Return the pictures (values, errors, convergence) of the agent's best run that has some."""
     for run in _best_first(runs):
-        if pictures := sorted(run.directory.glob("pictures/*.png")):
-            names = [MAPS.get(p.stem, p.stem) for p in pictures]
+        pictures = {p: width_of(p) for p in sorted(run.directory.glob("pictures/*.png"))}
+        if shown := {p: width for p, width in pictures.items() if width is not None}:
             return [
-                {"agent": agent, "seed": run.seed, "name": name, "source": _source(study, picture)}
-                for name, picture in zip(names, pictures, strict=True)
+                {
+                    "agent": agent,
+                    "seed": run.seed,
+                    "name": MAPS.get(picture.stem, picture.stem),
+                    "source": _source(study, picture),
+                    "width": width,
+                }
+                for picture, width in shown.items()
             ]
     return []
+
+
+def width_of(picture: Path) -> int | None:
+    """Return the width in CSS pixels at which a PNG has the size that it was drawn for; None if it can't be read."""
+    try:
+        with Image.open(picture, formats=["PNG"]) as opened:
+            dots_per_inch = opened.info.get("dpi", (CSS_DOTS, CSS_DOTS))[0]
+            return round(opened.width * CSS_DOTS / (dots_per_inch or CSS_DOTS))
+    except (OSError, SyntaxError):  # left by a version that didn't write pictures whole
+        return None
 
 
 def _best_first(runs: Iterable[RunResults]) -> list[RunResults]:
@@ -221,8 +244,16 @@ def _fields(study: StudyResults, env_id: str) -> list[Row]:
     for name in names:
         values = [config.get(name) for config in configs]
         known = [value for value in values if value is not None]
-        rows.append({"name": name, "texts": values, "differs": len(set(known)) > 1, "shared": len(known)})
+        texts = [None if value is None else {"whole": value, "shown": shortened(value)} for value in values]
+        rows.append({"name": name, "texts": texts, "differs": len(set(known)) > 1, "shared": len(known)})
     return sorted(rows, key=lambda row: row["shared"] < 2)
+
+
+def shortened(text: str) -> str:
+    """Return a value as its column shows it: the beginning of a hash or of a long text, and an ellipsis."""
+    if HASH.fullmatch(text):
+        return f"{text[:HASH_SHOWN]}…"
+    return text if len(text) <= LONGEST_TEXT else f"{text[: LONGEST_TEXT - 1].rstrip()}…"
 
 
 def _flat_config(runs: Iterable[RunResults]) -> dict[str, str]:

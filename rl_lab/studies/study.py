@@ -21,6 +21,7 @@ from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.signals import STOPPED, stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
+from rl_lab.storage.places import require_folder
 from rl_lab.studies.migrations import migrate_study, rename_folders
 from rl_lab.studies.results import ERROR, STUDY, folder_name, run_directory
 from rl_lab.training.registry import has_preset, preset_fields
@@ -192,12 +193,14 @@ def run_study(
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
 
     Raises:
-        UsageError: `workers` is below 1, or `out` holds a study that this one doesn't extend.
+        UsageError: `workers` is below 1, nothing can be written in `out`, or it holds a study that this one doesn't
+            extend.
         FormatTooNew: a newer version wrote the study that `out` holds.
         Stopped: some runs were stopped before their end.
     """
     if workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
+    require_folder(out, "out")
     tasks = tasks_of(study, out, tell)
     _claim(study, out, tasks)
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
@@ -294,7 +297,7 @@ def run_task(task: Task, stop: StopFlag) -> str | None:
     error = task.folder / ERROR
     error.unlink(missing_ok=True)
     code, out, err = _run_worker(task, stop)
-    (task.folder / "log.txt").write_text(out + err)
+    write_atomically(task.folder / "log.txt", (out + err).encode())
     if (task.folder / SUMMARY).exists():
         return None
     if code == STOPPED or (stop.stop_requested and code < 0):
@@ -303,7 +306,7 @@ def run_task(task: Task, stop: StopFlag) -> str | None:
     cause = lines[-1] if lines else f"the process ended with {code}"
     if code < 0:
         cause = f"the process was killed by signal {-code}"
-    error.write_text(cause)
+    write_atomically(error, cause.encode())
     return cause
 
 

@@ -26,6 +26,7 @@ from rl_lab.runs.directory import (
     read_summary,
     remove_failed_start,
     require_no_run,
+    require_run_folder,
 )
 from rl_lab.runs.progress import NullProgress, make_progress
 from rl_lab.runs.run import Members, Run
@@ -34,6 +35,7 @@ from rl_lab.runs.tracking import Mirror, NullMirror, start_mirror
 from rl_lab.runs.wandb_settings import resolve_mode
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.locking import exclusive
+from rl_lab.storage.places import require_folder
 from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.training.devices import set_threads
 from rl_lab.training.learner import Learner
@@ -76,10 +78,12 @@ def learn(
         fields: those of RunConfig and of the agent's own Config.
 
     Raises:
-        UsageError: a wrong name or value, or a run directory that holds another run.
+        UsageError: a wrong name or value, or a run directory that holds another run or can't be written into.
+        NotWritten: the file system refused; what was saved before is whole.
     """
     given = (preset_fields(agent, preset) if preset else {}) | fields | ({"env_id": env_id} if env_id else {})
     learner, config = configure(agent, given)
+    require_run_folder(config)
     problem = problem_of(config, learner)
     if config.init_from is not None:
         problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
@@ -105,10 +109,10 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
 
     Raises:
         CannotResume: the learner's runs can't go on exactly.
-        UsageError: no run there, or a learner that can't run here.
+        UsageError: no run there, nothing can be written there, or a learner that can't run here.
         FormatTooNew: a newer version wrote it.
     """
-    folder = Path(run_dir)
+    folder = require_folder(run_dir, "run_dir")
     description = read_description(folder)
     learner = make_learner(description.agent, **description.fields)
     if not learner.resumes:

@@ -65,11 +65,21 @@ def test_one_that_is_cut_short_has_no_figures(tmp_path, steps):
 )
 def test_shows_what_the_config_asks_for(tmp_path, fields, files):
     evaluator, policy = evaluator_of(tmp_path, **fields)
-    assert evaluator.show(policy) is None
+    assert evaluator.show(policy) == []
     assert {path.name for path in tmp_path.rglob("*.*")} - {"value_errors.png"} == files
 
 
 def test_says_why_there_is_no_film(tmp_path):
     (tmp_path / "videos").write_text("no folder")
     evaluator, policy = evaluator_of(tmp_path, pictures=False)
-    assert "can't be written" in evaluator.show(policy)
+    (line,) = evaluator.show(policy)
+    assert line.startswith("no video: ")
+    assert "can't be written: Not a directory" in line
+
+
+def test_says_why_there_are_no_pictures_and_films_all_the_same(tmp_path):
+    (tmp_path / "pictures").write_text("no folder")
+    evaluator, policy = evaluator_of(tmp_path)
+    (line,) = evaluator.show(policy)
+    assert line.startswith("no pictures: FileExistsError")
+    assert (tmp_path / "videos" / "final.mp4").stat().st_size > 0

@@ -110,8 +110,8 @@ def test_exact_return_of_a_trained_dqn_agrees_with_ten_thousand_episodes(tmp_pat
 def test_states_of_grids_know_their_cells():
     for env_id, shape in (("FrozenLake-v1", (4, 4)), ("CliffWalking-v1", (4, 12)), ("lab/Cliff-v0", (4, 12))):
         learner, config = configure("value-iteration", {"env_id": env_id})
-        cells = problem_of(config, learner).cells
+        cells = problem_of(config, learner).layout.cells
         assert tuple(cells.max(axis=0) + 1) == shape
     learner, config = configure("value-iteration", {"env_id": "lab/Gambler-v0"})
-    assert problem_of(config, learner).cells is None
+    assert problem_of(config, learner).layout is None
     assert make_env("lab/GridWorld-v0").unwrapped.cells.shape[1] == 2

@@ -26,7 +26,7 @@ class Scripted:
         return None if mean_return == "cut" else {"eval_return_mean": mean_return, "asked": should_stop()}
 
     def show(self, policy):
-        return None
+        return []
 
 
 @pytest.fixture

@@ -1,0 +1,114 @@
+"""What the page looks like in a browser: nothing runs over, and maps have the size they were drawn for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from browsers import BROWSER, needs_browser
+from rl_lab.studies.report import LONGEST_TEXT, shortened, width_of, write_report
+from rl_lab.studies.results import run_directory
+from runs import learn
+
+SHA = hashlib.sha256(b"1").hexdigest()
+LAKE = "FrozenLake-v1"
+AGENTS = ["value-iteration", "q-learning", "random"]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page of a study on a wide map, with long values among the hyperparameters."""
+    study = tmp_path_factory.mktemp("study")
+    for agent in AGENTS:
+        folder = run_directory(study, "CliffWalking-v1", agent, 0)
+        learn(folder, agent, "CliffWalking-v1", total_steps=60, pictures=True, eval_max_steps=20)
+        config = json.loads((folder / "config.json").read_bytes())
+        config |= {
+            "dataset": "a/very/long/folder/" * 8,
+            "wrappers": [f"module:Wrapper{i}" for i in range(12)],
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+    info = {"env_ids": ["CliffWalking-v1"], "agents": AGENTS, "seeds": 1, "total_steps": 60}
+    (study / "study.json").write_text(json.dumps(info))
+    return write_report(study)
+
+
+OVERFLOW = """() => ({
+  page: document.documentElement.scrollWidth - innerWidth,
+  cells: [...document.querySelectorAll('td, th')].filter(cell => cell.scrollWidth > cell.clientWidth + 1)
+    .map(cell => cell.innerText),
+  overlaps: [...document.querySelectorAll('.fields tr')].flatMap(row => {
+    const boxes = [...row.cells].map(cell => {
+      const range = document.createRange(); range.selectNodeContents(cell); return range.getBoundingClientRect(); });
+    return boxes.slice(1).filter((box, i) => box.width && boxes[i].right > box.left).map(() => row.innerText); }),
+  maps: [...document.querySelectorAll('img.map')].map(map => [map.clientWidth, +map.getAttribute('width')]),
+  titles: [...document.querySelectorAll('.fields abbr')].map(text => [text.innerText, text.title]),
+})"""
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 800])
+def test_nothing_runs_over_and_maps_have_the_size_they_were_drawn_for(page, width):
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": width, "height": 800})
+        tab.goto(page.as_uri())
+        tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+        seen = tab.evaluate(OVERFLOW)
+        browser.close()
+    assert seen["page"] <= 0
+    assert seen["cells"] == []
+    assert seen["overlaps"] == []
+    assert (
+        len(seen["maps"]) == 6
+    )  # values and errors, convergence of the solver; random has no values of its own
+    assert all(shown == meant for shown, meant in seen["maps"])
+    assert max(meant for _, meant in seen["maps"]) > 600
+    assert all(len(text) <= LONGEST_TEXT for text, _ in seen["titles"])
+    wholes = {whole for _, whole in seen["titles"]}
+    assert "a/very/long/folder/" * 8 in wholes
+    assert sum(len(whole) == 64 for whole in wholes) == 3  # config_sha256 of each agent
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (SHA, f"{SHA[:12]}…"),
+        ("0.5", "0.5"),
+        ("x" * LONGEST_TEXT, "x" * LONGEST_TEXT),
+        ("x" * 99, "x" * 43 + "…"),
+    ],
+)
+def test_long_values_are_shortened(text, shown):
+    assert shortened(text) == shown
+
+
+def test_values_that_differ_beyond_what_is_shown_are_marked_as_different(tmp_path):
+    for agent, end in (("dqn", "a"), ("ppo", "b")):
+        folder = run_directory(tmp_path, LAKE, agent, 0)
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"agent": agent, "fields": {"map": "x" * 99 + end}}))
+    (tmp_path / "study.json").write_text(
+        json.dumps({"env_ids": [LAKE], "agents": ["dqn", "ppo"], "seeds": 1, "total_steps": 10})
+    )
+    html = write_report(tmp_path).read_text()
+    assert '<tr data-field="map" class="differs">' in html
+    assert f'title="{"x" * 99}a"' in html
+
+
+def test_broken_pictures_and_films_of_older_versions_are_left_out(tmp_path):
+    folder = run_directory(tmp_path, LAKE, "dqn", 0)
+    for name in ("pictures/values.png", "videos/final.mp4"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_bytes(b"")
+    (tmp_path / "study.json").write_text(
+        json.dumps({"env_ids": [LAKE], "agents": ["dqn"], "seeds": 1, "total_steps": 10})
+    )
+    assert width_of(folder / "pictures" / "values.png") is None
+    html = write_report(tmp_path).read_text()
+    assert "<video" not in html
+    assert 'class="map"' not in html
