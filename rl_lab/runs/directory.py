@@ -6,6 +6,8 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,8 @@ class RunDirectory:
 def make_run_folder(config: RunConfig, agent: str) -> Path:
     """Make the folder of a run, by default runs/<env>-<agent>-seed<seed>-<time>, and return it.
 
+    A default folder is new: if another run has the name already, -2, -3, ... is appended.
+
     Raises:
         UsageError: the file system refused.
     """
@@ -79,10 +83,27 @@ def make_run_folder(config: RunConfig, agent: str) -> Path:
     name = f"{config.env_id.replace('/', '_').replace(':', '_')}-{agent}-seed{config.seed}-{stamp}"
     folder = Path(config.run_dir or Path("runs") / name)
     try:
+        if config.run_dir is None:
+            return _make_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"run_dir {str(folder)!r} can't be made: {error.strerror}") from error
     return folder
+
+
+def _make_new(folder: Path) -> Path:
+    """Make a folder that wasn't there, of this name or with the first free number; return it.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with suppress(FileExistsError):
+            made.mkdir()  # fails if another process was faster
+            return made
+    raise AssertionError
 
 
 def require_no_run(folder: Path) -> None:
