@@ -10,7 +10,8 @@ from pathlib import Path
 from rl_lab.cli.parsing import main, parse
 from rl_lab.runs.signals import STOPPED
 from rl_lab.studies.report import write_report
-from rl_lab.studies.study import Stopped, Study, run_study
+from rl_lab.studies.running import Stopped
+from rl_lab.studies.study import Study, run_study
 
 STUDIES = {
     "frozenlake": Study(
