@@ -74,12 +74,13 @@ class Bar:
 
     def __init__(self, total_steps: int, at: int = 0):
         self._bar = tqdm(total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True)
+        self._total = total_steps
         self._figures: dict[str, str] = {}
         self._evaluated: dict[str, str] = {}
 
     def aim(self, total_steps: int) -> None:
         """Let the bar end at this step."""
-        self._bar.total = total_steps
+        self._total = self._bar.total = total_steps
 
     def show(self, row: dict[str, Any], spent: Spent | None = None) -> None:
         """Move the bar to the row's env_steps."""
@@ -93,7 +94,7 @@ class Bar:
         self._bar.set_postfix(_merged(self._figures, self._evaluated))
 
     def _move(self, env_steps: int) -> None:
-        self._bar.total = max(self._bar.total, env_steps)  # tqdm leaves the bar out beyond its end
+        self.aim(max(self._total, env_steps))  # tqdm leaves the bar out beyond its end
         self._bar.update(env_steps - self._bar.n)
 
     def doing(self, what: str) -> None:

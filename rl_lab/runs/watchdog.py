@@ -86,7 +86,7 @@ def awaited(frame: FrameType | None) -> tuple[str, str]:
 
 
 @contextmanager
-def watched(run: Alive, tell: Callable[[str], None], seconds: float | None) -> Iterator[None]:
+def watch_over(run: Alive, tell: Callable[[str], None], seconds: float | None) -> Iterator[None]:
     """Watch the run of this thread for the length of a `with` block; None watches nothing."""
     if seconds is None:
         yield

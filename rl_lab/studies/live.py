@@ -182,6 +182,7 @@ class LiveBoard:
 
     def __enter__(self) -> Self:
         self._live.start()
+        self._console.show_cursor()  # rich hides it, and a second signal ends the process at once
         return self
 
     def __exit__(self, *error: object) -> None:

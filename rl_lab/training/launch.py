@@ -32,7 +32,7 @@ from rl_lab.runs.progress import MakeProgress, NullProgress, make_progress
 from rl_lab.runs.run import Members, Run
 from rl_lab.runs.signals import stop_on_signals
 from rl_lab.runs.tracking import Mirror, NullMirror, resolve_mode, start_mirror
-from rl_lab.runs.watchdog import watched
+from rl_lab.runs.watchdog import watch_over
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.state_trees import weights_sha256
@@ -201,7 +201,7 @@ def _run(
             evaluator = RunEvaluator(config, problem, folder)
             run = Run(description, directory, evaluator, restored=restored, progress=shown)
             mirror = start_mirror(folder, resolve_mode(config.wandb))  # now that the rows are cut back
-            with stop_on_signals(run, enabled=signals), watched(run, tell, config.stall_seconds):
+            with stop_on_signals(run, enabled=signals), watch_over(run, tell, config.stall_seconds):
                 policy = learner.learn(problem, run)
         finally:
             directory.close()

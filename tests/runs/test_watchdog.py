@@ -14,7 +14,7 @@ from gymnasium import spaces
 import rl_lab
 from rl_lab.runs import watchdog
 from rl_lab.runs.progress import NullProgress
-from rl_lab.runs.watchdog import WAITS, Watchdog, watched
+from rl_lab.runs.watchdog import WAITS, Watchdog, watch_over
 from runs import QUICK
 
 
@@ -69,7 +69,7 @@ def test_every_place_that_is_looked_for_exists(place):
 
 def test_none_watches_nothing():
     before = threading.active_count()
-    with watched(Still(), pytest.fail, None):
+    with watch_over(Still(), pytest.fail, None):
         assert threading.active_count() == before
 
 

@@ -96,7 +96,8 @@ def test_three_of_eight_workers_are_killed(tmp_path, started):
     assert failures == dict.fromkeys(killed, "the process was killed by signal 9")
     assert len(names) == 8
     page = write_report(tmp_path / "out").read_text()
-    assert page.count("killed by signal 9") == 3
+    assert "3 of 8 runs are missing" in page
+    assert page.count("killed by signal 9") == 2  # once for each agent
     before = {f: (f / "summary.json").stat().st_mtime_ns for f in summaries(tmp_path / "out")}
     assert len(before) == 5
 
@@ -178,7 +179,7 @@ def test_the_machine_goes_down_and_comes_back(tmp_path, started):
 @pytest.mark.long
 def test_a_terminated_study_saves_all_its_runs_and_a_rerun_ends_as_if_nothing_had_happened(tmp_path, started):
     names, _ = started
-    out, steps = tmp_path / "out", 60_000
+    out, steps = tmp_path / "out", 30_000
     study = start_comparison(out, steps, workers=2)
     wait_for(lambda: saved(out) == 2)
     study.send_signal(signal.SIGTERM)
