@@ -14,8 +14,9 @@ from gymnasium import spaces
 import rl_lab
 from rl_lab.runs import watchdog
 from rl_lab.runs.progress import NullProgress
+from rl_lab.runs.run import Run
 from rl_lab.runs.watchdog import WAITS, Watchdog, watch_over
-from runs import QUICK
+from runs import QUICK, learn
 
 
 class Still:
@@ -58,6 +59,24 @@ def test_steps_and_other_signs_of_life_keep_it_silent(now):
         now[0] += 59
         dog.look()
     assert told == []
+
+
+def test_every_step_of_training_and_of_an_evaluation_is_a_sign_of_life(tmp_path, monkeypatch):
+    pulses = []
+
+    def noting(method):
+        def noted(run, *arguments):
+            answer = method(run, *arguments)
+            pulses.append(run.pulse)
+            return answer
+
+        return noted
+
+    monkeypatch.setattr(Run, "due", noting(Run.due))
+    monkeypatch.setattr(Run, "_asked_to_stop", noting(Run._asked_to_stop))
+    learn(tmp_path, "random", "FrozenLake-v1", total_steps=20, eval_every_steps=10)
+    assert {step for step, _ in pulses} == set(range(1, 21))
+    assert len(pulses) == len(set(pulses)) > 22
 
 
 @pytest.mark.parametrize("place", WAITS, ids=".".join)
