@@ -111,7 +111,7 @@ class RunDescription:
             ended_at: the environment step at which the run ended; None if it hasn't.
         """
         periods = ("eval_every_steps", "log_every_steps", "checkpoint_every_steps")
-        kept = {name: self.config.period(name) for name in periods}
+        kept: dict[str, Any] = {name: self.config.period(name) for name in periods}
         longer = dataclasses.replace(
             self,
             config=dataclasses.replace(self.config, total_steps=total_steps, **kept),

@@ -106,9 +106,14 @@ def _run_worker(task: Task, stop: StopFlag, report: Report) -> tuple[int, str]:
     assert process.stdout is not None
     assert process.stderr is not None
     log, last = LogFile(task.folder / "log.txt"), LastLine()
+
+    def take_error(line: bytes) -> None:
+        log.write(line)
+        last.take(line)
+
     pumps = [
         _pump(process.stdout, log.write),
-        _pump(process.stderr, lambda line: (log.write(line), last.take(line))),
+        _pump(process.stderr, take_error),
         _pump(os.fdopen(receiving, "rb"), lambda line: report(read_report(line))),
     ]
     with lifeline:

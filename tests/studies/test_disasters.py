@@ -129,7 +129,7 @@ def test_the_disk_is_full_for_one_worker(tmp_path, started):
 
 def start_comparison(out, steps, workers):
     words = ["--env-id", "FrozenLake-v1", "--agents", "q-learning", "--seeds", "3", "--workers", str(workers)]
-    fields = [f"total_steps={steps}", "checkpoint_every_steps=1000", "eval_episodes=0", "video_episodes=0"]
+    fields = [f"total_steps={steps}", "checkpoint_every_steps=200", "eval_episodes=0", "video_episodes=0"]
     command = [sys.executable, str(COMPARE), *words, "--wandb", "disabled", "--out", str(out), "--set"]
     return subprocess.Popen(
         [*command, *fields, "pictures=false"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -137,7 +137,7 @@ def start_comparison(out, steps, workers):
 
 
 def study_of_comparison(steps):
-    fields = {"total_steps": steps, "checkpoint_every_steps": 1000, "eval_episodes": 0, "video_episodes": 0}
+    fields = {"total_steps": steps, "checkpoint_every_steps": 200, "eval_episodes": 0, "video_episodes": 0}
     return small_study(
         agents=("q-learning",), seeds=3, fields=fields | {"pictures": False, "wandb": "disabled"}
     )
@@ -158,7 +158,7 @@ def wait_for(condition, seconds=120.0):
 @pytest.mark.long
 def test_the_machine_goes_down_and_comes_back(tmp_path, started):
     names, _ = started
-    out, steps = tmp_path / "out", 20_000
+    out, steps = tmp_path / "out", 5_000
     study = start_comparison(out, steps, workers=1)
     wait_for(lambda: summaries(out))
     workers = psutil.Process(study.pid).children()
@@ -179,7 +179,7 @@ def test_the_machine_goes_down_and_comes_back(tmp_path, started):
 @pytest.mark.long
 def test_a_terminated_study_saves_all_its_runs_and_a_rerun_ends_as_if_nothing_had_happened(tmp_path, started):
     names, _ = started
-    out, steps = tmp_path / "out", 30_000
+    out, steps = tmp_path / "out", 8_000
     study = start_comparison(out, steps, workers=2)
     wait_for(lambda: saved(out) == 2)
     study.send_signal(signal.SIGTERM)
