@@ -23,7 +23,7 @@ COMPARE = Path(__file__).parents[2] / "scripts" / "compare.py"
 FIELDS = QUIET | {"total_steps": 400, "eval_every_steps": 100, "checkpoint_every_steps": 50}
 
 DYING = """
-import json, os, resource, signal, sys
+import json, os, signal, sys
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.studies import worker
 save, saves = Checkpoints.save, []
