@@ -165,8 +165,10 @@ class LiveBoard:
         return table_of(self._states.ordered(), max(1, self._console.height - SPARE_ROWS))
 
     def begin(self, states: Mapping[str, str]) -> None:
-        """Take the runs by name, with their states."""
+        """Take the runs by name, with their states, and show the table: not earlier, since a study may be refused."""
         self._states.begin(states)
+        self._live.start()
+        self._console.show_cursor()  # rich hides it, and a second signal ends the process at once
 
     def report(self, name: str, values: Mapping[str, Any]) -> None:
         """Take in what a run tells."""
@@ -181,8 +183,6 @@ class LiveBoard:
             print(line, flush=True)
 
     def __enter__(self) -> Self:
-        self._live.start()
-        self._console.show_cursor()  # rich hides it, and a second signal ends the process at once
         return self
 
     def __exit__(self, *error: object) -> None:

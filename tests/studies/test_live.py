@@ -62,6 +62,12 @@ class TestTable:
         assert "run 2" not in out.getvalue()
         assert "100 runs: 100 waiting" in out.getvalue()
 
+    def test_is_not_there_before_the_study_is_accepted(self):
+        board, out = on_terminal(LiveBoard)
+        with board:
+            pass
+        assert out.getvalue() == ""
+
     def test_lines_go_to_the_output_if_that_is_no_terminal(self, capsys):
         board, out = on_terminal(LiveBoard)
         with board:
