@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 import rl_lab
+from rl_lab.runs.description import read_description
 from rl_lab.runs.directory import read_summary
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_rows
+from rl_lab.training.extension import extended
 from rl_lab.training.registry import config_of
 from rl_lab.types import UsageError
 from runs import SMALL_DQN, learn
@@ -112,6 +115,15 @@ def test_is_refused_with_the_reason(tmp_path, agent, fields, steps, named):
     if steps > 200:
         assert f"--init-from {tmp_path} --total-steps {steps}" in str(refused.value)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_an_agent_that_does_not_say_what_depends_on_the_budget_is_not_extended(tmp_path):
+    learn(tmp_path, "random", "FrozenLake-v1", total_steps=20)
+    unknown = SimpleNamespace(stops_early=True, config=object())
+    with pytest.raises(
+        UsageError, match="agent 'random' doesn't say which of its fields depend on the budget"
+    ):
+        extended(read_description(tmp_path), unknown, tmp_path, 30)
 
 
 @pytest.mark.parametrize(
