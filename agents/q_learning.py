@@ -64,6 +64,12 @@ class Config:
         within(self, 0.0, 1.0, "epsilon_initial", "epsilon_final", "epsilon_fraction")
         at_least(self, -1e12, "initial_value")
 
+    def budget_fields(self) -> tuple[str, ...]:
+        """Return the fields by which what is learned depends on the budget."""
+        falls = self.epsilon_fraction > 0 and self.epsilon_initial != self.epsilon_final
+        decays = self.learning_rate_final != self.learning_rate
+        return ("epsilon_fraction",) * falls + ("learning_rate_final",) * decays
+
 
 class QLearning:
     """Q(s, a) += alpha * (r + gamma * (1 - terminated) * max Q(s', .) - Q(s, a)) on every step."""

@@ -23,6 +23,10 @@ from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 class Config:
     """The random agent has no fields."""
 
+    def budget_fields(self) -> tuple[str, ...]:
+        """Return no field: nothing depends on the budget."""
+        return ()
+
 
 class RandomPolicy:
     """Draws each action uniformly from the space, or from the legal actions if there is a mask.

@@ -12,7 +12,8 @@ from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.files import replacing
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.report import write_report
-from rl_lab.studies.study import Stopped, Study, run_study
+from rl_lab.studies.running import Stopped
+from rl_lab.studies.study import Study, run_study
 
 STUDIES = {
     "frozenlake": Study(

@@ -113,6 +113,12 @@ class Config(TrainedFields):
         steps = problem.total_steps // self.train_period_env_steps * self.gradient_steps_per_update
         return resolve_compile(self, problem, steps, refuse_compiling(self))
 
+    def budget_fields(self) -> tuple[str, ...]:
+        """Return the fields by which what is learned depends on the budget."""
+        falls = self.epsilon_fraction > 0 and self.epsilon_initial != self.epsilon_final
+        rises = self.prioritised and self.priority_beta != 1
+        return ("epsilon_fraction",) * falls + ("priority_beta",) * rises + super().budget_fields()
+
     def __post_init__(self) -> None:
         check_trained(self)
         above(self, 0.0, "reward_clip", "target_tau")

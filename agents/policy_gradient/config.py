@@ -100,6 +100,10 @@ class Config(TrainedFields):
         """
         return resolve_compile(self, problem, _gradient_steps(self, problem), refuse_compiling_step(self))
 
+    def budget_fields(self) -> tuple[str, ...]:
+        """Return the fields by which what is learned depends on the budget."""
+        return ("linear_decay",) * self.linear_decay + super().budget_fields()
+
 
 @dataclass(frozen=True)
 class ReinforceConfig(Config):

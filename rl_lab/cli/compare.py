@@ -65,11 +65,20 @@ def compare(argv: Sequence[str]) -> int:
         UsageError: a wrong option, name or value, or a folder that holds another study.
     """
     from rl_lab.studies.compare import compare_study
-    from rl_lab.studies.study import Stopped
+    from rl_lab.studies.live import make_board
+    from rl_lab.studies.running import Stopped
 
     options: CompareOptions = parse(CompareOptions, argv, program="rl-lab compare", about=ABOUT)
     try:
-        found = compare_study(study_of(options), options.out, workers=options.workers, signals=True)
+        with make_board() as board:
+            found = compare_study(
+                study_of(options),
+                options.out,
+                workers=options.workers,
+                tell=board.tell,
+                signals=True,
+                board=board,
+            )
     except Stopped as stopped:
         print(f"{stopped}; the same command continues")
         return STOPPED

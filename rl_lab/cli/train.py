@@ -37,7 +37,7 @@ class TrainOptions:
     config: str | None = None
     """YAML or JSON file of fields, such as a run's config.json; preset and options override it."""
     resume: bool = False
-    """Continue the run in --run-dir; nothing else is needed."""
+    """Continue the run in --run-dir; a larger budget extends it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def train(argv: Sequence[str]) -> int:
 
     options, fields = parse_train(argv)
     if options.resume:
-        result = resume(fields["run_dir"], progress=True, signals=True)
+        budget = fields["total_steps"]
+        result = resume(fields["run_dir"], total_steps=budget, progress=True, signals=True)
     else:
         result = learn(options.agent, progress=True, signals=True, **fields)
     if result.summary is None and not result.resumes:
@@ -66,6 +67,11 @@ def train(argv: Sequence[str]) -> int:
     if result.summary is None:
         print(f"stopped after saving; continue with: --resume --run-dir {result.run_dir}")
         return STOPPED
+    if result.finished_before:
+        print(
+            f"finished already, nothing to resume: {_told(result.summary)}; run directory: {result.run_dir}"
+        )
+        return 0
     print(_told(result.summary))
     print(f"run directory: {result.run_dir}")
     return 0
@@ -115,7 +121,10 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
     parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=about)
     options = TrainOptions(**{field.name: parsed.pop(field.name) for field in dc.fields(TrainOptions)})
     if stored:
-        begun = _completed(stored.agent, given) | {"agent": stored.agent}
+        begun = _completed(stored.agent, given) | {
+            "agent": stored.agent,
+            "total_steps": parsed["total_steps"],
+        }
         _require_same(parsed | {"agent": options.agent}, begun)
     return options, parsed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,19 +42,21 @@ def watch(argv: Sequence[str]) -> int:
     """Show or film a trained agent; return the exit code.
 
     Raises:
-        UsageError: a wrong option or value, no run there, an episode that the run doesn't have, or a place where no
-            file can be written.
+        UsageError: a wrong option or value, no run there, an episode that the run doesn't have, no display, or a place
+            where no file can be written.
         NotWritten: a film failed; what was at its place is as it was.
         CheckpointCorrupt: no checkpoint of the run is whole.
         FormatTooNew: a newer version wrote the run.
     """
-    from rl_lab.evaluation.watch import frames_per_second, live_window, show
+    from rl_lab.evaluation.watch import frames_per_second, live_window, require_display, show, shows_nothing
     from rl_lab.runs.description import read_description
     from rl_lab.training.loading import load_policy
 
     options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)
     if options.episodes < 1:
         raise UsageError(f"episodes must be at least 1, got {options.episodes}")
+    if options.human:
+        require_display()  # before an environment is made that draws into memory instead
     folder = Path(options.run_dir)
     description = read_description(folder)
     config = description.config
@@ -69,7 +72,9 @@ def watch(argv: Sequence[str]) -> int:
     count = show(
         policy, config, folder, files, window, options.episodes, options.seed, options.training_episode
     )
-    print(f"{count} frames" + "".join(f", {f}" for f in files))
+    unseen = options.human and shows_nothing()
+    unseen_note = f", not shown: SDL_VIDEODRIVER is {os.environ['SDL_VIDEODRIVER']}" if unseen else ""
+    print(f"{count} frames" + "".join(f", {f}" for f in files) + unseen_note)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +19,7 @@ from rl_lab.evaluation.video import LiveWindow, Sink, VideoWriter, write_video
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.rows import read_actions, read_episodes
 from rl_lab.storage.errors import NotWritten
+from rl_lab.types import UsageError
 
 FPS = 30.0  # if an environment doesn't declare its own
 MAX_STEPS = 3_000  # of one episode
@@ -110,10 +112,44 @@ def frames_per_second(config: RunConfig) -> float:
         env.close()
 
 
+def require_display() -> None:
+    """Check that a window can be shown; SDL_VIDEODRIVER is taken as it is, since whoever sets it knows the display.
+
+    Raises:
+        UsageError: there is no display.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("SDL_VIDEODRIVER"):
+        return
+    if not os.environ.get("DISPLAY") and not os.environ.get("WAYLAND_DISPLAY"):
+        raise UsageError(
+            "--human: nothing was shown, there is no display: neither DISPLAY nor WAYLAND_DISPLAY is set"
+            " (allowed: --video F.mp4 or --gif F.gif)"
+        )
+
+
 def live_window(fps: float, title: str) -> LiveWindow:
-    """Make a window; without a display, pygame's dummy driver takes the frames."""
-    _allow_no_display()
+    """Make a window.
+
+    Raises:
+        UsageError: the display can't be opened.
+    """
+    import pygame
+
+    try:
+        pygame.display.init()
+    except pygame.error as error:
+        driver = os.environ.get("SDL_VIDEODRIVER")
+        named = f"SDL_VIDEODRIVER {driver!r}" if driver else f"DISPLAY {os.environ.get('DISPLAY')!r}"
+        raise UsageError(
+            f"--human: nothing was shown, {named} can't be opened: {error}"
+            " (allowed: --video F.mp4 or --gif F.gif)"
+        ) from error
     return LiveWindow(fps, title)
+
+
+def shows_nothing() -> bool:
+    """Return whether the video driver that was asked for draws into memory only, where nobody sees it."""
+    return os.environ.get("SDL_VIDEODRIVER") in ("dummy", "offscreen")
 
 
 def _allow_no_display() -> None:

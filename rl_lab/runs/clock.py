@@ -20,7 +20,7 @@ class Clock:
     def __init__(self, now: Callable[[], float] = time.perf_counter, wall: Callable[[], float] = time.time):
         self._now, self._wall = now, wall
         self._train_before = self._wall_before = 0.0  # seconds of earlier sessions
-        self._paused = self._evaluated = 0.0
+        self._paused = self._evaluated = self._saved = 0.0
         self._pause_began: float | None = None
         self._began, self._wall_began = now(), wall()
 
@@ -37,7 +37,7 @@ class Clock:
 
     def start(self) -> None:
         """Count training from now on: what came before in this session was set-up."""
-        self._began, self._paused, self._evaluated = self._now(), 0.0, 0.0
+        self._began, self._paused, self._evaluated, self._saved = self._now(), 0.0, 0.0, 0.0
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
@@ -48,11 +48,25 @@ class Clock:
         finally:
             self._evaluated += self._now() - began
 
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Count the length of a `with` block as the saving of a checkpoint; in a pause, since it is no training."""
+        began = self._now()
+        try:
+            yield
+        finally:
+            self._saved += self._now() - began
+
     def spent(self) -> dict[str, float]:
-        """Return the seconds of this session by what they were spent on; checkpoints, rows and the like are "other"."""
-        training, evaluation = self.train_seconds - self._train_before, self._evaluated
-        other = self._now() - self._began - training - evaluation
-        return {"training": training, "evaluation": evaluation, "other": max(0.0, other)}
+        """Return the seconds of this session by what they were spent on; rows and the like are "other"."""
+        training, evaluation, saving = self.train_seconds - self._train_before, self._evaluated, self._saved
+        other = self._now() - self._began - training - evaluation - saving
+        return {
+            "training": training,
+            "evaluation": evaluation,
+            "checkpoints": saving,
+            "other": max(0.0, other),
+        }
 
     @contextmanager
     def pause(self) -> Iterator[None]:

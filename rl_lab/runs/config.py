@@ -43,7 +43,7 @@ class RunConfig:
         ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
-            "keep_best", "video_episodes", "pictures",
+            "keep_best", "video_episodes", "pictures", "stall_seconds",
         ),
         "Weights & Biases": (
             "wandb", "wandb_project", "wandb_entity", "wandb_name", "group", "wandb_job_type", "wandb_tags",
@@ -119,6 +119,9 @@ class RunConfig:
     """Episodes of the final policy filmed into videos/; 0 for none."""
     pictures: bool = True
     """Draw maps of values, policy and errors into pictures/ if the environment's model is known."""
+    stall_seconds: float | None = 60.0
+    """Seconds without an environment step, an update or an evaluation's step after which a line says what the run is
+    waiting for; None for never."""
     wandb: Literal["offline", "online", "disabled"] | None = None
     """Weights & Biases; by default what its own variables and settings say, else online if there is an API key,
     else offline."""
@@ -151,7 +154,7 @@ class RunConfig:
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
         at_least(self, 1, "eval_total_steps", "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
-        above(self, 0.0, "env_timeout_seconds")
+        above(self, 0.0, "env_timeout_seconds", "stall_seconds")
         at_least(self, 1, "stop_after_evals")
         at_least(self, 0, "stop_min_delta")
         finite(self, "stop_at_return", "stop_min_delta")

@@ -30,6 +30,7 @@ NOT_HASHED = (
     "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
     "wandb_source", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
     "wandb_upload",
+    "stall_seconds", "extended_from",
 )  # fmt: skip
 # Fields that came later don't enter it either while they have the value that stands for what was done before.
 LATER = {"eval_total_steps": None, "channels": "auto", "wrappers": ()}
@@ -38,6 +39,14 @@ SCRUBBED = (
     "env_kwargs", "group", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
 )  # fmt: skip
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What a run was before it got a larger budget."""
+
+    total_steps: int
+    env_steps: int | None  # at which it had ended; None if it hadn't
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class RunDescription:
     versions: Mapping[str, str]
     config_sha256: str = ""
     wandb_source: str | None = None  # what decided config.wandb; None: not stored yet when the run began
+    extended_from: tuple[Extension, ...] = ()  # first to last
 
     @property
     def requested_wandb(self) -> str | None:
@@ -80,6 +90,7 @@ class RunDescription:
             "dataset_sha256": self.dataset_sha256,
             "versions": dict(self.versions),
             "config_sha256": self.config_sha256,
+            "extended_from": [dataclasses.asdict(extension) for extension in self.extended_from],
         }
 
     @classmethod
@@ -103,7 +114,25 @@ class RunDescription:
             versions=dict(body.get("versions", {})),
             config_sha256=body["config_sha256"],
             wandb_source=body.get("wandb_source"),
+            extended_from=tuple(Extension(**extension) for extension in body.get("extended_from", ())),
         )
+
+    def extended(self, total_steps: int, ended_at: int | None) -> RunDescription:
+        """Return the description of this run with a larger budget.
+
+        Periods that were shares of the budget stay as they were.
+
+        Args:
+            ended_at: the environment step at which the run ended; None if it hasn't.
+        """
+        periods = ("eval_every_steps", "log_every_steps", "checkpoint_every_steps")
+        kept: dict[str, Any] = {name: self.config.period(name) for name in periods}
+        longer = dataclasses.replace(
+            self,
+            config=dataclasses.replace(self.config, total_steps=total_steps, **kept),
+            extended_from=(*self.extended_from, Extension(self.config.total_steps, ended_at)),
+        )
+        return dataclasses.replace(longer, config_sha256=_hash(longer))
 
 
 def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem) -> RunDescription:

@@ -7,6 +7,8 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,8 @@ def require_run_folder(config: RunConfig) -> None:
 def make_run_folder(config: RunConfig, agent: str) -> Path:
     """Make the folder of a run, by default runs/<env>-<agent>-seed<seed>-<time>, and return it.
 
-    In a sweep the id of the W&B run is added, since two agents may start runs in the same second.
+    A default folder is new: if another run has the name already, -2, -3, ... is appended. In a sweep the id of the W&B
+    run is part of the name.
 
     Raises:
         UsageError: the file system refused.
@@ -102,10 +105,27 @@ def make_run_folder(config: RunConfig, agent: str) -> Path:
         name = f"{name}-{run_id}"
     folder = Path("runs", name) if config.run_dir is None else Path(config.run_dir)
     try:
+        if config.run_dir is None:
+            return _make_new(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"run_dir {str(folder)!r} can't be made: {error.strerror}") from error
     return folder
+
+
+def _make_new(folder: Path) -> Path:
+    """Make a folder that wasn't there, of this name or with the first free number; return it.
+
+    Raises:
+        OSError: the file system refused.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        made = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with suppress(FileExistsError):
+            made.mkdir()  # fails if another process was faster
+            return made
+    raise AssertionError
 
 
 def require_no_run(folder: Path) -> None:

@@ -94,6 +94,8 @@ class Evaluations:
         with self._clock.evaluating():
             figures = self._evaluator.measure(policy, self._should_stop)
         self._progress.doing("")
+        if figures is not None:
+            self._progress.evaluated(figures)
         if figures is not None and figures.get("eval_limit") is not None and not self._told:
             self._progress.note(told_of_limit(figures))
             self._told = True

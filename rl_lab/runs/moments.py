@@ -36,6 +36,10 @@ class Moments:
         """Say whether a row has become due since the last moment."""
         return crossings(self.at, env_steps, self._row) > 0
 
+    def evaluation_was_due(self, env_steps: int, num_envs: int) -> bool:
+        """Say whether an evaluation was due at a step of this many environments."""
+        return crossings(env_steps - num_envs, env_steps, self._evaluation) > 0
+
     def advance(self, env_steps: int) -> Due:
         """Go on to a new moment and return what is due there besides a row."""
         before, self.at = self.at, env_steps

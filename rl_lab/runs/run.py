@@ -17,6 +17,7 @@ from rl_lab.runs.episode_statistics import EpisodeStatistics
 from rl_lab.runs.evaluations import Evaluations, Evaluator, Figures
 from rl_lab.runs.moments import Moments
 from rl_lab.runs.progress import NullProgress, Progress
+from rl_lab.runs.spending import Spending
 from rl_lab.runs.summary import summarise
 
 Members = dict[str, Any]  # the state trees of a checkpoint, by name; "weights" is all that acting needs
@@ -48,13 +49,15 @@ class Run:
     ):
         config = description.config
         self.restored = restored
-        self.total_steps = config.total_steps
         self.stop_requested = False  # a signal sets it; it is honoured at the next step boundary
         self.stopped = False  # saved and to be resumed later, so not to be finished now
         self.summary: dict[str, Any] | None = None  # once the run is finished
         self._description, self._directory = description, directory
         self._evaluator, self._progress = evaluator, progress or NullProgress()
+        self._total_steps = config.total_steps
+        self._seen = self._signs = 0  # the step and the question that came last, for a watchdog
         self._clock, self._moments, self._episodes = Clock(), Moments.of(config), EpisodeStatistics()
+        self._spending = Spending()
         rule = EarlyStopping(config.stop_after_evals, config.stop_at_return, config.stop_min_delta)
         self._evaluations = Evaluations(
             evaluator, rule, directory.rows, self._asked_to_stop, self._clock, self._progress
@@ -69,6 +72,21 @@ class Run:
         """What the run was asked to do, with "auto" resolved."""
         return self._description.config
 
+    @property
+    def total_steps(self) -> int:
+        """The number of environment steps at which the run ends."""
+        return self._total_steps
+
+    @total_steps.setter
+    def total_steps(self, steps: int) -> None:
+        self._total_steps = steps
+        self._progress.aim(steps)
+
+    @property
+    def pulse(self) -> tuple[int, int]:
+        """The last step and the number of signs of life beside steps; unchanged while nothing happens."""
+        return self._seen, self._signs
+
     def start_clock(self) -> None:
         """Count training time from now on: what came before was set-up."""
         self._clock.start()
@@ -78,6 +96,7 @@ class Run:
         return self._clock.pause()
 
     def _asked_to_stop(self) -> bool:
+        self._signs += 1  # evaluations ask at every step
         return self.stop_requested
 
     # What learners push ------------------------------------------------------------------------------
@@ -93,10 +112,13 @@ class Run:
             row = {"env_steps": env_steps, "train_seconds": round(self._clock.train_seconds, 4), **values}
             row |= self._episodes.take()
             self._directory.rows.row(row)
-            self._progress.show(row, self._clock.spent())
+            self._signs += 1
+            self._spending.add(row)
+            self._progress.show(row, self._spending.split(self._clock.spent()))
 
     def due(self, env_steps: int) -> bool:
         """Say whether `row` or `moment` has anything to do; cheap enough to be asked at every step."""
+        self._seen = env_steps
         return env_steps >= self._moments.next or self.stop_requested
 
     def row_due(self, env_steps: int) -> bool:
@@ -145,7 +167,8 @@ class Run:
             NotWritten: the file system refused; the previous checkpoint is whole.
         """
         members = members | {"run": self._state(env_steps)}
-        self._directory.checkpoints.save(env_steps, members, {"score": score})
+        with self._clock.saving():
+            self._directory.checkpoints.save(env_steps, members, {"score": score})
 
     def _state(self, env_steps: int) -> dict[str, Any]:
         return {
@@ -162,6 +185,12 @@ class Run:
         self._clock.load_state_dict(state)
         self._episodes.load_state_dict(state)
         self._evaluations.load_state_dict(state)
+        if self._ended_before(state["at"]) and self.total_steps > state["at"]:
+            self._evaluations.pending = self._moments.evaluation_was_due(state["at"], self.config.num_envs)
+
+    def _ended_before(self, env_steps: int) -> bool:
+        """Say whether this step was the run's end before it was extended; then `moment` wasn't asked there."""
+        return any(extension.env_steps == env_steps for extension in self._description.extended_from)
 
     # The end -----------------------------------------------------------------------------------------
 
@@ -185,6 +214,7 @@ class Run:
                 self.save(env_steps, members)  # a resumed run comes here again at once
                 self.stopped = True
                 return
+            self._progress.finish(env_steps)
             # Saved before the row is written: after a kill the end is done again, and the row stands once.
             self.save(env_steps, members, figures["eval_return_mean"])
             self._directory.rows.row({"env_steps": env_steps, **figures})

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rl_lab.storage.files import write_atomically
+
 WHOLE = "whole.json"  # tells of the newest W&B run that was made of all local rows
 SET_ASIDE = "set-aside"  # folder beneath wandb/ for offline segments that a whole run replaces
 
@@ -36,9 +38,7 @@ class Segment:
         """Write the segment's file, whole or not at all."""
         if self.path is not None:
             contents = {name: value for name, value in vars(self).items() if name != "path"}
-            temporary = self.path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(contents))
-            temporary.replace(self.path)
+            write_atomically(self.path, json.dumps(contents).encode())
 
 
 def next_segment(run_dir: Path, size: int, environment: Mapping[str, str] | None = None) -> Segment:

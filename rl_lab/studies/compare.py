@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.storage.places import require_folder
+from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.report import write_report
 from rl_lab.studies.study import Study, run_study
 
@@ -47,7 +48,7 @@ def compare(
         workers: how many runs go on at the same time, each in its own process.
         preset: the preset to use for every agent that has one of this name.
         agent_fields: fields for single agents, by name; they take precedence over `fields`.
-        progress: print a line for each run that ends.
+        progress: print a line for each run that ends, and show the state of each run meanwhile.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
         fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
 
@@ -58,7 +59,8 @@ def compare(
         Stopped: some runs were stopped before their end.
     """
     study = Study(_names(env_ids), _names(agents), seeds, fields, agent_fields or {}, preset)
-    return compare_study(study, out, workers=workers, tell=_print if progress else _nothing, signals=signals)
+    with make_board() if progress else NoBoard() as board:
+        return compare_study(study, out, workers=workers, tell=board.tell, signals=signals, board=board)
 
 
 def compare_study(
@@ -68,19 +70,16 @@ def compare_study(
     workers: int = 1,
     tell: Callable[[str], None] = _print,
     signals: bool = False,
+    board: Board | None = None,
 ) -> Comparison:
     """Run everything of a study that isn't done yet, and write its page.
 
     Args and errors are those of `run_study`.
     """
     require_folder(out, "out")
-    failures = run_study(study, Path(out), workers=workers, tell=tell, signals=signals)
+    failures = run_study(study, Path(out), workers=workers, tell=tell, signals=signals, board=board)
     return Comparison(write_report(out), failures)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
-
-
-def _nothing(line: str) -> None:
-    """Tell nothing."""

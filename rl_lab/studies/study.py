@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,31 +13,19 @@ from typing import Any
 
 from rl_lab.runs.description import without_secrets
 from rl_lab.runs.directory import SUMMARY
-from rl_lab.runs.signals import STOPPED, stop_on_signals
+from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
+from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, rename_folders
-from rl_lab.studies.results import ERROR, STUDY, folder_name, run_directory
+from rl_lab.studies.results import STUDY, folder_name, run_directory
+from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
 from rl_lab.training.registry import has_preset, preset_fields
 from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
 from rl_lab.types import UsageError
 
-POLL_SECONDS = 0.2  # how long a request to stop may go unnoticed while a worker runs
-STOP_SECONDS = 120.0  # enough for an evaluation under way, a checkpoint, and W&B's minute at the end
-
 _tell = partial(print, flush=True)  # flushed line by line, even into a pipe
-
-
-class Stopped(Exception):
-    """A study, or one of its runs, was stopped before its end; the same call continues it."""
-
-
-@dataclass
-class StopFlag:
-    """Tells all runs of a study whether to stop."""
-
-    stop_requested: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,24 +106,6 @@ def _refusals(agents: tuple[str, ...], preset: str) -> Iterator[str]:
             yield str(error)
 
 
-@dataclass(frozen=True)
-class Task:
-    """One run of a study."""
-
-    agent: str
-    fields: dict[str, Any]  # env_id, seed and run_dir included
-
-    @property
-    def folder(self) -> Path:
-        """The run directory."""
-        return Path(self.fields["run_dir"])
-
-    @property
-    def name(self) -> str:
-        """The name for messages."""
-        return f"{self.fields['env_id']} {self.agent} seed {self.fields['seed']}"
-
-
 def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> list[Task]:
     """Return all runs of a study after checking them; tell what is worth knowing of their environments.
 
@@ -180,6 +145,7 @@ def run_study(
     workers: int = 1,
     tell: Callable[[str], None] = _tell,
     signals: bool = False,
+    board: Board | None = None,
 ) -> dict[str, str]:
     """Run everything that isn't done yet; return why runs failed, by the names of their tasks.
 
@@ -191,6 +157,7 @@ def run_study(
         workers: how many runs go on at the same time.
         tell: called with lines about the progress.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
+        board: shows the state of each run while they go on.
 
     Raises:
         UsageError: `workers` is below 1, nothing can be written in `out`, or it holds a study that this one doesn't
@@ -206,17 +173,24 @@ def run_study(
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
+    board = board or NoBoard()
+    board.begin({t.name: "waiting" if t in open_tasks else "done" for t in tasks})
     stop = StopFlag()
     with stop_on_signals(stop, enabled=signals), ThreadPoolExecutor(workers) as pool:
         try:
-            futures = {pool.submit(run_task, task, stop): task for task in open_tasks}
-            return _collect(futures, tell)
+            futures = {
+                pool.submit(run_task, task, stop, partial(board.report, task.name)): task
+                for task in open_tasks
+            }
+            return _collect(futures, tell, board)
         except BaseException:  # now, since leaving the block waits for the pool's threads
             stop.stop_requested = True
             raise
 
 
-def _collect(futures: dict[Future[str | None], Task], tell: Callable[[str], None]) -> dict[str, str]:
+def _collect(
+    futures: dict[Future[str | None], Task], tell: Callable[[str], None], board: Board
+) -> dict[str, str]:
     """Report each run as it ends; return why runs failed, by name.
 
     Raises:
@@ -230,7 +204,9 @@ def _collect(futures: dict[Future[str | None], Task], tell: Callable[[str], None
             cause = future.result()
         except Stopped:
             stopped += 1
+            board.report(task.name, {"state": "stopped"})
             continue
+        board.report(task.name, {"state": "done" if cause is None else "failed", "seconds_left": None})
         if cause is not None:
             failures[task.name] = cause
         tell(f"[{count}/{len(futures)}] {task.name}: {cause or _outcome(task)}")
@@ -283,70 +259,6 @@ def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
         and described["seeds"] >= before["seeds"]
         and set(described["env_ids"]) >= set(before["env_ids"])
     )
-
-
-def run_task(task: Task, stop: StopFlag) -> str | None:
-    """Run one task in its own process; return why it failed (one line), or None if it didn't.
-
-    Raises:
-        Stopped: the run was stopped before its end.
-    """
-    if stop.stop_requested:
-        raise Stopped
-    task.folder.mkdir(parents=True, exist_ok=True)
-    error = task.folder / ERROR
-    error.unlink(missing_ok=True)
-    code, out, err = _run_worker(task, stop)
-    write_atomically(task.folder / "log.txt", (out + err).encode())
-    if (task.folder / SUMMARY).exists():
-        return None
-    if code == STOPPED or (stop.stop_requested and code < 0):
-        raise Stopped
-    lines = [line for line in err.splitlines() if line.strip()]
-    cause = lines[-1] if lines else f"the process ended with {code}"
-    if code < 0:
-        cause = f"the process was killed by signal {-code}"
-    write_atomically(error, cause.encode())
-    return cause
-
-
-def _run_worker(task: Task, stop: StopFlag) -> tuple[int, str, str]:
-    """Run a worker, which ends together with this process in any case; return its exit code, stdout and stderr."""
-    threads = str(task.fields.get("threads", 1))
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    process = subprocess.Popen(
-        _command(task),
-        env=os.environ | dict.fromkeys(names, threads),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C goes to this process only, which passes it on
-    )
-    lifeline, process.stdin = process.stdin, None  # keeps communicate() from closing it
-    assert lifeline is not None
-    with lifeline, process:
-        out, err = _attend(process, stop)
-    return process.returncode, out, err
-
-
-def _command(task: Task) -> list[str]:
-    # -P keeps the current directory off the import path
-    work = json.dumps({"agent": task.agent, "fields": task.fields})
-    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", work]
-
-
-def _attend(process: subprocess.Popen[str], stop: StopFlag) -> tuple[str, str]:
-    """Wait for a worker and return its stdout and stderr; pass on a request to stop, and kill it if that takes long."""
-    while not stop.stop_requested:
-        with suppress(subprocess.TimeoutExpired):
-            return process.communicate(timeout=POLL_SECONDS)
-    process.terminate()
-    try:
-        return process.communicate(timeout=STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # its environments' processes too
-        return process.communicate()
 
 
 def _outcome(task: Task) -> str:

@@ -7,27 +7,36 @@ import os
 import shutil
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rl_lab.runs.description import CONFIG
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.locking import exclusive
+from rl_lab.studies.reports import Reports
 from rl_lab.training.launch import CannotResume, learn, resume
 
+KEPT = ("log.txt", "log.txt.1", ".lock")  # while a run starts again
 
-def _work(agent: str, fields: dict[str, Any]) -> int:
-    """Do one run: resume one that was stopped, or start again if resuming wouldn't be exact; return the exit code."""
+
+def _work(agent: str, fields: dict[str, Any], pipe: int | None = None) -> int:
+    """Do one run: resume one that was stopped, or start again if resuming wouldn't be exact; return the exit code.
+
+    Args:
+        pipe: file descriptor that takes reports on the progress; None for no reports.
+    """
+    progress = False if pipe is None else partial(Reports, pipe)
     folder = Path(fields["run_dir"])
     for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_NAME"):  # of one run
         os.environ.pop(name, None)
     try:
-        result = resume(folder, signals=True) if (folder / CONFIG).exists() else None
+        result = resume(folder, progress=progress, signals=True) if (folder / CONFIG).exists() else None
     except CannotResume:
         result = None
     if result is None:
         _clear(folder)
-        result = learn(agent, signals=True, **fields)
+        result = learn(agent, progress=progress, signals=True, **fields)
     return STOPPED if result.summary is None else 0
 
 
@@ -37,7 +46,7 @@ def _clear(folder: Path) -> None:
         for path in list(folder.iterdir()):
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name not in ("log.txt", ".lock"):
+            elif path.name not in KEPT:
                 path.unlink()
 
 

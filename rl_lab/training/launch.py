@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,18 @@ from rl_lab.runs.directory import (
     require_no_run,
     require_run_folder,
 )
-from rl_lab.runs.progress import NullProgress, make_progress
+from rl_lab.runs.progress import MakeProgress, NullProgress, make_progress
 from rl_lab.runs.run import Members, Run
 from rl_lab.runs.signals import stop_on_signals
 from rl_lab.runs.tracking import Mirror, NullMirror, start_mirror
 from rl_lab.runs.wandb_settings import resolve_mode
+from rl_lab.runs.watchdog import watch_over
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.places import require_folder
 from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.training.devices import set_threads
+from rl_lab.training.extension import extended, write_extension
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import load_policy, read_weights
 from rl_lab.training.migrations import member_migrations
@@ -58,6 +61,7 @@ class Result:
     policy: Policy
     summary: dict[str, Any] | None  # None: stopped by a signal after saving
     resumes: bool = True  # whether the run can go on exactly where it was stopped
+    finished_before: bool = False  # a resumed run that had nothing left to do
 
 
 def learn(
@@ -65,7 +69,7 @@ def learn(
     env_id: str | None = None,
     *,
     preset: str | None = None,
-    progress: bool = False,
+    progress: bool | MakeProgress = False,
     signals: bool = False,
     **fields: Any,
 ) -> Result:
@@ -73,7 +77,7 @@ def learn(
 
     Args:
         preset: named fields of the agent; those in `fields` take precedence.
-        progress: show a bar, or plain lines without a terminal.
+        progress: show a bar, or plain lines without a terminal; or what makes another display.
         signals: on SIGINT and SIGTERM save at a step boundary and return without a summary.
         fields: those of RunConfig and of the agent's own Config.
 
@@ -102,14 +106,25 @@ def learn(
             raise
 
 
-def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False) -> Result:
-    """Go on with a run that was stopped or killed, from its last whole checkpoint.
+def resume(
+    run_dir: str | Path,
+    *,
+    total_steps: int | None = None,
+    progress: bool | MakeProgress = False,
+    signals: bool = False,
+) -> Result:
+    """Go on with a run that was stopped or killed, from its last whole checkpoint; a finished one is left as it is.
 
     A run of an older format is one of the current format from then on.
 
+    Args:
+        total_steps: a larger budget, for a finished run too. It then goes on as if it had had this budget from the
+            beginning.
+
     Raises:
         CannotResume: the learner's runs can't go on exactly.
-        UsageError: no run there, nothing can be written there, or a learner that can't run here.
+        UsageError: no run there, nothing can be written there, a learner that can't run here, or a budget with which
+            the run would have learned something else from the beginning.
         FormatTooNew: a newer version wrote it.
     """
     folder = require_folder(run_dir, "run_dir")
@@ -117,13 +132,17 @@ def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False
     learner = make_learner(description.agent, **description.fields)
     if not learner.resumes:
         raise CannotResume(f"agent {description.agent!r} can't resume exactly: start a new run from zero")
-    if (summary := read_summary(folder)) is not None:
-        return Result(folder, load_policy(folder), summary)
+    longer = None if total_steps is None else extended(description, learner, folder, total_steps)
+    if longer is None and (summary := read_summary(folder)) is not None:
+        return Result(folder, load_policy(folder), summary, finished_before=True)
     with exclusive(folder):
+        description = longer or description
         problem = _with_initial_weights(problem_of(description.config, learner), description, folder)
         _require_same_dataset(problem, description)
         require_accepted(learner, problem)
         upgrade_description(folder)
+        if longer is not None:
+            write_extension(folder, longer)
         return _run(learner, description, problem, folder, progress, signals, resuming=True)
 
 
@@ -166,7 +185,7 @@ def _run(
     description: RunDescription,
     problem: Problem,
     folder: Path,
-    progress: bool,
+    progress: bool | MakeProgress,
     signals: bool,
     *,
     resuming: bool = False,
@@ -177,19 +196,20 @@ def _run(
     with closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory:
         restored = _restored(directory, problem) if resuming else None
         at = restored["run"]["at"] if restored else 0
-        shown = make_progress(config.total_steps, at) if progress else NullProgress()
+        make = make_progress if progress is True else progress or _no_progress
+        shown = make(config.total_steps, at)
+        tell = shown.note if progress else partial(warnings.warn, stacklevel=3)
         mirror: Mirror | NullMirror = NullMirror()
         ending = "failed"
         for line in problem.warnings:
-            shown.note(line) if progress else warnings.warn(line, stacklevel=3)
+            tell(line)
         try:
             evaluator = RunEvaluator(config, problem, folder)
             run = Run(description, directory, evaluator, restored=restored, progress=shown)
-            wandb = resolve_mode(
-                description.requested_wandb
-            )  # what W&B's settings say now counts, on resume too
+            # What W&B's settings say now counts, on resume too.
+            wandb = resolve_mode(description.requested_wandb)
             mirror = start_mirror(folder, wandb.mode)  # now that the rows are cut back
-            with stop_on_signals(run, enabled=signals):
+            with stop_on_signals(run, enabled=signals), watch_over(run, tell, config.stall_seconds):
                 policy = learner.learn(problem, run)
             ending = "stopped" if run.summary is None else "finished"
         except KeyboardInterrupt:
@@ -200,3 +220,7 @@ def _run(
             shown.close()
             mirror.close(ending)  # last: it may take a minute
     return Result(folder, policy, run.summary, learner.resumes)
+
+
+def _no_progress(total_steps: int, at: int) -> NullProgress:
+    return NullProgress()

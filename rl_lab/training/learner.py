@@ -20,7 +20,8 @@ class Learner(Protocol):
     Two more attributes are optional, and False unless given: `takes_datasets` (it can learn from recorded
     steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop).
     So is the method `resolved(problem) -> Learner`: it returns the learner with what its config leaves to
-    "auto" decided.
+    "auto" decided. A method `budget_fields()` of the config names the fields by which what is learned depends on
+    the budget; only runs of configs that have it, and name none, can be given a larger budget later.
     """
 
     Config: type  # a frozen dataclass; its fields become options of the command line

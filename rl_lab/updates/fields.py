@@ -68,6 +68,11 @@ class OptimiserFields:
 class TrainedFields(NetworkFields, OptimiserFields):
     """The fields of a network and its optimiser, which all agents with a network share."""
 
+    def budget_fields(self) -> tuple[str, ...]:
+        """Return the fields by which what is learned depends on the budget; agents with other schedules add theirs."""
+        decays = self.learning_rate_final not in (None, self.learning_rate)
+        return ("learning_rate_final",) * decays
+
 
 def check_optimiser(config: OptimiserFields) -> None:
     """Check the optimiser's fields.

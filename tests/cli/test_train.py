@@ -47,6 +47,7 @@ class TestTrainRefuses:
             ([*TABLE, "--env-kwargs", "desc=[SFF, FG]"], ["rows of unequal length: [3, 2]"]),
             ([*TABLE, "--total-steps", "0"], ["total_steps", "at least 1", "got 0"]),
             ([*TABLE, "--num-envs", "0"], ["num_envs", "at least 1", "got 0"]),
+            ([*TABLE, "--stall-seconds", "0"], ["stall_seconds", "greater than 0", "got 0"]),
             ([*TABLE, "--seed", "-1"], ["seed", "at least 0", "got -1"]),
             ([*TABLE, "--learning-rat", "0.1"], ["--learning-rat", "--learning-rate"]),
             ([*TABLE, "--no-such-option"], ["--no-such-option"]),

@@ -35,6 +35,16 @@ class TestRefuses:
         words = [run_dir, "--training-episode", row, "--gif", tmp_path / "a.gif"]
         require_refusal(call(capsys, watch, *words), str(row), "allowed: 0 to")
 
+    def test_a_window_without_a_display(self, capsys, run_dir, monkeypatch):
+        for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+            monkeypatch.delenv(name, raising=False)
+        named = ["--human", "nothing was shown", "no display", "--video"]
+        require_refusal(call(capsys, watch, run_dir, "--human"), *named)
+
+    def test_a_display_that_does_not_answer(self, run_dir):
+        found = run_script("watch.py", run_dir, "--human", SDL_VIDEODRIVER="x11", DISPLAY=":987")
+        require_refusal((found.returncode, found.stdout, found.stderr), "nothing was shown", "x11")
+
     def test_no_episodes(self, capsys, run_dir):
         require_refusal(call(capsys, watch, run_dir, "--episodes", "0"), "episodes", "got 0")
 
@@ -67,6 +77,7 @@ class TestWatch:
         done = run_script("watch.py", tmp_path, "--human", SDL_VIDEODRIVER="dummy")
         assert done.returncode == 0, done.stderr
         assert int(done.stdout.split()[0]) >= 2
+        assert done.stdout.endswith(" frames, not shown: SDL_VIDEODRIVER is dummy\n")
 
     @pytest.mark.parametrize("row", [0, 5])
     def test_a_training_episode_has_the_frames_of_its_length(self, capsys, run_dir, tmp_path, row):

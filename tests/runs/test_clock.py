@@ -110,4 +110,6 @@ def test_seconds_of_this_session_are_told_by_what_they_were_spent_on(clock, time
         time.seconds += 1.0
         with clock.evaluating():
             time.seconds += 6.0
-    assert clock.spent() == {"training": 3.0, "evaluation": 6.0, "other": 1.0}
+        with clock.saving():
+            time.seconds += 0.5
+    assert clock.spent() == {"training": 3.0, "evaluation": 6.0, "checkpoints": 0.5, "other": 1.0}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rl_lab.runs import directory as directory_module
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.directory import (
     OF_A_RUN,
@@ -39,6 +42,29 @@ class TestMaking:
         assert folder.is_dir()
         assert folder.parent.name == "runs"
         assert folder.name.startswith("module_lab_Grid-v0-dqn-seed4-")
+
+    def test_eight_processes_within_one_second_get_folders_of_their_own(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(directory_module.time, "strftime", lambda _: "20260101-000000")
+        context = multiprocessing.get_context("fork")
+        barrier, names = context.Barrier(8), context.SimpleQueue()
+
+        def make():
+            barrier.wait(20)
+            names.put(make_run_folder(RunConfig("E"), "dqn").name)
+
+        processes = [context.Process(target=make) for _ in range(8)]
+        for process in processes:
+            process.start()
+        made = {names.get() for _ in processes}
+        for process in processes:
+            process.join()
+        first = "E-dqn-seed0-20260101-000000"
+        assert made == {first, *(f"{first}-{number}" for number in range(2, 9))}
+        assert {path.name for path in Path("runs").iterdir()} == made
+
+    def test_a_named_folder_may_be_there(self, tmp_path):
+        assert make_run_folder(RunConfig("E", run_dir=str(tmp_path)), "dqn") == tmp_path
 
     def test_refusal_of_the_file_system_is_one_line(self, tmp_path):
         (tmp_path / "file").write_text("")

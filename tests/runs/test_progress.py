@@ -29,6 +29,47 @@ def test_a_line_for_each_tenth_of_the_budget(time):
     assert len(told) == 10
     assert told[0] == "5/100 steps, 10 steps/s, 10 s left, return 0.3333"
     assert told[-1] == "95/100 steps, 10 steps/s, 0 s left, return 0.3333"
+    lines.finish(100)
+    assert out.getvalue().splitlines()[10:] == ["100/100 steps, 10 steps/s, done in 10 s, return 0.3333"]
+
+
+def test_a_line_shows_the_last_evaluation_beside_the_exploring_return(time):
+    out = io.StringIO()
+    lines = Lines(100, out=out)
+    lines.evaluated({"eval_return_mean": 0.5})
+    lines.evaluated({"eval_return_mean": None})
+    lines.evaluated({"eval_return_mean": 12.5})
+    time[0] = 101.0
+    lines.show({"env_steps": 10, "epsilon": 0.5, "episode_return_mean": 3.0})
+    assert out.getvalue() == "10/100 steps, 10 steps/s, 9 s left, return 3, eval return 12.5, epsilon 0.5\n"
+
+
+def test_a_budget_that_was_rounded_up_ends_at_a_hundred_per_cent(time):
+    out = io.StringIO()
+    lines = Lines(100, out=out)
+    lines.aim(128)
+    time[0] = 101.0
+    lines.show({"env_steps": 100})
+    lines.show({"env_steps": 128})
+    lines.finish(128)
+    assert out.getvalue().splitlines() == [
+        "100/128 steps, 100 steps/s, 0 s left",
+        "128/128 steps, 128 steps/s, done in 1 s",
+    ]
+
+
+def test_time_left_is_never_negative(time):
+    pace = progress.Pace()
+    assert pace.left(0, 100) is None
+    time[0] = 102.0
+    assert pace.left(50, 100) == 2.0
+    assert pace.left(128, 100) == 0.0
+
+
+def test_what_takes_no_steps_has_no_last_line():
+    out = io.StringIO()
+    Lines(100, out=out).finish(0)
+    assert out.getvalue() == ""
 
 
 def test_a_resumed_run_is_as_fast_as_it_is_since(time):
@@ -49,6 +90,10 @@ def test_a_resumed_run_is_as_fast_as_it_is_since(time):
         ({"training": 1.0, "evaluation": 3.0, "other": 0.0}, ", time: 25 % training, 75 % evaluation"),
         ({"training": 9.5, "evaluation": 0.5, "other": 0.0}, ""),
         ({"training": 0.0, "evaluation": 0.0, "other": 0.0}, ""),
+        (
+            {"learning": 95.0, "environment": 4.0, "acting": 0.6, "evaluation": 0.0, "other": 0.4},
+            ", time: 95 % learning, 4 % environment, 1 % acting",
+        ),
     ],
 )
 def test_a_line_tells_what_the_time_is_spent_on_unless_it_is_training(time, spent, told):
@@ -80,6 +125,26 @@ def test_a_bar_follows_the_rows(capsys):
     assert "saved" in err
 
 
+def test_a_bar_ends_at_a_hundred_per_cent_of_a_budget_that_was_rounded_up(capsys):
+    bar = Bar(100)
+    bar.aim(128)
+    bar.show({"env_steps": 100, "episode_return_mean": 1.0})
+    bar.evaluated({"eval_return_mean": 2.0})
+    bar.finish(128)
+    bar.close()
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert last.startswith("100%|")
+    assert "128/128" in last
+    assert "return=1, eval return=2" in last
+
+
+def test_a_bar_goes_beyond_its_end_with_its_total(capsys):
+    bar = Bar(100)
+    bar.show({"env_steps": 130})
+    bar.close()
+    assert "100%|" in capsys.readouterr().err.split("\r")[-1]
+
+
 @pytest.mark.parametrize(("terminal", "kind"), [(True, Bar), (False, Lines)])
 def test_a_terminal_gets_a_bar(monkeypatch, terminal, kind):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
@@ -93,5 +158,8 @@ def test_null_says_nothing(capsys):
     shown.show({"env_steps": 1})
     shown.doing("evaluation")
     shown.note("text")
+    shown.aim(2)
+    shown.evaluated({"eval_return_mean": 1.0})
+    shown.finish(2)
     shown.close()
     assert capsys.readouterr() == ("", "")

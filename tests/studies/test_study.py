@@ -15,40 +15,22 @@ import pytest
 from rl_lab.cli.compare import CompareOptions, study_of
 from rl_lab.cli.parsing import parse
 from rl_lab.runs import tracking
-from rl_lab.runs.signals import STOPPED
+from rl_lab.studies import running, worker
 from rl_lab.studies import study as study_module
-from rl_lab.studies import worker
-from rl_lab.studies.report import write_report
 from rl_lab.studies.results import load_study
-from rl_lab.studies.study import StopFlag, Stopped, Study, run_study, run_task, tasks_of
+from rl_lab.studies.running import StopFlag, Stopped, run_task
+from rl_lab.studies.study import run_study, tasks_of
 from rl_lab.training.launch import learn
 from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop
-
-QUIET = {
-    "wandb": "disabled", "video_episodes": 0, "pictures": False, "total_steps": 600, "eval_episodes": 4,
-    "eval_max_steps": 100,  # an episode on the cliff has no end of its own
-}  # fmt: skip
-
-
-def study(**changes):
-    return Study(
-        **(
-            {"env_ids": ("FrozenLake-v1",), "agents": ("q-learning", "random"), "seeds": 2, "fields": QUIET}
-            | changes
-        )
-    )
-
-
-def summaries(out):
-    return {path.parent: json.loads(path.read_bytes()) for path in out.glob("runs/**/summary.json")}
+from studies_made import QUIET, small_study, summaries
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
     lines = []
-    assert run_study(study(), out, workers=2, tell=lines.append) == {}
+    assert run_study(small_study(), out, workers=2, tell=lines.append) == {}
     return out, lines
 
 
@@ -72,7 +54,7 @@ def test_second_call_runs_only_what_is_missing(finished):
     old = json.loads((missing / "summary.json").read_bytes())
     (missing / "summary.json").unlink()
     lines = []
-    assert run_study(study(), out, tell=lines.append) == {}
+    assert run_study(small_study(), out, tell=lines.append) == {}
     after = {folder: (folder / "summary.json").stat().st_mtime_ns for folder in summaries(out)}
     assert [folder for folder in after if after[folder] != before[folder]] == [missing]
     assert json.loads((missing / "summary.json").read_bytes())["eval_returns"] == old["eval_returns"]
@@ -80,14 +62,14 @@ def test_second_call_runs_only_what_is_missing(finished):
 
 
 def test_agents_take_turns_seed_by_seed(tmp_path):
-    order = [(t.fields["seed"], t.agent) for t in tasks_of(study(), tmp_path)]
+    order = [(t.fields["seed"], t.agent) for t in tasks_of(small_study(), tmp_path)]
     assert order == [(0, "q-learning"), (0, "random"), (1, "q-learning"), (1, "random")]
 
 
 def test_a_study_builds_one_learner_for_each_agent_and_environment(built, tmp_path, monkeypatch):
-    monkeypatch.setattr(study_module, "run_task", lambda task, stop: "not run")
+    monkeypatch.setattr(study_module, "run_task", lambda task, stop, report: "not run")
     agents, env_ids = ("q-learning", "random", "dqn"), ("FrozenLake-v1", "CliffWalking-v1")
-    failures = run_study(study(agents=agents, env_ids=env_ids, seeds=3), tmp_path)
+    failures = run_study(small_study(agents=agents, env_ids=env_ids, seeds=3), tmp_path)
     assert len(failures) == 18
     assert sorted(built) == sorted(agents * len(env_ids))
 
@@ -104,7 +86,7 @@ def test_a_worker_goes_on_with_a_stopped_run_or_starts_it_again(built, tmp_path,
 
 
 def test_own_fields_override_shared_ones_which_override_the_preset(tmp_path):
-    given = study(
+    given = small_study(
         env_ids=("CartPole-v1",),
         agents=("dqn", "sb3-dqn", "random"),
         fields={"batch_size": 16} | QUIET,
@@ -117,41 +99,8 @@ def test_own_fields_override_shared_ones_which_override_the_preset(tmp_path):
     assert "learning_rate" not in given.fields_for("random")
 
 
-@pytest.mark.long
-def test_killed_worker_is_named_and_a_rerun_gives_the_unkilled_result(tmp_path):
-    slow = study(agents=("q-learning",), fields=QUIET | {"total_steps": 20_000, "eval_episodes": 0})
-    failures = {}
-    runner = threading.Thread(target=lambda: failures.update(run_study(slow, tmp_path / "killed", workers=2)))
-    runner.start()
-    _kill_when_training(tmp_path / "killed/runs/FrozenLake-v1/q-learning/seed_1")
-    runner.join()
-    assert list(failures) == ["FrozenLake-v1 q-learning seed 1"]
-    assert "signal 9" in failures["FrozenLake-v1 q-learning seed 1"]
-    assert len(summaries(tmp_path / "killed")) == 1
-    page = write_report(tmp_path / "killed").read_text()
-    assert "killed by signal 9" in page
-    assert run_study(slow, tmp_path / "killed") == {}
-    assert run_study(slow, tmp_path / "whole", workers=2) == {}
-    hashes = [
-        sorted(s["weights_sha256"] for s in summaries(tmp_path / n).values()) for n in ("killed", "whole")
-    ]
-    assert hashes[0] == hashes[1]
-
-
-def _kill_when_training(folder):
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (folder / "checkpoints").is_dir():
-            for child in psutil.Process().children():
-                if str(folder) in " ".join(child.cmdline()):
-                    child.kill()
-                    return
-        time.sleep(0.005)
-    raise AssertionError("the run never began")
-
-
 def test_failure_leaves_its_cause_in_one_line(tmp_path):
-    task = tasks_of(study(seeds=1, agents=("q-learning",)), tmp_path)[0]
+    task = tasks_of(small_study(seeds=1, agents=("q-learning",)), tmp_path)[0]
     task.folder.mkdir(parents=True)
     (task.folder / "config.json").write_text("{")
     cause = run_task(task, StopFlag())
@@ -177,7 +126,7 @@ def test_failure_leaves_its_cause_in_one_line(tmp_path):
 )
 def test_wrong_studies_are_refused_before_anything_runs(tmp_path, changes, named):
     with pytest.raises(UsageError, match=named):
-        run_study(study(**changes), tmp_path / "out")
+        run_study(small_study(**changes), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -197,17 +146,17 @@ def test_folder_of_another_study_is_refused(finished, changes):
     with pytest.raises(
         UsageError, match=r"already holds another study .* more seeds, agents or environments"
     ):
-        run_study(study(**changes), out)
+        run_study(small_study(**changes), out)
     assert (out / "study.json").read_bytes() == held
 
 
 def test_a_study_is_extended_by_seeds_agents_and_environments(tmp_path):
-    first = study(seeds=1, agents=("q-learning",))
+    first = small_study(seeds=1, agents=("q-learning",))
     run_study(first, tmp_path)
     (before,) = summaries(tmp_path)
     weights = (before / "summary.json").read_bytes()
     lines = []
-    whole = study(env_ids=("FrozenLake-v1", "CliffWalking-v1"))
+    whole = small_study(env_ids=("FrozenLake-v1", "CliffWalking-v1"))
     assert run_study(whole, tmp_path, workers=2, tell=lines.append) == {}
     assert lines[0] == "1 of 8 runs are done already"
     assert len(summaries(tmp_path)) == 8
@@ -216,9 +165,9 @@ def test_a_study_is_extended_by_seeds_agents_and_environments(tmp_path):
 
 
 def test_an_agent_that_would_change_the_discount_of_the_evaluation_is_another_study(tmp_path):
-    run_study(study(seeds=1, agents=("random",)), tmp_path)  # which has no discount of its own
+    run_study(small_study(seeds=1, agents=("random",)), tmp_path)  # which has no discount of its own
     with pytest.raises(UsageError, match="already holds another study"):
-        run_study(study(seeds=1), tmp_path)
+        run_study(small_study(seeds=1), tmp_path)
 
 
 # The discount of the evaluation ----------------------------------------------------------------------
@@ -231,26 +180,28 @@ def eval_gammas(given):
 def test_different_gammas_are_refused_since_regrets_would_not_compare():
     differing = {"agents": ("q-learning", "value-iteration"), "fields_of": {"q-learning": {"gamma": 0.9}}}
     with pytest.raises(UsageError, match=r"q-learning 0\.9, value-iteration 0\.99 .*eval_gamma="):
-        tasks_of(study(**differing), Path("out"))
-    given = study(**differing, fields=QUIET | {"eval_gamma": 0.95})
+        tasks_of(small_study(**differing), Path("out"))
+    given = small_study(**differing, fields=QUIET | {"eval_gamma": 0.95})
     assert eval_gammas(given) == {"q-learning": 0.95, "value-iteration": 0.95}
 
 
 def test_all_agents_are_evaluated_with_the_gamma_of_those_that_have_one():
-    given = study(fields_of={"q-learning": {"gamma": 0.9}})
+    given = small_study(fields_of={"q-learning": {"gamma": 0.9}})
     assert eval_gammas(given) == {"q-learning": 0.9, "random": 0.9}
 
 
 def test_an_eval_gamma_of_one_agent_alone_is_refused():
     with pytest.raises(UsageError, match="eval_gamma"):
-        tasks_of(study(agents=("q-learning", "dqn"), fields_of={"dqn": {"eval_gamma": 0.5}}), Path("out"))
+        tasks_of(
+            small_study(agents=("q-learning", "dqn"), fields_of={"dqn": {"eval_gamma": 0.5}}), Path("out")
+        )
 
 
 # The folder and the command line ---------------------------------------------------------------------
 
 
 def test_runs_lie_where_the_report_looks_for_them(tmp_path):
-    given = study(env_ids=("rl_lab.envs:lab/GridWorld-v0",), agents=("random",), seeds=1)
+    given = small_study(env_ids=("rl_lab.envs:lab/GridWorld-v0",), agents=("random",), seeds=1)
     (task,) = tasks_of(given, tmp_path)
     described = {"env_ids": given.env_ids, "agents": given.agents, "seeds": 1, "total_steps": 1}
     (tmp_path / "study.json").write_text(json.dumps(described))
@@ -276,26 +227,12 @@ def test_folders_in_the_current_directory_hide_no_installed_package(tmp_path, mo
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('not the installed one')")
     monkeypatch.chdir(tmp_path)
-    assert run_study(study(seeds=1, agents=("random",)), tmp_path / "out") == {}
+    assert run_study(small_study(seeds=1, agents=("random",)), tmp_path / "out") == {}
     mirror = [*tracking._command(tmp_path, "offline", 0), "--help"]
     assert subprocess.run(mirror, capture_output=True, check=False).returncode == 0
 
 
 # Signals ---------------------------------------------------------------------------------------------
-
-COMPARE = Path(__file__).parents[2] / "scripts" / "compare.py"
-
-
-def start_comparison(out, steps):
-    words = ["--env-id", "FrozenLake-v1", "--agents", "q-learning", "--seeds", "3", "--workers", "2"]
-    fields = [f"total_steps={steps}", "checkpoint_every_steps=1000", "eval_episodes=0", "video_episodes=0"]
-    command = [sys.executable, str(COMPARE), *words, "--wandb", "disabled", "--out", str(out), "--set"]
-    return subprocess.Popen([*command, *fields], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def saved(out):
-    """Return how many runs have a checkpoint."""
-    return len({path.parent for path in out.glob("runs/*/*/*/checkpoints/*.json")})
 
 
 def wait_for(condition, seconds=60.0):
@@ -303,48 +240,6 @@ def wait_for(condition, seconds=60.0):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-@pytest.mark.long
-def test_a_signal_saves_and_stops_the_study_and_the_same_command_goes_on(tmp_path):
-    stopped = start_comparison(tmp_path, steps=40_000)
-    wait_for(lambda: saved(tmp_path) > 0)  # the other run may still be importing
-    stopped.send_signal(signal.SIGTERM)
-    out, err = stopped.communicate(timeout=60)
-    assert (stopped.returncode, err) == (STOPPED, "")
-    assert out == "stopped with 3 of 3 runs to go; the same command continues\n"
-    assert not list(tmp_path.rglob("error.txt"))
-    assert sorted(path.name for path in tmp_path.glob("runs/*/*/*")) == ["seed_0", "seed_1"]
-    went_on = start_comparison(tmp_path, steps=40_000)
-    assert went_on.communicate(timeout=60)[1] == ""
-    assert went_on.returncode == 0
-    assert len(summaries(tmp_path)) == 3
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("end", ["second signal", "kill"])
-def test_no_worker_outlives_a_study_that_ends_at_once(tmp_path, end):
-    running = start_comparison(tmp_path, steps=100_000_000)
-    wait_for(lambda: saved(tmp_path) == 2)
-    workers = psutil.Process(running.pid).children()
-    assert len(workers) == 2
-    if end == "kill":
-        running.kill()
-    else:
-        for worker in workers:
-            worker.suspend()  # they can't answer the first
-        running.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-        assert running.poll() is None
-        running.send_signal(signal.SIGINT)
-    running.communicate(timeout=10)
-    assert running.returncode == (-9 if end == "kill" else 128 + signal.SIGINT)
-    for worker in workers:
-        worker.resume()
-    left = psutil.wait_procs(workers, timeout=10)[1]
-    for worker in left:
-        worker.kill()
-    assert not left
 
 
 IGNORES = """
@@ -357,9 +252,9 @@ time.sleep(60)
 
 def test_a_worker_that_does_not_stop_is_killed_and_is_no_failure(tmp_path, monkeypatch):
     ready = tmp_path / "ready"
-    monkeypatch.setattr(study_module, "STOP_SECONDS", 0.2)
-    monkeypatch.setattr(study_module, "_command", lambda task: [sys.executable, "-c", IGNORES, str(ready)])
-    task, stop = tasks_of(study(), tmp_path)[0], StopFlag()
+    monkeypatch.setattr(running, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(running, "_command", lambda task, pipe: [sys.executable, "-c", IGNORES, str(ready)])
+    task, stop = tasks_of(small_study(), tmp_path)[0], StopFlag()
 
     def ask():
         wait_for(ready.exists)
@@ -377,7 +272,7 @@ def test_an_interrupt_without_signals_stops_the_workers_and_starts_no_other(tmp_
     def interrupt(line):
         raise KeyboardInterrupt
 
-    given = study(agents=("q-learning",), seeds=8)
+    given = small_study(agents=("q-learning",), seeds=8)
     with pytest.raises(KeyboardInterrupt):
         run_study(given, tmp_path, tell=interrupt)
     assert len(list(tmp_path.glob("runs/*/*/*"))) < 8
@@ -388,7 +283,7 @@ def _text(path):
 
 
 def test_a_run_that_was_asked_to_stop_from_outside_is_no_failure(tmp_path):
-    given = study(
+    given = small_study(
         agents=("q-learning",), seeds=1, fields=QUIET | {"total_steps": 10_000_000, "log_every_steps": 1000}
     )
     folder = tasks_of(given, tmp_path)[0].folder

@@ -1,0 +1,183 @@
+"""Runs one task of a study in a process of its own, keeps what it prints, and says why it failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+from typing import IO, Any
+
+from rl_lab.runs.directory import SUMMARY
+from rl_lab.runs.signals import STOPPED
+from rl_lab.storage.files import write_atomically
+from rl_lab.studies.logs import LogFile
+from rl_lab.studies.reports import read_report
+from rl_lab.studies.results import ERROR
+
+POLL_SECONDS = 0.2  # how long a request to stop may go unnoticed while a worker runs
+STOP_SECONDS = 120.0  # enough for an evaluation under way, a checkpoint, and W&B's minute at the end
+OUTPUT_SECONDS = (
+    5.0  # for the rest of what a worker printed; a process that it left behind may keep the pipe open
+)
+LONGEST_LINE = 10_000  # bytes; a longer one is logged in pieces
+LONGEST_CAUSE = 500  # characters
+
+Report = Callable[[dict[str, Any]], None]  # takes what a run tells of itself: the keys of `reports.Reports`
+
+
+class Stopped(Exception):
+    """A study, or one of its runs, was stopped before its end; the same call continues it."""
+
+
+@dataclass
+class StopFlag:
+    """Tells all runs of a study whether to stop."""
+
+    stop_requested: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of a study."""
+
+    agent: str
+    fields: dict[str, Any]  # env_id, seed and run_dir included
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return Path(self.fields["run_dir"])
+
+    @property
+    def name(self) -> str:
+        """The name for messages."""
+        return f"{self.fields['env_id']} {self.agent} seed {self.fields['seed']}"
+
+
+def run_task(task: Task, stop: StopFlag, report: Report = lambda values: None) -> str | None:
+    """Run one task in its own process; return why it failed (one line), or None if it didn't.
+
+    What the process prints is kept in log.txt; why it failed, in error.txt.
+
+    Args:
+        report: takes what the run tells while it goes on, in threads of its own.
+
+    Raises:
+        Stopped: the run was stopped before its end.
+    """
+    if stop.stop_requested:
+        raise Stopped
+    try:
+        task.folder.mkdir(parents=True, exist_ok=True)
+        (task.folder / ERROR).unlink(missing_ok=True)
+        code, last_line = _run_worker(task, stop, report)
+    except OSError as error:
+        return f"the run could not be started: {error.strerror}"
+    if (task.folder / SUMMARY).exists():
+        return None
+    if code == STOPPED or (stop.stop_requested and code < 0):
+        raise Stopped
+    cause = last_line[:LONGEST_CAUSE] or f"the process ended with {code}"
+    if code < 0:
+        cause = f"the process was killed by signal {-code}"
+    with suppress(OSError):  # on a full disk, say; the caller is told in any case
+        write_atomically(task.folder / ERROR, cause.encode())
+    return cause
+
+
+def _run_worker(task: Task, stop: StopFlag, report: Report) -> tuple[int, str]:
+    """Run a worker, which ends together with this process in any case; return its exit code and last line of stderr."""
+    receiving, sending = os.pipe()
+    try:
+        process = _start_worker(task, sending)
+    except OSError:
+        os.close(receiving)
+        raise
+    finally:
+        os.close(sending)
+    lifeline, process.stdin = process.stdin, None  # keeps `wait` from closing it
+    assert lifeline is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    log, last = LogFile(task.folder / "log.txt"), LastLine()
+
+    def take_error(line: bytes) -> None:
+        log.write(line)
+        last.take(line)
+
+    pumps = [
+        _pump(process.stdout, log.write),
+        _pump(process.stderr, take_error),
+        _pump(os.fdopen(receiving, "rb"), lambda line: report(read_report(line))),
+    ]
+    with lifeline:
+        code = _attend(process, stop)
+        for pump in pumps:
+            pump.join(OUTPUT_SECONDS)
+    log.close()
+    return code, last.text
+
+
+def _start_worker(task: Task, pipe: int) -> subprocess.Popen[bytes]:
+    """Start a worker that reports through a pipe, given by its file descriptor."""
+    threads = str(task.fields.get("threads", 1))
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return subprocess.Popen(
+        _command(task, pipe),
+        env=os.environ | dict.fromkeys(names, threads),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=(pipe,),
+        start_new_session=True,  # Ctrl-C goes to this process only, which passes it on
+    )
+
+
+def _command(task: Task, pipe: int) -> list[str]:
+    # -P keeps the current directory off the import path
+    work = json.dumps({"agent": task.agent, "fields": task.fields, "pipe": pipe})
+    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", work]
+
+
+class LastLine:
+    """Keeps the last line that isn't blank."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def take(self, line: bytes) -> None:
+        """Take in one line."""
+        self.text = line.decode("utf-8", errors="replace").strip() or self.text
+
+
+def _pump(stream: IO[bytes], take: Callable[[bytes], Any]) -> Thread:
+    """Pass on each line of a stream, in pieces if it is long, in a thread of its own, which is returned."""
+
+    def pump() -> None:
+        with stream:
+            while line := stream.readline(LONGEST_LINE):
+                take(line)
+
+    thread = Thread(target=pump, daemon=True)
+    thread.start()
+    return thread
+
+
+def _attend(process: subprocess.Popen[bytes], stop: StopFlag) -> int:
+    """Wait for a worker and return its exit code; pass on a request to stop, and kill it if that takes long."""
+    while not stop.stop_requested:
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=POLL_SECONDS)
+    process.terminate()
+    try:
+        return process.wait(timeout=STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its environments' processes too
+        return process.wait()

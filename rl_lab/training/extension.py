@@ -1,0 +1,63 @@
+"""Runs that get a larger budget: which ones can go on as if they had had it from the beginning, and how."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rl_lab.runs.description import RunDescription, write_description
+from rl_lab.runs.directory import SUMMARY, read_summary
+from rl_lab.training.learner import Learner
+from rl_lab.types import UsageError
+
+
+def extended(
+    description: RunDescription, learner: Learner, folder: Path, total_steps: int
+) -> RunDescription | None:
+    """Return the description of a run with another budget; None if it is the one that the run has.
+
+    Raises:
+        UsageError: the budget is smaller, or the run would have learned something else with a larger one.
+    """
+    config = description.config
+    if total_steps == config.total_steps:
+        return None
+    if total_steps < config.total_steps:
+        raise UsageError(
+            f"total_steps {total_steps} is below the run's {config.total_steps}"
+            " (allowed with --resume: the same, or more)"
+        )
+    summary = read_summary(folder)
+    if (reason := _obstacle(description, learner, summary)) is not None:
+        raise UsageError(
+            f"total_steps {total_steps} can't extend this run of {config.total_steps}: {reason} (allowed: a new run"
+            f" from its weights, --init-from {folder} --total-steps {total_steps})"
+        )
+    return description.extended(total_steps, None if summary is None else summary["env_steps"])
+
+
+def _obstacle(description: RunDescription, learner: Learner, summary: dict | None) -> str | None:
+    """Return why a run can't go on as if it had had a larger budget from the beginning; None if it can."""
+    if not getattr(learner, "stops_early", False):
+        return f"agent {description.agent!r} doesn't learn from steps"
+    if (budget_fields := getattr(learner.config, "budget_fields", None)) is None:
+        return f"agent {description.agent!r} doesn't say which of its fields depend on the budget"
+    if fields := budget_fields():
+        values = " and ".join(f"{name} {getattr(learner.config, name)}" for name in fields)
+        return f"{values} {'spreads' if len(fields) == 1 else 'spread'} a schedule over the budget"
+    if summary is not None and summary.get("stopped_early") is not None:
+        return f"it was stopped early: {summary['stopped_early']}"
+    return None
+
+
+def write_extension(folder: Path, description: RunDescription) -> None:
+    """Write the description of an extended run; its result so far is kept as summary-<total_steps>.json.
+
+    After a kill in between, the run is one of its former budget that has still to be finished.
+
+    Raises:
+        NotWritten: the file system refused.
+    """
+    if (folder / SUMMARY).exists():
+        os.replace(folder / SUMMARY, folder / f"summary-{description.extended_from[-1].total_steps}.json")
+    write_description(folder, description)

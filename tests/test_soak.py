@@ -1,0 +1,81 @@
+"""Long runs stay flat: the logic of scripts/soak.py at a small scale, and what it would say of a leak."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import json
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from commands import SCRIPTS, run_script
+
+_found = importlib.util.spec_from_file_location("soak", SCRIPTS / "soak.py")
+assert _found is not None
+assert _found.loader is not None
+soak = importlib.util.module_from_spec(_found)
+sys.modules["soak"] = soak
+_found.loader.exec_module(soak)
+
+MOST_KB = 100.0  # the batch of steps under way comes and goes
+
+
+@pytest.fixture
+def traced_mb():
+    """Return what Python and numpy hold at the moment, in MB."""
+    tracemalloc.start(1)
+
+    def held():
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0] / 2**20
+
+    yield held
+    tracemalloc.stop()
+
+
+@pytest.mark.long
+def test_training_holds_no_more_memory_and_no_more_handles_as_it_goes_on(traced_mb):
+    found = soak.soak_training(
+        20_000, traced_mb, train_period_env_steps=100, replay_capacity=500, log_every_steps=500
+    )
+    assert [sample.env_steps for sample in found.samples] == list(range(500, 20_001, 500))
+    assert len(found.handles()) == 1
+    assert abs(found.growth_mb()) * 1024 < MOST_KB
+
+
+def test_evaluations_hold_no_more_memory_and_no_more_handles_as_they_go_on(traced_mb):
+    found = soak.soak_evaluations(100, traced_mb)
+    assert len(found.samples) == 100
+    assert len(found.handles()) == 1
+    assert abs(found.growth_mb()) * 1024 < MOST_KB
+
+
+def samples(memory, handles):
+    return [soak.Sample(step, m, h, 1) for step, (m, h) in enumerate(zip(memory, handles, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("memory", "handles", "growth", "flat"),
+    [
+        ([50.0] * 2 + [90.0] * 8, [3] + [9] * 9, 0.0, True),  # what the warm-up does doesn't count
+        ([100.0 + k for k in range(10)], [9] * 10, 6.0, True),
+        ([100.0 + 4 * k for k in range(10)], [9] * 10, 24.0, False),
+        ([100.0] * 10, [9] * 9 + [10], 0.0, False),
+    ],
+)
+def test_growth_is_found(memory, handles, growth, flat):
+    found = soak.Soaked("work", samples(memory, handles))
+    assert (found.growth_mb(), found.flat()) == (growth, flat)
+
+
+def test_the_script_writes_what_it_found(tmp_path):
+    done = run_script("soak.py", "--steps", 0, "--evaluations", 30, "--json", tmp_path / "soak.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("30 evaluations: memory grew by ")
+    assert done.stdout.endswith(": flat\n")
+    (result,) = json.loads(Path(tmp_path, "soak.json").read_text())["results"]
+    assert (result["work"], result["flat"], len(result["samples"])) == ("30 evaluations", True, 30)
+    assert result["samples"][-1]["env_steps"] == 30

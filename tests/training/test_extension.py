@@ -1,0 +1,147 @@
+"""A run that gets a larger budget later is, to the bit, one that had it from the beginning; or it says why not."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+import rl_lab
+from rl_lab.runs.description import read_description
+from rl_lab.runs.directory import read_summary
+from rl_lab.runs.fingerprint import fingerprint
+from rl_lab.runs.rows import read_rows
+from rl_lab.training.extension import extended
+from rl_lab.training.registry import config_of
+from rl_lab.types import UsageError
+from runs import SMALL_DQN, learn
+
+CONSTANT = {"epsilon_initial": 0.2, "epsilon_final": 0.2}
+TABLE = CONSTANT | {"learning_rate": 0.5, "learning_rate_final": 0.5}
+PPO = {"n_steps": 16, "batch_size": 8, "n_epochs": 1, "hidden": (8,), "compile": "no"}
+DQN = SMALL_DQN | CONSTANT | {"compile": "no", "checkpoint_every_steps": 100}
+RUNS = {
+    "q-learning": ("FrozenLake-v1", TABLE | {"num_envs": 2, "eval_every_steps": 50}),
+    "q-learning, ends between evaluations": ("FrozenLake-v1", TABLE | {"eval_every_steps": 70}),
+    "random": ("CartPole-v1", {}),
+    "dqn": ("CartPole-v1", DQN | {"prioritised": True, "priority_beta": 1.0, "stop_after_evals": 50}),
+    "ppo, a rounded budget": ("CartPole-v1", PPO | {"num_envs": 2}),
+}
+
+
+def periods_of(folder):
+    config = json.loads((folder / "config.json").read_bytes())
+    return {name: config[name] for name in ("eval_every_steps", "log_every_steps", "checkpoint_every_steps")}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_equals_a_run_that_began_with_the_budget(tmp_path, name):
+    agent = name.split(",")[0]
+    env_id, fields = RUNS[name]
+    short = learn(tmp_path / "run", agent, env_id, total_steps=200, **fields)
+    longer = rl_lab.resume(tmp_path / "run", total_steps=330)
+    assert longer.summary["env_steps"] >= 330
+    whole = learn(tmp_path / "whole", agent, env_id, total_steps=330, **fields | periods_of(tmp_path / "run"))
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+    assert longer.summary["weights_sha256"] == whole.summary["weights_sha256"]
+    assert longer.summary["config_sha256"] == whole.summary["config_sha256"] != short.summary["config_sha256"]
+    assert longer.summary["eval_returns"] == whole.summary["eval_returns"]
+    evaluated = [
+        [(row["env_steps"], row["eval_returns"]) for row in read_rows(tmp_path / n) if "eval_returns" in row]
+        for n in ("run", "whole")
+    ]
+    assert evaluated[0] == evaluated[1]
+
+
+def test_the_extension_is_recorded_and_the_former_result_kept(tmp_path):
+    short = learn(tmp_path, "q-learning", "FrozenLake-v1", total_steps=200, **TABLE)
+    rl_lab.resume(tmp_path, total_steps=300)
+    rl_lab.resume(tmp_path, total_steps=350)
+    config = json.loads((tmp_path / "config.json").read_bytes())
+    assert config["total_steps"] == 350
+    assert config["extended_from"] == [
+        {"total_steps": 200, "env_steps": 200},
+        {"total_steps": 300, "env_steps": 300},
+    ]
+    assert json.loads((tmp_path / "summary-200.json").read_bytes()) == short.summary
+    assert read_summary(tmp_path)["total_steps"] == 350
+    assert periods_of(tmp_path) == {
+        "eval_every_steps": 20, "log_every_steps": 2, "checkpoint_every_steps": 40,
+    }  # fmt: skip
+
+
+def test_a_stopped_run_can_be_extended_before_it_ends_and_an_extended_one_stopped(tmp_path):
+    learn(tmp_path / "run", "q-learning", "FrozenLake-v1", stop_at=120, total_steps=200, **TABLE)
+    assert rl_lab.resume(tmp_path / "run", total_steps=260).summary["env_steps"] == 260
+    learn(
+        tmp_path / "whole",
+        "q-learning",
+        "FrozenLake-v1",
+        total_steps=260,
+        **TABLE | periods_of(tmp_path / "run"),
+    )
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+def test_the_same_budget_changes_nothing(tmp_path):
+    learn(tmp_path, "q-learning", "FrozenLake-v1", total_steps=200, **TABLE)
+    before = (tmp_path / "config.json").read_bytes(), (tmp_path / "summary.json").read_bytes()
+    result = rl_lab.resume(tmp_path, total_steps=200)
+    assert result.finished_before
+    assert before == ((tmp_path / "config.json").read_bytes(), (tmp_path / "summary.json").read_bytes())
+
+
+def test_a_run_that_goes_on_was_not_finished_before(tmp_path):
+    learn(tmp_path, "q-learning", "FrozenLake-v1", stop_at=100, total_steps=200, **TABLE)
+    assert not rl_lab.resume(tmp_path).finished_before
+
+
+@pytest.mark.parametrize(
+    ("agent", "fields", "steps", "named"),
+    [
+        ("q-learning", TABLE | {"epsilon_final": 0.1}, 300, "epsilon_fraction 0.5 spreads a schedule"),
+        ("q-learning", {}, 300, "epsilon_fraction 0.5 and learning_rate_final 0.01 spread a schedule"),
+        ("q-learning", TABLE, 100, "total_steps 100 is below the run's 200"),
+        ("q-learning", TABLE | {"stop_at_return": -1.0}, 300, "it was stopped early: "),
+        ("value-iteration", {}, 300, "agent 'value-iteration' doesn't learn from steps"),
+    ],
+)
+def test_is_refused_with_the_reason(tmp_path, agent, fields, steps, named):
+    learn(tmp_path, agent, "FrozenLake-v1", total_steps=200, **fields)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=named) as refused:
+        rl_lab.resume(tmp_path, total_steps=steps)
+    if steps > 200:
+        assert f"--init-from {tmp_path} --total-steps {steps}" in str(refused.value)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_an_agent_that_does_not_say_what_depends_on_the_budget_is_not_extended(tmp_path):
+    learn(tmp_path, "random", "FrozenLake-v1", total_steps=20)
+    unknown = SimpleNamespace(stops_early=True, config=object())
+    with pytest.raises(
+        UsageError, match="agent 'random' doesn't say which of its fields depend on the budget"
+    ):
+        extended(read_description(tmp_path), unknown, tmp_path, 30)
+
+
+@pytest.mark.parametrize(
+    ("agent", "fields", "named"),
+    [
+        ("random", {}, ()),
+        ("dqn", {}, ("epsilon_fraction",)),
+        ("dqn", {"epsilon_fraction": 0.0}, ()),
+        ("dqn", CONSTANT | {"prioritised": True}, ("priority_beta",)),
+        ("dqn", CONSTANT | {"priority_beta": 0.4}, ()),
+        ("dqn", CONSTANT | {"learning_rate_final": 1e-5}, ("learning_rate_final",)),
+        ("dqn", CONSTANT | {"learning_rate": 1e-3, "learning_rate_final": 1e-3, "warm_up_env_steps": 50}, ()),
+        ("ppo", {}, ()),
+        ("ppo", {"linear_decay": True}, ("linear_decay",)),
+        ("a2c", {"learning_rate_final": 0.0}, ("learning_rate_final",)),
+        ("reinforce", {}, ()),
+        ("clone", {"learning_rate_final": 0.0}, ("learning_rate_final",)),
+    ],
+)
+def test_fields_that_depend_on_the_budget_are_known(agent, fields, named):
+    assert config_of(agent)(**fields).budget_fields() == named
