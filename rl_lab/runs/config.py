@@ -86,7 +86,8 @@ class RunConfig:
     """Steps after which an evaluation episode is cut off and marked as capped."""
     eval_total_steps: int | None = None
     """Steps, spent on the episodes of an evaluation in the order of their number, after which it is cut off and the
-    open one is marked as capped; by default those between evaluations, or if more, 1000 for each episode (the environment's own time limit, if it has one)."""
+    open one is marked as capped; by default those between evaluations, or if more, 1000 for each episode (the
+    environment's own time limit, if it has one)."""
     stop_at_return: float | None = None
     """Mean evaluation return at which training stops before its budget is spent; by default never."""
     stop_after_evals: int | None = None

@@ -13,7 +13,7 @@ from typing import Any
 from rl_lab.environments.make import resolve_preprocessing
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
-from rl_lab.runs.migrations import migrate_config
+from rl_lab.runs.migrations import as_done_before, migrate_config
 from rl_lab.runs.tracking import resolve_mode
 from rl_lab.storage import formats
 from rl_lab.storage.errors import FormatTooNew
@@ -28,8 +28,9 @@ REQUIRED = ("agent", "fields", "env_id", "eval_gamma", "config_sha256")
 NOT_HASHED = (
     "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
 )  # fmt: skip
-# Fields that came later don't enter it either while they have the value that stands for what was done before.
-LATER = {"eval_total_steps": None, "channels": "auto", "wrappers": ()}
+# Fields that came later don't enter it either while their value stands for what was done before there were such
+# fields: their default, if it changes no result, or else what `as_done_before` says.
+LATER = {"wrappers": ()}
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 
@@ -116,19 +117,23 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
         dataset_sha256=None if problem.dataset is None else problem.dataset.sha256,
         versions=versions(),
     )
-    return dataclasses.replace(description, config_sha256=_hash(description))
+    return dataclasses.replace(description, config_sha256=config_hash(description))
 
 
-def _hash(description: RunDescription) -> str:
-    """Return the SHA-256 of what decides a run's results."""
+def config_hash(description: RunDescription) -> str:
+    """Return the SHA-256 of what decides a run's results, in hexadecimal digits."""
     hashed = {k: v for k, v in description.to_json().items() if k not in NOT_HASHED}
-    hashed = _without_later(hashed) | {"fields": _without_later(hashed["fields"])}
-    text = json.dumps(hashed | {"format": HASHED_FORMAT}, sort_keys=True)
+    before = as_done_before(hashed, hashed["fields"])
+    fields = _without(hashed["fields"], before.pop("fields"))
+    text = json.dumps(
+        _without(hashed, LATER | before) | {"format": HASHED_FORMAT, "fields": fields}, sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _without_later(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in fields.items() if k not in LATER or v != LATER[k]}
+def _without(fields: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields, but for those that have the same value in `later`."""
+    return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 
 def write_description(folder: Path, description: RunDescription) -> None:
