@@ -117,6 +117,11 @@ class RunConfig:
     """Name under which W&B groups runs; by default <env>-<agent>."""
 
     def __post_init__(self) -> None:
+        """Bring paths to text, and check the fields.
+
+        Raises:
+            UsageError: one has a value that isn't allowed, or that another one rules out; the message names them.
+        """
         for name in ("run_dir", "init_from", "dataset"):
             if isinstance(path := getattr(self, name), os.PathLike):  # config.json holds text
                 object.__setattr__(self, name, os.fspath(path))
