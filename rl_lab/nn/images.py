@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.checks import show_space
+from rl_lab.environments.actions import leaf_spaces
 
 # Channels, kernel and stride of each convolution.
 # Mnih et al. (2015), "Human-level control through deep reinforcement learning"
@@ -204,6 +205,13 @@ def _factor(space: spaces.Box, layout: Layout, scale: str) -> float | list[float
     highs = _channels_first(torch.from_numpy(space.high.astype(np.int64))[None], layout)[0]
     factors = [1.0 / max(1, high) for high in highs.amax((1, 2)).tolist()]
     return factors[0] if len(set(factors)) == 1 else factors
+
+
+def images_read(space: spaces.Space, channels: str, scale: str) -> list[Any]:
+    """Return the layout and the factor of each image among the observations, in the order of their parts."""
+    parts = [p for p in leaf_spaces(space) if isinstance(p, spaces.Box) and is_image(p, channels)]
+    layouts = [(part, layout_of(part, channels)) for part in parts]
+    return [(layout, layout and _factor(part, layout, scale)) for part, layout in layouts]
 
 
 def refuse_image(name: str, space: spaces.Space, pooling: str = "none", channels: str = "auto") -> str | None:

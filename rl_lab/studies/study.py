@@ -21,6 +21,7 @@ from rl_lab.runs.signals import STOPPED, stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
 from rl_lab.studies.migrations import migrate_study, rename_folders
+from rl_lab.studies.readings import require_same_readings
 from rl_lab.studies.results import ERROR, STUDY, folder_name, run_directory
 from rl_lab.training.registry import has_preset, preset_fields
 from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
@@ -191,7 +192,8 @@ def run_study(
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
 
     Raises:
-        UsageError: `workers` is below 1, or `out` holds a study that this one doesn't extend.
+        UsageError: `workers` is below 1, or `out` holds a study that this one doesn't extend, or whose runs read
+            images otherwise.
         FormatTooNew: a newer version wrote the study that `out` holds.
         Stopped: some runs were stopped before their end.
     """
@@ -199,6 +201,7 @@ def run_study(
         raise UsageError(f"workers must be at least 1, got {workers}")
     tasks = tasks_of(study, out, tell)
     _claim(study, out, tasks)
+    require_same_readings((task.agent, task.fields, task.folder) for task in tasks)
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
