@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.runs.description import CONFIG, read_description
+from rl_lab.runs.migrations import READING
 from rl_lab.training.readings import differing_reading
 from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
@@ -42,10 +43,8 @@ def _require_same_reading(agent: str, fields: dict[str, Any], begun: Path) -> No
     """
     there = read_description(begun).fields
     learner, config = configure(agent, fields)
-    if (
-        there.get("image_scale") is None
-    ):  # nothing but an older run has to be compared, and needs its environment
-        return
+    if all(there.get(name) == getattr(learner.config, name, None) for name in READING):
+        return  # without making the environment
     space = problem_of(config, learner).spec.observation_space
     if (how := differing_reading(learner.config, space, there)) is not None:
         raise UsageError(
