@@ -19,9 +19,8 @@ def differing_reading(config: Any, space: spaces.Space, there: Mapping[str, Any]
         space: what both observe.
         there: the agent's fields in the other run, in the current format.
     """
-    if not dataclasses.is_dataclass(config):
-        return None
-    defaults = {f.name: f.default for f in dataclasses.fields(config) if f.name in READING}
+    own = getattr(config, "__dataclass_fields__", {})
+    defaults = {name: own[name].default for name in READING if name in own}
     if defaults.keys() != READING.keys() or config.encoder == "mlp" or "encoder" not in there:
         return None
     from rl_lab.nn.images import images_read  # brings torch, which such an agent needs anyway
