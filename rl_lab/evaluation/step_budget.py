@@ -31,16 +31,13 @@ class StepBudget:
         self.left = total  # steps that the episodes below it leave over
         self._episodes = episodes
         self._rewards: dict[int, array[float]] = {}
-        self._reach: dict[
-            int, int
-        ] = {}  # the last step at which an episode may be cut, where that is below `left`
         self._kept = 0  # rewards
 
     def record(self, numbers: Array, rewards: Array) -> None:
         """Keep the rewards [N] of a step of the episodes `numbers` [N], each of which is below E."""
         for number, reward in zip(numbers.tolist(), rewards.tolist(), strict=True):
             kept = self._rewards.setdefault(number, array("d"))
-            if len(kept) < self._reach.get(number, self.left):
+            if len(kept) < self.left:
                 kept.append(reward)
                 self._kept += 1
         if self._kept > 2 * self.total:
@@ -64,10 +61,13 @@ class StepBudget:
         return np.array(self._rewards[number][: self.left])
 
     def _drop_what_is_out_of_reach(self) -> None:
-        """Drop the rewards after which the steps have run out for certain, which leaves at most `total`."""
+        """Drop the rewards after which the steps have run out for certain, which leaves at most `total`.
+
+        Whatever is recorded of such an episode later is never read, and dropped the next time.
+        """
         reach = self.left
         for number in sorted(self._rewards):
-            kept, self._reach[number] = self._rewards[number], reach
+            kept = self._rewards[number]
             del kept[reach:]
             reach -= len(kept)
         self._kept = sum(map(len, self._rewards.values()))
