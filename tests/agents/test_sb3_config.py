@@ -19,6 +19,7 @@ from rl_lab.agents.sb3 import (
     gradient_steps,
     make_vec_env,
 )
+from rl_lab.types import UsageError
 from toys import ConstantReward, Identity, problem_on
 
 ZOO = {
@@ -175,3 +176,18 @@ class TestOtherSpaces:
         model = learner.make_model(problem, make_vec_env(problem, [])).learn(4 * n_steps * num_envs)
         taken = int(next(iter(model.policy.optimizer.state.values()))["step"])
         assert gradient_steps(model) == taken
+
+
+@pytest.mark.parametrize("config", [DQNConfig, PPOConfig, A2CConfig])
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"hidden": (0,)}, "hidden must be whole numbers from 1"),
+        ({"gamma": 1.5}, "gamma must be between"),
+        ({"learning_rate": 0.0}, "learning_rate must be greater than 0"),
+        ({"max_grad_norm": 0.0}, "max_grad_norm must be greater than 0"),
+    ],
+)
+def test_fields_that_all_share_are_checked_by_all(config, fields, says):
+    with pytest.raises(UsageError, match=says):
+        config(**fields)

@@ -82,5 +82,6 @@ def test_a_study_is_not_finished_with_runs_that_would_read_images_otherwise(plan
         ]
     )
     path = planes / "config.json"  # of the current format
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"format": 3}))
+    body = json.loads(path.read_bytes())
+    path.write_text(json.dumps(body | {"format": 3, "fields": body["fields"] | {"channels": "last"}}))
     require_same_readings([("dqn", fields, planes), new])
