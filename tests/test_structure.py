@@ -1,4 +1,4 @@
-"""The structure of the source: which way imports run, how long files are, what loading never calls."""
+"""The structure of the source: which way imports run, how long files are, what loading never calls, what raises."""
 
 from __future__ import annotations
 
@@ -198,3 +198,59 @@ class TestCostOfImports:
 
     def test_would_be_seen(self):
         assert loaded_after("import torch") == {"torch"}
+
+
+def silent_raisers(source: str) -> set[str]:
+    """Return the public functions and methods that raise an error themselves and don't say so in a docstring.
+
+    What makes an object (`__init__`, `__post_init__`) may say so in the class's. NotImplementedError needs no word.
+    """
+    found: set[str] = set()
+
+    def visit(node: ast.AST, owner: ast.ClassDef | None) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef) and not child.name.startswith("_"):
+                visit(child, child)
+            elif isinstance(child, ast.FunctionDef):
+                makes = child.name in ("__init__", "__post_init__")
+                told = (ast.get_docstring(child) or "") + (
+                    (ast.get_docstring(owner) or "") if owner and makes else ""
+                )
+                if (
+                    (makes or not child.name.startswith("_"))
+                    and _raises(child)
+                    and "raise" not in told.lower()
+                ):
+                    found.add(f"{owner.name}.{child.name}" if owner else child.name)
+
+    visit(ast.parse(source), None)
+    return found
+
+
+def _raises(function: ast.AST) -> bool:
+    """Return whether a function raises an error by name, those defined inside it left out."""
+    for child in ast.iter_child_nodes(function):
+        if isinstance(child, ast.Raise) and child.exc is not None and "NotImplemented" not in ast.dump(child):
+            return True
+        inner = isinstance(child, ast.FunctionDef | ast.ClassDef | ast.Lambda)
+        if not inner and _raises(child):
+            return True
+    return False
+
+
+class TestDocstrings:
+    def test_what_raises_says_so(self):
+        found = {
+            p.relative_to(ROOT).as_posix(): silent_raisers(p.read_text())
+            for p in sources("rl_lab", "agents", "envs")
+        }
+        assert {path: names for path, names in found.items() if names} == {}
+
+    def test_those_that_do_not_are_found(self):
+        source = (
+            "def f():\n    raise A('b')\ndef g():\n    'Raises: A.'\n    raise A\ndef _h():\n    raise A\n"
+            "class C:\n    def __post_init__(self):\n        if self:\n            raise A\n"
+            "    def k(self): raise NotImplementedError\n"
+            "class D:\n    'Raises: A.'\n    def __init__(self): raise A\ndef outer():\n    def inner(): raise A\n"
+        )
+        assert silent_raisers(source) == {"f", "C.__post_init__"}

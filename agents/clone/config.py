@@ -72,6 +72,11 @@ class Config(TrainedFields):
     """Steps of a training window, with a memory."""
 
     def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            UsageError: naming field, value and what is allowed.
+        """
         check_trained(self)
         above(self, 0.0, "temperature")
         at_least(self, 0, "value_weight", "learning_starts_env_steps")

@@ -120,6 +120,11 @@ class Config(TrainedFields):
         return ("epsilon_fraction",) * falls + ("priority_beta",) * rises + super().budget_fields()
 
     def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            UsageError: one has a value that isn't allowed, or that another one rules out; the message names them.
+        """
         check_trained(self)
         above(self, 0.0, "reward_clip", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")

@@ -75,6 +75,11 @@ class Config(TrainedFields):
     NAME: ClassVar[str]
 
     def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            UsageError: one has a value that isn't allowed, or that another one rules out; the message names them.
+        """
         check_trained(self)
         within(self, 0.0, 1.0, "gamma")
         at_least(self, 0, "ent_coef", "vf_coef")

@@ -54,13 +54,52 @@ def refuse_shape(space: spaces.Space) -> str | None:
 
 
 @dataclass(frozen=True)
-class DQNConfig:
-    """Fields of SB3's DQN under the lab's names; the defaults are SB3's."""
+class SharedConfig:
+    """Fields that all of SB3's algorithms have, under the lab's names."""
+
+    learning_rate: float = 3e-4
+    """Step size at the start."""
+    gamma: float = 0.99
+    """Discount per environment step."""
+    max_grad_norm: float = 0.5
+    """Largest norm of the gradient, which is scaled down to it."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the dense layers (net_arch), of the policy and the value alike."""
+
+    NAME: ClassVar[str]
+    ALGORITHM: ClassVar[type[BaseAlgorithm]]
+    ACTIONS: ClassVar[tuple[type, ...]]  # spaces that the algorithm takes
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            UsageError: naming field, value and what is allowed.
+        """
+        above(self, 0.0, "learning_rate", "max_grad_norm")
+        within(self, 0.0, 1.0, "gamma")
+        widths(self, "hidden")
+
+    def refuse(self, spec: EnvSpec) -> str | None:
+        """Return why SB3 can't run with these fields (one line), or None if it can."""
+        return None
+
+    def arguments(self, num_envs: int) -> dict[str, Any]:
+        """Return SB3's arguments."""
+        names = ("learning_rate", "gamma", "max_grad_norm")
+        return {name: getattr(self, name) for name in names} | {
+            "policy_kwargs": {"net_arch": list(self.hidden)}
+        }
+
+
+@dataclass(frozen=True)
+class DQNConfig(SharedConfig):
+    """Fields of SB3's DQN; the defaults are SB3's."""
 
     learning_rate: float = 1e-4
     """Step size of Adam."""
-    gamma: float = 0.99
-    """Discount per environment step."""
+    max_grad_norm: float = 10.0
+    """Largest norm of the gradient, which is scaled down to it."""
     batch_size: int = 32
     """Transitions per gradient step."""
     replay_capacity: int = 1_000_000
@@ -75,28 +114,29 @@ class DQNConfig:
     """Environment steps between updates of the target network; a multiple of num_envs."""
     target_tau: float = 1.0
     """Share of the way that the target moves to the online network: 1 copies it (hard), less is a soft update."""
-    max_grad_norm: float = 10.0
-    """Largest norm of the gradient, which is scaled down to it."""
     epsilon_initial: float = 1.0
     """Probability of a random action at the start."""
     epsilon_final: float = 0.05
     """Probability of a random action after epsilon has fallen."""
     epsilon_fraction: float = 0.1
     """Share of the budget over which epsilon falls linearly."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the dense layers (net_arch)."""
 
     NAME: ClassVar[str] = "sb3-dqn"
     ALGORITHM: ClassVar[type[BaseAlgorithm]] = DQN
     ACTIONS: ClassVar[tuple[type, ...]] = (spaces.Discrete,)
 
     def __post_init__(self) -> None:
-        above(self, 0.0, "learning_rate", "max_grad_norm", "target_tau")
-        within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
+        """Check the fields.
+
+        Raises:
+            UsageError: naming field, value and what is allowed.
+        """
+        super().__post_init__()
+        above(self, 0.0, "target_tau")
+        within(self, 0.0, 1.0, "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
         at_least(self, 1, "batch_size", "replay_capacity")
         at_least(self, 1, "train_period_env_steps", "target_period_env_steps")
         at_least(self, 0, "learning_starts_env_steps", "gradient_steps_per_update")
-        widths(self, "hidden")
 
     def refuse(self, spec: EnvSpec) -> str | None:
         """Return why SB3 can't run with these fields (one line), or None if it can."""
@@ -110,9 +150,7 @@ class DQNConfig:
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
         """Return SB3's arguments."""
-        return {
-            "learning_rate": self.learning_rate,
-            "gamma": self.gamma,
+        return super().arguments(num_envs) | {
             "batch_size": self.batch_size,
             "buffer_size": self.replay_capacity,
             "learning_starts": self.learning_starts_env_steps,
@@ -120,24 +158,18 @@ class DQNConfig:
             "gradient_steps": self.gradient_steps_per_update,
             "target_update_interval": self.target_period_env_steps,  # SB3 itself divides it by num_envs
             "tau": self.target_tau,
-            "max_grad_norm": self.max_grad_norm,
             "exploration_initial_eps": self.epsilon_initial,
             "exploration_final_eps": self.epsilon_final,
             "exploration_fraction": self.epsilon_fraction,
-            "policy_kwargs": {"net_arch": list(self.hidden)},
         }
 
 
 @dataclass(frozen=True)
-class OnPolicyConfig:
+class OnPolicyConfig(SharedConfig):
     """Fields that SB3's PPO and A2C share."""
 
-    learning_rate: float = 3e-4
-    """Step size at the start."""
     linear_decay: bool = False
     """Let the step size (and PPO's clip range) fall linearly to 0 over the budget."""
-    gamma: float = 0.99
-    """Discount per environment step."""
     gae_lambda: float = 0.95
     """Lambda of generalised advantage estimation."""
     n_steps: int = 2048
@@ -146,37 +178,31 @@ class OnPolicyConfig:
     """Weight of the entropy bonus."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
-    max_grad_norm: float = 0.5
-    """Largest norm of the gradient, which is scaled down to it."""
-    hidden: tuple[int, ...] = (64, 64)
-    """Widths of the dense layers of policy and value (net_arch)."""
 
     ACTIONS: ClassVar[tuple[type, ...]] = (
         spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        above(self, 0.0, "learning_rate", "max_grad_norm")
-        within(self, 0.0, 1.0, "gamma", "gae_lambda")
+        """Check the fields.
+
+        Raises:
+            UsageError: naming field, value and what is allowed.
+        """
+        super().__post_init__()
+        within(self, 0.0, 1.0, "gae_lambda")
         at_least(self, 1, "n_steps")
         at_least(self, 0, "ent_coef", "vf_coef")
-        widths(self, "hidden")
         flags(self, "linear_decay")
-
-    def refuse(self, spec: EnvSpec) -> str | None:
-        """Return None: every problem is accepted."""
-        return None
 
     def _decaying(self, value: float) -> Any:
         return (lambda remaining: remaining * value) if self.linear_decay else value
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
         """Return SB3's arguments."""
-        names = ("gamma", "gae_lambda", "n_steps", "ent_coef", "vf_coef", "max_grad_norm")
-        return {name: getattr(self, name) for name in names} | {
-            "learning_rate": self._decaying(self.learning_rate),
-            "policy_kwargs": {"net_arch": list(self.hidden)},
-        }
+        names = ("gae_lambda", "n_steps", "ent_coef", "vf_coef")
+        own = {name: getattr(self, name) for name in names}
+        return super().arguments(num_envs) | own | {"learning_rate": self._decaying(self.learning_rate)}
 
 
 @dataclass(frozen=True)

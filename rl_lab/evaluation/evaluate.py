@@ -12,6 +12,7 @@ from rl_lab.agent import Policy
 from rl_lab.environments.masks import mask_of, merge_masks
 from rl_lab.environments.vectors import VectorEnv
 from rl_lab.evaluation.statistics import iqm
+from rl_lab.evaluation.step_budget import StepBudget
 from rl_lab.seeding import seed_of
 from rl_lab.types import Array, Obs, State
 
@@ -24,7 +25,8 @@ class Interrupted(Exception):
 class Evaluation:
     """The results of E episodes. Episode e is the same for every number of environments.
 
-    Where the steps in all ran out, only the episodes that had begun are among them.
+    Where the steps in all ran out, episodes are among them in the order of their number, up to the one in which it
+    happened.
     """
 
     returns: Array  # float64 [E]: undiscounted, of the environment's own rewards
@@ -69,13 +71,18 @@ def evaluate(
 ) -> Evaluation:
     """Play seeded episodes: environment i of W plays episodes i, i + W, ...
 
+    What is reported doesn't depend on W. The steps in all are spent on the episodes in the order of their number:
+    each has what those before it left over, the one that meets the limit is cut there, and those after it are left
+    out. Environments that play ahead are cut by the same rule afterwards. So the vector takes at most
+    `total_steps` steps, in which its W environments take at most W * total_steps.
+
     Args:
         episodes: how many to play, E.
         seed: the run's seed, from which those of the episodes follow.
         gamma: discount of `discounted_returns`.
         max_steps: an episode is cut here and marked as capped.
-        total_steps: steps of all episodes together, after which those that are open are cut and marked as
-            capped, and no more are begun; None for no such limit.
+        total_steps: steps of all episodes together, counted in the order of their number. The episode that is
+            open when they run out is cut and marked as capped; None for no such limit.
         should_stop: asked before every step.
 
     Raises:
@@ -83,7 +90,8 @@ def evaluate(
     """
     width = envs.num_envs
     numbers = np.arange(width)  # the episode that each environment plays
-    table = _EpisodeTable(episodes, gamma)
+    may_run_out = total_steps is not None and total_steps < episodes * max_steps
+    table = _EpisodeTable(episodes, gamma, total_steps if may_run_out else None)
     obs, info = envs.reset(seed=[evaluation_seed(seed, int(e)) for e in numbers])
     state, mask, is_first = policy.initial_state(width), mask_of(info), np.ones(width, np.bool_)
     while (numbers < episodes).any():
@@ -96,8 +104,7 @@ def evaluate(
         state, mask = decision.state, mask_of(info)
         done = terminated | truncated
         is_first = table.add(numbers, reward, done, max_steps)
-        if total_steps is not None and table.steps >= total_steps:
-            table.cut(numbers[~is_first], total_steps)
+        if table.has_met_limit():
             break
         if is_first.any():
             numbers = numbers + width * is_first
@@ -130,14 +137,13 @@ def _value(policy: Policy, obs: Obs, state: State, is_first: Array, mask: Array 
 class _EpisodeTable:
     """Accumulates the results of episodes that N environments play."""
 
-    def __init__(self, episodes: int, gamma: float):
+    def __init__(self, episodes: int, gamma: float, total_steps: int | None):
         self._returns, self._discounted = np.zeros(episodes), np.zeros(episodes)
         self._lengths = np.zeros(episodes, np.int64)
         self._predicted = np.full(episodes, np.nan)
-        self._capped = np.zeros(episodes, np.bool_)
+        self._over, self._capped = np.zeros(episodes, np.bool_), np.zeros(episodes, np.bool_)
         self._gamma = gamma
-        self._limit: str | None = None
-        self.steps = 0  # of all episodes
+        self._budget = None if total_steps is None else StepBudget(total_steps, episodes)
 
     def predict(self, numbers: Array, is_first: Array, values: Array) -> None:
         live = is_first & (numbers < len(self._returns))
@@ -153,29 +159,34 @@ class _EpisodeTable:
         capped = np.zeros_like(done)
         capped[live] = (self._lengths[mine] >= max_steps) & ~done[live]
         self._capped[numbers[capped]] = True
-        self.steps += len(mine)
+        self._over[mine] = (done | capped)[live]
+        if self._budget is not None:
+            self._budget.record(mine, reward[live])
         return done | capped
 
-    def cut(self, open_numbers: Array, total_steps: int) -> None:
-        """End the open episodes, given by number, and leave out those that haven't begun."""
-        mine = open_numbers[open_numbers < len(self._returns)]
-        self._capped[mine] = True
-        begun = int(np.count_nonzero(self._lengths))
-        if begun < len(self._returns) or len(mine):
-            self._limit = (
-                f"{total_steps} steps in all, after which {begun} of {len(self._returns)} episodes had begun"
-            )
+    def has_met_limit(self) -> bool:
+        """Return whether the steps in all have run out, whatever else is played."""
+        return self._budget is not None and self._budget.has_run_out(self._lengths, self._over)
 
     def evaluation(self) -> Evaluation:
-        limit = self._limit
-        if limit is None and self._capped.any():
-            limit = f"{self._lengths[self._capped].max()} steps an episode"
-        begun = self._lengths > 0
-        return Evaluation(
-            self._returns[begun],
-            self._lengths[begun],
-            self._discounted[begun],
-            self._predicted[begun],
-            self._capped[begun],
-            limit,
-        )
+        """Return the results, cut where the steps in all ran out."""
+        reported, limit = len(self._returns), None
+        if self._budget is not None and self._budget.has_run_out(self._lengths, self._over):
+            reported, limit = self._cut(self._budget)
+        columns = (self._returns, self._lengths, self._discounted, self._predicted, self._capped)
+        returns, lengths, discounted, predicted, capped = (column[:reported] for column in columns)
+        if limit is None and capped.any():
+            limit = f"{lengths[capped].max()} steps an episode"
+        return Evaluation(returns, lengths, discounted, predicted, capped, limit)
+
+    def _cut(self, budget: StepBudget) -> tuple[int, str]:
+        """Cut the episode in which the steps ran out; return how many are reported, and the limit in words."""
+        number, steps = budget.episode, budget.left
+        if steps:
+            rewards = budget.rewards(number)
+            self._lengths[number], self._capped[number] = steps, True
+            self._returns[number] = np.cumsum(rewards)[-1]  # added up in the order of the steps, as above
+            self._discounted[number] = np.cumsum(self._gamma ** np.arange(steps) * rewards)[-1]
+        reported = number + (steps > 0)
+        of = len(self._returns)
+        return reported, f"{budget.total} steps in all, after which {reported} of {of} episodes had begun"

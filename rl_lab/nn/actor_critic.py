@@ -118,7 +118,9 @@ def make_actor_critic(
     policy_head, value_head = distribution.make_head(policy.core.size), Linear(policy.core.size, 1)
     initialise(policy_head, fields.initialisation, gain=0.01)
     initialise(value_head, fields.initialisation, gain=1.0)
-    normaliser = ObservationNormaliser(observation_space) if fields.normalise_observations else None
+    normaliser = None
+    if fields.normalise_observations:
+        normaliser = ObservationNormaliser(observation_space, channels=fields.channels)
     network = ActorCritic(policy, value, policy_head, value_head, normaliser)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
 

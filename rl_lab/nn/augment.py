@@ -53,7 +53,7 @@ def shift_observations(
 
     Args:
         obs: tensors [B, *shape] or [T, B, *shape] for spaces of that shape, or trees of them.
-        channels: which axis of an image holds them: "first", "last" or "auto".
+        channels: which axis of an image holds them, as in `rl_lab.nn.images.layout_of`.
         over_time: observations are [T, B, ...], and an image is shifted by the same offset at all T steps.
 
     Returns:
@@ -64,7 +64,7 @@ def shift_observations(
         return {key: shift(part, space[key]) for key, part in obs.items()}
     if isinstance(space, spaces.Tuple):
         return tuple(shift(part, of) for part, of in zip(obs, space.spaces, strict=True))
-    if not (isinstance(space, spaces.Box) and is_image(space)):
+    if not (isinstance(space, spaces.Box) and is_image(space, channels)):
         return obs
     leading = obs.ndim - len(space.shape)  # axes before the image's
     time = (leading - 2, leading - 1) if over_time else (0, 0)

@@ -25,7 +25,6 @@ CONVOLUTIONAL = ("cnn", "small", "impala")
 OF_INDICES = ("onehot", "embedding")
 ENCODERS = ("auto", "mlp", *CONVOLUTIONAL, *OF_INDICES)
 EMBEDDING_SIZE = 16
-ONE_HOT_MOST = 20_000  # values of discrete observations, above which "auto" learns a vector for each instead
 ONE_HOT_LIMIT = (
     1_000_000  # values, above which one-hot vectors are refused: a batch of them would fill the memory
 )
@@ -137,7 +136,7 @@ def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None
         return _refuse_parts(name, space, fields)
     if 0 in (space.shape or ()):
         return f"observations of {show_space(space)} hold no numbers (allowed: at least one)"
-    if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
+    if name in CONVOLUTIONAL or (name == "auto" and is_image(space, fields.channels)):
         return refuse_image("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     if name in OF_INDICES and not isinstance(space, Indices):
         return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {show_space(space)}"
@@ -154,28 +153,29 @@ def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None
 def _refuse_parts(name: str, space: Composite, fields: NetworkFields) -> str | None:
     """Say why one of the parts can't be taken, or that none is of the kind which the name asks for."""
     reasons = [
-        _refuse(name if _is_meant_for(name, part) else "auto", part, fields) for _, part in parts_of(space)
+        _refuse(name if _is_meant_for(name, part, fields) else "auto", part, fields)
+        for _, part in parts_of(space)
     ]
-    if not any(_is_meant_for(name, part) for _, part in parts_of(space)):
+    if not any(_is_meant_for(name, part, fields) for _, part in parts_of(space)):
         wanted = "image" if name in CONVOLUTIONAL else "discrete part"
         return f"encoder {name!r} finds no {wanted} among {show_space(space)} (allowed: auto, mlp)"
     return next((reason for reason in reasons if reason is not None), None)
 
 
-def _is_meant_for(name: str, space: spaces.Space) -> bool:
+def _is_meant_for(name: str, space: spaces.Space, fields: NetworkFields) -> bool:
     """Return whether a part of a composite space is, or contains, what the named encoder is meant for."""
     if name in CONVOLUTIONAL:
-        return has_image(space)
+        return has_image(space, fields.channels)
     if isinstance(space, Composite):
-        return any(_is_meant_for(name, part) for _, part in parts_of(space))
+        return any(_is_meant_for(name, part, fields) for _, part in parts_of(space))
     return isinstance(space, Indices) if name in OF_INDICES else True
 
 
-def has_image(space: spaces.Space) -> bool:
-    """Return whether observations are images, or have one among their parts."""
+def has_image(space: spaces.Space, channels: str = "auto") -> bool:
+    """Return whether observations are images, or have one among their parts; `channels` is that of `is_image`."""
     if isinstance(space, Composite):
-        return any(has_image(part) for _, part in parts_of(space))
-    return is_image(space)
+        return any(has_image(part, channels) for _, part in parts_of(space))
+    return is_image(space, channels)
 
 
 def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Module]:
@@ -183,25 +183,26 @@ def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Mo
     if isinstance(space, Composite):
         return [_per_part(name, space, fields)]
     if isinstance(space, Indices):
-        return [_of_indices(name, space, fields.embedding_size)]
+        return [_of_indices(name, space, fields)]
     assert isinstance(space, spaces.Box)
-    if name in CONVOLUTIONAL or (name == "auto" and is_image(space)):
-        return image_layers("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
+    if name in CONVOLUTIONAL or (name == "auto" and is_image(space, fields.channels)):
+        kind = "cnn" if name == "auto" else name
+        return image_layers(kind, space, fields.pooling, fields.channels, fields.image_scale)
     return [Flat()]
 
 
 def _per_part(name: str, space: Composite, fields: NetworkFields) -> PerPart:
     encoders = []
     for _, part in parts_of(space):
-        layers = _layers(name if _is_meant_for(name, part) else "auto", part, fields)
+        layers = _layers(name if _is_meant_for(name, part, fields) else "auto", part, fields)
         encoders.append(Encoder(layers, _size(layers, part)))
     return PerPart([key for key, _ in parts_of(space)], encoders)
 
 
-def _of_indices(name: str, space: spaces.Space, embedding_size: int | None) -> nn.Module:
-    many = not isinstance(space, spaces.MultiBinary) and sum(_counts(space)[0]) > ONE_HOT_MOST
-    if name == "embedding" or (name != "onehot" and (many or embedding_size is not None)):
-        return Embeddings(*_counts(space), embedding_size or EMBEDDING_SIZE)
+def _of_indices(name: str, space: spaces.Space, fields: NetworkFields) -> nn.Module:
+    many = not isinstance(space, spaces.MultiBinary) and sum(_counts(space)[0]) > fields.one_hot_most
+    if name == "embedding" or (name != "onehot" and (many or fields.embedding_size is not None)):
+        return Embeddings(*_counts(space), fields.embedding_size or EMBEDDING_SIZE)
     if isinstance(space, spaces.Discrete):
         return OneHot(int(space.n), int(space.start))
     if isinstance(space, spaces.MultiBinary) and name != "onehot":

@@ -12,17 +12,20 @@ class NetworkFields:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "network": (
-            "encoder", "channels", "hidden", "activation", "layer_norm", "dropout", "pooling", "embedding_size",
-            "initialisation", "memory", "memory_size", "memory_layers", "context", "normalise_observations",
-            "random_shift",
+            "encoder", "channels", "image_scale", "hidden", "activation", "layer_norm", "dropout", "pooling",
+            "embedding_size", "one_hot_most", "initialisation", "memory", "memory_size", "memory_layers", "context",
+            "normalise_observations", "random_shift",
         ),
     }  # fmt: skip
     COMMON: ClassVar[tuple[str, ...]] = ("hidden", "memory")
 
     encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
     """Network before the memory: auto goes by the observations."""
-    channels: Literal["auto", "first", "last"] = "auto"
-    """Axis of an image that holds its channels; auto: the smaller one, if the shape leaves no doubt."""
+    channels: Literal["auto", "first", "last", "smaller"] = "auto"
+    """Axis of an image that holds its channels; auto: the smaller one, if the shape leaves no doubt. smaller: the
+    smaller one in any case, the first if they are equal; stacks of images are none then (formats 1 and 2)."""
+    image_scale: Literal["bound", "byte"] = "bound"
+    """What the bytes of an image are divided by: the upper bound of their space, or 255 (formats 1 and 2)."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the encoder's dense layers."""
     activation: Literal["relu", "tanh", "elu", "gelu"] = "relu"
@@ -34,8 +37,10 @@ class NetworkFields:
     pooling: Literal["none", "max", "average"] = "none"
     """How the small convolutions halve an image; none: by their stride."""
     embedding_size: int | None = None
-    """Width of the vector learned for each value of discrete observations; None: one-hot up to 20,000 values, beyond
-    that and for embedding 16."""
+    """Width of the vector learned for each value of discrete observations; None: one-hot up to one_hot_most values,
+    beyond that and for embedding 16."""
+    one_hot_most: int = 20_000
+    """Values of discrete observations up to which auto takes one-hot vectors."""
     initialisation: Literal["default", "orthogonal", "kaiming"] = "default"
     """Weights at the start; default is torch's."""
     memory: Literal["none", "rnn", "gru", "lstm", "attention"] = "none"

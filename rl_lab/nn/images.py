@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.checks import show_space
+from rl_lab.environments.actions import leaf_spaces
 
 # Channels, kernel and stride of each convolution.
 # Mnih et al. (2015), "Human-level control through deep reinforcement learning"
@@ -23,7 +24,8 @@ POOL_LAYERS: dict[str, Callable[[int], nn.Module]] = {"max": nn.MaxPool2d, "aver
 POOLINGS = ("none", *POOL_LAYERS)
 
 
-CHANNELS = ("auto", "first", "last")
+CHANNELS = ("auto", "first", "last", "smaller")
+IMAGE_SCALES = ("bound", "byte")
 CHANNEL_COUNTS = (1, 3)  # grey and RGB, which are told apart from a side of the image at any size
 
 
@@ -99,18 +101,23 @@ class Convolutions:
     smallest: int  # the smallest side of an image that it takes, in pixels
 
 
-def is_image(space: spaces.Space) -> bool:
+def is_image(space: spaces.Space, channels: str = "auto") -> bool:
     """Return whether observations are images: uint8 [H, W], with channels first or last, or a stack of such images.
 
     What is too small for every encoder of images whichever axis holds the channels is none.
+
+    Args:
+        channels: as in `layout_of`; with "smaller" images have 2 or 3 axes, and any size.
     """
     if not isinstance(space, spaces.Box) or space.dtype != np.uint8 or len(space.shape) not in (2, 3, 4):
         return False
+    if channels == "smaller":
+        return len(space.shape) < 4
     return max(layout.side for layout in _readings(space.shape)) >= _smallest(SMALL)
 
 
 def layout_of(space: spaces.Box, channels: str = "auto") -> Layout | None:
-    """Return how the axes of an image are read; None if `channels` is "auto" and the shape doesn't tell.
+    """Return how the axes of an image are read; None if neither `channels` nor the shape tells.
 
     The shape tells if one of the outer two axes is too small to be a side of the image. It is smaller than the
     other two, and these are equal (84x84x4), or at least twice as long (84x160x12), or it counts 1 or 3
@@ -118,14 +125,17 @@ def layout_of(space: spaces.Box, channels: str = "auto") -> Layout | None:
 
     Args:
         space: 2 axes (no channels), 3, or 4, of which the first is that of the stack.
-        channels: "first", "last" or "auto".
+        channels: "first", "last", "auto", or of 3 axes "smaller": whichever is smaller, the first if they are equal.
     """
     readings = _readings(space.shape)
     if len(readings) == 1:
         return readings[0]
     first, last = readings
-    if channels != "auto":
+    if channels in ("first", "last"):
         return last if channels == "last" else first
+    if channels == "smaller":
+        smaller = last if space.shape[-1] < space.shape[-3] else first
+        return smaller if len(space.shape) == 3 else None
     if _is_clear(space.shape[-3:]):
         return last if space.shape[-1] < space.shape[-3] else first
     return None
@@ -173,22 +183,35 @@ def convolutions(name: str, side: int, pooling: str = "none") -> Convolutions:
 
 
 def image_layers(
-    name: str, space: spaces.Box, pooling: str = "none", channels: str = "auto"
+    name: str, space: spaces.Box, pooling: str = "none", channels: str = "auto", scale: str = "bound"
 ) -> list[nn.Module]:
-    """Return the layers that map images [B, ...] of a space to flat features [B, size]; uint8 is scaled to [0, 1]."""
+    """Return the layers that map images [B, ...] of a space to flat features [B, size].
+
+    Args:
+        scale: bytes are divided by the space's upper bound ("bound"), which brings them to [0, 1], or by 255 ("byte").
+    """
     layout = layout_of(space, channels)
     assert layout is not None, space
     layers = convolutions(name, layout.side, pooling).layers(layout.channels)
-    return [Image(layout, _scale(space, layout)), *layers, nn.Flatten()]
+    return [Image(layout, _factor(space, layout, scale)), *layers, nn.Flatten()]
 
 
-def _scale(space: spaces.Box, layout: Layout) -> float | list[float]:
-    """Return what brings bytes to [0, 1]: 1 / the space's upper bound, channel by channel where it differs."""
+def _factor(space: spaces.Box, layout: Layout, scale: str) -> float | list[float]:
+    """Return what bytes are multiplied by: 1 / 255, or 1 / the space's bound, channel by channel where it differs."""
     if space.dtype != np.uint8:
         return 1.0
+    if scale == "byte":
+        return 1.0 / 255.0
     highs = _channels_first(torch.from_numpy(space.high.astype(np.int64))[None], layout)[0]
     factors = [1.0 / max(1, high) for high in highs.amax((1, 2)).tolist()]
     return factors[0] if len(set(factors)) == 1 else factors
+
+
+def images_read(space: spaces.Space, channels: str, scale: str) -> list[Any]:
+    """Return the layout and the factor of each image among the observations, in the order of their parts."""
+    parts = [p for p in leaf_spaces(space) if isinstance(p, spaces.Box) and is_image(p, channels)]
+    layouts = [(part, layout_of(part, channels)) for part in parts]
+    return [(layout, layout and _factor(part, layout, scale)) for part, layout in layouts]
 
 
 def refuse_image(name: str, space: spaces.Space, pooling: str = "none", channels: str = "auto") -> str | None:

@@ -75,9 +75,10 @@ class ObservationNormaliser(nn.Module):
 
     Args:
         space: the observation space of a single environment.
+        channels: that of `is_image`, which tells what an image is.
     """
 
-    def __init__(self, space: spaces.Space, clip: float = CLIP):
+    def __init__(self, space: spaces.Space, clip: float = CLIP, channels: str = "auto"):
         super().__init__()
         self.clip = clip
         self.keys: list[Any] = []
@@ -86,8 +87,8 @@ class ObservationNormaliser(nn.Module):
         if isinstance(space, spaces.Dict | spaces.Tuple):
             named = dict(space.spaces) if isinstance(space, spaces.Dict) else dict(enumerate(space.spaces))
             self.keys = sorted_keys(named)
-            self.parts.extend(ObservationNormaliser(named[key], clip) for key in self.keys)
-        elif isinstance(space, spaces.Box) and not is_image(space):
+            self.parts.extend(ObservationNormaliser(named[key], clip, channels) for key in self.keys)
+        elif isinstance(space, spaces.Box) and not is_image(space, channels):
             self.moments = RunningMoments(space.shape)
 
     @property

@@ -102,7 +102,9 @@ def make_q_network(
     head: nn.Module = QHead(core.size, num_actions)
     if dueling:
         head = DuelingHead(core.size, num_actions, replace(fields, hidden=streams))
-    normaliser = ObservationNormaliser(observation_space) if fields.normalise_observations else None
+    normaliser = None
+    if fields.normalise_observations:
+        normaliser = ObservationNormaliser(observation_space, channels=fields.channels)
     network = QNetwork(encoder, core, head, normaliser)
     initialise(network, fields.initialisation)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions

@@ -94,8 +94,9 @@ class RunConfig:
     eval_max_steps: int = 10_000
     """Steps after which an evaluation episode is cut off and marked as capped."""
     eval_total_steps: int | None = None
-    """Steps after which an evaluation as a whole is cut off, and what was open is marked as capped; by default those
-    between evaluations, or if more, 1000 for each episode (the environment's own time limit, if it has one)."""
+    """Steps, spent on the episodes of an evaluation in the order of their number, after which it is cut off and the
+    open one is marked as capped; by default those between evaluations, or if more, 1000 for each episode (the
+    environment's own time limit, if it has one)."""
     stop_at_return: float | None = None
     """Mean evaluation return at which training stops before its budget is spent; by default never."""
     stop_after_evals: int | None = None
@@ -144,6 +145,11 @@ class RunConfig:
     load_policy reads; code: the Python files in the working folder; system: use of CPU, memory and GPU."""
 
     def __post_init__(self) -> None:
+        """Bring paths to text, and check the fields.
+
+        Raises:
+            UsageError: one has a value that isn't allowed, or that another one rules out; the message names them.
+        """
         for name in ("run_dir", "init_from", "dataset"):
             if isinstance(path := getattr(self, name), os.PathLike):  # config.json holds text
                 object.__setattr__(self, name, os.fspath(path))

@@ -13,7 +13,7 @@ from typing import Any
 from rl_lab.environments.make import resolve_preprocessing
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
-from rl_lab.runs.migrations import migrate_config
+from rl_lab.runs.migrations import as_done_before, migrate_config
 from rl_lab.runs.scrubbing import scrub
 from rl_lab.runs.wandb_settings import named_fields, requested_again, resolve_mode
 from rl_lab.storage import formats
@@ -32,8 +32,9 @@ NOT_HASHED = (
     "wandb_upload",
     "stall_seconds", "extended_from",
 )  # fmt: skip
-# Fields that came later don't enter it either while they have the value that stands for what was done before.
-LATER = {"eval_total_steps": None, "channels": "auto", "wrappers": ()}
+# Fields that came later don't enter it either while their value stands for what was done before there were such
+# fields: their default, if it changes no result, or else what `as_done_before` says.
+LATER = {"wrappers": ()}
 # Text that may hold secrets; what decides a run otherwise has to stay as it is.
 SCRUBBED = (
     "env_kwargs", "group", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
@@ -132,7 +133,7 @@ class RunDescription:
             config=dataclasses.replace(self.config, total_steps=total_steps, **kept),
             extended_from=(*self.extended_from, Extension(self.config.total_steps, ended_at)),
         )
-        return dataclasses.replace(longer, config_sha256=_hash(longer))
+        return dataclasses.replace(longer, config_sha256=config_hash(longer))
 
 
 def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem) -> RunDescription:
@@ -163,7 +164,7 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
         versions=versions(),
         wandb_source=wandb.source,
     )
-    return dataclasses.replace(description, config_sha256=_hash(description))
+    return dataclasses.replace(description, config_sha256=config_hash(description))
 
 
 def without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,16 +172,20 @@ def without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {name: scrub(value, name) if name in SCRUBBED else value for name, value in fields.items()}
 
 
-def _hash(description: RunDescription) -> str:
-    """Return the SHA-256 of what decides a run's results."""
+def config_hash(description: RunDescription) -> str:
+    """Return the SHA-256 of what decides a run's results, in hexadecimal digits."""
     hashed = {k: v for k, v in description.to_json().items() if k not in NOT_HASHED}
-    hashed = _without_later(hashed) | {"fields": _without_later(hashed["fields"])}
-    text = json.dumps(hashed | {"format": HASHED_FORMAT}, sort_keys=True)
+    before = as_done_before(hashed, hashed["fields"])
+    fields = _without(hashed["fields"], before.pop("fields"))
+    text = json.dumps(
+        _without(hashed, LATER | before) | {"format": HASHED_FORMAT, "fields": fields}, sort_keys=True
+    )
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _without_later(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in fields.items() if k not in LATER or v != LATER[k]}
+def _without(fields: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields, but for those that have the same value in `later`."""
+    return {name: value for name, value in fields.items() if name not in later or value != later[name]}
 
 
 def write_description(folder: Path, description: RunDescription) -> None:

@@ -28,7 +28,7 @@ from rl_lab.storage.formats import Migrations
 from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild
 
 SEGMENT_BYTES = 2**26  # at most, of a segment of a ring
-MIGRATIONS: Migrations = {1: dict}  # of manifests: 2 has the same layout
+MIGRATIONS: Migrations = {1: dict, 2: dict}  # of manifests: all have the same layout
 
 
 class Checkpoints:

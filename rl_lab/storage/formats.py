@@ -8,6 +8,8 @@ only migrations know older layouts.
    once; both layouts carry this number.
 2. A replay keeps each observation once. Environment ids name `rl_lab.envs` instead of `envs`. A study.json
    carries no number before this one.
+3. config.json says how observations are read (`channels`, `image_scale`, `one_hot_most`) and after how many steps an
+   evaluation is cut off, which builds that wrote format 2 changed without a new number. Checkpoints are the same.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 
 from rl_lab.storage.errors import FormatTooNew
 
-FORMAT = 2
+FORMAT = 3
 
 # From a format to the next: migrations[n] takes what format n holds and returns what format n + 1 does.
 Migrations = Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]]

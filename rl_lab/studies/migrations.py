@@ -44,4 +44,4 @@ def _from_1(info: dict[str, Any]) -> dict[str, Any]:
     return info | {"env_ids": [current_env_id(env_id) for env_id in info["env_ids"]]}
 
 
-MIGRATIONS: Migrations = {1: _from_1}
+MIGRATIONS: Migrations = {1: _from_1, 2: dict}  # 3 has the same layout

@@ -19,6 +19,7 @@ from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, rename_folders
+from rl_lab.studies.readings import require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
 from rl_lab.training.registry import has_preset, preset_fields
@@ -161,7 +162,7 @@ def run_study(
 
     Raises:
         UsageError: `workers` is below 1, nothing can be written in `out`, or it holds a study that this one doesn't
-            extend.
+            extend, or whose runs read images otherwise.
         FormatTooNew: a newer version wrote the study that `out` holds.
         Stopped: some runs were stopped before their end.
     """
@@ -170,6 +171,7 @@ def run_study(
     require_folder(out, "out")
     tasks = tasks_of(study, out, tell)
     _claim(study, out, tasks)
+    require_same_readings((task.agent, task.fields, task.folder) for task in tasks)
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")

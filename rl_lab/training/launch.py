@@ -44,6 +44,7 @@ from rl_lab.training.extension import extended, write_extension
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import load_policy, read_weights
 from rl_lab.training.migrations import member_migrations
+from rl_lab.training.readings import differing_reading
 from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.training.setup import configure, problem_of, require_accepted, resolved
 from rl_lab.types import UsageError
@@ -92,6 +93,8 @@ def learn(
     if config.init_from is not None:
         problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
     require_accepted(learner, problem)
+    if config.init_from is not None:
+        _require_same_reading(learner, problem, config.init_from)
     learner = resolved(agent, learner, problem)
     problem.warnings  # noqa: B018  refuses an environment that is broken, before there is a folder
     folder = make_run_folder(config, agent)
@@ -159,6 +162,18 @@ def _with_initial_weights(problem: Problem, description: RunDescription, folder:
     if weights_sha256(weights) != description.init_from_weights_sha256:
         raise UsageError(f"init_from {source!r} has other weights than the run began with")
     return dataclasses.replace(problem, initial_weights=weights)
+
+
+def _require_same_reading(learner: Learner, problem: Problem, source: str) -> None:
+    """Check that the weights of a warm start come from a run that read images as this one does.
+
+    Raises:
+        UsageError: they don't.
+    """
+    there = read_description(Path(source)).fields
+    how = differing_reading(learner.config, problem.spec.observation_space, there)
+    if how is not None:
+        raise UsageError(f"init_from {source!r} read images with {how} (allowed: the same)")
 
 
 def _require_same_dataset(problem: Problem, description: RunDescription) -> None:

@@ -14,7 +14,7 @@ from rl_lab.types import EnvSpec
 
 def member_migrations(spec: EnvSpec) -> Migrations:
     """Return the migrations of a checkpoint's members, for an environment with this spec."""
-    return {1: partial(_from_1, spec=spec)}
+    return {1: partial(_from_1, spec=spec), 2: dict}  # 3 has the same members
 
 
 def _from_1(members: Members, spec: EnvSpec) -> Members:

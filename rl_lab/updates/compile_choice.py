@@ -44,7 +44,7 @@ def resolve_compile(config: Any, problem: Problem, gradient_steps: int, reason: 
         raise UsageError(f"compile 'yes' requires device 'cpu', got {problem.device!r}")
     if config.compile != "auto":
         return config
-    image = config.encoder in CONVOLUTIONAL or has_image(problem.spec.observation_space)
+    image = config.encoder in CONVOLUTIONAL or has_image(problem.spec.observation_space, config.channels)
     pays = (
         gradient_steps >= BREAK_EVEN_GRADIENT_STEPS
         and problem.device == "cpu"

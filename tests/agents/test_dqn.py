@@ -1,9 +1,8 @@
-"""DQN: its arithmetic against hand and SB3, its clock against a count, its learning against thresholds."""
+"""DQN: its updates against hand, what its replays add, and what must not happen."""
 
 from __future__ import annotations
 
 import dataclasses
-from itertools import groupby
 
 import gymnasium
 import numpy as np
@@ -12,21 +11,18 @@ import torch
 from gymnasium import spaces
 
 import rl_lab.agents.dqn.agent
-from rl_lab.agents.dqn import DQN, Config, gradient_steps_per_call, refuse
+from clocked import Clock
+from rl_lab.agents.dqn import Config, gradient_steps_per_call, refuse
 from rl_lab.agents.dqn.config import make_loss
-from rl_lab.evaluation.evaluate import evaluate
-from rl_lab.evaluation.exact import exact_figures
 from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.cores import CORES
 from rl_lab.replay.sequences import Sequences
 from rl_lab.replay.transitions import Transitions
-from rl_lab.training.registry import preset_fields
-from rl_lab.types import EnvironmentFault, Step, UsageError
+from rl_lab.types import EnvironmentFault, UsageError
 from rl_lab.updates.optimisers import OPTIMISERS
 from rl_lab.updates.q_updates import QUpdates, figures_of
-from rl_lab.updates.td import Outcome, select
+from rl_lab.updates.td import select
 from toys import (
-    ConstantReward,
     Counting,
     CueRecall,
     Identity,
@@ -35,12 +31,11 @@ from toys import (
     problem_on,
     sample,
     spec_of,
-    vector,
 )
 
-# Arithmetic ------------------------------------------------------------------------------------------
-
 ONLINE = [[1.0, 3.0], [2.0, 0.0], [5.0, 6.0]]  # q(s, a) of the three states
+
+
 TARGET = [[4.0, 8.0], [10.0, 20.0], [-6.0, -2.0]]
 
 
@@ -277,239 +272,6 @@ class Scaled(gymnasium.RewardWrapper):
         return self._scale * reward
 
 
-class TestDueling:
-    def test_advantages_are_taken_from_their_mean(self):
-        agent = agent_on(problem_on(lambda: Identity(3)), hidden=(), dueling=True)
-        head = agent.trained.network.head
-        head.value[0].weight.data[...] = torch.tensor([[1.0, 2.0, 3.0]])
-        head.value[0].bias.data[...] = 0.0
-        head.advantage[0].weight.data[...] = torch.tensor([[1.0, 0, 0], [2.0, 0, 0], [6.0, 0, 0]])
-        head.advantage[0].bias.data[...] = 0.0
-        q = agent.trained.network(torch.tensor([0, 1]))[0].detach().numpy()
-        np.testing.assert_allclose(q, [[1 + 1 - 3, 1 + 2 - 3, 1 + 6 - 3], [2, 2, 2]], atol=1e-6)
-
-    def test_the_last_width_is_that_of_both_streams(self):
-        agent = agent_on(problem_on(Counting), hidden=(8, 16), dueling=True)
-        assert agent.trained.network.encoder.size == 8
-        assert [
-            stream[0].out_features
-            for stream in (agent.trained.network.head.value, agent.trained.network.head.advantage)
-        ] == [
-            16,
-            16,
-        ]
-
-    def test_acting_on_views_equals_the_network(self):
-        agent = agent_on(problem_on(Counting), hidden=(8, 16), dueling=True)
-        obs = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]
-        acted = agent.policy(explore=False).inspect(obs, (), np.ones(5, np.bool_))["q_values"]
-        np.testing.assert_allclose(
-            acted, agent.trained.network(torch.from_numpy(obs))[0].detach().numpy(), atol=1e-6
-        )
-
-
-# Against SB3 -----------------------------------------------------------------------------------------
-
-
-class TestAgainstSB3:
-    @pytest.mark.parametrize("hidden", [(256, 256), (16,)])
-    def test_the_same_batches_from_the_same_weights_give_the_same_parameters(self, hidden):
-        """100 updates with a copy of the target after every 10th."""
-        from stable_baselines3.common.buffers import ReplayBufferSamples
-
-        agent, model = self.twins(hidden)
-        rng = np.random.default_rng(0)
-        for update in range(100):
-            drawn = self.draw(rng)
-            column = [torch.as_tensor(x)[:, None].float() for x in (drawn.terminated, drawn.reward)]
-            samples = ReplayBufferSamples(
-                torch.as_tensor(drawn.obs), torch.as_tensor(drawn.action)[:, None],
-                torch.as_tensor(drawn.next_obs), *column,
-            )  # fmt: skip
-            model.replay_buffer.sample = lambda *_, samples=samples, **__: samples
-            model.train(gradient_steps=1, batch_size=64)
-            agent.learn(drawn)
-            if update % 10 == 9:
-                self.update_targets(agent, model)
-        for ours, theirs in (
-            (agent.trained.network, model.q_net),
-            (agent.target.network, model.q_net_target),
-        ):
-            for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
-                torch.testing.assert_close(p, q, atol=1e-6, rtol=0)
-        first = next(agent.trained.network.parameters())
-        assert (first - self.initial).abs().max() > 0.01  # they did go somewhere
-
-    def twins(self, hidden):
-        from stable_baselines3 import DQN as SB3DQN
-        from stable_baselines3.common.logger import Logger
-
-        model = SB3DQN(
-            "MlpPolicy", "CartPole-v1", learning_rate=2.3e-3, gamma=0.99, seed=3, device="cpu",
-            buffer_size=100, policy_kwargs={"net_arch": list(hidden)},
-        )  # fmt: skip
-        model.set_logger(Logger(None, []))
-        problem = problem_on(lambda: gymnasium.make("CartPole-v1"))
-        agent = agent_on(problem, learning_rate=2.3e-3, gamma=0.99, hidden=hidden)
-        with torch.no_grad():
-            for ours, theirs in (
-                (agent.trained.network, model.q_net),
-                (agent.target.network, model.q_net_target),
-            ):
-                for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
-                    p.copy_(q)
-        self.initial = next(agent.trained.network.parameters()).detach().clone()
-        return agent, model
-
-    @staticmethod
-    def draw(rng):
-        return Transitions(
-            obs=rng.normal(size=(64, 4)).astype(np.float32),
-            action=rng.integers(2, size=64),
-            reward=rng.normal(size=64).astype(np.float32),
-            discount=np.full(64, 0.99, np.float32),
-            terminated=rng.random(64) < 0.2,
-            next_obs=rng.normal(size=(64, 4)).astype(np.float32),
-            next_mask=None,
-            weight=None,
-            index=np.arange(64),
-            age=0.0,
-        )
-
-    @staticmethod
-    def update_targets(agent, model):
-        from stable_baselines3.common.utils import polyak_update as theirs
-
-        rl_lab.agents.dqn.agent.polyak_update(agent.trained.network, agent.target.network, 1.0)
-        theirs(model.q_net.parameters(), model.q_net_target.parameters(), 1.0)
-
-
-# The clock -------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Counts the gradient steps and target updates of an agent that is fed the same step over and over."""
-
-    def __init__(self, monkeypatch, num_envs=1, **fields):
-        self.agent = agent_on(problem_on(Counting, num_envs=num_envs), **fields)
-        self.learned, self.synchronised = [], []  # env_steps of each
-        monkeypatch.setattr(
-            rl_lab.agents.dqn.agent,
-            "polyak_update",
-            lambda *args: self.synchronised.append((self.agent.env_steps, args[2])),
-        )
-        monkeypatch.setattr(self.agent, "sample", lambda rows, env_steps: None)
-        monkeypatch.setattr(self.agent, "learn", self._learn)
-        seen, n = np.zeros((num_envs, 1), np.float32), num_envs
-        no = np.zeros(n, np.bool_)
-        self.step = Step(seen, np.zeros(n, int), np.zeros(n), no, no, seen, no, (), (), None, None)
-
-    def _learn(self, drawn):
-        steps = self.agent._gradient_steps_per_call
-        self.learned += [self.agent.env_steps] * steps
-        return Outcome(*torch.zeros(4, steps))
-
-    def run(self, env_steps):
-        while self.agent.env_steps < env_steps:
-            self.agent.observe(self.step)
-            self.agent.update()
-        return self
-
-
-class TestClock:
-    def test_the_preset_of_cartpole_learns_in_bursts_and_synchronises_while_collecting(self, monkeypatch):
-        fields = preset_fields("dqn", "zoo:CartPole-v1")
-        total = fields.pop("total_steps")
-        fields = rl_lab.agents.dqn.build(**fields).config.__dict__ | {"replay_capacity": 1_000, "hidden": ()}
-        clock = Clock(monkeypatch, **fields)
-        assert clock.agent.collect_env_steps == 256
-        env_steps = -(-total // 256) * 256
-        clock.run(env_steps)
-        assert (env_steps, len(clock.learned)) == (50_176, 24_704)
-        when, how_many = np.unique(clock.learned, return_counts=True)
-        assert when.tolist() == list(range(1_024, 50_177, 256))  # the first multiple behind 1000
-        assert set(how_many) == {128}
-        assert clock.synchronised == [(step, 1.0) for step in range(10, 50_177, 10)]
-
-    def test_within_a_burst_the_target_stands_still(self, monkeypatch):
-        clock = Clock(
-            monkeypatch,
-            train_period_env_steps=256,
-            gradient_steps_per_update=128,
-            target_period_env_steps=10,
-            learning_starts_env_steps=0,
-        )
-        order = []
-        monkeypatch.setattr(rl_lab.agents.dqn.agent, "polyak_update", lambda *_: order.append("target"))
-        monkeypatch.setattr(
-            clock.agent, "learn", lambda drawn: order.extend(["learn"] * 16) or Outcome(*torch.zeros(4, 16))
-        )
-        clock.run(1_280)  # 1280 is due for both
-        runs = [(k, len(list(g))) for k, g in groupby(order)]
-        assert runs == [("target", n) if k == "target" else (k, 128) for k, n in runs]
-        assert [n for k, n in runs if k == "target"] == [25, 26, 25, 26, 26]
-        assert order[-128:] == ["learn"] * 128  # the target goes first
-
-    @pytest.mark.parametrize(
-        ("num_envs", "period", "expected"),
-        [
-            (1, 10, list(range(10, 101, 10))),
-            (4, 10, [12, 20, 32, 40, 52, 60, 72, 80, 92, 100]),  # the first step behind each multiple
-            (4, 8, list(range(8, 101, 8))),
-            (4, 3, list(range(4, 101, 4))),  # once a step, however many multiples it passes
-            (3, 50, [51, 102]),
-        ],
-    )
-    @pytest.mark.parametrize("tau", [1.0, 0.25])
-    def test_target_periods_are_counted_in_environment_steps(
-        self, monkeypatch, num_envs, period, expected, tau
-    ):
-        clock = Clock(monkeypatch, num_envs, target_period_env_steps=period, target_tau=tau).run(100)
-        assert clock.synchronised == [(step, tau) for step in expected]
-
-    @pytest.mark.parametrize(
-        ("num_envs", "starts", "period", "expected"),
-        [
-            (1, 0, 4, [4, 8, 12, 16, 20]),
-            (1, 8, 4, [12, 16, 20]),  # strictly behind, as in SB3
-            (1, 7, 4, [8, 12, 16, 20]),
-            (2, 8, 4, [12, 16, 20]),
-            (2, 0, 1, sorted([*range(2, 21, 2)] * 2)),  # two are due in each step
-            (3, 0, 4, [6, 9, 12, 18, 21]),
-        ],
-    )
-    def test_no_gradient_step_comes_before_learning_starts(
-        self, monkeypatch, num_envs, starts, period, expected
-    ):
-        fields = {"learning_starts_env_steps": starts, "train_period_env_steps": period}
-        assert Clock(monkeypatch, num_envs, **fields).run(20).learned == expected
-
-    def test_epsilon_is_one_until_learning_starts_and_then_follows_the_budget(self, monkeypatch):
-        clock = Clock(
-            monkeypatch, learning_starts_env_steps=100, epsilon_fraction=0.5, epsilon_final=0.1
-        )  # of 1000 steps
-        found = {}
-        for step in (0, 99, 100, 250, 500, 900):
-            clock.run(step)
-            found[step] = clock.agent.epsilon()
-        assert found == pytest.approx({0: 1, 99: 1, 100: 0.82, 250: 0.55, 500: 0.1, 900: 0.1})
-
-    def test_a_soft_update_moves_by_its_share(self):
-        problem = problem_on(Counting, total_steps=4)
-        agent = agent_on(problem, target_period_env_steps=4, target_tau=0.25)
-        with torch.no_grad():
-            for ours, theirs in zip(
-                agent.target.network.parameters(), agent.trained.network.parameters(), strict=True
-            ):
-                theirs.fill_(8.0)
-                ours.fill_(4.0)
-        interact(agent, problem)
-        assert {float(w) for p in agent.target.network.parameters() for w in p.flatten()} == {5.0}
-
-
-# What must not happen --------------------------------------------------------------------------------
-
-
 class TestFailures:
     @pytest.mark.parametrize("reward", [float("nan"), float("inf"), -float("inf")])
     @pytest.mark.parametrize("loss", ["huber", "squared"])
@@ -632,158 +394,3 @@ class TestFailures:
             assert "ppo, a2c and reinforce" in reason
         for actions in (spaces.Discrete(2), spaces.Discrete(2, start=-3)):
             assert refuse(Config(), dataclasses.replace(spec, action_space=actions)) is None
-
-
-# Learning --------------------------------------------------------------------------------------------
-
-
-def mean_return(agent, make, episodes):
-    return evaluate(agent.policy(explore=False), vector(make, 4), episodes=episodes, seed=1).returns.mean()
-
-
-class TestLearning:
-    def test_a_constant_reward_under_a_time_limit_is_worth_that_of_eternity(self):
-        """The limit truncates, so that Q is 1 / (1 - gamma) = 5, not the 3.4 of five steps."""
-        problem = problem_on(ConstantReward, total_steps=2_000)
-        agent = interact(
-            agent_on(
-                problem, gamma=0.8, learning_rate=3e-3, learning_starts_env_steps=50, target_period_env_steps=20,
-                hidden=(16,), batch_size=32,
-            ),
-            problem,
-        )  # fmt: skip
-        q = agent.policy(explore=False).inspect(np.zeros((1, 1), np.float32), (), np.ones(1, np.bool_))
-        np.testing.assert_allclose(q["q_values"], 5.0, atol=0.05)
-
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {},
-            {"double": True, "target_tau": 0.5},
-            {"dueling": True, "prioritised": True},
-            {"n_steps": 3, "gradient_steps_per_update": 2, "train_period_env_steps": 8},
-        ],
-    )
-    def test_the_identity_is_learned(self, fields):
-        problem = problem_on(lambda: Identity(6), num_envs=2, total_steps=1_500)
-        agent = interact(
-            agent_on(problem, gamma=0.5, learning_starts_env_steps=100, target_period_env_steps=50, **fields),
-            problem,
-        )
-        assert mean_return(agent, lambda: Identity(6), 5) * 5 >= 95  # of 100 steps
-
-    def test_a_cue_is_recalled_with_memory_and_cannot_be_without(self):
-        def learn(**fields):
-            problem = problem_on(CueRecall, num_envs=4, total_steps=6_000)
-            return interact(
-                agent_on(
-                    problem, gamma=0.9, learning_rate=3e-3, learning_starts_env_steps=200,
-                    train_period_env_steps=8, target_period_env_steps=100, batch_size=32,
-                    hidden=(16,), memory_size=16, sequence_length=3, **fields,
-                ),
-                problem,
-            )  # fmt: skip
-
-        assert mean_return(learn(memory="lstm"), CueRecall, 100) >= 0.95
-        assert mean_return(learn(), CueRecall, 100) == pytest.approx(0.5, abs=0.2)
-
-    def test_a_picture_is_learned_from(self):
-        import rl_lab
-
-        def make():
-            return rl_lab.make_env("lab/GridWorldPixels-v0", {"map": "S..G"})
-
-        problem = problem_on(make, total_steps=800)
-        agent = interact(
-            agent_on(
-                problem, gamma=0.9, learning_starts_env_steps=100, epsilon_fraction=0.7, batch_size=16,
-                hidden=(32,), target_period_env_steps=25, replay_capacity=1_000, double=True,
-            ),
-            problem,
-        )  # fmt: skip
-        assert agent.buffer.replay.observations.arrays[0].dtype == np.uint8
-        found = exact_figures(agent.policy(explore=False), problem.model, 0.9, 200, 4)
-        assert found["regret"] < 0.02
-
-
-# State -----------------------------------------------------------------------------------------------
-
-
-class TestState:
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {},
-            {"memory": "lstm", "sequence_length": 3, "memory_size": 8},
-            {"average_decay": 0.9, "layer_norm": True},
-        ],
-    )
-    def test_a_loaded_agent_learns_on_to_the_bit(self, tmp_path, fields):
-        from rl_lab.storage.checkpoint import Checkpoints
-
-        fields |= {"learning_starts_env_steps": 50, "replay_capacity": 80, "target_period_env_steps": 30}
-        problem = problem_on(CueRecall, num_envs=2, total_steps=200)
-        agent = interact(agent_on(problem, **fields), problem)
-        Checkpoints(tmp_path).save(200, {"agent": agent.state_dict()})
-        other = agent_on(problem, **fields)
-        values = other.policy(explore=False)
-        other.load_state_dict(Checkpoints(tmp_path).load()[1]["agent"])
-        assert (other.env_steps, other.gradient_steps) == (agent.env_steps, agent.gradient_steps)
-        for one in (agent, other):
-            one.sample._rng.bit_generator.state = np.random.PCG64(5).state
-            for _ in range(5):
-                one.learn(sample(one))
-        for ours, theirs in zip(
-            other.trained.network.parameters(), agent.trained.network.parameters(), strict=True
-        ):
-            assert torch.equal(ours, theirs)
-        obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
-        asked = [p.inspect(obs, p.initial_state(5), first) for p in (values, agent.policy(explore=False))]
-        np.testing.assert_array_equal(asked[0]["q_values"], asked[1]["q_values"])
-
-    def test_weights_alone_make_a_policy_without_a_replay(self):
-        problem = problem_on(CueRecall, total_steps=20)
-        agent = interact(agent_on(problem), problem)
-        other = agent_on(problem)
-        other.load_state_dict({"weights": agent.state_dict()["weights"]})
-        assert other.buffer.replay is None
-        assert isinstance(other, DQN)
-        obs = np.eye(5, dtype=np.float32)
-        ours, theirs = (a.policy(explore=False).inspect(obs, (), np.ones(5, bool)) for a in (other, agent))
-        np.testing.assert_array_equal(ours["q_values"], theirs["q_values"])
-
-    def test_the_average_is_judged_and_saved_and_the_live_network_acts(self):
-        problem = problem_on(CueRecall, total_steps=40)
-        agent = interact(agent_on(problem, average_decay=0.99, learning_starts_env_steps=10), problem)
-        assert agent.gradient_steps > 0
-        obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
-        judged, acting = (agent.policy(explore=e).inspect(obs, (), first)["q_values"] for e in (False, True))
-        np.testing.assert_allclose(
-            acting, make_acting_values(agent.trained.network, agent.trained.device)(obs, (), first)[0]
-        )
-        assert np.abs(judged - acting).max() > 1e-4
-        other = agent_on(problem, average_decay=0.99)
-        other.load_state_dict({"weights": agent.state_dict()["weights"]})
-        for explore in (False, True):
-            np.testing.assert_array_equal(
-                other.policy(explore=explore).inspect(obs, (), first)["q_values"], judged
-            )
-
-    def test_diagnostics_tell_where_it_stands(self):
-        problem = problem_on(CueRecall, num_envs=2, total_steps=40)
-        agent = agent_on(
-            problem,
-            replay_capacity=20,
-            learning_starts_env_steps=10,
-            learning_rate=0.01,
-            learning_rate_final=0.002,
-        )
-        assert agent.diagnostics()["replay_size"] == 0
-        interact(agent, problem)
-        found = agent.diagnostics()
-        assert found["replay_size"] == 20
-        assert found["epsilon"] == pytest.approx(0.05)
-        assert found["learning_rate"] == pytest.approx(0.002)
-        assert 0 < found["replay_age_env_steps"] < 20
-        assert found["sample_seconds"] > 0
-        assert agent.diagnostics()["sample_seconds"] == 0

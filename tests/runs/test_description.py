@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import (
     RunDescription,
-    _without_later,
+    config_hash,
     describe,
     read_description,
     upgrade_description,
     write_description,
 )
+from rl_lab.runs.migrations import migrate_config
 from rl_lab.storage import formats
 from rl_lab.storage.errors import CheckpointError, FormatTooNew
 from rl_lab.types import UsageError
@@ -27,6 +29,15 @@ from toys import Identity, problem_on
 class AgentConfig:
     gamma: float = 0.5
     hidden: tuple[int, ...] = (8, 8)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    channels: str = "auto"
+    image_scale: str = "bound"
+    one_hot_most: int = 20_000
+    encoder: str = "auto"
+    hidden: tuple[int, ...] = (8,)
 
 
 def described(agent_config=AgentConfig(), **fields) -> RunDescription:
@@ -72,13 +83,31 @@ class TestDescribe:
         assert described(**fields).config_sha256 != described().config_sha256
 
     def test_fields_that_came_later_enter_it_once_they_are_changed(self):
-        assert described(eval_total_steps=None).config_sha256 == described().config_sha256
-        assert described(eval_total_steps=9).config_sha256 != described().config_sha256
-        hashed = _without_later(described().to_json())
-        assert "eval_max_steps" in hashed
-        assert "eval_total_steps" not in hashed
-        assert _without_later({"channels": "auto", "gamma": 1}) == {"gamma": 1}
-        assert _without_later({"channels": "first"}) == {"channels": "first"}
+        assert described(wrappers=("a:B",)).config_sha256 != described().config_sha256
+        without = described()
+        body = {name: value for name, value in without.to_json().items() if name != "wrappers"}
+        assert config_hash(RunDescription.from_json(body)) == without.config_sha256
+
+    def test_hash_tells_how_images_are_read_from_how_they_were_before(self):
+        """Bytes were divided by 255, the smaller axis held the channels, and evaluations had no limit in all."""
+        before = NetworkConfig("smaller", "byte", 2**63 - 1)
+        hashes = {
+            described(config, eval_total_steps=steps).config_sha256
+            for config in (
+                before,
+                NetworkConfig(),
+                NetworkConfig("smaller"),
+                NetworkConfig("smaller", "byte"),
+            )
+            for steps in (None, 7, 20 * 10_000)
+        }
+        assert len(hashes) == 12
+        old = described(before, eval_total_steps=20 * 10_000)
+        body = old.to_json() | {"format": 2}
+        del body["eval_total_steps"]
+        body["fields"] = {name: body["fields"][name] for name in ("encoder", "hidden")}
+        found = RunDescription.from_json(migrate_config(json.loads(json.dumps(body)), Path("config.json")))
+        assert config_hash(found) == old.config_sha256
 
     def test_hash_does_not_follow_the_format(self, monkeypatch):
         before = described().config_sha256
@@ -116,9 +145,33 @@ class TestReading:
         rewrite(folder, env_id="envs:Theirs-v0")
         assert read_description(folder).config.env_id == "envs:Theirs-v0"
 
+    OLD = {"encoder": "auto", "hidden": [8]}  # noqa: RUF012  # of an agent with a network
+    READ_BEFORE = {"channels": "smaller", "image_scale": "byte", "one_hot_most": 2**63 - 1}  # noqa: RUF012
+
+    @pytest.mark.parametrize("number", [1, 2])
+    @pytest.mark.parametrize(
+        ("fields", "body", "added"),
+        [
+            (OLD, {"eval_total_steps": "missing"}, READ_BEFORE),
+            # builds that had the one field and not yet the other
+            (OLD | {"channels": "auto"}, {"eval_total_steps": "missing"}, {"one_hot_most": 2**63 - 1}),
+            (OLD | {"channels": "auto"}, {"eval_total_steps": None}, {}),
+            ({"gamma": 0.5}, {"eval_total_steps": "missing"}, {}),
+        ],
+    )
+    def test_agents_of_older_formats_read_observations_as_they_did(self, folder, number, fields, body, added):
+        rewrite(folder, format=number, fields=fields, eval_episodes=3, eval_max_steps=50, **body)
+        found = read_description(folder)
+        assert found.fields == fields | added
+        assert found.config.eval_total_steps == (150 if body["eval_total_steps"] == "missing" else None)
+
+    def test_current_format_is_read_as_it_is(self, folder):
+        rewrite(folder, fields=self.OLD, eval_total_steps="missing")
+        assert read_description(folder).fields == self.OLD
+
     def test_newer_format_is_named(self, folder):
         rewrite(folder, format=formats.FORMAT + 1)
-        with pytest.raises(FormatTooNew, match=r"config\.json has format 3") as refused:
+        with pytest.raises(FormatTooNew, match=r"config\.json has format 4") as refused:
             read_description(folder)
         assert isinstance(refused.value, UsageError)
         assert isinstance(refused.value, CheckpointError)
@@ -139,6 +192,8 @@ class TestReading:
             ({"format": 0}, "damaged"),
             ({"format": "2"}, "damaged"),
             ({"fields": 7}, "damaged"),
+            ({"format": 2, "fields": 7}, "damaged: fields must be names with values, got 7"),
+            ({"format": 2, "fields": "missing"}, "config.json lacks fields"),
             ({"seed": -1}, "config.json seed must be at least 0, got -1"),
             ({"total_steps": "many"}, "total_steps must be a whole number"),
         ],

@@ -110,7 +110,7 @@ class TestCheckpoints:
         with monkeypatch.context() as patch:
             patch.setattr(formats, "FORMAT", 1)
             save(directory, 7)
-        loaded = directory.load({1: lambda members: members | {"added": {}}})
+        loaded = directory.load({1: lambda members: members | {"added": {}}, 2: dict})
         assert loaded.keys() == {"weights", "added"}
 
     def test_first_score_is_the_best_and_equal_ones_are_not(self, directory):

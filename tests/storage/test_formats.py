@@ -34,7 +34,7 @@ def test_every_format_before_this_one_has_its_migrations():
 
 def test_newer_format_is_named_with_its_file():
     formats.require_readable(formats.FORMAT, Path("a.json"))
-    with pytest.raises(FormatTooNew, match=r"^a\.json has format 9 \(allowed: up to 2"):
+    with pytest.raises(FormatTooNew, match=r"^a\.json has format 9 \(allowed: up to 3"):
         formats.require_readable(9, Path("a.json"))
 
 
@@ -57,7 +57,7 @@ class TestCheckpointsOfOlderFormats:
         assert Checkpoints(older.parent).load()[0] == 11
 
     def test_members_are_migrated_where_that_is_asked_for(self, older):
-        migrations = {1: lambda members: members | {"agent": {"new": members["agent"]["old"]}}}
+        migrations = {1: lambda members: members | {"agent": {"new": members["agent"]["old"]}}, 2: dict}
         assert Checkpoints(older.parent).load(migrations=migrations)[1]["agent"] == {"new": 1}
         assert Checkpoints(older.parent).load()[1]["agent"] == {"old": 1}
 

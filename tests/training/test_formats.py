@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ import rl_lab
 from arithmetic import arithmetic_sha256
 from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train
-from rl_lab.runs.description import read_description
+from rl_lab.runs.description import config_hash, read_description, upgrade_description
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import COLUMNS
 from rl_lab.storage import formats
@@ -27,10 +28,16 @@ from told import episode_rows, finished_file, told
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 EARLY, LATE, SECOND = FIXTURES / "format_1", FIXTURES / "format_1" / "late", FIXTURES / "format_2"
+BYTES, BOUNDS = (
+    FIXTURES / "format_2_bytes",
+    FIXTURES / "format_2_bounds",
+)  # images of format 2, read in two ways
 KEPT = {  # the files of each folder as one hash: made again with today's code they would prove nothing
     EARLY: "4c7bab7a6648c689fb296e4f0d41ebe94bc7d5921b843b92c9c5cc870535c2e6",
     LATE: "7ce8788aba2ed9db054fa83b6c7f4c179780d4a8feb6e25ec4556ccb48bdda98",
     SECOND: "f7e9dbd30f81b3b2073e7aeebce9c729fa19ea7ec4cc85d6b3a70ffc674ce156",
+    BYTES: "dae59aa2580b9dea6fe1eef7c59d6327c50bc735563e1a8d7d4e0be162e8ee72",
+    BOUNDS: "6cd0ccf39cfa09ba9eb573739890e185a0113f0e25d620b6e7d0504a32c519b8",
 }
 
 
@@ -40,7 +47,7 @@ def expected_of(folder: Path) -> dict[str, Any]:
 
 # name, folder of the run, the folder its relative paths start from
 RUNS = [(name, EARLY / Path(name).name if "/" in name else LATE / name, LATE) for name in expected_of(LATE)]
-RUNS += [(name, SECOND / name, SECOND) for name in expected_of(SECOND)]
+RUNS += [(name, start / name, start) for start in (SECOND, BYTES, BOUNDS) for name in expected_of(start)]
 IDS = [f"{start.name}-{name}" for name, _, start in RUNS]
 
 
@@ -70,6 +77,46 @@ class TestKeptRuns:
         require_same_end(folder, expected["finished"]["summary"], start, name)
         if arithmetic_sha256() == (start / "arithmetic.txt").read_text().strip():
             assert told(folder) == expected["finished"]
+
+
+AS_BEFORE = [run for run in RUNS if run[2] in (LATE, SECOND, BYTES) and "/" not in run[0]]
+
+
+@pytest.mark.parametrize(
+    "fixture", AS_BEFORE, ids=[f"{start.name}-{name}" for name, _, start in AS_BEFORE], indirect=True
+)
+def test_what_later_fields_stand_for_in_an_old_run_leaves_its_hash(fixture):
+    described = read_description(fixture[0])
+    assert config_hash(described) == described.config_sha256
+
+
+IMAGES = [(name, start / name, start) for start in (BYTES, BOUNDS) for name in expected_of(start)]
+
+
+@pytest.mark.parametrize(
+    "fixture", IMAGES, ids=[f"{start.name}-{name}" for name, _, start in IMAGES], indirect=True
+)
+class TestKeptImages:
+    def test_are_valued_as_they_were(self, fixture):
+        folder, expected, *_ = fixture
+        seen = importlib.import_module("format_2_envs").SEEN
+        obs = seen[read_description(folder).config.env_id.partition(":")[2]]
+        policy = rl_lab.load_policy(folder)
+        found = policy.inspect(obs, policy.initial_state(4), np.ones(4, bool), None)
+        assert expected["seen"]
+        for name, values in expected["seen"].items():
+            np.testing.assert_allclose(found[name], values, rtol=1e-5, atol=1e-6)
+
+    def test_say_in_config_json_how_they_are_read(self, fixture):
+        folder, _, start, name = fixture
+        upgrade_description(folder)
+        fields = json.loads((folder / "config.json").read_bytes())["fields"]
+        if start == BYTES:
+            assert (fields["channels"], fields["image_scale"]) == ("smaller", "byte")
+            assert fields["one_hot_most"] > 10**12
+        else:
+            assert fields["channels"] == ("last" if name == "dqn-planes" else "auto")
+            assert fields.keys().isdisjoint({"image_scale", "one_hot_most"})
 
 
 def require_same_end(folder: Path, summary: dict[str, Any], start: Path, name: str) -> None:
@@ -156,7 +203,7 @@ class TestNewerFormats:
         folder = shutil.copytree(stopped, tmp_path / "run")
         of_a_newer_format(folder, part)
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-        with pytest.raises(FormatTooNew, match=r"has format 3 \(allowed: up to 2"):
+        with pytest.raises(FormatTooNew, match=r"has format 4 \(allowed: up to 3"):
             read(folder)
         assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
 
@@ -169,11 +216,11 @@ class TestNewerFormats:
         assert ended.value.code == 2
         assert said.startswith("error: ")
         assert said.count("\n") == 1
-        assert "has format 3" in said
+        assert "has format 4" in said
 
 
 def test_config_file_of_a_newer_format_is_named(stopped, tmp_path):
     folder = shutil.copytree(stopped, tmp_path / "run")
     of_a_newer_format(folder, "config.json")
-    with pytest.raises(FormatTooNew, match="has format 3"):
+    with pytest.raises(FormatTooNew, match="has format 4"):
         train(["--config", str(folder / "config.json"), "--run-dir", str(tmp_path / "again")])

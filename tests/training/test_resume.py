@@ -73,6 +73,8 @@ CASES: dict[str, tuple[str, str, int, int, dict[str, Any]]] = {
     "baseline": ("random", "Taxi-v4", 300, 171, {}),
 }
 VARIANTS = [(name, n) for name in CASES for n in (1, 4)]
+# Compiled for itself, with what changes the loss and the network: only the long test below runs it.
+CASES["compiled-everything"] = ("dqn", "CartPole-v1", 300, 173, EVERYTHING | COMPILED)
 
 
 def run_case(folder: Path, name: str, num_envs: int, *, stopped: bool = False, **fields: Any) -> Path:
@@ -140,6 +142,16 @@ class TestExactResume:
             "metrics",
         } <= set(whole)
         assert len(read_episodes(resumed[name, num_envs])) > 0
+
+    @pytest.mark.long
+    def test_compiled_with_double_dueling_and_layer_norm_it_does_too(self, wholes, tmp_path):
+        folder = run_case(tmp_path, "compiled-everything", 4, stopped=True)
+        fields = json.loads((folder / "config.json").read_bytes())["fields"]
+        assert all(fields[name] for name in ("double", "dueling", "layer_norm"))
+        assert new_process(f"import rl_lab; rl_lab.resume({str(folder)!r})").wait(120) == 0
+        whole = wholes("compiled-everything", 4)
+        assert differences(fingerprint(whole), fingerprint(folder)) == set()
+        assert {"weights", "agent", "metrics"} <= fingerprint(whole).keys()
 
     def test_stopping_again_and_again_changes_nothing(self, wholes, tmp_path):
         agent, env_id, steps, _, fields = CASES["mlp"]

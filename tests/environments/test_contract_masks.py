@@ -1,0 +1,194 @@
+"""The contract of action masks: which are taken, alike for one environment, vectors and worker processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.wrappers import TimeLimit
+
+from rl_lab.environments.make import vector_of
+from rl_lab.environments.masks import MaskFromObservation, mask_of
+from rl_lab.evaluation.evaluate import evaluate
+from rl_lab.types import Decision, EnvironmentFault, UsageError
+from telling import WIDTHS, Told, play
+
+
+class TestMasks:
+    GIVEN = ([1, 1, 1, 0], (True, True, True, False), np.array([1, 1, 1, 0], np.int8), [1.0, 1.0, 1.0, 0.0])
+
+    @WIDTHS
+    @pytest.mark.parametrize("mask", GIVEN, ids=["list", "tuple", "array", "floats"])
+    def test_sequences_of_zeros_and_ones_are_taken(self, mask, num_envs, vector):
+        *_, info = play(lambda: Told(mask), num_envs, vector)
+        assert mask_of(info).tolist() == [[True, True, True, False]] * num_envs
+        assert mask_of(info).dtype == np.bool_
+
+    @WIDTHS
+    @pytest.mark.parametrize(
+        "mask", [[[1, 1, 1, 0]], np.ones((1, 4)), [1], [1, 1, 1], [1, 1, 1, 0.5], [1, 1, [1], 0], "1110", 7]
+    )
+    def test_other_forms_are_refused_at_every_width(self, mask, num_envs, vector):
+        with pytest.raises(EnvironmentFault, match=r"action mask: .* \(allowed: 4 entries of 0 or 1\)"):
+            play(lambda: Told(mask), num_envs, vector)
+
+    @WIDTHS
+    @pytest.mark.parametrize(
+        ("at", "said"), [(("reset",), "none came, .* gave one"), (("step",), "one came, .* gave none")]
+    )
+    def test_masks_come_always_or_never(self, at, said, num_envs, vector):
+        with pytest.raises(EnvironmentFault, match=rf"step 1\): action mask: {said}"):
+            play(lambda: Told([1, 1, 1, 0], at), num_envs, vector)
+
+    def test_a_later_reset_may_not_drop_them(self):
+        class Forgets(Told):
+            def reset(self, *, seed=None, options=None):
+                obs, info = super().reset()
+                return obs, info if seed == 0 else {}
+
+        for num_envs in (1, 2):
+            envs = vector_of(lambda: Forgets([1, 1, 1, 0]), num_envs)
+            envs.reset(seed=[0] * num_envs)
+            with pytest.raises(EnvironmentFault, match=r"seed 5, reset\): action mask: none came"):
+                envs.reset(seed=[5] * num_envs)
+
+    def test_some_action_is_legal_until_the_end(self):
+        with pytest.raises(EnvironmentFault, match=r"reset\): action mask: no action is legal"):
+            play(lambda: Told([0, 0, 0, 0]), 1, "sync")
+
+        class Ends(Told):
+            def step(self, action):
+                self.mask = [0, 0, 0, 0]
+                return *super().step(action)[:2], True, False, self._info("step")
+
+        *_, info = play(lambda: Ends([1, 0, 0, 0]), 1, "sync", steps=1)
+        assert mask_of(info).tolist() == [[True] * 4]
+
+    def test_at_the_end_each_part_without_a_legal_value_has_all(self):
+        class Ends(Told):
+            action_space = spaces.MultiDiscrete([2, 3])
+
+            def step(self, action):
+                return 0, 0.0, True, False, {"action_mask": [0, 1, 0, 0, 0]}
+
+        *_, info = play(lambda: Ends([1, 1, 1, 1, 1]), 2, "sync", steps=1)
+        assert mask_of(info).tolist() == [[False, True, True, True, True]] * 2
+
+    @pytest.mark.parametrize("method", [False, True])
+    def test_where_an_episode_terminates_none_has_to_come(self, method):
+        class Ends(Told):
+            def step(self, action):
+                return 0, 0.0, True, False, {}
+
+        class Asked(Ends):
+            def action_masks(self):
+                if self.count < 0:
+                    raise RuntimeError("the game is over")
+                return [1, 1, 1, 0]
+
+            def step(self, action):
+                self.count = -1
+                return super().step(action)
+
+        *_, info = play(Asked if method else (lambda: Ends([1, 1, 1, 0], at=("reset",))), 2, "sync", steps=1)
+        assert mask_of(info).tolist() == [[True] * 4] * 2
+
+    def test_where_an_episode_is_cut_off_one_has_to_come(self):
+        with pytest.raises(EnvironmentFault, match="none came"):
+            play(lambda: TimeLimit(Told([1, 1, 1, 0], at=("reset",)), 1), 1, "sync", steps=1)
+
+    def test_the_mask_is_a_copy(self):
+        env = Told(np.ones(4, np.int8))
+        envs = vector_of(lambda: env, 1)
+        _, info = envs.reset(seed=[0])
+        env.mask[:] = 0
+        assert info["action_mask"].all()
+
+    @WIDTHS
+    def test_a_method_gives_them_where_info_does_not(self, num_envs, vector):
+        class Method(Told):
+            def action_masks(self):
+                return [True, False, self.count % 2 == 0, False]
+
+        *_, info = play(Method, num_envs, vector, steps=1)
+        assert mask_of(info).tolist() == [[True, False, False, False]] * num_envs
+        *_, info = play(lambda: TimeLimit(Method(), 9), num_envs, vector, steps=2)
+        assert mask_of(info).tolist() == [[True, False, True, False]] * num_envs
+
+    @WIDTHS
+    def test_an_error_of_the_method_is_one_line(self, num_envs, vector):
+        class Method(Told):
+            def action_masks(self):
+                return [True] * 4 if self.count < 2 else [1, 2][self.count]
+
+        with pytest.raises(
+            EnvironmentFault, match=r"step 2\): action mask: action_masks raised IndexError: "
+        ):
+            play(Method, num_envs, vector)
+
+    @WIDTHS
+    def test_a_dict_observation_may_hold_them(self, num_envs, vector):
+        class Holds(Told):
+            observation_space = spaces.Dict(
+                {
+                    "seen": spaces.Discrete(4),
+                    "action_mask": spaces.MultiBinary(4),
+                }
+            )
+
+            def reset(self, *, seed=None, options=None):
+                return {"seen": 1, "action_mask": np.int8([1, 0, 0, 1])}, {}
+
+            def step(self, action):
+                return {"seen": 2, "action_mask": np.int8([0, 1, 0, 0])}, 1.0, False, False, {}
+
+        env = MaskFromObservation(Holds())
+        assert env.observation_space == spaces.Dict({"seen": spaces.Discrete(4)})
+        obs, *_, info = play(lambda: MaskFromObservation(Holds()), num_envs, vector)
+        assert {k: v.tolist() for k, v in obs.items()} == {"seen": [2] * num_envs}
+        assert mask_of(info).tolist() == [[False, True, False, False]] * num_envs
+
+    def test_an_observation_of_nothing_else_is_refused(self):
+        class Bare(Told):
+            observation_space = spaces.Dict({"action_mask": spaces.MultiBinary(4)})
+
+        assert MaskFromObservation.fits(Bare())
+        with pytest.raises(UsageError, match="nothing but 'action_mask'"):
+            MaskFromObservation(Bare())
+
+    def test_the_parts_of_multidiscrete_actions_lie_one_after_another(self):
+        class Two(Told):
+            action_space = spaces.MultiDiscrete([2, 3])
+
+        *_, info = play(lambda: Two([1, 0, 0, 0, 1]), 2, "sync")
+        assert mask_of(info).tolist() == [[True, False, False, False, True]] * 2
+        with pytest.raises(EnvironmentFault, match="no action is legal"):
+            play(lambda: Two([1, 0, 0, 0, 0]), 2, "sync")
+        with pytest.raises(EnvironmentFault, match="allowed: 5 entries"):
+            play(lambda: Two([1, 0, 0]), 1, "sync")
+
+    def test_actions_without_a_choice_take_none(self):
+        class Continuous(Told):
+            action_space = spaces.Box(-1, 1, (1,))
+
+        with pytest.raises(
+            EnvironmentFault, match=r"Box.* actions take none \(allowed: actions with discrete"
+        ):
+            play(lambda: Continuous([1]), 1, "sync")
+
+    def test_an_evaluation_plays_legally_whatever_the_width(self):
+        class Legal:
+            """Takes the last legal action; an illegal one raises in the environment."""
+
+            def initial_state(self, num_envs):
+                return ()
+
+            def act(self, obs, state, is_first, mask=None):
+                return Decision(3 - mask[:, ::-1].argmax(1))
+
+            def inspect(self, *_):
+                return {}
+
+        for width in (1, 4):
+            envs = vector_of(lambda: TimeLimit(Told([1, 1, 1, 0]), 50), width)
+            assert evaluate(Legal(), envs, episodes=4, seed=0).returns.tolist() == [50.0] * 4
