@@ -14,7 +14,7 @@ from gymnasium import spaces, wrappers
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.check_env import brief_check
 from rl_lab.environments.contract import Contract
-from rl_lab.environments.global_draws import OwnGlobals
+from rl_lab.environments.global_draws import LateDraws, OwnGlobals
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
@@ -98,6 +98,7 @@ class Probed(NamedTuple):
 LEAVE_OBSERVATIONS_ALONE = (
     Contract,
     LifeLoss,
+    LateDraws,
     OwnGlobals,
     wrappers.TimeLimit,
     wrappers.PassiveEnvChecker,
