@@ -20,6 +20,7 @@ from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_global
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
 from rl_lab.environments.named_wrappers import wrapped
+from rl_lab.environments.trial import marked
 from rl_lab.environments.vectors import MaskedVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
@@ -64,7 +65,7 @@ def make_env(
         _require_map(env_id, kwargs)
         kind = _globals_wrapper(env_id, kwargs, wrappers)
         env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)  # the contract checks more, for less
-        env = wrapped(env, wrappers)
+        env = wrapped(marked(env), wrappers)
         require_no_memory_across_episodes(env)
         env = env if kind is None else kind(env)
         env = _atari(env) if is_atari else env
@@ -93,10 +94,20 @@ def _globals_wrapper(
     if key not in _found:
         env = gymnasium.make(env_id, **{k: v for k, v in kwargs.items() if k != "render_mode"})
         try:
-            _found[key] = draws_globally(wrapped(env, wrappers))
+            _found[key] = draws_globally(wrapped(marked(env), wrappers))
         finally:
             env.close()
     return OwnGlobals if _found[key] else LateDraws
+
+
+def known_draws() -> dict[str, bool]:
+    """Return what has been found out about draws from global generators in this process, for `know_draws`."""
+    return dict(_found)
+
+
+def know_draws(found: dict[str, bool]) -> None:
+    """Take over what another process has found out, so that this one need not play for it."""
+    _found.update(found)
 
 
 def _load_namespace(env_id: str) -> None:

@@ -228,7 +228,7 @@ class TestLateDraws:
             f"environment careless/{env_id} draws from a global generator ({name}), later"
         )
 
-    @pytest.mark.parametrize("others", [np.random.random, random.random])  # noqa: NPY002
+    @pytest.mark.parametrize("others", [np.random.random, random.random])
     def test_of_others_are_not_blamed_on_the_environment(self, others, recwarn):
         env = make_env("careless/Own-v0")
         self.play(env, 40, others)
