@@ -102,11 +102,14 @@ class GridWorld(PicturedEnv):
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Any, dict]:
         """Start an episode in a start cell drawn from the environment's generator."""
         super().reset(seed=seed, options=options)
-        self._state = int(self._starts[self.np_random.integers(len(self._starts))])
-        self._trail = start_trail(self._state)
+        self.enter_state(int(self._starts[self.np_random.integers(len(self._starts))]))
         if self.render_mode == "human":
             self.render()
         return self._see(), {}
+
+    def enter_state(self, state: int) -> None:
+        """Go on from another cell, as if the episode had begun there; checks of the model use it."""
+        self._state, self._trail = state, start_trail(state)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         """Move. Raises ValueError for an action other than 0, 1, 2 or 3."""

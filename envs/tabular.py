@@ -52,11 +52,15 @@ class TabularEnv(PicturedEnv):
         index = 0
         if len(tables.starts) > 1:
             index = bisect_right(tables.start_sums, self.np_random.random(), 0, len(tables.starts) - 1)
-        self._state = tables.starts[index]
-        self._moment = Moment(self._state, start_trail(self._state))
+        self.enter_state(tables.starts[index])
         if self.render_mode == "human":
             self.render()
         return self._see(), self._inform()
+
+    def enter_state(self, state: int) -> None:
+        """Go on from another state of the model, as if the episode had begun there; checks of the model use it."""
+        self._state = state
+        self._moment = Moment(state, start_trail(state))
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         """Draw one outcome of an action. Raises ValueError for an action without outcomes in this state."""

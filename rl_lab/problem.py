@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import gymnasium
 from gymnasium import spaces, wrappers
@@ -13,14 +14,18 @@ from gymnasium import spaces, wrappers
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.check_env import brief_check
 from rl_lab.environments.contract import Contract
-from rl_lab.environments.global_draws import OwnGlobals
+from rl_lab.environments.global_draws import LateDraws, OwnGlobals
 from rl_lab.environments.layout import Layout, layout_of
+from rl_lab.environments.make import know_draws, known_draws
 from rl_lab.environments.masks import mask_of
+from rl_lab.environments.trial import tried
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
-from rl_lab.types import EnvironmentFault, EnvSpec, UsageError
+from rl_lab.types import Array, EnvironmentFault, EnvSpec, UsageError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Problem:
     make: Callable[[int], VectorEnv]  # make(n): a vector of n environments without autoreset
     initial_weights: Mapping[str, Any] | None = None  # for a warm start; None for fresh weights
     dataset: Dataset | None = None  # recorded steps to learn from; None if the agent acts itself
+    trial_seconds: float | None = None
+    """Longest that a step may take where the environment is first tried in a process of its own; None: it isn't."""
 
     @cached_property
     def spec(self) -> EnvSpec:
@@ -63,12 +70,17 @@ class Problem:
 
         Raises:
             UsageError: the environment fails or breaks its contract.
+            EnvironmentFault: it ends the process in which it is tried, or hangs there.
         """
         fault = self.model_fault
         known = [] if fault is None else [f"{fault} (so nothing exact is reported)"]
         if self.dataset is None:
-            known += brief_check(self._single)
+            known += self._try(lambda: brief_check(self._single))
         return [f"warning: {line}" for line in known]
+
+    def _try(self, work: Callable[[], T]) -> T:
+        """Do what plays the environment, in a process of its own if `trial_seconds` says so."""
+        return work() if self.trial_seconds is None else tried(work, self.trial_seconds)
 
     def _single(self) -> gymnasium.Env:
         vector = self.make(1)
@@ -98,6 +110,7 @@ class Probed(NamedTuple):
 LEAVE_OBSERVATIONS_ALONE = (
     Contract,
     LifeLoss,
+    LateDraws,
     OwnGlobals,
     wrappers.TimeLimit,
     wrappers.PassiveEnvChecker,
@@ -124,13 +137,14 @@ def probe(problem: Problem) -> Probed:
 
     Raises:
         UsageError: its model isn't valid, or it fails, or breaks its contract, at its first reset.
+        EnvironmentFault: it ends the process in which it is tried, or hangs there.
     """
-    envs = problem.make(1)
-    try:
-        try:
-            _, info = envs.reset(seed=[problem.seed])
-        except EnvironmentFault as fault:
-            raise UsageError(str(fault)) from fault
+    tried_out = None
+    if problem.trial_seconds is not None:
+        tried_out = tried(lambda: _try_out(problem), problem.trial_seconds)
+        know_draws(tried_out.draws)
+    with closing(problem.make(1)) as envs:
+        info = _first_reset(problem, envs)
         env = getattr(envs, "env", None)
         limit = env.spec.max_episode_steps if env is not None and env.spec is not None else None
         spec = EnvSpec(
@@ -146,14 +160,36 @@ def probe(problem: Problem) -> Probed:
         model = None if env is None else extract_model(env)
         if env is None or model is None:
             return Probed(spec)
-        if (wrong := model_fault(env, model, problem.env_id)) is not None:
-            return Probed(spec, model_fault=wrong)
-        return Probed(spec, model, layout_of(env))
-    finally:
-        envs.close()
+        wrong = tried_out.model_fault if tried_out else model_fault(env, model, problem.env_id)
+        return Probed(spec, model_fault=wrong) if wrong is not None else Probed(spec, model, layout_of(env))
+
+
+class _TriedOut(NamedTuple):
+    """What an instance has shown in a process of its own."""
+
+    model_fault: str | None
+    draws: dict[str, bool]  # what was found out about draws from global generators
+
+
+def _try_out(problem: Problem) -> _TriedOut:
+    """Play an instance as `probe` does."""
+    with closing(problem.make(1)) as envs:
+        _first_reset(problem, envs)
+        env = getattr(envs, "env", None)
+        model = None if env is None else extract_model(env)
+        wrong = None if env is None or model is None else model_fault(env, model, problem.env_id)
+        return _TriedOut(wrong, known_draws())
+
+
+def _first_reset(problem: Problem, envs: VectorEnv) -> dict[str, Array]:
+    """Reset an environment for the first time and return its info. Raises UsageError where it fails."""
+    try:
+        return envs.reset(seed=[problem.seed])[1]
+    except EnvironmentFault as fault:
+        raise UsageError(str(fault)) from fault
 
 
 def model_fault(env: gymnasium.Env, model: TabularModel, env_id: str) -> str | None:
-    """Play a few hundred steps; return in one line how the model differs from them, or None if it doesn't."""
+    """Play an environment; return in one line how its model differs from that, or None if it doesn't."""
     found = find_disagreement(env, model)
     return None if found is None else f"the model of {env_id} is not what it plays: {found}"

@@ -10,6 +10,7 @@ from gymnasium.envs.toy_text import FrozenLakeEnv
 from gymnasium.wrappers import FrameStackObservation, TimeLimit, TransformReward
 
 import rl_lab.envs  # noqa: F401  registers lab/*
+from odd_models import RichGoal
 from rl_lab.environments.layout import cells_of
 from rl_lab.problem import frame_stack_of
 from toys import CueRecall, Masked, problem_on
@@ -41,6 +42,12 @@ class TestProbing:
         assert problem.spec is problem.spec
         assert problem.model is None
         assert len(made) == 1
+
+    def test_a_model_that_is_wrong_only_in_a_remote_state_is_not_given(self):
+        problem = problem_on(RichGoal)
+        assert problem.model is None
+        assert "reward 5, the end; the model allows" in problem.model_fault
+        assert "(so nothing exact is reported)" in problem.warnings[0]
 
 
 class TestCells:

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space
 
 from rl_lab.checks import above, at_least, flags, widths, within
 from rl_lab.replay.footprint import refuse_oversize
@@ -23,6 +24,7 @@ def buffer_bytes(capacity: int, spec: EnvSpec) -> int:
 
 
 MOST_VALUES = 1_000_000
+SMALLEST_IMAGE = 36  # in pixels, of the convolutions (NatureCNN) that SB3 puts before every image
 
 
 def refuse_observations(space: spaces.Space) -> str | None:
@@ -39,7 +41,14 @@ def refuse_observations(space: spaces.Space) -> str | None:
         return "takes Box observations of at least one axis"
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim != 1:
         return "takes MultiDiscrete observations of one axis"
+    if isinstance(space, spaces.Box) and is_image_space(space) and min(_sides(space.shape)) < SMALLEST_IMAGE:
+        return f"takes images of at least {SMALLEST_IMAGE}x{SMALLEST_IMAGE}"
     return None
+
+
+def _sides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the height and width of an image as SB3 sees it: its channels are the axis that is the shortest."""
+    return shape[1:] if int(np.argmin(shape)) == 0 else shape[:2]
 
 
 def refuse_shape(space: spaces.Space) -> str | None:

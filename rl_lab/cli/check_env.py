@@ -55,11 +55,7 @@ def check_env(argv: Sequence[str]) -> int:
     """
     options: CheckEnvOptions = parse(CheckEnvOptions, argv, program="rl-lab check-env", about=ABOUT)
     make = partial(
-        make_env,
-        options.env_id,
-        options.env_kwargs,
-        wrappers=options.wrappers,
-        preprocess=options.preprocess,
+        make_env, options.env_id, options.env_kwargs, wrappers=options.wrappers, preprocess=options.preprocess
     )
     found = check(make, steps=options.steps, episodes=options.episodes, seed=options.seed)
     width = max(len(finding.check) for finding in found)

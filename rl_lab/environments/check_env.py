@@ -18,13 +18,17 @@ from rl_lab.environments.contract import Contract
 from rl_lab.environments.draws import draw_from_space, draw_legal
 from rl_lab.environments.masks import KEY
 from rl_lab.mdp.agreement import find_disagreement
-from rl_lab.mdp.model import extract_model
+from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.seeding import seed_of
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
 
 Maker = Callable[[], gymnasium.Env]
-BRIEF_STEPS = 20
+BRIEF_STEPS = 20  # at least so many are played before a run, ...
+LONG_STEPS = 200  # ... and so many of an episode, ...
+LONG_SECONDS = 0.5  # ... if playing them, and playing them again twice, takes about as long as this
+BRIEF_SECONDS = 10.0  # after which the check before a run stops
+PLACED_STEPS = 30_000  # from states of a model that were set: ten times as many as before a run
 Verdict = Literal["ok", "note", "fault"]
 
 
@@ -47,6 +51,14 @@ class Played:
     outcomes: list[tuple[float, bool, bool]]  # T of (reward, terminated, truncated)
     masks: list[Array | None]  # T + 1, bool [A]
     returned: list[Obs]  # T + 1, as they are now: an environment may change what it has returned
+
+    def first(self, steps: int) -> Played:
+        """Return what was played up to a step."""
+        upto = steps + 1
+        return Played(
+            self.seed, self.observations[:upto], self.actions[:steps], self.outcomes[:steps], self.masks[:upto],
+            self.returned[:upto],
+        )  # fmt: skip
 
     def difference(self, other: Played) -> str | None:
         """Return where two episodes differ first, or None if they are equal to the bit."""
@@ -91,21 +103,53 @@ def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 
 
 
 def brief_check(make: Maker, seed: int = 0) -> list[str]:
-    """Play a few steps and return what one should know before a run: notes on replay and on bounds.
+    """Play a few steps, or an episode if it is quick, and return what one should know before a run.
+
+    These are notes on replay and on bounds, and that the check was cut short because the environment is slow.
 
     Raises:
         UsageError: a space of a kind that no agent takes, or an environment that breaks its contract at once.
     """
+    pace = _Pace()
     with closing(_held(make)) as env, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the contract says is returned
         try:
-            played = list(_play(env, BRIEF_STEPS, 1, seed))
+            played = list(_play(env, BRIEF_STEPS, 1, seed, at_least=LONG_STEPS, enough=pace.enough))
         except EnvironmentFault as fault:
             raise UsageError(str(fault)) from fault
-        found = list(_on_replay(make, env, played))
+        found = list(_on_replay(make, env, played, pace.over))
         if broken := next((finding.text for finding in found if finding.verdict == "fault"), None):
             raise UsageError(broken)
-        return env.notes + [finding.text for finding in found if finding.verdict == "note"]
+        cut = [pace.cut] if pace.cut else []
+        return cut + env.notes + [finding.text for finding in found if finding.verdict == "note"]
+
+
+class _Pace:
+    """Says when a check before a run has taken long enough: a third of the time goes to play, the rest to replays."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+        self.cut: str | None = None  # what was skipped, in words
+
+    def enough(self, steps: int) -> bool:
+        """Return whether play should stop after so many steps."""
+        seconds = time.monotonic() - self._begun
+        if steps >= BRIEF_STEPS:
+            return seconds > LONG_SECONDS / 3
+        return self._too_slow(seconds > BRIEF_SECONDS / 3, f"{steps} of {BRIEF_STEPS} steps were played")
+
+    def over(self, steps: int) -> bool:
+        """Return whether playing again should stop after so many steps."""
+        late = time.monotonic() - self._begun > BRIEF_SECONDS
+        return self._too_slow(late, f"an episode was played again for {steps} steps only")
+
+    def _too_slow(self, is_late: bool, what: str) -> bool:
+        if is_late and self.cut is None:
+            self.cut = (
+                f"the environment is slow: the check before the run was cut short, {what} (rl-lab check-env takes its"
+                " time)"
+            )
+        return is_late
 
 
 def _held(make: Maker) -> Contract:
@@ -114,20 +158,45 @@ def _held(make: Maker) -> Contract:
     return env if isinstance(env, Contract) else Contract(env)
 
 
-def _play(env: Contract, steps: int, episodes: int, seed: int) -> Iterator[Played]:
+def _never(steps: int) -> bool:
+    return False
+
+
+def _play(
+    env: Contract,
+    steps: int,
+    episodes: int,
+    seed: int,
+    at_least: int = 1,
+    enough: Callable[[int], bool] = _never,
+) -> Iterator[Played]:
+    """Play so many steps and episodes; episodes may go on for `at_least` steps until it is enough."""
     rng = np.random.default_rng(seed_of(seed, "check actions"))
     taken = number = 0
-    while taken < steps or number < episodes:
-        left = max(steps - taken, steps // episodes, 1)
-        episode = play_episode(env, seed_of(seed, "check", number), _random_actions(env, rng), left)
+    while (taken < steps or number < episodes) and not (number and enough(taken)):
+        left, before = max(steps - taken, steps // episodes, at_least), taken
+        episode = play_episode(
+            env,
+            seed_of(seed, "check", number),
+            _random_actions(env, rng),
+            left,
+            lambda t, before=before: enough(before + t),  # type: ignore[misc]
+        )
         taken, number = taken + len(episode.actions), number + 1
         yield episode
 
 
 def play_episode(
-    env: Contract, seed: int, choose: Callable[[int, Array | None], Any], max_steps: int
+    env: Contract,
+    seed: int,
+    choose: Callable[[int, Array | None], Any],
+    max_steps: int,
+    enough: Callable[[int], bool] = _never,
 ) -> Played:
-    """Play one episode, cut after `max_steps`; `choose` gets the step's number and the mask, bool [A] or None.
+    """Play one episode, cut after `max_steps` or where it is enough (asked after each step).
+
+    Args:
+        choose: gets the step's number and the mask, bool [A] or None.
 
     Raises:
         EnvironmentFault: the environment fails, or breaks its contract.
@@ -142,7 +211,7 @@ def play_episode(
         episode.returned.append(obs)
         episode.outcomes.append((float(reward), terminated, truncated))
         episode.masks.append(info.get(KEY))
-        if terminated or truncated:
+        if terminated or truncated or enough(t + 1):
             break
     return episode
 
@@ -158,9 +227,9 @@ def _random_actions(env: Contract, rng: np.random.Generator) -> Callable[[int, A
     return choose
 
 
-def replay(env: Contract, episode: Played) -> Played:
-    """Play an episode again from its seed and actions; it ends early where the environment ends it."""
-    return play_episode(env, episode.seed, lambda t, mask: episode.actions[t], len(episode.actions))
+def replay(env: Contract, episode: Played, enough: Callable[[int], bool] = _never) -> Played:
+    """Play an episode again from its seed and actions, until it is enough or where the environment ends it."""
+    return play_episode(env, episode.seed, lambda t, mask: episode.actions[t], len(episode.actions), enough)
 
 
 # What is found ---------------------------------------------------------------------------------------
@@ -173,16 +242,18 @@ def _on_contract(env: Contract, played: list[Played], seconds: float) -> Finding
     return Finding("contract", "ok", f"{steps} steps in {len(played)} episodes, {rate}; {spaces}")
 
 
-def _on_replay(make: Maker, env: Contract, played: list[Played]) -> Iterator[Finding]:
+def _on_replay(
+    make: Maker, env: Contract, played: list[Played], enough: Callable[[int], bool] = _never
+) -> Iterator[Finding]:
     """Play episodes again, in the same environment and in a fresh one: what exact resuming rests on."""
     try:
         for episode in played[:3]:
-            if (where := episode.difference(replay(env, episode))) is not None:
+            if (where := _differs(episode, env, enough)) is not None:
                 yield _not_replayed(episode, where, "after other episodes")
                 return
         with closing(_held(make)) as fresh:
             for episode in played[:3]:
-                if (where := episode.difference(replay(fresh, episode))) is not None:
+                if (where := _differs(episode, fresh, enough)) is not None:
                     yield _not_replayed(episode, where, "in a fresh environment")
                     return
     except EnvironmentFault as fault:
@@ -190,6 +261,13 @@ def _on_replay(make: Maker, env: Contract, played: list[Played]) -> Iterator[Fin
         return
     if played:
         yield Finding("replay", "ok", "seed and actions give the same episode again, to the bit")
+
+
+def _differs(episode: Played, env: Contract, enough: Callable[[int], bool]) -> str | None:
+    """Play an episode again; return where it differs first, or None. What isn't played again isn't compared."""
+    again = replay(env, episode, enough)
+    cut = not any(flag for outcome in again.outcomes[-1:] for flag in outcome[1:])
+    return (episode.first(len(again.actions)) if cut else episode).difference(again)
 
 
 def _not_replayed(episode: Played, where: str, when: str) -> Finding:
@@ -244,10 +322,14 @@ def _on_model(env: Contract, seed: int) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("model", "fault", str(error))
         return
-    if model is not None and (wrong := find_disagreement(env, model, seed=seed)) is not None:
+    if model is not None and (wrong := _disagreement(env, model, seed)) is not None:
         yield Finding("model", "note", f"it is not what is played, so nothing exact is reported: {wrong}")
     elif model is not None:
         yield Finding("model", "ok", f"{model.num_states} states; the steps played agree with it")
+
+
+def _disagreement(env: Contract, model: TabularModel, seed: int) -> str | None:
+    return find_disagreement(env, model, placed_steps=PLACED_STEPS, seed=seed)
 
 
 def _copy(obs: Obs) -> Obs:

@@ -16,10 +16,11 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from rl_lab.environments.contract import Contract
-from rl_lab.environments.global_draws import OwnGlobals, draws_globally
+from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_globally
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
 from rl_lab.environments.named_wrappers import wrapped
+from rl_lab.environments.trial import marked
 from rl_lab.environments.vectors import MaskedVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
@@ -41,9 +42,10 @@ def make_env(
 ) -> gymnasium.Env:
     """Make one environment from a Gymnasium id, "module:id", or an id of an installed `rl_lab.envs` namespace.
 
-    Wrappers, from the inside out: the environment's own; `OwnGlobals` if it draws from global generators; those
-    that are named; for Atari, preprocessing (84x84 grey, every 4th frame) and a stack of 4 frames;
-    `MaskFromObservation` where a Dict observation holds the mask; `LifeLoss`.
+    Wrappers, from the inside out: the environment's own; those that are named; `OwnGlobals` if any of these draws
+    from global generators, else `LateDraws` around what is neither Gymnasium's, ALE's nor the lab's; for Atari,
+    preprocessing (84x84 grey, every 4th frame) and a stack of 4 frames; `MaskFromObservation` where a Dict
+    observation holds the mask; `LifeLoss`.
 
     Args:
         env_kwargs: keyword arguments for the environment.
@@ -61,34 +63,51 @@ def make_env(
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
     with _as_usage_errors(env_id, kwargs):
         _require_map(env_id, kwargs)
-        own_globals = _needs_globals(env_id, kwargs)
+        kind = _globals_wrapper(env_id, kwargs, wrappers)
         env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)  # the contract checks more, for less
-        env = wrapped(OwnGlobals(env) if own_globals else env, wrappers)
+        env = wrapped(marked(env), wrappers)
         require_no_memory_across_episodes(env)
+        env = env if kind is None else kind(env)
         env = _atari(env) if is_atari else env
     env = MaskFromObservation(env) if MaskFromObservation.fits(env) else env
     return LifeLoss(env) if life_loss_terminates else env
 
 
-# Environments that draw from generators of their own alone, by the modules they are in.
+# Environments and wrappers that draw from generators of their own alone, by the modules they are in.
 SEEDED_MODULES = ("gymnasium.", "rl_lab.envs", "ale_py")
-_found: dict[str, bool] = {}  # by id and arguments: whether an environment draws from a global generator
+_found: dict[str, bool] = {}  # by id, arguments and wrappers: whether there are draws from a global generator
 
 
-def _needs_globals(env_id: str, kwargs: dict[str, Any]) -> bool:
-    """Return whether an environment draws from a global generator, found out once on an instance of its own."""
+def _globals_wrapper(
+    env_id: str, kwargs: dict[str, Any], wrappers: Sequence[str]
+) -> type[OwnGlobals | LateDraws] | None:
+    """Return what an environment in its wrappers needs for its draws from global generators; None: there are none.
+
+    This is found out once, on an instance of its own.
+    """
     spec = gymnasium.registry.get(env_id.rpartition(":")[2])
     entry_point: Any = getattr(spec, "entry_point", "")
-    if str(getattr(entry_point, "__module__", entry_point)).startswith(SEEDED_MODULES):
-        return False
-    key = f"{env_id} {sorted(kwargs.items())}"
+    sources = [str(getattr(entry_point, "__module__", entry_point)), *wrappers]
+    if all(source.startswith(SEEDED_MODULES) for source in sources):
+        return None
+    key = f"{env_id} {sorted(kwargs.items())} {list(wrappers)}"
     if key not in _found:
         env = gymnasium.make(env_id, **{k: v for k, v in kwargs.items() if k != "render_mode"})
         try:
-            _found[key] = draws_globally(env)
+            _found[key] = draws_globally(wrapped(marked(env), wrappers))
         finally:
             env.close()
-    return _found[key]
+    return OwnGlobals if _found[key] else LateDraws
+
+
+def known_draws() -> dict[str, bool]:
+    """Return what has been found out about draws from global generators in this process, for `know_draws`."""
+    return dict(_found)
+
+
+def know_draws(found: dict[str, bool]) -> None:
+    """Take over what another process has found out, so that this one need not play for it."""
+    _found.update(found)
 
 
 def _load_namespace(env_id: str) -> None:

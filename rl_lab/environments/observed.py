@@ -2,7 +2,7 @@
 
 A check takes what an environment returned and gives back the same in the form that the space declares. Floats
 are rounded to the declared precision and may lie a little outside their bounds, as those of several of
-Gymnasium's own environments do; see `TOLERANCE`.
+Gymnasium's own environments do; see `TOLERANCE` and `UNIT_TOLERANCE`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ TOLERANCE = 100.0
 """How far outside their interval floats may lie, in widths of it. What lies further out has another unit or is broken.
 
 Where only one bound is finite, its magnitude (at least 1) stands for the width."""
+UNIT_TOLERANCE = 4.0
+"""The same for entries that are declared in [0, 1]: images of 0 to 255 are often taken for such."""
 
 Check = Callable[[Any], Obs]
 
@@ -189,7 +191,8 @@ def _widened(low: Array, high: Array) -> tuple[Array, Array]:
     with np.errstate(invalid="ignore"):
         width = high - low
     one_sided = np.maximum(1.0, np.minimum(np.abs(low), np.abs(high)))
-    slack = TOLERANCE * np.where(np.isfinite(width), width, one_sided)
+    widths = np.where((low == 0) & (high == 1), UNIT_TOLERANCE, TOLERANCE)
+    slack = widths * np.where(np.isfinite(width), width, one_sided)
     return low - slack, high + slack
 
 

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from rl_lab.checks import show_space
-from rl_lab.environments.actions import Composite, parts_of
+from rl_lab.environments.actions import Composite, counts_of, first_of, parts_of
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
 from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
@@ -140,7 +140,11 @@ def _refuse(name: str, space: spaces.Space, fields: NetworkFields) -> str | None
         return refuse_image("cnn" if name == "auto" else name, space, fields.pooling, fields.channels)
     if name in OF_INDICES and not isinstance(space, Indices):
         return f"encoder {name!r} takes Discrete, MultiDiscrete or MultiBinary observations, not {show_space(space)}"
-    if name == "onehot" and isinstance(space, Indices) and (count := sum(_counts(space)[0])) > ONE_HOT_LIMIT:
+    if (
+        name == "onehot"
+        and isinstance(space, Indices)
+        and (count := sum(counts_of(space) or ())) > ONE_HOT_LIMIT
+    ):
         return (
             f"encoder 'onehot' takes at most {ONE_HOT_LIMIT} values, not {count} (allowed: auto, embedding)"
         )
@@ -200,24 +204,15 @@ def _per_part(name: str, space: Composite, fields: NetworkFields) -> PerPart:
 
 
 def _of_indices(name: str, space: spaces.Space, fields: NetworkFields) -> nn.Module:
-    many = not isinstance(space, spaces.MultiBinary) and sum(_counts(space)[0]) > fields.one_hot_most
+    counts, starts = counts_of(space) or [], first_of(space).ravel().tolist()
+    many = not isinstance(space, spaces.MultiBinary) and sum(counts) > fields.one_hot_most
     if name == "embedding" or (name != "onehot" and (many or fields.embedding_size is not None)):
-        return Embeddings(*_counts(space), fields.embedding_size or EMBEDDING_SIZE)
+        return Embeddings(counts, starts, fields.embedding_size or EMBEDDING_SIZE)
     if isinstance(space, spaces.Discrete):
         return OneHot(int(space.n), int(space.start))
     if isinstance(space, spaces.MultiBinary) and name != "onehot":
         return Flat()  # a bit carries the same information as its one-hot vector
-    return OneHots(*_counts(space))
-
-
-def _counts(space: spaces.Space) -> tuple[list[int], list[int]]:
-    """Return the number of values of each component, and each one's first value."""
-    if isinstance(space, spaces.Discrete):
-        return [int(space.n)], [int(space.start)]
-    if isinstance(space, spaces.MultiDiscrete):
-        return space.nvec.ravel().tolist(), space.start.ravel().tolist()
-    bits = int(np.prod(space.shape or (1,)))
-    return [2] * bits, [0] * bits
+    return OneHots(counts, starts)
 
 
 def _size(layers: Sequence[nn.Module], space: spaces.Space) -> int:

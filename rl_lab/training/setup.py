@@ -100,6 +100,7 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
         device=resolve_device("auto" if for_acting else config.device),
         make=make,
         dataset=None if config.dataset is None or for_acting else Dataset(config.dataset),
+        trial_seconds=config.env_timeout_seconds if config.vector == "async" else None,
     )
 
 

@@ -13,6 +13,7 @@ import rl_lab
 from mirrors import SPACES, MaskedMirror, Mirror
 from rl_lab.agents.policy_gradient import A2CConfig, ReinforceConfig
 from rl_lab.agents.random import RandomPolicy
+from rl_lab.agents.sb3 import build_dqn, build_ppo, make_vec_env
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.datasets.record import record_dataset
 from rl_lab.environments.actions import flat_actions
@@ -211,6 +212,40 @@ class TestRefusals:
         learner, config = configure("sb3-ppo", {"env_id": IDS[name], "device": "cpu"})
         with pytest.raises(UsageError, match=r"^sb3-ppo takes .*\(the lab's own .*\)$"):
             require_accepted(learner, problem_of(config, learner))
+
+    @pytest.mark.parametrize("build", [build_dqn, build_ppo])
+    @pytest.mark.parametrize("in_dict", [False, True])
+    @pytest.mark.parametrize(
+        ("shape", "taken"),
+        [((36, 40, 3), True), ((3, 36, 36), True), ((35, 40, 3), False), ((3, 40, 35), False)],
+    )
+    def test_sb3_refuses_images_that_are_too_small_for_its_convolutions(self, build, in_dict, shape, taken):
+        image = spaces.Box(0, 255, shape, np.uint8)
+        problem = problem_on(lambda: Shows(spaces.Dict({"a": image}) if in_dict else image))
+        learner = build(replay_capacity=10) if build is build_dqn else build()
+        reason = learner.refuse(problem)
+        if taken:
+            assert reason is None
+            learner.make_model(problem, make_vec_env(problem, []))
+        else:
+            assert reason.startswith("sb3-")
+            assert "takes images of at least 36x36; toy has" in reason
+
+
+class Shows(gymnasium.Env):
+    """Shows samples of a space."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, space):
+        self.observation_space = space
+
+    def reset(self, *, seed=None, options=None):
+        self.observation_space.seed(0)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        return self.observation_space.sample(), 0.0, True, False, {}
 
 
 class Repeating:

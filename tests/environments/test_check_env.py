@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from functools import partial
 
 import gymnasium
@@ -26,6 +28,28 @@ class Drifts(Faulty):
 
     def _observation(self):
         return np.array([0.01 * self.episode, 0.0], np.float32)
+
+
+class Leaks(Faulty):
+    """What an episode shows from some step on depends on how many there were before it."""
+
+    def __init__(self, at):
+        super().__init__(at=at)
+
+    def _observation(self):
+        return np.array([0.01 * self.episode * (self.steps >= self.at), 0.0], np.float32)
+
+
+class Slow(Faulty):
+    """Takes its time for each step."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def step(self, action):
+        time.sleep(self.seconds)
+        return super().step(action)
 
 
 class Counts(Faulty):
@@ -156,6 +180,36 @@ class TestBriefly:
 
     def test_what_does_not_replay_is_said(self):
         assert len(brief_check(Drifts)) == 1
+
+    @pytest.mark.parametrize("at", [21, 60, 99])
+    def test_what_leaks_over_a_reset_late_in_an_episode_is_said(self, at):
+        (said,) = brief_check(partial(Leaks, at))
+        assert f"differs at step {at} when it is played again after other episodes" in said
+
+    def test_an_episode_of_a_slow_environment_is_played_no_further_than_it_must(self, monkeypatch):
+        monkeypatch.setattr("rl_lab.environments.check_env.LONG_SECONDS", 0.0)
+        assert brief_check(partial(Leaks, 60)) == []
+        assert len(brief_check(partial(Leaks, 19))) == 1
+
+    def test_a_check_that_is_cut_short_says_so(self, monkeypatch):
+        monkeypatch.setattr("rl_lab.environments.check_env.BRIEF_SECONDS", 0.3)
+        begun = time.monotonic()
+        (said,) = brief_check(lambda: Slow(0.04))
+        assert time.monotonic() - begun < 2
+        assert re.search(
+            r"cut short, [2-6] of 20 steps were played \(rl-lab check-env takes its time\)", said
+        )
+
+    def test_a_replay_that_is_cut_short_says_so_and_blames_nothing(self, monkeypatch):
+        monkeypatch.setattr("rl_lab.environments.check_env.BRIEF_SECONDS", 0.15)
+
+        class Tires(Slow):
+            def reset(self, **kwargs):
+                self.seconds = 0.04 if self.episode >= 0 else 0.0
+                return super().reset(**kwargs)
+
+        (said,) = brief_check(lambda: Tires(0.0))
+        assert "an episode was played again for" in said
 
 
 def test_a_reset_that_fails_after_the_episodes_is_a_fault_beside_the_rest():

@@ -123,6 +123,26 @@ def test_floats_may_lie_a_hundred_widths_outside_their_bounds(value, accepted):
             check(np.float32([0, value, 0]))
 
 
+class TestUnitInterval:
+    SPACE = spaces.Box(0.0, 1.0, (2, 2), np.float32)
+
+    def test_bytes_are_refused_even_in_a_dark_image(self):
+        with pytest.raises(Refused, match=r"40\.0 at index 1, 1 \(allowed: from -4 to 5\)"):
+            observation_check(self.SPACE)(np.float32([[0, 1], [2, 40]]))
+
+    @pytest.mark.parametrize("value", [1.001, 2.5, -0.5])
+    def test_small_overshoots_stay_notes(self, value):
+        shown = np.float32([[0, 1], [0, value]])
+        assert observation_check(self.SPACE)(shown) is shown
+        assert f"{np.float32(value)} at index 1, 1 (allowed: from 0 to 1)" in outside(self.SPACE, shown)
+
+    def test_holds_for_each_entry_by_itself(self):
+        space = spaces.Box(np.array([0.0, 0.0], np.float32), np.array([1.0, 2.0], np.float32))
+        assert observation_check(space)(np.float32([1, 100]))[1] == 100
+        with pytest.raises(Refused, match=r"100\.0 at index 0"):
+            observation_check(space)(np.float32([100, 1]))
+
+
 def test_bounds_away_from_zero_are_checked_too():
     check = observation_check(spaces.Box(1000.0, 1001.0, (2,), np.float64))
     assert check(np.array([1000.5, 1000.5])).tolist() == [1000.5, 1000.5]

@@ -23,7 +23,9 @@ VARIANTS = [
     ("lab/GridWorld-v0", {"slip": 0.2}), ("lab/GridWorldPixels-v0", {"map": "four_rooms", "slip": 0.1}),
     ("lab/WindyGrid-v0", {"stochastic": True}), ("lab/Blackjack-v0", {"natural": True}),
     ("lab/DynaMaze-v0", {"maze": "shortcut"}), ("Taxi-v4", {"is_rainy": True}),
-    ("FrozenLake-v1", {"desc": ["SFFS", "FHFG"]}),
+    ("FrozenLake-v1", {"desc": ["SFFS", "FHFG"]}), ("FrozenLake8x8-v1", {"is_slippery": False}),
+    ("FrozenLake-v1", {"success_rate": 0.8}), ("CliffWalking-v1", {"is_slippery": True}),
+    ("Taxi-v4", {"fickle_passenger": True}), ("Taxi-v4", {"is_rainy": True, "fickle_passenger": True}),
 ]  # fmt: skip
 
 
@@ -140,4 +142,4 @@ def test_outcomes_of_other_probabilities_are_named(seed):
 def test_true_probabilities_are_never_called_wrong(env_id):
     env = gymnasium.make(env_id)
     model = extract_model(env)
-    assert [find_disagreement(env, model, seed=seed) for seed in range(30)] == [None] * 30
+    assert [find_disagreement(env, model, seed=seed) for seed in range(15)] == [None] * 15

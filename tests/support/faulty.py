@@ -37,7 +37,8 @@ class Faulty(gymnasium.Env):
     """Episodes of 100 steps whose observations are in [-1, 1]; `fault` happens at step `at` of each, 0 being reset.
 
     Args:
-        fault: a name of `OBSERVATIONS` or `REWARDS`, or raise, hang, kill, exit, flag, short, info.
+        fault: a name of `OBSERVATIONS` or `REWARDS`, or raise, hang, kill, exit, flag, short, info; or one of these
+            before "made", such as "hang made", which happens in the constructor.
         first_episode: the first episode in which it happens.
     """
 
@@ -47,6 +48,8 @@ class Faulty(gymnasium.Env):
     def __init__(self, fault: str = "", at: int = 60, first_episode: int = 0):
         self.fault, self.at, self.first_episode = fault, at, first_episode
         self.episode = -1
+        if fault.endswith(" made"):
+            self._break(fault.removesuffix(" made"))
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -72,15 +75,18 @@ class Faulty(gymnasium.Env):
 
     def _observation(self):
         if self._now:
-            if self.fault == "raise":
-                raise RuntimeError("the arm\nis stuck")
-            if self.fault == "hang":
-                time.sleep(3600)
-            if self.fault == "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
-            if self.fault == "exit":
-                os._exit(7)
+            self._break(self.fault)
         return OBSERVATIONS.get(self.fault, GOOD) if self._now else GOOD.copy()
+
+    def _break(self, fault):
+        if fault == "raise":
+            raise RuntimeError("the arm\nis stuck")
+        if fault == "hang":
+            time.sleep(3600)
+        if fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault == "exit":
+            os._exit(7)
 
 
 gymnasium.register("lab-test/Faulty-v0", Faulty, disable_env_checker=True)

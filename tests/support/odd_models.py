@@ -49,6 +49,50 @@ class Wandering(FrozenLakeEnv):
         return 15, *rest
 
 
+class RichGoal(FrozenLakeEnv):
+    """FrozenLake of 8x8 whose goal, which random play hardly ever finds, pays 5."""
+
+    def __init__(self, is_slippery: bool = True):
+        super().__init__(map_name="8x8", is_slippery=is_slippery)
+
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return obs, 5.0 * reward, *rest
+
+
+class TurnedCorner(FrozenLakeEnv):
+    """FrozenLake of 8x8 with one state beside the goal in which every action goes down."""
+
+    def __init__(self):
+        super().__init__(map_name="8x8")
+
+    def step(self, action):
+        return super().step(1 if self.s == 62 else action)
+
+
+class Steered(FrozenLakeEnv):
+    """FrozenLake that keeps its state elsewhere: setting `s` has no effect. Its model is true."""
+
+    def reset(self, **kwargs):
+        obs, info = super().reset(**kwargs)
+        self._at = self.s
+        return obs, info
+
+    def step(self, action):
+        self.s = self._at
+        obs, *rest = super().step(action)
+        self._at = self.s
+        return obs, *rest
+
+
+class RichSteered(Steered):
+    """The same with a goal that pays 5: only play can find it."""
+
+    def step(self, action):
+        obs, reward, *rest = super().step(action)
+        return obs, 5.0 * reward, *rest
+
+
 class Foreign(gymnasium.Env):
     """Ends after five steps; subclasses have things of their own that are called as the lab's."""
 
@@ -161,3 +205,4 @@ class Numbered(Foreign):
 
 gymnasium.register("odd/Numbered-v0", Numbered)
 gymnasium.register("odd/Leaking-v0", Leaking, max_episode_steps=100)
+gymnasium.register("odd/RichGoal-v0", RichGoal, max_episode_steps=200)

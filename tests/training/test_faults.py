@@ -23,8 +23,8 @@ AGENTS = ("random", "dqn", "ppo", "a2c", "reinforce", "sb3-dqn", "sb3-ppo", "sb3
 FAULTS = ("nan reward", "nan", "infinite", "longer", "raise", "no reward")
 
 
-def break_in(folder: Path, agent: str, fault: str, at: int = 60, first_episode: int = 1, **fields):
-    """Train in an environment that breaks at step `at` from its second episode on."""
+def break_in(folder: Path, agent: str, fault: str, at: int = 60, first_episode: int = 2, **fields):
+    """Train in an environment that breaks at step `at` from its third episode on, which no check before plays."""
     kwargs = {"fault": fault, "at": at, "first_episode": first_episode}
     own = {"learning_starts_env_steps": 20} if "dqn" in agent else {}
     learn(
@@ -47,19 +47,28 @@ def test_every_agent_hears_of_it_in_the_same_words(agent, fault, tmp_path):
     assert all(np.isfinite(np.asarray(w, np.float64)).all() for w in members["weights"].values())
 
 
-@pytest.mark.parametrize("agent", ["random", "dqn", "ppo", "sb3-dqn"])
-def test_a_fault_at_once_is_a_wrong_environment(agent, tmp_path):
-    with pytest.raises(UsageError, match=r"step 5\): reward: nan"):
-        break_in(tmp_path / "run", agent, "nan reward", at=5, first_episode=0)
+@pytest.mark.parametrize(("agent", "at"), [("random", 5), ("dqn", 60), ("ppo", 5), ("sb3-dqn", 5)])
+def test_a_fault_in_the_first_episode_is_a_wrong_environment(agent, at, tmp_path):
+    with pytest.raises(UsageError, match=rf"step {at}\): reward: nan"):
+        break_in(tmp_path / "run", agent, "nan reward", at=at, first_episode=0)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("fault", "cause"), [("kill", "exit code -9"), ("exit", "exit code 7"), ("hang", "1 s")]
+    ("fault", "cause", "at", "first_episode"),
+    [
+        ("kill", "exit code -9", 60, 2),
+        ("exit", "exit code 7", 60, 2),
+        ("hang", "1 s", 60, 2),
+        ("exit", "exit code 7", 3, 0),  # in the checks before the run
+    ],
 )
-def test_a_broken_worker_ends_the_run_with_one_line_and_leaves_no_process(fault, cause, tmp_path):
+def test_a_broken_worker_ends_the_run_with_one_line_and_leaves_no_process(
+    fault, cause, at, first_episode, tmp_path
+):
     words = ["--agent", "dqn", "--env-id", FAULTY, "--num-envs", "2", "--vector", "async", *QUICK]
-    more = ["--env-kwargs", f"fault={fault}", "at=60", "--total-steps", "400", "--env-timeout-seconds", "1"]
+    more = ["--env-kwargs", f"fault={fault}", f"at={at}", f"first_episode={first_episode}"]
+    more += ["--total-steps", "800", "--env-timeout-seconds", "1"]
     done = subprocess.run(
         [sys.executable, "-m", "rl_lab", "train", *words, *more, "--run-dir", str(tmp_path / "run")],
         env=os.environ | {"PYTHONPATH": f"{SUPPORT}:{os.environ.get('PYTHONPATH', '')}"},
@@ -69,14 +78,14 @@ def test_a_broken_worker_ends_the_run_with_one_line_and_leaves_no_process(fault,
     errors = [line for line in done.stderr.splitlines() if "error" in line]
     assert len(errors) == 1
     assert errors[0].startswith("error: environment number 0 (worker process, seed ")
-    assert "step 60): " in errors[0]
+    assert f"step {at}): " in errors[0]
     assert cause in errors[0]
     assert "Traceback" not in done.stderr
 
 
 def test_a_comparison_counts_it_as_failed_with_its_cause(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", SUPPORT, prepend=":")
-    kwargs = {"fault": "nan reward", "at": 60, "first_episode": 1}
+    kwargs = {"fault": "nan reward", "at": 60, "first_episode": 2}
     found = rl_lab.compare(
         FAULTY, ["random", "sb3-dqn"], seeds=1, out=tmp_path / "study", total_steps=300, env_kwargs=kwargs,
         eval_episodes=2, wandb="disabled",
