@@ -1,7 +1,8 @@
 """Tests of a difference between agents with a fixed number of runs: permutation tests, corrected for several pairs.
 
 Patterson, Neumann, White, White: "Empirical Design in Reinforcement Learning", JMLR 25, 2024,
-https://arxiv.org/abs/2304.01315; Holm: "A Simple Sequentially Rejective Multiple Test Procedure", 1979.
+https://arxiv.org/abs/2304.01315; Holm: "A Simple Sequentially Rejective Multiple Test Procedure", 1979. scipy's
+permutation_test would move scores from one task to another.
 """
 
 from __future__ import annotations
@@ -101,12 +102,12 @@ def permutation_test(
     """
     of_x, of_y = score_tables(x, y, paired)
     require_count("permutations", permutations)
-    exact = arrangements(len(of_x), len(of_y), of_x.shape[1], paired) <= permutations
-    if paired or (exact and of_x.shape[1] == 1):
-        return _scipys(of_x, of_y, paired, permutations, seed)
-    differences = shuffled_differences(of_x, of_y, permutations, np.random.default_rng(seed), paired)
+    if arrangements(len(of_x), len(of_y), of_x.shape[1], paired) <= permutations:
+        differences = _every_difference(of_x, of_y, paired)
+    else:
+        differences = shuffled_differences(of_x, of_y, permutations, np.random.default_rng(seed), paired)
     tie = TIE * max(np.abs(of_x).max(), np.abs(of_y).max())
-    return float(np.mean(np.abs(differences) >= abs(differences[0]) - tie))
+    return float(np.mean(np.abs(differences) >= abs(of_x.mean() - of_y.mean()) - tie))
 
 
 def arrangements(runs_of_x: int, runs_of_y: int, tasks: int, paired: bool) -> int:
@@ -140,18 +141,24 @@ def holm(p_values: ArrayLike) -> Array:
     return np.minimum(adjusted, 1.0)
 
 
-def _scipys(x: Array, y: Array, paired: bool, permutations: int, seed: int) -> float:
-    from scipy import stats  # takes most of a second to load
-
-    def difference(a: Array, b: Array, axis: int) -> Array:
-        return a.mean(axis=axis) - b.mean(axis=axis)
-
-    result = stats.permutation_test(
-        (x.ravel(), y.ravel()),
-        difference,
-        permutation_type="samples" if paired else "independent",
-        vectorized=True,
-        n_resamples=permutations,
-        rng=np.random.default_rng(seed),
+def _every_difference(x: Array, y: Array, paired: bool) -> Array:
+    """Return the difference of mean scores for every arrangement of the scores, the observed one among them."""
+    parts = (
+        _signed(x, y) if paired else [_regrouped(a, b) / x.shape[1] for a, b in zip(x.T, y.T, strict=True)]
     )
-    return float(result.pvalue)
+    total = np.zeros(1)
+    for part in parts:
+        total = (total[:, None] + part).ravel()
+    return total
+
+
+def _signed(x: Array, y: Array) -> list[Array]:
+    """Return what each pair of runs adds to the difference of means as it is, and exchanged."""
+    return [np.array([d, -d]) for d in ((x - y) / x.size).ravel()]
+
+
+def _regrouped(x: Array, y: Array) -> Array:
+    """Return the difference of means of the scores of a task, [runs of x] and [runs of y], for every way to group."""
+    pool = np.concatenate([x, y])
+    chosen = pool[np.array(list(combinations(range(len(pool)), len(x))))].mean(axis=1)
+    return chosen - (pool.sum() - len(x) * chosen) / len(y)
