@@ -22,6 +22,6 @@ def reuse_warning(preset: str, chosen_on: Iterable[int], seeds: Iterable[int]) -
         return None
     first = max(tuning) + 1
     return (
-        f"preset {preset} was chosen on seeds {', '.join(map(str, reused))}, which this comparison uses again: its "
-        f"scores there flatter it (untouched: seeds from {first})"
+        f"preset {preset} was chosen on seeds {', '.join(map(str, reused))}, which this comparison uses again: "
+        f"it looks better there than it is (untouched: seeds from {first})"
     )
