@@ -173,7 +173,7 @@ def closed_test(crossed: Sequence[Sequence[bool]]) -> list[bool]:
     the level alpha / s. So a set of s pairs with this one fails only if neither this one nor s - 1 others cross.
 
     Args:
-        crossed: whether each pair crosses at the levels alpha, alpha / 2, ... alpha / M, [M][M].
+        crossed: whether each pair crosses at the levels alpha, alpha / 2, ... alpha / M, [M, M].
     """
     rows = list(enumerate(crossed, start=1))
     return [all(row[i] or list(row).count(False) < s for s, row in rows) for i in range(len(rows))]
