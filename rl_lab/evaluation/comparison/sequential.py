@@ -1,0 +1,205 @@
+"""Comparing until it is decided: a group-sequential permutation test, which adds runs in groups.
+
+Mathieu, Della Vecchia, Shilova, Centa, Kohler, Maillard, Preux: "AdaStop: adaptive statistical testing for sound
+comparisons of Deep RL agents", TMLR 2024, https://arxiv.org/abs/2306.10882.
+
+After each group of runs the test looks at all scores so far, and holds the error rate over all looks together. Scores
+are exchanged only within a group, and a permutation that would have been called a difference at an earlier look is
+spent. By look k of K, at most the fraction alpha k / K of the permutations is.
+
+Where we deviate: AdaStop compares the largest of all pairs' statistics with that of the permutations. Here each pair
+has its own test, and several pairs are combined by a closed test, Holm's method for sequential tests: it holds the rate
+of any wrong call with few runs, too, and whichever agents are equal. No pair is called equal before the last look
+(AdaStop's beta is 0). The package adastop 0.1.3 compares the absolute difference with permuted differences that keep
+their sign, so that it calls two equal agents different with probability 2 alpha.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from rl_lab.evaluation.comparison.differences import TIE, agent_pairs, arrangements, shuffled_differences
+from rl_lab.evaluation.comparison.scores import require_count, require_fraction, score_table
+from rl_lab.seeding import seed_of
+from rl_lab.types import Array, UsageError
+
+Outcome = Literal["greater", "less", "undecided", "no difference found"]
+
+
+class Verdict(NamedTuple):
+    """What is known about a pair of agents."""
+
+    x: str
+    y: str
+    outcome: Outcome
+    """Of x compared with y. "no difference found" comes after the last group, and doesn't say that they are equal."""
+    groups: int
+    """After how many groups it was decided; how many were seen if it wasn't."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is known about all pairs after a group."""
+
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def decided(self) -> bool:
+        """Whether no more runs are needed."""
+        return not self.running
+
+    @property
+    def running(self) -> tuple[str, ...]:
+        """The agents that need another group of runs, since a pair of theirs is undecided."""
+        open_pairs = [(v.x, v.y) for v in self.verdicts if v.outcome == "undecided"]
+        return tuple(dict.fromkeys(agent for pair in open_pairs for agent in pair))
+
+
+@dataclass(frozen=True)
+class SequentialTest:
+    """A plan of looks, fixed before the first run. A decision is a function of it and of the scores alone."""
+
+    alpha: float = 0.05
+    """The probability of calling any pair of equal agents different, over all looks."""
+    groups: int = 8
+    """How many groups there are at most."""
+    group_size: int = 5
+    """Runs of each agent in a group."""
+    paired: bool = False
+    """Whether run i of all agents shares a seed and only these are exchanged. Otherwise, as in AdaStop, all runs of two
+    agents within a group are shuffled, which has more arrangements and so finds more where groups are small."""
+    pairs: tuple[tuple[str, str], ...] | None = None
+    """Which agents are compared; by default all pairs."""
+    permutations: int = 9999
+    """How many are drawn."""
+    seed: int = 0
+    """Of the permutations."""
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for a plan that is out of range."""
+        require_fraction("alpha", self.alpha)
+        for name in ("groups", "group_size", "permutations"):
+            require_count(name, getattr(self, name))
+
+    @property
+    def max_seeds(self) -> int:
+        """How many runs an agent has at most."""
+        return self.groups * self.group_size
+
+    def look(self, scores: Mapping[str, ArrayLike]) -> Decision:
+        """Decide what can be decided with the scores so far; earlier looks are taken again, with the same result.
+
+        Args:
+            scores: of each agent, [runs] or [runs, tasks], complete groups in the order they were run. An agent all of
+                whose pairs are decided may have fewer.
+
+        Raises:
+            UsageError: scores are unusable, a group is incomplete, there are too many, an undecided pair lacks runs, or
+                no scores whatever could be called different.
+        """
+        pairs = agent_pairs(scores, self.pairs)
+        tables = {agent: self._table(agent, scores[agent]) for pair in pairs for agent in pair}
+        self._require_reachable(len(pairs), min(table.shape[1] for table in tables.values()))
+        paths = [self._path(tables[x], tables[y], f"{x}/{y}") for x, y in pairs]
+        decided = self._decide(paths)
+        seen = max(len(table) for table in tables.values()) // self.group_size
+        verdicts = [
+            self._verdict(pair, path, group, seen)
+            for pair, path, group in zip(pairs, paths, decided, strict=True)
+        ]
+        return Decision(tuple(verdicts))
+
+    def _table(self, agent: str, scores: ArrayLike) -> Array:
+        table = score_table(scores, f"scores of {agent}")
+        groups, rest = divmod(len(table), self.group_size)
+        if rest or groups > self.groups:
+            raise UsageError(
+                f"{agent} has {len(table)} runs: complete groups of {self.group_size} are needed, at most {self.groups}"
+            )
+        return table
+
+    def _require_reachable(self, pairs: int, tasks: int) -> None:
+        """Raise UsageError if even the most extreme scores of all groups could not be called different."""
+        ways = arrangements(self.group_size, self.group_size, tasks, self.paired) ** self.groups
+        smallest = max(2 / ways, 1 / (self.permutations + 1))
+        if smallest > self.alpha / pairs:
+            raise UsageError(
+                f"{self.groups} groups of {self.group_size} and {self.permutations} permutations can't tell agents "
+                f"apart: the smallest p-value is {smallest:.2g}, and {self.alpha / pairs:.2g} is needed (alpha / pairs)"
+            )
+
+    def _path(self, x: Array, y: Array, name: str) -> Array:
+        """Return a pair's statistic after each group that both have, observed (row 0) and permuted, [1 + B, groups]."""
+        if x.shape[1] != y.shape[1]:
+            raise UsageError(f"{name} have {x.shape[1]} and {y.shape[1]} tasks: all agents need the same")
+        columns = []
+        for k in range(min(len(x), len(y)) // self.group_size):
+            group = slice(k * self.group_size, (k + 1) * self.group_size)
+            rng = np.random.default_rng(seed_of(self.seed, name, k))  # the same at every look
+            columns.append(shuffled_differences(x[group], y[group], self.permutations, rng, self.paired))
+        return np.cumsum(np.stack(columns, axis=1), axis=1)
+
+    def _decide(self, paths: Sequence[Array]) -> list[int | None]:
+        """Return after how many groups each pair is called different; None where it isn't."""
+        sizes = range(1, len(paths) + 1)
+        crossings = [[first_crossing(path, self.alpha / s, self.groups) for path in paths] for s in sizes]
+        decided: list[int | None] = [None] * len(paths)
+        for k in range(1, self.groups + 1):
+            crossed = [[at is not None and at <= k for at in row] for row in crossings]  # [sizes][pairs]
+            different = closed_test(crossed)
+            decided = [k if d and at is None else at for d, at in zip(different, decided, strict=True)]
+        return decided
+
+    def _verdict(self, pair: tuple[str, str], path: Array, group: int | None, seen: int) -> Verdict:
+        if group is not None:
+            last = min(group, path.shape[1])
+            return Verdict(*pair, "greater" if path[0, last - 1] > 0 else "less", group)
+        if path.shape[1] < seen:
+            raise UsageError(
+                f"{' and '.join(pair)} are undecided and need {seen * self.group_size} runs each, as others have"
+            )
+        return Verdict(*pair, "no difference found" if seen == self.groups else "undecided", seen)
+
+
+def closed_test(crossed: Sequence[Sequence[bool]]) -> list[bool]:
+    """Return which of M pairs are called different, such that any wrong call has at most the probability alpha.
+
+    A pair is called different if every set of pairs that holds it is, and a set of s pairs is if one of them crosses at
+    the level alpha / s. So a set of s pairs with this one fails only if neither this one nor s - 1 others cross.
+
+    Args:
+        crossed: whether each pair crosses at the levels alpha, alpha / 2, ... alpha / M, [M, M].
+    """
+    rows = list(enumerate(crossed, start=1))
+    return [all(row[i] or list(row).count(False) < s for s, row in rows) for i in range(len(rows))]
+
+
+def first_crossing(paths: Array, level: float, groups: int) -> int | None:
+    """Return after how many groups the observed path is among the most extreme ones; None if it isn't yet.
+
+    By group k, at most the fraction level * k / groups of all paths is, the observed one included. Thus, where all
+    paths are equally probable, the observed one ever is with at most that probability.
+
+    Args:
+        paths: cumulative differences, the observed one first, [1 + B, K].
+        groups: how many groups there may be in the end.
+    """
+    extremes = np.abs(paths)
+    extremes = np.round(extremes / (extremes.max() or 1.0) / TIE) * TIE  # equal up to rounding is equal
+    alive, spent = np.ones(len(paths), dtype=bool), 0
+    for k in range(paths.shape[1]):
+        allowed = int(level * (k + 1) / groups * len(paths) + TIE) - spent
+        ranked = np.sort(extremes[alive, k])[::-1]
+        if allowed >= len(ranked):
+            return k + 1
+        crossed = alive & (extremes[:, k] > ranked[allowed])  # at most `allowed` paths
+        if crossed[0]:
+            return k + 1
+        spent += int(crossed.sum())
+        alive &= ~crossed
+    return None
