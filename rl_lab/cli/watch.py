@@ -47,6 +47,7 @@ def watch(argv: Sequence[str]) -> int:
     """
     from rl_lab.evaluation.watch import frames_per_second, live_window, show
     from rl_lab.runs.description import read_description
+    from rl_lab.training.devices import set_threads
     from rl_lab.training.loading import load_policy
 
     options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)
@@ -60,6 +61,7 @@ def watch(argv: Sequence[str]) -> int:
             f"--training-episode {options.training_episode}: this run played no training episodes, it learned from"
             f" dataset {config.dataset!r} (allowed: without it)"
         )
+    set_threads(config.threads)
     policy = load_policy(folder, best=options.best)
     if options.gif is not None and not options.gif.lower().endswith(".gif"):
         raise UsageError(f"--gif {options.gif!r} must end in .gif")

@@ -12,7 +12,18 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from rl_lab.checks import above, at_least, finite, flags, one_of, plain_fields, unknown_name, within
+from rl_lab.checks import (
+    above,
+    at_least,
+    finite,
+    flags,
+    one_of,
+    plain_fields,
+    require_kinds,
+    shown,
+    unknown_name,
+    within,
+)
 from rl_lab.runs.migrations import migrate_config
 from rl_lab.types import UsageError
 
@@ -187,7 +198,7 @@ def _names(field: str, given: Any) -> tuple[str, ...]:
     """
     names = (given,) if isinstance(given, str) else given
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{field} must be names, got {given!r}")
+        raise UsageError(f"{field} must be names, got {shown(given)}")
     return tuple(names)
 
 
@@ -212,17 +223,18 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
         config: the agent's Config, a dataclass.
 
     Raises:
-        UsageError: a name that neither has.
+        UsageError: a name that neither has, or a value of another type than the field's.
     """
     of_run = {f.name for f in dataclasses.fields(RunConfig)}
     of_agent = {f.name: str(f.type) for f in dataclasses.fields(config)}
     for name in fields:
         if name not in of_run | of_agent.keys():
             raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys())))
-    return (
-        plain_fields(RunConfig, {k: v for k, v in fields.items() if k in of_run}),
-        plain_fields(config, {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent}),
-    )
+    ours = plain_fields(RunConfig, {k: v for k, v in fields.items() if k in of_run})
+    own = plain_fields(config, {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent})
+    require_kinds(RunConfig, ours)
+    require_kinds(config, own)
+    return ours, own
 
 
 def _in_words(kind: str, value: Any) -> Any:

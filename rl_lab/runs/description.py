@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rl_lab.checks import plain_fields, require_kinds
 from rl_lab.environments.make import resolve_preprocessing
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
@@ -83,12 +84,18 @@ class RunDescription:
         return cls(
             agent=body["agent"],
             fields=dict(body["fields"]),
-            config=RunConfig(**{name: value for name, value in body.items() if name in names}),
+            config=_run_config({name: value for name, value in body.items() if name in names}),
             init_from_weights_sha256=body.get("init_from_weights_sha256"),
             dataset_sha256=body.get("dataset_sha256"),
             versions=dict(body.get("versions", {})),
             config_sha256=body["config_sha256"],
         )
+
+
+def _run_config(stored: Mapping[str, Any]) -> RunConfig:
+    fields = plain_fields(RunConfig, stored)
+    require_kinds(RunConfig, fields)
+    return RunConfig(**fields)
 
 
 def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem) -> RunDescription:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
+
+from rl_lab.runs.watched import is_notebook, is_watched
 
 MOST_OF_IT = 0.9  # of the time: if training takes more, nothing is said of the rest
 
@@ -48,7 +51,7 @@ class Bar:
     """A tqdm bar with steps/s, time left, return, epsilon, and what the time is spent on."""
 
     def __init__(self, total_steps: int, at: int = 0):
-        self._bar = tqdm(total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True)
+        self._bar = _kind_of_bar()(total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True)
 
     def show(self, row: dict[str, Any], spent: Mapping[str, float] | None = None) -> None:
         """Move the bar to the row's env_steps."""
@@ -104,8 +107,17 @@ class Lines:
 
 
 def make_progress(total_steps: int, at: int = 0) -> Progress:
-    """Return a bar if stderr is a terminal, else plain lines; `at` is the step to start from."""
-    return Bar(total_steps, at) if sys.stderr.isatty() else Lines(total_steps, at)
+    """Return a bar in a terminal or notebook, else plain lines on stderr; `at` is the step to start from."""
+    return Bar(total_steps, at) if is_watched() else Lines(total_steps, at)
+
+
+def _kind_of_bar() -> type[tqdm]:
+    """Return tqdm's bar of widgets in a notebook that has them, otherwise its bar of text."""
+    if is_notebook() and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as of_widgets
+
+        return of_widgets
+    return tqdm
 
 
 def _figures(row: dict[str, Any]) -> dict[str, str]:

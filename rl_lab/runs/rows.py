@@ -37,14 +37,16 @@ class RowFiles:
         if self._files[EPISODES].tell() == 0:
             self._files[EPISODES].write(COLUMNS.encode() + b"\n")
 
-    def row(self, values: Mapping[str, Any]) -> None:
-        """Append one row of metrics, and flush all files.
+    def row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Append one row of metrics, flush all files, and return the row as it stands there.
 
         Raises:
             NotWritten: the file system refused.
         """
-        self._files[METRICS].write(json.dumps(_finite(values)).encode() + b"\n")
+        row = {name: _finite(value) for name, value in values.items()}
+        self._files[METRICS].write(json.dumps(row).encode() + b"\n")
         self.flush()
+        return row
 
     def episode(self, e: Episode) -> None:
         """Append one episode and its actions; actions are in the order of the rows."""
@@ -92,9 +94,15 @@ class RowFiles:
                 file.close()
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with None for nan and infinity, which JSON doesn't have."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+def _finite(value: Any) -> Any:
+    """Return a value as JSON has it: numbers and arrays of numpy as Python's, None for nan and infinity."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rl_lab.checks import count, plain_value
 from rl_lab.studies.report import write_report
 from rl_lab.studies.study import Study, run_study
 
@@ -56,7 +57,13 @@ def compare(
         FormatTooNew: a newer version wrote the study that `out` holds.
         Stopped: some runs were stopped before their end.
     """
-    study = Study(_names(env_ids), _names(agents), seeds, fields, agent_fields or {}, preset)
+    seeds, workers = count("seeds", seeds), count("workers", workers)
+    plain = {name: plain_value(value) for name, value in fields.items()}
+    single = {
+        agent: {name: plain_value(value) for name, value in given.items()}
+        for agent, given in (agent_fields or {}).items()
+    }
+    study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset)
     return compare_study(study, out, workers=workers, tell=_print if progress else _nothing, signals=signals)
 
 

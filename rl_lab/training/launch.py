@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rl_lab.agent import Policy
 from rl_lab.evaluation.evaluator import RunEvaluator
 from rl_lab.problem import Problem
+from rl_lab.runs.callbacks import Callback, Callbacks
 from rl_lab.runs.description import (
     RunDescription,
     describe,
@@ -31,14 +31,16 @@ from rl_lab.runs.progress import NullProgress, make_progress
 from rl_lab.runs.run import Members, Run
 from rl_lab.runs.signals import stop_on_signals
 from rl_lab.runs.tracking import Mirror, NullMirror, resolve_mode, start_mirror
+from rl_lab.runs.watched import is_watched
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.state_trees import weights_sha256
-from rl_lab.training.devices import set_threads
+from rl_lab.training.devices import limited_threads
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import load_policy, read_weights
 from rl_lab.training.migrations import member_migrations
 from rl_lab.training.registry import make_learner, preset_fields
+from rl_lab.training.result import Result
 from rl_lab.training.setup import configure, problem_of, require_accepted, resolved
 from rl_lab.types import UsageError
 
@@ -47,36 +49,32 @@ class CannotResume(UsageError):
     """A stopped run of this kind can't go on exactly; it has to start again from zero."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What training leaves behind."""
-
-    run_dir: Path
-    policy: Policy
-    summary: dict[str, Any] | None  # None: stopped by a signal after saving
-    resumes: bool = True  # whether the run can go on exactly where it was stopped
-
-
 def learn(
     agent: str,
     env_id: str | None = None,
     *,
     preset: str | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     signals: bool = False,
+    callbacks: Sequence[Callback] = (),
     **fields: Any,
 ) -> Result:
     """Train an agent by name in a fresh run directory.
 
+    The thread counts of torch and BLAS are those of the field `threads` while it runs; afterwards they are as before.
+
     Args:
         preset: named fields of the agent; those in `fields` take precedence.
-        progress: show a bar, or plain lines without a terminal.
+        progress: show a bar, or plain lines without a terminal or notebook; None: only in a terminal or notebook.
         signals: on SIGINT and SIGTERM save at a step boundary and return without a summary.
+        callbacks: hear of rows, evaluations and checkpoints, and may stop the run; see `rl_lab.runs.callbacks`.
         fields: those of RunConfig and of the agent's own Config.
 
     Raises:
         UsageError: a wrong name or value, or a run directory that holds another run.
+        CallbackFailed: a callback raised an exception; the run was saved and can be resumed.
     """
+    heard = Callbacks(callbacks)
     given = (preset_fields(agent, preset) if preset else {}) | fields | ({"env_id": env_id} if env_id else {})
     learner, config = configure(agent, given)
     problem = problem_of(config, learner)
@@ -91,35 +89,46 @@ def learn(
         description = describe(agent, learner.config, config, problem)
         write_description(folder, description)
         try:
-            return _run(learner, description, problem, folder, progress, signals)
+            return _run(learner, description, problem, folder, progress, signals, heard)
         except Exception:
             remove_failed_start(folder)
             raise
 
 
-def resume(run_dir: str | Path, *, progress: bool = False, signals: bool = False) -> Result:
+def resume(
+    run_dir: str | Path,
+    *,
+    progress: bool | None = None,
+    signals: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Result:
     """Go on with a run that was stopped or killed, from its last whole checkpoint.
 
-    A run of an older format is one of the current format from then on.
+    A run of an older format is one of the current format from then on. The arguments are those of `learn`; callbacks
+    aren't part of a run, so they are given again.
 
     Raises:
         CannotResume: the learner's runs can't go on exactly.
         UsageError: no run there, or a learner that can't run here.
         FormatTooNew: a newer version wrote it.
+        CallbackFailed: a callback raised an exception; the run was saved and can be resumed.
     """
-    folder = Path(run_dir)
+    folder, heard = Path(run_dir), Callbacks(callbacks)
     description = read_description(folder)
     learner = make_learner(description.agent, **description.fields)
     if not learner.resumes:
         raise CannotResume(f"agent {description.agent!r} can't resume exactly: start a new run from zero")
     if (summary := read_summary(folder)) is not None:
-        return Result(folder, load_policy(folder), summary)
+        return Result(
+            folder, load_policy(folder), summary, True,
+            agent=description.agent, env_id=description.config.env_id, env_steps=summary["env_steps"],
+        )  # fmt: skip
     with exclusive(folder):
         problem = _with_initial_weights(problem_of(description.config, learner), description, folder)
         _require_same_dataset(problem, description)
         require_accepted(learner, problem)
         upgrade_description(folder)
-        return _run(learner, description, problem, folder, progress, signals, resuming=True)
+        return _run(learner, description, problem, folder, progress, signals, heard, resuming=True)
 
 
 def _with_initial_weights(problem: Problem, description: RunDescription, folder: Path) -> Problem:
@@ -161,15 +170,24 @@ def _run(
     description: RunDescription,
     problem: Problem,
     folder: Path,
-    progress: bool,
+    progress: bool | None,
     signals: bool,
+    callbacks: Callbacks,
     *,
     resuming: bool = False,
 ) -> Result:
-    """Let the learner learn in a run directory that this process has locked."""
+    """Let the learner learn in a run directory that this process has locked.
+
+    Raises:
+        CallbackFailed: a callback raised an exception.
+    """
     config = description.config
-    set_threads(config.threads)
-    with closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory:
+    progress = is_watched() if progress is None else progress
+    callbacks.run_dir = folder
+    with (
+        limited_threads(config.threads),
+        closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory,
+    ):
         restored = _restored(directory, problem) if resuming else None
         at = restored["run"]["at"] if restored else 0
         shown = make_progress(config.total_steps, at) if progress else NullProgress()
@@ -178,7 +196,9 @@ def _run(
             shown.note(line) if progress else warnings.warn(line, stacklevel=3)
         try:
             evaluator = RunEvaluator(config, problem, folder)
-            run = Run(description, directory, evaluator, restored=restored, progress=shown)
+            run = Run(
+                description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks
+            )
             mirror = start_mirror(folder, resolve_mode(config.wandb))  # now that the rows are cut back
             with stop_on_signals(run, enabled=signals):
                 policy = learner.learn(problem, run)
@@ -186,4 +206,10 @@ def _run(
             directory.close()
             shown.close()
             mirror.close()  # last: it may take a minute
-    return Result(folder, policy, run.summary, learner.resumes)
+    if callbacks.error is not None:
+        raise callbacks.error
+    return Result(
+        folder, policy, run.summary, learner.resumes,
+        agent=description.agent, env_id=config.env_id, stopped_by=run.stopped_by,
+        env_steps=run.stopped_at if run.summary is None else run.summary["env_steps"],
+    )  # fmt: skip
