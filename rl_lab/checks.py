@@ -154,7 +154,9 @@ def plain_value(value: Any, whole: bool = False) -> Any:
     """
     if isinstance(value, np.ndarray | list | tuple):
         parts = value.tolist() if isinstance(value, np.ndarray) else value
-        return tuple(map(plain_value, parts)) if isinstance(parts, list | tuple) else plain_value(parts, whole)
+        return (
+            tuple(map(plain_value, parts)) if isinstance(parts, list | tuple) else plain_value(parts, whole)
+        )
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, os.PathLike):
         return os.fspath(value)

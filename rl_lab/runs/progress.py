@@ -51,7 +51,9 @@ class Bar:
     """A tqdm bar with steps/s, time left, return, epsilon, and what the time is spent on."""
 
     def __init__(self, total_steps: int, at: int = 0):
-        self._bar = _kind_of_bar()(total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True)
+        self._bar = _kind_of_bar()(
+            total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True
+        )
 
     def show(self, row: dict[str, Any], spent: Mapping[str, float] | None = None) -> None:
         """Move the bar to the row's env_steps."""

@@ -30,7 +30,7 @@ def summarise(
         stopped_early: why evaluations ended the run; None if they didn't.
         figures: the learner's own results and those of the last evaluation.
         weights: the tree of the final weights.
-        callback_stops: the env_steps and the reason of each stop for which a callback asked, before the run was resumed.
+        callback_stops: the env_steps and the reason of each stop that a callback asked for, before the run was resumed.
     """
     stops = {"callback_stops": list(callback_stops)} if callback_stops else {}
     return {
