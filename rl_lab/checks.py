@@ -11,7 +11,6 @@ import typing
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, InvalidOperation
 from functools import cache
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -48,9 +47,18 @@ def plain_fields(kind: type, fields: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         kind: the config's class, a dataclass.
+
+    Raises:
+        UsageError: a list or dict that holds itself.
     """
     whole = _whole_fields(kind)
-    return {name: plain_value(value, name in whole) for name, value in fields.items()}
+    plain = {}
+    for name, value in fields.items():
+        try:
+            plain[name] = plain_value(value, name in whole)
+        except RecursionError:
+            raise UsageError(f"{name} is nested too deeply, or holds itself") from None
+    return plain
 
 
 def require_kinds(kind: type, fields: Mapping[str, Any]) -> None:
@@ -89,6 +97,27 @@ def shown(value: Any, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def storable(name: str, value: Any) -> None:
+    """Check that a value comes back from JSON: None, flags, numbers, text, lists, and dicts with text for keys.
+
+    Args:
+        name: of the field, for the message.
+
+    Raises:
+        UsageError: it doesn't.
+    """
+    if isinstance(value, dict):
+        for key, part in value.items():
+            if not isinstance(key, str):
+                raise UsageError(f"{name} must have text for names, got {shown(key)}")
+            storable(f"{name} {key!r}", part)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            storable(name, part)
+    elif not (value is None or isinstance(value, bool | int | float | str)):
+        raise UsageError(f"{name} must be text, numbers, lists or dicts of them, got {shown(value)}")
+
+
 KINDS: dict[Any, str] = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "names with values",
     type(None): "None",
@@ -114,8 +143,8 @@ def _is_of(hint: Any, value: Any) -> bool:
         is_one_name = arguments[0] is str and isinstance(value, str)
         return is_one_name or (isinstance(value, tuple) and all(_is_of(arguments[0], v) for v in value))
     if hint in (int, float):
-        number = Integral if hint is int else Real
-        return isinstance(value, number) and not isinstance(value, bool) and _fits(hint, value)
+        kinds = (int, np.integer) if hint is int else (int, float, np.integer, np.floating)
+        return isinstance(value, kinds) and not isinstance(value, bool) and _fits(hint, value)
     if (origin or hint) in KINDS:
         return isinstance(value, origin or hint)
     return True
@@ -158,6 +187,7 @@ def plain_value(value: Any, whole: bool = False) -> Any:
             tuple(map(plain_value, parts)) if isinstance(parts, list | tuple) else plain_value(parts, whole)
         )
     value = value.item() if isinstance(value, np.generic) else value
+    value = float(value) if isinstance(value, np.longdouble) else value  # its item() is itself
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, dict):  # arguments of an environment, which may want lists

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from rl_lab.checks import (
     plain_fields,
     require_kinds,
     shown,
+    storable,
     unknown_name,
     within,
 )
@@ -142,6 +144,7 @@ class RunConfig:
         at_least(self, 0, "stop_min_delta")
         finite(self, "stop_at_return", "stop_min_delta")
         flags(self, "life_loss_terminates", "pictures")
+        storable("env_kwargs", self.env_kwargs)
         for name in ("preprocess", "vector", "device", "wandb"):
             one_of(self, name, _choices(RunConfig, name))
         self._require_what_stopping_needs()
@@ -257,7 +260,7 @@ def read_fields(path: str | Path) -> dict[str, Any]:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
     except OSError as error:
         raise UsageError(f"config file {str(path)!r}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UsageError(
@@ -294,9 +297,10 @@ def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise UsageError(f"{pair!r} must be of the form name=value")
+            raise UsageError(f"{shown(pair)} must be of the form name=value")
         try:
             out[name] = _number_or_same(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise UsageError(f"{pair!r} has a value that can't be read") from error
+            json.dumps(out[name])  # fails for dates, bytes, and what holds itself
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+            raise UsageError(f"{shown(pair)} has a value that can't be read") from error
     return out

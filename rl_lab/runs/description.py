@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rl_lab.checks import plain_fields, require_kinds
+from rl_lab.checks import plain_fields, require_kinds, shown
 from rl_lab.environments.make import resolve_preprocessing
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
@@ -25,6 +25,7 @@ from rl_lab.types import UsageError
 
 CONFIG = "config.json"
 REQUIRED = ("agent", "fields", "env_id", "eval_gamma", "config_sha256")
+STORED = {"agent": str, "fields": dict, "config_sha256": str, "versions": dict}
 # These don't enter the hash: they change no result, or what a path leads to has a hash of its own.
 NOT_HASHED = (
     "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
@@ -80,6 +81,9 @@ class RunDescription:
         """
         if missing := [name for name in REQUIRED if name not in body]:
             raise UsageError(f"lacks {', '.join(missing)}")
+        for name, kind in STORED.items():
+            if not isinstance(body.get(name, kind()), kind):
+                raise UsageError(f"{name} must be {kind.__name__}, got {shown(body[name])}")
         names = {f.name for f in dataclasses.fields(RunConfig)}
         return cls(
             agent=body["agent"],

@@ -70,7 +70,7 @@ def _config_of(factory: Callable[..., Learner]) -> type:
     return factory().Config if config is None else config
 
 
-def make_config(name: str, **fields: Any) -> Any:
+def make_config(name: str, /, **fields: Any) -> Any:
     """Return the config that a learner of this name and these fields has, without building the learner.
 
     Raises:
@@ -83,7 +83,7 @@ def make_config(name: str, **fields: Any) -> Any:
         raise UsageError(f"agent {name!r}: {error}") from error
 
 
-def make_learner(name: str, **fields: Any) -> Learner:
+def make_learner(name: str, /, **fields: Any) -> Learner:
     """Build a learner by name.
 
     Raises:
