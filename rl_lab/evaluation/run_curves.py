@@ -11,10 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from rl_lab.runs.rows import read_rows
+from rl_lab.runs.rows import is_number, read_rows
 from rl_lab.types import Array
 
 TRAINING, EVALUATION = "episode_return_mean", "eval_return_mean"
+LARGEST = 1e100
 NAMES = {TRAINING: "training episodes, mean of each row", EVALUATION: "evaluation, greedy"}
 
 
@@ -40,7 +41,14 @@ def draw_curves(run_dir: Path) -> bytes | None:
 
 
 def points(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[Array, Array]:
-    """Return env_steps [P] and values [P] of the rows that hold a number under `key`, in their order."""
-    found = [(row["env_steps"], row[key]) for row in rows if isinstance(row.get(key), int | float)]
+    """Return env_steps [P] and values [P] of the rows that hold a number under `key`, in their order.
+
+    Numbers beyond LARGEST are left out: the axis that they would need overflows.
+    """
+    found = [
+        (row["env_steps"], row[key])
+        for row in rows
+        if all(is_number(number) and abs(number) <= LARGEST for number in (row["env_steps"], row.get(key)))
+    ]
     steps, values = np.array(found, dtype=float).reshape(-1, 2).T
     return steps, values

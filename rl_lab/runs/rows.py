@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -81,7 +82,7 @@ class RowFiles:
         """
         for name, file in self._files.items():
             length, position = file.seek(0, os.SEEK_END), positions.get(name, 0)
-            if length < position:
+            if not isinstance(position, int) or not 0 <= position <= length:
                 raise CheckpointCorrupt(f"{file.name} has {length} bytes, {position} at the last checkpoint")
             file.truncate(position)
             file.seek(position)
@@ -106,10 +107,37 @@ def _finite(value: Any) -> Any:
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl without a half-written last line."""
+    """Return the rows of metrics.jsonl without a half-written last line.
+
+    Lines that are no rows, as a power cut or an editor may leave, are passed over with a warning.
+    """
     path = Path(folder) / METRICS
-    lines = path.read_text(encoding="utf8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    rows = [row for line in lines if (row := parse_row(line)) is not None]
+    if len(rows) < len(lines):
+        warnings.warn(
+            f"{path}: {len(lines) - len(rows)} lines that are no rows were passed over", stacklevel=2
+        )
+    return rows
+
+
+def parse_row(line: bytes | str) -> dict[str, Any] | None:
+    """Return the row that a line of metrics.jsonl holds; None if it is no JSON object with a number of env_steps."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and is_number(row.get("env_steps")) else None
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value of a row is a number that can be drawn: finite, and within the range of floats."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def read_episodes(folder: Path) -> list[dict[str, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import secrets
 import shutil
@@ -11,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from rl_lab.runs.rows import is_number
 
 PROJECT = "rl_lab"
 POLL_SECONDS = 1.0
@@ -45,7 +46,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     """Return a row; None for a damaged line, as a power cut may leave."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 
@@ -60,7 +61,7 @@ def loggable(row: Mapping[str, Any], histogram: Callable[[list[float]], Any]) ->
 
 
 def _histogram_of(values: list[Any], histogram: Callable[[list[float]], Any]) -> Any:
-    numbers = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
+    numbers = [v for v in values if is_number(v)]
     return histogram(numbers) if numbers else None
 
 
