@@ -160,10 +160,12 @@ def _fits(hint: Any, value: Any) -> bool:
 
 def _named(hint: Any) -> str:
     """Return a type in words."""
-    parts = [part for part in (typing.get_args(hint) or (hint,)) if part is not type(None)]
-    if typing.get_origin(hint) is tuple:
-        return SEVERAL.get(parts[0], "a list")
-    return KINDS.get(typing.get_origin(parts[0]) or parts[0], "another kind of value")
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return _named(next(part for part in arguments if part is not type(None)))
+    if origin is tuple:
+        return SEVERAL.get(arguments[0], "a list")
+    return KINDS.get(origin or hint, "another kind of value")
 
 
 def _lists(value: Any) -> Any:

@@ -77,13 +77,14 @@ class RunDescription:
         Fields that didn't exist yet when the run began have their defaults.
 
         Raises:
-            UsageError: something is missing, or has a value that isn't allowed.
+            UsageError: something is missing, or a field has a value that isn't allowed.
+            TypeError: another part is of the wrong type.
         """
         if missing := [name for name in REQUIRED if name not in body]:
             raise UsageError(f"lacks {', '.join(missing)}")
         for name, kind in STORED.items():
             if not isinstance(body.get(name, kind()), kind):
-                raise UsageError(f"{name} must be {kind.__name__}, got {shown(body[name])}")
+                raise TypeError(f"{name} must be {kind.__name__}, got {shown(body[name])}")
         names = {f.name for f in dataclasses.fields(RunConfig)}
         return cls(
             agent=body["agent"],
