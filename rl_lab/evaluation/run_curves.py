@@ -48,7 +48,11 @@ def points(rows: Iterable[Mapping[str, Any]], key: str) -> tuple[Array, Array]:
     found = [
         (row["env_steps"], row[key])
         for row in rows
-        if all(is_number(number) and abs(number) <= LARGEST for number in (row["env_steps"], row.get(key)))
+        if _is_drawable(row["env_steps"]) and _is_drawable(row.get(key))
     ]
     steps, values = np.array(found, dtype=float).reshape(-1, 2).T
     return steps, values
+
+
+def _is_drawable(value: Any) -> bool:
+    return is_number(value) and abs(value) <= LARGEST

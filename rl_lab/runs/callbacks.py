@@ -107,7 +107,9 @@ def handlers_of(callback: Callback) -> dict[Kind, Callable[[Event], Any]]:
     Raises:
         UsageError: it is neither a function nor an object with one of METHODS.
     """
-    handlers = {kind: getattr(callback, name) for kind, name in METHODS.items() if hasattr(callback, name)}
+    handlers: dict[Kind, Any] = {
+        kind: getattr(callback, name) for kind, name in METHODS.items() if hasattr(callback, name)
+    }
     if handlers:
         return handlers
     if isinstance(callback, type) or not callable(callback):

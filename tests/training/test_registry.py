@@ -100,7 +100,7 @@ class TestMakeLearner:
         install["it"] = built_from(Config)(Taught)
         assert make_learner("it", hidden=[3, 4]).config.hidden == (3, 4)
 
-    def test_a_field_may_have_any_name(self, install):
+    def test_a_field_may_have_any_name(self):
         for make in (make_config, make_learner):
             with pytest.raises(UsageError, match="agent 'random'"):
                 make("random", **{"name": 3})
