@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from rl_lab.environments.make import make_env, make_envs
     from rl_lab.evaluation.evaluate import evaluate
     from rl_lab.studies.compare import Comparison, compare
-    from rl_lab.training.launch import Result, learn, resume
+    from rl_lab.training.launch import learn, resume
     from rl_lab.training.loading import load_policy
+    from rl_lab.training.result import Result
     from rl_lab.types import UsageError
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
 
 _HOMES = {
     "Comparison": "studies.compare",
-    "Result": "training.launch",
+    "Result": "training.result",
     "UsageError": "types",
     "compare": "studies.compare",
     "evaluate": "evaluation.evaluate",

@@ -5,13 +5,25 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from rl_lab import checks
-from rl_lab.checks import plain_fields, show_space, unknown_name, whole_number, widths
+from rl_lab.checks import (
+    count,
+    plain_fields,
+    require_kinds,
+    show_space,
+    shown,
+    storable,
+    unknown_name,
+    whole_number,
+    widths,
+)
 from rl_lab.types import UsageError
 
 
@@ -144,7 +156,97 @@ class TestPlainFields:
             "name": {"a": [1], "b": 2},
         }
 
+    def test_of_a_list_that_holds_itself_are_refused(self):
+        own: list = []
+        own.append(own)
+        with pytest.raises(UsageError, match="hidden is nested too deeply, or holds itself"):
+            plain_fields(Config, {"hidden": own})
+
+    def test_of_extended_precision_become_pythons(self):
+        found = plain_fields(Config, {"rate": np.longdouble("0.5")})["rate"]
+        assert (found, type(found)) == (0.5, float)
+
+    def test_of_paths_are_text(self):
+        assert plain_fields(Config, {"name": Path("a") / "b"}) == {"name": "a/b"}
+
     def test_arguments_hold_nothing_of_numpys_at_any_depth(self):
         given = {"name": {"w": [np.int64(3)], "z": np.zeros(2), "d": {"x": np.float32(0.5)}}}
         found = plain_fields(Config, given)["name"]
         assert json.dumps(found) == '{"w": [3], "z": [0.0, 0.0], "d": {"x": 0.5}}'
+
+
+class TestKinds:
+    def refusal(self, **fields):
+        with pytest.raises(UsageError) as refused:
+            require_kinds(Config, fields)
+        return str(refused.value)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "allowed"),
+        [
+            ("steps", True, "a whole number"),
+            ("steps", 1.5, "a whole number"),
+            ("steps", None, "a whole number"),
+            ("rate", False, "a number"),
+            ("rate", "0.5", "a number"),
+            ("rate", Fraction(1, 2), "a number"),
+            ("rate", 10**400, "a number"),
+            ("limit", [1.0], "a number"),
+            ("flag", 1, "true or false"),
+            ("hidden", 8, "whole numbers"),
+            ("hidden", (8, True), "whole numbers"),
+            ("name", 3, "text"),
+        ],
+    )
+    def test_another_one_is_named_with_what_is_allowed(self, field, value, allowed):
+        assert self.refusal(**{field: value}) == f"{field} must be {allowed}, got {shown(value)}"
+
+    def test_their_own_pass_and_so_do_fields_that_there_are_none_of(self):
+        fields = {
+            "steps": 3,
+            "rate": 1,
+            "limit": None,
+            "flag": False,
+            "hidden": (),
+            "name": None,
+            "other": object(),
+        }
+        assert require_kinds(Config, fields) is None
+
+    def test_a_config_whose_types_cannot_be_told_checks_itself(self):
+        @dataclasses.dataclass
+        class Foreign:
+            value: NoSuchType  # noqa: F821
+
+        assert require_kinds(Foreign, {"value": 3}) is None
+
+
+def test_long_values_are_shown_shortened_in_one_line():
+    class TwoLines:
+        def __repr__(self):
+            return "two\nlines"
+
+    assert shown(TwoLines()) == "two lines"
+    assert len(shown("x" * 1000)) == 160
+
+
+class TestStorable:
+    def test_what_json_brings_back_passes(self):
+        assert storable("a", {"x": [1, 2.5, None, True, ("b", {"y": math.nan})]}) is None
+
+    @pytest.mark.parametrize("value", [{1: 2}, {"x": object()}, [b"bytes"], {"x": {"y": {3}}}])
+    def test_what_it_does_not_is_refused(self, value):
+        with pytest.raises(UsageError, match=r"^a "):
+            storable("a", value)
+
+
+class TestCount:
+    @pytest.mark.parametrize("value", [3, np.int64(3), 3.0, np.float32(3)])
+    def test_is_an_int(self, value):
+        found = count("seeds", value)
+        assert (found, type(found)) == (3, int)
+
+    @pytest.mark.parametrize("value", [True, "3", 1.5, None, math.nan, 0])
+    def test_is_whole_and_large_enough(self, value):
+        with pytest.raises(UsageError, match="seeds must be"):
+            count("seeds", value)

@@ -23,6 +23,8 @@ from rl_lab.storage.files import reason_of
 from rl_lab.types import EnvironmentFault, UsageError
 
 PROGRAM = "rl-lab"
+NO_TYPE = re.compile(r"(?P<head>.*?): no type matching .* - <class '\w+'>: (?P<cause>.*)")
+"""tyro's complaint about an option that may also be None; the last cause is that of the other type."""
 HELP = ("-h", "--help", "--help-all")
 BRIEF = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)  # the short help names no None and no --no-...
 
@@ -171,6 +173,10 @@ def _one_line(box: str) -> str:
     first, last = (rules[0] + 1, rules[1]) if len(rules) > 1 else (0, len(lines))
     text = " ".join(line for line in lines[first:last] if line)
     text = re.sub(r"^Error parsing \w+: ", "", text)  # the class whose check refused a value
+    if (several := NO_TYPE.fullmatch(text)) is not None:
+        text = f"{several['head']}: {several['cause']}"
+    if text == "Unrecognized options:":
+        text = "Unrecognized options: '' (an empty word)"
     if (choice := INVALID_CHOICE.fullmatch(text)) is not None:
         return _unknown_choice(choice["option"], choice["value"], re.findall(r"'([^']*)'", choice["allowed"]))
     hints = [

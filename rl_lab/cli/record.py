@@ -19,6 +19,7 @@ from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import read_description
 from rl_lab.runs.scrubbing import scrub
 from rl_lab.storage.state_trees import weights_sha256
+from rl_lab.training.devices import set_threads
 from rl_lab.training.loading import load_policy, read_weights
 from rl_lab.training.setup import configure, problem_of, require_accepted
 from rl_lab.types import UsageError
@@ -118,6 +119,7 @@ def _of_a_run(options: RecordOptions) -> Source:
         **description.config.env_arguments,
         seed=description.config.seed if options.seed is None else options.seed,
     )
+    set_threads(description.config.threads)
     policy = load_policy(options.run_dir, best=options.best)
     weights = weights_sha256(read_weights(options.run_dir, best=options.best))
     hashes = {"config_sha256": description.config_sha256, "weights_sha256": weights}

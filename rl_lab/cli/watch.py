@@ -50,6 +50,7 @@ def watch(argv: Sequence[str]) -> int:
     """
     from rl_lab.evaluation.watch import frames_per_second, live_window, require_display, show, shows_nothing
     from rl_lab.runs.description import read_description
+    from rl_lab.training.devices import set_threads
     from rl_lab.training.loading import load_policy
 
     options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)
@@ -66,6 +67,7 @@ def watch(argv: Sequence[str]) -> int:
             f" dataset {config.dataset!r} (allowed: without it)"
         )
     files = _files(options, folder)
+    set_threads(config.threads)
     policy = load_policy(folder, best=options.best)
     fps = frames_per_second(config)
     window = [live_window(fps, f"{description.agent} on {config.env_id}")] if options.human else []

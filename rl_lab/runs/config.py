@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +13,19 @@ from typing import Any, ClassVar, Literal
 
 import yaml
 
-from rl_lab.checks import above, at_least, finite, flags, one_of, plain_fields, unknown_name, within
+from rl_lab.checks import (
+    above,
+    at_least,
+    finite,
+    flags,
+    one_of,
+    plain_fields,
+    require_kinds,
+    shown,
+    storable,
+    unknown_name,
+    within,
+)
 from rl_lab.runs.migrations import migrate_config
 from rl_lab.runs.scrubbing import supplied
 from rl_lab.runs.wandb_settings import requested_again
@@ -165,6 +178,7 @@ class RunConfig:
         at_least(self, 0, "stop_min_delta")
         finite(self, "stop_at_return", "stop_min_delta")
         flags(self, "life_loss_terminates", "pictures")
+        storable("env_kwargs", self.env_kwargs)
         for name in ("preprocess", "vector", "device", "wandb"):
             one_of(self, name, _choices(RunConfig, name))
         self._require_what_wandb_takes()
@@ -253,7 +267,7 @@ def _names(field: str, given: Any) -> tuple[str, ...]:
     """
     names = (given,) if isinstance(given, str) else given
     if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{field} must be names, got {given!r}")
+        raise UsageError(f"{field} must be names, got {shown(given)}")
     return tuple(names)
 
 
@@ -278,7 +292,7 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
         config: the agent's Config, a dataclass.
 
     Raises:
-        UsageError: a name that neither has.
+        UsageError: a name that neither has, or a value of another type than the field's.
     """
     fields = {RunConfig.ALIASES.get(name, name): value for name, value in fields.items()}
     of_run = {f.name for f in dataclasses.fields(RunConfig)}
@@ -286,10 +300,11 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
     for name in fields:
         if name not in of_run | of_agent.keys():
             raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys())))
-    return (
-        plain_fields(RunConfig, {k: v for k, v in fields.items() if k in of_run}),
-        plain_fields(config, {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent}),
-    )
+    ours = plain_fields(RunConfig, {k: v for k, v in fields.items() if k in of_run})
+    own = plain_fields(config, {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent})
+    require_kinds(RunConfig, ours)
+    require_kinds(config, own)
+    return ours, own
 
 
 def _in_words(kind: str, value: Any) -> Any:
@@ -312,7 +327,7 @@ def read_fields(path: str | Path) -> dict[str, Any]:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
     except OSError as error:
         raise UsageError(f"config file {str(path)!r}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
         raise UsageError(
@@ -351,9 +366,10 @@ def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or not name:
-            raise UsageError(f"{pair!r} must be of the form name=value")
+            raise UsageError(f"{shown(pair)} must be of the form name=value")
         try:
             out[name] = _number_or_same(yaml.safe_load(text))
-        except yaml.YAMLError as error:
-            raise UsageError(f"{pair!r} has a value that can't be read") from error
+            json.dumps(out[name])  # fails for dates, bytes, and what holds itself
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+            raise UsageError(f"{shown(pair)} has a value that can't be read") from error
     return out

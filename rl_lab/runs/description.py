@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rl_lab.checks import plain_fields, require_kinds, shown
 from rl_lab.environments.make import resolve_preprocessing
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
@@ -25,6 +26,7 @@ from rl_lab.types import UsageError
 
 CONFIG = "config.json"
 REQUIRED = ("agent", "fields", "env_id", "eval_gamma", "config_sha256")
+STORED = {"agent": str, "fields": dict, "config_sha256": str, "versions": dict}
 # These don't enter the hash: they change no result, or what a path leads to has a hash of its own.
 NOT_HASHED = (
     "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
@@ -101,15 +103,19 @@ class RunDescription:
         Fields that didn't exist yet when the run began have their defaults.
 
         Raises:
-            UsageError: something is missing, or has a value that isn't allowed.
+            UsageError: something is missing, or a field has a value that isn't allowed.
+            TypeError: another part is of the wrong type.
         """
         if missing := [name for name in REQUIRED if name not in body]:
             raise UsageError(f"lacks {', '.join(missing)}")
+        for name, kind in STORED.items():
+            if not isinstance(body.get(name, kind()), kind):
+                raise TypeError(f"{name} must be {kind.__name__}, got {shown(body[name])}")
         names = {f.name for f in dataclasses.fields(RunConfig)}
         return cls(
             agent=body["agent"],
             fields=dict(body["fields"]),
-            config=RunConfig(**{name: value for name, value in body.items() if name in names}),
+            config=_run_config({name: value for name, value in body.items() if name in names}),
             init_from_weights_sha256=body.get("init_from_weights_sha256"),
             dataset_sha256=body.get("dataset_sha256"),
             versions=dict(body.get("versions", {})),
@@ -134,6 +140,12 @@ class RunDescription:
             extended_from=(*self.extended_from, Extension(self.config.total_steps, ended_at)),
         )
         return dataclasses.replace(longer, config_sha256=config_hash(longer))
+
+
+def _run_config(stored: Mapping[str, Any]) -> RunConfig:
+    fields = plain_fields(RunConfig, stored)
+    require_kinds(RunConfig, fields)
+    return RunConfig(**fields)
 
 
 def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem) -> RunDescription:

@@ -43,6 +43,7 @@ class Evaluations:
         should_stop: says that a signal asks the run to stop; the evaluation under way is then dropped.
         clock: counts the seconds of evaluations.
         progress: tells that one is under way, and once that one was cut off.
+        heard: called with each row that was written.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class Evaluations:
         should_stop: Callable[[], bool],
         clock: Clock | None = None,
         progress: Progress | None = None,
+        heard: Callable[[dict[str, Any]], None] = lambda row: None,
     ):
         self.pending = False  # an evaluation is due that wasn't played to its end
         self._evaluator, self._rule, self._rows, self._should_stop = evaluator, rule, rows, should_stop
         self._last: Figures | None = None  # of the evaluation that ends the run
         self._clock, self._progress = clock or Clock(), progress or NullProgress()
+        self._heard = heard
         self._told = False  # that episodes were cut off
 
     @property
@@ -81,7 +84,7 @@ class Evaluations:
         if mean_return is not None and self._rule.observe(mean_return) is not None:
             self._last = figures
         else:
-            self._rows.row({"env_steps": env_steps, **figures})
+            self._heard(self._rows.row({"env_steps": env_steps, **figures}))
         return mean_return
 
     def play_last(self, policy: Policy) -> Figures | None:

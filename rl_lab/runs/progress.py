@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
+
+from rl_lab.runs.watched import is_notebook, is_watched
 
 MOST_OF_IT = (
     0.9  # of the time: if training takes more and its parts aren't known, nothing is said of the rest
 )
 
+WARNING = "warning: "  # how the line of a warning begins
 Spent = Mapping[str, float]  # seconds by what they were spent on
 
 
@@ -45,7 +50,7 @@ MakeProgress = Callable[[int, int], Progress]  # from the budget and the step to
 
 
 class NullProgress:
-    """Shows nothing."""
+    """Shows nothing; what is a warning becomes one of Python's."""
 
     def aim(self, total_steps: int) -> None:
         """Show nothing."""
@@ -60,7 +65,9 @@ class NullProgress:
         """Show nothing."""
 
     def note(self, text: str) -> None:
-        """Show nothing."""
+        """Warn, if the line is a warning."""
+        if text.startswith(WARNING):
+            warnings.warn(text.removeprefix(WARNING), stacklevel=4)
 
     def finish(self, env_steps: int) -> None:
         """Show nothing."""
@@ -73,7 +80,9 @@ class Bar:
     """A tqdm bar with steps/s, time left, returns, epsilon, and what the time is spent on."""
 
     def __init__(self, total_steps: int, at: int = 0):
-        self._bar = tqdm(total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True)
+        self._bar = _kind_of_bar()(
+            total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True
+        )
         self._total = total_steps
         self._figures: dict[str, str] = {}
         self._evaluated: dict[str, str] = {}
@@ -190,8 +199,17 @@ class Lines:
 
 
 def make_progress(total_steps: int, at: int = 0) -> Progress:
-    """Return a bar if stderr is a terminal, else plain lines; `at` is the step to start from."""
-    return Bar(total_steps, at) if sys.stderr.isatty() else Lines(total_steps, at)
+    """Return a bar in a terminal or notebook, else plain lines on stderr; `at` is the step to start from."""
+    return Bar(total_steps, at) if is_watched() else Lines(total_steps, at)
+
+
+def _kind_of_bar() -> type[tqdm]:
+    """Return tqdm's bar of widgets in a notebook that has them, otherwise its bar of text."""
+    if is_notebook() and find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as of_widgets
+
+        return of_widgets
+    return tqdm
 
 
 def _evaluated(figures: Mapping[str, Any]) -> dict[str, str]:

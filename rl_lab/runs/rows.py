@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,15 +40,17 @@ class RowFiles:
         if self._files[EPISODES].tell() == 0:
             self._files[EPISODES].write(COLUMNS.encode() + b"\n")
 
-    def row(self, values: Mapping[str, Any]) -> None:
-        """Append one row of metrics, and flush all files.
+    def row(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Append one row of metrics, flush all files, and return the row as it stands there.
 
         Raises:
             NotWritten: the file system refused.
         """
+        row = {name: _finite(value) for name, value in values.items()}
         with _as_not_written(METRICS):
-            self._files[METRICS].write(json.dumps(_finite(values)).encode() + b"\n")
+            self._files[METRICS].write(json.dumps(row).encode() + b"\n")
         self.flush()
+        return row
 
     def episode(self, e: Episode) -> None:
         """Append one episode and its actions; actions are in the order of the rows.
@@ -87,7 +90,7 @@ class RowFiles:
         """
         for name, file in self._files.items():
             length, position = file.seek(0, os.SEEK_END), positions.get(name, 0)
-            if length < position:
+            if not isinstance(position, int) or not 0 <= position <= length:
                 raise CheckpointCorrupt(f"{file.name} has {length} bytes, {position} at the last checkpoint")
             file.truncate(position)
             file.seek(position)
@@ -109,16 +112,49 @@ def _as_not_written(name: str) -> Iterator[None]:
         raise NotWritten(f"{name} could not be written: {reason_of(error)}") from error
 
 
-def _finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with None for nan and infinity, which JSON doesn't have."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+def _finite(value: Any) -> Any:
+    """Return a value as JSON has it: numbers and arrays of numpy as Python's, None for nan and infinity."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_rows(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl without a half-written last line."""
+    """Return the rows of metrics.jsonl without a half-written last line.
+
+    Lines that are no rows, as a power cut or an editor may leave, are passed over with a warning.
+    """
     path = Path(folder) / METRICS
-    lines = path.read_text(encoding="utf8").split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    rows = [row for line in lines if (row := parse_row(line)) is not None]
+    if len(rows) < len(lines):
+        warnings.warn(
+            f"{path}: {len(lines) - len(rows)} lines that are no rows were passed over", stacklevel=2
+        )
+    return rows
+
+
+def parse_row(line: bytes | str) -> dict[str, Any] | None:
+    """Return the row that a line of metrics.jsonl holds; None if it is no JSON object with a number of env_steps."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and is_number(row.get("env_steps")) else None
+
+
+def is_number(value: Any) -> bool:
+    """Say whether a value of a row is a number that can be drawn: finite, and within the range of floats."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def read_episodes(folder: Path) -> list[dict[str, float]]:

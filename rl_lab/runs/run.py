@@ -8,6 +8,7 @@ from typing import Any
 
 from rl_lab.agent import Policy
 from rl_lab.environments.episodes import Episode
+from rl_lab.runs.callbacks import Callbacks, Kind
 from rl_lab.runs.clock import Clock
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import RunDescription
@@ -36,6 +37,7 @@ class Run:
         evaluator: measures policies and shows the final one.
         restored: the members of the checkpoint to go on from; None for a new run.
         progress: shows rows to a person.
+        callbacks: hear of rows, evaluations and checkpoints, and may ask the run to stop.
     """
 
     def __init__(
@@ -46,26 +48,39 @@ class Run:
         *,
         restored: Members | None = None,
         progress: Progress | None = None,
+        callbacks: Callbacks | None = None,
     ):
         config = description.config
         self.restored = restored
         self.stop_requested = False  # a signal sets it; it is honoured at the next step boundary
+        self._callback_asks = False  # the same, but no signal: the first of those doesn't end the process
         self.stopped = False  # saved and to be resumed later, so not to be finished now
+        self.stopped_at = 0  # env_steps, if it is stopped
         self.summary: dict[str, Any] | None = None  # once the run is finished
         self._description, self._directory = description, directory
         self._evaluator, self._progress = evaluator, progress or NullProgress()
         self._total_steps = config.total_steps
         self._seen = self._signs = 0  # the step and the question that came last, for a watchdog
+        self._callbacks = callbacks or Callbacks()
+        self._callback_stops: list[dict[str, Any]] = []  # of all sessions: env_steps and reason
         self._clock, self._moments, self._episodes = Clock(), Moments.of(config), EpisodeStatistics()
         self._spending = Spending()
         rule = EarlyStopping(config.stop_after_evals, config.stop_at_return, config.stop_min_delta)
         self._evaluations = Evaluations(
-            evaluator, rule, directory.rows, self._asked_to_stop, self._clock, self._progress
-        )
+            evaluator, rule, directory.rows, self._asked_to_stop, self._clock, self._progress,
+            lambda row: self._tell("evaluation", row),
+        )  # fmt: skip
         if restored is not None:
             self._restore(restored["run"])
         else:
             directory.rows.cut_back({})  # a run that was killed before its first checkpoint left these rows
+
+    @property
+    def stopped_by(self) -> str | None:
+        """Why the run has stopped before its end, in one line; None if it hasn't."""
+        if not self.stopped:
+            return None
+        return self._callbacks.asked if self._callback_asks else "a signal"
 
     @property
     def config(self) -> RunConfig:
@@ -97,7 +112,12 @@ class Run:
 
     def _asked_to_stop(self) -> bool:
         self._signs += 1  # evaluations ask at every step
-        return self.stop_requested
+        return self.stop_requested or self._callback_asks
+
+    def _tell(self, kind: Kind, row: dict[str, Any]) -> None:
+        """Let callbacks know of a row, an evaluation or a checkpoint; they may ask the run to stop."""
+        if self._callbacks.tell(kind, row, self.total_steps):
+            self._callback_asks = True
 
     # What learners push ------------------------------------------------------------------------------
 
@@ -111,15 +131,16 @@ class Run:
         with self.pause():
             row = {"env_steps": env_steps, "train_seconds": round(self._clock.train_seconds, 4), **values}
             row |= self._episodes.take()
-            self._directory.rows.row(row)
+            written = self._directory.rows.row(row)
             self._signs += 1
             self._spending.add(row)
             self._progress.show(row, self._spending.split(self._clock.spent()))
+            self._tell("row", written)
 
     def due(self, env_steps: int) -> bool:
         """Say whether `row` or `moment` has anything to do; cheap enough to be asked at every step."""
         self._seen = env_steps
-        return env_steps >= self._moments.next or self.stop_requested
+        return env_steps >= self._moments.next or self.stop_requested or self._callback_asks
 
     def row_due(self, env_steps: int) -> bool:
         """Say whether a row has become due since the last moment."""
@@ -142,10 +163,17 @@ class Run:
             score = self._evaluations.play_pending(env_steps, policy)
             if self._evaluations.end is not None:
                 return True  # `finish` saves, whether a signal came or not
-            self.stopped = self.stop_requested
+            if self._asked_to_stop():
+                self._stop(env_steps)
             if self.stopped or due.checkpoint or self._directory.is_best(score):
                 self.save(env_steps, members(), score)
         return self.stopped
+
+    def _stop(self, env_steps: int) -> None:
+        """Stop now, to be resumed later; if a callback asked for it, the checkpoint and the summary say so."""
+        self.stopped, self.stopped_at = True, env_steps
+        if self._callback_asks:
+            self._callback_stops.append({"env_steps": env_steps, "reason": self._callbacks.asked})
 
     def catch_up(self, env_steps: int, policy: Policy) -> bool:
         """After a restore, play the evaluation that a stop cut short; then start the clock.
@@ -154,7 +182,8 @@ class Run:
             Whether to stop, as `moment` does: the evaluation was cut short again, or ends the run.
         """
         self._evaluations.play_pending(env_steps, policy)
-        self.stopped = self._evaluations.pending  # the checkpoint restored from is still up to date
+        if self._evaluations.pending:  # the checkpoint restored from is still up to date
+            self._stop(env_steps)
         self.start_clock()
         return self.stopped or self._evaluations.end is not None
 
@@ -168,7 +197,8 @@ class Run:
         """
         members = members | {"run": self._state(env_steps)}
         with self._clock.saving():
-            self._directory.checkpoints.save(env_steps, members, {"score": score})
+            path = self._directory.checkpoints.save(env_steps, members, {"score": score})
+        self._tell("checkpoint", {"env_steps": env_steps, "score": score, "path": str(path)})
 
     def _state(self, env_steps: int) -> dict[str, Any]:
         return {
@@ -177,7 +207,7 @@ class Run:
             **self._clock.state_dict(),
             **self._episodes.state_dict(),
             **self._evaluations.state_dict(),
-        }
+        } | ({"callback_stops": self._callback_stops} if self._callback_stops else {})
 
     def _restore(self, state: dict[str, Any]) -> None:
         self._directory.rows.cut_back(state["positions"])
@@ -185,6 +215,7 @@ class Run:
         self._clock.load_state_dict(state)
         self._episodes.load_state_dict(state)
         self._evaluations.load_state_dict(state)
+        self._callback_stops = list(state.get("callback_stops", ()))  # written only if there are any
         if self._ended_before(state["at"]) and self.total_steps > state["at"]:
             self._evaluations.pending = self._moments.evaluation_was_due(state["at"], self.config.num_envs)
 
@@ -211,13 +242,13 @@ class Run:
         """
         with self.pause():
             if (figures := self._evaluations.play_last(policy)) is None:
+                self._stop(env_steps)
                 self.save(env_steps, members)  # a resumed run comes here again at once
-                self.stopped = True
                 return
             self._progress.finish(env_steps)
             # Saved before the row is written: after a kill the end is done again, and the row stands once.
             self.save(env_steps, members, figures["eval_return_mean"])
-            self._directory.rows.row({"env_steps": env_steps, **figures})
+            self._tell("evaluation", self._directory.rows.row({"env_steps": env_steps, **figures}))
             figures = {**(results or {}), **figures}
             self.summary = self._summarise(env_steps, gradient_steps, figures, members["weights"])
             self._directory.write_summary(self.summary)
@@ -236,6 +267,7 @@ class Run:
             episodes=self._episodes.total,
             figures=figures,
             weights=weights,
+            callback_stops=self._callback_stops,
         )
 
     def _show(self, env_steps: int, policy: Policy) -> None:

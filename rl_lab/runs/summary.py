@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl_lab.runs.description import RunDescription
@@ -22,6 +22,7 @@ def summarise(
     episodes: int,
     figures: Mapping[str, Any],
     weights: Any,
+    callback_stops: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the contents of summary.json.
 
@@ -29,7 +30,9 @@ def summarise(
         stopped_early: why evaluations ended the run; None if they didn't.
         figures: the learner's own results and those of the last evaluation.
         weights: the tree of the final weights.
+        callback_stops: the env_steps and the reason of each stop that a callback asked for, before the run was resumed.
     """
+    stops = {"callback_stops": list(callback_stops)} if callback_stops else {}
     return {
         "agent": description.agent,
         "env_id": description.config.env_id,
@@ -38,6 +41,7 @@ def summarise(
         "eval_gamma": description.eval_gamma,
         "env_steps": env_steps,
         "stopped_early": stopped_early,
+        **stops,
         "gradient_steps": gradient_steps,
         "train_seconds": train_seconds,
         "env_steps_per_second": env_steps / train_seconds if train_seconds > 0 else 0.0,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from rl_lab.runs.rows import is_number
 
 AXIS = "env_steps"  # the horizontal axis of every panel
 # Facts of summary.json that are no metrics keep their names.
@@ -51,7 +52,7 @@ def loggable(row: Mapping[str, Any], histogram: Callable[[list[float]], Any]) ->
 
 
 def _histogram_of(values: list[Any], histogram: Callable[[list[float]], Any]) -> Any:
-    numbers = [v for v in values if isinstance(v, (int, float)) and math.isfinite(v)]
+    numbers = [v for v in values if is_number(v)]
     return histogram(numbers) if numbers else None
 
 

@@ -49,7 +49,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     """Return a row; None for a damaged line, as a power cut may leave."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row if isinstance(row, dict) else None
 

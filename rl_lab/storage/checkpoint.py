@@ -25,6 +25,7 @@ from rl_lab.storage import formats
 from rl_lab.storage.errors import CheckpointCorrupt, CheckpointError, CheckpointMissing
 from rl_lab.storage.files import json_bytes, malformed_as_corrupt, npy_bytes, sha256, write_atomically
 from rl_lab.storage.formats import Migrations
+from rl_lab.storage.manifests import require_manifest
 from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild
 
 SEGMENT_BYTES = 2**26  # at most, of a segment of a ring
@@ -145,8 +146,9 @@ class Checkpoints:
         scored = []
         for age, path in enumerate(reversed(self.manifests())):
             body = _try_manifest(path)
-            if body is not None and body["info"].get("score") is not None:
-                scored.append((-body["info"]["score"], age, path))
+            score = None if body is None else body["info"].get("score")
+            if score is not None and score == score:  # nan is no score
+                scored.append((-score, age, path))
         return [path for _, _, path in sorted(scored)]
 
     def best_score(self) -> float | None:
@@ -255,7 +257,15 @@ def _verified(path: Path) -> dict[str, Any]:
 
 
 def _in_this_format(body: dict[str, Any]) -> dict[str, Any]:
-    return formats.migrate(body, body["format"], MIGRATIONS) | {"format": formats.FORMAT}
+    """Return a manifest's body in the current format.
+
+    Raises:
+        ValueError: a part is missing or of the wrong type.
+        LookupError: there never was such a format.
+    """
+    body = formats.migrate(body, body["format"], MIGRATIONS) | {"format": formats.FORMAT}
+    require_manifest(body)
+    return body
 
 
 def _try_manifest(path: Path) -> dict[str, Any] | None:

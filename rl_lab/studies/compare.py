@@ -5,24 +5,72 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from rl_lab.checks import count, plain_value
 from rl_lab.storage.places import require_folder
+from rl_lab.studies.curves import LIGHT, draw_curves
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.report import write_report
+from rl_lab.studies.results import RETURN, load_study
 from rl_lab.studies.study import Study, run_study
+from rl_lab.studies.table import html_of, table_of
+
+MOST_NAMED = 4  # rows of the table in a repr
+# What the page's style sheet sets for the drawings, which are made for it.
+PALETTE = "; ".join(
+    [
+        *(f"--agent-{i}: {colour}" for i, colour in enumerate(LIGHT)),
+        "--ink: #333",
+        "--grid: #ccc",
+        "background: #fff",
+    ]
+)
 
 _print = partial(print, flush=True)  # flushed line by line, even into a pipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
-    """What a comparison leaves behind."""
+    """What a comparison leaves behind. A notebook shows it as a table with learning curves."""
 
     page: Path
+    """The page, with everything it shows inside it."""
     failures: Mapping[str, str]
     """Why runs failed (one line each), by names like "FrozenLake-v1 q-learning seed 1"; empty if none did."""
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """A row of plain numbers for each environment and agent, read from the study's folder.
+
+        `rl_lab.studies.table.table_of` says what is in it.
+        """
+        return table_of(load_study(self.page.parent))
+
+    def __repr__(self) -> str:
+        failed = f", {len(self.failures)} runs failed" if self.failures else ""
+        parts = [
+            f"{row['agent']} on {row['env_id']}"
+            + (" without a result" if row["return_iqm"] is None else f" {row['return_iqm']:.6g}")
+            for row in self.table[:MOST_NAMED]
+        ]
+        more = len(self.table) - len(parts)
+        parts += [f"and {more} more"] * (more > 0)
+        return f"Comparison({', '.join(parts)}{failed}, {str(self.page)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the table, the learning curves, why runs failed, and a link to the page."""
+        study = load_study(self.page.parent)
+        curves = [
+            draw_curves(study, env_id, RETURN, f"env{i}", None) for i, env_id in enumerate(study.env_ids)
+        ]
+        causes = [f"<p>{escape(f'failed: {name}: {cause}')}</p>" for name, cause in self.failures.items()]
+        link = f'<p><a href="{escape(quote(self.page.as_posix()))}">{escape(str(self.page))}</a></p>'
+        drawn = [f'<div style="max-width: 34em; {PALETTE}">{curve}</div>' for curve in curves if curve]
+        return "\n".join([html_of(table_of(study)), *drawn, *causes, link])
 
 
 def compare(
@@ -58,7 +106,13 @@ def compare(
         FormatTooNew: a newer version wrote the study that `out` holds.
         Stopped: some runs were stopped before their end.
     """
-    study = Study(_names(env_ids), _names(agents), seeds, fields, agent_fields or {}, preset)
+    seeds, workers = count("seeds", seeds), count("workers", workers)
+    plain = {name: plain_value(value) for name, value in fields.items()}
+    single = {
+        agent: {name: plain_value(value) for name, value in given.items()}
+        for agent, given in (agent_fields or {}).items()
+    }
+    study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset)
     with make_board() if progress else NoBoard() as board:
         return compare_study(study, out, workers=workers, tell=board.tell, signals=signals, board=board)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from rl_lab.runs.description import CONFIG
 from rl_lab.runs.directory import SUMMARY
-from rl_lab.runs.rows import METRICS
+from rl_lab.runs.rows import METRICS, is_number, parse_row
 from rl_lab.storage.formats import FORMAT, require_readable
 from rl_lab.types import Array, UsageError
 
@@ -62,11 +62,11 @@ class RunResults:
     def scalar(self, key: str) -> float | None:
         """Return an entry of the summary if it is a finite number, otherwise None."""
         value = (self.summary or {}).get(key)
-        return value if _is_finite(value) else None
+        return value if is_number(value) else None
 
     def curve(self, key: str) -> Points:
         """Return env_steps [P] and values [P] of `key` in the run's evaluations."""
-        points = [(row["env_steps"], row[key]) for row in self.rows if _is_finite(row.get(key))]
+        points = [(row["env_steps"], row[key]) for row in self.rows if is_number(row.get(key))]
         steps, values = np.array(points, dtype=float).reshape(-1, 2).T
         return steps, values
 
@@ -137,16 +137,12 @@ def _read_rows(file: Path) -> tuple[dict[str, Any], ...]:
     if not file.is_file():
         return ()
     with file.open(encoding="utf-8", errors="replace") as lines:
-        rows = [_parse(line) for line in lines if RETURN in line or REGRET in line]
-    return tuple(row for row in rows if isinstance(row, dict) and _is_finite(row.get("env_steps")))
+        rows = [parse_row(line) for line in lines if RETURN in line or REGRET in line]
+    return tuple(row for row in rows if row is not None)
 
 
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and bool(np.isfinite(value))

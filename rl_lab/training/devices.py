@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 
 from rl_lab.types import UsageError
@@ -24,9 +26,32 @@ def resolve_device(asked: str) -> str:
 
 
 def set_threads(threads: int) -> None:
-    """Limit the threads of BLAS and torch: two busy processes with two threads each slow one another down."""
+    """Limit the threads of BLAS and torch from now on, in a process that does nothing else.
+
+    Two busy processes with two threads each slow one another down.
+    """
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Limit the threads of BLAS and torch for the length of a `with` block, also if it ends with an error.
+
+    The process may be somebody's notebook, so its own thread counts come back.
+    """
+    from threadpoolctl import threadpool_limits
+
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    with threadpool_limits(threads):
+        try:
+            if torch is not None:
+                torch.set_num_threads(threads)
+            yield
+        finally:
+            if torch is not None:
+                torch.set_num_threads(before)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rl_lab.agent import Policy
 from rl_lab.evaluation.evaluator import RunEvaluator
 from rl_lab.problem import Problem
+from rl_lab.runs.callbacks import Callback, Callbacks
 from rl_lab.runs.description import (
     RunDescription,
     describe,
@@ -35,17 +35,19 @@ from rl_lab.runs.signals import stop_on_signals
 from rl_lab.runs.tracking import Mirror, NullMirror, start_mirror
 from rl_lab.runs.wandb_settings import resolve_mode
 from rl_lab.runs.watchdog import watch_over
+from rl_lab.runs.watched import is_watched
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.places import require_folder
 from rl_lab.storage.state_trees import weights_sha256
-from rl_lab.training.devices import set_threads
+from rl_lab.training.devices import limited_threads
 from rl_lab.training.extension import extended, write_extension
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import load_policy, read_weights
 from rl_lab.training.migrations import member_migrations
 from rl_lab.training.readings import differing_reading
 from rl_lab.training.registry import make_learner, preset_fields
+from rl_lab.training.result import Result
 from rl_lab.training.setup import configure, problem_of, require_accepted, resolved
 from rl_lab.types import UsageError
 
@@ -54,38 +56,34 @@ class CannotResume(UsageError):
     """A stopped run of this kind can't go on exactly; it has to start again from zero."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """What training leaves behind."""
-
-    run_dir: Path
-    policy: Policy
-    summary: dict[str, Any] | None  # None: stopped by a signal after saving
-    resumes: bool = True  # whether the run can go on exactly where it was stopped
-    finished_before: bool = False  # a resumed run that had nothing left to do
-
-
 def learn(
     agent: str,
     env_id: str | None = None,
     *,
     preset: str | None = None,
-    progress: bool | MakeProgress = False,
+    progress: bool | MakeProgress | None = None,
     signals: bool = False,
+    callbacks: Sequence[Callback] = (),
     **fields: Any,
 ) -> Result:
     """Train an agent by name in a fresh run directory.
 
+    The thread counts of torch and BLAS are those of the field `threads` while it runs; afterwards they are as before.
+
     Args:
         preset: named fields of the agent; those in `fields` take precedence.
-        progress: show a bar, or plain lines without a terminal; or what makes another display.
+        progress: show a bar, or plain lines without a terminal or notebook; or what makes another display; None:
+            only in a terminal or notebook.
         signals: on SIGINT and SIGTERM save at a step boundary and return without a summary.
+        callbacks: hear of rows, evaluations and checkpoints, and may stop the run; see `rl_lab.runs.callbacks`.
         fields: those of RunConfig and of the agent's own Config.
 
     Raises:
         UsageError: a wrong name or value, or a run directory that holds another run or can't be written into.
         NotWritten: the file system refused; what was saved before is whole.
+        CallbackFailed: a callback raised an exception; the run was saved and can be resumed.
     """
+    heard = Callbacks(callbacks)
     given = (preset_fields(agent, preset) if preset else {}) | fields | ({"env_id": env_id} if env_id else {})
     learner, config = configure(agent, given)
     require_run_folder(config)
@@ -103,7 +101,7 @@ def learn(
         description = describe(agent, learner.config, config, problem)
         write_description(folder, description)
         try:
-            return _run(learner, description, problem, folder, progress, signals)
+            return _run(learner, description, problem, folder, progress, signals, heard)
         except Exception:
             remove_failed_start(folder)
             raise
@@ -113,12 +111,14 @@ def resume(
     run_dir: str | Path,
     *,
     total_steps: int | None = None,
-    progress: bool | MakeProgress = False,
+    progress: bool | MakeProgress | None = None,
     signals: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Result:
     """Go on with a run that was stopped or killed, from its last whole checkpoint; a finished one is left as it is.
 
-    A run of an older format is one of the current format from then on.
+    A run of an older format is one of the current format from then on. The arguments are those of `learn`; callbacks
+    aren't part of a run, so they are given again.
 
     Args:
         total_steps: a larger budget, for a finished run too. It then goes on as if it had had this budget from the
@@ -129,15 +129,19 @@ def resume(
         UsageError: no run there, nothing can be written there, a learner that can't run here, or a budget with which
             the run would have learned something else from the beginning.
         FormatTooNew: a newer version wrote it.
+        CallbackFailed: a callback raised an exception; the run was saved and can be resumed.
     """
-    folder = require_folder(run_dir, "run_dir")
+    folder, heard = require_folder(run_dir, "run_dir"), Callbacks(callbacks)
     description = read_description(folder)
     learner = make_learner(description.agent, **description.fields)
     if not learner.resumes:
         raise CannotResume(f"agent {description.agent!r} can't resume exactly: start a new run from zero")
     longer = None if total_steps is None else extended(description, learner, folder, total_steps)
     if longer is None and (summary := read_summary(folder)) is not None:
-        return Result(folder, load_policy(folder), summary, finished_before=True)
+        return Result(
+            folder, load_policy(folder), summary, True, agent=description.agent, env_id=description.config.env_id,
+            env_steps=summary["env_steps"], finished_before=True,
+        )  # fmt: skip
     with exclusive(folder):
         description = longer or description
         problem = _with_initial_weights(problem_of(description.config, learner), description, folder)
@@ -146,7 +150,7 @@ def resume(
         upgrade_description(folder)
         if longer is not None:
             write_extension(folder, longer)
-        return _run(learner, description, problem, folder, progress, signals, resuming=True)
+        return _run(learner, description, problem, folder, progress, signals, heard, resuming=True)
 
 
 def _with_initial_weights(problem: Problem, description: RunDescription, folder: Path) -> Problem:
@@ -200,15 +204,24 @@ def _run(
     description: RunDescription,
     problem: Problem,
     folder: Path,
-    progress: bool | MakeProgress,
+    progress: bool | MakeProgress | None,
     signals: bool,
+    callbacks: Callbacks,
     *,
     resuming: bool = False,
 ) -> Result:
-    """Let the learner learn in a run directory that this process has locked."""
+    """Let the learner learn in a run directory that this process has locked.
+
+    Raises:
+        CallbackFailed: a callback raised an exception.
+    """
     config = description.config
-    set_threads(config.threads)
-    with closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory:
+    progress = is_watched() if progress is None else progress
+    callbacks.run_dir = folder
+    with (
+        limited_threads(config.threads),
+        closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory,
+    ):
         restored = _restored(directory, problem) if resuming else None
         at = restored["run"]["at"] if restored else 0
         make = make_progress if progress is True else progress or _no_progress
@@ -220,7 +233,9 @@ def _run(
             tell(line)
         try:
             evaluator = RunEvaluator(config, problem, folder)
-            run = Run(description, directory, evaluator, restored=restored, progress=shown)
+            run = Run(
+                description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks
+            )
             # What W&B's settings say now counts, on resume too.
             wandb = resolve_mode(description.requested_wandb)
             mirror = start_mirror(folder, wandb.mode)  # now that the rows are cut back
@@ -234,7 +249,13 @@ def _run(
             directory.close()
             shown.close()
             mirror.close(ending)  # last: it may take a minute
-    return Result(folder, policy, run.summary, learner.resumes)
+    if callbacks.error is not None:
+        raise callbacks.error
+    return Result(
+        folder, policy, run.summary, learner.resumes,
+        agent=description.agent, env_id=config.env_id, stopped_by=run.stopped_by,
+        env_steps=run.stopped_at if run.summary is None else run.summary["env_steps"],
+    )  # fmt: skip
 
 
 def _no_progress(total_steps: int, at: int) -> NullProgress:

@@ -10,7 +10,7 @@ from rl_lab.runs.description import read_description
 from rl_lab.runs.directory import CHECKPOINTS
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointMissing
-from rl_lab.training.devices import set_threads
+from rl_lab.training.devices import limited_threads
 from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import problem_of
 from rl_lab.types import UsageError
@@ -18,6 +18,8 @@ from rl_lab.types import UsageError
 
 def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
     """Return the greedy policy that a run directory's last checkpoint holds.
+
+    The thread counts of torch and BLAS stay as they are, so the policy acts with those of the caller.
 
     Args:
         best: take the checkpoint with the best evaluation instead.
@@ -30,8 +32,8 @@ def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
     description = read_description(Path(run_dir))
     learner = make_learner(description.agent, **description.fields)
     weights = read_weights(run_dir, best=best)
-    set_threads(description.config.threads)
-    return learner.load(problem_of(description.config, learner, for_acting=True), weights)
+    with limited_threads(description.config.threads):
+        return learner.load(problem_of(description.config, learner, for_acting=True), weights)
 
 
 def read_weights(run_dir: str | Path, *, best: bool = False) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from rl_lab.checks import plain_fields, unknown_name
+from rl_lab.checks import plain_fields, require_kinds, unknown_name
 from rl_lab.training.learner import Learner
 from rl_lab.types import UsageError
 
@@ -70,7 +70,7 @@ def _config_of(factory: Callable[..., Learner]) -> type:
     return factory().Config if config is None else config
 
 
-def make_config(name: str, **fields: Any) -> Any:
+def make_config(name: str, /, **fields: Any) -> Any:
     """Return the config that a learner of this name and these fields has, without building the learner.
 
     Raises:
@@ -78,21 +78,32 @@ def make_config(name: str, **fields: Any) -> Any:
     """
     config = config_of(name)
     try:
-        return config(**plain_fields(config, fields))
+        return config(**_checked(config, fields))
     except TypeError as error:
         raise UsageError(f"agent {name!r}: {error}") from error
 
 
-def make_learner(name: str, **fields: Any) -> Learner:
+def make_learner(name: str, /, **fields: Any) -> Learner:
     """Build a learner by name.
 
     Raises:
         UsageError: unknown name or field, or a value out of range.
     """
     try:
-        return _factory(name)(**plain_fields(config_of(name), fields))
+        return _factory(name)(**_checked(config_of(name), fields))
     except TypeError as error:
         raise UsageError(f"agent {name!r}: {error}") from error
+
+
+def _checked(config: type, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields as a config holds them.
+
+    Raises:
+        UsageError: one of another type than is declared.
+    """
+    plain = plain_fields(config, fields)
+    require_kinds(config, plain)
+    return plain
 
 
 def with_tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

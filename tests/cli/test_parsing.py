@@ -19,6 +19,8 @@ class Options:
     """Step size."""
     big: bool = False
     """Whether it is big."""
+    bound: float | None = None
+    """Bound."""
 
     def __post_init__(self):
         if self.learning_rate < 0:
@@ -62,6 +64,11 @@ class TestParse:
             (["--learning-rate"], ["--learning-rate"]),
             (["--learning-rate", "-1"], ["error: learning_rate must be at least 0, got -1.0"]),
             (["stray"], ["stray"]),
+            ([""], ["Unrecognized options: '' (an empty word)"]),
+            (
+                ["--bound", "high"],
+                ["error: Error parsing --bound: could not convert string to float: 'high'\n"],
+            ),
         ],
         ids=" ".join,
     )

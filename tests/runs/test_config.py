@@ -6,7 +6,7 @@ import pytest
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train
-from rl_lab.runs.config import RunConfig
+from rl_lab.runs.config import RunConfig, parse_pairs, read_fields
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.training.setup import configure
 from rl_lab.types import UsageError
@@ -89,3 +89,34 @@ def test_an_evaluation_is_cut_off_after_steps_that_no_episode_with_a_time_limit_
     fields, time_limit, steps
 ):
     assert RunConfig("CartPole-v1", **fields).eval_steps(time_limit) == steps
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        "a=2020-01-01",
+        "a=2020-13-45",
+        "a=&x [*x]",
+        "a=!!binary eA==",
+        "a=[1",
+        "a={? [1] : 2}",
+        f"a={'9' * 5000}",
+    ],
+)
+def test_values_that_no_json_holds_are_refused(pair):
+    with pytest.raises(UsageError, match="has a value that can't be read") as refused:
+        parse_pairs([pair])
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["a: 2020-13-45", f"a: {'9' * 5000}", "a: [1", "[" * 5000])
+def test_files_that_yaml_cannot_read_are_refused(tmp_path, text):
+    (tmp_path / "fields.yaml").write_text(text)
+    with pytest.raises(UsageError, match="is not YAML"):
+        read_fields(tmp_path / "fields.yaml")
+
+
+@pytest.mark.parametrize("arguments", [{"a": object()}, {1: 2}, {"a": {"b": b"x"}}])
+def test_arguments_of_an_environment_that_no_json_holds_are_refused(arguments):
+    with pytest.raises(UsageError, match=r"^env_kwargs .*must "):
+        RunConfig("FrozenLake-v1", env_kwargs=arguments)

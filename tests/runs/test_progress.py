@@ -163,3 +163,8 @@ def test_null_says_nothing(capsys):
     shown.finish(2)
     shown.close()
     assert capsys.readouterr() == ("", "")
+
+
+def test_null_turns_a_warning_into_one_of_pythons():
+    with pytest.warns(UserWarning, match="^the film failed$"):
+        NullProgress().note("warning: the film failed")

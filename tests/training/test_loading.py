@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_the_last_checkpoint_is_read_unless_the_best_is_asked_for(twice, best, v
 
 def test_a_policy_is_loaded_with_the_threads_of_its_run(run, monkeypatch):
     asked = []
-    monkeypatch.setattr(loading, "set_threads", asked.append)
+    monkeypatch.setattr(loading, "limited_threads", lambda threads: asked.append(threads) or nullcontext())
     load_policy(run)
     assert asked == [1]
 

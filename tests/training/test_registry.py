@@ -10,7 +10,14 @@ import pytest
 
 from rl_lab.training import registry
 from rl_lab.training.learner import built_from
-from rl_lab.training.registry import agent_names, config_of, make_learner, preset_fields, presets_of
+from rl_lab.training.registry import (
+    agent_names,
+    config_of,
+    make_config,
+    make_learner,
+    preset_fields,
+    presets_of,
+)
 from rl_lab.types import UsageError
 
 
@@ -92,6 +99,11 @@ class TestMakeLearner:
     def test_turns_lists_into_tuples(self, install):
         install["it"] = built_from(Config)(Taught)
         assert make_learner("it", hidden=[3, 4]).config.hidden == (3, 4)
+
+    def test_a_field_may_have_any_name(self):
+        for make in (make_config, make_learner):
+            with pytest.raises(UsageError, match="agent 'random'"):
+                make("random", **{"name": 3})
 
     def test_an_unknown_field_is_an_error_of_usage(self, install):
         install["it"] = built_from(Config)(Taught)

@@ -1,0 +1,78 @@
+"""The table of a study as plain numbers, and as what a notebook shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from rl_lab.evaluation.statistics import bootstrap_interval, iqm
+from rl_lab.studies.results import EXACT, REGRET, RETURN, RunResults, StudyResults
+
+Row = dict[str, Any]
+
+
+def table_of(study: StudyResults) -> list[Row]:
+    """Return a row for each environment and agent, over the finished runs; figures that no run has are None.
+
+    `return_iqm` is the interquartile mean over seeds of the runs' mean evaluation returns, `return_low` and
+    `return_high` its 95 % bootstrap interval. `regret` and `exact_return` are interquartile means, where the model is
+    known.
+    """
+    return [
+        {"env_id": env_id, "agent": agent, **_figures(study.runs[env_id, agent])}
+        for env_id in study.env_ids
+        for agent in study.agents
+    ]
+
+
+def _figures(runs: Sequence[RunResults]) -> Row:
+    returns = _scalars(runs, RETURN)
+    low, high = bootstrap_interval(returns) if returns else (None, None)
+    return {
+        "finished": len(returns),
+        "seeds": len(runs),
+        "return_iqm": _over(iqm, returns),
+        "return_low": None if low is None else float(low),
+        "return_high": None if high is None else float(high),
+        "return_mean": _over(np.mean, returns),
+        "regret": _over(iqm, _scalars(runs, REGRET)),
+        "exact_return": _over(iqm, _scalars(runs, EXACT)),
+        "env_steps": _over(np.mean, _scalars(runs, "env_steps")),
+        "train_seconds": _over(np.mean, _scalars(runs, "train_seconds")),
+    }
+
+
+def _scalars(runs: Sequence[RunResults], key: str) -> list[float]:
+    return [value for run in runs if (value := run.scalar(key)) is not None]
+
+
+def _over(average: Any, values: Sequence[float]) -> float | None:
+    return float(average(values)) if values else None
+
+
+COLUMNS = {
+    "env_id": "environment", "agent": "agent", "return_iqm": "return (IQM)", "interval": "95 % interval",
+    "regret": "regret", "finished": "finished runs", "env_steps": "steps", "train_seconds": "training, s",
+}  # fmt: skip
+
+
+def html_of(rows: Sequence[Row]) -> str:
+    """Return the rows as an HTML table."""
+    head = "".join(f"<th>{title}</th>" for title in COLUMNS.values())
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(_cell(row, c))}</td>' for c in COLUMNS)}</tr>" for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(row: Row, column: str) -> str:
+    if column == "interval":
+        low, high = row["return_low"], row["return_high"]
+        return "–" if low is None else f"{low:.4g} to {high:.4g}"
+    if column == "finished":
+        return f"{row['finished']} of {row['seeds']}"
+    value = row[column]
+    return "–" if value is None else value if isinstance(value, str) else f"{value:.6g}"
