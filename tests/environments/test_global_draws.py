@@ -234,6 +234,12 @@ class TestLateDraws:
         self.play(env, 40, others)
         assert not [w for w in recwarn if "global generator" in str(w.message)]
 
+    def test_of_others_are_looked_into_three_times_at_most(self, monkeypatch):
+        env = make_env("careless/Own-v0")
+        self.play(env, 20, random.random)
+        monkeypatch.setattr(global_draws, "_state", None)  # would fail when called
+        self.play(env, 80, random.random)
+
     def test_are_looked_for_in_few_episodes_only(self, monkeypatch):
         taken = []
         monkeypatch.setattr(global_draws, "_state", lambda: taken.append(None) or outside())

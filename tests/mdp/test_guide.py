@@ -81,6 +81,12 @@ def test_a_true_model_is_not_called_wrong_where_setting_the_state_has_no_effect(
     assert [find_disagreement(env, model, seed=seed) for seed in range(3)] == [None] * 3
 
 
+def test_setting_that_has_no_effect_blames_nothing_even_where_play_does_not_look_again(monkeypatch):
+    monkeypatch.setattr("rl_lab.mdp.agreement.LOOKING_STEPS", 0)
+    env = Steered(map_name="8x8")
+    assert find_disagreement(env, extract_model(env)) is None
+
+
 def test_models_too_large_for_plans_are_played_at_random(monkeypatch):
     monkeypatch.setattr("rl_lab.mdp.agreement.MAX_OUTCOMES", 10)
     monkeypatch.setattr("rl_lab.mdp.agreement.Guide", None)  # would fail when called
