@@ -68,7 +68,7 @@ PLANTED = {
         ["No circles, at any depth"],
     ),
     "a late import against the order": (
-        {"storage/locking.py": "def late():\n    from rl_lab.mdp import kernels"},
+        {"schedules.py": "def late():\n    from rl_lab.mdp import kernels"},
         ["Packages import one way"],
     ),
 }

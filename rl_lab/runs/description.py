@@ -27,12 +27,14 @@ from rl_lab.types import UsageError
 CONFIG = "config.json"
 REQUIRED = ("agent", "fields", "env_id", "eval_gamma", "config_sha256")
 STORED = {"agent": str, "fields": dict, "config_sha256": str, "versions": dict}
+# Fields that change no result.
+IDLE = (
+    "wandb", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
+    "wandb_upload", "group", "env_timeout_seconds", "stall_seconds",
+)  # fmt: skip
 # These don't enter the hash: they change no result, or what a path leads to has a hash of its own.
 NOT_HASHED = (
-    "run_dir", "wandb", "group", "init_from", "dataset", "versions", "config_sha256", "env_timeout_seconds",
-    "wandb_source", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
-    "wandb_upload",
-    "stall_seconds", "extended_from",
+    *IDLE, "run_dir", "init_from", "dataset", "versions", "config_sha256", "wandb_source", "extended_from",
 )  # fmt: skip
 # Fields that came later don't enter it either while their value stands for what was done before there were such
 # fields: their default, if it changes no result, or else what `as_done_before` says.

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rl_lab.runs.description import without_secrets
+from rl_lab.runs.description import IDLE, without_secrets
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
@@ -254,13 +254,20 @@ def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
     """
     if "eval_gamma" not in before:  # written by an older version
         return before == {name: value for name, value in described.items() if name != "eval_gamma"}
-    unchanged = all(described["fields"].get(agent) == before["fields"][agent] for agent in before["agents"])
+    now, then = (
+        {agent: _deciding(fields) for agent, fields in d["fields"].items()} for d in (described, before)
+    )
     return (
-        unchanged
+        all(now.get(agent) == then[agent] for agent in before["agents"])
         and described["eval_gamma"] == before["eval_gamma"]
         and described["seeds"] >= before["seeds"]
         and set(described["env_ids"]) >= set(before["env_ids"])
     )
+
+
+def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that decide results: without what W&B gets, and the like."""
+    return {name: value for name, value in fields.items() if name not in IDLE}
 
 
 def _outcome(task: Task) -> str:

@@ -150,6 +150,14 @@ def test_folder_of_another_study_is_refused(finished, changes):
     assert (out / "study.json").read_bytes() == held
 
 
+def test_what_wandb_gets_makes_no_other_study(finished):
+    out, _ = finished
+    lines = []
+    idle = {"wandb_tags": ["again"], "wandb_notes": "more", "stall_seconds": 5}
+    assert run_study(small_study(fields=QUIET | idle), out, tell=lines.append) == {}
+    assert lines == ["4 of 4 runs are done already"]
+
+
 def test_a_study_is_extended_by_seeds_agents_and_environments(tmp_path):
     first = small_study(seeds=1, agents=("q-learning",))
     run_study(first, tmp_path)
