@@ -72,6 +72,13 @@ def test_crossing_by_hand():
     assert first_crossing(paths[::-1], 0.2, 3) is None
 
 
+def test_paths_that_differ_by_rounding_are_equal():
+    paths = np.array([1.0, *[0.0] * 18, -1.0 + 1e-15])[:, None]  # at level 0.05, one of 20 may cross
+    assert first_crossing(paths, 0.05, 1) is None
+    paths[-1] = -0.9
+    assert first_crossing(paths, 0.05, 1) == 1
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 4).flatmap(lambda m: st.lists(
     st.lists(st.booleans(), min_size=m, max_size=m), min_size=m, max_size=m)))  # fmt: skip
