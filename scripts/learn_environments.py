@@ -18,9 +18,10 @@ import numpy as np
 
 import rl_lab
 from rl_lab.cli.parsing import main, parse
-from rl_lab.storage.files import write_atomically
+from rl_lab.storage.files import write_json
 from rl_lab.storage.places import require_file
 from rl_lab.storage.versions import versions
+from rl_lab.types import UsageError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,12 +35,18 @@ class Task:
     threshold: float
     seeds: int
     fields: dict[str, Any]
+    first_seed: int = 0
 
 
 PPO = {"num_envs": 8, "n_steps": 128, "n_epochs": 10, "batch_size": 64, "learning_rate": 2.5e-4}
 PLANES = {
     "num_envs": 8, "n_steps": 128, "n_epochs": 4, "batch_size": 256, "learning_rate": 1e-3, "ent_coef": 0.01,
     "encoder": "small", "channels": "last", "total_steps": 500_000, "eval_episodes": 50, "eval_every_steps": 250_000,
+}  # fmt: skip
+# A second experiment, after 500,000 steps had missed both thresholds; the seed is a new one.
+LONGER = PLANES | {
+    "num_envs": 32, "batch_size": 1024, "learning_rate": 2.5e-3, "linear_decay": True, "compile": "yes",
+    "total_steps": 2_000_000, "eval_every_steps": 1_000_000,
 }  # fmt: skip
 TABLE = {"epsilon_initial": 1.0, "epsilon_final": 0.05, "eval_every_steps": 500_000}
 
@@ -64,6 +71,8 @@ TASKS = {
     ),
     "MinAtar Breakout, 10x10x4": Task("ppo", "MinAtar/Breakout-v1", 5.0, 1, PLANES),
     "MinAtar Seaquest, 10x10x10": Task("ppo", "MinAtar/Seaquest-v1", 2.0, 1, PLANES),
+    "MinAtar Breakout, 10x10x4, 2,000,000 steps": Task("ppo", "MinAtar/Breakout-v1", 5.0, 1, LONGER, 1),
+    "MinAtar Seaquest, 10x10x10, 2,000,000 steps": Task("ppo", "MinAtar/Seaquest-v1", 2.0, 1, LONGER, 1),
 }  # fmt: skip
 
 
@@ -75,22 +84,29 @@ class Options:
     """File of the results."""
     steps: int | None = None
     """Budget in place of each task's own, to try the script out."""
+    only: str = ""
+    """Text in the names of the tasks to do; results of the others that the file holds already are kept."""
 
 
 def learn_environments(argv: Sequence[str]) -> int:
-    """Learn all tasks, print and keep the results; return 1 where a threshold is missed."""
+    """Learn the tasks, print and keep the results; return 1 where a threshold is missed.
+
+    Raises:
+        UsageError: a wrong option, or a name that no task has.
+    """
     options: Options = parse(Options, argv, program="scripts/learn_environments.py", about=__doc__)
     require_file(options.out, "out")
+    if not (chosen := [name for name in TASKS if options.only in name]):
+        raise UsageError(f"only {options.only!r} is in no task's name (allowed: {', '.join(TASKS)})")
     _register()
-    found: list[dict[str, Any]] = []
-    told = {
-        "command": f"python scripts/learn_environments.py {' '.join(argv)}".strip(),
-        "versions": versions(),
-    }
-    for name, task in TASKS.items():
-        found.append(_learned(name, task, options.steps))
-        write_atomically(options.out, (json.dumps(told | {"results": found}, indent=1) + "\n").encode())
-    return 0 if all(result["learned"] for result in found) else 1
+    out = Path(options.out)
+    kept = json.loads(out.read_bytes())["results"] if out.exists() else []
+    results = {result["task"]: result for result in kept}
+    for name in chosen:
+        results[name] = _learned(name, TASKS[name], options.steps)
+        in_order = [results[task] for task in TASKS if task in results]
+        write_json(out, {"command": "python scripts/learn_environments.py", "results": in_order})
+    return 0 if all(results[name]["learned"] for name in chosen) else 1
 
 
 def _register() -> None:
@@ -105,7 +121,7 @@ def _register() -> None:
 def _learned(name: str, task: Task, steps: int | None) -> dict[str, Any]:
     """Learn one task with all its seeds; return its results."""
     means, seconds = [], 0.0
-    for seed in range(task.seeds):
+    for seed in range(task.first_seed, task.first_seed + task.seeds):
         fields = task.fields | ({} if steps is None else {"total_steps": steps, "eval_every_steps": None})
         with tempfile.TemporaryDirectory() as folder:
             run = rl_lab.learn(
@@ -120,7 +136,7 @@ def _learned(name: str, task: Task, steps: int | None) -> dict[str, Any]:
     return {
         "task": name, "agent": task.agent, "env_id": task.env_id, "fields": task.fields,
         "threshold": task.threshold, "eval_return_mean_by_seed": means, "learned": learned,
-        "train_seconds": round(seconds, 1),
+        "first_seed": task.first_seed, "train_seconds": round(seconds, 1), "versions": versions(),
     }  # fmt: skip
 
 
