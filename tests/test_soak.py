@@ -46,6 +46,7 @@ def test_training_holds_no_more_memory_and_no_more_handles_as_it_goes_on(traced_
     assert abs(found.growth_mb()) * 1024 < MOST_KB
 
 
+@pytest.mark.long
 def test_evaluations_hold_no_more_memory_and_no_more_handles_as_they_go_on(traced_mb):
     found = soak.soak_evaluations(100, traced_mb)
     assert len(found.samples) == 100

@@ -50,7 +50,11 @@ class Encoder(Protocol):
 
 
 class Mp4Encoder:
-    """Encodes H.264 in yuv420p, which every browser plays, with the index at the front of the file."""
+    """Encodes H.264 in yuv420p, which every browser plays, with the index at the front of the file.
+
+    Raises:
+        EncoderFailed: ffmpeg can't be started.
+    """
 
     def __init__(self, path: Path, fps: float, shape: tuple[int, ...]):
         import imageio_ffmpeg
@@ -77,6 +81,7 @@ class Mp4Encoder:
             raise EncoderFailed(f"ffmpeg can't be started: {_last_line(str(error))}") from error
 
     def add(self, picture: np.ndarray) -> None:
+        """Append a frame uint8 [H, W, 3]. Raises EncoderFailed if ffmpeg has ended."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(np.ascontiguousarray(_pad_to_even(picture)).data)
@@ -85,6 +90,7 @@ class Mp4Encoder:
             raise EncoderFailed("ffmpeg ended before the last frame") from None
 
     def close(self) -> None:
+        """Finish the file. Raises EncoderFailed if ffmpeg failed."""
         assert self._process.stdin is not None
         with suppress(OSError):  # it has ended; its exit code says how
             self._process.stdin.close()
@@ -97,6 +103,7 @@ class Mp4Encoder:
             raise EncoderFailed(f"ffmpeg {ending}{f': {said}' if said else ''}")
 
     def abandon(self) -> None:
+        """End ffmpeg; its file is not to be used."""
         self._process.kill()
         self._process.wait()
         self._said.close()

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -56,11 +57,11 @@ class RunConfig:
         ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
-            "keep_best", "video_episodes", "pictures", "stall_seconds",
+            "keep_best", "video_episodes", "pictures", "stall_seconds", "wandb",
         ),
         "Weights & Biases": (
-            "wandb", "wandb_project", "wandb_entity", "wandb_name", "group", "wandb_job_type", "wandb_tags",
-            "wandb_notes", "wandb_upload",
+            "wandb_project", "wandb_entity", "wandb_name", "group", "wandb_job_type", "wandb_tags", "wandb_notes",
+            "wandb_upload",
         ),
     }  # fmt: skip
     # Other names of fields, on the command line and in files.
@@ -137,8 +138,7 @@ class RunConfig:
     """Seconds without an environment step, an update or an evaluation's step after which a line says what the run is
     waiting for; None for never."""
     wandb: Literal["offline", "online", "disabled"] | None = None
-    """Weights & Biases; by default what its own variables and settings say, else online if there is an API key,
-    else offline."""
+    """Weights & Biases; by default what its own settings say, else online if there is an API key."""
     group: str | None = None
     """Name under which W&B groups runs, also called wandb_group; by default WANDB_RUN_GROUP, else <env>-<agent>."""
     wandb_project: str | None = None
@@ -271,6 +271,7 @@ def _names(field: str, given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+@cache
 def _choices(owner: type, name: str) -> tuple[str, ...]:
     """Return the strings that a Literal field allows."""
     import typing

@@ -42,8 +42,14 @@ def optimum_of(env_id: str, env_kwargs: dict[str, Any]) -> float:
     return float(model.initial @ solve(model, GAMMA, method="linear-programming").v)
 
 
-@pytest.mark.parametrize("agent", LEARNERS)
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(
+    ("world", "agent"),
+    [
+        pytest.param(world, agent, marks=pytest.mark.long if world in MORE and agent == "dqn" else ())
+        for world in WORLDS
+        for agent in LEARNERS
+    ],
+)
 def test_each_learner_reaches_the_optimum(world, agent, tmp_path):
     env_id, env_kwargs = WORLDS[world]
     fields = {"gamma": GAMMA, "seed": 0, "env_kwargs": env_kwargs, "wandb": "disabled", "video_episodes": 0}

@@ -206,6 +206,7 @@ class TestLearning:
         fields = {"memory": "lstm", "sequence_length": 3, "value_rescaling": True}
         assert score(learned(CueRecall, 6_000, **fields), CueRecall) >= 0.95
 
+    @pytest.mark.long
     def test_where_episodes_begin_must_be_told(self):
         """Corridors of 1 to 11 steps: who isn't told can at best trust any light of the last 11 steps, for 0.87."""
         maze, fields = partial(TMaze, 6, 5), {"sequence_length": 10, "sequence_period_steps": 5}

@@ -76,7 +76,10 @@ def test_a_study_builds_one_learner_for_each_agent_and_environment(built, tmp_pa
 
 @pytest.mark.parametrize(("agent", "resumes"), [("q-learning", True), ("sb3-a2c", False)])
 def test_a_worker_goes_on_with_a_stopped_run_or_starts_it_again(built, tmp_path, agent, resumes):
-    folder, fields = tmp_path / "run", QUICK | {"env_id": "CliffWalking-v1", "total_steps": 200}
+    folder, fields = (
+        tmp_path / "run",
+        QUICK | {"env_id": "CliffWalking-v1", "total_steps": 200, "eval_max_steps": 50},
+    )
     with asking_to_stop(100):
         assert learn(agent, run_dir=str(folder), **fields).summary is None
     built.clear()

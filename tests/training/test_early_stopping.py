@@ -133,7 +133,8 @@ class TestStops:
         assert ", stopped early\n" in out
         assert (tmp_path / "videos" / "final.mp4").exists()
         assert ended(["--resume", "--run-dir", str(tmp_path)]) == 0
-        assert capsys.readouterr().out == out
+        told = out.replace("\nrun directory", "; run directory")
+        assert capsys.readouterr().out == f"finished already, nothing to resume: {told}"
 
 
 def ended(command) -> int:

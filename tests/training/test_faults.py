@@ -57,9 +57,9 @@ def test_a_fault_in_the_first_episode_is_a_wrong_environment(agent, at, tmp_path
 @pytest.mark.parametrize(
     ("fault", "cause", "at", "first_episode"),
     [
-        ("kill", "exit code -9", 60, 2),
+        pytest.param("kill", "exit code -9", 60, 2, marks=pytest.mark.long),
         ("exit", "exit code 7", 60, 2),
-        ("hang", "1 s", 60, 2),
+        pytest.param("hang", "1 s", 60, 2, marks=pytest.mark.long),
         ("exit", "exit code 7", 3, 0),  # in the checks before the run
     ],
 )

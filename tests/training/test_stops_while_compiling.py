@@ -135,6 +135,7 @@ def start(run: Path, folder: Path) -> subprocess.Popen:
     )
 
 
+@pytest.mark.long
 def test_script_stops_while_the_compiler_runs_with_code_75(tmp_path):
     process = start(tmp_path / "run", tmp_path)
     wait_for_begin(tmp_path)

@@ -152,6 +152,7 @@ def of_trees(tmp_path_factory):
         return compiled("trees", function, *trees(x, x)), seen
 
 
+@pytest.mark.long
 def test_a_tensor_that_is_given_twice_is_no_longer_so_in_the_next_call(of_trees):
     function, x = of_trees[0], torch.ones(3)
     assert function(leaves_of(trees(x, x)))[0].tolist() == [15.0] * 3
@@ -166,6 +167,7 @@ def test_trees_come_to_the_function_as_they_are(of_trees):
     assert seen[0].one["a"][1] is seen[0].other[0] is None
 
 
+@pytest.mark.long
 def test_indices_of_every_kind_are_encoded_as_eagerly(packages):
     """Their encoders hold constants, and start where the space does."""
     parts = {
