@@ -34,15 +34,18 @@ class SyncOptions:
 def sync(argv: Sequence[str]) -> int:
     """Make W&B runs of run directories; return the exit code.
 
+    A run whose W&B run can't be made is named in a line of its own; the others are made all the same.
+
     Raises:
-        UsageError: a wrong option, a folder without a run, a run that is being trained, or W&B is disabled.
+        UsageError: a wrong option, a folder without a run, or W&B is disabled.
     """
     options: SyncOptions = parse(SyncOptions, argv, program="rl-lab sync", about=ABOUT)
     mode = _mode(options.mode)
     failed = 0
     made: list[Path] = []
-    for run_dir in dict.fromkeys(run for folder in options.folders for run in runs_beneath(Path(folder))):
-        folder = _sync(run_dir, mode, options.rebuild)
+    runs = dict.fromkeys(run for folder in options.folders for run in runs_beneath(Path(folder)))
+    for run_dir in runs:
+        folder = _made(run_dir, mode, options.rebuild)
         failed += folder is None
         made += [folder] if folder is not None else []
     if made and mode == "offline":
@@ -62,14 +65,20 @@ def _mode(asked: str | None) -> str:
 def runs_beneath(folder: Path) -> Iterator[Path]:
     """Yield a run directory itself, or those beneath a folder.
 
+    Beneath a folder, a config.json that describes no run belongs to something else, unless there are rows beside it.
+
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or the folder's own config.json describes no run.
     """
-    if (folder / "config.json").is_file():
+    from rl_lab.runs.description import CONFIG, read_description
+
+    if (folder / CONFIG).is_file():
+        read_description(folder)
         yield folder
         return
-    found = [path.parent for path in sorted(folder.rglob("config.json"))]
-    runs = [run for run in found if "wandb" not in run.relative_to(folder).parts]  # W&B keeps copies of files
+    found = [path.parent for path in sorted(folder.rglob(CONFIG))]
+    own = [run for run in found if "wandb" not in run.relative_to(folder).parts]  # W&B keeps copies of files
+    runs = [run for run in own if _is_run(run)]
     if not runs:
         raise UsageError(
             f"{str(folder)!r} holds no run (allowed: a run directory, or a folder with some beneath it)"
@@ -77,11 +86,36 @@ def runs_beneath(folder: Path) -> Iterator[Path]:
     yield from runs
 
 
+def _is_run(folder: Path) -> bool:
+    from rl_lab.runs.description import read_description
+    from rl_lab.runs.rows import METRICS
+
+    try:
+        read_description(folder)
+    except UsageError:
+        return (folder / METRICS).is_file()  # damaged, or of a newer version: named when its turn comes
+    return True
+
+
+def _made(run_dir: Path, mode: str, rebuild: bool) -> Path | None:
+    """Make the W&B run of one run directory unless there is one; return its folder, or None after saying why not."""
+    from rl_lab.runs.description import read_description
+    from rl_lab.storage.errors import NotWritten
+
+    try:
+        read_description(run_dir)
+        return _sync(run_dir, mode, rebuild)
+    except (UsageError, NotWritten) as error:
+        print(f"error: {run_dir}: {error}", file=sys.stderr)
+        return None
+
+
 def _sync(run_dir: Path, mode: str, rebuild: bool) -> Path | None:
     """Make the W&B run of one run directory unless there is one; return its folder, or None if that failed.
 
     Raises:
         UsageError: the run is being trained.
+        NotWritten: the file system refused.
     """
     from rl_lab.runs.tracking import rebuild_command
     from rl_lab.runs.wandb_segments import whole_segment

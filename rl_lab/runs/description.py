@@ -15,7 +15,7 @@ from rl_lab.environments.make import resolve_preprocessing
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.migrations import as_done_before, migrate_config
-from rl_lab.runs.scrubbing import scrub
+from rl_lab.runs.scrubbing import without_secrets
 from rl_lab.runs.wandb_settings import named_fields, requested_again, resolve_mode
 from rl_lab.storage import formats
 from rl_lab.storage.errors import FormatTooNew
@@ -39,10 +39,6 @@ NOT_HASHED = (
 # Fields that came later don't enter it either while their value stands for what was done before there were such
 # fields: their default, if it changes no result, or else what `as_done_before` says.
 LATER = {"wrappers": ()}
-# Text that may hold secrets; what decides a run otherwise has to stay as it is.
-SCRUBBED = (
-    "env_kwargs", "group", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
-)  # fmt: skip
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 
@@ -86,10 +82,10 @@ class RunDescription:
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of config.json, which hold no secrets."""
-        return without_secrets(dataclasses.asdict(self.config)) | {
+        body = dataclasses.asdict(self.config) | {
             "format": formats.FORMAT,
             "agent": self.agent,
-            "fields": {k: scrub(v, k) if isinstance(v, dict) else v for k, v in self.fields.items()},
+            "fields": dict(self.fields),
             "wandb_source": self.wandb_source,
             "init_from_weights_sha256": self.init_from_weights_sha256,
             "dataset_sha256": self.dataset_sha256,
@@ -97,6 +93,7 @@ class RunDescription:
             "config_sha256": self.config_sha256,
             "extended_from": [dataclasses.asdict(extension) for extension in self.extended_from],
         }
+        return without_secrets(body)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RunDescription:
@@ -181,11 +178,6 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
     return dataclasses.replace(description, config_sha256=config_hash(description))
 
 
-def without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's fields as they may be written."""
-    return {name: scrub(value, name) if name in SCRUBBED else value for name, value in fields.items()}
-
-
 def config_hash(description: RunDescription) -> str:
     """Return the SHA-256 of what decides a run's results, in hexadecimal digits."""
     hashed = {k: v for k, v in description.to_json().items() if k not in NOT_HASHED}
@@ -212,15 +204,16 @@ def write_description(folder: Path, description: RunDescription) -> None:
 
 
 def upgrade_description(folder: Path) -> None:
-    """Rewrite the config.json of a run directory if it has an older format.
+    """Rewrite the config.json of a run directory if it has an older format; secrets in it are removed.
 
     Raises:
+        UsageError: it is damaged.
+        FormatTooNew: a newer version wrote it.
         NotWritten: the file system refused; the file is as it was.
     """
-    path = folder / CONFIG
-    body = json.loads(path.read_bytes())
-    if body["format"] < formats.FORMAT:
-        write_atomically(path, json.dumps(migrate_config(body, path), indent=1).encode())
+    description = read_description(folder)
+    if json.loads((folder / CONFIG).read_bytes())["format"] < formats.FORMAT:
+        write_description(folder, description)
 
 
 def read_description(folder: Path) -> RunDescription:

@@ -15,6 +15,10 @@ REMOVED = "[removed]"  # stands where a secret stood
 SUPPLIED = (
     "RL_LAB_ENV_"  # the variable RL_LAB_ENV_NAME supplies the value of env_kwargs NAME that was removed
 )
+# The fields of a run that are text which may hold secrets; what decides a run otherwise has to stay as it is.
+SCRUBBED = (
+    "env_kwargs", "group", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
+)  # fmt: skip
 SHORTEST = 8  # characters; shorter values of secret variables may be ordinary words
 
 _SECRET_NAME = re.compile(
@@ -113,8 +117,18 @@ def _netrc_passwords(environment: Mapping[str, str]) -> Iterator[str]:
             yield password
 
 
+def without_secrets(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's fields, or the contents of its config.json, as they may be written."""
+    written = {name: scrub(value, name) if name in SCRUBBED else value for name, value in fields.items()}
+    if isinstance(own := written.get("fields"), Mapping):  # those of the agent
+        written["fields"] = {k: scrub(v, k) if isinstance(v, Mapping) else v for k, v in own.items()}
+    return written
+
+
 def supplied(env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return env_kwargs with the values that were removed as secrets, which environment variables supply.
+
+    Items of lists are known by their position: the first of `servers` is `servers_0`.
 
     Raises:
         UsageError: a variable isn't set.
@@ -125,6 +139,8 @@ def supplied(env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
 def _supplied(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _supplied(str(k), v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_supplied(f"{name}_{i}", item) for i, item in enumerate(value))
     if not isinstance(value, str) or REMOVED not in value:
         return value
     variable = SUPPLIED + re.sub(r"\W", "_", name).upper()

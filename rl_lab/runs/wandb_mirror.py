@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rl_lab.runs.rows import parse_row
+from rl_lab.runs.scrubbing import without_secrets
 from rl_lab.runs.wandb_keys import AXIS, loggable, summarised
 from rl_lab.runs.wandb_segments import Segment
 from rl_lab.runs.wandb_settings import PROJECT
@@ -31,7 +33,7 @@ class Tail:
         self.offset = offset  # bytes read so far; always the end of a line
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each new row; a last line without its newline is left for later."""
+        """Yield each new row; lines that are no rows are passed over, and a last one without its newline is left."""
         if not self.path.exists():
             return
         self.offset = min(self.offset, self.path.stat().st_size)  # a resume cuts the file back
@@ -41,17 +43,8 @@ class Tail:
                 if not line.endswith(b"\n"):
                     return
                 self.offset += len(line)
-                if row := _parse(line):
+                if row := parse_row(line):
                     yield row
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return a row; None for a damaged line, as a power cut may leave."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def mirror(
@@ -65,7 +58,7 @@ def mirror(
     """Copy a run directory into one W&B run.
 
     Args:
-        following: training goes on, and started this process.
+        following: training goes on, and started this process; only then are its code and its use of the machine known.
         ended: waits up to so many seconds; returns how training ended once no more rows come, before that None.
 
     Raises:
@@ -73,7 +66,7 @@ def mirror(
     """
     import wandb
 
-    config = _read_json(run_dir / "config.json")
+    config = without_secrets(_read_json(run_dir / "config.json"))  # older versions stored them
     run = _open_run(run_dir, mode, segment, config, following)
     tail = Tail(run_dir / "metrics.jsonl", segment.start_byte)
     env_steps: float = 0
@@ -82,8 +75,9 @@ def mirror(
         state = ended(POLL_SECONDS)  # before reading, so that the last reading misses nothing
         for row in tail.rows():
             run.log(loggable(row, wandb.Histogram))
-            env_steps = row.get(AXIS, env_steps)
-    _upload(run, run_dir, segment, env_steps, tuple(config.get("wandb_upload", ("videos",))))
+            env_steps = row[AXIS]
+    wanted = set(config.get("wandb_upload", ("videos",))) - (set() if following else {"code"})
+    _upload(run, run_dir, segment, env_steps, wanted)
     summary = _read_json(run_dir / "summary.json")
     segment.state = "finished" if summary else state
     run.summary.update(summarised(summary) | {"state": segment.state})
@@ -93,7 +87,7 @@ def mirror(
     segment.write()
 
 
-def _upload(run: Any, run_dir: Path, segment: Segment, env_steps: float, wanted: tuple[str, ...]) -> None:
+def _upload(run: Any, run_dir: Path, segment: Segment, env_steps: float, wanted: set[str]) -> None:
     if "videos" in wanted:
         upload_videos(run, run_dir, env_steps, segment.videos)
     if "pictures" in wanted:

@@ -34,10 +34,30 @@ def rename_folders(out: Path, info: dict[str, Any]) -> None:
         out: the study's directory.
         info: the contents of its study.json, as they were read.
     """
-    for before, now in zip(info["env_ids"], migrate_study(info, out)["env_ids"], strict=True):
-        old, new = (out / "runs" / folder_name(env_id) for env_id in (before, now))
-        if old != new and old.is_dir() and not new.exists():
-            old.rename(new)
+    for new, old in _renamings(out, info).items():
+        old.rename(new)
+
+
+def present_folder(run_dir: Path, out: Path, info: dict[str, Any] | None) -> Path:
+    """Return where a run lies as long as the folders of an older study haven't been renamed.
+
+    Args:
+        run_dir: where it lies afterwards.
+        out: the study's directory.
+        info: the contents of its study.json, as they were read; None if there is none.
+    """
+    renamings = {} if info is None else _renamings(out, info)
+    return next(
+        (old / run_dir.relative_to(new) for new, old in renamings.items() if run_dir.is_relative_to(new)),
+        run_dir,
+    )
+
+
+def _renamings(out: Path, info: dict[str, Any]) -> dict[Path, Path]:
+    """Return the present folders of the environments whose ids have changed, by their folders of today's ids."""
+    pairs = zip(migrate_study(info, out)["env_ids"], info["env_ids"], strict=True)
+    folders = {out / "runs" / folder_name(now): out / "runs" / folder_name(before) for now, before in pairs}
+    return {new: old for new, old in folders.items() if old != new and old.is_dir() and not new.exists()}
 
 
 def _from_1(info: dict[str, Any]) -> dict[str, Any]:

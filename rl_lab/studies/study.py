@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -11,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rl_lab.runs.description import IDLE, without_secrets
+from rl_lab.runs.description import IDLE
 from rl_lab.runs.directory import SUMMARY
+from rl_lab.runs.scrubbing import REMOVED, without_secrets
 from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.live import Board, NoBoard
-from rl_lab.studies.migrations import migrate_study, rename_folders
+from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
 from rl_lab.studies.readings import require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
@@ -170,8 +172,10 @@ def run_study(
         raise UsageError(f"workers must be at least 1, got {workers}")
     require_folder(out, "out")
     tasks = tasks_of(study, out, tell)
-    _claim(study, out, tasks)
-    require_same_readings((task.agent, task.fields, task.folder) for task in tasks)
+    described = _described(study, tasks)
+    before = _require_extension(described, out)
+    require_same_readings((t.agent, t.fields, present_folder(t.folder, out, before)) for t in tasks)
+    _claim(described, out, before)  # now that nothing is refused any more
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
@@ -217,13 +221,8 @@ def _collect(
     return failures
 
 
-def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
-    """Write study.json.
-
-    Raises:
-        UsageError: `out` holds another study, which this one doesn't extend.
-        FormatTooNew: a newer version wrote the study that it holds.
-    """
+def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
+    """Return the contents of study.json."""
     described = {
         "format": FORMAT,
         "env_ids": list(study.env_ids),
@@ -233,7 +232,16 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
         "fields": {agent: without_secrets(study.fields_for(agent)) for agent in study.agents},
         "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
     }
-    described = json.loads(json.dumps(described))  # as it will be read back
+    return json.loads(json.dumps(described))  # as it will be read back
+
+
+def _require_extension(described: dict[str, Any], out: Path) -> dict[str, Any] | None:
+    """Check that a study extends the one that `out` holds; return the latter's study.json, or None if there is none.
+
+    Raises:
+        UsageError: it doesn't.
+        FormatTooNew: a newer version wrote the study that it holds.
+    """
     path = out / STUDY
     before = json.loads(path.read_bytes()) if path.exists() else None
     if before is not None and not _extends(described, migrate_study(before, path)):
@@ -241,10 +249,15 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
             f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
             " more seeds, agents or environments)"
         )
+    return before
+
+
+def _claim(described: dict[str, Any], out: Path, before: dict[str, Any] | None) -> None:
+    """Write study.json, after the folders that an older one names got the names of today."""
     if before is not None:
         rename_folders(out, before)  # before study.json is written: after a kill it is done again
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(described, indent=1).encode())
+    write_atomically(out / STUDY, json.dumps(described, indent=1).encode())
 
 
 def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -253,12 +266,12 @@ def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
     Both are in the current format.
     """
     if "eval_gamma" not in before:  # written by an older version
-        return before == {name: value for name, value in described.items() if name != "eval_gamma"}
-    now, then = (
-        {agent: _deciding(fields) for agent, fields in d["fields"].items()} for d in (described, before)
-    )
+        now = {name: value for name, value in described.items() if name != "eval_gamma"}
+        return _same(now, before | {"fields": _each(without_secrets, before["fields"])})
+    now = _each(_deciding, described["fields"])
+    then = _each(_deciding, before["fields"])
     return (
-        all(now.get(agent) == then[agent] for agent in before["agents"])
+        all(agent in now and _same(now[agent], then[agent]) for agent in before["agents"])
         and described["eval_gamma"] == before["eval_gamma"]
         and described["seeds"] >= before["seeds"]
         and set(described["env_ids"]) >= set(before["env_ids"])
@@ -266,8 +279,32 @@ def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that decide results: without what W&B gets, and the like."""
-    return {name: value for name, value in fields.items() if name not in IDLE}
+    """Return the fields that decide results, without secrets: what W&B gets, and the like, isn't among them."""
+    return {name: value for name, value in without_secrets(fields).items() if name not in IDLE}
+
+
+def _each(change: Callable[[Any], dict[str, Any]], fields_of: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {agent: change(fields) for agent, fields in fields_of.items()}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values of JSON are equal, as far as can be told where secrets were removed.
+
+    Which of them were known as secrets depends on the environment variables of that time.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, str) and isinstance(other, str):
+        return _fits(one, other) or _fits(other, one)
+    return one == other
+
+
+def _fits(text: str, pattern: str) -> bool:
+    """Return whether a text is one from which secrets were removed, or could be it before they were."""
+    parts = map(re.escape, pattern.split(REMOVED))
+    return re.fullmatch(".*".join(parts), text, re.DOTALL) is not None
 
 
 def _outcome(task: Task) -> str:

@@ -95,10 +95,10 @@ def learn(
         _require_same_reading(learner, problem, config.init_from)
     learner = resolved(agent, learner, problem)
     problem.warnings  # noqa: B018  refuses an environment that is broken, before there is a folder
+    description = describe(agent, learner.config, config, problem)  # W&B's settings may be refused
     folder = make_run_folder(config, agent)
     with exclusive(folder):
         require_no_run(folder)
-        description = describe(agent, learner.config, config, problem)
         write_description(folder, description)
         try:
             return _run(learner, description, problem, folder, progress, signals, heard)

@@ -128,11 +128,6 @@ def test_online_the_rows_are_uploaded_at_once(tmp_path, capsys, monkeypatch):
 def test_what_cannot_be_made_is_said_in_a_line(tmp_path, capsys, monkeypatch):
     require_refusal(call(capsys, sync, tmp_path), repr(str(tmp_path)), "holds no run")
     run_dir = make_run_dir(tmp_path, rows=2)
-    with exclusive(run_dir):
-        held = [sys.executable, "-m", "rl_lab", "sync", str(run_dir)]
-        done = subprocess.run(held, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert "is being trained" in done.stderr
     monkeypatch.setenv("WANDB_DISABLED", "true")
     require_refusal(call(capsys, sync, run_dir), "WANDB_DISABLED=true", "--mode offline")
     (run_dir / "wandb").write_text("in the way")
@@ -140,6 +135,52 @@ def test_what_cannot_be_made_is_said_in_a_line(tmp_path, capsys, monkeypatch):
     assert (code, out) == (1, "")
     assert err.startswith(f"error: {run_dir}: ")
     assert err.count("\n") == 1
+
+
+def held_files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_config_of_something_else_is_no_run(tmp_path, capsys):
+    web = tmp_path / "project" / "web"
+    web.mkdir(parents=True)
+    (web / "config.json").write_text(json.dumps({"db": "postgres://me:hunter22@host/x"}))
+    before = held_files(tmp_path)
+    require_refusal(call(capsys, sync, tmp_path / "project"), repr(str(tmp_path / "project")), "holds no run")
+    require_refusal(call(capsys, sync, web, "--mode", "offline"), str(web / "config.json"), "damaged")
+    assert held_files(tmp_path) == before
+    run_dir = make_run_dir(tmp_path / "project", rows=2)
+    assert list(runs_beneath(tmp_path / "project")) == [run_dir]
+
+
+def test_no_run_is_made_where_one_of_the_folders_is_none(tmp_path, capsys):
+    run_dir = make_run_dir(tmp_path, rows=2)
+    (tmp_path / "empty").mkdir()
+    require_refusal(call(capsys, sync, run_dir, tmp_path / "empty", "--mode", "offline"), "holds no run")
+    assert not (run_dir / "wandb").exists()
+
+
+def test_runs_that_cannot_be_made_keep_no_other_from_it(tmp_path, capsys):
+    busy, damaged, whole = (make_run_dir(tmp_path / "study" / name, rows=2) for name in "abc")
+    (damaged / "config.json").write_text("{")
+    with exclusive(busy):  # a lock of this process holds against this process, too
+        code, out, err = call(capsys, sync, tmp_path / "study", "--mode", "offline")
+    assert code == 1
+    first, second = err.splitlines()
+    assert first == f"error: {busy}: run_dir {str(busy)!r} is being trained by another process"
+    assert second.startswith(f"error: {damaged}: ")
+    (run,) = upload(whole)
+    assert out == f"{whole}: written to {run.folder}\nto upload: wandb sync {run.folder}\n"
+
+
+def test_a_run_made_from_its_files_gets_no_code_of_the_folder_where_that_happens(tmp_path, capsys):
+    run_dir = make_run_dir(tmp_path / "there", rows=2)
+    config = json.loads((run_dir / "config.json").read_text()) | {"wandb_upload": ["code"]}
+    (run_dir / "config.json").write_text(json.dumps(config))
+    (tmp_path / "foreign.py").write_text("x = 1\n")
+    assert call(capsys, sync, run_dir, "--mode", "offline", "--rebuild")[0] == 0
+    (run,) = upload(run_dir)
+    assert run.artifacts == {}
 
 
 def test_a_run_that_one_segment_holds_needs_no_other(tmp_path, capsys):

@@ -19,6 +19,7 @@ from rl_lab.runs.description import (
     write_description,
 )
 from rl_lab.runs.migrations import migrate_config
+from rl_lab.runs.scrubbing import REMOVED
 from rl_lab.storage import formats
 from rl_lab.storage.errors import CheckpointError, FormatTooNew
 from rl_lab.types import UsageError
@@ -220,6 +221,14 @@ class TestUpgrading:
         assert json.loads((folder / "config.json").read_bytes()) == before | {
             "env_id": "rl_lab.envs:lab/GridWorld-v0"
         }
+
+    def test_removes_secrets_that_an_older_version_stored(self, folder):
+        rewrite(folder, format=2, env_kwargs={"token": "hush-hush-hush"}, wandb_notes="token=hush-hush")
+        upgrade_description(folder)
+        body = json.loads((folder / "config.json").read_bytes())
+        assert body["format"] == formats.FORMAT
+        assert body["env_kwargs"] == {"token": REMOVED}
+        assert body["wandb_notes"] == f"token={REMOVED}"
 
     def test_leaves_a_current_one_as_it_is(self, folder):
         path = folder / "config.json"

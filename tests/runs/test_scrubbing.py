@@ -93,6 +93,19 @@ def test_removed_env_kwargs_come_from_variables(monkeypatch):
     assert config.env_arguments["env_kwargs"] == wanted
 
 
+def test_removed_items_of_lists_come_from_variables_with_their_position(monkeypatch):
+    given = {"servers": ["http://u:p@one", "http://two", ("a", "http://v:q@three")], "ports": [80, 81]}
+    stored = scrub(given)
+    assert stored["servers"] == [f"http://{REMOVED}@one", "http://two", ("a", f"http://{REMOVED}@three")]
+    with pytest.raises(UsageError, match=r"env_kwargs servers_0 .*RL_LAB_ENV_SERVERS_0"):
+        supplied(stored)
+    monkeypatch.setenv("RL_LAB_ENV_SERVERS_0", "http://u:p@one")
+    with pytest.raises(UsageError, match=r"env_kwargs servers_2_1 .*RL_LAB_ENV_SERVERS_2_1"):
+        supplied(stored)
+    monkeypatch.setenv("RL_LAB_ENV_SERVERS_2_1", "http://v:q@three")
+    assert supplied(stored) == given
+
+
 def test_a_url_loses_its_login_alone():
     assert without_login("https://user:secret@example.com/x?y=1") == "https://example.com/x?y=1"
     assert without_login("https://example.com") == "https://example.com"

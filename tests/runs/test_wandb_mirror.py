@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
-from mirrored import append_rows, make_run_dir, row
+from mirrored import CONFIG, append_rows, make_run_dir, row
 from rl_lab.runs import wandb_mirror
+from rl_lab.runs.scrubbing import REMOVED
 from rl_lab.runs.wandb_keys import loggable, placed
 from rl_lab.runs.wandb_mirror import Tail
 from rl_lab.runs.wandb_segments import next_segment, rebuilt_segment
@@ -27,7 +29,9 @@ def test_tail_waits_for_the_newline(tmp_path):
 
 def test_tail_passes_over_what_is_no_row(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"env_steps": 1}\n\0\0\0\n\xff\n[1]\n3\n{"env_steps": 2}\n')
+    path.write_bytes(
+        b'{"env_steps": 1}\n\0\0\0\n\xff\n[1]\n3\n{"loss": 1}\n{"env_steps": null}\n{"env_steps": 2}\n'
+    )
     assert list(Tail(path).rows()) == [{"env_steps": 1}, {"env_steps": 2}]
 
 
@@ -71,6 +75,24 @@ def test_rows_written_just_before_the_end_are_mirrored(tmp_path, monkeypatch):
     wandb_mirror.mirror(run_dir, "offline", rebuilt_segment(run_dir), ended)
     sent = [{placed(k): v for k, v in row(i).items()} for i in range(8)]
     assert run.logged == sent
+
+
+def test_secrets_that_an_older_version_stored_go_no_further(tmp_path, monkeypatch):
+    run_dir, configs = make_run_dir(tmp_path, rows=1), []
+    older = CONFIG | {
+        "format": 2,
+        "env_kwargs": {"token": "hush-hush-hush"},
+        "wandb_notes": "token=hush-hush",
+    }
+    (run_dir / "config.json").write_text(json.dumps(older))
+
+    def open_run(run_dir: Path, mode: str, segment: Any, config: dict[str, Any], following: bool) -> FakeRun:
+        configs.append(config)
+        return FakeRun(tmp_path)
+
+    monkeypatch.setattr(wandb_mirror, "_open_run", open_run)
+    wandb_mirror.mirror(run_dir, "offline", rebuilt_segment(run_dir), lambda seconds: "finished")
+    assert configs == [older | {"env_kwargs": {"token": REMOVED}, "wandb_notes": f"token={REMOVED}"}]
 
 
 def test_loggable_keeps_numbers_and_turns_lists_into_histograms():

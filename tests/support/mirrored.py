@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 
 from rl_lab.evaluation.video import write_video
+from rl_lab.storage.formats import FORMAT
 from wandb_reader import OfflineRun
 
 CANARY = "canary0123456789canary0123456789canary01"  # as long as an API key
@@ -25,11 +26,14 @@ SUMMARY = {
 }
 
 CONFIG = {
+    "format": FORMAT,
     "agent": "dqn",
     "env_id": "CartPole-v1",
     "seed": 3,
     "total_steps": 4000,
     "num_envs": 2,
+    "eval_gamma": 0.99,
+    "config_sha256": "0" * 64,
     "group": "study-7",
     "fields": {"learning_rate": 0.001, "hidden": [64, 64], "double": True},
 }

@@ -59,6 +59,22 @@ class TestOneRunPerFolder:
         assert learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=300).summary is not None
 
 
+class TestRefusedSettingsOfWandb:
+    @pytest.mark.parametrize(
+        ("name", "value", "says"),
+        [("WANDB_MODE", "foo", "WANDB_MODE=foo: allowed are"), ("WANDB_TAGS", "a" * 65, "wandb_tags")],
+    )
+    @pytest.mark.parametrize("run_dir", [None, "run"])
+    def test_leave_no_folder(self, tmp_path, monkeypatch, name, value, says, run_dir):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+        monkeypatch.setenv(name, value)
+        fields = {key: value for key, value in QUICK.items() if key != "wandb"}
+        with pytest.raises(UsageError, match=says):
+            rl_lab.learn("q-learning", "FrozenLake-v1", run_dir=run_dir, total_steps=100, **fields)
+        assert list(tmp_path.iterdir()) == []
+
+
 def _hold(folder, held, done):
     with exclusive(folder):
         held.set()
