@@ -89,7 +89,7 @@ def test_runs_of_a_study_of_today_lie_where_they_lie(tmp_path):
 
 class TestSecrets:
     KWARGS = {"token": "hush-hush-hush", "note": "see correct-horse, password=hush"}  # noqa: RUF012
-    SECRET = QUIET | {"env_kwargs": KWARGS}  # noqa: RUF012
+    SECRET = QUIET | {"env_kwargs": KWARGS}
 
     @pytest.fixture(autouse=True)
     def any_arguments(self, monkeypatch):
