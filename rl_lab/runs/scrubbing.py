@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 from rl_lab.types import UsageError
 
 REMOVED = "[removed]"  # stands where a secret stood
-SUPPLIED = (
-    "RL_LAB_ENV_"  # the variable RL_LAB_ENV_NAME supplies the value of env_kwargs NAME that was removed
-)
+# The variable RL_LAB_ENV_NAME supplies the value of env_kwargs NAME that was removed.
+SUPPLIED = "RL_LAB_ENV_"
 SHORTEST = 8  # characters; shorter values of secret variables may be ordinary words
 
 _SECRET_NAME = re.compile(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from rl_lab.runs.rows import parse_row
 from rl_lab.runs.wandb_keys import AXIS, loggable, summarised
 from rl_lab.runs.wandb_segments import Segment
 from rl_lab.runs.wandb_settings import PROJECT
@@ -17,10 +18,8 @@ from rl_lab.runs.wandb_uploads import upload_code, upload_model, upload_pictures
 POLL_SECONDS = 1.0
 INIT_SECONDS = 20  # how long W&B's server may take to answer
 SYSTEM_SECONDS = 2.0  # between the figures of CPU, memory and GPU
-FAILED = (
-    "failed",
-    "killed",
-)  # what W&B shows as failed; it knows no stopped runs, and shows them as finished
+# What W&B shows as failed; it knows no stopped runs, and shows them as finished.
+FAILED = ("failed", "killed")
 
 
 class Tail:
@@ -31,7 +30,7 @@ class Tail:
         self.offset = offset  # bytes read so far; always the end of a line
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each new row; a last line without its newline is left for later."""
+        """Yield each new row, passing over lines that are none; a last line without its newline is left for later."""
         if not self.path.exists():
             return
         self.offset = min(self.offset, self.path.stat().st_size)  # a resume cuts the file back
@@ -41,17 +40,8 @@ class Tail:
                 if not line.endswith(b"\n"):
                     return
                 self.offset += len(line)
-                if row := _parse(line):
+                if (row := parse_row(line)) is not None:
                     yield row
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    """Return a row; None for a damaged line, as a power cut may leave."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return row if isinstance(row, dict) else None
 
 
 def mirror(
