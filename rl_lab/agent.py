@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
@@ -37,13 +38,7 @@ class Policy(Protocol):
 class Agent(Protocol):
     """Learns from steps.
 
-    A method `results() -> Mapping[str, Any]` is optional: it is called once, at the end of a run, and what it
-    returns is added to the run's summary.json.
-
-    So are an attribute `compiles: bool` and a method `compile_updates(example: Step, should_stop) -> None`, for an
-    agent whose first update would have to wait for a compiler. If `compiles`, the method is called before the first
-    step of a session, with a step whose values mean nothing. It changes nothing that is learned, and returns early
-    once `should_stop()` is true, so that a signal is answered at once.
+    What else an agent may be able to do is in the protocols `Compiles` and `HasResults`.
     """
 
     gradient_steps: int  # updates of the parameters so far
@@ -69,3 +64,28 @@ class Agent(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state in place, so that existing views of the weights stay valid."""
+
+
+@runtime_checkable
+class Compiles(Protocol):
+    """What an agent has whose first update would otherwise have to wait for a compiler."""
+
+    compiles: bool  # whether this agent, with its settings, has anything to compile
+
+    def compile_updates(self, example: Step, should_stop: Callable[[], bool]) -> None:
+        """Compile what updates need; called before the first step of a session if `compiles`.
+
+        It changes nothing that is learned, and returns early once `should_stop()` is true, so that a signal is answered
+        at once.
+
+        Args:
+            example: a step whose shapes and types are those of the steps to come, and whose values mean nothing.
+        """
+
+
+@runtime_checkable
+class HasResults(Protocol):
+    """What an agent has that adds figures of its own to the run's summary.json."""
+
+    def results(self) -> Mapping[str, Any]:
+        """Return the figures; called once, at the end of a run."""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -66,6 +69,18 @@ def _torch_state() -> np.ndarray:
     import torch
 
     return torch.get_rng_state().numpy()
+
+
+@contextmanager
+def untouched_torch() -> Iterator[None]:
+    """Keep torch's global generators as they are, those of GPUs in use included; torch isn't imported for that."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=list(devices)):
+        yield
 
 
 class EpisodeSeeds:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import nullcontext, suppress
+
 import numpy as np
+import pytest
 import torch
 
-from rl_lab.seeding import EpisodeSeeds, Streams, episode_seed, seed_of
+from rl_lab.seeding import EpisodeSeeds, Streams, episode_seed, seed_of, untouched_torch
 
 
 def test_a_seed_is_a_function_of_seed_and_path():
@@ -59,3 +63,27 @@ class TestEpisodeSeeds:
         before = seeds.episodes
         seeds.advance(np.array([True]))
         assert before == (0,)
+
+
+class TestUntouchedTorch:
+    def test_draws_within_it_change_nothing_even_if_it_fails(self):
+        before = torch.get_rng_state()
+        with suppress(ZeroDivisionError), untouched_torch():
+            torch.rand(3)
+            raise ZeroDivisionError
+        assert torch.equal(torch.get_rng_state(), before)
+
+    @pytest.mark.parametrize(("used", "devices"), [(True, [0, 1]), (False, [])])
+    def test_keeps_the_generators_of_gpus_in_use(self, monkeypatch, used, devices):
+        asked = []
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: used)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setattr(torch.random, "fork_rng", lambda devices: asked.append(devices) or nullcontext())
+        with untouched_torch():
+            pass
+        assert asked == [devices]
+
+    def test_does_not_import_torch(self, monkeypatch):
+        monkeypatch.delitem(sys.modules, "torch")
+        with untouched_torch():
+            assert "torch" not in sys.modules

@@ -10,6 +10,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import torch
 
 from commands import SCRIPTS, run_script
 
@@ -21,11 +22,14 @@ sys.modules["soak"] = soak
 _found.loader.exec_module(soak)
 
 MOST_KB = 100.0  # the batch of steps under way comes and goes
+MOST_RESIDENT_MB = (
+    4.0  # allocators settle; of 2,500 updates, one that kept a copy of the weights would cost 9 MB
+)
 
 
 @pytest.fixture
 def traced_mb():
-    """Return what Python and numpy hold at the moment, in MB."""
+    """Return what Python and numpy hold at the moment, in MB; torch's memory is not among it."""
     tracemalloc.start(1)
 
     def held():
@@ -52,6 +56,24 @@ def test_evaluations_hold_no_more_memory_and_no_more_handles_as_they_go_on(trace
     assert len(found.samples) == 100
     assert len(found.handles()) == 1
     assert abs(found.growth_mb()) * 1024 < MOST_KB
+
+
+@pytest.mark.long
+def test_training_takes_no_more_resident_memory_as_it_goes_on():
+    found = soak.soak_training(10_000, train_period_env_steps=4, replay_capacity=500, log_every_steps=250)
+    assert len(found.samples) == 40
+    assert found.growth_mb() < MOST_RESIDENT_MB
+
+
+def test_memory_that_torch_holds_is_seen():
+    kept = []
+    found = soak.soak_training(
+        800,
+        log_every_steps=20,
+        callbacks=[lambda event: kept.append(torch.ones(2**18))],  # 1 MB
+    )
+    assert found.growth_mb() > MOST_RESIDENT_MB
+    assert not found.flat()
 
 
 def samples(memory, handles):

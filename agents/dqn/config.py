@@ -68,7 +68,7 @@ class Config(TrainedFields):
     double: bool = False
     """Double Q-learning: the online network chooses the action whose value the target network gives."""
     dueling: bool = False
-    """Dueling network: split action values into a state value and the actions' advantages."""
+    """Dueling network: action values are made of a state value and advantages."""
     n_steps: int = 1
     """Rewards summed before the bootstrap; fewer at the end of an episode."""
     prioritised: bool = False

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from rl_lab.agent import Policy
@@ -13,6 +11,7 @@ from rl_lab.policies import shifted
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.evaluations import Figures
+from rl_lab.seeding import untouched_torch
 from rl_lab.storage.errors import NotWritten
 
 
@@ -33,9 +32,9 @@ class RunEvaluator:
     def measure(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
         """Play the evaluation episodes and find the exact figures; None if `should_stop` cut it short.
 
-        torch's global generator is left as it was.
+        torch's global generators are left as they were.
         """
-        with _untouched_torch():
+        with untouched_torch():
             try:
                 return self._played(policy, should_stop) | self._exact(policy)
             except Interrupted:
@@ -109,14 +108,3 @@ class RunEvaluator:
         if not self._config.video_episodes:
             return None
         return film(self._folder / "videos" / "final.mp4", policy, self._config, self._config.video_episodes)
-
-
-@contextmanager
-def _untouched_torch() -> Iterator[None]:
-    """Keep torch's global generator as it is; torch isn't imported for that."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-    else:
-        with torch.random.fork_rng(devices=[]):
-            yield

@@ -73,9 +73,8 @@ class VideoWriter(Sink):
         self._fps = fps
         self._shape: tuple[int, ...] = ()
         self._encoder: Encoder | None = None  # made at the first frame, whose size it needs
-        self._place = (
-            ExitStack()
-        )  # holds the temporary, and gives it its name when it is closed without an error
+        # Holds the temporary, and gives it its name when it is closed without an error.
+        self._place = ExitStack()
 
     def add(self, frame: np.ndarray) -> bool:
         """Append one frame uint8 [H, W, 3], or grey [H, W]; return True.

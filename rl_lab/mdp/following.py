@@ -11,9 +11,8 @@ from rl_lab.types import Array
 
 TOLERANCE = 1e-6  # of rewards, relative and absolute: environments may compute them in float32
 SHOWN = 3  # outcomes that a message lists
-MOST_SDS = (
-    8.0  # how far chi-squared may lie above its mean, in standard deviations: no true model is called wrong
-)
+# How far chi-squared may lie above its mean, in standard deviations: no true model is called wrong.
+MOST_SDS = 8.0
 
 
 class Outcomes(NamedTuple):

@@ -25,9 +25,8 @@ CONVOLUTIONAL = ("cnn", "small", "impala")
 OF_INDICES = ("onehot", "embedding")
 ENCODERS = ("auto", "mlp", *CONVOLUTIONAL, *OF_INDICES)
 EMBEDDING_SIZE = 16
-ONE_HOT_LIMIT = (
-    1_000_000  # values, above which one-hot vectors are refused: a batch of them would fill the memory
-)
+# Values, above which one-hot vectors are refused: a batch of them would fill the memory.
+ONE_HOT_LIMIT = 1_000_000
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import random
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from rl_lab.seeding import untouched_torch
 from rl_lab.types import UsageError
 
 Kind = Literal["row", "evaluation", "checkpoint"]
@@ -134,19 +134,8 @@ def untouched_generators() -> Iterator[None]:
     """
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the global one
     try:
-        with _untouched_torch():
+        with untouched_torch():
             yield
     finally:
         random.setstate(of_python)
         np.random.set_state(of_numpy)  # noqa: NPY002
-
-
-@contextmanager
-def _untouched_torch() -> Iterator[None]:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-    with torch.random.fork_rng(devices=list(devices)):
-        yield

@@ -36,8 +36,8 @@ IDLE = (
 NOT_HASHED = (
     *IDLE, "run_dir", "init_from", "dataset", "versions", "config_sha256", "wandb_source", "extended_from",
 )  # fmt: skip
-# Fields that came later don't enter it either while their value stands for what was done before there were such
-# fields: their default, if it changes no result, or else what `as_done_before` says.
+# A field that was added later is left out of the hash while its value means what older versions did, so that the hashes
+# of older runs stay the same. That value is the default if it changes no result, otherwise what `as_done_before` says.
 LATER = {"wrappers": ()}
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 

@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from rl_lab.runs.watched import is_notebook, is_watched
 
-MOST_OF_IT = (
-    0.9  # of the time: if training takes more and its parts aren't known, nothing is said of the rest
-)
+# Share of the time: if training takes more and its parts aren't known, nothing is said of the rest.
+MOST_OF_IT = 0.9
 
 WARNING = "warning: "  # how the line of a warning begins
 Spent = Mapping[str, float]  # seconds by what they were spent on

@@ -53,7 +53,8 @@ class Run:
         config = description.config
         self.restored = restored
         self.stop_requested = False  # a signal sets it; it is honoured at the next step boundary
-        self._callback_asks = False  # the same, but no signal: the first of those doesn't end the process
+        # Set by a callback, and honoured at the next step boundary too; it doesn't count as the first of two signals.
+        self._callback_asks = False
         self.stopped = False  # saved and to be resumed later, so not to be finished now
         self.stopped_at = 0  # env_steps, if it is stopped
         self.summary: dict[str, Any] | None = None  # once the run is finished

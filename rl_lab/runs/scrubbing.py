@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 from rl_lab.types import UsageError
 
 REMOVED = "[removed]"  # stands where a secret stood
-SUPPLIED = (
-    "RL_LAB_ENV_"  # the variable RL_LAB_ENV_NAME supplies the value of env_kwargs NAME that was removed
-)
+# The variable RL_LAB_ENV_NAME supplies the value of env_kwargs NAME that was removed.
+SUPPLIED = "RL_LAB_ENV_"
 # The fields of a run that are text which may hold secrets; what decides a run otherwise has to stay as it is.
 SCRUBBED = (
     "env_kwargs", "group", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",

@@ -19,10 +19,8 @@ from rl_lab.runs.wandb_uploads import upload_code, upload_model, upload_pictures
 POLL_SECONDS = 1.0
 INIT_SECONDS = 20  # how long W&B's server may take to answer
 SYSTEM_SECONDS = 2.0  # between the figures of CPU, memory and GPU
-FAILED = (
-    "failed",
-    "killed",
-)  # what W&B shows as failed; it knows no stopped runs, and shows them as finished
+# What W&B shows as failed; it knows no stopped runs, and shows them as finished.
+FAILED = ("failed", "killed")
 
 
 class Tail:
@@ -33,7 +31,7 @@ class Tail:
         self.offset = offset  # bytes read so far; always the end of a line
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield each new row; lines that are no rows are passed over, and a last one without its newline is left."""
+        """Yield each new row, passing over lines that are none; a last line without its newline is left for later."""
         if not self.path.exists():
             return
         self.offset = min(self.offset, self.path.stat().st_size)  # a resume cuts the file back
@@ -43,7 +41,7 @@ class Tail:
                 if not line.endswith(b"\n"):
                     return
                 self.offset += len(line)
-                if row := parse_row(line):
+                if (row := parse_row(line)) is not None:
                     yield row
 
 

@@ -155,7 +155,8 @@ def requested_again(stored: Mapping[str, Any]) -> str | None:
     """Return what a run that goes on was asked for, so that W&B's settings of today decide where nothing was.
 
     Args:
-        stored: config.json. One of before sources were stored counts as asked for, unless it says online.
+        stored: config.json. If an older version wrote it, without `wandb_source`, its mode counts as asked for, unless
+            it is "online".
     """
     mode, source = stored.get("wandb"), stored.get("wandb_source")
     asked = mode != "online" if source is None else source == ASKED_FOR

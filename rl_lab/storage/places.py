@@ -70,9 +70,8 @@ def _require_room(path: Path) -> None:
     while not os.path.lexists(folder):
         folder = folder.parent
     below = path.relative_to(folder).parts
-    for (
-        part
-    ) in below:  # looked up in a folder that is there: a missing one would hide a name that is too long
+    # Each part is looked up in a folder that is there: a missing one would hide a name that is too long.
+    for part in below:
         _look_up(folder / part)
     _look_up(path)  # the whole may be too long
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".rl_lab-"):

@@ -13,19 +13,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from rl_lab.evaluation.statistics import curve_interval, interpolate_curves, iqm
+from rl_lab.evaluation.comparison.aggregates import interquartile_mean
+from rl_lab.evaluation.comparison.intervals import bootstrap
+from rl_lab.evaluation.statistics import interpolate_curves, iqm
 from rl_lab.studies.results import REGRET, RETURN, Points, RunResults, StudyResults
 from rl_lab.types import Array
 
 # Okabe and Ito's colours, which are distinct for any colour vision; darkened for white, lightened for black pages.
 LIGHT = ("#0072b2", "#d55e00", "#009e73", "#b5508f", "#2a9fd8", "#b07d00")
 DARK = ("#4aa8e8", "#ff8a42", "#2fcb9d", "#e89bc8", "#92d6ff", "#ecb92f")
-DASHES: tuple[Any, ...] = (
-    "-",
-    (0, (5, 2)),
-    (0, (1, 1.5)),
-    (0, (6, 2, 1, 2)),
-)  # the next one when colours repeat
+# The next one is taken when colours repeat.
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
+BAND_RESAMPLES = 1000
 
 # Placeholder colours: the page's style sheet defines what they look like.
 INK, GRID = "#010203", "#040506"
@@ -105,7 +104,7 @@ def _draw_agent(axes: Axes, study: StudyResults, runs: Iterable[RunResults], key
 
 def _draw_average(axes: Axes, study: StudyResults, agent: str, grid: Array, matrix: Array) -> None:
     colour = colour_of(study, agent)
-    low, high = curve_interval(matrix)
+    low, high = bootstrap([matrix.T[..., None]], interquartile_mean, resamples=BAND_RESAMPLES)
     axes.fill_between(grid, low, high, color=colour, alpha=0.16, linewidth=0, gid=f"band-{agent}")
     marker = "o" if grid.size == 1 else ""
     look: Any = {"color": colour, "linestyle": dash_of(study, agent), "linewidth": 2, "marker": marker}

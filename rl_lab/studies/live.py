@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 from rl_lab.runs.watchdog import STALLED
+from rl_lab.runs.watched import is_notebook, is_watched
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -162,7 +164,7 @@ class LiveBoard:
         )
 
     def _table(self) -> Table:
-        return table_of(self._states.ordered(), max(1, self._console.height - SPARE_ROWS))
+        return live_table(self._states.ordered(), max(1, self._console.height - SPARE_ROWS))
 
     def begin(self, states: Mapping[str, str]) -> None:
         """Take the runs by name, with their states, and show the table: not earlier, since a study may be refused."""
@@ -190,8 +192,8 @@ class LiveBoard:
 
 
 def make_board() -> Board:
-    """Return a table if stderr is a terminal, else plain lines."""
-    if not sys.stderr.isatty():
+    """Return a table in a terminal, and in a notebook that has the widgets for it; else plain lines."""
+    if not is_watched() or (is_notebook() and find_spec("ipywidgets") is None):
         return PlainBoard()
     from rich.console import Console
 
@@ -214,7 +216,7 @@ def line_on(runs: list[RunState]) -> str:
     return "; ".join([_counts(runs), *parts, *more])
 
 
-def table_of(runs: list[RunState], most_rows: int) -> Table:
+def live_table(runs: list[RunState], most_rows: int) -> Table:
     """Return the table of the first `most_rows` runs; its foot counts all."""
     from rich.table import Table
 

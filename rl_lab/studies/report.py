@@ -18,8 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from rl_lab.evaluation.comparison.improvement import improvement_interval
+from rl_lab.evaluation.comparison.intervals import aggregate_interval
 from rl_lab.evaluation.grid_maps import MOST_NUMBERED
-from rl_lab.evaluation.statistics import Estimate, bootstrap_interval, iqm, probability_of_improvement
+from rl_lab.evaluation.statistics import Estimate, iqm
 from rl_lab.storage.files import write_atomically
 from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves
 from rl_lab.studies.results import EXACT, OPTIMAL, REGRET, RETURN, RunResults, StudyResults, load_study
@@ -166,7 +168,7 @@ def _over(average: Callable[[Sequence[float]], Any], values: Sequence[float]) ->
 
 
 def _estimate(scores: Sequence[float]) -> Estimate | None:
-    return Estimate(float(iqm(scores)), *bootstrap_interval(scores)) if scores else None
+    return aggregate_interval(scores) if scores else None
 
 
 def _improvements(study: StudyResults, env_id: str) -> list[Row]:
@@ -175,7 +177,7 @@ def _improvements(study: StudyResults, env_id: str) -> list[Row]:
     rows = []
     for pair in combinations([agent for agent in study.agents if scores[agent]], 2):
         x, y = sorted(pair, key=lambda agent: -iqm(scores[agent]))
-        rows.append({"x": x, "y": y, "estimate": probability_of_improvement(scores[x], scores[y])})
+        rows.append({"x": x, "y": y, "estimate": improvement_interval(scores[x], scores[y])})
     return rows
 
 

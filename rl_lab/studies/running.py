@@ -23,9 +23,8 @@ from rl_lab.studies.results import ERROR
 
 POLL_SECONDS = 0.2  # how long a request to stop may go unnoticed while a worker runs
 STOP_SECONDS = 120.0  # enough for an evaluation under way, a checkpoint, and W&B's minute at the end
-OUTPUT_SECONDS = (
-    5.0  # for the rest of what a worker printed; a process that it left behind may keep the pipe open
-)
+# For the rest of what a worker printed; a process that it left behind may keep the pipe open.
+OUTPUT_SECONDS = 5.0
 LONGEST_LINE = 10_000  # bytes; a longer one is logged in pieces
 LONGEST_CAUSE = 500  # characters
 

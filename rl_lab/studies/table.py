@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.evaluation.statistics import bootstrap_interval, iqm
+from rl_lab.evaluation.comparison.intervals import aggregate_interval
+from rl_lab.evaluation.statistics import iqm
 from rl_lab.studies.results import EXACT, REGRET, RETURN, RunResults, StudyResults
 
 Row = dict[str, Any]
@@ -18,8 +19,8 @@ def table_of(study: StudyResults) -> list[Row]:
     """Return a row for each environment and agent, over the finished runs; figures that no run has are None.
 
     `return_iqm` is the interquartile mean over seeds of the runs' mean evaluation returns, `return_low` and
-    `return_high` its 95 % bootstrap interval. `regret` and `exact_return` are interquartile means, where the model is
-    known.
+    `return_high` its 95 % bootstrap interval, widened for few runs (nan of a single run). `regret` and `exact_return`
+    are interquartile means, where the model is known.
     """
     return [
         {"env_id": env_id, "agent": agent, **_figures(study.runs[env_id, agent])}
@@ -30,13 +31,13 @@ def table_of(study: StudyResults) -> list[Row]:
 
 def _figures(runs: Sequence[RunResults]) -> Row:
     returns = _scalars(runs, RETURN)
-    low, high = bootstrap_interval(returns) if returns else (None, None)
+    found = aggregate_interval(returns) if returns else None
     return {
         "finished": len(returns),
         "seeds": len(runs),
-        "return_iqm": _over(iqm, returns),
-        "return_low": None if low is None else float(low),
-        "return_high": None if high is None else float(high),
+        "return_iqm": None if found is None else found.value,
+        "return_low": None if found is None else found.low,
+        "return_high": None if found is None else found.high,
         "return_mean": _over(np.mean, returns),
         "regret": _over(iqm, _scalars(runs, REGRET)),
         "exact_return": _over(iqm, _scalars(runs, EXACT)),

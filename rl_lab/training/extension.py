@@ -53,7 +53,7 @@ def _obstacle(description: RunDescription, learner: Learner, summary: dict | Non
 def write_extension(folder: Path, description: RunDescription) -> None:
     """Write the description of an extended run; its result so far is kept as summary-<total_steps>.json.
 
-    After a kill in between, the run is one of its former budget that has still to be finished.
+    If the process is killed between the two, the run has its former budget and no summary; resuming finishes it again.
 
     Raises:
         NotWritten: the file system refused.

@@ -15,7 +15,7 @@ def differing_reading(config: Any, space: spaces.Space, there: Mapping[str, Any]
     """Return how another run read images otherwise than one with this config (a few words), or None if it didn't.
 
     Args:
-        config: an instance of an agent's Config; agents without such fields read as they like.
+        config: an instance of an agent's Config; agents without such fields are not compared.
         space: what both observe.
         there: the agent's fields in the other run, in the current format.
     """

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rl_lab.agent import Agent
+from rl_lab.agent import Agent, Compiles, HasResults
 from rl_lab.environments.episodes import EpisodeTracker
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Members, Run
@@ -90,11 +90,11 @@ class Session:
 
     def _stopped_at_compiling(self) -> bool:
         """Let the agent compile its updates, between two steps; return whether a signal stopped that, after saving."""
-        run, at = self.run, self.at
-        if not getattr(self.agent, "compiles", False) or at.env_steps >= run.total_steps:
+        run, at, agent = self.run, self.at, self.agent
+        if not (isinstance(agent, Compiles) and agent.compiles) or at.env_steps >= run.total_steps:
             return False
         began, drawn = perf_counter(), self.streams.state_dict()
-        self.agent.compile_updates(self._example(), lambda: run.stop_requested)  # type: ignore[attr-defined]
+        agent.compile_updates(self._example(), lambda: run.stop_requested)
         self.streams.load_state_dict(drawn)
         self.watch.seconds["compile"] += perf_counter() - began
         return run.stop_requested and run.moment(at.env_steps, self.greedy, self.members)
@@ -120,7 +120,7 @@ class Session:
 
     def _finish(self) -> None:
         self.tracker.flush()
-        results = self.agent.results() if hasattr(self.agent, "results") else {}
+        results = self.agent.results() if isinstance(self.agent, HasResults) else {}
         self.run.finish(self.at.env_steps, self.greedy, self.members(), self.agent.gradient_steps, results)
 
     def members(self) -> Members:

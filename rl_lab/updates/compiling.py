@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.files import sha256
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.updates.compile_process import CompilationStopped, compile_in_process
@@ -109,7 +110,7 @@ def _load_or_compile(
     name = _digest(traced, leaves)
     try:
         library = find_library(name) or keep_library(name, _compile(traced, leaves, should_stop))
-    except OSError as error:
+    except (OSError, NotWritten) as error:
         raise cannot_keep(library_folder(), error) from error
     # A private class of torch: its public loader leaves a copy of the package behind in every process.
     from torch._C._aoti import AOTIModelContainerRunnerCpu

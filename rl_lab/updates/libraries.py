@@ -19,7 +19,8 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from rl_lab.code_folders import is_own_file, make_private, refuse_code_folder
-from rl_lab.storage.files import sha256
+from rl_lab.storage.errors import NotWritten
+from rl_lab.storage.files import reason_of, replacing, sha256
 from rl_lab.types import UsageError
 
 VARIABLE = "TORCHINDUCTOR_CACHE_DIR"  # torch's own, which it sets itself once it has chosen a folder
@@ -85,10 +86,11 @@ def _temporary_folder(refused: Path, reason: str) -> Path:
     return Path(_removed_at_exit().name).resolve()
 
 
-def cannot_keep(folder: Path, error: OSError) -> UsageError:
+def cannot_keep(folder: Path, error: OSError | NotWritten) -> UsageError:
     """Return the error that says that compiled code can't be written."""
+    reason = reason_of(error) if isinstance(error, OSError) else str(error)
     return UsageError(
-        f"{VARIABLE}: compiled code can't be kept in {str(folder)!r}: {error.strerror}"
+        f"{VARIABLE}: compiled code can't be kept in {str(folder)!r}: {reason}"
         " (allowed: a folder with some MB of room, or compile 'no')"
     )
 
@@ -119,12 +121,16 @@ def _mark_as_used(path: Path) -> None:
 
 
 def keep_library(name: str, data: bytes) -> Path:
-    """Write a library under its name and the hash of its bytes, and return its path."""
+    """Write a library under its name and the hash of its bytes, and return its path.
+
+    Raises:
+        NotWritten: the file system refused; nothing is left of the library.
+    """
     folder = library_folder()
     path = folder / f"{name}-{sha256(data)}.so"
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:  # others may write the same path
-        file.write(data)
-    os.replace(file.name, path)
+    with replacing(path) as temporary:
+        temporary.touch(mode=0o600)  # whatever the umask is: one that its group may write to isn't loaded
+        temporary.write_bytes(data)
     return path
 
 

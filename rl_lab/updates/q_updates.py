@@ -29,9 +29,8 @@ from rl_lab.updates.gradients import (
 )
 from rl_lab.updates.td import Batch, Loss, Outcome, select
 
-TARGET_BATCHES_PER_CALL = (
-    4  # batches per call of the eager target network; more would take much memory with images
-)
+# Batches per call of the eager target network; more would take much memory with images.
+TARGET_BATCHES_PER_CALL = 4
 UNROLLED_STEPS = 2  # more take longer to compile and load, and are no faster
 
 

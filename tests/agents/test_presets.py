@@ -135,9 +135,8 @@ NATURE_TABLE = {
     "min squared gradient": 0.01, "initial exploration": 1.0, "final exploration": 0.1,
     "final exploration frame": 1_000_000, "replay start size": 50_000, "no-op max": 30,
 }  # fmt: skip
-FRAMES = (
-    50_000_000  # of training, as the agent sees them: "around 38 days" at 60 a second are 4 times as many
-)
+# Of training, as the agent sees them: "around 38 days" at 60 a second are 4 times as many.
+FRAMES = 50_000_000
 
 
 def test_nature_is_the_papers_table():

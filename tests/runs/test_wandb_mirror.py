@@ -30,7 +30,7 @@ def test_tail_waits_for_the_newline(tmp_path):
 def test_tail_passes_over_what_is_no_row(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(
-        b'{"env_steps": 1}\n\0\0\0\n\xff\n[1]\n3\n{"loss": 1}\n{"env_steps": null}\n{"env_steps": 2}\n'
+        b'{"env_steps": 1}\n\0\0\0\n\xff\n[1]\n3\n{}\n{"loss": 1}\n{"env_steps": "3"}\n{"env_steps": 2}\n'
     )
     assert list(Tail(path).rows()) == [{"env_steps": 1}, {"env_steps": 2}]
 

@@ -32,7 +32,7 @@ ALLOWED = {
     "datasets/writer.py:new_dataset": "moves that folder",
     "studies/migrations.py:rename_folders": "moves a folder",
     "updates/compile_process.py:compile_in_process": "the compiler's input, in a temporary folder",
-    "updates/libraries.py:keep_library": "a compiled library, which is written beside its place and moved",
+    "updates/libraries.py:keep_library": "into the temporary of `replacing`",
     "training/extension.py:write_extension": "moves a summary",
     "runs/wandb_segments.py:set_aside": "moves a folder",
     "evaluation/run_curves.py:draw_curves": "into memory",

@@ -6,12 +6,13 @@ import io
 import json
 import os
 import sys
+import types
 
 import pytest
 from rich.console import Console
 
 from rl_lab.studies import live
-from rl_lab.studies.live import LiveBoard, NoBoard, PlainBoard, RunState, line_on, make_board, table_of
+from rl_lab.studies.live import LiveBoard, NoBoard, PlainBoard, RunState, line_on, live_table, make_board
 from rl_lab.studies.reports import Reports, read_report
 from rl_lab.studies.study import run_study
 from studies_made import QUIET, small_study
@@ -29,7 +30,7 @@ class TestTable:
     def test_has_a_row_for_each_run_those_under_way_first(self):
         runs = [RunState("one", "running", 450, 1000, 0.25, 0.5, 200.0), RunState("two", "waiting")]
         console = Console(file=(out := io.StringIO()), width=90)
-        console.print(table_of(runs, 10))
+        console.print(live_table(runs, 10))
         lines = out.getvalue().splitlines()
         cells = [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]
         assert ["run", "state", "steps", "return", "eval return", "time left"] in cells
@@ -101,6 +102,15 @@ class TestLines:
 @pytest.mark.parametrize(("terminal", "kind"), [(True, LiveBoard), (False, PlainBoard)])
 def test_a_terminal_gets_a_table(monkeypatch, terminal, kind):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    assert isinstance(make_board(), kind)
+
+
+@pytest.mark.parametrize(("widgets", "kind"), [(True, LiveBoard), (False, PlainBoard)])
+def test_a_notebook_that_has_widgets_gets_a_table(monkeypatch, widgets, kind):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    shell = types.SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setattr(live, "find_spec", lambda name: object() if widgets else None)
     assert isinstance(make_board(), kind)
 
 

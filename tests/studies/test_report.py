@@ -162,6 +162,14 @@ def test_table_holds_the_numbers_of_the_finished_runs(page, agent, metric, text)
     assert page.cells[agent, metric] == text
 
 
+def test_intervals_are_those_of_the_statistics_page(tmp_path):
+    study = describe(tmp_path, ["dqn"], seeds=5)
+    for seed, score in enumerate([1.0, 2.0, 3.0, 5.0, 9.0]):
+        write_run(study, "dqn", seed, [score], env_steps=1)
+    page = Page(write_report(study).read_text(encoding="utf-8"))
+    assert page.cells["dqn", "iqm"] == "3.333 [1.000, 9.000]"  # not widened, they end at 1.67 and 7.67
+
+
 def test_missing_seed_is_named_with_its_cause_and_counted(page, html):
     assert f"{HOSTILE}, seed 1: loss is <nan> at 120 (last evaluated at 100 steps)" in page.items
     assert "1 of 6 runs is missing" in html

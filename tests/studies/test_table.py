@@ -11,7 +11,6 @@ import torch
 import rl_lab
 from rl_lab.cli.compare import compare
 from rl_lab.cli.parsing import main
-from rl_lab.evaluation.statistics import bootstrap_interval
 
 TINY = {"total_steps": 200, "eval_episodes": 2, "video_episodes": 0, "pictures": False, "wandb": "disabled"}
 TIMES = {"train_seconds"}
@@ -40,10 +39,9 @@ def test_a_row_is_that_of_its_summaries(found):
     summaries = [json.loads((folder / f"seed_{k}" / "summary.json").read_bytes()) for k in (0, 1)]
     returns = [summary["eval_return_mean"] for summary in summaries]
     row = rows[1]
-    assert (
-        row["return_mean"] == row["return_iqm"] == pytest.approx(sum(returns) / 2)
-    )  # of two both are the mean
-    assert (row["return_low"], row["return_high"]) == pytest.approx(bootstrap_interval(returns))
+    # Of two returns both are the mean, and the interval is as wide as it can be.
+    assert row["return_mean"] == row["return_iqm"] == pytest.approx(sum(returns) / 2)
+    assert (row["return_low"], row["return_high"]) == (min(returns), max(returns))
     assert (row["finished"], row["seeds"], row["env_steps"]) == (2, 2, 200)
     assert row["regret"] == pytest.approx(sum(summary["regret"] for summary in summaries) / 2)
 

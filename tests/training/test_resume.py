@@ -6,10 +6,8 @@ import copy
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +17,10 @@ import numpy as np
 import pytest
 import torch
 
-import counting
 import rl_lab
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.runs.fingerprint import fingerprint, rows_without_times
-from rl_lab.runs.rows import ACTIONS, EPISODES, METRICS, read_episodes, read_rows
-from rl_lab.runs.signals import STOPPED
+from rl_lab.runs.rows import ACTIONS, EPISODES, METRICS, read_episodes
 from rl_lab.seeding import Streams
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointCorrupt
@@ -34,8 +30,6 @@ from rl_lab.updates import compile_choice
 from rl_lab.updates.compiling import has_compiler
 from runs import QUICK, asking_to_stop, differences, learn
 
-ROOT = Path(__file__).resolve().parents[2]
-TRAIN = str(ROOT / "scripts" / "train.py")
 TESTS = str(Path(__file__).resolve().parents[1] / "support")
 
 # What is trained, for how many vector steps, and where it is stopped ------------------------------------
@@ -318,89 +312,6 @@ class TestNothingCanBeLeftOut:
         return bool(differences(fingerprint(whole), fingerprint(folder)))
 
 
-# Signals and kills of the real script ------------------------------------------------------------------
-
-BUDGET = [
-    "--total-steps",
-    "40000",
-    "--log-every-steps",
-    "500",
-    "--checkpoint-every-steps",
-    "8000",
-    "--seed",
-    "3",
-]
-COMMAND = [sys.executable, TRAIN, "--agent", "q-learning", "--env-id", "FrozenLake-v1", *BUDGET]
-CALM = ["--wandb", "disabled", "--video-episodes", "0", "--eval-episodes", "2", "--eval-envs", "2"]
-
-
-@pytest.fixture(scope="module")
-def long_run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("long") / "run"
-    learn(
-        folder, "q-learning", "FrozenLake-v1", total_steps=40_000, log_every_steps=500,
-        checkpoint_every_steps=8000, seed=3,
-    )  # fmt: skip
-    return folder
-
-
-def start_script(folder: Path) -> subprocess.Popen:
-    return subprocess.Popen([*COMMAND, *CALM, "--run-dir", str(folder)], stderr=subprocess.PIPE, text=True)
-
-
-def interrupt(process: subprocess.Popen, number: int, when: Callable[[], bool]) -> None:
-    """Send a signal as soon as something holds."""
-    until = time.monotonic() + 60
-    while not when() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.002)
-    process.send_signal(number)
-
-
-def resume_script(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, TRAIN, "--resume", "--run-dir", str(folder)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
-def has_rows(folder: Path, count: int) -> bool:
-    return len(read_rows(folder)) >= count
-
-
-class TestSignals:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_saves_and_stops_and_the_run_goes_on_exactly(self, long_run, tmp_path, number):
-        process = start_script(tmp_path)
-        interrupt(process, number, lambda: has_rows(tmp_path, 3))
-        assert process.wait(10) == STOPPED == 75
-        assert not (tmp_path / "summary.json").exists()
-        assert Checkpoints(tmp_path / "checkpoints").load()[0] < 40_000
-        resume_script(tmp_path)
-        assert differences(fingerprint(long_run), fingerprint(tmp_path)) == set()
-
-    def test_a_kill_between_checkpoints_goes_on_from_the_last(self, long_run, tmp_path):
-        def beyond_a_checkpoint() -> bool:
-            found = Checkpoints(tmp_path / "checkpoints").manifests()
-            rows = read_rows(tmp_path)
-            return bool(found) and rows[-1]["env_steps"] > int(found[-1].name.split("-")[0]) + 1000
-
-        process = start_script(tmp_path)
-        interrupt(process, signal.SIGKILL, beyond_a_checkpoint)
-        assert process.wait(10) == -signal.SIGKILL
-        before = read_rows(tmp_path)[-1]["env_steps"]
-        assert Checkpoints(tmp_path / "checkpoints").load()[0] < before < 40_000
-        resume_script(tmp_path)
-        assert differences(fingerprint(long_run), fingerprint(tmp_path)) == set()
-
-    def test_a_kill_before_the_first_checkpoint_starts_again_without_double_rows(self, long_run, tmp_path):
-        process = start_script(tmp_path)
-        interrupt(process, signal.SIGKILL, lambda: has_rows(tmp_path, 3))
-        assert process.wait(10) == -signal.SIGKILL
-        assert not list((tmp_path / "checkpoints").glob("*.json"))
-        resume_script(tmp_path)
-        assert differences(fingerprint(long_run), fingerprint(tmp_path)) == set()
-
-
 class TestFiles:
     def test_a_row_file_that_lost_its_end_is_said(self, tmp_path):
         """A file is never padded with zeros up to where the checkpoint says it was."""
@@ -467,49 +378,3 @@ class TestWhatMustNotMatter:
             running.append(new_process(code, PYTHONHASHSEED=seed))
         assert [process.wait(120) for process in running] == [0, 0]
         assert differences(fingerprint(tmp_path / "1"), fingerprint(tmp_path / "2")) == set()
-
-
-class TestReplaysThatDiffer:
-    @pytest.mark.parametrize("num_envs", [1, 3])
-    @pytest.mark.parametrize("env_id", ["test/Wayward-v0", "test/Early-v0"])
-    def test_are_recorded_and_the_run_goes_on(self, tmp_path, monkeypatch, env_id, num_envs):
-        """The stop falls on the 13th step of the second episode; the world is another one afterwards."""
-        learn(
-            tmp_path, "random", env_id, total_steps=100 * num_envs, num_envs=num_envs, stop_at=53 * num_envs
-        )
-        monkeypatch.setattr(counting.Wayward, "world", 1)
-        result = rl_lab.resume(tmp_path)
-        said = [row for row in read_rows(tmp_path) if "truncated_at_resume" in row]
-        assert [(row["env_steps"], row["truncated_at_resume"]) for row in said] == [
-            (53 * num_envs, list(range(num_envs)))
-        ]
-        cut = [e for e in read_episodes(tmp_path) if e["episode"] == 1]
-        assert [(e["env_steps"], e["length"], e["truncated"], e["terminated"]) for e in cut] == [
-            (53 * num_envs, 13, 1, 0)
-        ] * num_envs
-        assert result.summary["env_steps"] == 100 * num_envs
-        actions = (tmp_path / ACTIONS).stat().st_size
-        assert actions == sum(e["length"] for e in read_episodes(tmp_path))
-
-    def test_an_end_that_only_its_flag_gives_away_counts_too(self, tmp_path, monkeypatch):
-        """In the other world the second episode is over at the very step of the stop."""
-        learn(tmp_path, "random", "test/Early-v0", total_steps=60, stop_at=42)
-        monkeypatch.setattr(counting.Wayward, "world", 1)
-        rl_lab.resume(tmp_path)
-        assert [r["truncated_at_resume"] for r in read_rows(tmp_path) if "truncated_at_resume" in r] == [[0]]
-        assert read_episodes(tmp_path)[1]["length"] == 2
-
-    def test_in_the_same_world_nothing_is_cut(self, tmp_path):
-        for folder, stop in ((tmp_path / "whole", None), (tmp_path / "cut", 53)):
-            learn(folder, "random", "test/Wayward-v0", total_steps=100, stop_at=stop)
-        rl_lab.resume(tmp_path / "cut")
-        assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "cut")) == set()
-
-    def test_a_physics_engine_is_replayed_exactly_or_says_so(self, tmp_path):
-        pytest.importorskip("Box2D")
-        fields = MLP | {"total_steps": 240, "num_envs": 2}
-        learn(tmp_path / "whole", "dqn", "LunarLander-v3", **fields)
-        learn(tmp_path / "cut", "dqn", "LunarLander-v3", stop_at=126, **fields)
-        rl_lab.resume(tmp_path / "cut")
-        said = [row for row in read_rows(tmp_path / "cut") if "truncated_at_resume" in row]
-        assert said or differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "cut")) == set()

@@ -244,6 +244,14 @@ class TestCompiling:
         assert (len(agent.examples), run.finished, run.rows) == (1, [], [])
         assert run.saved["agent"]["steps"] == (8 if restored else 0)
 
+    def test_is_left_out_where_the_agent_has_nothing_to_compile(self):
+        run = Told()
+        session = session_of(run, agent := Compiling(run))
+        agent.compiles = False
+        session.go()
+        assert agent.examples == []
+        assert "compile_seconds" not in run.rows[0][1]
+
     def test_is_left_out_where_no_step_is_to_come(self):
         whole = Told(stop_at=20)
         session_of(whole).go()

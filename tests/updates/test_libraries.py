@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.files import sha256
 from rl_lab.types import UsageError
 from rl_lab.updates import libraries
@@ -108,6 +110,26 @@ class TestLibraries:
         assert path.read_bytes() == b"any bytes"
         assert find_library("other") is None
         assert [p.name for p in library_folder().iterdir()] == [path.name]
+
+    def test_a_full_disk_leaves_nothing_of_it(self, home, monkeypatch):
+        def half(path, data):
+            with path.open("wb") as file:
+                file.write(data[: len(data) // 2])
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Path, "write_bytes", half)
+        with pytest.raises(NotWritten, match="No space left on device"):
+            keep_library("name", b"any bytes")
+        assert list(library_folder().iterdir()) == []
+
+    def test_it_is_found_where_a_group_may_write_to_new_files(self, home):
+        before = os.umask(0o002)
+        try:
+            path = keep_library("name", b"any bytes")
+        finally:
+            os.umask(before)
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert find_library("name") == path
 
     @pytest.mark.parametrize("damaged", [b"", b"any ", b"Any bytes"])
     def test_a_damaged_one_is_not_loaded(self, home, damaged):
