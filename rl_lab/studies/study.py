@@ -19,7 +19,7 @@ from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, rename_folders
-from rl_lab.studies.readings import require_same_readings
+from rl_lab.studies.readings import as_begun, require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
 from rl_lab.training.registry import has_preset, preset_fields
@@ -170,8 +170,13 @@ def run_study(
         raise UsageError(f"workers must be at least 1, got {workers}")
     require_folder(out, "out")
     tasks = tasks_of(study, out, tell)
-    _claim(study, out, tasks)
+    described = _described(study, tasks)
+    _require_extended(described, out)
+    tasks = as_begun(tasks, tell)
     require_same_readings((task.agent, task.fields, task.folder) for task in tasks)
+    write_atomically(
+        out / STUDY, json.dumps(described, indent=1).encode()
+    )  # last: a refusal leaves it as it was
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
@@ -217,13 +222,8 @@ def _collect(
     return failures
 
 
-def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
-    """Write study.json.
-
-    Raises:
-        UsageError: `out` holds another study, which this one doesn't extend.
-        FormatTooNew: a newer version wrote the study that it holds.
-    """
+def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
+    """Return the contents of study.json, as they will be read back."""
     described = {
         "format": FORMAT,
         "env_ids": list(study.env_ids),
@@ -233,7 +233,16 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
         "fields": {agent: without_secrets(study.fields_for(agent)) for agent in study.agents},
         "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
     }
-    described = json.loads(json.dumps(described))  # as it will be read back
+    return json.loads(json.dumps(described))
+
+
+def _require_extended(described: dict[str, Any], out: Path) -> None:
+    """Check that a folder holds no other study; make it, and give the folders of older runs their present names.
+
+    Raises:
+        UsageError: `out` holds another study, which this one doesn't extend.
+        FormatTooNew: a newer version wrote the study that it holds.
+    """
     path = out / STUDY
     before = json.loads(path.read_bytes()) if path.exists() else None
     if before is not None and not _extends(described, migrate_study(before, path)):
@@ -244,7 +253,6 @@ def _claim(study: Study, out: Path, tasks: list[Task]) -> None:
     if before is not None:
         rename_folders(out, before)  # before study.json is written: after a kill it is done again
     out.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(described, indent=1).encode())
 
 
 def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
