@@ -78,6 +78,15 @@ class Problem:
             known += self._try(lambda: brief_check(self._single))
         return [f"warning: {line}" for line in known]
 
+    def check(self) -> None:
+        """Refuse an environment that is broken; a few steps are played for it.
+
+        Raises:
+            UsageError: the environment fails or breaks its contract.
+            EnvironmentFault: it ends the process in which it is tried, or hangs there.
+        """
+        _ = self.warnings
+
     def _try(self, work: Callable[[], T]) -> T:
         """Do what plays the environment, in a process of its own if `trial_seconds` says so."""
         return work() if self.trial_seconds is None else tried(work, self.trial_seconds)

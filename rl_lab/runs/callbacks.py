@@ -2,8 +2,8 @@
 
 A callback is a function of one `Event`, called for all three, or an object with any of the methods `on_row`,
 `on_evaluation` and `on_checkpoint`, each of which takes the event. It may ask the run to stop, by `event.stop(reason)`
-or by returning False. What is learned is the same with and without it: it gets a copy of the row, and the global random
-generators of Python, numpy and torch are as they were before once it returns.
+or by returning False. What is learned is the same with and without it: it gets a copy of the row, and once it returns
+the global random generators of Python, numpy and torch and the numbers of threads are as they were before.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Callbacks:
 
     def _call(self, name: str, handler: Callable[[Event], Any], event: Event) -> None:
         try:
-            with untouched_generators():
+            with untouched_generators(), untouched_threads():
                 answer = handler(event)
         except Exception as error:
             cause = " ".join(f"{type(error).__name__}: {error}".split())
@@ -124,6 +124,21 @@ def handlers_of(callback: Callback) -> dict[Kind, Callable[[Event], Any]]:
 def name_of(callback: Callback) -> str:
     """Return what a callback is called in messages."""
     return getattr(callback, "__name__", type(callback).__name__)
+
+
+@contextmanager
+def untouched_threads() -> Iterator[None]:
+    """Keep the numbers of threads of torch (if it is imported) and of the loaded BLAS libraries as they are."""
+    from threadpoolctl import threadpool_limits
+
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.get_num_threads()
+    with threadpool_limits():  # limits nothing, and puts the counts back at its end
+        try:
+            yield
+        finally:
+            if torch is not None:
+                torch.set_num_threads(before)
 
 
 @contextmanager

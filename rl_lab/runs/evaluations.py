@@ -40,7 +40,6 @@ class Evaluations:
         evaluator: measures a policy.
         rule: says when the returns end the run.
         rows: takes one row for each evaluation.
-        should_stop: says that a signal asks the run to stop; the evaluation under way is then dropped.
         clock: counts the seconds of evaluations.
         progress: tells that one is under way, and once that one was cut off.
         heard: called with each row that was written.
@@ -51,13 +50,12 @@ class Evaluations:
         evaluator: Evaluator,
         rule: EarlyStopping,
         rows: RowFiles,
-        should_stop: Callable[[], bool],
         clock: Clock | None = None,
         progress: Progress | None = None,
         heard: Callable[[dict[str, Any]], None] = lambda row: None,
     ):
         self.pending = False  # an evaluation is due that wasn't played to its end
-        self._evaluator, self._rule, self._rows, self._should_stop = evaluator, rule, rows, should_stop
+        self._evaluator, self._rule, self._rows = evaluator, rule, rows
         self._last: Figures | None = None  # of the evaluation that ends the run
         self._clock, self._progress = clock or Clock(), progress or NullProgress()
         self._heard = heard
@@ -68,16 +66,19 @@ class Evaluations:
         """Why the evaluations end the run, in one line; None if they don't."""
         return self._rule.reason
 
-    def play_pending(self, env_steps: int, policy: Policy) -> float | None:
+    def play_pending(self, env_steps: int, policy: Policy, should_stop: Callable[[], bool]) -> float | None:
         """Play the pending evaluation and write its row; one that is cut short stays pending.
 
         The row of an evaluation that ends the run is left to the run's end, which saves a checkpoint first:
         so the row stands once, even after a kill.
 
+        Args:
+            should_stop: asked at every step; if it says so, the evaluation is cut short.
+
         Returns:
             The mean return; None if no evaluation was played to its end, or it has no episodes.
         """
-        if not self.pending or (figures := self._measure(policy)) is None:
+        if not self.pending or (figures := self._measure(policy, should_stop)) is None:
             return None
         self.pending = False
         mean_return: float | None = figures["eval_return_mean"]
@@ -87,15 +88,15 @@ class Evaluations:
             self._heard(self._rows.row({"env_steps": env_steps, **figures}))
         return mean_return
 
-    def play_last(self, policy: Policy) -> Figures | None:
+    def play_last(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
         """Return the figures of the run's last evaluation, played now unless they ended the run; None if cut short."""
-        return self._last or self._measure(policy)
+        return self._last or self._measure(policy, should_stop)
 
-    def _measure(self, policy: Policy) -> Figures | None:
-        """Return the figures of a policy; None if a signal cut the evaluation short."""
+    def _measure(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
+        """Return the figures of a policy; None if `should_stop` cut the evaluation short."""
         self._progress.doing("evaluation")
         with self._clock.evaluating():
-            figures = self._evaluator.measure(policy, self._should_stop)
+            figures = self._evaluator.measure(policy, should_stop)
         self._progress.doing("")
         if figures is not None:
             self._progress.evaluated(figures)

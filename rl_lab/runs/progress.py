@@ -49,7 +49,7 @@ MakeProgress = Callable[[int, int], Progress]  # from the budget and the step to
 
 
 class NullProgress:
-    """Shows nothing; what is a warning becomes one of Python's."""
+    """Shows nothing; lines that aren't rows become warnings of Python's."""
 
     def aim(self, total_steps: int) -> None:
         """Show nothing."""
@@ -64,9 +64,8 @@ class NullProgress:
         """Show nothing."""
 
     def note(self, text: str) -> None:
-        """Warn, if the line is a warning."""
-        if text.startswith(WARNING):
-            warnings.warn(text.removeprefix(WARNING), stacklevel=4)
+        """Warn of the line."""
+        warnings.warn(text.removeprefix(WARNING), stacklevel=4)
 
     def finish(self, env_steps: int) -> None:
         """Show nothing."""

@@ -18,6 +18,7 @@ from rl_lab.runs.episode_statistics import EpisodeStatistics
 from rl_lab.runs.evaluations import Evaluations, Evaluator, Figures
 from rl_lab.runs.moments import Moments
 from rl_lab.runs.progress import NullProgress, Progress
+from rl_lab.runs.rows import read_rows
 from rl_lab.runs.spending import Spending
 from rl_lab.runs.summary import summarise
 
@@ -68,7 +69,7 @@ class Run:
         self._spending = Spending()
         rule = EarlyStopping(config.stop_after_evals, config.stop_at_return, config.stop_min_delta)
         self._evaluations = Evaluations(
-            evaluator, rule, directory.rows, self._asked_to_stop, self._clock, self._progress,
+            evaluator, rule, directory.rows, self._clock, self._progress,
             lambda row: self._tell("evaluation", row),
         )  # fmt: skip
         if restored is not None:
@@ -111,9 +112,12 @@ class Run:
         """Stop counting training time for the length of a `with` block; blocks may be nested."""
         return self._clock.pause()
 
-    def _asked_to_stop(self) -> bool:
+    def _signalled(self) -> bool:
         self._signs += 1  # evaluations ask at every step
-        return self.stop_requested or self._callback_asks
+        return self.stop_requested
+
+    def _asked_to_stop(self) -> bool:
+        return self._signalled() or self._callback_asks
 
     def _tell(self, kind: Kind, row: dict[str, Any]) -> None:
         """Let callbacks know of a row, an evaluation or a checkpoint; they may ask the run to stop."""
@@ -134,8 +138,8 @@ class Run:
             row |= self._episodes.take()
             written = self._directory.rows.row(row)
             self._signs += 1
-            self._spending.add(row)
-            self._progress.show(row, self._spending.split(self._clock.spent()))
+            self._spending.add(written)
+            self._progress.show(written, self._spending.split(self._clock.spent()))
             self._tell("row", written)
 
     def due(self, env_steps: int) -> bool:
@@ -161,7 +165,7 @@ class Run:
             return False  # `finish` evaluates and saves
         with self.pause():
             self._evaluations.pending = due.evaluation
-            score = self._evaluations.play_pending(env_steps, policy)
+            score = self._evaluations.play_pending(env_steps, policy, self._asked_to_stop)
             if self._evaluations.end is not None:
                 return True  # `finish` saves, whether a signal came or not
             if self._asked_to_stop():
@@ -179,12 +183,15 @@ class Run:
     def catch_up(self, env_steps: int, policy: Policy) -> bool:
         """After a restore, play the evaluation that a stop cut short; then start the clock.
 
+        Only a signal cuts it short again. A callback that asks the run to stop is heard at the next moment, which
+        saves a checkpoint with its reason.
+
         Returns:
             Whether to stop, as `moment` does: the evaluation was cut short again, or ends the run.
         """
-        self._evaluations.play_pending(env_steps, policy)
+        self._evaluations.play_pending(env_steps, policy, self._signalled)
         if self._evaluations.pending:  # the checkpoint restored from is still up to date
-            self._stop(env_steps)
+            self.stopped, self.stopped_at = True, env_steps
         self.start_clock()
         return self.stopped or self._evaluations.end is not None
 
@@ -217,12 +224,22 @@ class Run:
         self._episodes.load_state_dict(state)
         self._evaluations.load_state_dict(state)
         self._callback_stops = list(state.get("callback_stops", ()))  # written only if there are any
-        if self._ended_before(state["at"]) and self.total_steps > state["at"]:
-            self._evaluations.pending = self._moments.evaluation_was_due(state["at"], self.config.num_envs)
+        self._evaluations.pending |= self._owes_evaluation(state["at"])
 
-    def _ended_before(self, env_steps: int) -> bool:
-        """Say whether this step was the run's end before it was extended; then `moment` wasn't asked there."""
-        return any(extension.env_steps == env_steps for extension in self._description.extended_from)
+    def _owes_evaluation(self, env_steps: int) -> bool:
+        """Say whether an evaluation that was due at this step was left to the run's end, before it was extended.
+
+        The end may have been cut short before its evaluation or its summary was written. So what counts is whether
+        the evaluation has a row, of those that were there at the checkpoint.
+        """
+        ended = any(extension.total_steps <= env_steps for extension in self._description.extended_from)
+        if not ended or env_steps >= self.total_steps:
+            return False
+        due = self._moments.evaluation_was_due(env_steps, self.config.num_envs)
+        return due and not any(
+            row["env_steps"] == env_steps and "eval_returns" in row
+            for row in read_rows(self._directory.folder)
+        )
 
     # The end -----------------------------------------------------------------------------------------
 
@@ -242,7 +259,7 @@ class Run:
             results: what the learner itself adds to the summary.
         """
         with self.pause():
-            if (figures := self._evaluations.play_last(policy)) is None:
+            if (figures := self._evaluations.play_last(policy, self._signalled)) is None:
                 self._stop(env_steps)
                 self.save(env_steps, members)  # a resumed run comes here again at once
                 return

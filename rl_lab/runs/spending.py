@@ -11,6 +11,8 @@ PARTS = {
     "act_seconds": "acting",
     "step_seconds": "environment",
     "reset_seconds": "environment",
+    "record_seconds": "recording",
+    "compile_seconds": "compilation",
 }  # columns of rows, by what they are called for a person
 
 
@@ -29,7 +31,7 @@ class Spending:
     def split(self, spent: Mapping[str, float]) -> dict[str, float]:
         """Return seconds by what they were spent on, with the parts of training in its place if they are known.
 
-        What remains of training, such as recording episodes, is added to "other".
+        What remains of training is added to "other".
         """
         if not self._seconds:
             return dict(spent)

@@ -90,6 +90,19 @@ def write_atomically(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def move(source: Path, target: Path) -> None:
+    """Give a file another name in its folder, also after a power cut; a file of that name is replaced.
+
+    Raises:
+        NotWritten: the file system refused.
+    """
+    try:
+        source.replace(target)
+        sync(target.parent)
+    except OSError as error:
+        raise NotWritten(f"{target} could not be written: {reason_of(error)}") from error
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """Write a value as indented JSON for people, whole or not at all.
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from rl_lab.checks import count, plain_value
+from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.curves import LIGHT, draw_curves
 from rl_lab.studies.live import Board, NoBoard, make_board
@@ -82,7 +83,7 @@ def compare(
     workers: int = 1,
     preset: str | None = None,
     agent_fields: Mapping[str, Mapping[str, Any]] | None = None,
-    progress: bool = False,
+    progress: bool | None = None,
     signals: bool = False,
     **fields: Any,
 ) -> Comparison:
@@ -96,7 +97,8 @@ def compare(
         workers: how many runs go on at the same time, each in its own process.
         preset: the preset to use for every agent that has one of this name.
         agent_fields: fields for single agents, by name; they take precedence over `fields`.
-        progress: print a line for each run that ends, and show the state of each run meanwhile.
+        progress: print a line for each run that ends, and show the state of each run meanwhile; None: only in a
+            terminal or notebook. Without it, warnings become Python's.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
         fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
 
@@ -113,6 +115,7 @@ def compare(
         for agent, given in (agent_fields or {}).items()
     }
     study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset)
+    progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
         return compare_study(study, out, workers=workers, tell=board.tell, signals=signals, board=board)
 

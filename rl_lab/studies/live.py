@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
+from rl_lab.runs.progress import WARNING
 from rl_lab.runs.watchdog import STALLED
 from rl_lab.runs.watched import is_notebook, is_watched
 
@@ -71,7 +73,7 @@ class Board(Protocol):
 
 
 class NoBoard:
-    """Shows nothing."""
+    """Shows nothing; a line that is a warning becomes one of Python's."""
 
     def begin(self, states: Mapping[str, str]) -> None:
         """Show nothing."""
@@ -80,7 +82,9 @@ class NoBoard:
         """Show nothing."""
 
     def tell(self, line: str) -> None:
-        """Show nothing."""
+        """Warn, if the line is a warning."""
+        if line.startswith(WARNING):
+            warnings.warn(line.removeprefix(WARNING), stacklevel=4)
 
     def __enter__(self) -> Self:
         return self

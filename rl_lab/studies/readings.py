@@ -1,16 +1,73 @@
-"""The runs of a study read images alike, also where some of them began with an older version."""
+"""The runs of a study are measured and read images alike, also where some of them began with an older version."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rl_lab.runs.description import CONFIG, read_description
+from rl_lab.runs.description import CONFIG, RunDescription, read_description
 from rl_lab.runs.migrations import READING
+from rl_lab.studies.running import Task
 from rl_lab.training.readings import differing_reading
 from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
+
+LIMIT = "eval_total_steps"
+WIDTH = "one_hot_most"  # how an agent's network takes discrete observations
+
+
+def as_begun(tasks: list[Task], tell: Callable[[str], None]) -> list[Task]:
+    """Return the tasks, where those that haven't begun take over what older versions did in those that have.
+
+    Older versions evaluated without a limit in all, and never embedded discrete observations. Further runs of the
+    same environment get the same limit, and those of the same agent the same encoding, unless the study sets them: its
+    table compares like with like. A line says so.
+    """
+    limits: dict[str, int] = {}
+    widths: dict[tuple[str, str], int] = {}
+    for task in tasks:
+        if (there := _readable(task.folder)) is not None:
+            if task.fields.get(LIMIT) is None and (limit := there.config.eval_total_steps) is not None:
+                limits.setdefault(task.fields["env_id"], limit)
+            if WIDTH not in task.fields and WIDTH in there.fields:
+                widths.setdefault(_pair(task), there.fields[WIDTH])
+    found, lines = [], {}
+    for task in tasks:
+        kept = {} if (task.folder / CONFIG).exists() else _kept(task, limits, widths)
+        found.append(replace(task, fields=task.fields | kept))
+        if kept:
+            values = " and ".join(f"{name} {value}" for name, value in kept.items())
+            lines[
+                f"{task.fields['env_id']} {task.agent}: {values} in further runs, as in those that have begun"
+            ] = None
+    for line in lines:
+        tell(line)
+    return found
+
+
+def _kept(task: Task, limits: dict[str, int], widths: dict[tuple[str, str], int]) -> dict[str, int]:
+    """Return the fields that a run takes over."""
+    kept = {}
+    if task.fields.get(LIMIT) is None and (limit := limits.get(task.fields["env_id"])) is not None:
+        kept[LIMIT] = limit
+    usual = getattr(configure(task.agent, task.fields)[0].config, WIDTH, None)
+    if WIDTH not in task.fields and (width := widths.get(_pair(task), usual)) != usual:
+        kept[WIDTH] = width
+    return kept
+
+
+def _pair(task: Task) -> tuple[str, str]:
+    return task.agent, task.fields["env_id"]
+
+
+def _readable(folder: Path) -> RunDescription | None:
+    """Return the description of a run that has begun; None if it hasn't, or is damaged, which fails that run alone."""
+    try:
+        return read_description(folder) if (folder / CONFIG).exists() else None
+    except UsageError:
+        return None
 
 
 def require_same_readings(runs: Iterable[tuple[str, dict[str, Any], Path]]) -> None:

@@ -21,7 +21,7 @@ from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
-from rl_lab.studies.readings import require_same_readings
+from rl_lab.studies.readings import as_begun, require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
 from rl_lab.training.registry import has_preset, preset_fields
@@ -176,6 +176,7 @@ def run_study(
     before = _require_extension(described, out)
     require_same_readings((t.agent, t.fields, present_folder(t.folder, out, before)) for t in tasks)
     _claim(described, out, before)  # now that nothing is refused any more
+    tasks = as_begun(tasks, tell)
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):
         tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
@@ -222,7 +223,7 @@ def _collect(
 
 
 def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
-    """Return the contents of study.json."""
+    """Return the contents of study.json, as they will be read back."""
     described = {
         "format": FORMAT,
         "env_ids": list(study.env_ids),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from rl_lab.runs.description import RunDescription, write_description
 from rl_lab.runs.directory import SUMMARY, read_summary
+from rl_lab.storage.files import move
 from rl_lab.training.learner import Learner
 from rl_lab.types import UsageError
 
@@ -38,10 +38,8 @@ def extended(
 
 def _obstacle(description: RunDescription, learner: Learner, summary: dict | None) -> str | None:
     """Return why a run can't go on as if it had had a larger budget from the beginning; None if it can."""
-    if not getattr(learner, "stops_early", False):
-        return f"agent {description.agent!r} doesn't learn from steps"
     if (budget_fields := getattr(learner.config, "budget_fields", None)) is None:
-        return f"agent {description.agent!r} doesn't say which of its fields depend on the budget"
+        return f"agent {description.agent!r} has no budget of steps, or doesn't say which of its fields depend on it"
     if fields := budget_fields():
         values = " and ".join(f"{name} {getattr(learner.config, name)}" for name in fields)
         return f"{values} {'spreads' if len(fields) == 1 else 'spread'} a schedule over the budget"
@@ -59,5 +57,5 @@ def write_extension(folder: Path, description: RunDescription) -> None:
         NotWritten: the file system refused.
     """
     if (folder / SUMMARY).exists():
-        os.replace(folder / SUMMARY, folder / f"summary-{description.extended_from[-1].total_steps}.json")
+        move(folder / SUMMARY, folder / f"summary-{description.extended_from[-1].total_steps}.json")
     write_description(folder, description)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
-from collections.abc import Sequence
-from contextlib import closing
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from rl_lab.checks import count
 from rl_lab.evaluation.evaluator import RunEvaluator
 from rl_lab.problem import Problem
 from rl_lab.runs.callbacks import Callback, Callbacks
@@ -29,7 +28,7 @@ from rl_lab.runs.directory import (
     require_no_run,
     require_run_folder,
 )
-from rl_lab.runs.progress import MakeProgress, NullProgress, make_progress
+from rl_lab.runs.progress import MakeProgress, NullProgress, Progress, make_progress
 from rl_lab.runs.run import Members, Run
 from rl_lab.runs.signals import stop_on_signals
 from rl_lab.runs.tracking import Mirror, NullMirror, start_mirror
@@ -73,7 +72,7 @@ def learn(
     Args:
         preset: named fields of the agent; those in `fields` take precedence.
         progress: show a bar, or plain lines without a terminal or notebook; or what makes another display; None:
-            only in a terminal or notebook.
+            only in a terminal or notebook. Without it, lines that aren't rows become Python's warnings.
         signals: on SIGINT and SIGTERM save at a step boundary and return without a summary.
         callbacks: hear of rows, evaluations and checkpoints, and may stop the run; see `rl_lab.runs.callbacks`.
         fields: those of RunConfig and of the agent's own Config.
@@ -94,7 +93,7 @@ def learn(
     if config.init_from is not None:
         _require_same_reading(learner, problem, config.init_from)
     learner = resolved(agent, learner, problem)
-    problem.warnings  # noqa: B018  refuses an environment that is broken, before there is a folder
+    problem.check()  # before there is a folder
     description = describe(agent, learner.config, config, problem)  # W&B's settings may be refused
     folder = make_run_folder(config, agent)
     with exclusive(folder):
@@ -122,7 +121,8 @@ def resume(
 
     Args:
         total_steps: a larger budget, for a finished run too. It then goes on as if it had had this budget from the
-            beginning.
+            beginning, except that the periods that were shares of the budget and what "auto" was resolved to stay as
+            they were.
 
     Raises:
         CannotResume: the learner's runs can't go on exactly.
@@ -131,12 +131,13 @@ def resume(
         FormatTooNew: a newer version wrote it.
         CallbackFailed: a callback raised an exception; the run was saved and can be resumed.
     """
+    budget = None if total_steps is None else count("total_steps", total_steps)
     folder, heard = require_folder(run_dir, "run_dir"), Callbacks(callbacks)
     description = read_description(folder)
     learner = make_learner(description.agent, **description.fields)
     if not learner.resumes:
         raise CannotResume(f"agent {description.agent!r} can't resume exactly: start a new run from zero")
-    longer = None if total_steps is None else extended(description, learner, folder, total_steps)
+    longer = None if budget is None else extended(description, learner, folder, budget)
     if longer is None and (summary := read_summary(folder)) is not None:
         return Result(
             folder, load_policy(folder), summary, True, agent=description.agent, env_id=description.config.env_id,
@@ -216,39 +217,24 @@ def _run(
         CallbackFailed: a callback raised an exception.
     """
     config = description.config
-    progress = is_watched() if progress is None else progress
     callbacks.run_dir = folder
     with (
         limited_threads(config.threads),
+        _Mirroring() as mirroring,  # outermost of the three: its end may take a minute
         closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory,
     ):
         restored = _restored(directory, problem) if resuming else None
-        at = restored["run"]["at"] if restored else 0
-        make = make_progress if progress is True else progress or _no_progress
-        shown = make(config.total_steps, at)
-        tell = shown.note if progress else partial(warnings.warn, stacklevel=3)
-        mirror: Mirror | NullMirror = NullMirror()
-        ending = "failed"
-        for line in problem.warnings:
-            tell(line)
-        try:
+        with _shown(progress, config.total_steps, restored["run"]["at"] if restored else 0) as shown:
+            for line in problem.warnings:
+                shown.note(line)
             evaluator = RunEvaluator(config, problem, folder)
             run = Run(
                 description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks
             )
-            # What W&B's settings say now counts, on resume too.
-            wandb = resolve_mode(description.requested_wandb)
-            mirror = start_mirror(folder, wandb.mode)  # now that the rows are cut back
-            with stop_on_signals(run, enabled=signals), watch_over(run, tell, config.stall_seconds):
+            mirroring.start(folder, description)  # now that the rows are cut back
+            with stop_on_signals(run, enabled=signals), watch_over(run, shown.note, config.stall_seconds):
                 policy = learner.learn(problem, run)
-            ending = "stopped" if run.summary is None else "finished"
-        except KeyboardInterrupt:
-            ending = "stopped"
-            raise
-        finally:
-            directory.close()
-            shown.close()
-            mirror.close(ending)  # last: it may take a minute
+            mirroring.ending = "stopped" if run.summary is None else "finished"
     if callbacks.error is not None:
         raise callbacks.error
     return Result(
@@ -258,5 +244,37 @@ def _run(
     )  # fmt: skip
 
 
+@contextmanager
+def _shown(progress: bool | MakeProgress | None, total_steps: int, at: int) -> Iterator[Progress]:
+    """Yield the display that was asked for, and close it at the end of a `with` block."""
+    wanted = is_watched() if progress is None else progress
+    make = make_progress if wanted is True else wanted or _no_progress
+    shown = make(total_steps, at)
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
 def _no_progress(total_steps: int, at: int) -> NullProgress:
     return NullProgress()
+
+
+class _Mirroring:
+    """Mirrors a run once it is started, and tells the mirror at the end of a `with` block how the run ended."""
+
+    def __init__(self) -> None:
+        self.ending = "failed"
+        self._mirror: Mirror | NullMirror = NullMirror()
+
+    def start(self, folder: Path, description: RunDescription) -> None:
+        """Start mirroring, as W&B's settings say now, on resume too."""
+        self._mirror = start_mirror(folder, resolve_mode(description.requested_wandb).mode)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self.ending = "stopped"
+        self._mirror.close(self.ending)

@@ -8,6 +8,7 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from rl_lab.runs.callbacks import CallbackFailed, Callbacks, untouched_generators
 from rl_lab.types import UsageError
@@ -97,6 +98,18 @@ def test_generators_are_as_they_were_even_after_an_error():
         random.seed(7), np.random.seed(7), torch.manual_seed(7)  # noqa: NPY002
         raise ZeroDivisionError
     assert draw() == expected
+
+
+def test_numbers_of_threads_are_as_they_were_even_after_an_error():
+    def breaks(event):
+        torch.set_num_threads(3)
+        threadpool_limits(3)
+        raise ZeroDivisionError
+
+    before = torch.get_num_threads(), [lib["num_threads"] for lib in threadpool_info()]
+    assert Callbacks([breaks]).tell("row", {"env_steps": 5}, 9)
+    assert before == (torch.get_num_threads(), [lib["num_threads"] for lib in threadpool_info()])
+    assert 3 not in before[1]
 
 
 @pytest.mark.parametrize("given", [[3], ["text"], [OnlyEvaluations and int], print, None, {print}])

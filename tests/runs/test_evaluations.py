@@ -14,6 +14,10 @@ from rl_lab.runs.rows import RowFiles, read_rows
 POLICY = object()
 
 
+def never():
+    return False
+
+
 class Scripted:
     """Measures what the script says; at None it is cut short."""
 
@@ -37,26 +41,26 @@ def rows(tmp_path):
 
 
 def evaluations(rows, *script, **rule):
-    return Evaluations(Scripted(*script), EarlyStopping(**rule), rows, lambda: False)
+    return Evaluations(Scripted(*script), EarlyStopping(**rule), rows)
 
 
 def test_only_a_pending_one_is_played(rows, tmp_path):
     found = evaluations(rows, 3.0)
-    assert found.play_pending(10, POLICY) is None
+    assert found.play_pending(10, POLICY, never) is None
     found.pending = True
-    assert found.play_pending(20, POLICY) == 3.0
+    assert found.play_pending(20, POLICY, never) == 3.0
     assert not found.pending
-    assert found.play_pending(30, POLICY) is None
+    assert found.play_pending(30, POLICY, never) is None
     assert read_rows(tmp_path) == [{"env_steps": 20, "eval_return_mean": 3.0, "asked": False}]
 
 
 def test_one_that_is_cut_short_stays_pending_and_leaves_no_row(rows, tmp_path):
     found = evaluations(rows, "cut", 3.0)
     found.pending = True
-    assert found.play_pending(20, POLICY) is None
+    assert found.play_pending(20, POLICY, never) is None
     assert found.pending
     assert read_rows(tmp_path) == []
-    assert found.play_pending(20, POLICY) == 3.0
+    assert found.play_pending(20, POLICY, never) == 3.0
     assert len(read_rows(tmp_path)) == 1
 
 
@@ -65,22 +69,22 @@ def test_one_that_ends_the_run_leaves_its_row_to_the_end(rows, tmp_path):
     for env_steps in (10, 20):
         assert found.end is None
         found.pending = True
-        found.play_pending(env_steps, POLICY)
+        found.play_pending(env_steps, POLICY, never)
     assert found.end == "the evaluation return 5 has reached 5"
     assert [row["env_steps"] for row in read_rows(tmp_path)] == [10]
-    assert found.play_last(POLICY)["eval_return_mean"] == 5.0  # it isn't played again
+    assert found.play_last(POLICY, never)["eval_return_mean"] == 5.0  # it isn't played again
 
 
 def test_the_last_one_of_any_other_run_is_played_then(rows):
     found = evaluations(rows, 7.0, "cut")
-    assert found.play_last(POLICY)["eval_return_mean"] == 7.0
-    assert found.play_last(POLICY) is None
+    assert found.play_last(POLICY, never)["eval_return_mean"] == 7.0
+    assert found.play_last(POLICY, never) is None
 
 
 def test_without_episodes_there_is_nothing_to_judge(rows, tmp_path):
     found = evaluations(rows, None, patience=1)
     found.pending = True
-    assert found.play_pending(10, POLICY) is None
+    assert found.play_pending(10, POLICY, never) is None
     assert not found.pending
     assert found.end is None
     assert len(read_rows(tmp_path)) == 1
@@ -90,10 +94,10 @@ def test_restored_ones_go_on_where_they_were(rows):
     found = evaluations(rows, 2.0, "cut", patience=1)
     for env_steps in (10, 20):
         found.pending = True
-        found.play_pending(env_steps, POLICY)
+        found.play_pending(env_steps, POLICY, never)
     other = evaluations(rows, 1.0, patience=1)
     other.load_state_dict(json.loads(json.dumps(found.state_dict())))
-    assert other.play_pending(20, POLICY) == 1.0
+    assert other.play_pending(20, POLICY, never) == 1.0
     assert other.end == "no evaluation return above 2 in 1 evaluations"
 
 
@@ -125,10 +129,10 @@ class CutOff:
 
 def test_that_episodes_were_cut_off_is_told_once_and_stands_in_every_row(rows, tmp_path):
     heard = Heard()
-    found = Evaluations(CutOff(), EarlyStopping(), rows, lambda: False, progress=heard)
+    found = Evaluations(CutOff(), EarlyStopping(), rows, progress=heard)
     for step in (10, 20):
         found.pending = True
-        found.play_pending(step, POLICY)
+        found.play_pending(step, POLICY, never)
     (line,) = heard.notes
     assert line.startswith("evaluation: 1 of 2 episodes were cut off, at 20 steps in all, after which 2 of 5")
     assert [row["eval_limit"][:8] for row in read_rows(tmp_path)] == ["20 steps"] * 2

@@ -157,7 +157,6 @@ def test_null_says_nothing(capsys):
     shown = NullProgress()
     shown.show({"env_steps": 1})
     shown.doing("evaluation")
-    shown.note("text")
     shown.aim(2)
     shown.evaluated({"eval_return_mean": 1.0})
     shown.finish(2)
@@ -165,6 +164,7 @@ def test_null_says_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_null_turns_a_warning_into_one_of_pythons():
+@pytest.mark.parametrize("line", ["warning: the film failed", "the film failed"])
+def test_null_turns_a_line_into_a_warning_of_pythons(line):
     with pytest.warns(UserWarning, match="^the film failed$"):
-        NullProgress().note("warning: the film failed")
+        NullProgress().note(line)

@@ -29,6 +29,19 @@ def test_tells_once_of_a_model_that_is_not_what_is_played(tmp_path, capsys):
     assert [line[:30] for line in out if "the model allows" in line] == ["warning: the model of odd_mode"]
 
 
+def test_warns_of_such_a_model_without_a_display(tmp_path, capsys):
+    with pytest.warns(UserWarning, match="^the model of odd_models:odd/Leaking-v0 ") as said:
+        rl_lab.compare("odd_models:odd/Leaking-v0", ["q-learning", "random"], seeds=1, out=tmp_path, **TINY)
+    assert len([w for w in said if "the model allows" in str(w.message)]) == 1
+    assert capsys.readouterr().out == ""
+
+
+def test_shows_itself_where_somebody_looks(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("rl_lab.studies.compare.is_watched", lambda: True)
+    rl_lab.compare("FrozenLake-v1", "random", seeds=1, out=tmp_path, **TINY)
+    assert "FrozenLake-v1 random seed 0" in capsys.readouterr().out
+
+
 def test_names_the_runs_that_failed(tmp_path):
     folder = tmp_path / "runs" / "FrozenLake-v1" / "q-learning" / "seed_0"
     folder.mkdir(parents=True)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import rl_lab
+from rl_lab.agent import Policy
+from rl_lab.evaluation.evaluator import RunEvaluator
+from rl_lab.runs.evaluations import Figures
 from rl_lab.runs.run import Run
 from rl_lab.training.launch import Result
 
@@ -45,6 +49,23 @@ def asking_to_stop(at: int | None) -> Iterator[None]:
         yield
     finally:
         Run.due = original  # type: ignore[method-assign]
+
+
+@contextmanager
+def stopping_in_evaluation(which: int) -> Iterator[None]:
+    """Let a signal come in the evaluation numbered `which` (from 0) of the runs within the block."""
+    original, count = RunEvaluator.measure, itertools.count()
+
+    def measure(self: RunEvaluator, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
+        if next(count) == which:
+            should_stop.__self__.stop_requested = True  # type: ignore[attr-defined]  # a method of the run
+        return original(self, policy, should_stop)
+
+    RunEvaluator.measure = measure  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RunEvaluator.measure = original  # type: ignore[method-assign]
 
 
 def differences(one: dict[str, str], other: dict[str, str]) -> set[str]:

@@ -6,13 +6,14 @@ import json
 
 import pytest
 
+import counting
 import rl_lab
 from listeners import Listener
 from rl_lab.runs.callbacks import CallbackFailed
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_rows
 from rl_lab.types import UsageError
-from runs import SMALL_DQN, differences, learn
+from runs import SMALL_DQN, differences, learn, stopping_in_evaluation
 
 LAKE = {"total_steps": 400, "log_every_steps": 100, "eval_every_steps": 200, "checkpoint_every_steps": 200}
 KINDS = {
@@ -78,10 +79,29 @@ def test_callbacks_are_given_again_on_resume_and_may_stop_again(tmp_path):
     assert [stop["env_steps"] for stop in last.summary["callback_stops"]] == [100, 300]
 
 
-def test_a_solver_stops_before_its_evaluation(tmp_path):
-    stopped = learn(tmp_path, "value-iteration", "FrozenLake-v1", callbacks=[lambda event: False])
-    assert stopped.summary is None
-    assert rl_lab.resume(tmp_path).summary["regret"] == pytest.approx(0, abs=1e-9)
+def test_a_stop_before_the_first_step_of_a_resumed_run_is_saved_with_its_reason(tmp_path, monkeypatch):
+    """Its open episode can't be replayed in another world: a row says so before the pending evaluation is played."""
+    fields = {"total_steps": 100, "eval_every_steps": 53}
+    with stopping_in_evaluation(0):
+        assert learn(tmp_path, "random", "test/Wayward-v0", **fields).summary is None
+    monkeypatch.setattr(counting.Wayward, "world", 1)
+    heard = []
+
+    def at_once(event):
+        heard.append(event.row)
+        return False
+
+    stopped = rl_lab.resume(tmp_path, callbacks=[at_once])
+    assert "truncated_at_resume" in heard[0]
+    stop = {"env_steps": stopped.env_steps, "reason": "callback at_once"}
+    assert rl_lab.resume(tmp_path).summary["callback_stops"] == [stop]
+    assert [row["env_steps"] for row in read_rows(tmp_path) if "eval_returns" in row] == [53, 100]
+
+
+def test_a_solver_is_finished_anyway(tmp_path):
+    solved = learn(tmp_path, "value-iteration", "FrozenLake-v1", callbacks=[lambda event: False])
+    assert solved.stopped_by is None
+    assert solved.summary["regret"] == pytest.approx(0, abs=1e-9)
 
 
 def test_sb3_stops_and_says_that_it_does_not_resume(tmp_path):
@@ -90,9 +110,10 @@ def test_sb3_stops_and_says_that_it_does_not_resume(tmp_path):
     assert (stopped.summary, stopped.resumes, stopped.env_steps) == (None, False, 200)
 
 
-def test_asking_to_stop_at_the_end_changes_nothing(tmp_path):
+@pytest.mark.parametrize("kind", ["row", "evaluation"])
+def test_asking_to_stop_at_the_end_changes_nothing(tmp_path, kind):
     def at_the_end(event):
-        return not (event.kind == "evaluation" and event.env_steps == 400)
+        return not (event.kind == kind and event.env_steps == 400)
 
     result = learn(tmp_path, "q-learning", "FrozenLake-v1", callbacks=[at_the_end], **LAKE)
     assert result.summary["env_steps"] == 400

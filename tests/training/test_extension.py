@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import rl_lab
 from rl_lab.runs.description import read_description
-from rl_lab.runs.directory import read_summary
+from rl_lab.runs.directory import RunDirectory, read_summary
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_rows
+from rl_lab.storage.errors import NotWritten
 from rl_lab.training.extension import extended
 from rl_lab.training.registry import config_of
 from rl_lab.types import UsageError
-from runs import SMALL_DQN, learn
+from runs import SMALL_DQN, asking_to_stop, learn, stopping_in_evaluation
 
 CONSTANT = {"epsilon_initial": 0.2, "epsilon_final": 0.2}
 TABLE = CONSTANT | {"learning_rate": 0.5, "learning_rate_final": 0.5}
@@ -27,6 +30,13 @@ RUNS = {
     "random": ("CartPole-v1", {}),
     "dqn": ("CartPole-v1", DQN | {"prioritised": True, "priority_beta": 1.0, "stop_after_evals": 50}),
     "ppo, a rounded budget": ("CartPole-v1", PPO | {"num_envs": 2}),
+    "dqn, averaged weights and normalisers": (
+        "CartPole-v1",
+        DQN | {"average_decay": 0.9, "normalise_observations": True, "normalise_rewards": True},
+    ),
+    "dqn, a memory": ("CartPole-v1", DQN | {"memory": "gru", "memory_size": 8}),
+    "ppo, a memory": ("CartPole-v1", PPO | {"memory": "lstm", "memory_size": 8}),
+    "dqn, compiled": ("CartPole-v1", DQN | {"compile": "yes"}),
 }
 
 
@@ -52,6 +62,54 @@ def test_equals_a_run_that_began_with_the_budget(tmp_path, name):
         for n in ("run", "whole")
     ]
     assert evaluated[0] == evaluated[1]
+
+
+ENDS = ("in the last evaluation", "before the summary")
+
+
+def evaluated_at(folder):
+    return [row["env_steps"] for row in read_rows(folder) if "eval_returns" in row]
+
+
+def cut_short(folder, monkeypatch, end, agent, env_id, **fields):
+    """Train for 200 steps, but for the very end."""
+    if end == "in the last evaluation":
+        with stopping_in_evaluation(200 // fields["eval_every_steps"] - 1):
+            assert learn(folder, agent, env_id, total_steps=200, **fields).summary is None
+        return
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "write_summary", lambda *_: 1 / 0)  # as a kill would
+        with pytest.raises(ZeroDivisionError):
+            learn(folder, agent, env_id, total_steps=200, **fields)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize(
+    ("agent", "env_id", "fields"),
+    [
+        ("q-learning", "FrozenLake-v1", TABLE | {"eval_every_steps": 50, "log_every_steps": 50}),
+        ("ppo", "CartPole-v1", PPO | {"num_envs": 2, "eval_every_steps": 32}),  # which ends at 224
+    ],
+)
+def test_a_run_that_was_cut_short_at_its_very_end_loses_no_evaluation(
+    tmp_path, monkeypatch, end, agent, env_id, fields
+):
+    cut_short(tmp_path / "run", monkeypatch, end, agent, env_id, **fields)
+    rl_lab.resume(tmp_path / "run", total_steps=400)
+    learn(tmp_path / "whole", agent, env_id, total_steps=400, **fields | periods_of(tmp_path / "run"))
+    assert evaluated_at(tmp_path / "run") == evaluated_at(tmp_path / "whole")
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
+
+
+def test_a_later_stop_of_an_extended_run_repeats_no_evaluation(tmp_path):
+    """The run had not ended when it was extended; each stop comes right after an evaluation."""
+    fields = TABLE | {"eval_every_steps": 50, "log_every_steps": 50, "checkpoint_every_steps": 50}
+    learn(tmp_path, "q-learning", "FrozenLake-v1", stop_at=100, total_steps=200, **fields)
+    for stop in (200, 250):
+        with asking_to_stop(stop):
+            assert rl_lab.resume(tmp_path, total_steps=400).env_steps == stop
+    rl_lab.resume(tmp_path)
+    assert evaluated_at(tmp_path) == [50, 100, 150, 200, 250, 300, 350, 400]
 
 
 def test_the_extension_is_recorded_and_the_former_result_kept(tmp_path):
@@ -104,7 +162,7 @@ def test_a_run_that_goes_on_was_not_finished_before(tmp_path):
         ("q-learning", {}, 300, "epsilon_fraction 0.5 and learning_rate_final 0.01 spread a schedule"),
         ("q-learning", TABLE, 100, "total_steps 100 is below the run's 200"),
         ("q-learning", TABLE | {"stop_at_return": -1.0}, 300, "it was stopped early: "),
-        ("value-iteration", {}, 300, "agent 'value-iteration' doesn't learn from steps"),
+        ("value-iteration", {}, 300, "agent 'value-iteration' has no budget of steps, or doesn't say"),
     ],
 )
 def test_is_refused_with_the_reason(tmp_path, agent, fields, steps, named):
@@ -119,11 +177,45 @@ def test_is_refused_with_the_reason(tmp_path, agent, fields, steps, named):
 
 def test_an_agent_that_does_not_say_what_depends_on_the_budget_is_not_extended(tmp_path):
     learn(tmp_path, "random", "FrozenLake-v1", total_steps=20)
-    unknown = SimpleNamespace(stops_early=True, config=object())
+    unknown = SimpleNamespace(config=object())
     with pytest.raises(
-        UsageError, match="agent 'random' doesn't say which of its fields depend on the budget"
+        UsageError,
+        match="agent 'random' has no budget of steps, or doesn't say which of its fields depend on it",
     ):
         extended(read_description(tmp_path), unknown, tmp_path, 30)
+
+
+def test_an_agent_that_says_it_is_extended_whether_or_not_it_stops_early(tmp_path):
+    learn(tmp_path, "random", "FrozenLake-v1", total_steps=20)
+    theirs = SimpleNamespace(config=SimpleNamespace(budget_fields=lambda: ()))
+    assert extended(read_description(tmp_path), theirs, tmp_path, 30).config.total_steps == 30
+
+
+@pytest.mark.parametrize("given", [np.int64(30), np.float32(30), 3e1])
+def test_a_budget_may_be_any_whole_number(tmp_path, given):
+    learn(tmp_path, "random", "FrozenLake-v1", total_steps=20)
+    assert rl_lab.resume(tmp_path, total_steps=given).summary["env_steps"] == 30
+    assert json.loads((tmp_path / "config.json").read_bytes())["total_steps"] == 30
+
+
+@pytest.mark.parametrize("given", ["300", True, 30.5, float("nan"), 0, -5, [300]])
+def test_what_is_no_budget_is_refused(tmp_path, given):
+    learn(tmp_path, "random", "FrozenLake-v1", total_steps=20)
+    with pytest.raises(UsageError, match=r"^total_steps must be (a whole number|at least 1), got "):
+        rl_lab.resume(tmp_path, total_steps=given)
+
+
+def test_a_result_that_cannot_be_kept_is_said_and_the_run_is_as_it_was(tmp_path, monkeypatch):
+    learn(tmp_path, "random", "FrozenLake-v1", total_steps=20)
+    before = (tmp_path / "config.json").read_bytes(), (tmp_path / "summary.json").read_bytes()
+
+    def refuses(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", refuses)
+    with pytest.raises(NotWritten, match=r"summary-20\.json could not be written: No space left on device$"):
+        rl_lab.resume(tmp_path, total_steps=30)
+    assert before == ((tmp_path / "config.json").read_bytes(), (tmp_path / "summary.json").read_bytes())
 
 
 @pytest.mark.parametrize(
