@@ -12,7 +12,7 @@ from rl_lab.runs.description import read_description
 from rl_lab.studies.readings import as_begun
 from rl_lab.studies.running import Task
 from rl_lab.studies.study import run_study, tasks_of
-from rl_lab.training.launch import learn
+from rl_lab.training.launch import learn, resume
 from rl_lab.types import UsageError
 from studies_made import QUIET, small_study
 
@@ -28,7 +28,10 @@ def in_process(monkeypatch):
 
 
 def learned(task: Task) -> None:
-    learn(task.agent, **task.fields)
+    if (task.folder / "config.json").exists():
+        resume(task.folder)
+    else:
+        learn(task.agent, **task.fields)
 
 
 def as_older(folder: Path) -> None:
@@ -44,15 +47,14 @@ def as_older(folder: Path) -> None:
 
 @pytest.mark.usefixtures("in_process")
 def test_further_seeds_and_agents_are_evaluated_as_those_that_have_begun(tmp_path):
-    cliff = {"env_ids": ("CliffWalking-v1",), "fields": CUT_OFF}
+    cliff = {"env_ids": ("CliffWalking-v1",), "fields": CUT_OFF | {"eval_gamma": 0.9}}
     run_study(
-        small_study(seeds=1, agents=("random",), **cliff | {"fields": CUT_OFF | {"eval_gamma": 0.9}}),
+        small_study(seeds=1, agents=("random",), **cliff),
         tmp_path,
     )
     as_older(tmp_path / "runs/CliffWalking-v1/random/seed_0")
     lines = []
-    whole = small_study(seeds=2, **cliff | {"fields": CUT_OFF | {"eval_gamma": 0.9}})
-    assert run_study(whole, tmp_path, tell=lines.append) == {}
+    assert run_study(small_study(seeds=2, **cliff), tmp_path, tell=lines.append) == {}
     found = {path: json.loads(path.read_bytes()) for path in tmp_path.glob("runs/*/*/*/summary.json")}
     assert [len(summary["eval_returns"]) for summary in found.values()] == [3] * 4
     configs = [read_description(path.parent).config for path in found]

@@ -35,6 +35,7 @@ RUNS = {
         DQN | {"average_decay": 0.9, "normalise_observations": True, "normalise_rewards": True},
     ),
     "dqn, a memory": ("CartPole-v1", DQN | {"memory": "gru", "memory_size": 8}),
+    "dqn, compiled": ("CartPole-v1", DQN | {"compile": "yes"}),
     "ppo, a memory": ("CartPole-v1", PPO | {"memory": "lstm", "memory_size": 8}),
     "dqn, compiled": ("CartPole-v1", DQN | {"compile": "yes"}),
 }
@@ -45,7 +46,9 @@ def periods_of(folder):
     return {name: config[name] for name in ("eval_every_steps", "log_every_steps", "checkpoint_every_steps")}
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if "compiled" in name else []) for name in RUNS]
+)
 def test_equals_a_run_that_began_with_the_budget(tmp_path, name):
     agent = name.split(",")[0]
     env_id, fields = RUNS[name]
