@@ -35,7 +35,6 @@ RUNS = {
         DQN | {"average_decay": 0.9, "normalise_observations": True, "normalise_rewards": True},
     ),
     "dqn, a memory": ("CartPole-v1", DQN | {"memory": "gru", "memory_size": 8}),
-    "dqn, compiled": ("CartPole-v1", DQN | {"compile": "yes"}),
     "ppo, a memory": ("CartPole-v1", PPO | {"memory": "lstm", "memory_size": 8}),
     "dqn, compiled": ("CartPole-v1", DQN | {"compile": "yes"}),
 }
