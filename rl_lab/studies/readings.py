@@ -33,7 +33,8 @@ def as_begun(tasks: list[Task], tell: Callable[[str], None]) -> list[Task]:
                 limits.setdefault(task.fields["env_id"], limit)
             if WIDTH not in task.fields and WIDTH in there.fields:
                 widths.setdefault(_pair(task), there.fields[WIDTH])
-    found, lines = [], {}
+    found: list[Task] = []
+    lines: dict[str, None] = {}  # each once
     for task in tasks:
         kept = {} if (task.folder / CONFIG).exists() else _kept(task, limits, widths)
         found.append(replace(task, fields=task.fields | kept))
@@ -49,11 +50,12 @@ def as_begun(tasks: list[Task], tell: Callable[[str], None]) -> list[Task]:
 
 def _kept(task: Task, limits: dict[str, int], widths: dict[tuple[str, str], int]) -> dict[str, int]:
     """Return the fields that a run takes over."""
-    kept = {}
+    kept: dict[str, int] = {}
     if task.fields.get(LIMIT) is None and (limit := limits.get(task.fields["env_id"])) is not None:
         kept[LIMIT] = limit
     usual = getattr(configure(task.agent, task.fields)[0].config, WIDTH, None)
-    if WIDTH not in task.fields and (width := widths.get(_pair(task), usual)) != usual:
+    width = None if WIDTH in task.fields else widths.get(_pair(task))
+    if width is not None and width != usual:
         kept[WIDTH] = width
     return kept
 

@@ -45,7 +45,9 @@ def periods_of(folder):
     return {name: config[name] for name in ("eval_every_steps", "log_every_steps", "checkpoint_every_steps")}
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if "compiled" in name else []) for name in RUNS]
+)
 def test_equals_a_run_that_began_with_the_budget(tmp_path, name):
     agent = name.split(",")[0]
     env_id, fields = RUNS[name]

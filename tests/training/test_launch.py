@@ -13,6 +13,7 @@ import odd_models  # noqa: F401  registers odd/*
 import rl_lab
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.progress import NullProgress
+from rl_lab.runs.rows import read_rows
 from rl_lab.storage.locking import exclusive
 from rl_lab.training import launch
 from rl_lab.training.learner import Learner
@@ -101,6 +102,54 @@ def test_the_progress_display_is_closed_if_the_run_cannot_begin(tmp_path, monkey
     with pytest.raises(OSError, match="no run"):
         launch.learn("random", "FrozenLake-v1", progress=True, run_dir=tmp_path, **QUICK)
     assert shown.closed == 1
+
+
+class Rows(NullProgress):
+    """Keeps the rows that it is shown, and the lines."""
+
+    def __init__(self):
+        self.rows, self.lines = [], []
+
+    def show(self, row, spent=None):
+        self.rows.append(row)
+
+    def note(self, text):
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("loss", [np.float32(0.5), np.array(0.5), np.array([0.5, np.nan])])
+def test_a_display_is_shown_rows_as_they_are_written(tmp_path, monkeypatch, loss):
+    monkeypatch.setattr("rl_lab.training.meter.Meter.take", lambda self: {"loss": loss})
+    shown = Rows()
+    learn(tmp_path, "random", "FrozenLake-v1", total_steps=20, progress=lambda total_steps, at: shown)
+    assert shown.rows == [row for row in read_rows(tmp_path) if "loss" in row]
+    assert shown.rows[0]["loss"] in (0.5, [0.5, None])
+
+
+class TestNotesOfARun:
+    """No episode of the cliff ends by itself, and the evaluation is cut off."""
+
+    FIELDS = {"total_steps": 20, "eval_total_steps": 20, "log_every_steps": 20}  # noqa: RUF012
+
+    def test_are_warnings_of_python_without_a_display(self, tmp_path):
+        with pytest.warns(UserWarning, match="ended|cut off") as said:
+            learn(tmp_path, "random", "CliffWalking-v1", progress=False, **self.FIELDS)
+        texts = [str(warning.message) for warning in said]
+        assert [text.split(" (")[0] for text in texts] == [
+            "evaluation: 1 of 1 episodes were cut off, at 20 steps in all, after which 1 of 2 episodes had begun",
+            "no training episode ended within 20 steps",
+        ]
+
+    def test_are_shown_by_a_display_once_and_warn_of_nothing(self, tmp_path, recwarn):
+        shown = Rows()
+        learn(tmp_path, "random", "CliffWalking-v1", progress=lambda *_: shown, **self.FIELDS)
+        assert len(shown.lines) == 2
+        assert not [w for w in recwarn if w.category is UserWarning]
+
+    def test_of_the_environment_lose_their_prefix(self, tmp_path):
+        with pytest.warns(UserWarning, match="^the model of odd_models:odd/Leaking-v0 ") as said:
+            learn(tmp_path, "random", "odd_models:odd/Leaking-v0", progress=False, total_steps=20)
+        assert len([w for w in said if "the model allows" in str(w.message)]) == 1
 
 
 class TestResolved:
