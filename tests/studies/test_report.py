@@ -12,6 +12,7 @@ import pytest
 from browsers import BROWSER, needs_browser
 from rl_lab.studies.report import EMBEDDED_BYTES, number, write_report
 from rl_lab.studies.results import load_study, run_directory
+from rl_lab.studies.table import table_of
 from rl_lab.types import UsageError
 
 LAKE = "FrozenLake-v1"
@@ -168,6 +169,8 @@ def test_intervals_are_those_of_the_statistics_page(tmp_path):
         write_run(study, "dqn", seed, [score], env_steps=1)
     page = Page(write_report(study).read_text(encoding="utf-8"))
     assert page.cells["dqn", "iqm"] == "3.333 [1.000, 9.000]"  # not widened, they end at 1.67 and 7.67
+    (row,) = table_of(load_study(study))
+    assert (row["return_low"], row["return_high"]) == (1.0, 9.0)
 
 
 def test_missing_seed_is_named_with_its_cause_and_counted(page, html):
