@@ -72,7 +72,7 @@ def test_a_block_that_fails_is_noticed(tmp_path, language, text, marks):
     [
         ("12 steps in 3.5 s,\nreturn -1", (), "log\n7 steps in 1e-05 s, return 0.25\n", True),
         ("12 steps in 3.5 s", (), "12 steps within 3.5 s", False),
-        ("stopped; go on with: --resume", (), "stopped; continue with: --resume", False),
+        ("stopped; go on with: rl-lab", (), "stopped; continue with: rl-lab", False),
         ("a  c\nb", ("in any order",), "a\nb\nc\n", True),
         ("a  c\nb", ("in any order",), "a\nb\nc\nd\n", False),
     ],

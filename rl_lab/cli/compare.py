@@ -38,7 +38,7 @@ class CompareOptions:
     preset: str | None = None
     """Preset for every agent that has one of this name."""
     config: str | None = None
-    """YAML or JSON file of fields for all agents."""
+    """YAML or JSON file of fields for all agents; its agent, env_id, seed and run_dir are left out."""
     set: tuple[str, ...] = ()
     """Fields as name=value for all agents, or as agent:name=value for one."""
     wandb: Literal["offline", "online", "disabled"] | None = None
@@ -94,14 +94,14 @@ def study_of(options: CompareOptions) -> Study:
     Raises:
         UsageError: a file, field or preset that isn't there, or a wrong value.
     """
-    from rl_lab.studies.study import Study
+    from rl_lab.studies.study import OWN, Study
 
-    shared = read_fields(options.config) if options.config else {}
-    shared.pop("agent", None)
+    given = read_fields(options.config) if options.config else {}
+    shared = {name: value for name, value in given.items() if name not in ("agent", *OWN)}
     single: dict[str, dict[str, Any]] = {}
     for word in options.set:
         agent, colon, pair = word.partition(":")
-        if colon and agent in options.agents:
+        if colon and "=" not in agent:  # Study refuses an agent that isn't compared
             single.setdefault(agent, {}).update(parse_pairs([pair]))
         else:
             shared |= parse_pairs([word])

@@ -40,6 +40,8 @@ def sync(argv: Sequence[str]) -> int:
         UsageError: a wrong option, a folder without a run, or W&B is disabled.
     """
     options: SyncOptions = parse(SyncOptions, argv, program="rl-lab sync", about=ABOUT)
+    if not options.folders:
+        raise UsageError("RUN_DIR is missing (allowed: run directories, or folders of studies)")
     mode = _mode(options.mode)
     failed = 0
     made: list[Path] = []

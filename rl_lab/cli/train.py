@@ -6,6 +6,7 @@ import dataclasses as dc
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
@@ -65,7 +66,9 @@ def train(argv: Sequence[str]) -> int:
     if result.summary is None and not result.resumes:
         raise RuntimeError(f"stopped; {options.agent} can't resume exactly and has to start again from zero")
     if result.summary is None:
-        print(f"stopped after saving; continue with: --resume --run-dir {result.run_dir}")
+        print(
+            f"stopped after saving; continue with: rl-lab train --resume --run-dir={quote(str(result.run_dir))}"
+        )
         return STOPPED
     if result.finished_before:
         print(
@@ -81,7 +84,7 @@ def _told(summary: dict[str, Any]) -> str:
     """Return the summary as one readable line."""
     parts = [
         f"{summary['env_steps']} environment steps in {summary['train_seconds']:.1f} s"
-        f" ({summary['env_steps_per_second']:.0f} steps/s)"
+        f" ({summary['env_steps_per_second']:.0f} steps/s of training)"
     ]
     names = {
         "eval_return_mean": "mean return",

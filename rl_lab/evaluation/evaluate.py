@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from rl_lab.agent import Policy
+from rl_lab.checks import count, shown
 from rl_lab.environments.masks import mask_of, merge_masks
 from rl_lab.environments.vectors import VectorEnv
 from rl_lab.evaluation.statistics import iqm
 from rl_lab.evaluation.step_budget import StepBudget
 from rl_lab.seeding import seed_of
-from rl_lab.types import Array, Obs, State
+from rl_lab.types import Array, Obs, State, UsageError
 
 
 class Interrupted(Exception):
@@ -87,7 +88,15 @@ def evaluate(
 
     Raises:
         Interrupted: `should_stop` returned True.
+        UsageError: a number that isn't allowed, or no vector of environments.
     """
+    episodes, max_steps = count("episodes", episodes), count("max_steps", max_steps)
+    seed = count("seed", seed, least=0)
+    total_steps = None if total_steps is None else count("total_steps", total_steps)
+    if not 0 <= gamma <= 1:
+        raise UsageError(f"gamma must lie in [0, 1], got {gamma}")
+    if not hasattr(envs, "single_action_space"):
+        raise UsageError(f"envs must be a vector of environments as make_envs makes it, got {shown(envs)}")
     width = envs.num_envs
     numbers = np.arange(width)  # the episode that each environment plays
     may_run_out = total_steps is not None and total_steps < episodes * max_steps

@@ -53,10 +53,9 @@ def _kept(task: Task, limits: dict[str, int], widths: dict[tuple[str, str], int]
     kept: dict[str, int] = {}
     if task.fields.get(LIMIT) is None and (limit := limits.get(task.fields["env_id"])) is not None:
         kept[LIMIT] = limit
-    usual = getattr(configure(task.agent, task.fields)[0].config, WIDTH, None)
-    width = None if WIDTH in task.fields else widths.get(_pair(task))
-    if width is not None and width != usual:
-        kept[WIDTH] = width
+    if WIDTH not in task.fields and (width := widths.get(_pair(task))) is not None:
+        usual = getattr(configure(task.agent, task.fields)[0].config, WIDTH, None)
+        kept |= {} if width == usual else {WIDTH: width}
     return kept
 
 

@@ -22,6 +22,7 @@ from rl_lab.evaluation.comparison.improvement import improvement_interval
 from rl_lab.evaluation.comparison.intervals import aggregate_interval
 from rl_lab.evaluation.grid_maps import MOST_NUMBERED
 from rl_lab.evaluation.statistics import Estimate, iqm
+from rl_lab.runs.description import IDLE
 from rl_lab.storage.files import write_atomically
 from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves
 from rl_lab.studies.results import EXACT, OPTIMAL, REGRET, RETURN, RunResults, StudyResults, load_study
@@ -268,7 +269,10 @@ def _flat_config(runs: Iterable[RunResults]) -> dict[str, str]:
     }
 
 
-_PER_RUN = frozenset({"agent", "env_id", "seed", "fields", "run_dir", "versions"})
+# What isn't shared by an agent's runs, or decides nothing.
+_PER_RUN = frozenset({"agent", "env_id", "seed", "fields", "run_dir", "versions", *IDLE}) | {
+    "format", "config_sha256", "wandb_source", "extended_from",
+}  # fmt: skip
 
 
 def _text(value: Any) -> str:

@@ -31,12 +31,16 @@ from rl_lab.types import UsageError
 _tell = partial(print, flush=True)  # flushed line by line, even into a pipe
 
 
+OWN = ("env_id", "seed", "run_dir")  # the fields of a run that its study sets
+
+
 @dataclass(frozen=True)
 class Study:
     """A comparison: every agent on every environment, with the same seeds and the same evaluation.
 
     Raises:
-        UsageError: `seeds` is below 1, names are missing, repeated or unknown, or no agent has the preset.
+        UsageError: `seeds` is below 1, names are missing, repeated or unknown, no agent has the preset, or a field
+            is given that the study sets for each run.
     """
 
     env_ids: tuple[str, ...]
@@ -58,6 +62,12 @@ class Study:
         for name in self.fields_of:
             if name not in self.agents:
                 raise UsageError(f"fields are given for agent {name!r}, which isn't compared")
+        for fields in (self.fields, *self.fields_of.values()):
+            if own := [name for name in OWN if name in fields]:
+                raise UsageError(
+                    f"{own[0]} can't be given for the runs of a study, which sets {', '.join(OWN)} for each of them"
+                    " (allowed: its own environments, number of seeds, and folder)"
+                )
         if self.preset and not any(has_preset(agent, self.preset) for agent in self.agents):
             raise UsageError("; ".join(_refusals(self.agents, self.preset)))
 

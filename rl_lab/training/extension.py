@@ -29,9 +29,10 @@ def extended(
         )
     summary = read_summary(folder)
     if (reason := _obstacle(description, learner, summary)) is not None:
+        anew = f"--agent {description.agent} --env-id {config.env_id} --init-from={folder} --total-steps {total_steps}"
         raise UsageError(
             f"total_steps {total_steps} can't extend this run of {config.total_steps}: {reason} (allowed: a new run"
-            f" from its weights, --init-from {folder} --total-steps {total_steps})"
+            f" from its weights, {anew})"
         )
     return description.extended(total_steps, None if summary is None else summary["env_steps"])
 

@@ -16,6 +16,14 @@ class TestRefuses:
             (["--agents", "random", "q-learning"], ["CartPole-v1", "Discrete"]),
             (["--agents", "random", "--set", "gamma"], ["'gamma'", "name=value"]),
             (["--agents", "random", "--set", "nonsense=1"], ["'nonsense'"]),
+            (
+                ["--agents", "random", "--set", "dqn:gamma=1"],
+                ["fields are given for agent 'dqn'", "isn't compared"],
+            ),
+            (
+                ["--agents", "random", "--set", "env_id=Taxi-v4"],
+                ["env_id can't be given for the runs of a study"],
+            ),
             (["--agents", "dqn", "--set", "dqn:learning_rate=-1"], ["learning_rate", "-1"]),
             (["--agents", "dqn", "--set", "learning_rate=quick"], ["learning_rate", "quick"]),
             (["--agents", "random", "--seeds", "0"], ["seeds", "got 0"]),

@@ -125,6 +125,10 @@ def test_online_the_rows_are_uploaded_at_once(tmp_path, capsys, monkeypatch):
         assert len(server.requests) == count
 
 
+def test_nothing_to_sync_is_refused(capsys):
+    require_refusal(call(capsys, sync), "RUN_DIR is missing")
+
+
 def test_what_cannot_be_made_is_said_in_a_line(tmp_path, capsys, monkeypatch):
     require_refusal(call(capsys, sync, tmp_path), repr(str(tmp_path)), "holds no run")
     run_dir = make_run_dir(tmp_path, rows=2)

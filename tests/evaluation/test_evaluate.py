@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium
 import numpy as np
 import pytest
 
@@ -9,6 +10,7 @@ from counting import CASES, EPISODE, Scripted
 from rl_lab.environments.make import make_envs
 from rl_lab.evaluation.evaluate import evaluate, evaluation_seed
 from rl_lab.seeding import seed_of
+from rl_lab.types import UsageError
 
 
 class TestEvaluation:
@@ -130,3 +132,26 @@ class TestPredictedValue:
         played = evaluate(Foreseeing(lambda obs: {}), envs, episodes=2, seed=3)
         envs.close()
         assert "eval_predicted_value_mean" not in played.figures()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"episodes": -3}, "episodes must be at least 1, got -3"),
+        ({"episodes": 2.5}, "episodes must be a whole number, got 2.5"),
+        ({"seed": None}, "seed must be a whole number, got None"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"gamma": 2}, r"gamma must lie in \[0, 1\], got 2"),
+        ({"total_steps": 0}, "total_steps must be at least 1, got 0"),
+    ],
+)
+def test_wrong_numbers_are_refused_in_a_line(wrong, named):
+    with pytest.raises(UsageError, match=named):
+        evaluate(None, make_envs("CartPole-v1", 1), **({"episodes": 1, "seed": 0} | wrong))
+
+
+def test_an_environment_alone_is_no_vector():
+    with pytest.raises(
+        UsageError, match="envs must be a vector of environments as make_envs makes it, got <"
+    ):
+        evaluate(None, gymnasium.make("CartPole-v1"), episodes=1, seed=0)

@@ -124,6 +124,9 @@ def test_failure_leaves_its_cause_in_one_line(tmp_path):
         ({"env_ids": ("FrozenLake-v1", "FrozenLake-v1")}, "env_ids must be distinct"),
         ({"env_ids": ("m:Env-v0", "m/Env-v0")}, "env_ids must be distinct"),
         ({"agents": ()}, "agents are missing"),
+        ({"fields": QUIET | {"env_id": "Taxi-v4"}}, "env_id can't be given for the runs of a study"),
+        ({"fields_of": {"random": {"seed": 3}}}, "seed can't be given for the runs of a study"),
+        ({"fields": QUIET | {"run_dir": "x"}}, "run_dir can't be given for the runs of a study"),
         ({"preset": "zoo:CartPol-v1"}, "'q-learning' has no preset 'zoo:CartPol-v1'"),
     ],
 )

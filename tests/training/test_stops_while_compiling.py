@@ -145,7 +145,7 @@ def test_script_stops_while_the_compiler_runs_with_code_75(tmp_path):
     sent = time.monotonic()
     told = process.communicate(timeout=50)[0]
     assert time.monotonic() - sent < SECONDS_TO_STOP
-    assert (process.returncode, "continue with: --resume" in told) == (STOPPED, True)
+    assert (process.returncode, "continue with: rl-lab train --resume --run-dir=" in told) == (STOPPED, True)
     assert was_ended(tmp_path)
     assert list((tmp_path / "cache" / "rl_lab").iterdir()) == []
     assert steps_saved(tmp_path / "run") == 0
