@@ -29,7 +29,8 @@ verify: setup
 torture: setup
 	$(PYTHON) scripts/torture.py
 
-# All tests but the long ones: whole presets learned, every block of the pages, dozens of kills. test-all runs those too.
+# All tests but the long ones, which take seconds each: whole learning, compiling, kills, blocks of the pages, processes
+# of W&B. test-all runs those too.
 test: setup
 	$(PYTHON) -m pytest -m "not long"
 

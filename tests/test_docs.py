@@ -130,6 +130,7 @@ LOADED = re.compile(
 )
 
 
+@pytest.mark.long
 def test_pages_load_nothing_from_elsewhere(site):
     files = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
     assert len(files) > len(PAGES) - 2
@@ -149,6 +150,7 @@ def test_the_check_for_foreign_files_sees_them():
     assert not LOADED.search('<a href="https://arxiv.org/abs/1707.06347">paper</a>')
 
 
+@pytest.mark.long
 def test_fields_and_packages_are_filled_in(site):
     dqn = (site / "agents" / "dqn.html").read_text(encoding="utf8")
     for field in dataclasses.fields(config_of("dqn")):
@@ -159,6 +161,7 @@ def test_fields_and_packages_are_filled_in(site):
     assert not any("<!-- fields" in path.read_text(encoding="utf8") for path in site.rglob("*.html"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("page", "agent", "titles"),
     [
@@ -182,6 +185,7 @@ def test_fields_shared_with_other_agents_are_folded(site, page, agent, titles):
         assert (f"<td>{option}" in open_) is (name not in shared), name
 
 
+@pytest.mark.long
 def test_the_way_of_a_step_is_filled_in(site):
     page = (site / "architecture.html").read_text()
     assert "<code>rl_lab/updates/td.py</code>" in page

@@ -45,7 +45,7 @@ def optimum_of(env_id: str, env_kwargs: dict[str, Any]) -> float:
 @pytest.mark.parametrize(
     ("world", "agent"),
     [
-        pytest.param(world, agent, marks=pytest.mark.long if world in MORE and agent == "dqn" else ())
+        pytest.param(world, agent, marks=pytest.mark.long if world in MORE or agent == "dqn" else ())
         for world in WORLDS
         for agent in LEARNERS
     ],

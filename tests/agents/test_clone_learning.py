@@ -140,6 +140,7 @@ class TestOracle:
             0.5 < (decision.action == decision.extras["label"]).mean() < 0.75
         )  # of the random ones a quarter
 
+    @pytest.mark.long
     def test_knows_taxi_and_its_masks(self, tmp_path):
         run = learn(
             tmp_path, "clone", "Taxi-v4", oracle=True, epsilon=0.5, total_steps=6000, eval_every_steps=10**6

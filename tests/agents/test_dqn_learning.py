@@ -89,6 +89,7 @@ class TestLearning:
         )
         assert mean_return(agent, lambda: Identity(6), 5) * 5 >= 95  # of 100 steps
 
+    @pytest.mark.long
     def test_a_cue_is_recalled_with_memory_and_cannot_be_without(self):
         def learn(**fields):
             problem = problem_on(CueRecall, num_envs=4, total_steps=6_000)
@@ -104,6 +105,7 @@ class TestLearning:
         assert mean_return(learn(memory="lstm"), CueRecall, 100) >= 0.95
         assert mean_return(learn(), CueRecall, 100) == pytest.approx(0.5, abs=0.2)
 
+    @pytest.mark.long
     def test_a_picture_is_learned_from(self):
         import rl_lab
 

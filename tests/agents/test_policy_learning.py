@@ -70,6 +70,7 @@ class TestLearning:
         agent = interact(agent_on(problem, config, log_std_initial=-1.0, **fields), problem)
         assert mean_return(agent, Repeat, 10) > -0.1 * 10
 
+    @pytest.mark.long
     def test_a_cue_is_recalled_with_memory_and_cannot_be_without(self):
         def learned(**fields):
             problem = problem_on(CueRecall, num_envs=8, total_steps=8_000)
@@ -97,6 +98,7 @@ class TestLearning:
         for explore in (False, True):
             evaluate(agent.policy(explore=explore), vector(Masked, 4), episodes=4, seed=1)
 
+    @pytest.mark.long
     def test_a_picture_is_learned_from(self):
         def make():
             return rl_lab.make_env("lab/GridWorldPixels-v0", {"map": "S..G"})

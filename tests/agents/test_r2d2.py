@@ -202,6 +202,7 @@ def learned_unaware(make, steps, **fields):
 
 
 class TestLearning:
+    @pytest.mark.long
     def test_a_cue_is_recalled_with_everything_on(self):
         fields = {"memory": "lstm", "sequence_length": 3, "value_rescaling": True}
         assert score(learned(CueRecall, 6_000, **fields), CueRecall) >= 0.95

@@ -96,6 +96,7 @@ class TestBitForBit:
         steps = int(next(iter(model.policy.optimizer.state.values()))["step"])
         assert result.summary["gradient_steps"] == steps == 512 // 32 * 2
 
+    @pytest.mark.long
     def test_nothing_is_left_in_the_systems_temporary_folder(self, tmp_path, monkeypatch):
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         learn(tmp_path / "run", "sb3-ppo", total_steps=64, n_steps=32, batch_size=32)

@@ -57,6 +57,7 @@ class TestLearning:
         assert found.summary["regret"] < 0.02
         assert found.summary["env_steps"] == 12_000
 
+    @pytest.mark.long
     def test_dqn_reaches_the_optimum_without_acting(self, maze, tmp_path):
         fields = {
             "total_steps": 6_000, "learning_starts_env_steps": 500, "hidden": (32,), "learning_rate": 3e-3,

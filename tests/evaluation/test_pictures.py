@@ -93,6 +93,7 @@ def test_every_memoryless_agent_has_its_regret(tmp_path, agent):
     assert (summary["value_error_max"] is None) == (agent != "sb3-dqn")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("env_id", "kwargs"), [("FrozenLake-v1", {}), ("lab/GridWorld-v0", {"map": "S..\n...\n..G", "slip": 0.3})]
 )

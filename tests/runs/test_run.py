@@ -133,6 +133,7 @@ def test_sync_and_async_vectors_end_with_equal_hashes(tmp_path):
     assert differences(fingerprint(tmp_path / "sync"), fingerprint(tmp_path / "async")) == set()
 
 
+@pytest.mark.long
 def test_regret_of_q_learning_shrinks_with_steps_on_slippery_ice(tmp_path):
     fields = {"total_steps": 60_000, "eval_every_steps": 1_000}
     learn(tmp_path, "q-learning", "FrozenLake-v1", **(QUICK | fields))

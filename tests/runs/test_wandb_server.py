@@ -18,6 +18,8 @@ from runs import QUICK, asking_to_stop
 from wandb_reader import read_offline_runs
 from wandb_server import KEY, Server, standing_in
 
+pytestmark = pytest.mark.long  # each starts processes of W&B
+
 QUICKLY = QUICK | {
     "wandb": None,
     "total_steps": 40,
@@ -121,6 +123,7 @@ def test_a_resumed_run_obeys_what_the_settings_say_by_then(server: Server, tmp_p
 TOY = """
 import gymnasium
 import numpy as np
+
 
 class Toy(gymnasium.Env):
     observation_space = gymnasium.spaces.Discrete(2)

@@ -52,6 +52,7 @@ def test_what_an_agent_sets_reaches_the_mirror(tmp_path, monkeypatch):
     assert {"WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"} <= set(passed)
 
 
+@pytest.mark.long
 def test_with_an_agents_command_and_environment_the_run_is_the_agents(tmp_path):
     from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 

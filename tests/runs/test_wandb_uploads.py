@@ -19,6 +19,8 @@ from rl_lab.runs.wandb_uploads import code_files, model_files
 from runs import QUICK, SMALL_DQN
 from wandb_reader import read_offline_runs
 
+pytestmark = pytest.mark.long  # each starts processes of W&B
+
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> Path:

@@ -164,6 +164,7 @@ def test_what_wandb_gets_makes_no_other_study(finished):
     assert lines == ["4 of 4 runs are done already"]
 
 
+@pytest.mark.long
 def test_a_study_is_extended_by_seeds_agents_and_environments(tmp_path):
     first = small_study(seeds=1, agents=("q-learning",))
     run_study(first, tmp_path)

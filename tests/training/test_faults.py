@@ -58,7 +58,7 @@ def test_a_fault_in_the_first_episode_is_a_wrong_environment(agent, at, tmp_path
     ("fault", "cause", "at", "first_episode"),
     [
         pytest.param("kill", "exit code -9", 60, 2, marks=pytest.mark.long),
-        ("exit", "exit code 7", 60, 2),
+        pytest.param("exit", "exit code 7", 60, 2, marks=pytest.mark.long),
         pytest.param("hang", "1 s", 60, 2, marks=pytest.mark.long),
         ("exit", "exit code 7", 3, 0),  # in the checks before the run
     ],
@@ -83,6 +83,7 @@ def test_a_broken_worker_ends_the_run_with_one_line_and_leaves_no_process(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_a_comparison_counts_it_as_failed_with_its_cause(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", SUPPORT, prepend=":")
     kwargs = {"fault": "nan reward", "at": 60, "first_episode": 2}

@@ -82,9 +82,10 @@ def run_case(folder: Path, name: str, num_envs: int, *, stopped: bool = False, *
 
 
 def new_process(code: str, **environment: str) -> subprocess.Popen:
-    """Start Python on `code`; a warning is an error there."""
+    """Start Python on `code`; a warning is an error there, but for notes on evaluations and episodes."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": TESTS} | environment
-    return subprocess.Popen([sys.executable, "-W", "error::UserWarning", "-c", code], env=env)
+    notes = ("-W", "ignore:evaluation", "-W", "ignore:no training episode")
+    return subprocess.Popen([sys.executable, "-W", "error::UserWarning", *notes, "-c", code], env=env)
 
 
 def cut_short(code: Callable[[], Any]) -> list[str]:
@@ -369,6 +370,7 @@ class TestWhatMustNotMatter:
         run_case(tmp_path, "mlp", 1)
         assert differences(whole, fingerprint(tmp_path)) == set()
 
+    @pytest.mark.long
     def test_neither_does_the_seed_of_pythons_hashes(self, tmp_path):
         agent, env_id, steps, _, fields = CASES["lstm"]
         running = []

@@ -62,6 +62,7 @@ def steps_saved(run: Path) -> int:
     return Checkpoints(run / "checkpoints").load()[0]
 
 
+@pytest.mark.long
 @needs_compiler
 @pytest.mark.parametrize("name", RUNS)
 def test_first_compilation_and_that_of_a_resumed_run_are_stopped_and_change_no_bit(tmp_path, name):

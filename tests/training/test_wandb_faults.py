@@ -18,6 +18,8 @@ from rl_lab.cli.train import train
 from rl_lab.runs.tracking import Mirror
 from rl_lab.training import launch
 
+pytestmark = pytest.mark.long  # each starts processes of W&B
+
 WORDS = "--agent q-learning --env-id FrozenLake-v1 --total-steps 300 --eval-episodes 2 --video-episodes 0 --no-pictures"
 
 

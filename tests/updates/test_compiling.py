@@ -67,12 +67,14 @@ def used(tmp_path_factory):
     return folder / "rl_lab"
 
 
+@pytest.mark.long
 def test_it_is_compiled_once_on_a_machine(used, packages, monkeypatch):
     shutil.copytree(used, libraries.library_folder(), dirs_exist_ok=True)
     monkeypatch.setattr(compiling, "_compile", lambda *_: pytest.fail("compiled again"))
     assert call([1.0, 2.0]) == [[3.0, 4.0], [1.0, 1.0]]
 
 
+@pytest.mark.long
 def test_functions_that_differ_in_a_constant_are_not_taken_for_each_other(used, packages):
     shutil.copytree(used, libraries.library_folder(), dirs_exist_ok=True)
     assert call([1.0, 3.0])[0] == [3.0, 5.0]

@@ -48,6 +48,7 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 class TestResuming:
+    @pytest.mark.long
     @pytest.mark.parametrize("name", RUNS)
     def test_with_everything_on_no_bit_changes(self, name, tmp_path):
         agent, env_id, fields = RUNS[name]
