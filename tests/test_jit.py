@@ -36,7 +36,10 @@ def source(tmp_path):
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o777])
-def test_a_cache_beside_the_source_that_others_may_write_to_is_not_used(source, tmp_path, mode):
+def test_a_cache_beside_the_source_that_others_may_write_to_is_not_used(source, tmp_path, monkeypatch, mode):
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")  # as it is where numba's variable isn't set
     (tmp_path / "__pycache__").mkdir(exist_ok=True)
     (tmp_path / "__pycache__").chmod(mode)
     require_cached(source, tmp_path / "__pycache__", cached=mode == 0o700)
