@@ -73,11 +73,6 @@ TASKS = {
     "MinAtar Seaquest, 10x10x10": Task("ppo", "MinAtar/Seaquest-v1", 2.0, 1, PLANES),
     "MinAtar Breakout, 10x10x4, 2,000,000 steps": Task("ppo", "MinAtar/Breakout-v1", 5.0, 1, LONGER, 1),
     "MinAtar Seaquest, 10x10x10, 2,000,000 steps": Task("ppo", "MinAtar/Seaquest-v1", 2.0, 1, LONGER, 1),
-    # A third experiment, after the second had missed it too: the first one's hyperparameters for longer.
-    "MinAtar Breakout, 10x10x4, the first fields for 2,000,000 steps": Task(
-        "ppo", "MinAtar/Breakout-v1", 5.0, 1,
-        PLANES | {"total_steps": 2_000_000, "eval_every_steps": 1_000_000, "compile": "yes"}, 2,
-    ),
 }  # fmt: skip
 
 
