@@ -108,7 +108,7 @@ def handlers_of(callback: Callback) -> dict[Kind, Callable[[Event], Any]]:
     Raises:
         UsageError: it is neither a function nor an object with one of METHODS.
     """
-    handlers: dict[Kind, Any] = {
+    handlers: dict[Kind, Callable[[Event], Any]] = {
         kind: getattr(callback, name) for kind, name in METHODS.items() if hasattr(callback, name)
     }
     if handlers:
@@ -118,8 +118,8 @@ def handlers_of(callback: Callback) -> dict[Kind, Callable[[Event], Any]]:
             f"callback {callback!r} can't be called (allowed: a function of an event, or an object with"
             f" {', '.join(METHODS.values())})"
         )
-    handlers = dict.fromkeys(METHODS, callback)
-    return handlers
+    function: Callable[[Event], Any] = callback
+    return dict.fromkeys(METHODS, function)
 
 
 def name_of(callback: Callback) -> str:

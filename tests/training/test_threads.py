@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import types
+from contextlib import suppress
+
 import pytest
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -85,3 +89,13 @@ class TestAreAsBefore:
         with limited_threads(1):
             assert counts()[0] == 1
             assert set(counts()[1].values()) == {1}
+
+
+def test_torch_gets_its_own_count_back_where_it_has_threads_of_its_own(monkeypatch):
+    """Built without OpenMP, it keeps a count that threadpoolctl doesn't know."""
+    asked = []
+    own = types.SimpleNamespace(get_num_threads=lambda: 5, set_num_threads=asked.append)
+    monkeypatch.setitem(sys.modules, "torch", own)
+    with suppress(ZeroDivisionError), limited_threads(2):
+        raise ZeroDivisionError
+    assert asked == [2, 5]
