@@ -17,7 +17,10 @@ from rl_lab.runs.wandb_uploads import upload_code, upload_model, upload_pictures
 POLL_SECONDS = 1.0
 INIT_SECONDS = 20  # how long W&B's server may take to answer
 SYSTEM_SECONDS = 2.0  # between the figures of CPU, memory and GPU
-FAILED = ("failed", "killed")  # what W&B shows as failed; it knows no stopped runs, and shows them as finished
+FAILED = (
+    "failed",
+    "killed",
+)  # what W&B shows as failed; it knows no stopped runs, and shows them as finished
 
 
 class Tail:
