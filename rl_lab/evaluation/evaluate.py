@@ -95,7 +95,7 @@ def evaluate(
     total_steps = None if total_steps is None else count("total_steps", total_steps)
     if not 0 <= gamma <= 1:
         raise UsageError(f"gamma must lie in [0, 1], got {gamma}")
-    if not hasattr(envs, "single_action_space"):
+    if not hasattr(envs, "num_envs"):
         raise UsageError(f"envs must be a vector of environments as make_envs makes it, got {shown(envs)}")
     width = envs.num_envs
     numbers = np.arange(width)  # the episode that each environment plays

@@ -27,6 +27,7 @@ def page(tmp_path_factory):
         config = json.loads((folder / "config.json").read_bytes())
         config |= {
             "dataset": "a/very/long/folder/" * 8,
+            "dataset_sha256": hashlib.sha256(agent.encode()).hexdigest(),
             "wrappers": [f"module:Wrapper{i}" for i in range(12)],
         }
         (folder / "config.json").write_text(json.dumps(config))
@@ -71,7 +72,13 @@ def test_nothing_runs_over_and_maps_have_the_size_they_were_drawn_for(page, widt
     assert all(len(text) <= LONGEST_TEXT for text, _ in seen["titles"])
     wholes = {whole for _, whole in seen["titles"]}
     assert "a/very/long/folder/" * 8 in wholes
-    assert sum(len(whole) == 64 for whole in wholes) == 3  # config_sha256 of each agent
+    assert sum(len(whole) == 64 for whole in wholes) == 3  # dataset_sha256 of each agent
+
+
+def test_what_decides_no_result_is_not_among_the_hyperparameters(page):
+    text = page.read_text()
+    assert "dataset_sha256" in text
+    assert not any(name in text for name in ("config_sha256", "stall_seconds", "wandb_notes"))
 
 
 @pytest.mark.parametrize(
