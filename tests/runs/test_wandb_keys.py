@@ -16,7 +16,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 PLACED = {
     "env_steps": "env_steps",
     **{f"{n}_seconds": f"time/{n}_seconds" for n in (
-        "train", "act", "step", "store", "update", "record", "reset", "sample", "wall",
+        "train", "compile", "act", "step", "store", "update", "record", "reset", "sample", "wall",
     )},
     "env_steps_per_second": "time/env_steps_per_second",
     "replay_size": "replay/size",
@@ -34,7 +34,7 @@ PLACED = {
     **{n: f"train/{n}" for n in (
         "loss", "td_error", "epsilon", "learning_rate", "q_mean", "q_max", "gradient_steps", "target_mean",
         "grad_norm", "episode_return_mean", "episode_length_mean", "episodes", "policy_loss", "value_loss",
-        "entropy", "approx_kl", "clip_fraction", "explained_variance", "clip_range", "action_std",
+        "entropy", "entropy_loss", "approx_kl", "clip_fraction", "explained_variance", "clip_range", "action_std",
         "train_accuracy", "sweep", "bound", "v_start", "truncated_at_resume",
     )},
 }  # fmt: skip
