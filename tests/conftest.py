@@ -70,3 +70,12 @@ def built(monkeypatch):
 
     monkeypatch.setattr(registry, "_factory", counted)
     return names
+
+
+@pytest.fixture
+def nothing_of_wandb(tmp_path, monkeypatch):
+    """Neither variables nor files of W&B's are found; the working folder and the home are the test's own."""
+    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -20,13 +19,7 @@ from rl_lab.storage.locking import exclusive
 from wandb_reader import read_offline_runs
 from wandb_server import KEY, standing_in
 
-
-@pytest.fixture(autouse=True)
-def nothing_of_wandb(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("nothing_of_wandb")
 
 
 def upload(run_dir: Path) -> list:

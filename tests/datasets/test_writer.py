@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from gymnasium.spaces import Discrete
 
 from disks import FULL
 from recorded import on_frozen_lake
 from rl_lab.datasets.dataset import DATA, Dataset
-from rl_lab.datasets.writer import _Patient, new_dataset, require_dataset_place
+from rl_lab.datasets.writer import DatasetWriter, _Patient, new_dataset, require_dataset_place
 from rl_lab.storage.errors import NotWritten
 from rl_lab.types import UsageError
 
@@ -23,7 +24,7 @@ def test_a_full_disk_leaves_nothing_wherever_it_comes(share, small_disk, tmp_pat
     leave = int(share * size_of_data(tmp_path)) // 4096 * 4096
     small_disk.fill(leave)
     if not small_disk.mounted and share == 1.0:
-        return  # a limit on sizes lets the smaller files pass
+        pytest.skip("a limit on sizes lets the smaller files pass")
     with pytest.raises(NotWritten, match=FULL) as failure:
         on_frozen_lake(small_disk.folder / "data")
     assert "\n" not in str(failure.value)
@@ -51,3 +52,17 @@ def test_a_refusal_is_kept_from_hdf5_and_raised_when_it_is_asked_for():
     with pytest.raises(OSError, match="No space left"):
         disk.raise_refusal()
     disk.close()
+
+
+def test_a_refusal_of_the_last_bytes_fails_the_dataset(tmp_path, monkeypatch):
+    writer = DatasetWriter(tmp_path, tmp_path / "data", Discrete(4), Discrete(2))
+    close = writer.close
+
+    def refused():
+        close()
+        writer._disk._refusal = OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "close", refused)
+    with pytest.raises(OSError, match="No space left"):
+        writer.finish()
+    assert not (tmp_path / "metadata.json").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.files import write_atomically
+from rl_lab.storage.files import move, write_atomically
 
 
 @pytest.fixture
@@ -39,6 +39,14 @@ class TestOrder:
         write_atomically(folder / "name", b"new")
         assert [event for event, _ in synced] == ["sync file", "rename", "sync folder"]
         assert synced[1:] == [("rename", "name"), ("sync folder", "folder")]
+
+    def test_another_name_is_lasting_too(self, tmp_path, synced):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder" / "old").write_text("kept")
+        move(tmp_path / "folder" / "old", tmp_path / "folder" / "new")
+        assert synced == [("rename", "new"), ("sync folder", "folder")]
+        assert (tmp_path / "folder" / "new").read_text() == "kept"
+        assert not (tmp_path / "folder" / "old").exists()
 
     def test_every_file_of_a_checkpoint_is_written_so_and_the_manifest_last(self, tmp_path, synced):
         manifest = Checkpoints(tmp_path / "checkpoints").save(3, {"one": {"a": [1]}, "other": {"b": [2]}})

@@ -18,17 +18,9 @@ from rl_lab.cli.train import train
 from rl_lab.runs.tracking import Mirror
 from rl_lab.training import launch
 
-pytestmark = pytest.mark.long  # each starts processes of W&B
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("nothing_of_wandb")]  # each starts processes of W&B
 
 WORDS = "--agent q-learning --env-id FrozenLake-v1 --total-steps 300 --eval-episodes 2 --video-episodes 0 --no-pictures"
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_wandb(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -17,15 +17,9 @@ from rl_lab.runs.signals import STOPPED
 from runs import QUICK
 from wandb_reader import OfflineRun, read_offline_runs
 
+pytestmark = pytest.mark.usefixtures("nothing_of_wandb")
+
 WORDS = "--agent q-learning --env-id FrozenLake-v1 --total-steps 300 --eval-episodes 2 --video-episodes 0 --no-pictures"
-
-
-@pytest.fixture(autouse=True)
-def nothing_of_wandb(tmp_path, monkeypatch):
-    for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
 
 
 def at_first_row(monkeypatch, do) -> None:
