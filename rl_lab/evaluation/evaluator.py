@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rl_lab.agent import Policy
-from rl_lab.evaluation.evaluate import Interrupted, evaluate
+from rl_lab.evaluation.evaluate import Evaluation, Interrupted, evaluate
 from rl_lab.policies import shifted
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.evaluations import Figures
-from rl_lab.seeding import untouched_torch
+from rl_lab.runs.selection import SCORE
+from rl_lab.seeding import seed_of, untouched_torch
 from rl_lab.storage.errors import NotWritten
 
 
@@ -42,15 +43,25 @@ class RunEvaluator:
 
     def _played(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures:
         config = self._config
+        chosen = {}
+        if config.final_policy == "best":
+            seed = seed_of(config.seed, "select")
+            played = self._play(policy, config.selection_episodes, seed, should_stop)
+            chosen = {SCORE: float(played.returns.mean())}
         if not config.eval_episodes:
-            return {"eval_returns": [], "eval_return_mean": None, "eval_return_iqm": None}
-        envs = self._problem.make(min(config.eval_envs, config.eval_episodes))
+            return {"eval_returns": [], "eval_return_mean": None, "eval_return_iqm": None, **chosen}
+        played = self._play(policy, config.eval_episodes, config.seed, should_stop)
+        return {"eval_returns": played.returns.tolist(), **played.figures(), **chosen}
+
+    def _play(self, policy: Policy, episodes: int, seed: int, should_stop: Callable[[], bool]) -> Evaluation:
+        config = self._config
+        envs = self._problem.make(min(config.eval_envs, episodes))
         try:
-            played = evaluate(
+            return evaluate(
                 policy,
                 envs,
-                episodes=config.eval_episodes,
-                seed=config.seed,
+                episodes=episodes,
+                seed=seed,
                 gamma=self._gamma,
                 max_steps=config.eval_max_steps,
                 total_steps=config.eval_steps(self._problem.spec.max_episode_steps),
@@ -58,7 +69,6 @@ class RunEvaluator:
             )
         finally:
             envs.close()
-        return {"eval_returns": played.returns.tolist(), **played.figures()}
 
     def _exact(self, policy: Policy) -> Figures:
         from rl_lab.evaluation.exact import FIGURES, exact_figures

@@ -54,6 +54,7 @@ class RunConfig:
         "budget": ("total_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
         "evaluation": (
             "eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps", "eval_total_steps",
+            "final_policy", "selection_episodes",
         ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
@@ -111,6 +112,11 @@ class RunConfig:
     """Steps, spent on the episodes of an evaluation in the order of their number, after which it is cut off and the
     open one is marked as capped; by default those between evaluations, or if more, 1000 for each episode (the
     environment's own time limit, if it has one)."""
+    final_policy: Literal["last", "best"] = "last"
+    """The policy that the run ends with. best: of those that were evaluated, the one with the highest mean return in
+    episodes of its own (selection_episodes), which no reported figure uses; of equal ones the newest."""
+    selection_episodes: int = 20
+    """Greedy episodes by which final_policy best chooses, played with each evaluation."""
     stop_at_return: float | None = None
     """Mean evaluation return at which training stops before its budget is spent; by default never."""
     stop_after_evals: int | None = None
@@ -179,7 +185,8 @@ class RunConfig:
         finite(self, "stop_at_return", "stop_min_delta")
         flags(self, "life_loss_terminates", "pictures")
         storable("env_kwargs", self.env_kwargs)
-        for name in ("preprocess", "vector", "device", "wandb"):
+        at_least(self, 1, "selection_episodes")
+        for name in ("preprocess", "vector", "device", "wandb", "final_policy"):
             one_of(self, name, _choices(RunConfig, name))
         self._require_what_wandb_takes()
         self._require_what_stopping_needs()

@@ -66,7 +66,7 @@ class Evaluations:
         """Why the evaluations end the run, in one line; None if they don't."""
         return self._rule.reason
 
-    def play_pending(self, env_steps: int, policy: Policy, should_stop: Callable[[], bool]) -> float | None:
+    def play_pending(self, env_steps: int, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
         """Play the pending evaluation and write its row; one that is cut short stays pending.
 
         The row of an evaluation that ends the run is left to the run's end, which saves a checkpoint first:
@@ -76,9 +76,9 @@ class Evaluations:
             should_stop: asked at every step; if it says so, the evaluation is cut short.
 
         Returns:
-            The mean return; None if no evaluation was played to its end, or it has no episodes.
+            Its figures; None if no evaluation was played to its end.
         """
-        if not self.pending or (figures := self._measure(policy, should_stop)) is None:
+        if not self.pending or (figures := self.measure(policy, should_stop)) is None:
             return None
         self.pending = False
         mean_return: float | None = figures["eval_return_mean"]
@@ -86,13 +86,13 @@ class Evaluations:
             self._last = figures
         else:
             self._heard(self._rows.row({"env_steps": env_steps, **figures}))
-        return mean_return
+        return figures
 
     def play_last(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
         """Return the figures of the run's last evaluation, played now unless they ended the run; None if cut short."""
-        return self._last or self._measure(policy, should_stop)
+        return self._last or self.measure(policy, should_stop)
 
-    def _measure(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
+    def measure(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
         """Return the figures of a policy; None if `should_stop` cut the evaluation short."""
         self._progress.doing("evaluation")
         with self._clock.evaluating():

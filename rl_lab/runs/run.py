@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 from rl_lab.agent import Policy
 from rl_lab.environments.episodes import Episode
@@ -19,10 +19,21 @@ from rl_lab.runs.evaluations import Evaluations, Evaluator, Figures
 from rl_lab.runs.moments import Moments
 from rl_lab.runs.progress import NullProgress, Progress
 from rl_lab.runs.rows import read_rows
+from rl_lab.runs.selection import Selection
 from rl_lab.runs.spending import Spending
 from rl_lab.runs.summary import summarise
+from rl_lab.seeding import untouched_torch
 
 Members = dict[str, Any]  # the state trees of a checkpoint, by name; "weights" is all that acting needs
+
+
+class _End(NamedTuple):
+    """What a run ends with."""
+
+    policy: Policy
+    weights: Any
+    figures: Figures
+    score: float | None  # mean return of the last policy, which goes with the checkpoint
 
 
 class Run:
@@ -39,6 +50,7 @@ class Run:
         restored: the members of the checkpoint to go on from; None for a new run.
         progress: shows rows to a person.
         callbacks: hear of rows, evaluations and checkpoints, and may ask the run to stop.
+        load: makes a policy of weights; needed where a run may end with another policy than the last.
     """
 
     def __init__(
@@ -50,6 +62,7 @@ class Run:
         restored: Members | None = None,
         progress: Progress | None = None,
         callbacks: Callbacks | None = None,
+        load: Callable[[Any], Policy] | None = None,
     ):
         config = description.config
         self.restored = restored
@@ -67,6 +80,8 @@ class Run:
         self._callback_stops: list[dict[str, Any]] = []  # of all sessions: env_steps and reason
         self._clock, self._moments, self._episodes = Clock(), Moments.of(config), EpisodeStatistics()
         self._spending = Spending()
+        self._selection, self._load = Selection(config.final_policy), load
+        self.final_policy: Policy | None = None  # that the run has ended with
         rule = EarlyStopping(config.stop_after_evals, config.stop_at_return, config.stop_min_delta)
         self._evaluations = Evaluations(
             evaluator, rule, directory.rows, self._clock, self._progress,
@@ -165,11 +180,13 @@ class Run:
             return False  # `finish` evaluates and saves
         with self.pause():
             self._evaluations.pending = due.evaluation
-            score = self._evaluations.play_pending(env_steps, policy, self._asked_to_stop)
+            figures = self._evaluations.play_pending(env_steps, policy, self._asked_to_stop)
             if self._evaluations.end is not None:
                 return True  # `finish` saves, whether a signal came or not
+            self._selection.offer(env_steps, figures, lambda: members()["weights"])
             if self._asked_to_stop():
                 self._stop(env_steps)
+            score = None if figures is None else figures["eval_return_mean"]
             if self.stopped or due.checkpoint or self._directory.is_best(score):
                 self.save(env_steps, members(), score)
         return self.stopped
@@ -180,16 +197,22 @@ class Run:
         if self._callback_asks:
             self._callback_stops.append({"env_steps": env_steps, "reason": self._callbacks.asked})
 
-    def catch_up(self, env_steps: int, policy: Policy) -> bool:
+    def catch_up(self, env_steps: int, policy: Policy, members: Callable[[], Members]) -> bool:
         """After a restore, play the evaluation that a stop cut short; then start the clock.
 
         Only a signal cuts it short again. A callback that asks the run to stop is heard at the next moment, which
         saves a checkpoint with its reason.
 
+        Args:
+            policy: the greedy policy.
+            members: returns the state trees of a checkpoint, as for `moment`.
+
         Returns:
             Whether to stop, as `moment` does: the evaluation was cut short again, or ends the run.
         """
-        self._evaluations.play_pending(env_steps, policy, self._signalled)
+        figures = self._evaluations.play_pending(env_steps, policy, self._signalled)
+        if self._evaluations.end is None:
+            self._selection.offer(env_steps, figures, lambda: members()["weights"])
         if self._evaluations.pending:  # the checkpoint restored from is still up to date
             self.stopped, self.stopped_at = True, env_steps
         self.start_clock()
@@ -204,6 +227,8 @@ class Run:
             NotWritten: the file system refused; the previous checkpoint is whole.
         """
         members = members | {"run": self._state(env_steps)}
+        if kept := self._selection.state_dict():
+            members["selection"] = kept
         with self._clock.saving():
             path = self._directory.checkpoints.save(env_steps, members, {"score": score})
         self._tell("checkpoint", {"env_steps": env_steps, "score": score, "path": str(path)})
@@ -224,6 +249,7 @@ class Run:
         self._episodes.load_state_dict(state)
         self._evaluations.load_state_dict(state)
         self._callback_stops = list(state.get("callback_stops", ()))  # written only if there are any
+        self._selection.load_state_dict((self.restored or {}).get("selection", {}))
         self._evaluations.pending |= self._owes_evaluation(state["at"])
 
     def _owes_evaluation(self, env_steps: int) -> bool:
@@ -253,24 +279,45 @@ class Run:
     ) -> None:
         """Evaluate and save for the last time, write summary.json, then draw and film the policy.
 
+        With `final_policy` best the policy may be an earlier one; its weights are the member "selected" of the last
+        checkpoint, where `load_policy` looks first.
+
         Args:
-            policy: the final greedy policy.
+            policy: the last greedy policy.
             members: the state trees of the last checkpoint.
             results: what the learner itself adds to the summary.
         """
         with self.pause():
-            if (figures := self._evaluations.play_last(policy, self._signalled)) is None:
+            end = self._end(env_steps, policy, members["weights"])
+            if end is None:
                 self._stop(env_steps)
                 self.save(env_steps, members)  # a resumed run comes here again at once
                 return
             self._progress.finish(env_steps)
             # Saved before the row is written: after a kill the end is done again, and the row stands once.
-            self.save(env_steps, members, figures["eval_return_mean"])
-            self._tell("evaluation", self._directory.rows.row({"env_steps": env_steps, **figures}))
-            figures = {**(results or {}), **figures}
-            self.summary = self._summarise(env_steps, gradient_steps, figures, members["weights"])
+            selected = {} if end.weights is members["weights"] else {"selected": end.weights}
+            self.save(env_steps, members | selected, end.score)
+            self._tell("evaluation", self._directory.rows.row({"env_steps": env_steps, **end.figures}))
+            figures = {**(results or {}), **end.figures}
+            self.summary = self._summarise(env_steps, gradient_steps, figures, end.weights)
             self._directory.write_summary(self.summary)
-            self._show(env_steps, policy)  # last: what can't be drawn costs no result
+            self.final_policy = end.policy
+            self._show(env_steps, end.policy)  # last: what can't be drawn costs no result
+
+    def _end(self, env_steps: int, policy: Policy, weights: Any) -> _End | None:
+        """Evaluate the last policy, or the better one that was kept; None if a signal cut it short."""
+        if (figures := self._evaluations.play_last(policy, self._signalled)) is None:
+            return None
+        last = figures["eval_return_mean"]
+        better = self._selection.better_than(figures)
+        if better is None:
+            return _End(policy, weights, figures | self._selection.told(env_steps), last)
+        assert self._load is not None
+        with untouched_torch():
+            policy = self._load(better.weights)
+        if (figures := self._evaluations.measure(policy, self._signalled)) is None:
+            return None
+        return _End(policy, better.weights, figures | self._selection.told(better.env_steps), last)
 
     def _summarise(
         self, env_steps: int, gradient_steps: int, figures: Figures, weights: Any

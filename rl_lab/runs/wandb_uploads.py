@@ -52,11 +52,16 @@ def model_files(run_dir: Path) -> Iterator[Path]:
     if not manifests:
         return
     yield from (run_dir / "config.json", manifests[-1])
-    weights = json.loads(manifests[-1].read_bytes())["members"]["weights"]
+    members = json.loads(manifests[-1].read_bytes())["members"]
+    read = [members[name] for name in ("weights", "selected") if name in members]  # by `load_policy`
     stored = [
-        weights["structure"],
-        weights["tensors"],
-        *(s for r in weights["rings"].values() for s in r["segments"]),
+        segment
+        for weights in read
+        for segment in (
+            weights["structure"],
+            weights["tensors"],
+            *(s for r in weights["rings"].values() for s in r["segments"]),
+        )
     ]
     yield from (checkpoints / "segments" / segment["file"] for segment in stored if segment)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -229,7 +230,13 @@ def _run(
                 shown.note(line)
             evaluator = RunEvaluator(config, problem, folder)
             run = Run(
-                description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks
+                description,
+                directory,
+                evaluator,
+                restored=restored,
+                progress=shown,
+                callbacks=callbacks,
+                load=partial(learner.load, problem),
             )
             mirroring.start(folder, description)  # now that the rows are cut back
             with stop_on_signals(run, enabled=signals), watch_over(run, shown.note, config.stall_seconds):
@@ -238,7 +245,7 @@ def _run(
     if callbacks.error is not None:
         raise callbacks.error
     return Result(
-        folder, policy, run.summary, learner.resumes,
+        folder, run.final_policy or policy, run.summary, learner.resumes,
         agent=description.agent, env_id=config.env_id, stopped_by=run.stopped_by,
         env_steps=run.stopped_at if run.summary is None else run.summary["env_steps"],
     )  # fmt: skip

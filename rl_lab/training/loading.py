@@ -17,7 +17,7 @@ from rl_lab.types import UsageError
 
 
 def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
-    """Return the greedy policy that a run directory's last checkpoint holds.
+    """Return the greedy policy that a run ended with, or if it hasn't ended, that of its last checkpoint.
 
     The thread counts of torch and BLAS stay as they are, so the policy acts with those of the caller.
 
@@ -37,7 +37,7 @@ def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
 
 
 def read_weights(run_dir: str | Path, *, best: bool = False) -> dict[str, Any]:
-    """Return the weights of a run directory's last (or best) checkpoint, and read nothing else of it.
+    """Return the weights that a run ended with, or those of its last (or best) checkpoint; read nothing else of it.
 
     Raises:
         UsageError: there is no run, or nothing was saved yet.
@@ -48,7 +48,7 @@ def read_weights(run_dir: str | Path, *, best: bool = False) -> dict[str, Any]:
     read_description(folder)
     try:
         # No migrations: weights are stored alike in all formats.
-        _, members = Checkpoints(folder / CHECKPOINTS).load(only=("weights",), best=best)
+        _, members = Checkpoints(folder / CHECKPOINTS).load(only=("weights", "selected"), best=best)
     except CheckpointMissing as error:
         raise UsageError(f"run directory {str(folder)!r} has no checkpoint yet") from error
-    return members["weights"]
+    return members["weights"] if best else members.get("selected", members["weights"])

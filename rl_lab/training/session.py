@@ -76,7 +76,7 @@ class Session:
             TimedVector(self.envs, self.watch),
             self.seeds, run.total_steps, self.at,
         )  # fmt: skip
-        over = run.catch_up(self.at.env_steps, self.greedy) or self._stopped_at_compiling()
+        over = run.catch_up(self.at.env_steps, self.greedy, self.members) or self._stopped_at_compiling()
         for step, metrics, self.at in () if over else loop:
             began = perf_counter()
             tracker.add(step, self.at)

@@ -48,7 +48,7 @@ def test_only_a_pending_one_is_played(rows, tmp_path):
     found = evaluations(rows, 3.0)
     assert found.play_pending(10, POLICY, never) is None
     found.pending = True
-    assert found.play_pending(20, POLICY, never) == 3.0
+    assert found.play_pending(20, POLICY, never)["eval_return_mean"] == 3.0
     assert not found.pending
     assert found.play_pending(30, POLICY, never) is None
     assert read_rows(tmp_path) == [{"env_steps": 20, "eval_return_mean": 3.0, "asked": False}]
@@ -60,7 +60,7 @@ def test_one_that_is_cut_short_stays_pending_and_leaves_no_row(rows, tmp_path):
     assert found.play_pending(20, POLICY, never) is None
     assert found.pending
     assert read_rows(tmp_path) == []
-    assert found.play_pending(20, POLICY, never) == 3.0
+    assert found.play_pending(20, POLICY, never)["eval_return_mean"] == 3.0
     assert len(read_rows(tmp_path)) == 1
 
 
@@ -84,7 +84,7 @@ def test_the_last_one_of_any_other_run_is_played_then(rows):
 def test_without_episodes_there_is_nothing_to_judge(rows, tmp_path):
     found = evaluations(rows, None, patience=1)
     found.pending = True
-    assert found.play_pending(10, POLICY, never) is None
+    assert found.play_pending(10, POLICY, never)["eval_return_mean"] is None
     assert not found.pending
     assert found.end is None
     assert len(read_rows(tmp_path)) == 1
@@ -97,7 +97,7 @@ def test_restored_ones_go_on_where_they_were(rows):
         found.play_pending(env_steps, POLICY, never)
     other = evaluations(rows, 1.0, patience=1)
     other.load_state_dict(json.loads(json.dumps(found.state_dict())))
-    assert other.play_pending(20, POLICY, never) == 1.0
+    assert other.play_pending(20, POLICY, never)["eval_return_mean"] == 1.0
     assert other.end == "no evaluation return above 2 in 1 evaluations"
 
 
