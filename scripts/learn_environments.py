@@ -48,6 +48,10 @@ LONGER = PLANES | {
     "num_envs": 32, "batch_size": 1024, "learning_rate": 2.5e-3, "linear_decay": True, "compile": "yes",
     "total_steps": 2_000_000, "eval_every_steps": 1_000_000,
 }  # fmt: skip
+# A third experiment, for Breakout alone, which had stayed below 5 in both: more updates for each step, on a new seed.
+LONGEST = PLANES | {
+    "compile": "yes", "linear_decay": True, "total_steps": 3_000_000, "eval_every_steps": 1_000_000,
+}  # fmt: skip
 TABLE = {"epsilon_initial": 1.0, "epsilon_final": 0.05, "eval_every_steps": 500_000}
 
 TASKS = {
@@ -73,6 +77,7 @@ TASKS = {
     "MinAtar Seaquest, 10x10x10": Task("ppo", "MinAtar/Seaquest-v1", 2.0, 1, PLANES),
     "MinAtar Breakout, 10x10x4, 2,000,000 steps": Task("ppo", "MinAtar/Breakout-v1", 5.0, 1, LONGER, 1),
     "MinAtar Seaquest, 10x10x10, 2,000,000 steps": Task("ppo", "MinAtar/Seaquest-v1", 2.0, 1, LONGER, 1),
+    "MinAtar Breakout, 10x10x4, 3,000,000 steps": Task("ppo", "MinAtar/Breakout-v1", 5.0, 1, LONGEST, 2),
 }  # fmt: skip
 
 
