@@ -147,6 +147,8 @@ def as_reward(value: Any) -> float:
     Raises:
         Refused: another type or shape, or a number that isn't finite.
     """
+    if isinstance(value, np.floating) and math.isfinite(value):
+        return float(value)
     reward = _scalar(value, "biuf")
     if reward is None or not math.isfinite(reward):
         raise Refused(f"{show(value)} (allowed: a finite number)")
