@@ -74,11 +74,9 @@ class MaskReader:
 
     def _cast(self, value: Any) -> Array:
         size = self._size
-        if (
-            type(value) is np.ndarray and value.itemsize == 1 and value.shape == (size,) and size
-        ):  # bool, int8
-            if value.dtype.kind in "biu" and not value.tobytes().strip(b"\0\1"):
-                return value.astype(np.bool_)
+        bytes_alone = type(value) is np.ndarray and value.itemsize == 1 and value.dtype.kind in "biu"
+        if bytes_alone and value.shape == (size,) and size and not value.tobytes().strip(b"\0\1"):
+            return value.astype(np.bool_)
         if not size:
             raise Refused(
                 f"{show_space(self._actions)} actions take none (allowed: actions with discrete parts)"
