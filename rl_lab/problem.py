@@ -21,7 +21,7 @@ from rl_lab.environments.masks import mask_of
 from rl_lab.environments.trial import tried
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
-from rl_lab.mdp.agreement import find_disagreement
+from rl_lab.mdp.agreed import find_new_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.types import Array, EnvironmentFault, EnvSpec, UsageError
 
@@ -200,5 +200,5 @@ def _first_reset(problem: Problem, envs: VectorEnv) -> dict[str, Array]:
 
 def model_fault(env: gymnasium.Env, model: TabularModel, env_id: str) -> str | None:
     """Play an environment; return in one line how its model differs from that, or None if it doesn't."""
-    found = find_disagreement(env, model)
+    found = find_new_disagreement(env, model)
     return None if found is None else f"the model of {env_id} is not what it plays: {found}"
