@@ -19,6 +19,7 @@ from rl_lab.training.learner import Learner
 from rl_lab.types import UsageError
 
 GROUP = "rl_lab.agents"
+CHOSEN_ON = "chosen_on_seeds"  # beside the fields of a preset, but none of them
 
 
 def agent_names() -> list[str]:
@@ -137,11 +138,31 @@ def presets_of(agent: str) -> dict[str, dict[str, Any]]:
     Raises:
         UsageError: unknown agent.
     """
+    return {
+        name: with_tuples({field: value for field, value in entries.items() if field != CHOSEN_ON})
+        for name, entries in _presets_as_written(agent).items()
+    }
+
+
+def seeds_chosen_on(agent: str, preset: str) -> tuple[int, ...]:
+    """Return the seeds on which a preset says that it was chosen; () if it names none, or there is no such preset.
+
+    Raises:
+        UsageError: unknown agent, or something else than a list of seeds.
+    """
+    seeds = _presets_as_written(agent).get(preset, {}).get(CHOSEN_ON, [])
+    if not isinstance(seeds, list) or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise UsageError(f"preset {preset!r} of {agent!r}: {CHOSEN_ON} {seeds!r} (allowed: a list of seeds)")
+    return tuple(seeds)
+
+
+def _presets_as_written(agent: str) -> dict[str, dict[str, Any]]:
+    """Return what presets.yaml says of an agent's presets, by name. Raises UsageError for an unknown agent."""
     for package in _packages_around(agent_entry(agent).module):
         file = files(package) / "presets.yaml"
         if file.is_file():
             presets = (yaml.safe_load(file.read_text(encoding="utf8")) or {}).get(agent) or {}
-            return {name: with_tuples(fields or {}) for name, fields in presets.items()}
+            return {name: entries or {} for name, entries in presets.items()}
     return {}
 
 
