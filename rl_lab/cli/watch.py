@@ -29,7 +29,7 @@ class WatchOptions:
     gif: str | None = None
     """Write a GIF."""
     episodes: int = 1
-    """Episodes to watch."""
+    """Episodes to watch, each up to 3000 steps."""
     seed: int | None = None
     """Seed of the episodes; by default the run's, so that they are its evaluation episodes."""
     best: bool = False
@@ -71,12 +71,14 @@ def watch(argv: Sequence[str]) -> int:
     policy = load_policy(folder, best=options.best)
     fps = frames_per_second(config)
     window = [live_window(fps, f"{description.agent} on {config.env_id}")] if options.human else []
+    cut: list[int] = []
     count = show(
-        policy, config, folder, files, window, options.episodes, options.seed, options.training_episode
+        policy, config, folder, files, window, options.episodes, options.seed, options.training_episode, cut.append
     )
     unseen = options.human and shows_nothing()
     unseen_note = f", not shown: SDL_VIDEODRIVER is {os.environ['SDL_VIDEODRIVER']}" if unseen else ""
-    print(f"{count} frames" + "".join(f", {f}" for f in files) + unseen_note)
+    cut_note = f", {len(cut)} of {options.episodes} episodes cut off after {cut[0]} steps" if cut else ""
+    print(f"{count} frames" + "".join(f", {f}" for f in files) + cut_note + unseen_note)
     return 0
 
 

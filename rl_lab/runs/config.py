@@ -131,7 +131,7 @@ class RunConfig:
     """Recorded transitions to learn from instead of acting: a folder written by rl-lab record, or any Minari HDF5
     dataset. Evaluation still plays the environment. Actions that the data never shows may be overestimated."""
     video_episodes: int = 1
-    """Episodes of the final policy filmed into videos/; 0 for none."""
+    """Episodes of the final policy filmed into videos/, the first 1000 steps of each; 0 for none."""
     pictures: bool = True
     """Draw maps of values, policy and errors into pictures/ if the environment's model is known."""
     stall_seconds: float | None = 60.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
@@ -220,21 +220,20 @@ def _run(
     callbacks.run_dir = folder
     with (
         limited_threads(config.threads),
-        _Mirroring() as mirroring,  # outermost of the three: its end may take a minute
+        _Showing(progress) as showing,
+        _Mirroring(showing) as mirroring,  # around the run's files: its end may take a minute
         closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory,
     ):
         restored = _restored(directory, problem) if resuming else None
-        with _shown(progress, config.total_steps, restored["run"]["at"] if restored else 0) as shown:
-            for line in problem.warnings:
-                shown.note(line)
-            evaluator = RunEvaluator(config, problem, folder)
-            run = Run(
-                description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks
-            )
-            mirroring.start(folder, description)  # now that the rows are cut back
-            with stop_on_signals(run, enabled=signals), watch_over(run, shown.note, config.stall_seconds):
-                policy = learner.learn(problem, run)
-            mirroring.ending = "stopped" if run.summary is None else "finished"
+        shown = showing.start(config.total_steps, restored["run"]["at"] if restored else 0)
+        for line in problem.warnings:
+            shown.note(line)
+        evaluator = RunEvaluator(config, problem, folder)
+        run = Run(description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks)
+        mirroring.start(folder, description)  # now that the rows are cut back
+        with stop_on_signals(run, enabled=signals), watch_over(run, shown.note, config.stall_seconds):
+            policy = learner.learn(problem, run)
+        mirroring.ending = "stopped" if run.summary is None else "finished"
     if callbacks.error is not None:
         raise callbacks.error
     return Result(
@@ -244,27 +243,33 @@ def _run(
     )  # fmt: skip
 
 
-@contextmanager
-def _shown(progress: bool | MakeProgress | None, total_steps: int, at: int) -> Iterator[Progress]:
-    """Yield the display that was asked for, and close it at the end of a `with` block."""
-    wanted = is_watched() if progress is None else progress
-    make = make_progress if wanted is True else wanted or _no_progress
-    shown = make(total_steps, at)
-    try:
-        yield shown
-    finally:
-        shown.close()
+class _Showing:
+    """Holds the display that was asked for once it is started, and closes it at the end of a `with` block."""
 
+    def __init__(self, progress: bool | MakeProgress | None):
+        self.display: Progress = NullProgress()
+        self._wanted = is_watched() if progress is None else progress
 
-def _no_progress(total_steps: int, at: int) -> NullProgress:
-    return NullProgress()
+    def start(self, total_steps: int, at: int) -> Progress:
+        """Return the display."""
+        if self._wanted:
+            make = make_progress if self._wanted is True else self._wanted
+            self.display = make(total_steps, at)
+        return self.display
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.display.close()
 
 
 class _Mirroring:
     """Mirrors a run once it is started, and tells the mirror at the end of a `with` block how the run ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, showing: _Showing) -> None:
         self.ending = "failed"
+        self._showing = showing
         self._mirror: Mirror | NullMirror = NullMirror()
 
     def start(self, folder: Path, description: RunDescription) -> None:
@@ -277,4 +282,5 @@ class _Mirroring:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.ending = "stopped"
-        self._mirror.close(self.ending)
+        self._mirror.close(self.ending, doing=self._showing.display.doing)
+        self._showing.display.doing("")

@@ -93,3 +93,9 @@ class TestWatch:
             counts.append(int(out.split()[0]))
         assert counts[0] < counts[1]
         assert counts[1] != counts[2]
+
+    def test_an_episode_that_is_cut_off_is_told_of(self, capsys, run_dir, tmp_path, monkeypatch):
+        monkeypatch.setattr("rl_lab.evaluation.watch.WATCHED_STEPS", 1)
+        code, out, _ = call(capsys, watch, run_dir, "--episodes", "2", "--gif", tmp_path / "a.gif")
+        assert code == 0
+        assert out == f"4 frames, {tmp_path / 'a.gif'}, 2 of 2 episodes cut off after 1 steps\n"
