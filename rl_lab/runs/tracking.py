@@ -25,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rl_lab.runs.scrubbing import scrub, without_login
+from rl_lab.runs.wandb_settings import has_api_key
 
 ENDINGS = ("finished", "stopped", "failed")  # of training; without a word of it, it was killed
 KILLED = "killed"
@@ -42,11 +43,15 @@ logger = logging.getLogger(__name__)
 def start_mirror(run_dir: str | Path, mode: str) -> Mirror | NullMirror:
     """Start mirroring a run directory that has its config.json and, if it is resumed, was cut back.
 
+    Online without an API key it is mirrored offline, with a warning at once rather than at the end of training.
     Never raises for what happens to the mirror; if it can't start, there is a warning.
     """
     if mode == "disabled":
         return NullMirror()
     run_dir = Path(run_dir).absolute()
+    if mode == "online" and not has_api_key():
+        _warn(run_dir, "No API key was found (wandb login stores one; mirrored offline instead)")
+        mode = "offline"
     try:
         return Mirror(_start_process(run_dir, mode), run_dir)
     except OSError as error:
