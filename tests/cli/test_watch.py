@@ -48,6 +48,23 @@ class TestRefuses:
     def test_no_episodes(self, capsys, run_dir):
         require_refusal(call(capsys, watch, run_dir, "--episodes", "0"), "episodes", "got 0")
 
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["--human", "--video", "a.mp4"], ["--human", "without --video a.mp4"]),
+            (["--human", "--video", "a.mp4", "--gif", "a.gif"], ["without --video a.mp4 and --gif a.gif"]),
+            (["--training-episode", "0", "--seed", "0"], ["--training-episode 0", "without --seed 0"]),
+            (["--training-episode", "0", "--episodes", "2"], ["without --episodes 2"]),
+            (["--training-episode", "0", "--best"], ["without --best"]),
+        ],
+    )
+    def test_options_of_which_one_would_be_ignored(
+        self, capsys, run_dir, tmp_path, monkeypatch, words, named
+    ):
+        monkeypatch.chdir(tmp_path)
+        require_refusal(call(capsys, watch, run_dir, *words), *named)
+        assert list(tmp_path.iterdir()) == []
+
 
 class TestWatch:
     def test_writes_mp4_and_gif_with_the_same_frames(self, capsys, run_dir, tmp_path):
