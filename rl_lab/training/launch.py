@@ -42,7 +42,7 @@ from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.training.devices import limited_threads
 from rl_lab.training.extension import extended, write_extension
 from rl_lab.training.learner import Learner
-from rl_lab.training.loading import load_policy, read_weights
+from rl_lab.training.loading import load_policy, read_weights, with_eval_gamma
 from rl_lab.training.migrations import member_migrations
 from rl_lab.training.readings import differing_reading
 from rl_lab.training.registry import make_learner, preset_fields
@@ -236,6 +236,7 @@ def _run(
         mirroring.ending = "stopped" if run.summary is None else "finished"
     if callbacks.error is not None:
         raise callbacks.error
+    policy = with_eval_gamma(policy, config.eval_gamma)
     return Result(
         folder, policy, run.summary, learner.resumes,
         agent=description.agent, env_id=config.env_id, stopped_by=run.stopped_by,
