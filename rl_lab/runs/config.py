@@ -33,6 +33,7 @@ from rl_lab.runs.wandb_settings import requested_again
 from rl_lab.types import UsageError
 
 TAG_CHARACTERS = 64  # at most, of a tag in W&B
+LISTING = "rl-lab train --agent NAME --help-all"  # of all fields
 EPISODE_STEPS = 1_000  # that an evaluation allows for each episode of an environment without a time limit
 
 
@@ -300,7 +301,7 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
     of_agent = {f.name: str(f.type) for f in dataclasses.fields(config)}
     for name in fields:
         if name not in of_run | of_agent.keys():
-            raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys())))
+            raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys()), LISTING))
     ours = plain_fields(RunConfig, {k: v for k, v in fields.items() if k in of_run})
     own = plain_fields(config, {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent})
     require_kinds(RunConfig, ours)
