@@ -47,7 +47,7 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except (EnvironmentFault, NotWritten) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         code = 1
     except BrokenPipeError:
         code = 1

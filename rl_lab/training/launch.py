@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any, Self
 
 from rl_lab.checks import count
@@ -36,6 +37,7 @@ from rl_lab.runs.wandb_settings import resolve_mode
 from rl_lab.runs.watchdog import watch_over
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.places import require_folder
 from rl_lab.storage.state_trees import weights_sha256
@@ -48,7 +50,7 @@ from rl_lab.training.readings import differing_reading
 from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.training.result import Result
 from rl_lab.training.setup import configure, problem_of, require_accepted, resolved
-from rl_lab.types import UsageError
+from rl_lab.types import EnvironmentFault, UsageError
 
 
 class CannotResume(UsageError):
@@ -100,7 +102,8 @@ def learn(
         require_no_run(folder)
         write_description(folder, description)
         try:
-            return _run(learner, description, problem, folder, progress, signals, heard)
+            with _telling_how_to_resume(learner, folder):
+                return _run(learner, description, problem, folder, progress, signals, heard)
         except Exception:
             remove_failed_start(folder)
             raise
@@ -151,7 +154,8 @@ def resume(
         upgrade_description(folder)
         if longer is not None:
             write_extension(folder, longer)
-        return _run(learner, description, problem, folder, progress, signals, heard, resuming=True)
+        with _telling_how_to_resume(learner, folder):
+            return _run(learner, description, problem, folder, progress, signals, heard, resuming=True)
 
 
 def _with_initial_weights(problem: Problem, description: RunDescription, folder: Path) -> Problem:
@@ -242,6 +246,18 @@ def _run(
         agent=description.agent, env_id=config.env_id, stopped_by=run.stopped_by,
         env_steps=run.stopped_at if run.summary is None else run.summary["env_steps"],
     )  # fmt: skip
+
+
+@contextmanager
+def _telling_how_to_resume(learner: Learner, folder: Path) -> Iterator[None]:
+    """Add to what ends a run from outside, its environment or the file system, how the run goes on, if it can."""
+    try:
+        yield
+    except (EnvironmentFault, NotWritten) as error:
+        if learner.resumes and (env_steps := Checkpoints(folder / CHECKPOINTS).last_step()) is not None:
+            command = f"rl-lab train --resume --run-dir={quote(str(folder))}"
+            error.add_note(f"it was saved at {env_steps} environment steps; continue from there with: {command}")
+        raise
 
 
 class _Showing:
