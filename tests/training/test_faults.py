@@ -71,7 +71,7 @@ def test_a_resumed_run_that_breaks_again_tells_it_too(tmp_path):
         break_in(tmp_path, "random", "raise", total_steps=800)
     with pytest.raises(EnvironmentFault) as broken:
         rl_lab.resume(tmp_path)  # its environment is a new one, which breaks in its own third episode
-    assert "it was saved at 400 environment steps" in broken.value.__notes__[0]
+    assert "it was saved at 450 environment steps" in broken.value.__notes__[0]
 
 
 def test_the_command_prints_it_below_the_error(tmp_path, capsys):
