@@ -8,7 +8,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from typing import Any
@@ -279,8 +279,26 @@ def show_space(space: Any, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def unknown_name(kind: str, name: str, allowed: list[str]) -> str:
-    """Return the message for an unknown name, with the names that are close to it or all that are allowed."""
-    close = difflib.get_close_matches(name, allowed, n=3)
-    hint = f"close: {', '.join(close)}" if close else f"allowed: {', '.join(allowed)}"
-    return f"unknown {kind} {name!r} ({hint})"
+MOST_NAMES = 20  # that a message lists
+CLOSE_NAMES = 3
+
+
+def close_names(name: str, allowed: Sequence[str]) -> list[str]:
+    """Return the allowed names that are nearest to one that isn't, or else those that contain it."""
+    found = difflib.get_close_matches(name, allowed, n=CLOSE_NAMES)
+    return found or [known for known in allowed if len(name) > 1 and name in known][:CLOSE_NAMES]
+
+
+def unknown_name(kind: str, name: str, allowed: Sequence[str], listing: str = "") -> str:
+    """Return the message for an unknown name, with the names that are close to it or all that are allowed.
+
+    Args:
+        kind: what is named.
+        listing: what lists all names, for when they are more than MOST_NAMES; without it the message lists them.
+    """
+    hints = [f"close: {', '.join(close)}"] if (close := close_names(name, allowed)) else []
+    if listing and len(allowed) > MOST_NAMES:
+        hints.append(f"{listing} lists all {len(allowed)}")
+    elif not close:
+        hints.append(f"allowed: {', '.join(allowed)}")
+    return f"unknown {kind} {name!r} ({'; '.join(hints)})"

@@ -14,6 +14,7 @@ from gymnasium import spaces
 
 from rl_lab import checks
 from rl_lab.checks import (
+    MOST_NAMES,
     count,
     plain_fields,
     require_kinds,
@@ -98,6 +99,27 @@ def test_what_is_not_is_named_with_its_value(check, fields, arguments, says):
 def test_an_unknown_name_comes_with_what_is_close_or_with_all():
     assert unknown_name("agent", "dqm", ["dqn", "ppo"]) == "unknown agent 'dqm' (close: dqn)"
     assert unknown_name("agent", "x", ["dqn", "ppo"]) == "unknown agent 'x' (allowed: dqn, ppo)"
+
+
+MANY = [*(f"name_{i}" for i in range(MOST_NAMES - 1)), "epsilon_final", "replay_capacity"]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("epsilon_finl", "close: epsilon_final; --help-all lists all 21"),
+        ("eps", "close: epsilon_final; --help-all lists all 21"),  # a part of it
+        ("buffer", "--help-all lists all 21"),
+        ("s", "--help-all lists all 21"),
+    ],
+)
+def test_many_names_are_not_listed_but_it_is_said_what_lists_them(name, hint):
+    assert unknown_name("field", name, MANY, "--help-all") == f"unknown field {name!r} ({hint})"
+
+
+def test_a_few_names_are_listed_though_something_else_lists_them_too():
+    told = unknown_name("field", "buffer", MANY[1:], "--help-all")
+    assert told == f"unknown field 'buffer' (allowed: {', '.join(MANY[1:])})"
 
 
 def test_no_dense_layer_at_all_is_allowed():

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from rl_lab.checks import above, at_least, flags, show_space, within
 from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
+from rl_lab.replay.footprint import refuse_batch, refuse_capacity, refuse_sequence_length
 from rl_lab.types import EnvSpec
 from rl_lab.updates.fields import TrainedFields
 from rl_lab.updates.trained import check_trained, refuse_trained
@@ -53,11 +53,12 @@ class Config(TrainedFields):
     """Weight of the squared temporal-difference error of the actions taken. Above 0 the outputs are action values as
     well, so that a dqn that starts from the clone (init_from) keeps what the clone has learned."""
     batch_size: int = 64
-    """Labelled steps (with a memory: windows) per gradient step."""
+    """Labelled steps (with a memory: windows) per gradient step, at most replay_capacity."""
     replay_capacity: int = 100_000
     """Steps kept to learn from; refused if they wouldn't fit into memory."""
     learning_starts_env_steps: int = 100
-    """Environment steps before the first gradient step."""
+    """Environment steps before the first gradient step. While there are fewer than batch_size, a batch has some of them
+    several times."""
     train_period_env_steps: int = 4
     """Environment steps between updates."""
     gradient_steps_per_update: int = 1
@@ -119,4 +120,6 @@ def refuse_spaces(config: Config, spec: EnvSpec) -> str | None:
         reason = refuse_sequence_length(config.sequence_length, config.replay_capacity, spec)
         if reason is not None:
             return reason
+    if (reason := refuse_batch(config.batch_size, config.replay_capacity)) is not None:
+        return reason
     return refuse_capacity(config.replay_capacity, spec, blank_carry(config))

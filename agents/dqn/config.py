@@ -10,7 +10,7 @@ from gymnasium import spaces
 from rl_lab.checks import above, at_least, flags, one_of, show_space, within
 from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import refuse_capacity, refuse_sequence_length
+from rl_lab.replay.footprint import refuse_batch, refuse_capacity, refuse_sequence_length
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sampling import WindowSampler
 from rl_lab.replay.sequences import SequenceReplay, uniform_windows
@@ -50,11 +50,12 @@ class Config(TrainedFields):
     gamma: float = 0.99
     """Discount per environment step."""
     batch_size: int = 64
-    """Transitions (with a memory: windows) per gradient step."""
+    """Transitions (with a memory: windows) per gradient step, at most replay_capacity."""
     replay_capacity: int = 100_000
     """Transitions kept; refused if they wouldn't fit into memory."""
     learning_starts_env_steps: int = 1_000
-    """Environment steps before the first gradient step; until then actions are random."""
+    """Environment steps before the first gradient step; until then actions are random. While the replay holds fewer
+    than batch_size, a batch has some of them several times."""
     train_period_env_steps: int = 4
     """Environment steps between updates."""
     gradient_steps_per_update: int = 1
@@ -209,6 +210,8 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
             return reason
     if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
+    if (reason := refuse_batch(config.batch_size, config.replay_capacity)) is not None:
+        return reason
     sampler = _sampler(config) or _uniform(config, spec)
     return refuse_capacity(config.replay_capacity, spec, blank_carry(config), sampler)
 

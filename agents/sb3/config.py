@@ -12,7 +12,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 
 from rl_lab.checks import above, at_least, flags, widths, within
-from rl_lab.replay.footprint import refuse_oversize
+from rl_lab.replay.footprint import refuse_batch, refuse_oversize
 from rl_lab.replay.frames import frame_bytes
 from rl_lab.types import EnvSpec
 
@@ -110,11 +110,12 @@ class DQNConfig(SharedConfig):
     max_grad_norm: float = 10.0
     """Largest norm of the gradient, which is scaled down to it."""
     batch_size: int = 32
-    """Transitions per gradient step."""
+    """Transitions per gradient step, at most replay_capacity."""
     replay_capacity: int = 1_000_000
     """Transitions kept (buffer_size)."""
     learning_starts_env_steps: int = 100
-    """Environment steps before the first gradient step."""
+    """Environment steps before the first gradient step. While the replay holds fewer than batch_size, a batch has some
+    of them several times."""
     train_period_env_steps: int = 4
     """Environment steps between updates (train_freq counts vector steps); a multiple of num_envs."""
     gradient_steps_per_update: int = 1
@@ -153,6 +154,8 @@ class DQNConfig(SharedConfig):
         for name in ("train_period_env_steps", "target_period_env_steps"):
             if getattr(self, name) % spec.num_envs:
                 return f"{name} {getattr(self, name)} must be a multiple of num_envs {spec.num_envs} with sb3-dqn"
+        if (reason := refuse_batch(self.batch_size, self.replay_capacity)) is not None:
+            return reason
         if spec.observation_space.shape is None:
             return None
         return refuse_oversize(self.replay_capacity, spec.num_envs, lambda n: buffer_bytes(n, spec))

@@ -11,12 +11,15 @@ import tyro
 
 from rl_lab.checks import at_least
 from rl_lab.cli.parsing import parse
+from rl_lab.environments.check_env import CHECKS
 from rl_lab.environments.check_env import check_env as check
 from rl_lab.environments.make import make_env
 
-ABOUT = """Check an environment over many steps and episodes: what it returns, seeding, whether episodes can be played
-again from seed and actions (which exact resuming needs), aliasing, masks, and its model if it has one. The exit code
-is 1 where agents can't learn in it."""
+LIST = "\n".join(f"  {name}: {what}" for name, what in CHECKS.items())
+ABOUT = f"""Check an environment over many steps and episodes. The exit code is 1 where agents can't learn in it.
+
+Checks:
+{LIST}"""
 
 
 @dataclass(frozen=True)

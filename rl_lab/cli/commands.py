@@ -16,7 +16,7 @@ COMMANDS = {
     "watch": "Show or film a trained agent.",
     "record": "Record a policy's transitions as a dataset.",
     "sync": "Make W&B runs from the local files of runs.",
-    "check-env": "Check an environment: what it returns, seeding, replay, masks, model.",
+    "check-env": "Check an environment over many steps: what it returns, seeding, replay and five more.",
     "solve": "Solve the finite MDP of an environment exactly.",
     "agents": "List the agents.",
     "envs": "List the environments.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import io
 import os
@@ -14,7 +13,7 @@ from typing import Any, NoReturn, get_origin
 
 import tyro
 
-from rl_lab.checks import whole_number
+from rl_lab.checks import close_names, whole_number
 from rl_lab.cli.groups import Part, boxes, flat
 from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import parse_pairs
@@ -48,7 +47,7 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except (EnvironmentFault, NotWritten) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         code = 1
     except BrokenPipeError:
         code = 1
@@ -182,12 +181,17 @@ def _one_line(box: str) -> str:
     hints = [
         line.split()[0] for line in lines[last:] if line[:3].strip("-")[:1].isalpha() and line[:2] == "--"
     ]
-    return f"{text} (close: {', '.join(hints)})" if hints and text.startswith("Unrecognized") else text
+    if not text.startswith("Unrecognized"):
+        return text
+    close = f"close: {', '.join(hints)}; " if hints else ""
+    return f"{text} ({close}--help-all lists all options)"
 
 
 def _unknown_choice(option: str, value: str, allowed: Sequence[str]) -> str:
     """Return the message for a word that isn't among those allowed, with the words that are close to it."""
-    close = difflib.get_close_matches(value, allowed)
+    if "None" in allowed:  # which leaving the option out means too; tyro lists these in any order
+        allowed = sorted(set(allowed) - {"None"})
+    close = close_names(value, allowed)
     hint = f"close: {', '.join(close)}; " if close else ""
     return f"unknown {option} {value!r} ({hint}allowed: {', '.join(allowed)})"
 

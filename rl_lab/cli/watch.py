@@ -23,13 +23,13 @@ class WatchOptions:
     run_dir: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
     """Run directory to watch."""
     human: bool = False
-    """Show a live window."""
+    """Show a live window, instead of writing a file."""
     video: str | None = None
     """Write an mp4. This is the default, to RUN_DIR/videos/watch.mp4, if neither --human nor --gif is given."""
     gif: str | None = None
     """Write a GIF."""
     episodes: int = 1
-    """Episodes to watch."""
+    """Episodes to watch, each up to 3000 steps."""
     seed: int | None = None
     """Seed of the episodes; by default the run's, so that they are its evaluation episodes."""
     best: bool = False
@@ -54,8 +54,7 @@ def watch(argv: Sequence[str]) -> int:
     from rl_lab.training.loading import load_policy
 
     options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)
-    if options.episodes < 1:
-        raise UsageError(f"episodes must be at least 1, got {options.episodes}")
+    _require_consistent(options)
     if options.human:
         require_display()  # before an environment is made that draws into memory instead
     folder = Path(options.run_dir)
@@ -71,13 +70,38 @@ def watch(argv: Sequence[str]) -> int:
     policy = load_policy(folder, best=options.best)
     fps = frames_per_second(config)
     window = [live_window(fps, f"{description.agent} on {config.env_id}")] if options.human else []
+    cut: list[int] = []
     count = show(
-        policy, config, folder, files, window, options.episodes, options.seed, options.training_episode
+        policy, config, folder, files, window, options.episodes, options.seed, options.training_episode, cut.append
     )
     unseen = options.human and shows_nothing()
     unseen_note = f", not shown: SDL_VIDEODRIVER is {os.environ['SDL_VIDEODRIVER']}" if unseen else ""
-    print(f"{count} frames" + "".join(f", {f}" for f in files) + unseen_note)
+    cut_note = f", {len(cut)} of {options.episodes} episodes cut off after {cut[0]} steps" if cut else ""
+    print(f"{count} frames" + "".join(f", {f}" for f in files) + cut_note + unseen_note)
     return 0
+
+
+def _require_consistent(options: WatchOptions) -> None:
+    """Check options that rule each other out, so that none is ignored.
+
+    Raises:
+        UsageError: two of them are given, or there are no episodes.
+    """
+    if options.episodes < 1:
+        raise UsageError(f"episodes must be at least 1, got {options.episodes}")
+    files = {"--video": options.video, "--gif": options.gif}
+    if options.human and (given := [f"{name} {file}" for name, file in files.items() if file is not None]):
+        raise UsageError(f"--human shows a window and writes no file (allowed: without {' and '.join(given)})")
+    if options.training_episode is None:
+        return
+    replayed = f"--training-episode {options.training_episode} replays the actions of one episode"
+    others = {
+        f"--episodes {options.episodes}": options.episodes != 1,
+        f"--seed {options.seed}": options.seed is not None,
+        "--best": options.best,
+    }
+    if given := [option for option, is_given in others.items() if is_given]:
+        raise UsageError(f"{replayed} (allowed: without {' and '.join(given)})")
 
 
 def _files(options: WatchOptions, folder: Path) -> list[Path]:

@@ -16,6 +16,7 @@ from rl_lab.checks import show_space
 from rl_lab.environments.actions import single_action
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.draws import draw_from_space, draw_legal
+from rl_lab.environments.global_draws import DrawsGlobally
 from rl_lab.environments.masks import KEY
 from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
@@ -30,13 +31,23 @@ LONG_SECONDS = 0.5  # ... if playing them, and playing them again twice, takes a
 BRIEF_SECONDS = 10.0  # after which the check before a run stops
 PLACED_STEPS = 30_000  # from states of a model that were set: ten times as many as before a run
 Verdict = Literal["ok", "note", "fault"]
+CHECKS = {
+    "contract": "everything that resets and steps return, and that nothing raises",
+    "bounds": "floats that lie outside their declared bounds",
+    "replay": "seed and actions give the same episode again, which exact resuming needs",
+    "aliasing": "returned observations stay as they are",
+    "masks": "how many actions they leave",
+    "ends": "episodes end, or have a time limit",
+    "seeds": "seeds decide how an episode opens",
+    "model": "the finite MDP, if there is one, agrees with what is played",
+}  # what is looked at, in the order of the findings
 
 
 @dataclass(frozen=True)
 class Finding:
     """What one check found: "ok", a "note" on what one should know, or a "fault" that keeps agents from learning."""
 
-    check: str
+    check: str  # one of CHECKS
     verdict: Verdict
     text: str
 
@@ -72,7 +83,9 @@ class Played:
 
 
 def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 0) -> list[Finding]:
-    """Play random legal actions and return what was found.
+    """Play random legal actions and return what was found, in the order of CHECKS.
+
+    Where a fault keeps the environment from being played, the checks after it are left out.
 
     Args:
         make: makes a fresh environment.
@@ -84,8 +97,8 @@ def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 
         UsageError: a space of a kind that no agent takes.
     """
     played: list[Played] = []
-    with closing(_held(make)) as env, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what the contract says is among the findings
+    with closing(_held(make)) as env, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         begun = time.perf_counter()
         try:
             for episode in _play(env, steps, episodes, seed):
@@ -93,9 +106,9 @@ def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 
         except EnvironmentFault as fault:
             return [Finding("contract", "fault", str(fault)), *_on_replay(make, env, played)]
         found = [_on_contract(env, played, time.perf_counter() - begun)]
-        found += [Finding("bounds", "note", note) for note in env.notes]
-        found += [*_on_replay(make, env, played), _on_aliasing(played), _on_masks(played)]
-        found += [_on_ends(env, played)]
+        found += _on_bounds(env)
+        found += [*_or_draws(list(_on_replay(make, env, played)), said), _on_aliasing(played)]
+        found += [_on_masks(played), _on_ends(env, played)]
         try:
             return [*found, _on_seeds(env, seed), *_on_model(env, seed)]
         except EnvironmentFault as fault:
@@ -242,6 +255,13 @@ def _on_contract(env: Contract, played: list[Played], seconds: float) -> Finding
     return Finding("contract", "ok", f"{steps} steps in {len(played)} episodes, {rate}; {spaces}")
 
 
+def _on_bounds(env: Contract) -> list[Finding]:
+    """What lies outside is noted as it is met; integers outside are no note but a fault of the contract."""
+    if env.notes:
+        return [Finding("bounds", "note", note) for note in env.notes]
+    return [Finding("bounds", "ok", "no observation was met outside its declared bounds")]
+
+
 def _on_replay(
     make: Maker, env: Contract, played: list[Played], enough: Callable[[int], bool] = _never
 ) -> Iterator[Finding]:
@@ -261,6 +281,14 @@ def _on_replay(
         return
     if played:
         yield Finding("replay", "ok", "seed and actions give the same episode again, to the bit")
+
+
+def _or_draws(replayed: list[Finding], said: list[warnings.WarningMessage]) -> list[Finding]:
+    """Return what was found by replays, or else that draws from a global generator were noticed in play."""
+    draws = [str(warning.message) for warning in said if issubclass(warning.category, DrawsGlobally)]
+    if not draws or any(finding.verdict == "fault" for finding in replayed):
+        return replayed
+    return [Finding("replay", "note", draws[0])]
 
 
 def _differs(episode: Played, env: Contract, enough: Callable[[int], bool]) -> str | None:
@@ -322,9 +350,11 @@ def _on_model(env: Contract, seed: int) -> Iterator[Finding]:
     except ValueError as error:
         yield Finding("model", "fault", str(error))
         return
-    if model is not None and (wrong := _disagreement(env, model, seed)) is not None:
+    if model is None:
+        yield Finding("model", "ok", "none: nothing exact is reported")
+    elif (wrong := _disagreement(env, model, seed)) is not None:
         yield Finding("model", "note", f"it is not what is played, so nothing exact is reported: {wrong}")
-    elif model is not None:
+    else:
         yield Finding("model", "ok", f"{model.num_states} states; the steps played agree with it")
 
 

@@ -27,6 +27,10 @@ EPISODES = 3  # among which they are divided
 IN_VAIN = 3  # episodes that are watched step by step without finding anything, after which draws are those of others
 
 
+class DrawsGlobally(UserWarning):
+    """An environment draws from a global generator, and was noticed too late to be given its own."""
+
+
 class OwnGlobals(gymnasium.Wrapper):
     """Gives an environment global generators of its own, seeded with each episode."""
 
@@ -67,8 +71,8 @@ class OwnGlobals(gymnasium.Wrapper):
 class LateDraws(gymnasium.Wrapper):
     """Notices an environment that draws from global generators later than is looked for before a run, and says so.
 
-    In episodes 1, 2, 4, 8, ... the generators' states before the reset and at the end are compared, which costs
-    nothing at most steps. Where they differ, anyone may have drawn (SB3 does). The next episode is therefore
+    In episodes 1, 2, 4, 8, ... the generators' states before the reset and at the end are compared (at the next
+    reset, if the episode is left open), which costs nothing at most steps. Where they differ, anyone may have drawn (SB3 does). The next episode is therefore
     watched step by step; after three that were watched in vain, the draws are taken for those of others.
     """
 
@@ -88,6 +92,7 @@ class LateDraws(gymnasium.Wrapper):
         """Begin an episode."""
         if self._watched:  # to its end or not, nothing was found
             self._in_vain += 1
+        self._compare()
         self._episode += 1
         self._watched, self._suspicious = self._suspicious, False
         compares = not self._episode & (self._episode - 1) and self._in_vain < IN_VAIN and not self._watched
@@ -103,9 +108,14 @@ class LateDraws(gymnasium.Wrapper):
         else:
             answer = self.env.step(action)
         if self._before is not None and _is_over(answer):
+            self._compare()
+        return answer
+
+    def _compare(self) -> None:
+        """Suspect the environment if the states have changed since the reset of an episode that is compared."""
+        if self._before is not None:
             self._suspicious = not _equal(_state(), self._before)
             self._before = None
-        return answer
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -119,6 +129,7 @@ class LateDraws(gymnasium.Wrapper):
                 f"environment {name} draws from a global generator ({_which(before)}), later than in the {STEPS} steps"
                 " that are played to find out: runs of one seed differ, and resumed runs may close the open episode"
                 " (allowed: draw from self.np_random)",
+                DrawsGlobally,
                 stacklevel=4,
             )
 

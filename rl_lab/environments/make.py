@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -118,7 +117,7 @@ def _load_namespace(env_id: str) -> None:
     """
     module, _, name = env_id.rpartition(":")
     if module:
-        _quieten(_import(env_id, module))
+        _quieten(import_here(module, f"environment {env_id!r}"))
     elif name not in gymnasium.registry:
         former = FORMER_GAME.fullmatch(name)
         namespace = "ALE" if former else name.split("/")[0] if "/" in name else None
@@ -136,23 +135,6 @@ def _quieten(module: Any) -> None:
     """Keep games from printing a banner each."""
     if module.__name__ == "ale_py":
         module.ALEInterface.setLoggerMode(module.LoggerMode.Error)
-
-
-def _import(env_id: str, module: str) -> Any:
-    """Import the module that an id names, from the installed packages or from the working folder.
-
-    Raises:
-        UsageError: it isn't there, or fails when imported.
-    """
-    try:
-        return import_here(module)
-    except Exception as error:  # whatever a module does when it is imported
-        absent = isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]
-        searched = f" (looked for among the installed packages and in {os.getcwd()})" if absent else ""
-        cause = f"{type(error).__name__}: {_first_line(error)}"
-        raise UsageError(
-            f"environment {env_id!r}: module {module!r} can't be imported: {cause}{searched}"
-        ) from error
 
 
 @contextmanager

@@ -44,11 +44,7 @@ def _find(name: str) -> Callable[[Any], Any]:
         raise UsageError(
             f"wrapper {name!r} must be module:Class, such as gymnasium.wrappers:FlattenObservation"
         )
-    try:
-        found = getattr(import_here(module), attribute, None)
-    except Exception as error:  # whatever the module raises when it is imported
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        raise UsageError(f"wrapper {name!r}: module {module!r} can't be imported: {cause}") from error
+    found = getattr(import_here(module, f"wrapper {name!r}"), attribute, None)
     if not callable(found):
         raise UsageError(f"wrapper {name!r}: module {module!r} has no class {attribute!r}")
     return found

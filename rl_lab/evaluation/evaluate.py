@@ -35,6 +35,7 @@ class Evaluation:
     discounted_returns: Array  # float64 [E]
     predicted_values: Array  # float64 [E]: the policy's value of the first observation; nan if it has none
     capped: Array  # bool [E]: cut off, where the environment had not ended the episode
+    gamma: float  # of `discounted_returns`
     limit: str | None = None  # which limit cut episodes off, in words; None if none did
 
     def figures(self) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def evaluate(
     *,
     episodes: int,
     seed: int,
-    gamma: float = 1.0,
+    gamma: float | None = None,
     max_steps: int = 100_000,
     total_steps: int | None = None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -80,7 +81,8 @@ def evaluate(
     Args:
         episodes: how many to play, E.
         seed: the run's seed, from which those of the episodes follow.
-        gamma: discount of `discounted_returns`.
+        gamma: discount of `discounted_returns`; by default the `eval_gamma` of the run, if the policy is that of a run
+            (from `load_policy`, `learn` or `resume`), else 1. The result names it.
         max_steps: an episode is cut here and marked as capped.
         total_steps: steps of all episodes together, counted in the order of their number. The episode that is
             open when they run out is cut and marked as capped; None for no such limit.
@@ -93,6 +95,7 @@ def evaluate(
     episodes, max_steps = count("episodes", episodes), count("max_steps", max_steps)
     seed = count("seed", seed, least=0)
     total_steps = None if total_steps is None else count("total_steps", total_steps)
+    gamma = getattr(policy, "eval_gamma", 1.0) if gamma is None else gamma
     if not 0 <= gamma <= 1:
         raise UsageError(f"gamma must lie in [0, 1], got {gamma}")
     if not hasattr(envs, "num_envs"):
@@ -186,7 +189,7 @@ class _EpisodeTable:
         returns, lengths, discounted, predicted, capped = (column[:reported] for column in columns)
         if limit is None and capped.any():
             limit = f"{lengths[capped].max()} steps an episode"
-        return Evaluation(returns, lengths, discounted, predicted, capped, limit)
+        return Evaluation(returns, lengths, discounted, predicted, capped, self._gamma, limit)
 
     def _cut(self, budget: StepBudget) -> tuple[int, str]:
         """Cut the episode in which the steps ran out; return how many are reported, and the limit in words."""

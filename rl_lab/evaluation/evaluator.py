@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rl_lab.agent import Policy
 from rl_lab.evaluation.evaluate import Evaluation, Interrupted, evaluate
+from rl_lab.mdp.model import TabularModel
 from rl_lab.policies import shifted
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
@@ -80,41 +81,45 @@ class RunEvaluator:
         policy = shifted(policy, -self._problem.spec.first_action)  # the model counts actions from 0
         return exact_figures(policy, self._problem.model, self._gamma, limit, self._config.eval_envs)
 
-    def show(self, policy: Policy) -> list[str]:
-        """Draw and film a policy as far as the config asks for it; return what is missing and why, a line each."""
-        return [*self._pictures(policy), *self._video(policy)]
+    def show(self, policy: Policy, doing: Callable[[str], None] = lambda what: None) -> list[str]:
+        """Draw and film a policy as far as the config asks for it; return what is missing and why, a line each.
 
-    def _pictures(self, policy: Policy) -> Iterator[str]:
+        Args:
+            doing: called with what is begun, in a few words.
+        """
+        return [*self._pictures(policy, doing), *self._video(policy, doing)]
+
+    def _pictures(self, policy: Policy, doing: Callable[[str], None]) -> Iterator[str]:
+        if not self._config.pictures or self._problem.model is None:
+            return
+        doing("drawing pictures")
         try:
-            self._draw(policy)
+            self._draw(policy, self._problem.model)
         except NotWritten as error:
             yield f"no pictures: {error}"
         except Exception as error:  # no picture is worth losing a run that has finished
             yield f"no pictures: {type(error).__name__}: {' '.join(str(error).split())}"
 
-    def _video(self, policy: Policy) -> Iterator[str]:
-        if (reason := self._film(policy)) is not None:
-            yield f"no video: {reason}"
+    def _draw(self, policy: Policy, model: TabularModel) -> None:
+        from rl_lab.evaluation.pictures import draw_run  # brings matplotlib
 
-    def _draw(self, policy: Policy) -> None:
-        problem, config = self._problem, self._config
-        if config.pictures and problem.model is not None:
-            from rl_lab.evaluation.pictures import draw_run  # brings matplotlib
+        first = self._problem.spec.first_action
+        draw_run(
+            self._folder,
+            shifted(policy, -first),
+            model,
+            self._problem.layout,
+            gamma=self._gamma,
+            width=self._config.eval_envs,
+            first_action=first,
+        )
 
-            first = problem.spec.first_action
-            draw_run(
-                self._folder,
-                shifted(policy, -first),
-                problem.model,
-                problem.layout,
-                gamma=self._gamma,
-                width=config.eval_envs,
-                first_action=first,
-            )
-
-    def _film(self, policy: Policy) -> str | None:
+    def _video(self, policy: Policy, doing: Callable[[str], None]) -> Iterator[str]:
         from rl_lab.evaluation.watch import film
 
-        if not self._config.video_episodes:
-            return None
-        return film(self._folder / "videos" / "final.mp4", policy, self._config, self._config.video_episodes)
+        if not (episodes := self._config.video_episodes):
+            return
+        doing("filming")
+        missing = film(self._folder / "videos" / "final.mp4", policy, self._config, episodes)
+        if missing is not None:
+            yield missing

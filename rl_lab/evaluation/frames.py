@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import gymnasium
 import numpy as np
@@ -21,6 +21,7 @@ def rendered_frames(
     seeds: list[int],
     max_steps: int = 10_000,
     actions: list[Array] | None = None,
+    on_cut: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[Array]:
     """Play one episode per seed and yield its rendered frames uint8 [H, W, 3], starting with the first observation's.
 
@@ -28,6 +29,7 @@ def rendered_frames(
         make: makes an environment whose render_mode is "rgb_array".
         max_steps: limit on the steps of each episode.
         actions: one array [length, ...] per episode, replayed instead of asking the policy.
+        on_cut: called with `max_steps` for each episode that was cut there and would have gone on.
 
     Raises:
         ValueError: the environment renders something else than [H, W, 3].
@@ -36,14 +38,16 @@ def rendered_frames(
     try:
         for index, seed in enumerate(seeds):
             replayed = None if actions is None else actions[index]
-            yield from _episode_frames(policy, envs, seed, max_steps, replayed)
+            if (yield from _episode_frames(policy, envs, seed, max_steps, replayed)):
+                on_cut(max_steps)
     finally:
         envs.close()
 
 
 def _episode_frames(
     policy: Policy, envs: VectorEnv, seed: int, max_steps: int, actions: Array | None
-) -> Iterator[Array]:
+) -> Generator[Array, None, bool]:
+    """Yield the frames of an episode; return whether it was cut and would have gone on."""
     obs, info = envs.reset(seed=[seed])
     state, mask, is_first = policy.initial_state(1), mask_of(info), np.ones(1, np.bool_)
     yield _frame(envs)
@@ -57,7 +61,8 @@ def _episode_frames(
         mask, is_first = mask_of(info), terminated | truncated
         yield _frame(envs)
         if is_first[0]:
-            return
+            return False
+    return actions is None or len(actions) > max_steps
 
 
 def _frame(envs: VectorEnv) -> Array:

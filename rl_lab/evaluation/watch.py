@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,20 +22,29 @@ from rl_lab.storage.errors import NotWritten
 from rl_lab.types import UsageError
 
 FPS = 30.0  # if an environment doesn't declare its own
-MAX_STEPS = 3_000  # of one episode
+WATCHED_STEPS = 3_000  # of one episode, where somebody asks to see it ...
+FILMED_STEPS = 1_000  # ... and in the film at the end of a run, for which nobody wants to wait
 
 
 def episode_frames(
-    policy: Policy, config: RunConfig, seeds: list[int], actions: list[np.ndarray] | None = None
+    policy: Policy,
+    config: RunConfig,
+    seeds: list[int],
+    actions: list[np.ndarray] | None = None,
+    *,
+    max_steps: int = WATCHED_STEPS,
+    on_cut: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[np.ndarray]:
     """Yield the rendered frames uint8 [H, W, 3] of one episode per seed.
 
     Args:
         config: the run's, which says what environment to make.
         actions: one array [length, ...] per episode, replayed instead of asking the policy.
+        max_steps: limit on the steps of each episode.
+        on_cut: called with the limit for each episode that was cut there.
     """
     return rendered_frames(
-        policy, lambda: _rendering_env(config), seeds=seeds, max_steps=MAX_STEPS, actions=actions
+        policy, lambda: _rendering_env(config), seeds=seeds, max_steps=max_steps, actions=actions, on_cut=on_cut
     )
 
 
@@ -48,6 +57,7 @@ def show(
     episodes: int,
     seed: int | None = None,
     training_episode: int | None = None,
+    on_cut: Callable[[int], None] = lambda steps: None,
 ) -> int:
     """Show episodes in video files and windows; return the number of frames.
 
@@ -58,6 +68,7 @@ def show(
         episodes: how many evaluation episodes to show.
         seed: of the episodes; by default the run's.
         training_episode: replay the training episode in this row of episodes.csv instead.
+        on_cut: called with WATCHED_STEPS for each episode of which only so many steps are shown.
 
     Raises:
         UsageError: nothing can be written at a file's place, or there is no such training episode.
@@ -73,7 +84,9 @@ def show(
         sinks: list[Sink] = [*windows, *(VideoWriter(file, fps) for file in files)]
         for sink in sinks:
             stack.enter_context(sink)
-        for frame in episode_frames(policy, config, seeds, actions):
+        for frame in episode_frames(
+            policy, config, seeds, actions, max_steps=WATCHED_STEPS, on_cut=on_cut
+        ):
             count += 1
             wanted = [sink.add(frame) for sink in sinks]  # a list, so that every sink gets the frame
             if not all(wanted):
@@ -92,15 +105,20 @@ def _training_episode(config: RunConfig, folder: Path, row: int) -> tuple[list[i
 
 
 def film(path: Path, policy: Policy, config: RunConfig, episodes: int) -> str | None:
-    """Film evaluation episodes to `path`; return why that failed (one line), or None if it didn't."""
+    """Film the first FILMED_STEPS of evaluation episodes to `path`; return in a line what is missing, or None."""
+    cut: list[int] = []
     try:
         seeds = [evaluation_seed(config.seed, e) for e in range(episodes)]
-        write_video(path, episode_frames(policy, config, seeds), frames_per_second(config))
+        frames = episode_frames(policy, config, seeds, max_steps=FILMED_STEPS, on_cut=cut.append)
+        write_video(path, frames, frames_per_second(config))
     except NotWritten as error:
-        return str(error)
+        return f"no video: {error}"
     except Exception as error:  # a renderer may raise anything, and no film is worth losing a run
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return None
+        return f"no video: {type(error).__name__}: {' '.join(str(error).split())}"
+    if not cut:
+        return None
+    which = "the episode" if episodes == 1 else f"{len(cut)} of {episodes} episodes"
+    return f"{path.name} ends after {FILMED_STEPS} steps of {which} (rl-lab watch shows up to {WATCHED_STEPS})"
 
 
 def frames_per_second(config: RunConfig) -> float:

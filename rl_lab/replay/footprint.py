@@ -68,6 +68,13 @@ def replay_bytes(
     return spec.num_envs * (rows * columns + frames) + sampling
 
 
+def refuse_batch(batch_size: int, capacity: int) -> str | None:
+    """Return why a batch can't be drawn from a replay (one line): it would hold everything several times; or None."""
+    if batch_size <= capacity:
+        return None
+    return f"batch_size {batch_size} is more than replay_capacity {capacity} (allowed: up to {capacity})"
+
+
 def refuse_capacity(
     capacity: int, spec: EnvSpec, carry: tuple[Array, ...] = (), sampler: Allocates | None = None
 ) -> str | None:

@@ -33,6 +33,7 @@ from rl_lab.runs.wandb_settings import requested_again
 from rl_lab.types import UsageError
 
 TAG_CHARACTERS = 64  # at most, of a tag in W&B
+LISTING = "rl-lab train --agent NAME --help-all"  # of all fields
 EPISODE_STEPS = 1_000  # that an evaluation allows for each episode of an environment without a time limit
 
 
@@ -137,7 +138,7 @@ class RunConfig:
     """Recorded transitions to learn from instead of acting: a folder written by rl-lab record, or any Minari HDF5
     dataset. Evaluation still plays the environment. Actions that the data never shows may be overestimated."""
     video_episodes: int = 1
-    """Episodes of the final policy filmed into videos/; 0 for none."""
+    """Episodes of the final policy filmed into videos/, the first 1000 steps of each; 0 for none."""
     pictures: bool = True
     """Draw maps of values, policy and errors into pictures/ if the environment's model is known."""
     stall_seconds: float | None = 60.0
@@ -307,7 +308,7 @@ def split_fields(fields: Mapping[str, Any], config: type) -> tuple[dict[str, Any
     of_agent = {f.name: str(f.type) for f in dataclasses.fields(config)}
     for name in fields:
         if name not in of_run | of_agent.keys():
-            raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys())))
+            raise UsageError(unknown_name("field", name, sorted(of_run | of_agent.keys()), LISTING))
     ours = plain_fields(RunConfig, {k: v for k, v in fields.items() if k in of_run})
     own = plain_fields(config, {k: _in_words(of_agent[k], v) for k, v in fields.items() if k in of_agent})
     require_kinds(RunConfig, ours)

@@ -20,8 +20,8 @@ class Evaluator(Protocol):
     def measure(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
         """Return the figures of a policy; None if `should_stop`, asked at every step, cut the evaluation short."""
 
-    def show(self, policy: Policy) -> list[str]:
-        """Draw and film the final policy; return what is missing and why, a line each."""
+    def show(self, policy: Policy, doing: Callable[[str], None]) -> list[str]:
+        """Draw and film the final policy, telling what is begun; return what is missing and why, a line each."""
 
 
 def told_of_limit(figures: Figures) -> str:

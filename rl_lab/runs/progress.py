@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from itertools import accumulate
 from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
@@ -15,6 +17,10 @@ from rl_lab.runs.watched import is_notebook, is_watched
 
 # Share of the time: if training takes more and its parts aren't known, nothing is said of the rest.
 MOST_OF_IT = 0.9
+LEAST_BAR = 8  # columns of the bar itself
+LINE_COLUMNS = 80  # of a plain line, unless COLUMNS says otherwise
+BETWEEN = ", "  # two words of a line
+ROUTINE = ("", "evaluation")  # what a run does again and again, and what plain lines don't mention
 
 WARNING = "warning: "  # how the line of a warning begins
 Spent = Mapping[str, float]  # seconds by what they were spent on
@@ -33,7 +39,7 @@ class Progress(Protocol):
         """Take in the figures of an evaluation; they are shown beside those of training."""
 
     def doing(self, what: str) -> None:
-        """Show what goes on from now on; "" for training."""
+        """Show what goes on from now on, in a few words; "" for training."""
 
     def note(self, text: str) -> None:
         """Show one line that isn't a row."""
@@ -74,16 +80,50 @@ class NullProgress:
         """Do nothing."""
 
 
+class Figures:
+    """What is known of a run, in words of a few characters each."""
+
+    def __init__(self) -> None:
+        self._return: str | None = None  # of the exploring episodes that ended last
+        self._evaluated: str | None = None
+        self._others: list[str] = []  # of the last row
+        self._share = ""
+
+    def row(self, row: Mapping[str, Any], spent: Spent | None) -> None:
+        """Take in a row, and what the seconds so far were spent on."""
+        self._return = _number(row.get("episode_return_mean")) or self._return
+        named = {name: _number(row.get(name)) for name in ("epsilon", "loss", "bound")}
+        self._others = [f"{name} {number}" for name, number in named.items() if number is not None]
+        self._share = largest_share(spent)
+
+    def evaluated(self, figures: Mapping[str, Any]) -> None:
+        """Take in the mean return of an evaluation; without episodes there is none."""
+        self._evaluated = _number(figures.get("eval_return_mean"))
+
+    def words(self, evaluation: str) -> list[str]:
+        """Return what there is to tell, what matters most first.
+
+        Args:
+            evaluation: what the mean return of the last evaluation is called.
+        """
+        named = {"return": self._return, evaluation: self._evaluated, "time:": self._share}
+        return [f"{name} {what}" for name, what in named.items() if what] + self._others
+
+
 class Bar:
-    """A tqdm bar with steps/s, time left, returns, epsilon, and what the time is spent on."""
+    """A tqdm bar with steps/s, time left, and as many figures as there is room for in the terminal.
+
+    These are what keeps the bar from moving, returns, what most of the time is spent on, epsilon and the loss.
+    """
+
+    BEFORE, AFTER = "{percentage:3.0f}%|", "| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}]"
 
     def __init__(self, total_steps: int, at: int = 0):
         self._bar = _kind_of_bar()(
-            total=total_steps, initial=at, unit="step", unit_scale=True, dynamic_ncols=True
-        )
-        self._total = total_steps
-        self._figures: dict[str, str] = {}
-        self._evaluated: dict[str, str] = {}
+            total=total_steps, initial=at, unit="", unit_scale=True, dynamic_ncols=True,
+            bar_format=f"{self.BEFORE}{{bar}}{self.AFTER}{{postfix}}",
+        )  # fmt: skip
+        self._total, self._doing, self._figures = total_steps, "", Figures()
 
     def aim(self, total_steps: int) -> None:
         """Let the bar end at this step."""
@@ -91,22 +131,40 @@ class Bar:
 
     def show(self, row: dict[str, Any], spent: Spent | None = None) -> None:
         """Move the bar to the row's env_steps."""
-        self._figures = _figures(row) | ({"time": shares} if (shares := _shares(spent)) else {})
-        self._bar.set_postfix(_merged(self._figures, self._evaluated), refresh=False)
+        self._figures.row(row, spent)
         self._move(row["env_steps"])
+        self._write()
 
     def evaluated(self, figures: Mapping[str, Any]) -> None:
         """Show the mean return of the evaluation beside the last row."""
-        self._evaluated = _evaluated(figures)
-        self._bar.set_postfix(_merged(self._figures, self._evaluated))
+        self._figures.evaluated(figures)
+        self._write()
+
+    def _write(self) -> None:
+        """Show the bar, and behind it what there is room for."""
+        room = self._room()
+        told = [self._doing] if self._doing else []
+        if room is not None:
+            room -= sum(len(word) + len(BETWEEN) for word in told)
+        told += fitting(self._figures.words("eval"), room)
+        self._bar.set_postfix_str(BETWEEN.join(told))
+
+    def _room(self) -> int | None:
+        """Return the columns behind a bar of the least width; None where there are any number."""
+        state = self._bar.format_dict
+        if not state["ncols"]:
+            return None
+        without = {"bar_format": self.BEFORE + self.AFTER, "postfix": None, "ncols": None}
+        return state["ncols"] - LEAST_BAR - len(self._bar.format_meter(**(state | without)))
 
     def _move(self, env_steps: int) -> None:
         self.aim(max(self._total, env_steps))  # tqdm leaves the bar out beyond its end
         self._bar.update(env_steps - self._bar.n)
 
     def doing(self, what: str) -> None:
-        """Show before the bar what keeps it from moving."""
-        self._bar.set_description_str(what)
+        """Show beside the bar what keeps it from moving."""
+        self._doing = what
+        self._write()
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
@@ -116,7 +174,7 @@ class Bar:
         """Move the bar to where training ended."""
         if env_steps:
             self._move(env_steps)
-            self._bar.refresh()
+            self._write()
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -150,10 +208,7 @@ class Lines:
     def __init__(self, total_steps: int, at: int = 0, out: TextIO | None = None):
         self._total, self._next = total_steps, at
         self._out = out or sys.stderr
-        self._pace = Pace(at)
-        self._figures: dict[str, str] = {}
-        self._evaluated: dict[str, str] = {}
-        self._spent: Spent | None = None
+        self._pace, self._figures = Pace(at), Figures()
 
     def aim(self, total_steps: int) -> None:
         """Count the time left to this step."""
@@ -162,7 +217,7 @@ class Lines:
     def show(self, row: dict[str, Any], spent: Spent | None = None) -> None:
         """Print the row if another tenth of the budget is done; the last is printed by `finish`."""
         steps = row["env_steps"]
-        self._figures, self._spent = _figures(row), spent
+        self._figures.row(row, spent)
         if steps < self._next or steps >= self._total:
             return
         self._next = steps + max(1, self._total // 10)
@@ -170,18 +225,19 @@ class Lines:
         self._print(steps, "time left unknown" if left is None else f"{left:.0f} s left")
 
     def _print(self, steps: int, when: str) -> None:
+        """Print a line with as many figures as it has room for."""
         text = f"{steps}/{self._total} steps, {self._pace.rate(steps):.0f} steps/s, {when}"
-        if shares := _shares(self._spent):
-            text = f"{text}, time: {shares}"
-        figures = ", ".join(f"{k} {v}" for k, v in _merged(self._figures, self._evaluated).items())
-        self.note(f"{text}, {figures}" if figures else text)
+        figures = fitting(self._figures.words("eval return"), _columns() - len(text))
+        self.note(BETWEEN.join([text, *figures]))
 
     def evaluated(self, figures: Mapping[str, Any]) -> None:
         """Keep the mean return of the evaluation for the next line."""
-        self._evaluated = _evaluated(figures)
+        self._figures.evaluated(figures)
 
     def doing(self, what: str) -> None:
-        """Do nothing: the next line tells how long it took."""
+        """Print what goes on, unless it comes again and again: the next line tells how long that took."""
+        if what not in ROUTINE:
+            self.note(what)
 
     def note(self, text: str) -> None:
         """Print the line."""
@@ -210,27 +266,26 @@ def _kind_of_bar() -> type[tqdm]:
     return tqdm
 
 
-def _evaluated(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Return the mean return of an evaluation as it is shown; nothing without episodes."""
-    mean = figures.get("eval_return_mean")
-    return {} if mean is None else {"eval return": f"{mean:.4g}"}
+def _columns() -> int:
+    """Return how long a plain line may be."""
+    told = os.environ.get("COLUMNS", "")
+    return int(told) if told.isdecimal() and int(told) else LINE_COLUMNS
 
 
-def _merged(figures: dict[str, str], evaluated: dict[str, str]) -> dict[str, str]:
-    """Return all figures, the evaluation's return beside that of exploring episodes."""
-    exploring = {k: v for k, v in figures.items() if k == "return"}
-    return exploring | evaluated | figures
+def fitting(words: list[str], room: int | None) -> list[str]:
+    """Return the first of the words, as many as fit; `room` is in characters, None for any number."""
+    taken = list(accumulate(len(word) + len(BETWEEN) for word in words))
+    return [word for word, end in zip(words, taken, strict=True) if room is None or end <= room]
 
 
-def _figures(row: dict[str, Any]) -> dict[str, str]:
-    names = {"episode_return_mean": "return", "epsilon": "epsilon", "loss": "loss", "bound": "bound"}
-    return {short: f"{row[name]:.4g}" for name, short in names.items() if row.get(name) is not None}
+def _number(value: Any) -> str | None:
+    return None if value is None else f"{value:.4g}"
 
 
-def _shares(spent: Spent | None) -> str:
-    """Return what time was spent on, in per cent; "" if training as a whole took nearly all of it."""
+def largest_share(spent: Spent | None) -> str:
+    """Return what most of the time was spent on, in per cent; "" if training as a whole took nearly all of it."""
     total = sum(spent.values()) if spent else 0.0
     if not spent or total <= 0.0 or spent.get("training", 0.0) > MOST_OF_IT * total:
         return ""
-    parts = {name: round(100 * seconds / total) for name, seconds in spent.items()}
-    return ", ".join(f"{percent} % {name}" for name, percent in parts.items() if percent)
+    name = max(spent, key=lambda part: (part != "other", spent[part]))  # "other" tells nothing
+    return f"{100 * spent[name] / total:.0f} % {name}"

@@ -337,8 +337,10 @@ class Run:
 
     def _show(self, env_steps: int, policy: Policy) -> None:
         """Draw and film the policy, and tell a person what is worth knowing about the end."""
-        for missing in self._evaluator.show(policy):
-            self._progress.note(f"warning: {missing}")
+        missing = self._evaluator.show(policy, self._progress.doing)
+        self._progress.doing("")
+        for line in missing:
+            self._progress.note(f"warning: {line}")
         if self._evaluations.end is not None:
             self._progress.note(f"stopped early at {env_steps} steps: {self._evaluations.end}")
         if not self._episodes.total and env_steps:

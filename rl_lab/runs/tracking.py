@@ -20,14 +20,17 @@ import select
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from rl_lab.runs.scrubbing import scrub, without_login
+from rl_lab.runs.wandb_settings import has_api_key
 
 ENDINGS = ("finished", "stopped", "failed")  # of training; without a word of it, it was killed
 KILLED = "killed"
 CLOSE_SECONDS = 60.0  # how long training waits for the mirror at its end
+QUIET_SECONDS = 2.0  # of that, before anything is said of it
 LINGER_SECONDS = 180  # how long a mirror may outlive training that did not wait for it
 WENT_OFFLINE = 3  # exit code of a mirror that failed and then wrote everything offline
 MISHAP = "mirror: "  # begins the line of mirror.log that training repeats as its warning
@@ -40,11 +43,15 @@ logger = logging.getLogger(__name__)
 def start_mirror(run_dir: str | Path, mode: str) -> Mirror | NullMirror:
     """Start mirroring a run directory that has its config.json and, if it is resumed, was cut back.
 
+    Online without an API key it is mirrored offline, with a warning at once rather than at the end of training.
     Never raises for what happens to the mirror; if it can't start, there is a warning.
     """
     if mode == "disabled":
         return NullMirror()
     run_dir = Path(run_dir).absolute()
+    if mode == "online" and not has_api_key():
+        _warn(run_dir, "No API key was found (wandb login stores one; mirrored offline instead)")
+        mode = "offline"
     try:
         return Mirror(_start_process(run_dir, mode), run_dir)
     except OSError as error:
@@ -55,7 +62,12 @@ def start_mirror(run_dir: str | Path, mode: str) -> Mirror | NullMirror:
 class NullMirror:
     """Mirrors nothing."""
 
-    def close(self, ending: str = "failed", timeout_seconds: float = CLOSE_SECONDS) -> None:
+    def close(
+        self,
+        ending: str = "failed",
+        timeout_seconds: float = CLOSE_SECONDS,
+        doing: Callable[[str], None] = lambda what: None,
+    ) -> None:
         """Do nothing."""
 
 
@@ -67,18 +79,24 @@ class Mirror:
         self._run_dir = run_dir
         self._closed = False
 
-    def close(self, ending: str = "failed", timeout_seconds: float = CLOSE_SECONDS) -> None:
+    def close(
+        self,
+        ending: str = "failed",
+        timeout_seconds: float = CLOSE_SECONDS,
+        doing: Callable[[str], None] = lambda what: None,
+    ) -> None:
         """Tell the mirror that no more rows come, and wait for it; kill it when the time is over.
 
         Args:
             ending: how training ended, one of ENDINGS.
+            doing: called with what is waited for, if that takes longer than QUIET_SECONDS.
         """
         if self._closed:
             return
         self._closed = True
         self._say_end(ending)
         try:
-            code = self.process.wait(timeout_seconds)
+            code = self._wait(timeout_seconds, doing)
         except subprocess.TimeoutExpired:
             self.process.kill()  # wandb-core watches the mirror and ends with it
             self.process.wait()
@@ -86,6 +104,14 @@ class Mirror:
         else:
             if code != 0:
                 _warn(self._run_dir, _mishap(self._run_dir, code))
+
+    def _wait(self, seconds: float, doing: Callable[[str], None]) -> int:
+        """Return the exit code; raises TimeoutExpired."""
+        quiet = min(QUIET_SECONDS, seconds)
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(quiet)
+        doing(f"waiting up to {seconds:.0f} s for W&B")
+        return self.process.wait(seconds - quiet)
 
     def _say_end(self, ending: str) -> None:
         # A line, not only the end of the pipe: forked environment workers may keep its other end open.

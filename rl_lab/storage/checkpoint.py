@@ -136,6 +136,11 @@ class Checkpoints:
         found = self.folder.glob("*.json") if self.folder.is_dir() else ()
         return sorted(found, key=lambda path: (path.name.split("-")[0], path.stat().st_mtime_ns))
 
+    def last_step(self) -> int | None:
+        """Return the step of the newest checkpoint, which need not be whole; None if there is none."""
+        manifests = self.manifests()
+        return int(manifests[-1].name.split("-")[0]) if manifests else None
+
     def files(self) -> set[str]:
         """Return the names of all files that belong to the checkpoints on disk."""
         manifests = self.manifests()

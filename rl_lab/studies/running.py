@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 
+from rl_lab.environments.modules import SCRIPT_FOLDER, script_folder
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.files import write_atomically
@@ -126,11 +127,11 @@ def _run_worker(task: Task, stop: StopFlag, report: Report) -> tuple[int, str]:
 
 def _start_worker(task: Task, pipe: int) -> subprocess.Popen[bytes]:
     """Start a worker that reports through a pipe, given by its file descriptor."""
-    threads = str(task.fields.get("threads", 1))
+    threads, script = str(task.fields.get("threads", 1)), script_folder()
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return subprocess.Popen(
         _command(task, pipe),
-        env=os.environ | dict.fromkeys(names, threads),
+        env=os.environ | dict.fromkeys(names, threads) | ({} if script is None else {SCRIPT_FOLDER: script}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Self
 
 from rl_lab.checks import count
@@ -37,19 +38,20 @@ from rl_lab.runs.wandb_settings import resolve_mode
 from rl_lab.runs.watchdog import watch_over
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.places import require_folder
 from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.training.devices import limited_threads
 from rl_lab.training.extension import extended, write_extension
 from rl_lab.training.learner import Learner
-from rl_lab.training.loading import load_policy, read_weights
+from rl_lab.training.loading import load_policy, read_weights, with_eval_gamma
 from rl_lab.training.migrations import member_migrations
 from rl_lab.training.readings import differing_reading
 from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.training.result import Result
 from rl_lab.training.setup import configure, problem_of, require_accepted, resolved
-from rl_lab.types import UsageError
+from rl_lab.types import EnvironmentFault, UsageError
 
 
 class CannotResume(UsageError):
@@ -101,7 +103,8 @@ def learn(
         require_no_run(folder)
         write_description(folder, description)
         try:
-            return _run(learner, description, problem, folder, progress, signals, heard)
+            with _telling_how_to_resume(learner, folder):
+                return _run(learner, description, problem, folder, progress, signals, heard)
         except Exception:
             remove_failed_start(folder)
             raise
@@ -152,7 +155,8 @@ def resume(
         upgrade_description(folder)
         if longer is not None:
             write_extension(folder, longer)
-        return _run(learner, description, problem, folder, progress, signals, heard, resuming=True)
+        with _telling_how_to_resume(learner, folder):
+            return _run(learner, description, problem, folder, progress, signals, heard, resuming=True)
 
 
 def _with_initial_weights(problem: Problem, description: RunDescription, folder: Path) -> Problem:
@@ -221,57 +225,72 @@ def _run(
     callbacks.run_dir = folder
     with (
         limited_threads(config.threads),
-        _Mirroring() as mirroring,  # outermost of the three: its end may take a minute
+        _Showing(progress) as showing,
+        _Mirroring(showing) as mirroring,  # around the run's files: its end may take a minute
         closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory,
     ):
         restored = _restored(directory, problem) if resuming else None
-        with _shown(progress, config.total_steps, restored["run"]["at"] if restored else 0) as shown:
-            for line in problem.warnings:
-                shown.note(line)
-            evaluator = RunEvaluator(config, problem, folder)
-            run = Run(
-                description,
-                directory,
-                evaluator,
-                restored=restored,
-                progress=shown,
-                callbacks=callbacks,
-                load=partial(learner.load, problem),
-            )
-            mirroring.start(folder, description)  # now that the rows are cut back
-            with stop_on_signals(run, enabled=signals), watch_over(run, shown.note, config.stall_seconds):
-                policy = learner.learn(problem, run)
-            mirroring.ending = "stopped" if run.summary is None else "finished"
+        shown = showing.start(config.total_steps, restored["run"]["at"] if restored else 0)
+        for line in problem.warnings:
+            shown.note(line)
+        evaluator = RunEvaluator(config, problem, folder)
+        run = Run(
+            description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks,
+            load=partial(learner.load, problem),
+        )  # fmt: skip
+        mirroring.start(folder, description)  # now that the rows are cut back
+        with stop_on_signals(run, enabled=signals), watch_over(run, shown.note, config.stall_seconds):
+            policy = learner.learn(problem, run)
+        mirroring.ending = "stopped" if run.summary is None else "finished"
     if callbacks.error is not None:
         raise callbacks.error
+    policy = with_eval_gamma(run.final_policy or policy, config.eval_gamma)
     return Result(
-        folder, run.final_policy or policy, run.summary, learner.resumes,
+        folder, policy, run.summary, learner.resumes,
         agent=description.agent, env_id=config.env_id, stopped_by=run.stopped_by,
         env_steps=run.stopped_at if run.summary is None else run.summary["env_steps"],
     )  # fmt: skip
 
 
 @contextmanager
-def _shown(progress: bool | MakeProgress | None, total_steps: int, at: int) -> Iterator[Progress]:
-    """Yield the display that was asked for, and close it at the end of a `with` block."""
-    wanted = is_watched() if progress is None else progress
-    make = make_progress if wanted is True else wanted or _no_progress
-    shown = make(total_steps, at)
+def _telling_how_to_resume(learner: Learner, folder: Path) -> Iterator[None]:
+    """Add to what ends a run from outside, its environment or the file system, how the run goes on, if it can."""
     try:
-        yield shown
-    finally:
-        shown.close()
+        yield
+    except (EnvironmentFault, NotWritten) as error:
+        if learner.resumes and (env_steps := Checkpoints(folder / CHECKPOINTS).last_step()) is not None:
+            command = f"rl-lab train --resume --run-dir={quote(str(folder))}"
+            error.add_note(f"it was saved at {env_steps} environment steps; continue from there with: {command}")
+        raise
 
 
-def _no_progress(total_steps: int, at: int) -> NullProgress:
-    return NullProgress()
+class _Showing:
+    """Holds the display that was asked for once it is started, and closes it at the end of a `with` block."""
+
+    def __init__(self, progress: bool | MakeProgress | None):
+        self.display: Progress = NullProgress()
+        self._wanted = is_watched() if progress is None else progress
+
+    def start(self, total_steps: int, at: int) -> Progress:
+        """Return the display."""
+        if self._wanted:
+            make = make_progress if self._wanted is True else self._wanted
+            self.display = make(total_steps, at)
+        return self.display
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.display.close()
 
 
 class _Mirroring:
     """Mirrors a run once it is started, and tells the mirror at the end of a `with` block how the run ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, showing: _Showing) -> None:
         self.ending = "failed"
+        self._showing = showing
         self._mirror: Mirror | NullMirror = NullMirror()
 
     def start(self, folder: Path, description: RunDescription) -> None:
@@ -284,4 +303,5 @@ class _Mirroring:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.ending = "stopped"
-        self._mirror.close(self.ending)
+        self._mirror.close(self.ending, doing=self._showing.display.doing)
+        self._showing.display.doing("")

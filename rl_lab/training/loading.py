@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from rl_lab.types import UsageError
 def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
     """Return the greedy policy that a run ended with, or if it hasn't ended, that of its last checkpoint.
 
-    The thread counts of torch and BLAS stay as they are, so the policy acts with those of the caller.
+    Its attribute `eval_gamma` is the run's, with which `rl_lab.evaluate` discounts unless it is told otherwise. The
+    thread counts of torch and BLAS stay as they are, so the policy acts with those of the caller.
 
     Args:
         best: take the checkpoint with the best evaluation instead.
@@ -33,7 +35,16 @@ def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
     learner = make_learner(description.agent, **description.fields)
     weights = read_weights(run_dir, best=best)
     with limited_threads(description.config.threads):
-        return learner.load(problem_of(description.config, learner, for_acting=True), weights)
+        policy = learner.load(problem_of(description.config, learner, for_acting=True), weights)
+    return with_eval_gamma(policy, description.config.eval_gamma)
+
+
+def with_eval_gamma(policy: Policy, gamma: float | None) -> Policy:
+    """Return the policy of a run, which knows from now on with which discount the run is evaluated."""
+    if gamma is not None:
+        with suppress(AttributeError):  # a third party's policy may take no attributes
+            policy.eval_gamma = gamma  # type: ignore[attr-defined]
+    return policy
 
 
 def read_weights(run_dir: str | Path, *, best: bool = False) -> dict[str, Any]:

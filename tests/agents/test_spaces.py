@@ -222,7 +222,7 @@ class TestRefusals:
     def test_sb3_refuses_images_that_are_too_small_for_its_convolutions(self, build, in_dict, shape, taken):
         image = spaces.Box(0, 255, shape, np.uint8)
         problem = problem_on(lambda: Shows(spaces.Dict({"a": image}) if in_dict else image))
-        learner = build(replay_capacity=10) if build is build_dqn else build()
+        learner = build(replay_capacity=40) if build is build_dqn else build()
         reason = learner.refuse(problem)
         if taken:
             assert reason is None

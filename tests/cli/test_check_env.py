@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from commands import call, require_refusal
+from pages import ROOT
 from rl_lab.cli.check_env import check_env
+from rl_lab.environments.check_env import CHECKS
 
 
 def test_prints_a_verdict_for_each_check(capsys):
     code, out, err = call(capsys, check_env, "CartPole-v1")
     assert (code, err) == (0, "")
     assert [line.split()[:2] for line in out.splitlines()[:-1]] == [
-        ["ok", name] for name in ("contract", "replay", "aliasing", "masks", "ends", "seeds")
+        ["ok", name] for name in CHECKS
     ]
     assert out.splitlines()[-1] == "CartPole-v1 can be learned"
+
+
+def test_the_help_and_the_page_name_every_check(capsys):
+    with pytest.raises(SystemExit):
+        check_env(["--help"])
+    shown = capsys.readouterr().out
+    assert [name for name in CHECKS if f"  {name}: {CHECKS[name]}\n" in shown] == list(CHECKS)
+    page = (ROOT / "docs" / "environments.md").read_text()
+    table = page.split("### Check an environment")[1].split("### ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(CHECKS)
 
 
 def test_a_fault_is_exit_code_1(capsys):

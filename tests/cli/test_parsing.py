@@ -60,11 +60,12 @@ class TestParse:
         ("words", "named"),
         [
             (["--learning-rate", "fast"], ["--learning-rate", "'fast'"]),
-            (["--learning-rat", "1"], ["--learning-rat", "close: --learning-rate"]),
+            (["--learning-rat", "1"], ["--learning-rat", "(close: --learning-rate; --help-all lists all"]),
             (["--learning-rate"], ["--learning-rate"]),
             (["--learning-rate", "-1"], ["error: learning_rate must be at least 0, got -1.0"]),
             (["stray"], ["stray"]),
-            ([""], ["Unrecognized options: '' (an empty word)"]),
+            ([""], ["Unrecognized options: '' (an empty word) (--help-all lists all options)"]),
+            (["--no-such"], ["error: Unrecognized options: --no-such (--help-all lists all options)\n"]),
             (
                 ["--bound", "high"],
                 ["error: Error parsing --bound: could not convert string to float: 'high'\n"],

@@ -52,7 +52,7 @@ class TestTrainRefuses:
             ([*TABLE, "--learning-rat", "0.1"], ["--learning-rat", "--learning-rate"]),
             ([*TABLE, "--no-such-option"], ["--no-such-option"]),
             ([*TABLE, "--device", "tpu"], ["tpu", "cpu", "cuda"]),
-            ([*TABLE, "--wandb", "sometimes"], ["sometimes", "offline"]),
+            ([*TABLE, "--wandb", "sometimes"], ["'sometimes' (allowed: disabled, offline, online)"]),
             ([*TABLE, "--env-kwargs", "map_name=5x5"], ["map_name", "5x5"]),
             ([*TABLE, "--env-kwargs", "nonsense=1"], ["nonsense"]),
             ([*TABLE, "--env-kwargs", "map_name"], ["map_name", "name=value"]),

@@ -48,6 +48,23 @@ class TestRefuses:
     def test_no_episodes(self, capsys, run_dir):
         require_refusal(call(capsys, watch, run_dir, "--episodes", "0"), "episodes", "got 0")
 
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["--human", "--video", "a.mp4"], ["--human", "without --video a.mp4"]),
+            (["--human", "--video", "a.mp4", "--gif", "a.gif"], ["without --video a.mp4 and --gif a.gif"]),
+            (["--training-episode", "0", "--seed", "0"], ["--training-episode 0", "without --seed 0"]),
+            (["--training-episode", "0", "--episodes", "2"], ["without --episodes 2"]),
+            (["--training-episode", "0", "--best"], ["without --best"]),
+        ],
+    )
+    def test_options_of_which_one_would_be_ignored(
+        self, capsys, run_dir, tmp_path, monkeypatch, words, named
+    ):
+        monkeypatch.chdir(tmp_path)
+        require_refusal(call(capsys, watch, run_dir, *words), *named)
+        assert list(tmp_path.iterdir()) == []
+
 
 class TestWatch:
     def test_writes_mp4_and_gif_with_the_same_frames(self, capsys, run_dir, tmp_path):
@@ -93,3 +110,9 @@ class TestWatch:
             counts.append(int(out.split()[0]))
         assert counts[0] < counts[1]
         assert counts[1] != counts[2]
+
+    def test_an_episode_that_is_cut_off_is_told_of(self, capsys, run_dir, tmp_path, monkeypatch):
+        monkeypatch.setattr("rl_lab.evaluation.watch.WATCHED_STEPS", 1)
+        code, out, _ = call(capsys, watch, run_dir, "--episodes", "2", "--gif", tmp_path / "a.gif")
+        assert code == 0
+        assert out == f"4 frames, {tmp_path / 'a.gif'}, 2 of 2 episodes cut off after 1 steps\n"

@@ -107,6 +107,12 @@ class TestFindings:
         assert verdict == "note"
         assert "differs at the reset when it is played again in a fresh environment" in text
 
+    @pytest.mark.parametrize("at", [21, 60, 99])
+    def test_what_leaks_over_a_reset_late_in_an_episode_is_noted(self, at):
+        verdict, text = found(partial(Leaks, at))["replay"]
+        assert verdict == "note"
+        assert f"differs at step {at} when it is played again after other episodes" in text
+
     def test_observations_that_change_later_are_noted(self):
         assert found(Reuses)["aliasing"] == (
             "note",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from functools import partial
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from faulty import Faulty
+from rl_lab.environments import workers as workers_of
 from rl_lab.environments.make import vector_of
 from rl_lab.types import EnvironmentFault, UsageError
 
@@ -115,3 +117,27 @@ class Unmakeable(Faulty):
 def test_an_environment_that_cannot_be_made_in_a_worker_is_refused():
     with pytest.raises(UsageError, match="can't be made in a process of its own"):
         vector_of(Unmakeable, 2, vector="async")
+
+
+def test_the_time_of_the_workers_begins_when_the_main_process_has_made_its_own(monkeypatch):
+    """A maker that is slow everywhere has the whole of its time in each process."""
+    main, told = os.getpid(), []
+
+    class Timer:
+        def __init__(self, seconds, late):
+            told.append(seconds)
+
+        def start(self):
+            told.append("begun")
+
+        def cancel(self):
+            told.append("over")
+
+    def make():
+        if os.getpid() == main:
+            told.append("made here")
+        return Faulty()
+
+    monkeypatch.setattr(workers_of.threading, "Timer", Timer)
+    vector_of(make, 2, vector="async", env_timeout_seconds=20).close()
+    assert told == [20, "made here", "begun", "over"]

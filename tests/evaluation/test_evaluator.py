@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import imageio.v3 as imageio
 import pytest
 
+from rl_lab.cli.groups import field_texts
+from rl_lab.cli.watch import WatchOptions
 from rl_lab.evaluation.evaluator import RunEvaluator
 from rl_lab.evaluation.exact import FIGURES
+from rl_lab.evaluation.watch import FILMED_STEPS, WATCHED_STEPS
 from rl_lab.runs.config import RunConfig
 from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import problem_of
@@ -83,3 +87,36 @@ def test_says_why_there_are_no_pictures_and_films_all_the_same(tmp_path):
     (line,) = evaluator.show(policy)
     assert line.startswith("no pictures: FileExistsError")
     assert (tmp_path / "videos" / "final.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, ["drawing pictures", "filming"]),
+        ({"pictures": False}, ["filming"]),
+        ({"video_episodes": 0}, ["drawing pictures"]),
+        ({"pictures": False, "video_episodes": 0}, []),
+    ],
+)
+def test_tells_what_it_begins(tmp_path, fields, told):
+    evaluator, policy = evaluator_of(tmp_path, **fields)
+    heard = []
+    evaluator.show(policy, heard.append)
+    assert heard == told
+
+
+@pytest.mark.parametrize(
+    ("episodes", "which"), [(1, "the episode"), (2, "2 of 2 episodes")]
+)
+def test_a_film_ends_after_some_steps_of_an_episode_and_says_so(tmp_path, monkeypatch, episodes, which):
+    monkeypatch.setattr("rl_lab.evaluation.watch.FILMED_STEPS", 5)
+    evaluator, policy = evaluator_of(tmp_path, "CliffWalking-v1", pictures=False, video_episodes=episodes)
+    assert evaluator.show(policy) == [
+        f"final.mp4 ends after 5 steps of {which} (rl-lab watch shows up to 3000)"
+    ]
+    assert len(imageio.imread(tmp_path / "videos" / "final.mp4")) == 6 * episodes
+
+
+def test_the_limits_are_those_that_the_help_states():
+    assert f"the first {FILMED_STEPS} steps of each" in field_texts(RunConfig)["video_episodes"]
+    assert f"each up to {WATCHED_STEPS} steps" in field_texts(WatchOptions)["episodes"]

@@ -121,6 +121,27 @@ def test_recorded_actions_are_replayed_without_asking_the_policy():
     assert [frame[0, 0, 1] for frame in frames] == [0, 2, 0, 1, 0, 1, 1]
 
 
+def test_episodes_that_are_cut_are_told_of_and_those_that_end_at_the_limit_are_not():
+    told = []
+    seeds = [1, 2, 3, 4]  # of 3, 5, 2 and 4 steps
+    frames = rendered_frames(
+        Remembering(), lambda: Filmed("rgb_array"), seeds=seeds, max_steps=3, on_cut=told.append
+    )
+    assert [frame[0, 0, 0] for frame in frames] == [*range(4), *range(4), *range(3), *range(4)]
+    assert told == [3, 3]
+
+
+@pytest.mark.parametrize(("length", "told"), [(2, []), (3, []), (4, [3])])
+def test_recorded_actions_are_cut_at_the_limit_too(length, told):
+    heard = []
+    actions = [np.zeros(length, np.int64)]
+    frames = rendered_frames(
+        Remembering(), lambda: Filmed("rgb_array"), seeds=[2], max_steps=3, actions=actions, on_cut=heard.append
+    )
+    assert len(list(frames)) == min(length, 3) + 1
+    assert heard == told
+
+
 def remembering_network(memory):
     """A greedy policy of random weights, whose actions depend on its carry."""
     agent = agent_on(problem_on(Filmed), memory=memory, memory_size=8, hidden=(8,))

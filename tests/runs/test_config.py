@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from rl_lab.cli.parsing import main
 from rl_lab.cli.train import train
-from rl_lab.runs.config import RunConfig, parse_pairs, read_fields
+from rl_lab.runs.config import RunConfig, parse_pairs, read_fields, split_fields
 from rl_lab.runs.fingerprint import fingerprint
+from rl_lab.training.registry import config_of
 from rl_lab.training.setup import configure
 from rl_lab.types import UsageError
 from runs import learn
@@ -120,3 +123,16 @@ def test_files_that_yaml_cannot_read_are_refused(tmp_path, text):
 def test_arguments_of_an_environment_that_no_json_holds_are_refused(arguments):
     with pytest.raises(UsageError, match=r"^env_kwargs .*must "):
         RunConfig("FrozenLake-v1", env_kwargs=arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("learnig_rate", "(close: learning_rate, learning_rate_final, "), ("batch_sizes", "(close: batch_size; ")],
+)
+def test_an_unknown_field_comes_with_what_is_close_and_with_what_lists_all(name, told):
+    with pytest.raises(UsageError) as refused:
+        split_fields({"env_id": "CartPole-v1", name: 1}, config_of("dqn"))
+    text = str(refused.value)
+    assert text.startswith(f"unknown field {name!r} {told}")
+    assert re.search(r"; rl-lab train --agent NAME --help-all lists all \d+\)$", text)
+    assert len(text) < 200

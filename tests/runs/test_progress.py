@@ -83,20 +83,15 @@ def test_a_resumed_run_is_as_fast_as_it_is_since(time):
 @pytest.mark.parametrize(
     ("spent", "told"),
     [
-        (
-            {"training": 1.0, "evaluation": 8.5, "other": 0.5},
-            ", time: 10 % training, 85 % evaluation, 5 % other",
-        ),
-        ({"training": 1.0, "evaluation": 3.0, "other": 0.0}, ", time: 25 % training, 75 % evaluation"),
+        ({"training": 1.0, "evaluation": 8.5, "other": 0.5}, ", time: 85 % evaluation"),
+        ({"training": 3.0, "evaluation": 1.0, "other": 0.0}, ", time: 75 % training"),
         ({"training": 9.5, "evaluation": 0.5, "other": 0.0}, ""),
         ({"training": 0.0, "evaluation": 0.0, "other": 0.0}, ""),
-        (
-            {"learning": 95.0, "environment": 4.0, "acting": 0.6, "evaluation": 0.0, "other": 0.4},
-            ", time: 95 % learning, 4 % environment, 1 % acting",
-        ),
+        ({"learning": 95.0, "environment": 4.0, "acting": 0.6, "other": 0.4}, ", time: 95 % learning"),
+        ({"learning": 2.0, "acting": 3.0, "other": 5.0}, ", time: 30 % acting"),
     ],
 )
-def test_a_line_tells_what_the_time_is_spent_on_unless_it_is_training(time, spent, told):
+def test_a_line_tells_what_most_of_the_time_is_spent_on_unless_it_is_training(time, spent, told):
     out = io.StringIO()
     lines = Lines(100, out=out)
     time[0] = 110.0
@@ -104,14 +99,50 @@ def test_a_line_tells_what_the_time_is_spent_on_unless_it_is_training(time, spen
     assert out.getvalue() == f"10/100 steps, 1 steps/s, 90 s left{told}\n"
 
 
-def test_a_bar_tells_what_keeps_it_from_moving(capsys):
-    bar = Bar(100)
-    bar.doing("evaluation")
-    assert "evaluation: " in capsys.readouterr().err
-    bar.doing("")
-    bar.show({"env_steps": 60}, {"training": 1.0, "evaluation": 4.0, "other": 0.0})
-    bar.close()
-    assert "time=20 % training, 80 % evaluation" in capsys.readouterr().err
+def test_the_return_of_the_episodes_that_ended_last_stays(time):
+    out = io.StringIO()
+    lines = Lines(100, out=out)
+    lines.show({"env_steps": 10, "episode_return_mean": 0.0, "loss": 0.5})
+    time[0] = 101.0
+    lines.show({"env_steps": 20})
+    assert out.getvalue().splitlines()[1] == "20/100 steps, 20 steps/s, 4 s left, return 0"
+
+
+ROW = {"env_steps": 123_456, "episode_return_mean": -123.456, "epsilon": 0.123456, "loss": 0.0123456}
+SPENT = {"learning": 61.0, "acting": 20.0, "environment": 10.0, "evaluation": 5.0, "checkpoints": 3.0, "other": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("columns", "figures"),
+    [
+        (None, "return -123.5, eval return -99.99"),
+        ("80", "return -123.5, eval return -99.99"),
+        ("110", "return -123.5, eval return -99.99, time: 61 % learning"),
+        ("120", "return -123.5, eval return -99.99, time: 61 % learning, epsilon 0.1235"),
+        ("300", "return -123.5, eval return -99.99, time: 61 % learning, epsilon 0.1235, loss 0.01235"),
+        ("50", ""),
+        ("wide", "return -123.5, eval return -99.99"),
+    ],
+)
+def test_a_line_has_as_many_figures_as_it_has_room_for(time, monkeypatch, columns, figures):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    out = io.StringIO()
+    lines = Lines(500_000, out=out)
+    lines.evaluated({"eval_return_mean": -99.99})
+    time[0] = 223.456
+    lines.show(ROW, SPENT)
+    head = "123456/500000 steps, 1000 steps/s, 377 s left"
+    assert out.getvalue() == ", ".join([head, figures] if figures else [head]) + "\n"
+
+
+def test_lines_tell_what_goes_on_unless_it_comes_again_and_again():
+    out = io.StringIO()
+    lines = Lines(100, out=out)
+    for what in ("evaluation", "", "filming", ""):
+        lines.doing(what)
+    assert out.getvalue() == "filming\n"
 
 
 def test_a_bar_follows_the_rows(capsys):
@@ -121,7 +152,7 @@ def test_a_bar_follows_the_rows(capsys):
     bar.close()
     err = capsys.readouterr().err
     assert "60.0/100" in err
-    assert "epsilon=0.25" in err
+    assert "epsilon 0.25" in err
     assert "saved" in err
 
 
@@ -135,7 +166,7 @@ def test_a_bar_ends_at_a_hundred_per_cent_of_a_budget_that_was_rounded_up(capsys
     last = capsys.readouterr().err.split("\r")[-1]
     assert last.startswith("100%|")
     assert "128/128" in last
-    assert "return=1, eval return=2" in last
+    assert "return 1, eval 2" in last
 
 
 def test_a_bar_goes_beyond_its_end_with_its_total(capsys):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import rl_lab
-from commands import QUICK
+from commands import QUICK, call
+from rl_lab.cli.train import train
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointMissing
 from rl_lab.types import EnvironmentFault, UsageError
@@ -27,9 +28,8 @@ def break_in(folder: Path, agent: str, fault: str, at: int = 60, first_episode: 
     """Train in an environment that breaks at step `at` from its third episode on, which no check before plays."""
     kwargs = {"fault": fault, "at": at, "first_episode": first_episode}
     own = {"learning_starts_env_steps": 20} if "dqn" in agent else {}
-    learn(
-        folder, agent, FAULTY, env_kwargs=kwargs, total_steps=400, checkpoint_every_steps=50, **own, **fields
-    )
+    own |= {"total_steps": 400, "checkpoint_every_steps": 50}
+    learn(folder, agent, FAULTY, env_kwargs=kwargs, **own | fields)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -45,6 +45,45 @@ def test_every_agent_hears_of_it_in_the_same_words(agent, fault, tmp_path):
     except CheckpointMissing:
         return  # an agent that saves at the ends of rollouts alone had none yet
     assert all(np.isfinite(np.asarray(w, np.float64)).all() for w in members["weights"].values())
+
+
+@pytest.mark.parametrize(
+    ("agent", "steps"), [("random", 250), ("dqn", 250), ("sb3-dqn", None)], ids=lambda value: str(value)
+)
+def test_the_error_tells_how_to_go_on_if_the_agent_can(agent, steps, tmp_path):
+    folder = tmp_path / "a run"
+    with pytest.raises(EnvironmentFault) as broken:
+        break_in(folder, agent, "raise")
+    told = getattr(broken.value, "__notes__", [])
+    command = f"rl-lab train --resume --run-dir='{folder}'"
+    expected = f"it was saved at {steps} environment steps; continue from there with: {command}"
+    assert told == ([] if steps is None else [expected])
+
+
+def test_without_a_checkpoint_there_is_nothing_to_go_on_from(tmp_path):
+    with pytest.raises(EnvironmentFault) as broken:
+        break_in(tmp_path, "random", "raise", checkpoint_every_steps=300, keep_best=0)
+    assert not hasattr(broken.value, "__notes__")
+
+
+def test_a_resumed_run_that_breaks_again_tells_it_too(tmp_path):
+    with pytest.raises(EnvironmentFault):
+        break_in(tmp_path, "random", "raise", total_steps=800)
+    with pytest.raises(EnvironmentFault) as broken:
+        rl_lab.resume(tmp_path)  # its environment is a new one, which breaks in its own third episode
+    assert "it was saved at 450 environment steps" in broken.value.__notes__[0]
+
+
+def test_the_command_prints_it_below_the_error(tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    words = ["--agent", "random", "--env-id", FAULTY, "--env-kwargs", "fault=raise", "at=60", "first_episode=2"]
+    code, _, err = call(
+        capsys, train, *words, *QUICK, "--total-steps", "400", "--checkpoint-every-steps", "50", "--run-dir", run_dir
+    )
+    assert code == 1
+    error, told = err.splitlines()[-2:]
+    assert error.startswith("error: environment lab-test/Faulty-v0 (number 0, seed ")
+    assert told.endswith(f"continue from there with: rl-lab train --resume --run-dir={run_dir}")
 
 
 @pytest.mark.parametrize(("agent", "at"), [("random", 5), ("dqn", 60), ("ppo", 5), ("sb3-dqn", 5)])

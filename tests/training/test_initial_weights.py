@@ -66,7 +66,7 @@ class TestWarmStart:
             ),
             ("q-learning", "FrozenLake-v1", {}, "'q'"),
             ("value-iteration", "FrozenLake-v1", {}, "value-iteration"),
-            ("sb3-dqn", "CartPole-v1", {"replay_capacity": 10}, "init_from"),
+            ("sb3-dqn", "CartPole-v1", {"replay_capacity": 40}, "init_from"),
         ],
     )
     def test_weights_that_do_not_fit_are_named(self, source, tmp_path, agent, env_id, fields, named):

@@ -8,11 +8,16 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
+import rl_lab
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.directory import CHECKPOINTS
+from rl_lab.runs.rows import read_rows
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.training import loading
-from rl_lab.training.loading import load_policy, read_weights
+from rl_lab.training.loading import load_policy, read_weights, with_eval_gamma
+from rl_lab.training.registry import make_learner
+from rl_lab.training.setup import problem_of
 from rl_lab.types import UsageError
 from runs import learn
 
@@ -80,3 +85,51 @@ class TestRefusals:
                 path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         with pytest.warns(UserWarning, match="passed over"), pytest.raises(CheckpointCorrupt):
             read(folder)
+
+
+class TestDiscountOfEvaluations:
+    """A run's policy is evaluated with the discount with which the run evaluates it."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def half(tmp_path_factory):
+        fields = {"total_steps": 300, "eval_gamma": 0.5, "eval_episodes": 3, "seed": 4}
+        return learn(tmp_path_factory.mktemp("half") / "run", "q-learning", "FrozenLake-v1", **fields)
+
+    def played(self, policy, **given):
+        return rl_lab.evaluate(policy, rl_lab.make_envs("FrozenLake-v1", 2), episodes=3, seed=4, **given)
+
+    @pytest.mark.parametrize("source", ["learn", "load_policy", "resume"])
+    def test_is_the_runs(self, half, source):
+        policies = {
+            "learn": lambda: half.policy,
+            "load_policy": lambda: load_policy(half.run_dir),
+            "resume": lambda: rl_lab.resume(half.run_dir).policy,
+        }
+        played = self.played(policies[source]())
+        assert played.gamma == 0.5
+        row = next(row for row in reversed(read_rows(half.run_dir)) if "eval_returns" in row)
+        assert played.returns.tolist() == row["eval_returns"]
+        assert played.discounted_returns.mean() == row["eval_discounted_return_mean"]
+
+    def test_may_be_given(self, half):
+        played = self.played(half.policy, gamma=0.25)
+        assert played.gamma == 0.25
+        expected = played.returns * 0.25 ** (played.lengths - 1)  # the only reward is the last one
+        np.testing.assert_allclose(played.discounted_returns, expected)
+
+    def test_is_1_for_a_policy_of_no_run(self, half):
+        played = self.played(make_learner("q-learning").load(half_problem(), read_weights(half.run_dir)))
+        assert played.gamma == 1.0
+        assert played.discounted_returns.tolist() == played.returns.tolist()
+
+    def test_is_not_told_to_a_policy_that_takes_no_attributes(self):
+        class Closed:
+            __slots__ = ()
+
+        closed = Closed()
+        assert with_eval_gamma(closed, 0.5) is closed
+
+
+def half_problem():
+    return problem_of(RunConfig("FrozenLake-v1"), make_learner("q-learning"))

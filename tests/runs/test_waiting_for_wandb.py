@@ -1,0 +1,74 @@
+"""What a person sees at the end of a run while W&B isn't done, as where its server can't be reached."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import closing
+
+import pytest
+
+from rl_lab.runs import tracking
+from rl_lab.runs.progress import NullProgress
+from rl_lab.runs.tracking import Mirror, NullMirror
+from rl_lab.training import launch
+from runs import learn
+
+
+class Heard(NullProgress):
+    """Keeps what a run says it is doing."""
+
+    def __init__(self):
+        self.heard = []
+
+    def doing(self, what):
+        self.heard.append(what)
+
+    def close(self):
+        self.heard.append("closed")
+
+
+@pytest.fixture
+def mirror_of(tmp_path, monkeypatch):
+    """Makes a mirror that ends so many seconds after it is told to."""
+    monkeypatch.setattr(tracking, "QUIET_SECONDS", 0.3)
+
+    def make(seconds):
+        words = ["sh", "-c", f"read word; sleep {seconds}"]
+        return Mirror(subprocess.Popen(words, stdin=subprocess.PIPE, bufsize=0), tmp_path)
+
+    return make
+
+
+def test_a_mirror_that_is_soon_done_is_not_worth_a_word(mirror_of):
+    heard = []
+    mirror_of(0).close("finished", doing=heard.append)
+    assert heard == []
+
+
+def test_a_wait_is_told_of_with_its_limit(mirror_of, caplog):
+    heard = []
+    mirror_of(0.6).close("finished", doing=heard.append)
+    assert heard == ["waiting up to 60 s for W&B"]
+    assert caplog.records == []
+
+
+def test_the_limit_holds_for_the_wait_as_a_whole(mirror_of, caplog):
+    heard = []
+    mirror = mirror_of(60)
+    with closing(mirror.process.stdin):
+        mirror.close("finished", 0.5, doing=heard.append)
+    assert heard == ["waiting up to 0 s for W&B"]
+    assert "not done after 0.5 s" in caplog.text
+
+
+def test_nothing_is_waited_for_without_wandb():
+    heard = []
+    NullMirror().close("finished", doing=heard.append)
+    assert heard == []
+
+
+def test_a_run_shows_the_wait_before_its_display_is_closed(mirror_of, monkeypatch, tmp_path):
+    monkeypatch.setattr(launch, "start_mirror", lambda folder, mode: mirror_of(0.6))
+    shown = Heard()
+    learn(tmp_path / "run", "random", "FrozenLake-v1", total_steps=20, progress=lambda *at: shown)
+    assert shown.heard[-3:] == ["waiting up to 60 s for W&B", "", "closed"]
