@@ -40,6 +40,14 @@ class Verdict(NamedTuple):
     """Of x compared with y. "no difference found" comes after the last group, and doesn't say that they are equal."""
     groups: int
     """After how many groups it was decided; how many were seen if it wasn't."""
+    level: float
+    """At which the pair is tested: alpha, divided by how many pairs still count beside it (see `closed_test`)."""
+    at: int
+    """After how many groups the two figures below were taken: those at which the boundary was exceeded, or the last."""
+    difference: float
+    """Mean score of x less that of y."""
+    boundary: float
+    """What the absolute difference has to exceed for the pair to be called different."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +112,14 @@ class SequentialTest:
         """
         pairs = agent_pairs(scores, self.pairs)
         tables = {agent: self._table(agent, scores[agent]) for pair in pairs for agent in pair}
-        self._require_reachable(len(pairs), min(table.shape[1] for table in tables.values()))
+        self.require_reachable(len(pairs), min(table.shape[1] for table in tables.values()))
         paths = [self._path(tables[x], tables[y], f"{x}/{y}") for x, y in pairs]
-        decided = self._decide(paths)
+        walks = [[walk(p, self.alpha / s, self.groups) for p in paths] for s in range(1, len(paths) + 1)]
+        decided = self._decide(walks)
         seen = max(len(table) for table in tables.values()) // self.group_size
+        found = zip(pairs, paths, decided, strict=True)
         verdicts = [
-            self._verdict(pair, path, group, seen)
-            for pair, path, group in zip(pairs, paths, decided, strict=True)
+            self._verdict(pair, path, group, seen, i, walks) for i, (pair, path, group) in enumerate(found)
         ]
         return Decision(tuple(verdicts))
 
@@ -123,7 +132,7 @@ class SequentialTest:
             )
         return table
 
-    def _require_reachable(self, pairs: int, tasks: int) -> None:
+    def require_reachable(self, pairs: int, tasks: int = 1) -> None:
         """Raise UsageError if even the most extreme scores of all groups could not be called different."""
         ways = arrangements(self.group_size, self.group_size, tasks, self.paired) ** self.groups
         smallest = max(2 / ways, 1 / (self.permutations + 1))
@@ -144,26 +153,44 @@ class SequentialTest:
             columns.append(shuffled_differences(x[group], y[group], self.permutations, rng, self.paired))
         return np.cumsum(np.stack(columns, axis=1), axis=1)
 
-    def _decide(self, paths: Sequence[Array]) -> list[int | None]:
-        """Return after how many groups each pair is called different; None where it isn't."""
-        sizes = range(1, len(paths) + 1)
-        crossings = [[first_crossing(path, self.alpha / s, self.groups) for path in paths] for s in sizes]
-        decided: list[int | None] = [None] * len(paths)
+    def _decide(self, walks: Sequence[Sequence[Walk]]) -> list[int | None]:
+        """Return after how many groups each pair is called different; None where it isn't.
+
+        Args:
+            walks: of each pair at the levels alpha, alpha / 2, ... alpha / M, [M, M].
+        """
+        decided: list[int | None] = [None] * len(walks)
         for k in range(1, self.groups + 1):
-            crossed = [[at is not None and at <= k for at in row] for row in crossings]  # [sizes][pairs]
-            different = closed_test(crossed)
+            different = closed_test(_crossed(walks, k))
             decided = [k if d and at is None else at for d, at in zip(different, decided, strict=True)]
         return decided
 
-    def _verdict(self, pair: tuple[str, str], path: Array, group: int | None, seen: int) -> Verdict:
-        if group is not None:
-            last = min(group, path.shape[1])
-            return Verdict(*pair, "greater" if path[0, last - 1] > 0 else "less", group)
-        if path.shape[1] < seen:
+    def _verdict(
+        self,
+        pair: tuple[str, str],
+        path: Array,
+        group: int | None,
+        seen: int,
+        index: int,
+        walks: Sequence[Sequence[Walk]],
+    ) -> Verdict:
+        if group is None and path.shape[1] < seen:
             raise UsageError(
                 f"{' and '.join(pair)} are undecided and need {seen * self.group_size} runs each, as others have"
             )
-        return Verdict(*pair, "no difference found" if seen == self.groups else "undecided", seen)
+        size = decisive_size(_crossed(walks, seen if group is None else group), index)
+        crossing, boundaries = walks[size - 1][index]
+        at = path.shape[1] if group is None or crossing is None else crossing
+        outcome: Outcome = "no difference found" if seen == self.groups else "undecided"
+        if group is not None:
+            outcome = "greater" if path[0, at - 1] > 0 else "less"
+        figures = (float(path[0, at - 1]) / at, boundaries[at - 1] / at)  # of sums over groups, of means
+        return Verdict(*pair, outcome, group or seen, self.alpha / size, at, *figures)
+
+
+def _crossed(walks: Sequence[Sequence[Walk]], groups: int) -> list[list[bool]]:
+    """Return whether each pair has crossed by a group at each level, [M, M]."""
+    return [[w.crossing is not None and w.crossing <= groups for w in row] for row in walks]
 
 
 def closed_test(crossed: Sequence[Sequence[bool]]) -> list[bool]:
@@ -179,8 +206,35 @@ def closed_test(crossed: Sequence[Sequence[bool]]) -> list[bool]:
     return [all(row[i] or list(row).count(False) < s for s, row in rows) for i in range(len(rows))]
 
 
+def decisive_size(crossed: Sequence[Sequence[bool]], pair: int) -> int:
+    """Return the size s of the largest set of pairs in which no other crosses, so that this one must at alpha / s.
+
+    Args:
+        crossed: as for `closed_test`.
+    """
+    alone = [s for s, row in enumerate(crossed, start=1) if list(row).count(False) - (not row[pair]) >= s - 1]
+    return max(alone)  # a set of this pair alone is always there
+
+
+class Walk(NamedTuple):
+    """How a pair's path runs along its boundary."""
+
+    crossing: int | None
+    """After how many groups the observed path exceeds the boundary; None if it doesn't yet."""
+    boundaries: list[float]
+    """What the absolute statistic has to exceed after each group, as far as the walk went."""
+
+
 def first_crossing(paths: Array, level: float, groups: int) -> int | None:
     """Return after how many groups the observed path is among the most extreme ones; None if it isn't yet.
+
+    See `walk`.
+    """
+    return walk(paths, level, groups).crossing
+
+
+def walk(paths: Array, level: float, groups: int) -> Walk:
+    """Follow the observed path until it is among the most extreme ones.
 
     By group k, at most the fraction level * k / groups of all paths is, the observed one included. Thus, where all
     paths are equally probable, the observed one ever is with at most that probability.
@@ -189,17 +243,21 @@ def first_crossing(paths: Array, level: float, groups: int) -> int | None:
         paths: cumulative differences, the observed one first, [1 + B, K].
         groups: how many groups there may be in the end.
     """
-    extremes = np.abs(paths)
-    extremes = np.round(extremes / (extremes.max() or 1.0) / TIE) * TIE  # equal up to rounding is equal
+    exact = np.abs(paths)
+    extremes = np.round(exact / (exact.max() or 1.0) / TIE) * TIE  # equal up to rounding is equal
     alive, spent = np.ones(len(paths), dtype=bool), 0
+    boundaries: list[float] = []
     for k in range(paths.shape[1]):
         allowed = int(level * (k + 1) / groups * len(paths) + TIE) - spent
-        ranked = np.sort(extremes[alive, k])[::-1]
-        if allowed >= len(ranked):
-            return k + 1
-        crossed = alive & (extremes[:, k] > ranked[allowed])  # at most `allowed` paths
+        left = extremes[alive, k]
+        if allowed >= len(left):
+            return Walk(k + 1, [*boundaries, 0.0])
+        place = len(left) - 1 - allowed
+        boundary = np.partition(left, place)[place]  # at most `allowed` paths are above it
+        boundaries.append(float(np.partition(exact[alive, k], place)[place]))
+        crossed = alive & (extremes[:, k] > boundary)
         if crossed[0]:
-            return k + 1
+            return Walk(k + 1, boundaries)
         spent += int(crossed.sum())
         alive &= ~crossed
-    return None
+    return Walk(None, boundaries)
