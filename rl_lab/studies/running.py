@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.files import write_atomically
@@ -55,6 +57,24 @@ class Task:
         return Path(self.fields["run_dir"])
 
     @property
+    def summary(self) -> Path:
+        """The file that a finished run leaves."""
+        return self.folder / SUMMARY
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has finished, with the budget that it has now."""
+        try:
+            return json.loads(self.summary.read_bytes()).get("total_steps", math.inf) >= self.total_steps
+        except FileNotFoundError:
+            return False
+
+    @property
+    def total_steps(self) -> int:
+        """The budget."""
+        return self.fields.get("total_steps", RunConfig.total_steps)
+
+    @property
     def name(self) -> str:
         """The name for messages."""
         return f"{self.fields['env_id']} {self.agent} seed {self.fields['seed']}"
@@ -79,7 +99,7 @@ def run_task(task: Task, stop: StopFlag, report: Report = lambda values: None) -
         code, last_line = _run_worker(task, stop, report)
     except OSError as error:
         return f"the run could not be started: {error.strerror}"
-    if (task.folder / SUMMARY).exists():
+    if task.done:
         return None
     if code == STOPPED or (stop.stop_requested and code < 0):
         raise Stopped

@@ -114,13 +114,15 @@ class SequentialTest:
         tables = {agent: self._table(agent, scores[agent]) for pair in pairs for agent in pair}
         self.require_reachable(len(pairs), min(table.shape[1] for table in tables.values()))
         paths = [self._path(tables[x], tables[y], f"{x}/{y}") for x, y in pairs]
-        walks = [[walk(p, self.alpha / s, self.groups) for p in paths] for s in range(1, len(paths) + 1)]
-        decided = self._decide(walks)
+        sizes = range(1, len(paths) + 1)
+        crossings = [[first_crossing(path, self.alpha / s, self.groups) for path in paths] for s in sizes]
+        decided = self._decide(crossings)
         seen = max(len(table) for table in tables.values()) // self.group_size
-        found = zip(pairs, paths, decided, strict=True)
-        verdicts = [
-            self._verdict(pair, path, group, seen, i, walks) for i, (pair, path, group) in enumerate(found)
-        ]
+        found = enumerate(zip(pairs, paths, decided, strict=True))
+        verdicts = []
+        for i, (pair, path, group) in found:
+            size = decisive_size(_crossed(crossings, group or seen), i)
+            verdicts.append(self._verdict(pair, path, group, seen, self.alpha / size))
         return Decision(tuple(verdicts))
 
     def _table(self, agent: str, scores: ArrayLike) -> Array:
@@ -153,44 +155,38 @@ class SequentialTest:
             columns.append(shuffled_differences(x[group], y[group], self.permutations, rng, self.paired))
         return np.cumsum(np.stack(columns, axis=1), axis=1)
 
-    def _decide(self, walks: Sequence[Sequence[Walk]]) -> list[int | None]:
-        """Return after how many groups each pair is called different; None where it isn't.
-
-        Args:
-            walks: of each pair at the levels alpha, alpha / 2, ... alpha / M, [M, M].
-        """
-        decided: list[int | None] = [None] * len(walks)
+    def _decide(self, crossings: Crossings) -> list[int | None]:
+        """Return after how many groups each pair is called different; None where it isn't."""
+        decided: list[int | None] = [None] * len(crossings)
         for k in range(1, self.groups + 1):
-            different = closed_test(_crossed(walks, k))
+            different = closed_test(_crossed(crossings, k))
             decided = [k if d and at is None else at for d, at in zip(different, decided, strict=True)]
         return decided
 
     def _verdict(
-        self,
-        pair: tuple[str, str],
-        path: Array,
-        group: int | None,
-        seen: int,
-        index: int,
-        walks: Sequence[Sequence[Walk]],
+        self, pair: tuple[str, str], path: Array, group: int | None, seen: int, level: float
     ) -> Verdict:
         if group is None and path.shape[1] < seen:
             raise UsageError(
                 f"{' and '.join(pair)} are undecided and need {seen * self.group_size} runs each, as others have"
             )
-        size = decisive_size(_crossed(walks, seen if group is None else group), index)
-        crossing, boundaries = walks[size - 1][index]
+        crossing, boundaries = walk(path, level, self.groups)
         at = path.shape[1] if group is None or crossing is None else crossing
         outcome: Outcome = "no difference found" if seen == self.groups else "undecided"
         if group is not None:
             outcome = "greater" if path[0, at - 1] > 0 else "less"
-        figures = (float(path[0, at - 1]) / at, boundaries[at - 1] / at)  # of sums over groups, of means
-        return Verdict(*pair, outcome, group or seen, self.alpha / size, at, *figures)
+        difference, boundary = path[0, at - 1] / at, boundaries[at - 1] / at  # of sums over groups, of means
+        boundary = float(f"{boundary:.10g}")  # of paths that are equal up to rounding, it is any one's
+        return Verdict(*pair, outcome, group or seen, level, at, float(difference), boundary)
 
 
-def _crossed(walks: Sequence[Sequence[Walk]], groups: int) -> list[list[bool]]:
-    """Return whether each pair has crossed by a group at each level, [M, M]."""
-    return [[w.crossing is not None and w.crossing <= groups for w in row] for row in walks]
+Crossings = Sequence[Sequence[int | None]]
+"""After how many groups each pair's path crosses at the levels alpha, alpha / 2, ... alpha / M, [M, M]."""
+
+
+def _crossed(crossings: Crossings, groups: int) -> list[list[bool]]:
+    """Return which of them have crossed by a group, [M, M]."""
+    return [[at is not None and at <= groups for at in row] for row in crossings]
 
 
 def closed_test(crossed: Sequence[Sequence[bool]]) -> list[bool]:
@@ -228,14 +224,6 @@ class Walk(NamedTuple):
 def first_crossing(paths: Array, level: float, groups: int) -> int | None:
     """Return after how many groups the observed path is among the most extreme ones; None if it isn't yet.
 
-    See `walk`.
-    """
-    return walk(paths, level, groups).crossing
-
-
-def walk(paths: Array, level: float, groups: int) -> Walk:
-    """Follow the observed path until it is among the most extreme ones.
-
     By group k, at most the fraction level * k / groups of all paths is, the observed one included. Thus, where all
     paths are equally probable, the observed one ever is with at most that probability.
 
@@ -243,19 +231,24 @@ def walk(paths: Array, level: float, groups: int) -> Walk:
         paths: cumulative differences, the observed one first, [1 + B, K].
         groups: how many groups there may be in the end.
     """
-    exact = np.abs(paths)
-    extremes = np.round(exact / (exact.max() or 1.0) / TIE) * TIE  # equal up to rounding is equal
+    return walk(paths, level, groups).crossing
+
+
+def walk(paths: Array, level: float, groups: int) -> Walk:
+    """Follow the observed path along its boundary until it exceeds it; see `first_crossing`."""
+    sizes = np.abs(paths)
+    extremes = np.round(sizes / (sizes.max() or 1.0) / TIE) * TIE  # equal up to rounding is equal
     alive, spent = np.ones(len(paths), dtype=bool), 0
     boundaries: list[float] = []
     for k in range(paths.shape[1]):
         allowed = int(level * (k + 1) / groups * len(paths) + TIE) - spent
-        left = extremes[alive, k]
+        left = np.flatnonzero(alive)
         if allowed >= len(left):
             return Walk(k + 1, [*boundaries, 0.0])
         place = len(left) - 1 - allowed
-        boundary = np.partition(left, place)[place]  # at most `allowed` paths are above it
-        boundaries.append(float(np.partition(exact[alive, k], place)[place]))
-        crossed = alive & (extremes[:, k] > boundary)
+        first = left[np.argpartition(extremes[left, k], place)[place]]
+        boundaries.append(float(sizes[first, k]))
+        crossed = alive & (extremes[:, k] > extremes[first, k])  # at most `allowed` paths
         if crossed[0]:
             return Walk(k + 1, boundaries)
         spent += int(crossed.sum())
