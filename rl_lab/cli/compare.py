@@ -6,6 +6,7 @@ import dataclasses as dc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rl_lab.cli.parsing import parse
@@ -44,7 +45,11 @@ class CompareOptions:
     workers: int = 1
     """Runs at a time, each in its own process."""
     out: str = "runs/comparison"
-    """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds or agents."""
+    """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds, agents or
+    environments, and more steps for agents none of whose schedules depends on the budget."""
+    keep_horizon: bool = False
+    """Where the study in --out gets more steps, compare agents whose schedules depend on the budget twice: with the
+    former budget, and as variants NAME@STEPS with the larger one, whose schedules keep the former."""
     preset: str | None = None
     """Preset for every agent that has one of this name."""
     config: str | None = None
@@ -105,6 +110,7 @@ def study_of(options: CompareOptions) -> Study:
         UsageError: a file, field or preset that isn't there, or a wrong value.
     """
     from rl_lab.studies.compare import plan_of, seeds_of
+    from rl_lab.studies.horizons import keep_horizons
     from rl_lab.studies.study import OWN, Study
 
     numbers = {name: getattr(options, name) for name in ("alpha", "max_seeds", "group_size")}
@@ -121,4 +127,5 @@ def study_of(options: CompareOptions) -> Study:
             shared |= parse_pairs([word])
     direct = ("total_steps", *(f.name for f in dc.fields(options) if f.name.startswith("wandb")))
     shared |= {k: getattr(options, k) for k in direct if getattr(options, k) is not None}
-    return Study(options.env_id, options.agents, seeds, shared, single, options.preset, plan)
+    study = Study(options.env_id, options.agents, seeds, shared, single, options.preset, plan)
+    return keep_horizons(study, Path(options.out)) if options.keep_horizon else study

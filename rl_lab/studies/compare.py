@@ -15,6 +15,7 @@ from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.curves import LIGHT, draw_curves
 from rl_lab.studies.decision import Plan, decision_of
+from rl_lab.studies.horizons import keep_horizons
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import RETURN, load_study
@@ -98,13 +99,15 @@ def compare(
     alpha: float | None = None,
     max_seeds: int | None = None,
     group_size: int | None = None,
+    keep_horizon: bool = False,
     progress: bool | None = None,
     signals: bool = False,
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
 
-    A second call with the same folder runs only what is missing; it may add seeds, agents or environments.
+    A second call with the same folder runs only what is missing; it may add seeds, agents or environments, and more
+    steps for agents none of whose schedules depends on the budget.
 
     Args:
         seeds: how many seeds; they are 0 .. seeds - 1. By default 3.
@@ -117,6 +120,9 @@ def compare(
         alpha: with `until_decided`, the probability of calling any two equal agents different; by default 0.05.
         max_seeds: with `until_decided`, the cap; by default 40.
         group_size: with `until_decided`, how many seeds are added at a time; by default 5.
+        keep_horizon: where the study in `out` gets more steps, compare agents whose schedules depend on the budget
+            twice: with the former budget, and as variants NAME@STEPS with the larger one, whose schedules keep the
+            former.
         progress: print a line for each run that ends, and show the state of each run meanwhile; None: only in a
             terminal or notebook. Without it, warnings become Python's.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
@@ -137,6 +143,7 @@ def compare(
         for agent, given in (agent_fields or {}).items()
     }
     study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset, plan)
+    study = keep_horizons(study, Path(out)) if keep_horizon else study
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
         return compare_study(study, out, workers=workers, tell=board.tell, signals=signals, board=board)

@@ -1,4 +1,4 @@
-"""What a comparison until it is decided has found so far: its plan, its verdicts, and decision.json, which keeps them."""
+"""What a comparison until it is decided has found so far: its plan, its verdicts, and decision.json with both."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rl_lab.storage.formats import FORMAT, require_readable
 from rl_lab.types import UsageError
 
 DECISION = "decision.json"
+CHANGED = "its error rate is that of the plan it began with (allowed: the same call, or a new folder)"
 SCORE = "eval_return_mean"  # of the final evaluation: the score of a run
 
 Cell = tuple[str, str]  # an environment and an agent

@@ -19,12 +19,13 @@ from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
+from rl_lab.studies.budgets import with_budgets_of
 from rl_lab.studies.decision import Plan
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
 from rl_lab.studies.readings import as_begun, require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
-from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
+from rl_lab.studies.running import StopFlag, Stopped, Task, horizon_of, learner_of, run_task
 from rl_lab.studies.until import planned, require_same_plan, require_scores, run_until_decided
 from rl_lab.training.registry import has_preset, preset_fields
 from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
@@ -74,7 +75,7 @@ class Study:
                 )
         if self.until_decided is not None:
             self.until_decided.test_of(self.env_ids, self.agents)
-        if self.preset and not any(has_preset(agent, self.preset) for agent in self.agents):
+        if self.preset and not any(has_preset(learner_of(agent), self.preset) for agent in self.agents):
             raise UsageError("; ".join(_refusals(self.agents, self.preset)))
 
     @property
@@ -84,8 +85,10 @@ class Study:
 
     def fields_for(self, agent: str) -> dict[str, Any]:
         """Return the fields of one agent: its own take precedence over `fields`, and these over its preset."""
-        preset = preset_fields(agent, self.preset) if self.preset and has_preset(agent, self.preset) else {}
-        return preset | dict(self.fields) | dict(self.fields_of.get(agent, {}))
+        name = learner_of(agent)
+        preset = preset_fields(name, self.preset) if self.preset and has_preset(name, self.preset) else {}
+        own = {} if name == agent else dict(self.fields_of.get(name, {})) | horizon_of(agent)
+        return preset | dict(self.fields) | own | dict(self.fields_of.get(agent, {}))
 
     def eval_gamma(self) -> float | None:
         """Return the discount with which all runs are evaluated; None if no agent has one.
@@ -103,7 +106,7 @@ class Study:
         return next(iter(gammas.values()), None)
 
     def _eval_gamma_of(self, agent: str) -> float | None:
-        own, config = configs_of(agent, self.fields_for(agent) | {"env_id": self.env_ids[0]})
+        own, config = configs_of(learner_of(agent), self.fields_for(agent) | {"env_id": self.env_ids[0]})
         return getattr(own, "gamma", None) if config.eval_gamma is None else config.eval_gamma
 
 
@@ -125,7 +128,7 @@ def _refusals(agents: tuple[str, ...], preset: str) -> Iterator[str]:
     """Yield why each agent lacks a preset."""
     for agent in agents:
         try:
-            preset_fields(agent, preset)
+            preset_fields(learner_of(agent), preset)
         except UsageError as error:
             yield str(error)
 
@@ -151,7 +154,7 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
 
 
 def _check(agent: str, fields: dict[str, Any]) -> list[str]:
-    learner, config = configure(agent, fields)
+    learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
     return problem.warnings
 
@@ -220,7 +223,7 @@ def begin_study(
     if study.until_decided is not None:
         require_scores(tasks)
     described = _described(study, tasks)
-    before = _require_extension(described, out)
+    before = _require_extension(described, out, tasks)
     if before is not None and "until_decided" in before:
         described["until_decided"] = before["until_decided"]
     require_same_readings((t.agent, t.fields, present_folder(t.folder, out, before)) for t in tasks)
@@ -284,7 +287,7 @@ def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
         "env_ids": list(study.env_ids),
         "agents": list(study.agents),
         "seeds": study.seeds,
-        "total_steps": max(configs_of(t.agent, t.fields)[1].total_steps for t in tasks),
+        "total_steps": max(configs_of(t.learner, t.fields)[1].total_steps for t in tasks),
         "fields": {agent: without_secrets(study.fields_for(agent)) for agent in study.agents},
         "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
     }
@@ -293,7 +296,7 @@ def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
     return json.loads(json.dumps(described))  # as it will be read back
 
 
-def _require_extension(described: dict[str, Any], out: Path) -> dict[str, Any] | None:
+def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) -> dict[str, Any] | None:
     """Check that a study extends the one that `out` holds; return the latter's study.json, or None if there is none.
 
     Raises:
@@ -307,10 +310,11 @@ def _require_extension(described: dict[str, Any], out: Path) -> dict[str, Any] |
     if before is not None and "until_decided" in before:
         asked = described.get("until_decided", {name: described[name] for name in ("env_ids", "agents")})
         require_same_plan(asked, before["until_decided"], out)
-    if before is not None and not _extends(described, migrate_study(before, path)):
+    now = None if before is None else with_budgets_of(described, migrate_study(before, path), tasks, out)
+    if now is not None and not _extends(described, now):
         raise UsageError(
             f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
-            " more seeds, agents or environments)"
+            " more seeds, agents or environments, or more steps where no schedule depends on the budget)"
         )
     return before
 

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.runs.rows import is_number
-from rl_lab.studies.decision import SCORE, Cell, Plan, Seeds, first_document, look, write_decision
+from rl_lab.studies.decision import CHANGED, SCORE, Cell, Plan, Seeds, first_document, look, write_decision
 from rl_lab.studies.running import Task
 from rl_lab.training.setup import configs_of
 from rl_lab.types import UsageError
 
 RunTasks = Callable[[list[Task]], dict[str, str]]  # returns why runs failed, by the names of their tasks
-
-CHANGED = "its error rate was fixed for the plan and the questions it began with (allowed: the same call, or a new folder)"
 
 
 def planned(plan: Plan, env_ids: Iterable[str], agents: Iterable[str]) -> dict[str, Any]:
@@ -37,7 +35,8 @@ def require_same_plan(now: Mapping[str, Any], before: Mapping[str, Any], out: Pa
     for name in ("alpha", "max_seeds", "group_size"):
         if now.get(name, before[name]) != before[name]:
             raise UsageError(
-                f"{name} {now[name]} can't be given to the study in {str(out)!r}, which began with {before[name]}: {CHANGED}"
+                f"{name} {now[name]} can't be given to the study in {str(out)!r}, which began with {before[name]}:"
+                f" {CHANGED}"
             )
     for name in ("env_ids", "agents"):
         if added := [value for value in now[name] if value not in before[name]]:
@@ -53,10 +52,10 @@ def require_scores(tasks: Iterable[Task]) -> None:
     Raises:
         UsageError: an agent isn't evaluated.
     """
-    for agent, fields in {task.agent: task.fields for task in tasks}.items():
-        if not configs_of(agent, fields)[1].eval_episodes:
+    for task in {task.agent: task for task in tasks}.values():
+        if not configs_of(task.learner, task.fields)[1].eval_episodes:
             raise UsageError(
-                f"eval_episodes is 0 for {agent}, and until_decided compares evaluations (allowed: 1 or more)"
+                f"eval_episodes is 0 for {task.agent}, and until_decided compares evaluations (allowed: 1 or more)"
             )
 
 
