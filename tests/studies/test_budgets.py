@@ -155,7 +155,7 @@ def test_a_study_until_it_is_decided_keeps_its_budget(tmp_path, monkeypatch):
     monkeypatch.setattr(study_module, "run_task", lambda task, stop, report: "not run")
     run_study(study(200, **plan), tmp_path)
     with pytest.raises(
-        UsageError, match="total_steps 300 can't extend .* which compares until it is decided"
+        UsageError, match=r"total_steps 300 can't extend .* which compares until it is decided"
     ):
         run_study(study(300, **plan), tmp_path)
 
@@ -251,10 +251,10 @@ def options(*words):
 
 
 def test_the_command_line_keeps_horizons_and_says_where_that_does_nothing(tmp_path):
-    with pytest.raises(UsageError, match="keep_horizon does nothing: out .* holds no study"):
+    with pytest.raises(UsageError, match=r"keep_horizon does nothing: out .* holds no study"):
         study_of(options("--keep-horizon", "--out", str(tmp_path)))
     run(study(200, own={}), tmp_path)
     longer = study_of(options("--keep-horizon", "--total-steps", "300", "--out", str(tmp_path)))
     assert longer.agents == ("q-learning", "q-learning@200")
-    with pytest.raises(UsageError, match="no agent of the study in .* gets more steps"):
+    with pytest.raises(UsageError, match=r"no agent of the study in .* gets more steps"):
         study_of(options("--keep-horizon", "--total-steps", "200", "--out", str(tmp_path)))
