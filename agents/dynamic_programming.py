@@ -42,6 +42,10 @@ class Config:
         above(self, 0.0, "tolerance")
         at_least(self, 1, "max_sweeps")
 
+    def budget_fields(self) -> tuple[str, ...]:
+        """Return (): it takes no steps, so that its solution doesn't depend on the budget."""
+        return ()
+
 
 class SolvedPolicy:
     """Takes the optimal action of the state that an observation shows.

@@ -85,7 +85,7 @@ class QLearning:
         self.q = np.full((rows, int(actions.n)), config.initial_value)  # [S, A]
         self._row_of, self._first_action = make_row_of(states), problem.spec.first_action
         self.gradient_steps, self.env_steps = 0, 0
-        horizon = problem.total_steps
+        horizon = problem.horizon
         self._epsilon: Schedule = linear(
             config.epsilon_initial, config.epsilon_final, config.epsilon_fraction * horizon
         )

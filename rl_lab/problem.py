@@ -41,8 +41,14 @@ class Problem:
     make: Callable[[int], VectorEnv]  # make(n): a vector of n environments without autoreset
     initial_weights: Mapping[str, Any] | None = None  # for a warm start; None for fresh weights
     dataset: Dataset | None = None  # recorded steps to learn from; None if the agent acts itself
+    horizon_steps: int | None = None  # over which schedules are spread; None: over the budget
     trial_seconds: float | None = None
     """Longest that a step may take where the environment is first tried in a process of its own; None: it isn't."""
+
+    @property
+    def horizon(self) -> int:
+        """The environment steps over which schedules are spread, after which they stay as they are."""
+        return self.total_steps if self.horizon_steps is None else self.horizon_steps
 
     @cached_property
     def spec(self) -> EnvSpec:

@@ -67,9 +67,9 @@ class DQN:
             augment=self._augment,
         )
         self.buffer = LazyReplay(partial(make_replay, config, spec))
-        self.sample = Sampling(self.buffer, config, problem.total_steps, streams["replay"])
+        self.sample = Sampling(self.buffer, config, problem.horizon, streams["replay"])
         self._explore_rng = streams["explore"]
-        self._epsilon = epsilon_schedule(config, problem.total_steps)
+        self._epsilon = epsilon_schedule(config, problem.horizon)
         self._gradient_steps_per_call = gradient_steps_per_call(config)
         self.collect_env_steps = config.train_period_env_steps
         self.env_steps, self.gradient_steps = 0, 0

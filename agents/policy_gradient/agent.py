@@ -64,7 +64,7 @@ class PolicyGradient:
         self._explore_rng, self._order_rng = streams["explore"], streams["minibatches"]
         self._outputs = make_acting_outputs(self.trained.network, self.trained.device)
         self.rollout = Rollout(config.n_steps)
-        self._clip_range = _clip_range(config, problem.total_steps)
+        self._clip_range = _clip_range(config, problem.horizon)
         self.collect_env_steps = self.num_envs * (1 if self.method.whole_episodes else config.n_steps)
         self.env_steps, self.gradient_steps = 0, 0
 

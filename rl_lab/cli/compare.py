@@ -6,6 +6,7 @@ import dataclasses as dc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rl_lab.cli.parsing import parse
@@ -27,14 +28,28 @@ class CompareOptions:
     """Environments: Gymnasium ids, namespace/id of an installed package, or module:id."""
     agents: tuple[str, ...]
     """Agents, as rl-lab agents lists them; Stable-Baselines3's are sb3-dqn, sb3-ppo and sb3-a2c."""
-    seeds: int = 3
-    """Number of seeds of each agent: 0, 1, ..."""
+    seeds: int | None = None
+    """Number of seeds of each agent: 0, 1, ...; by default 3."""
+    until_decided: bool = False
+    """Add seeds in groups until it is decided for each pair of agents on each environment which one is better, or
+    max-seeds are reached; for --seeds."""
+    alpha: float | None = None
+    """With --until-decided, the probability of calling any two equal agents different, over all looks, pairs and
+    environments; by default 0.05."""
+    max_seeds: int | None = None
+    """With --until-decided, the most seeds of an agent on an environment; by default 40."""
+    group_size: int | None = None
+    """With --until-decided, how many seeds are added at a time; by default 5."""
     total_steps: int | None = None
     """Budget of each run in environment steps; by default the preset's, or that of rl-lab train."""
     workers: int = 1
     """Runs at a time, each in its own process."""
     out: str = "runs/comparison"
-    """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds or agents."""
+    """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds, agents or
+    environments, and more steps for agents none of whose schedules depends on the budget."""
+    keep_horizon: bool = False
+    """Where the study in --out gets more steps, compare agents whose schedules depend on the budget twice: with the
+    former budget, and as variants NAME@STEPS with the larger one, whose schedules keep the former."""
     preset: str | None = None
     """Preset for every agent that has one of this name."""
     config: str | None = None
@@ -94,8 +109,13 @@ def study_of(options: CompareOptions) -> Study:
     Raises:
         UsageError: a file, field or preset that isn't there, or a wrong value.
     """
+    from rl_lab.studies.compare import plan_of, seeds_of
+    from rl_lab.studies.horizons import keep_horizons
     from rl_lab.studies.study import OWN, Study
 
+    numbers = {name: getattr(options, name) for name in ("alpha", "max_seeds", "group_size")}
+    plan = plan_of(options.until_decided, **numbers)
+    seeds = seeds_of(options.seeds, plan)
     given = read_fields(options.config) if options.config else {}
     shared = {name: value for name, value in given.items() if name not in ("agent", *OWN)}
     single: dict[str, dict[str, Any]] = {}
@@ -107,4 +127,5 @@ def study_of(options: CompareOptions) -> Study:
             shared |= parse_pairs([word])
     direct = ("total_steps", *(f.name for f in dc.fields(options) if f.name.startswith("wandb")))
     shared |= {k: getattr(options, k) for k in direct if getattr(options, k) is not None}
-    return Study(options.env_id, options.agents, options.seeds, shared, single, options.preset)
+    study = Study(options.env_id, options.agents, seeds, shared, single, options.preset, plan)
+    return keep_horizons(study, Path(options.out)) if options.keep_horizon else study

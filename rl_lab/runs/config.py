@@ -52,7 +52,7 @@ class RunConfig:
             "env_id", "env_kwargs", "wrappers", "num_envs", "vector", "env_timeout_seconds", "preprocess",
             "life_loss_terminates",
         ),
-        "budget": ("total_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
+        "budget": ("total_steps", "horizon_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
         "evaluation": (
             "eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps", "eval_total_steps",
             "final_policy", "selection_episodes",
@@ -85,6 +85,9 @@ class RunConfig:
     """Zero the bootstrap when a life is lost; the episode and its return go on."""
     total_steps: int = 50_000
     """Budget in environment steps (agent decisions, summed over the vector)."""
+    horizon_steps: int | None = None
+    """Environment steps over which schedules are spread that depend on the budget, and after which they stay as they
+    are; by default the budget."""
     num_envs: int = 1
     """Environments stepped together."""
     vector: Literal["sync", "async"] = "sync"
@@ -178,7 +181,8 @@ class RunConfig:
             self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
         )
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
-        at_least(self, 1, "eval_total_steps", "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
+        at_least(self, 1, "horizon_steps", "eval_total_steps")
+        at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
         above(self, 0.0, "env_timeout_seconds", "stall_seconds")
         at_least(self, 1, "stop_after_evals")

@@ -38,7 +38,7 @@ NOT_HASHED = (
 )  # fmt: skip
 # A field that was added later is left out of the hash while its value means what older versions did, so that the hashes
 # of older runs stay the same. That value is the default if it changes no result, otherwise what `as_done_before` says.
-LATER = {"wrappers": (), "final_policy": "last", "selection_episodes": 20}
+LATER = {"wrappers": (), "final_policy": "last", "selection_episodes": 20, "horizon_steps": None}
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 

@@ -14,12 +14,16 @@ from rl_lab.checks import count, plain_value
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.curves import LIGHT, draw_curves
+from rl_lab.studies.decision import Plan, decision_of
+from rl_lab.studies.horizons import keep_horizons
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import RETURN, load_study
 from rl_lab.studies.study import Study, run_study
 from rl_lab.studies.table import html_of, table_of
+from rl_lab.types import UsageError
 
+SEEDS = 3  # by default
 MOST_NAMED = 4  # rows of the table in a repr
 # What the page's style sheet sets for the drawings, which are made for it.
 PALETTE = "; ".join(
@@ -42,6 +46,14 @@ class Comparison:
     """The page, with everything it shows inside it."""
     failures: Mapping[str, str]
     """Why runs failed (one line each), by names like "FrozenLake-v1 q-learning seed 1"; empty if none did."""
+
+    @property
+    def decision(self) -> dict[str, Any] | None:
+        """What was decided, and how surely; None if the number of seeds was fixed.
+
+        `rl_lab.studies.decision.decision_of` says what is in it.
+        """
+        return decision_of(self.page.parent)
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -78,25 +90,39 @@ def compare(
     env_ids: str | Sequence[str],
     agents: str | Sequence[str],
     *,
-    seeds: int = 3,
+    seeds: int | None = None,
     out: str | Path = "runs/comparison",
     workers: int = 1,
     preset: str | None = None,
     agent_fields: Mapping[str, Mapping[str, Any]] | None = None,
+    until_decided: bool = False,
+    alpha: float | None = None,
+    max_seeds: int | None = None,
+    group_size: int | None = None,
+    keep_horizon: bool = False,
     progress: bool | None = None,
     signals: bool = False,
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
 
-    A second call with the same folder runs only what is missing; it may add seeds, agents or environments.
+    A second call with the same folder runs only what is missing; it may add seeds, agents or environments, and more
+    steps for agents none of whose schedules depends on the budget.
 
     Args:
-        seeds: how many seeds; they are 0 .. seeds - 1.
+        seeds: how many seeds; they are 0 .. seeds - 1. By default 3.
         out: the study's directory; the page is its index.html.
         workers: how many runs go on at the same time, each in its own process.
         preset: the preset to use for every agent that has one of this name.
         agent_fields: fields for single agents, by name; they take precedence over `fields`.
+        until_decided: add seeds in groups, until it is decided for each pair of agents on each environment which one
+            is better, or the cap is reached; `Comparison.decision` tells what was found.
+        alpha: with `until_decided`, the probability of calling any two equal agents different; by default 0.05.
+        max_seeds: with `until_decided`, the cap; by default 40.
+        group_size: with `until_decided`, how many seeds are added at a time; by default 5.
+        keep_horizon: where the study in `out` gets more steps, compare agents whose schedules depend on the budget
+            twice: with the former budget, and as variants NAME@STEPS with the larger one, whose schedules keep the
+            former.
         progress: print a line for each run that ends, and show the state of each run meanwhile; None: only in a
             terminal or notebook. Without it, warnings become Python's.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
@@ -108,16 +134,52 @@ def compare(
         FormatTooNew: a newer version wrote the study that `out` holds.
         Stopped: some runs were stopped before their end.
     """
-    seeds, workers = count("seeds", seeds), count("workers", workers)
+    workers = count("workers", workers)
+    plan = plan_of(until_decided, alpha=alpha, max_seeds=max_seeds, group_size=group_size)
+    seeds = seeds_of(seeds, plan)
     plain = {name: plain_value(value) for name, value in fields.items()}
     single = {
         agent: {name: plain_value(value) for name, value in given.items()}
         for agent, given in (agent_fields or {}).items()
     }
-    study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset)
+    study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset, plan)
+    study = keep_horizons(study, Path(out)) if keep_horizon else study
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
         return compare_study(study, out, workers=workers, tell=board.tell, signals=signals, board=board)
+
+
+def plan_of(until_decided: bool, **numbers: Any) -> Plan | None:
+    """Return the plan of a comparison until it is decided; None if the number of seeds is fixed.
+
+    Args:
+        numbers: fields of `Plan`; None: its default.
+
+    Raises:
+        UsageError: a number is out of range, or given without `until_decided`.
+    """
+    given = {name: plain_value(value) for name, value in numbers.items() if value is not None}
+    if until_decided:
+        return Plan(**given)
+    if given:
+        name, value = next(iter(given.items()))
+        raise UsageError(f"{name} {value} does nothing without until_decided")
+    return None
+
+
+def seeds_of(seeds: int | None, plan: Plan | None) -> int:
+    """Return the number of seeds that every agent gets at least.
+
+    Raises:
+        UsageError: it is wrong, or given beside a plan.
+    """
+    if plan is None:
+        return SEEDS if seeds is None else count("seeds", seeds)
+    if seeds is not None:
+        raise UsageError(
+            f"seeds {seeds} can't be given beside until_decided (allowed: max_seeds, group_size)"
+        )
+    return plan.group_size
 
 
 def compare_study(

@@ -73,13 +73,15 @@ class Board(Protocol):
 
 
 class NoBoard:
-    """Shows nothing; a line that is a warning becomes one of Python's."""
+    """Shows nothing but stalls, on stderr; a line that is a warning becomes one of Python's."""
 
     def begin(self, states: Mapping[str, str]) -> None:
         """Show nothing."""
 
     def report(self, name: str, values: Mapping[str, Any]) -> None:
-        """Show nothing."""
+        """Print the line of a stall: in a thread of its own, where a warning that is an error would be lost."""
+        if (line := stall_line(name, values)) is not None:
+            print(line, file=sys.stderr, flush=True)
 
     def tell(self, line: str) -> None:
         """Warn, if the line is a warning."""
@@ -91,6 +93,11 @@ class NoBoard:
 
     def __exit__(self, *error: object) -> None:
         pass
+
+
+def stall_line(name: str, values: Mapping[str, Any]) -> str | None:
+    """Return the line that a stall deserves, by the run's name; None for any other report."""
+    return f"{name}: {values['note']}" if str(values.get("note", "")).startswith(STALLED) else None
 
 
 class States:
@@ -109,8 +116,7 @@ class States:
         """Take a report in; return a line that should be shown at once, or None."""
         with self._lock:
             self._runs[name].take(values)
-        stalled = str(values.get("note", "")).startswith(STALLED)
-        return f"{name}: {values['note']}" if stalled else None
+        return stall_line(name, values)
 
     def ordered(self) -> list[RunState]:
         """Return copies of all states, runs under way first."""

@@ -9,12 +9,13 @@ from typing import Any
 
 from rl_lab.runs.description import CONFIG, RunDescription, read_description
 from rl_lab.runs.migrations import READING
-from rl_lab.studies.running import Task
+from rl_lab.studies.running import Task, learner_of
 from rl_lab.training.readings import differing_reading
 from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
 
 LIMIT = "eval_total_steps"
+PERIODS = ("eval_every_steps", "log_every_steps", "checkpoint_every_steps")  # by default shares of the budget
 WIDTH = "one_hot_most"  # how an agent's network takes discrete observations
 
 
@@ -23,20 +24,24 @@ def as_begun(tasks: list[Task], tell: Callable[[str], None]) -> list[Task]:
 
     Older versions evaluated without a limit in all, and never embedded discrete observations. Further runs of the
     same environment get the same limit, and those of the same agent the same encoding, unless the study sets them: its
-    table compares like with like. A line says so.
+    table compares like with like. So do those of the same agent get the periods of runs that were extended, which stay
+    those of the former budget. A line says so.
     """
     limits: dict[str, int] = {}
     widths: dict[tuple[str, str], int] = {}
+    periods: dict[tuple[str, str], dict[str, int]] = {}
     for task in tasks:
         if (there := _readable(task.folder)) is not None:
             if task.fields.get(LIMIT) is None and (limit := there.config.eval_total_steps) is not None:
                 limits.setdefault(task.fields["env_id"], limit)
             if WIDTH not in task.fields and WIDTH in there.fields:
                 widths.setdefault(_pair(task), there.fields[WIDTH])
+            if there.extended_from or there.config.total_steps != task.total_steps:
+                periods.setdefault(_pair(task), {name: there.config.period(name) for name in PERIODS})
     found: list[Task] = []
     lines: dict[str, None] = {}  # each once
     for task in tasks:
-        kept = {} if (task.folder / CONFIG).exists() else _kept(task, limits, widths)
+        kept = {} if (task.folder / CONFIG).exists() else _kept(task, limits, widths, periods)
         found.append(replace(task, fields=task.fields | kept))
         if kept:
             values = " and ".join(f"{name} {value}" for name, value in kept.items())
@@ -48,13 +53,18 @@ def as_begun(tasks: list[Task], tell: Callable[[str], None]) -> list[Task]:
     return found
 
 
-def _kept(task: Task, limits: dict[str, int], widths: dict[tuple[str, str], int]) -> dict[str, int]:
+def _kept(
+    task: Task,
+    limits: dict[str, int],
+    widths: dict[tuple[str, str], int],
+    periods: dict[tuple[str, str], dict[str, int]],
+) -> dict[str, int]:
     """Return the fields that a run takes over."""
-    kept: dict[str, int] = {}
+    kept = {name: n for name, n in periods.get(_pair(task), {}).items() if task.fields.get(name) is None}
     if task.fields.get(LIMIT) is None and (limit := limits.get(task.fields["env_id"])) is not None:
         kept[LIMIT] = limit
     if WIDTH not in task.fields and (width := widths.get(_pair(task))) is not None:
-        usual = getattr(configure(task.agent, task.fields)[0].config, WIDTH, None)
+        usual = getattr(configure(task.learner, task.fields)[0].config, WIDTH, None)
         kept |= {} if width == usual else {WIDTH: width}
     return kept
 
@@ -100,7 +110,7 @@ def _require_same_reading(agent: str, fields: dict[str, Any], begun: Path) -> No
         UsageError: it wouldn't.
     """
     there = read_description(begun).fields
-    learner, config = configure(agent, fields)
+    learner, config = configure(learner_of(agent), fields)
     if all(there.get(name) == getattr(learner.config, name, None) for name in READING):
         return  # without making the environment
     space = problem_of(config, learner).spec.observation_space

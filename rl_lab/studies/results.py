@@ -14,6 +14,7 @@ from rl_lab.runs.description import CONFIG
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.rows import METRICS, is_number, parse_row
 from rl_lab.storage.formats import FORMAT, require_readable
+from rl_lab.studies.decision import given_seeds
 from rl_lab.types import Array, UsageError
 
 STUDY = "study.json"
@@ -78,7 +79,7 @@ class StudyResults:
     directory: Path
     env_ids: tuple[str, ...]
     agents: tuple[str, ...]
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # of the agent that has the most
     total_steps: int
     runs: Mapping[tuple[str, str], tuple[RunResults, ...]]  # by (env_id, agent), one per seed
 
@@ -112,11 +113,11 @@ def load_study(study_dir: Path) -> StudyResults:
     env_ids, agents = (tuple(dict.fromkeys(info[key])) for key in ("env_ids", "agents"))
     asked = info["seeds"]  # a count, or their list
     seeds = tuple(range(asked)) if isinstance(asked, int) else tuple(asked)
-    runs = {
-        (env_id, agent): tuple(_load_run(Path(study_dir), env_id, agent, seed) for seed in seeds)
-        for env_id in env_ids
-        for agent in agents
-    }
+    cells = [(env_id, agent) for env_id in env_ids for agent in agents]
+    given = given_seeds(Path(study_dir))  # until it is decided, agents differ in their number of seeds
+    seeds_of = {cell: seeds + tuple(range(len(seeds), given.get(cell, 0))) for cell in cells}
+    runs = {cell: tuple(_load_run(Path(study_dir), *cell, seed) for seed in seeds_of[cell]) for cell in cells}
+    seeds = max(seeds_of.values(), key=len)
     return StudyResults(Path(study_dir), env_ids, agents, seeds, info["total_steps"], runs)
 
 

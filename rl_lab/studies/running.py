@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ from threading import Thread
 from typing import IO, Any
 
 from rl_lab.environments.modules import SCRIPT_FOLDER, script_folder
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.files import write_atomically
 from rl_lab.studies.logs import LogFile
 from rl_lab.studies.reports import read_report
 from rl_lab.studies.results import ERROR
+from rl_lab.types import UsageError
 
 POLL_SECONDS = 0.2  # how long a request to stop may go unnoticed while a worker runs
 STOP_SECONDS = 120.0  # enough for an evaluation under way, a checkpoint, and W&B's minute at the end
@@ -28,8 +31,35 @@ STOP_SECONDS = 120.0  # enough for an evaluation under way, a checkpoint, and W&
 OUTPUT_SECONDS = 5.0
 LONGEST_LINE = 10_000  # bytes; a longer one is logged in pieces
 LONGEST_CAUSE = 500  # characters
+VARIANT = (
+    "@"  # between an agent's name and the steps over which its schedules are spread, whatever its budget is
+)
 
 Report = Callable[[dict[str, Any]], None]  # takes what a run tells of itself: the keys of `reports.Reports`
+
+
+def learner_of(agent: str) -> str:
+    """Return the name under which the registry knows an agent of a study, which may be a variant of it."""
+    return agent.partition(VARIANT)[0]
+
+
+def horizon_of(agent: str) -> dict[str, int]:
+    """Return the field by which a variant NAME@STEPS differs from the agent NAME; {} for any other agent.
+
+    Raises:
+        UsageError: what follows the agent's name is no number of steps.
+    """
+    name, mark, steps = agent.partition(VARIANT)
+    if not mark:
+        return {}
+    if not steps.isdecimal() or int(steps) < 1:
+        raise UsageError(f"agent {agent!r} is no variant of {name!r} (allowed: {name}{VARIANT}STEPS)")
+    return {"horizon_steps": int(steps)}
+
+
+def steps_of(fields: Mapping[str, Any]) -> int:
+    """Return the budget that fields give to a run."""
+    return fields.get("total_steps", RunConfig.total_steps)
 
 
 class Stopped(Exception):
@@ -47,13 +77,36 @@ class StopFlag:
 class Task:
     """One run of a study."""
 
-    agent: str
+    agent: str  # as the study calls it
     fields: dict[str, Any]  # env_id, seed and run_dir included
+
+    @property
+    def learner(self) -> str:
+        """The name under which the registry knows the agent."""
+        return learner_of(self.agent)
 
     @property
     def folder(self) -> Path:
         """The run directory."""
         return Path(self.fields["run_dir"])
+
+    @property
+    def summary(self) -> Path:
+        """The file that a finished run leaves."""
+        return self.folder / SUMMARY
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has finished, with the budget that it has now."""
+        try:
+            return json.loads(self.summary.read_bytes()).get("total_steps", math.inf) >= self.total_steps
+        except FileNotFoundError:
+            return False
+
+    @property
+    def total_steps(self) -> int:
+        """The budget."""
+        return steps_of(self.fields)
 
     @property
     def name(self) -> str:
@@ -80,7 +133,7 @@ def run_task(task: Task, stop: StopFlag, report: Report = lambda values: None) -
         code, last_line = _run_worker(task, stop, report)
     except OSError as error:
         return f"the run could not be started: {error.strerror}"
-    if (task.folder / SUMMARY).exists():
+    if task.done:
         return None
     if code == STOPPED or (stop.stop_requested and code < 0):
         raise Stopped
@@ -142,7 +195,7 @@ def _start_worker(task: Task, pipe: int) -> subprocess.Popen[bytes]:
 
 def _command(task: Task, pipe: int) -> list[str]:
     # -P keeps the current directory off the import path
-    work = json.dumps({"agent": task.agent, "fields": task.fields, "pipe": pipe})
+    work = json.dumps({"agent": task.learner, "fields": task.fields, "pipe": pipe})
     return [sys.executable, "-P", "-m", "rl_lab.studies.worker", work]
 
 

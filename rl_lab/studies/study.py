@@ -19,11 +19,14 @@ from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
+from rl_lab.studies.budgets import with_budgets_of
+from rl_lab.studies.decision import Plan
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
 from rl_lab.studies.readings import as_begun, require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
-from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
+from rl_lab.studies.running import StopFlag, Stopped, Task, horizon_of, learner_of, run_task
+from rl_lab.studies.until import planned, require_same_plan, require_scores, run_until_decided
 from rl_lab.training.registry import has_preset, preset_fields
 from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
 from rl_lab.types import UsageError
@@ -53,6 +56,8 @@ class Study:
     """Fields for single agents, by name; they take precedence over `fields`."""
     preset: str | None = None
     """The preset to use for every agent that has it."""
+    until_decided: Plan | None = None
+    """Adds seeds in groups until it is decided which agents are better; None: the number of seeds is fixed."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -68,13 +73,22 @@ class Study:
                     f"{own[0]} can't be given for the runs of a study, which sets {', '.join(OWN)} for each of them"
                     " (allowed: its own environments, number of seeds, and folder)"
                 )
-        if self.preset and not any(has_preset(agent, self.preset) for agent in self.agents):
+        if self.until_decided is not None:
+            self.until_decided.test_of(self.env_ids, self.agents)
+        if self.preset and not any(has_preset(learner_of(agent), self.preset) for agent in self.agents):
             raise UsageError("; ".join(_refusals(self.agents, self.preset)))
+
+    @property
+    def most_seeds(self) -> int:
+        """How many seeds an agent may get on an environment."""
+        return self.seeds if self.until_decided is None else max(self.seeds, self.until_decided.max_seeds)
 
     def fields_for(self, agent: str) -> dict[str, Any]:
         """Return the fields of one agent: its own take precedence over `fields`, and these over its preset."""
-        preset = preset_fields(agent, self.preset) if self.preset and has_preset(agent, self.preset) else {}
-        return preset | dict(self.fields) | dict(self.fields_of.get(agent, {}))
+        name = learner_of(agent)
+        preset = preset_fields(name, self.preset) if self.preset and has_preset(name, self.preset) else {}
+        own = {} if name == agent else dict(self.fields_of.get(name, {})) | horizon_of(agent)
+        return preset | dict(self.fields) | own | dict(self.fields_of.get(agent, {}))
 
     def eval_gamma(self) -> float | None:
         """Return the discount with which all runs are evaluated; None if no agent has one.
@@ -92,7 +106,7 @@ class Study:
         return next(iter(gammas.values()), None)
 
     def _eval_gamma_of(self, agent: str) -> float | None:
-        own, config = configs_of(agent, self.fields_for(agent) | {"env_id": self.env_ids[0]})
+        own, config = configs_of(learner_of(agent), self.fields_for(agent) | {"env_id": self.env_ids[0]})
         return getattr(own, "gamma", None) if config.eval_gamma is None else config.eval_gamma
 
 
@@ -114,7 +128,7 @@ def _refusals(agents: tuple[str, ...], preset: str) -> Iterator[str]:
     """Yield why each agent lacks a preset."""
     for agent in agents:
         try:
-            preset_fields(agent, preset)
+            preset_fields(learner_of(agent), preset)
         except UsageError as error:
             yield str(error)
 
@@ -134,13 +148,13 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
         checks = (_check(agent, study.fields_for(agent) | {"env_id": env_id}) for agent in study.agents)
         for line in dict.fromkeys(line for lines in checks for line in lines):
             tell(line)
-        for seed in range(study.seeds):
+        for seed in range(study.most_seeds):
             tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
     return tasks
 
 
 def _check(agent: str, fields: dict[str, Any]) -> list[str]:
-    learner, config = configure(agent, fields)
+    learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
     return problem.warnings
 
@@ -180,20 +194,54 @@ def run_study(
     """
     if workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
+    tasks, plan = begin_study(study, out, tell)
+    stop = StopFlag()
+
+    def run(tasks: list[Task]) -> dict[str, str]:
+        return _run_tasks(tasks, workers, tell, stop, board or NoBoard())
+
+    with stop_on_signals(stop, enabled=signals):
+        if plan is None or study.until_decided is None:
+            if done := sum(task.done for task in tasks):
+                tell(f"{done} of {len(tasks)} runs are done already")
+            return run(tasks)
+        return run_until_decided(plan, tasks, out, run, tell)
+
+
+def begin_study(
+    study: Study, out: Path, tell: Callable[[str], None] = _tell
+) -> tuple[list[Task], dict[str, Any] | None]:
+    """Check a study and write study.json; return all its runs, up to the cap, and the plan of its folder, if any.
+
+    Raises:
+        UsageError: nothing can be written in `out`, or it holds a study that this one doesn't extend, or whose runs
+            read images otherwise.
+        FormatTooNew: a newer version wrote the study that `out` holds.
+    """
     require_folder(out, "out")
     tasks = tasks_of(study, out, tell)
+    if study.until_decided is not None:
+        require_scores(tasks)
     described = _described(study, tasks)
-    before = _require_extension(described, out)
+    before = _require_extension(described, out, tasks)
+    if before is not None and "until_decided" in before:
+        described["until_decided"] = before["until_decided"]
     require_same_readings((t.agent, t.fields, present_folder(t.folder, out, before)) for t in tasks)
     _claim(described, out, before)  # now that nothing is refused any more
-    tasks = as_begun(tasks, tell)
-    open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
-    if len(open_tasks) < len(tasks):
-        tell(f"{len(tasks) - len(open_tasks)} of {len(tasks)} runs are done already")
-    board = board or NoBoard()
+    return as_begun(tasks, tell), described.get("until_decided")
+
+
+def _run_tasks(
+    tasks: list[Task], workers: int, tell: Callable[[str], None], stop: StopFlag, board: Board
+) -> dict[str, str]:
+    """Run those of the tasks that aren't done; return why runs failed, by the names of their tasks.
+
+    Raises:
+        Stopped: some runs were stopped before their end.
+    """
+    open_tasks = [t for t in tasks if not t.done]
     board.begin({t.name: "waiting" if t in open_tasks else "done" for t in tasks})
-    stop = StopFlag()
-    with stop_on_signals(stop, enabled=signals), ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         try:
             futures = {
                 pool.submit(run_task, task, stop, partial(board.report, task.name)): task
@@ -239,14 +287,16 @@ def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
         "env_ids": list(study.env_ids),
         "agents": list(study.agents),
         "seeds": study.seeds,
-        "total_steps": max(configs_of(t.agent, t.fields)[1].total_steps for t in tasks),
+        "total_steps": max(configs_of(t.learner, t.fields)[1].total_steps for t in tasks),
         "fields": {agent: without_secrets(study.fields_for(agent)) for agent in study.agents},
         "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
     }
+    if study.until_decided is not None:
+        described["until_decided"] = planned(study.until_decided, study.env_ids, study.agents)
     return json.loads(json.dumps(described))  # as it will be read back
 
 
-def _require_extension(described: dict[str, Any], out: Path) -> dict[str, Any] | None:
+def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) -> dict[str, Any] | None:
     """Check that a study extends the one that `out` holds; return the latter's study.json, or None if there is none.
 
     Raises:
@@ -255,10 +305,16 @@ def _require_extension(described: dict[str, Any], out: Path) -> dict[str, Any] |
     """
     path = out / STUDY
     before = json.loads(path.read_bytes()) if path.exists() else None
-    if before is not None and not _extends(described, migrate_study(before, path)):
+    if before is not None and "until_decided" in described:
+        described["seeds"] = max(described["seeds"], before["seeds"])  # what is there stays
+    if before is not None and "until_decided" in before:
+        asked = described.get("until_decided", {name: described[name] for name in ("env_ids", "agents")})
+        require_same_plan(asked, before["until_decided"], out)
+    now = None if before is None else with_budgets_of(described, migrate_study(before, path), tasks, out)
+    if now is not None and not _extends(described, now):
         raise UsageError(
             f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
-            " more seeds, agents or environments)"
+            " more seeds, agents or environments, or more steps where no schedule depends on the budget)"
         )
     return before
 

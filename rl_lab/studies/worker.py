@@ -15,7 +15,8 @@ from rl_lab.runs.description import CONFIG
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.locking import exclusive
 from rl_lab.studies.reports import Reports
-from rl_lab.training.launch import CannotResume, learn, resume
+from rl_lab.studies.running import steps_of
+from rl_lab.training.launch import CannotResume, Result, learn, resume
 
 KEPT = ("log.txt", "log.txt.1", ".lock")  # while a run starts again
 
@@ -31,13 +32,18 @@ def _work(agent: str, fields: dict[str, Any], pipe: int | None = None) -> int:
     for name in ("WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_NAME"):  # of one run
         os.environ.pop(name, None)
     try:
-        result = resume(folder, progress=progress, signals=True) if (folder / CONFIG).exists() else None
+        result = _resumed(folder, fields, progress) if (folder / CONFIG).exists() else None
     except CannotResume:
         result = None
     if result is None:
         _clear(folder)
         result = learn(agent, progress=progress, signals=True, **fields)
     return STOPPED if result.summary is None else 0
+
+
+def _resumed(folder: Path, fields: dict[str, Any], progress: Any) -> Result:
+    """Go on with a run, which gets a larger budget if its study has one now."""
+    return resume(folder, total_steps=steps_of(fields), progress=progress, signals=True)
 
 
 def _clear(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import RunDescription, write_description
 from rl_lab.runs.directory import SUMMARY, read_summary
 from rl_lab.storage.files import move
@@ -28,7 +29,7 @@ def extended(
             " (allowed with --resume: the same, or more)"
         )
     summary = read_summary(folder)
-    if (reason := _obstacle(description, learner, summary)) is not None:
+    if (reason := obstacle(description.agent, learner, config, summary)) is not None:
         anew = f"--agent {description.agent} --env-id {config.env_id} --init-from={folder} --total-steps {total_steps}"
         raise UsageError(
             f"total_steps {total_steps} can't extend this run of {config.total_steps}: {reason} (allowed: a new run"
@@ -37,11 +38,16 @@ def extended(
     return description.extended(total_steps, None if summary is None else summary["env_steps"])
 
 
-def _obstacle(description: RunDescription, learner: Learner, summary: dict | None) -> str | None:
-    """Return why a run can't go on as if it had had a larger budget from the beginning; None if it can."""
+def obstacle(agent: str, learner: Learner, config: RunConfig, summary: dict | None) -> str | None:
+    """Return why a run can't go on as if it had had a larger budget from the beginning; None if it can.
+
+    Args:
+        agent: the learner's name.
+        summary: the result of the run; None if it hasn't ended.
+    """
     if (budget_fields := getattr(learner.config, "budget_fields", None)) is None:
-        return f"agent {description.agent!r} has no budget of steps, or doesn't say which of its fields depend on it"
-    if fields := budget_fields():
+        return f"agent {agent!r} has no budget of steps, or doesn't say which of its fields depend on it"
+    if config.horizon_steps is None and (fields := budget_fields()):
         values = " and ".join(f"{name} {getattr(learner.config, name)}" for name in fields)
         return f"{values} {'spreads' if len(fields) == 1 else 'spread'} a schedule over the budget"
     if summary is not None and summary.get("stopped_early") is not None:

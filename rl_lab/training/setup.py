@@ -68,6 +68,11 @@ def _require_served(agent: str, learner: Learner, config: RunConfig) -> None:
             f"agent {agent!r} isn't evaluated while it learns, so that {name} {getattr(config, name)} can't stop it"
             " (allowed: agents that learn from steps)"
         )
+    if config.horizon_steps is not None and not hasattr(learner.config, "budget_fields"):
+        raise UsageError(
+            f"agent {agent!r} can't spread its schedules over horizon_steps {config.horizon_steps}"
+            " (allowed: agents that say which of their fields depend on the budget)"
+        )
 
 
 def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False) -> Problem:
@@ -96,6 +101,7 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
         env_kwargs=supplied(config.env_kwargs),
         num_envs=config.num_envs,
         total_steps=config.total_steps,
+        horizon_steps=config.horizon_steps,
         seed=config.seed,
         device=resolve_device("auto" if for_acting else config.device),
         make=make,

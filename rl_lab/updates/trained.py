@@ -64,7 +64,7 @@ class Trained(Generic[Network]):
         self.clip = make_clip(config)
         self.average: WeightAverage[Network] = WeightAverage(self.network, config.average_decay)
         self.statistics = Statistics(self.network.normaliser, reward_normaliser)
-        self.learning_rate = make_learning_rate(config, problem.total_steps)
+        self.learning_rate = make_learning_rate(config, problem.horizon)
         self.shift = make_shift(config, self.space, streams)
 
     @property

@@ -16,6 +16,7 @@ from rl_lab.studies import running
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import RETURN, load_study
 from rl_lab.studies.study import run_study, tasks_of
+from rl_lab.studies.table import table_of as rows_of
 from rl_lab.training.launch import learn
 from studies_made import QUIET, small_study, summaries
 
@@ -65,9 +66,9 @@ def name(agent, seed):
 
 def table_of(out):
     """Return what the comparison's page shows of each run, but for times, and the hash of its weights."""
-    runs = load_study(out).of_env("FrozenLake-v1")
+    runs = [run for runs in load_study(out).runs.values() for run in runs]
     return {
-        (run.agent, run.seed): (
+        (run.env_id, run.agent, run.seed): (
             run.scalar(RETURN),
             run.scalar("regret"),
             [points.tolist() for points in run.curve(RETURN)],
@@ -109,6 +110,37 @@ def test_three_of_eight_workers_are_killed(tmp_path, started):
     assert lines[0] == "5 of 8 runs are done already"
     assert all((f / "summary.json").stat().st_mtime_ns == when for f, when in before.items())
     assert table_of(tmp_path / "out") == undisturbed(study, tmp_path / "whole")
+
+
+MEASURED = ("_seconds", "_per_second", "_mb")  # how the names of what isn't repeatable end
+
+
+def figures_of(out):
+    """Return the rows of the study's table, but for time and memory."""
+    return [{k: v for k, v in row.items() if not k.endswith(MEASURED)} for row in rows_of(load_study(out))]
+
+
+@pytest.mark.long
+def test_two_of_sixteen_workers_are_killed(tmp_path, started):
+    names, instead = started
+    study = small_study(seeds=4, env_ids=("FrozenLake-v1", "CliffWalking-v1"), fields=FIELDS)
+    killed = ["FrozenLake-v1 q-learning seed 2", "CliffWalking-v1 random seed 1"]
+    instead |= dict.fromkeys(killed, DYING)
+    failures = run_study(study, tmp_path / "out", workers=2)
+    assert failures == dict.fromkeys(killed, "the process was killed by signal 9")
+    assert len(names) == len(set(names)) == 16
+    assert [row["finished"] for row in figures_of(tmp_path / "out")] == [3, 4, 4, 3]
+    causes = [
+        run.cause for runs in load_study(tmp_path / "out").runs.values() for run in runs if not run.done
+    ]
+    assert causes == ["the process was killed by signal 9"] * 2
+
+    names.clear()
+    instead.clear()
+    assert run_study(study, tmp_path / "out", workers=2) == {}
+    assert sorted(names) == sorted(killed)
+    assert table_of(tmp_path / "out") == undisturbed(study, tmp_path / "whole")
+    assert figures_of(tmp_path / "out") == figures_of(tmp_path / "whole")
 
 
 @pytest.mark.long

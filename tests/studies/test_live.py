@@ -114,6 +114,16 @@ def test_a_notebook_that_has_widgets_gets_a_table(monkeypatch, widgets, kind):
     assert isinstance(make_board(), kind)
 
 
+@pytest.mark.parametrize("board", [NoBoard(), PlainBoard()], ids=["nobody looks", "a log"])
+def test_a_stall_is_printed_without_a_table_too(capsys, board):
+    with board:
+        board.begin(STATES)
+        board.report("a", {"note": "stalled: nothing has happened for 60 s"})
+        board.report("c", {"note": "no video: of no interest here"})
+    told = capsys.readouterr()
+    assert told.out + told.err == "a: stalled: nothing has happened for 60 s\n"
+
+
 class Heard(NoBoard):
     def __init__(self):
         self.states, self.reports = {}, []

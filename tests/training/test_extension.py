@@ -167,7 +167,6 @@ def test_a_run_that_goes_on_was_not_finished_before(tmp_path):
         ("q-learning", {}, 300, "epsilon_fraction 0.5 and learning_rate_final 0.01 spread a schedule"),
         ("q-learning", TABLE, 100, "total_steps 100 is below the run's 200"),
         ("q-learning", TABLE | {"stop_at_return": -1.0}, 300, "it was stopped early: "),
-        ("value-iteration", {}, 300, "agent 'value-iteration' has no budget of steps, or doesn't say"),
     ],
 )
 def test_is_refused_with_the_reason(tmp_path, agent, fields, steps, named):
@@ -188,6 +187,28 @@ def test_an_agent_that_does_not_say_what_depends_on_the_budget_is_not_extended(t
         match="agent 'random' has no budget of steps, or doesn't say which of its fields depend on it",
     ):
         extended(read_description(tmp_path), unknown, tmp_path, 30)
+
+
+def test_a_solution_stays_what_it_is(tmp_path):
+    short = learn(tmp_path, "value-iteration", "FrozenLake-v1", total_steps=200)
+    longer = rl_lab.resume(tmp_path, total_steps=300).summary
+    assert (longer["total_steps"], longer["env_steps"]) == (300, 0)
+    assert longer["weights_sha256"] == short.summary["weights_sha256"]
+    assert longer["eval_returns"] == short.summary["eval_returns"]
+
+
+def test_a_run_with_a_horizon_of_its_own_is_extended_whatever_its_schedules_are(tmp_path):
+    fields = {"horizon_steps": 150, "eval_every_steps": 50}
+    learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=200, **fields)
+    rl_lab.resume(tmp_path / "run", total_steps=330)
+    learn(
+        tmp_path / "whole",
+        "q-learning",
+        "FrozenLake-v1",
+        total_steps=330,
+        **fields | periods_of(tmp_path / "run"),
+    )
+    assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
 
 
 def test_an_agent_that_says_it_is_extended_whether_or_not_it_stops_early(tmp_path):

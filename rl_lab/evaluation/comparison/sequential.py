@@ -40,6 +40,14 @@ class Verdict(NamedTuple):
     """Of x compared with y. "no difference found" comes after the last group, and doesn't say that they are equal."""
     groups: int
     """After how many groups it was decided; how many were seen if it wasn't."""
+    level: float
+    """At which the pair is tested: alpha, divided by how many pairs still count beside it (see `closed_test`)."""
+    at: int
+    """After how many groups the two figures below were taken: those at which the boundary was exceeded, or the last."""
+    difference: float
+    """Mean score of x less that of y."""
+    boundary: float
+    """What the absolute difference has to exceed for the pair to be called different."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +112,17 @@ class SequentialTest:
         """
         pairs = agent_pairs(scores, self.pairs)
         tables = {agent: self._table(agent, scores[agent]) for pair in pairs for agent in pair}
-        self._require_reachable(len(pairs), min(table.shape[1] for table in tables.values()))
+        self.require_reachable(len(pairs), min(table.shape[1] for table in tables.values()))
         paths = [self._path(tables[x], tables[y], f"{x}/{y}") for x, y in pairs]
-        decided = self._decide(paths)
+        sizes = range(1, len(paths) + 1)
+        crossings = [[first_crossing(path, self.alpha / s, self.groups) for path in paths] for s in sizes]
+        decided = self._decide(crossings)
         seen = max(len(table) for table in tables.values()) // self.group_size
-        verdicts = [
-            self._verdict(pair, path, group, seen)
-            for pair, path, group in zip(pairs, paths, decided, strict=True)
-        ]
+        found = enumerate(zip(pairs, paths, decided, strict=True))
+        verdicts = []
+        for i, (pair, path, group) in found:
+            size = decisive_size(_crossed(crossings, group or seen), i)
+            verdicts.append(self._verdict(pair, path, group, seen, self.alpha / size))
         return Decision(tuple(verdicts))
 
     def _table(self, agent: str, scores: ArrayLike) -> Array:
@@ -123,7 +134,7 @@ class SequentialTest:
             )
         return table
 
-    def _require_reachable(self, pairs: int, tasks: int) -> None:
+    def require_reachable(self, pairs: int, tasks: int = 1) -> None:
         """Raise UsageError if even the most extreme scores of all groups could not be called different."""
         ways = arrangements(self.group_size, self.group_size, tasks, self.paired) ** self.groups
         smallest = max(2 / ways, 1 / (self.permutations + 1))
@@ -144,26 +155,38 @@ class SequentialTest:
             columns.append(shuffled_differences(x[group], y[group], self.permutations, rng, self.paired))
         return np.cumsum(np.stack(columns, axis=1), axis=1)
 
-    def _decide(self, paths: Sequence[Array]) -> list[int | None]:
+    def _decide(self, crossings: Crossings) -> list[int | None]:
         """Return after how many groups each pair is called different; None where it isn't."""
-        sizes = range(1, len(paths) + 1)
-        crossings = [[first_crossing(path, self.alpha / s, self.groups) for path in paths] for s in sizes]
-        decided: list[int | None] = [None] * len(paths)
+        decided: list[int | None] = [None] * len(crossings)
         for k in range(1, self.groups + 1):
-            crossed = [[at is not None and at <= k for at in row] for row in crossings]  # [sizes][pairs]
-            different = closed_test(crossed)
+            different = closed_test(_crossed(crossings, k))
             decided = [k if d and at is None else at for d, at in zip(different, decided, strict=True)]
         return decided
 
-    def _verdict(self, pair: tuple[str, str], path: Array, group: int | None, seen: int) -> Verdict:
-        if group is not None:
-            last = min(group, path.shape[1])
-            return Verdict(*pair, "greater" if path[0, last - 1] > 0 else "less", group)
-        if path.shape[1] < seen:
+    def _verdict(
+        self, pair: tuple[str, str], path: Array, group: int | None, seen: int, level: float
+    ) -> Verdict:
+        if group is None and path.shape[1] < seen:
             raise UsageError(
                 f"{' and '.join(pair)} are undecided and need {seen * self.group_size} runs each, as others have"
             )
-        return Verdict(*pair, "no difference found" if seen == self.groups else "undecided", seen)
+        crossing, boundaries = walk(path, level, self.groups)
+        at = path.shape[1] if group is None or crossing is None else crossing
+        outcome: Outcome = "no difference found" if seen == self.groups else "undecided"
+        if group is not None:
+            outcome = "greater" if path[0, at - 1] > 0 else "less"
+        difference, boundary = path[0, at - 1] / at, boundaries[at - 1] / at  # of sums over groups, of means
+        boundary = float(f"{boundary:.10g}")  # of paths that are equal up to rounding, it is any one's
+        return Verdict(*pair, outcome, group or seen, level, at, float(difference), boundary)
+
+
+Crossings = Sequence[Sequence[int | None]]
+"""After how many groups each pair's path crosses at the levels alpha, alpha / 2, ... alpha / M, [M, M]."""
+
+
+def _crossed(crossings: Crossings, groups: int) -> list[list[bool]]:
+    """Return which of them have crossed by a group, [M, M]."""
+    return [[at is not None and at <= groups for at in row] for row in crossings]
 
 
 def closed_test(crossed: Sequence[Sequence[bool]]) -> list[bool]:
@@ -179,6 +202,25 @@ def closed_test(crossed: Sequence[Sequence[bool]]) -> list[bool]:
     return [all(row[i] or list(row).count(False) < s for s, row in rows) for i in range(len(rows))]
 
 
+def decisive_size(crossed: Sequence[Sequence[bool]], pair: int) -> int:
+    """Return the size s of the largest set of pairs in which no other crosses, so that this one must at alpha / s.
+
+    Args:
+        crossed: as for `closed_test`.
+    """
+    alone = [s for s, row in enumerate(crossed, start=1) if list(row).count(False) - (not row[pair]) >= s - 1]
+    return max(alone)  # a set of this pair alone is always there
+
+
+class Walk(NamedTuple):
+    """How a pair's path runs along its boundary."""
+
+    crossing: int | None
+    """After how many groups the observed path exceeds the boundary; None if it doesn't yet."""
+    boundaries: list[float]
+    """What the absolute statistic has to exceed after each group, as far as the walk went."""
+
+
 def first_crossing(paths: Array, level: float, groups: int) -> int | None:
     """Return after how many groups the observed path is among the most extreme ones; None if it isn't yet.
 
@@ -189,17 +231,26 @@ def first_crossing(paths: Array, level: float, groups: int) -> int | None:
         paths: cumulative differences, the observed one first, [1 + B, K].
         groups: how many groups there may be in the end.
     """
-    extremes = np.abs(paths)
-    extremes = np.round(extremes / (extremes.max() or 1.0) / TIE) * TIE  # equal up to rounding is equal
+    return walk(paths, level, groups).crossing
+
+
+def walk(paths: Array, level: float, groups: int) -> Walk:
+    """Follow the observed path along its boundary until it exceeds it; see `first_crossing`."""
+    sizes = np.abs(paths)
+    extremes = np.round(sizes / (sizes.max() or 1.0) / TIE) * TIE  # equal up to rounding is equal
     alive, spent = np.ones(len(paths), dtype=bool), 0
+    boundaries: list[float] = []
     for k in range(paths.shape[1]):
         allowed = int(level * (k + 1) / groups * len(paths) + TIE) - spent
-        ranked = np.sort(extremes[alive, k])[::-1]
-        if allowed >= len(ranked):
-            return k + 1
-        crossed = alive & (extremes[:, k] > ranked[allowed])  # at most `allowed` paths
+        left = np.flatnonzero(alive)
+        if allowed >= len(left):
+            return Walk(k + 1, [*boundaries, 0.0])
+        place = len(left) - 1 - allowed
+        first = left[np.argpartition(extremes[left, k], place)[place]]
+        boundaries.append(float(sizes[first, k]))
+        crossed = alive & (extremes[:, k] > extremes[first, k])  # at most `allowed` paths
         if crossed[0]:
-            return k + 1
+            return Walk(k + 1, boundaries)
         spent += int(crossed.sum())
         alive &= ~crossed
-    return None
+    return Walk(None, boundaries)

@@ -14,9 +14,10 @@ from rl_lab.evaluation.comparison.differences import holm
 from rl_lab.evaluation.comparison.power import Design
 from rl_lab.evaluation.comparison.sequential import (
     SequentialTest,
-    Verdict,
     closed_test,
+    decisive_size,
     first_crossing,
+    walk,
 )
 from rl_lab.types import UsageError
 
@@ -70,6 +71,8 @@ def test_crossing_by_hand():
     assert first_crossing(paths, 0.75, 3) == 2  # |T| is 3 in four of them, which may cross
     assert first_crossing(paths, 0.5, 3) == 3  # 2 may by look 2, 4 have |T| = 3; by look 3, |T| = 7 in two
     assert first_crossing(paths[::-1], 0.2, 3) is None
+    assert walk(paths, 0.5, 3) == (3, [1.0, 3.0, 3.0])  # by look 3, 4 may: those with |T| 7 and 5
+    assert walk(paths[::-1], 0.2, 3) == (None, [1.0, 3.0, 7.0])
 
 
 def test_paths_that_differ_by_rounding_are_equal():
@@ -90,6 +93,17 @@ def test_the_closed_test_asks_every_set_of_pairs(crossed):
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4).flatmap(lambda m: st.lists(
+    st.lists(st.booleans(), min_size=m, max_size=m), min_size=m, max_size=m)))  # fmt: skip
+def test_the_level_of_a_pair_is_that_of_the_largest_set_that_needs_it(crossed):
+    every = range(len(crossed))
+    sets = [s for size in every for s in combinations(every, size + 1)]
+    for i in every:
+        alone = [s for s in sets if i in s and not any(crossed[len(s) - 1][j] for j in s if j != i)]
+        assert decisive_size(crossed, i) == max(map(len, alone))
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=5))
 def test_of_p_values_the_closed_test_is_holms(p_values):
     crossed = [[p <= 0.05 / s for p in p_values] for s in range(1, len(p_values) + 1)]
@@ -102,11 +116,16 @@ def test_a_clear_difference_is_decided_early_with_its_direction():
     rng = np.random.default_rng(0)
     scores = {"low": rng.normal(0, 1, 5), "high": rng.normal(9, 1, 5)}
     decision = SequentialTest(groups=2).look(scores)
-    assert decision.verdicts == (Verdict("low", "high", "less", 1),)
+    (verdict,) = decision.verdicts
+    assert verdict[:4] == ("low", "high", "less", 1)
+    assert (verdict.level, verdict.at) == (0.05, 1)
+    assert verdict.difference == pytest.approx(np.mean(scores["low"]) - np.mean(scores["high"]))
+    assert 0 < verdict.boundary < -verdict.difference
     assert decision.decided
     assert decision.running == ()
     turned = SequentialTest(groups=2, pairs=(("high", "low"),)).look(scores)
-    assert turned.verdicts == (Verdict("high", "low", "greater", 1),)
+    assert turned.verdicts[0][:4] == ("high", "low", "greater", 1)
+    assert turned.verdicts[0].difference == pytest.approx(-verdict.difference)
 
 
 @pytest.mark.parametrize("paired", [True, False])
@@ -115,7 +134,8 @@ def test_equal_scores_are_undecided_until_the_last_look(paired):
     for k in (1, 2, 3):
         decision = test.look({"a": [1.0, 2.0, 3.0, 4.0] * k, "b": [1.0, 2.0, 3.0, 4.0] * k})
         outcome = "no difference found" if k == 3 else "undecided"
-        assert decision.verdicts == (Verdict("a", "b", outcome, k),)
+        assert [v[:6] for v in decision.verdicts] == [("a", "b", outcome, k, 0.05, k)]
+        assert decision.verdicts[0].difference == 0.0
         assert decision.running == (() if k == 3 else ("a", "b"))
         assert decision.decided is (k == 3)
 
@@ -130,7 +150,7 @@ def test_earlier_looks_come_out_the_same_later():
             for v in test.look({agent: values[: 4 * k] for agent, values in scores.items()}).verdicts:
                 last = final[v.x, v.y]
                 decided = last.outcome in ("greater", "less") and last.groups <= k
-                assert v == (last if decided or k == 5 else Verdict(v.x, v.y, "undecided", k))
+                assert v == last if decided or k == 5 else v[:4] == (v.x, v.y, "undecided", k)
 
 
 def test_agents_that_are_decided_need_no_more_runs():

@@ -1,0 +1,45 @@
+"""More steps for agents whose schedules depend on the budget: variants that keep the former one as their horizon."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from rl_lab.studies.budgets import spread
+from rl_lab.studies.migrations import migrate_study
+from rl_lab.studies.results import STUDY
+from rl_lab.studies.running import VARIANT, learner_of, steps_of
+from rl_lab.studies.study import Study
+from rl_lab.types import UsageError
+
+
+def keep_horizons(study: Study, out: Path) -> Study:
+    """Return a study in which agents that can't get its larger budget keep theirs, beside variants that have it.
+
+    A variant NAME@STEPS has the larger budget, while its schedules are spread over the former STEPS and then stay as
+    they are. The same call continues it.
+
+    Raises:
+        UsageError: `out` holds no study, or one to which no agent of this one needs a variant.
+    """
+    path = out / STUDY
+    if not path.is_file():
+        raise UsageError(f"keep_horizon does nothing: out {str(out)!r} holds no study with fewer steps")
+    before = migrate_study(json.loads(path.read_bytes()), path)["fields"]
+    fields_of = {agent: dict(fields) for agent, fields in study.fields_of.items()}
+    agents = list(study.agents)
+    for agent in study.agents:
+        fields = study.fields_for(agent) | {"env_id": study.env_ids[0]}
+        former, steps = steps_of(before.get(agent, fields)), steps_of(fields)
+        if steps > former and spread(learner_of(agent), fields):
+            variant = f"{agent}{VARIANT}{former}"
+            fields_of[variant] = fields_of.get(variant, {}) | {"total_steps": steps}
+            fields_of[agent] = fields_of.get(agent, {}) | {"total_steps": former}
+            agents += [variant] * (variant not in agents)
+    if len(fields_of) == len(study.fields_of):
+        raise UsageError(
+            f"keep_horizon does nothing: no agent of the study in {str(out)!r} gets more steps and has a schedule that"
+            " depends on the budget"
+        )
+    return replace(study, agents=tuple(agents), fields_of=fields_of)
