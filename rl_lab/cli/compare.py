@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rl_lab.cli.parsing import parse
 from rl_lab.runs.config import parse_pairs, read_fields
 from rl_lab.runs.signals import STOPPED
+from rl_lab.types import UsageError
 
 if TYPE_CHECKING:
     from rl_lab.studies.study import Study
@@ -23,12 +24,14 @@ one page with curves, tables and videos."""
 class CompareOptions:
     """What the command takes."""
 
-    env_id: tuple[str, ...]
+    study: str | None = None
+    """YAML file of a whole study, such as scripts/studies/classic.yaml; other options take precedence over it."""
+    env_id: tuple[str, ...] = ()
     """Environments: Gymnasium ids, namespace/id of an installed package, or module:id."""
-    agents: tuple[str, ...]
+    agents: tuple[str, ...] = ()
     """Agents, as rl-lab agents lists them; Stable-Baselines3's are sb3-dqn, sb3-ppo and sb3-a2c."""
-    seeds: int = 3
-    """Number of seeds of each agent: 0, 1, ..."""
+    seeds: int | None = None
+    """Number of seeds of each agent: 0, 1, ...; by default 3."""
     total_steps: int | None = None
     """Budget of each run in environment steps; by default the preset's, or that of rl-lab train."""
     workers: int = 1
@@ -36,7 +39,7 @@ class CompareOptions:
     out: str = "runs/comparison"
     """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds or agents."""
     preset: str | None = None
-    """Preset for every agent that has one of this name."""
+    """Preset for every agent that has one of this name; {env_id} in it stands for the environment's id."""
     config: str | None = None
     """YAML or JSON file of fields for all agents; its agent, env_id, seed and run_dir are left out."""
     set: tuple[str, ...] = ()
@@ -107,4 +110,32 @@ def study_of(options: CompareOptions) -> Study:
             shared |= parse_pairs([word])
     direct = ("total_steps", *(f.name for f in dc.fields(options) if f.name.startswith("wandb")))
     shared |= {k: getattr(options, k) for k in direct if getattr(options, k) is not None}
-    return Study(options.env_id, options.agents, options.seeds, shared, single, options.preset)
+    if options.study is not None:
+        return _study_of_file(options, shared, single)
+    for name in ("env_id", "agents"):
+        if not getattr(options, name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} is missing (allowed: one or more names, or --study FILE)"
+            )
+    seeds = 3 if options.seeds is None else options.seeds
+    return Study(options.env_id, options.agents, seeds, shared, single, options.preset)
+
+
+def _study_of_file(
+    options: CompareOptions, shared: dict[str, Any], single: dict[str, dict[str, Any]]
+) -> Study:
+    """Return the study of a file, with what other options say in the place of what it says; tell how long it takes.
+
+    Raises:
+        UsageError: the file can't be read, or a name or value is wrong.
+    """
+    from rl_lab.studies.study_file import read_study_file
+
+    assert options.study is not None
+    alone = {f"{agent}:{name}": value for agent, fields in single.items() for name, value in fields.items()}
+    file = read_study_file(options.study).overridden(shared | alone, options.preset)
+    environments = {e: file.environments.get(e, {}) for e in options.env_id or file.environments}
+    seeds = file.seeds if options.seeds is None else options.seeds
+    file = dc.replace(file, environments=environments, agents=options.agents or file.agents, seeds=seeds)
+    print(f"{file.about} Expected time: {file.expected_time}.", flush=True)
+    return file.study()
