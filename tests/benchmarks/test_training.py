@@ -175,13 +175,15 @@ class TestPeersOfDQN:
     def test_are_sb3_alone_without_sbx(self, monkeypatch):
         monkeypatch.setattr(training, "find_spec", lambda name: None)
         *works, cold = training.dqn()
-        assert [work.peer for work in works] == ["sb3", "sb3"]
+        assert [work.peer for work in works] == ["sb3", training.FLUSHING] * 2
         assert cold == {"work": "cold"}
 
     def test_are_sb3_and_sbx_for_each_net(self, sbx):
         works = [work for work in training.dqn() if isinstance(work, Work)]
         assert [(work.peer, work.work.split("net ")[1]) for work in works] == [
-            (peer, f"{net}, 50000 steps") for net in ((256, 256), (64, 64)) for peer in ("sb3", "sbx")
+            (peer, f"{net}, 50000 steps")
+            for net in ((256, 256), (64, 64))
+            for peer in ("sb3", training.FLUSHING, "sbx")
         ]
 
     def test_sbx_gets_what_sb3_gets_without_clipping(self, sbx):
