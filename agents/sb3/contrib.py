@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+from gymnasium import spaces
 from sb3_contrib import QRDQN, RecurrentPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import nn
 
-from rl_lab.checks import at_least, flags, one_of
+from rl_lab.checks import at_least, flags, one_of, show_space
 from rl_lab.training.learner import built_from
+from rl_lab.types import EnvSpec
 
 from .config import OffPolicyConfig, OnPolicyConfig, PPOConfig, decaying
 from .learner import SB3
@@ -86,6 +88,8 @@ class RecurrentPPOConfig(PPOConfig):
     ALGORITHM: ClassVar[type[BaseAlgorithm]] = RecurrentPPO
     POLICY: ClassVar[str] = "LstmPolicy"
     ACTS: ClassVar[type[SB3Policy]] = RecurrentSB3Policy
+    # sb3-contrib's recurrent buffer keeps the actions' dtype, and a Bernoulli distribution takes no integers.
+    ACTIONS: ClassVar[tuple[type, ...]] = (spaces.Discrete, spaces.Box, spaces.MultiDiscrete)
     FIXED: ClassVar[Mapping[str, Any]] = {
         name: value
         for name, value in OnPolicyConfig.FIXED.items()
@@ -104,6 +108,18 @@ class RecurrentPPOConfig(PPOConfig):
         one_of(self, "activation", tuple(ACTIVATIONS))
         one_of(self, "initialisation", ("orthogonal", "default"))
 
+    def refuse(self, spec: EnvSpec) -> str | None:
+        """Return why SB3 can't run with these fields (one line), or None if it can."""
+        if _has_multi_discrete(
+            spec.observation_space
+        ):  # their width is no Python int, and torch's LSTM wants one
+            seen = show_space(spec.observation_space)
+            return (
+                f"{self.NAME} takes no MultiDiscrete observations; {spec.env_id} has {seen}"
+                " (the lab's own agents take them)"
+            )
+        return super().refuse(spec)
+
     def arguments(self, num_envs: int) -> dict[str, Any]:
         """Return sb3-contrib's arguments."""
         given = super().arguments(num_envs)
@@ -115,6 +131,11 @@ class RecurrentPPOConfig(PPOConfig):
             "ortho_init": self.initialisation == "orthogonal",
         }
         return given
+
+
+def _has_multi_discrete(space: spaces.Space) -> bool:
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else (space,)
+    return any(isinstance(part, spaces.MultiDiscrete) for part in parts)
 
 
 @built_from(QRDQNConfig)
