@@ -3,11 +3,12 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.stamp
 OUT := runs/demo
+STUDIES := $(basename $(notdir $(wildcard scripts/studies/*.yaml)))
 
 export SDL_VIDEODRIVER ?= dummy
 export MPLBACKEND ?= Agg
 
-.PHONY: setup demo verify torture test test-all coverage lint docs clean
+.PHONY: setup demo study verify torture test test-all coverage lint docs clean
 
 setup: $(STAMP)
 
@@ -21,6 +22,12 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup
 	$(PYTHON) scripts/demo.py --out $(OUT)
+
+# A whole study of scripts/studies; the same call continues it. It says first how long it takes.
+study: setup
+	$(if $(NAME),,$(error NAME is missing; allowed: $(STUDIES), as in make study NAME=classic))
+	$(PYTHON) scripts/compare.py --study scripts/studies/$(NAME).yaml --out runs/studies/$(NAME) \
+	    $(if $(SEEDS),--seeds $(SEEDS)) $(if $(WORKERS),--workers $(WORKERS))
 
 # A killed and resumed run beside an undisturbed one, in under a minute; torture is the long form.
 verify: setup

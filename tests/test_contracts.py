@@ -52,6 +52,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "sb3-dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
     "ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2},
     "sb3-ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2},
+    "sb3-qrdqn": {
+        "learning_starts_env_steps": 20,
+        "replay_capacity": 1000,
+        "batch_size": 8,
+        "n_quantiles": 5,
+    },
+    "sb3-recurrent-ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "memory_size": 8},
 }
 STEPS = 300
 RANDOM = ("random",)  # its greedy policy draws

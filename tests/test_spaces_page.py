@@ -32,6 +32,10 @@ SHORT = {
     "sb3-dqn": {"replay_capacity": 20, "learning_starts_env_steps": 4, "batch_size": 4, "hidden": (8,)},
     "clone": {"replay_capacity": 20, "batch_size": 4, "hidden": (8,), "learning_starts_env_steps": 4},
 }
+SHORT |= {
+    "sb3-qrdqn": SHORT["sb3-dqn"] | {"n_quantiles": 5},
+    "sb3-recurrent-ppo": SHORT["sb3-ppo"] | {"memory_size": 4},
+}
 CELLS = [(a, kind, name) for kind in tables.PLAIN for name in tables.SPACES for a in tables.AGENTS]
 ASKED = {cell: tables.refusal(cell[0], cell[1], tables.SPACES[cell[2]]) for cell in CELLS}
 
@@ -66,6 +70,17 @@ def test_what_is_said_to_be_taken_trains(agent, kind, name, tmp_path):
     else:
         _imitate(built, problem)
     assert built.gradient_steps > 0 or agent == "random"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for a, kind, name in CELLS if a == "sb3-dqn" and ASKED[a, kind, name] is None],
+)
+def test_qrdqn_trains_on_what_sb3_dqn_takes(kind, name):
+    problem, learner = problem_of("sb3-qrdqn", kind, name), make_learner("sb3-qrdqn", **SHORT["sb3-qrdqn"])
+    assert learner.refuse(problem) is None
+    with closing(make_vec_env(problem, [])) as envs:
+        learner.make_model(problem, envs).learn(24)
 
 
 def _imitate(agent, problem: Problem) -> None:

@@ -114,6 +114,26 @@ class Config(TrainedFields):
         steps = problem.total_steps // self.train_period_env_steps * self.gradient_steps_per_update
         return resolve_compile(self, problem, steps, refuse_compiling(self))
 
+    def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
+        """Return the periods of a run in transitions, by field.
+
+        Args:
+            num_envs: environments stepped together.
+            total_steps: the budget in transitions.
+        """
+        periods: dict[str, float] = {
+            "learning_starts_env_steps": self.learning_starts_env_steps,
+            "train_period_env_steps": self.train_period_env_steps,
+            "epsilon_fraction": self.epsilon_fraction * total_steps,
+            "n_steps": self.n_steps,  # of a return
+        }
+        if self.target_period_updates is None:
+            return periods | {"target_period_env_steps": self.target_period_env_steps}
+        if not self.gradient_steps_per_update:
+            return periods
+        updates = self.target_period_updates / self.gradient_steps_per_update
+        return periods | {"target_period_env_steps": updates * self.train_period_env_steps}
+
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""
         falls = self.epsilon_fraction > 0 and self.epsilon_initial != self.epsilon_final

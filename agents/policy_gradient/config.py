@@ -105,6 +105,15 @@ class Config(TrainedFields):
         """
         return resolve_compile(self, problem, _gradient_steps(self, problem), refuse_compiling_step(self))
 
+    def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
+        """Return the periods of a run in transitions, by field; rollouts are counted in vector steps.
+
+        Args:
+            num_envs: environments stepped together.
+            total_steps: the budget in transitions.
+        """
+        return {"n_steps": self.n_steps * num_envs}
+
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""
         return ("linear_decay",) * self.linear_decay + super().budget_fields()

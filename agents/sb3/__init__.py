@@ -12,7 +12,8 @@ from __future__ import annotations
 from rl_lab.training.learner import built_from
 
 from .config import A2CConfig, DQNConfig, PPOConfig, buffer_bytes
-from .learner import SB3, RunCallback, SB3Policy, gradient_steps, make_vec_env
+from .learner import SB3, RunCallback, gradient_steps, make_vec_env
+from .policies import SB3Policy
 
 __all__ = [
     "SB3", "A2CConfig", "DQNConfig", "PPOConfig", "RunCallback", "SB3Policy", "buffer_bytes", "gradient_steps",

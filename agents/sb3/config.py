@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,10 +12,12 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 
-from rl_lab.checks import above, at_least, flags, widths, within
+from rl_lab.checks import above, at_least, flags, show_space, widths, within
 from rl_lab.replay.footprint import refuse_batch, refuse_oversize
 from rl_lab.replay.frames import frame_bytes
 from rl_lab.types import EnvSpec
+
+from .policies import SB3Policy
 
 
 def buffer_bytes(capacity: int, spec: EnvSpec) -> int:
@@ -62,6 +65,11 @@ def refuse_shape(space: spaces.Space) -> str | None:
     return None
 
 
+def decaying(value: float, falls: bool) -> Any:
+    """Return a value that falls linearly to 0 over the budget as SB3 takes it: a function of the share that remains."""
+    return (lambda remaining: remaining * value) if falls else value
+
+
 @dataclass(frozen=True)
 class SharedConfig:
     """Fields that all of SB3's algorithms have, under the lab's names."""
@@ -74,10 +82,22 @@ class SharedConfig:
     """Largest norm of the gradient, which is scaled down to it."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the dense layers (net_arch), of the policy and the value alike."""
+    normalise_observations: bool = False
+    """Normalise observations by their running mean and variance (VecNormalize)."""
+    normalise_rewards: bool = False
+    """Divide rewards by the running standard deviation of the discounted return when learning (VecNormalize)."""
+    flush_denormals: bool = False
+    """Let the processor take subnormal numbers for 0 while learn() runs (torch.set_flush_denormal): faster, and other
+    parameters in the last bits. Evaluations run without it."""
 
     NAME: ClassVar[str]
     ALGORITHM: ClassVar[type[BaseAlgorithm]]
     ACTIONS: ClassVar[tuple[type, ...]]  # spaces that the algorithm takes
+    ACTS: ClassVar[type[SB3Policy]] = SB3Policy  # how a policy of the algorithm acts
+    POLICY: ClassVar[str] = (
+        "Policy"  # ends the names of the algorithm's policies, after Mlp, Cnn or MultiInput
+    )
+    FIXED: ClassVar[Mapping[str, Any]] = {}  # what SB3 always does, as values of the lab's fields
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -88,10 +108,26 @@ class SharedConfig:
         above(self, 0.0, "learning_rate", "max_grad_norm")
         within(self, 0.0, 1.0, "gamma")
         widths(self, "hidden")
+        flags(self, "normalise_observations", "normalise_rewards", "flush_denormals")
 
     def refuse(self, spec: EnvSpec) -> str | None:
         """Return why SB3 can't run with these fields (one line), or None if it can."""
+        seen = spec.observation_space
+        if self.normalise_observations and (not isinstance(seen, spaces.Box) or is_image_space(seen)):
+            return (
+                f"normalise_observations with {self.NAME} takes vectors; {spec.env_id} has {show_space(seen)}"
+                " (allowed: normalise_observations False)"
+            )
         return None
+
+    def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
+        """Return the periods of a run in transitions, by field, as SB3 keeps them with these arguments.
+
+        Args:
+            num_envs: environments stepped together.
+            total_steps: the budget in transitions.
+        """
+        return {}
 
     def arguments(self, num_envs: int) -> dict[str, Any]:
         """Return SB3's arguments."""
@@ -102,8 +138,8 @@ class SharedConfig:
 
 
 @dataclass(frozen=True)
-class DQNConfig(SharedConfig):
-    """Fields of SB3's DQN; the defaults are SB3's."""
+class OffPolicyConfig(SharedConfig):
+    """Fields that DQN and QR-DQN share; the defaults are those of SB3's DQN."""
 
     learning_rate: float = 1e-4
     """Step size of Adam."""
@@ -131,9 +167,13 @@ class DQNConfig(SharedConfig):
     epsilon_fraction: float = 0.1
     """Share of the budget over which epsilon falls linearly."""
 
-    NAME: ClassVar[str] = "sb3-dqn"
-    ALGORITHM: ClassVar[type[BaseAlgorithm]] = DQN
     ACTIONS: ClassVar[tuple[type, ...]] = (spaces.Discrete,)
+    FIXED: ClassVar[Mapping[str, Any]] = {
+        "double": False, "dueling": False, "n_steps": 1, "prioritised": False, "loss": "huber", "reward_clip": None,
+        "value_rescaling": False, "optimiser": "adam", "activation": "relu", "initialisation": "default",
+        "epsilon_waits": False, "layer_norm": False, "memory": "none", "average_decay": 0.0,
+        "target_period_updates": None, "max_grad_value": None,
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -150,10 +190,12 @@ class DQNConfig(SharedConfig):
 
     def refuse(self, spec: EnvSpec) -> str | None:
         """Return why SB3 can't run with these fields (one line), or None if it can."""
+        if (reason := super().refuse(spec)) is not None:
+            return reason
         # SB3 counts its periods in vector steps, so only multiples of num_envs can be expressed exactly.
         for name in ("train_period_env_steps", "target_period_env_steps"):
             if getattr(self, name) % spec.num_envs:
-                return f"{name} {getattr(self, name)} must be a multiple of num_envs {spec.num_envs} with sb3-dqn"
+                return f"{name} {getattr(self, name)} must be a multiple of num_envs {spec.num_envs} with {self.NAME}"
         if (reason := refuse_batch(self.batch_size, self.replay_capacity)) is not None:
             return reason
         if spec.observation_space.shape is None:
@@ -175,6 +217,26 @@ class DQNConfig(SharedConfig):
             "exploration_fraction": self.epsilon_fraction,
         }
 
+    def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
+        """Return the periods of a run in transitions, by field, as SB3 keeps them with these arguments."""
+        given = self.arguments(num_envs)
+        calls = max(given["target_update_interval"] // num_envs, 1)  # SB3's own rule, in vector steps
+        return {
+            "learning_starts_env_steps": given["learning_starts"],
+            "train_period_env_steps": given["train_freq"] * num_envs,
+            "target_period_env_steps": calls * num_envs,
+            "epsilon_fraction": given["exploration_fraction"] * total_steps,
+            "n_steps": 1,  # of a return
+        }
+
+
+@dataclass(frozen=True)
+class DQNConfig(OffPolicyConfig):
+    """Fields of SB3's DQN; the defaults are SB3's."""
+
+    NAME: ClassVar[str] = "sb3-dqn"
+    ALGORITHM: ClassVar[type[BaseAlgorithm]] = DQN
+
 
 @dataclass(frozen=True)
 class OnPolicyConfig(SharedConfig):
@@ -194,6 +256,11 @@ class OnPolicyConfig(SharedConfig):
     ACTIONS: ClassVar[tuple[type, ...]] = (
         spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary
     )  # fmt: skip
+    FIXED: ClassVar[Mapping[str, Any]] = {
+        "optimiser": "adam", "activation": "tanh", "initialisation": "orthogonal", "share_encoder": False,
+        "normalise_advantages": True, "clip_range_value": None, "target_kl": None, "log_std_initial": 0.0,
+        "layer_norm": False, "memory": "none", "average_decay": 0.0, "max_grad_value": None,
+    }  # fmt: skip
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -207,14 +274,19 @@ class OnPolicyConfig(SharedConfig):
         at_least(self, 0, "ent_coef", "vf_coef")
         flags(self, "linear_decay")
 
-    def _decaying(self, value: float) -> Any:
-        return (lambda remaining: remaining * value) if self.linear_decay else value
-
     def arguments(self, num_envs: int) -> dict[str, Any]:
         """Return SB3's arguments."""
         names = ("gae_lambda", "n_steps", "ent_coef", "vf_coef")
         own = {name: getattr(self, name) for name in names}
-        return super().arguments(num_envs) | own | {"learning_rate": self._decaying(self.learning_rate)}
+        return (
+            super().arguments(num_envs)
+            | own
+            | {"learning_rate": decaying(self.learning_rate, self.linear_decay)}
+        )
+
+    def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
+        """Return the periods of a run in transitions, by field: SB3 counts rollouts in vector steps."""
+        return {"n_steps": self.n_steps * num_envs}
 
 
 @dataclass(frozen=True)
@@ -242,7 +314,7 @@ class PPOConfig(OnPolicyConfig):
         return super().arguments(num_envs) | {
             "batch_size": self.batch_size,
             "n_epochs": self.n_epochs,
-            "clip_range": self._decaying(self.clip_range),
+            "clip_range": decaying(self.clip_range, self.linear_decay),
         }
 
 
@@ -259,3 +331,6 @@ class A2CConfig(OnPolicyConfig):
 
     NAME: ClassVar[str] = "sb3-a2c"
     ALGORITHM: ClassVar[type[BaseAlgorithm]] = A2C
+    FIXED: ClassVar[Mapping[str, Any]] = OnPolicyConfig.FIXED | {
+        "optimiser": "rmsprop-torch", "normalise_advantages": False
+    }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The learner around SB3's `learn()`: its environments, its callback and its policies."""
+"""The learner around SB3's `learn()`: its environments and its callback."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium
-import torch
 from gymnasium import spaces
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -24,13 +22,16 @@ from rl_lab.checks import show_space
 from rl_lab.environments.episodes import Episode
 from rl_lab.environments.seeded import SeededEpisodes
 from rl_lab.environments.vectors import SingleVector, VectorEnv
-from rl_lab.environments.zero_based import ZeroBased, from_zero_based, to_zero_based, zero_based
+from rl_lab.environments.zero_based import ZeroBased, zero_based
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
-from rl_lab.types import Array, Decision, EnvSpec, Obs, State, UsageError
+from rl_lab.types import UsageError
 from rl_lab.updates.trained import load_weights
 
 from .config import refuse_observations, refuse_shape
+from .denormals import flushed_denormals, refuse_flushing
+from .normalising import Normaliser, normalised
+from .policies import UNCHANGED
 
 OTHERS = "(the lab's own ppo and a2c take others)"
 
@@ -53,9 +54,9 @@ def make_vec_env(problem: Problem, finished: list[Episode]) -> VecEnv:
 class RunCallback(BaseCallback):
     """Passes SB3's episodes, metrics and step counts on to the run; it draws no random numbers."""
 
-    def __init__(self, run: Run, policy: Policy, finished: list[Episode]):
+    def __init__(self, run: Run, policy: Policy, finished: list[Episode], normaliser: Normaliser = UNCHANGED):
         super().__init__()
-        self._run, self._policy, self._finished = run, policy, finished
+        self._run, self._policy, self._finished, self._normaliser = run, policy, finished, normaliser
 
     def _on_step(self) -> bool:
         if self._finished:
@@ -68,11 +69,16 @@ class RunCallback(BaseCallback):
             self._run.episode(replace(episode, env_steps=self.num_timesteps))
         self._finished.clear()
 
+    def weights(self) -> dict[str, Any]:
+        """Return all that acting needs: the policy's weights and the statistics of normalisation."""
+        return dict(self.model.policy.state_dict()) | self._normaliser.weights()
+
     def _moment(self) -> bool:
         steps, run = self.num_timesteps, self._run
-        if run.row_due(steps):
-            run.row(steps, _figures(self.model))
-        return run.moment(steps, self._policy, lambda: {"weights": _weights(self.model)})
+        with flushed_denormals(False):  # an evaluation is the same for all agents
+            if run.row_due(steps):
+                run.row(steps, _figures(self.model))
+            return run.moment(steps, self._policy, lambda: {"weights": self.weights()})
 
 
 def _figures(model: BaseAlgorithm) -> dict[str, float]:
@@ -86,47 +92,18 @@ def _figures(model: BaseAlgorithm) -> dict[str, float]:
 
 
 def gradient_steps(model: BaseAlgorithm) -> int:
-    """Return the gradient steps taken so far. (PPO itself counts epochs, each of several minibatches.)"""
+    """Return the gradient steps taken so far. (Kinds of PPO count epochs, each of several minibatches.)"""
     updates = int(model._n_updates)
-    if isinstance(model, PPO):
+    if hasattr(model, "n_epochs"):
         return updates * -(-model.n_steps * model.n_envs // model.batch_size)
     return updates
 
 
-def _weights(model: BaseAlgorithm) -> dict[str, Any]:
-    return dict(model.policy.state_dict())
-
-
-def _start_from(model: BaseAlgorithm, weights: Mapping[str, Any]) -> None:
+def _start_from(model: BaseAlgorithm, normaliser: Normaliser, weights: Mapping[str, Any]) -> None:
     try:
-        load_weights(model.policy, weights)
+        load_weights(model.policy, normaliser.load(weights))
     except RuntimeError as error:
         raise UsageError(f"init_from: {' '.join(str(error).split())}") from error
-
-
-class SB3Policy:
-    """Acts deterministically by one of SB3's policies, which see discrete spaces as beginning at 0."""
-
-    def __init__(self, policy: Any, spec: EnvSpec):
-        self._policy, self._observations, self._actions = policy, spec.observation_space, spec.action_space
-
-    def initial_state(self, num_envs: int) -> State:
-        """Return (), as these policies remember nothing."""
-        return ()
-
-    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
-        """Return SB3's deterministic actions [N, ...]; SB3 ignores the mask."""
-        seen = to_zero_based(self._observations, obs)
-        action = self._policy.predict(seen, deterministic=True)[0]
-        return Decision(from_zero_based(self._actions, action))
-
-    @torch.no_grad()
-    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return `q_values` [N, A] for DQN, `value` [N] for the others."""
-        tensor, _ = self._policy.obs_to_tensor(to_zero_based(self._observations, obs))
-        if hasattr(self._policy, "q_net"):
-            return {"q_values": self._policy.q_net(tensor).cpu().numpy()}
-        return {"value": self._policy.predict_values(tensor)[:, 0].cpu().numpy()}
 
 
 # The learner -----------------------------------------------------------------------------------------
@@ -154,7 +131,7 @@ class SB3:
             return f"{name} {reason}; {problem.env_id} has {show_space(seen)} (the lab's own agents take it)"
         if problem.spec.has_lives:
             return f"{name} would end the episode when a life is lost (allowed: life_loss_terminates False)"
-        return self.config.refuse(problem.spec)
+        return self.config.refuse(problem.spec) or refuse_flushing(self.config)
 
     def learn(self, problem: Problem, run: Run) -> Policy:
         """Call SB3's learn() once, with a callback that reports to the run.
@@ -165,29 +142,33 @@ class SB3:
         if problem.spec.has_mask:
             warnings.warn(f"{self.config.NAME} ignores action masks and may act illegally", stacklevel=2)
         finished: list[Episode] = []
-        envs = make_vec_env(problem, finished)
+        envs = normalised(make_vec_env(problem, finished), self.config)
+        normaliser = Normaliser(envs)
         model = self.make_model(problem, envs)
         if problem.initial_weights is not None:
-            _start_from(model, problem.initial_weights)
-        policy = SB3Policy(model.policy, problem.spec)
-        callback = RunCallback(run, policy, finished)
+            _start_from(model, normaliser, problem.initial_weights)
+        policy = self.config.ACTS(model.policy, problem.spec, normaliser)
+        callback = RunCallback(run, policy, finished, normaliser)
         model.set_logger(
             Logger(None, [])
         )  # SB3's default leaves an empty folder in the system's temporary folder
         run.start_clock()
-        with closing(envs):
+        with closing(envs), flushed_denormals(self.config.flush_denormals):
             model.learn(problem.total_steps, callback=callback)
         if not run.stopped:
             callback.take_episodes()
-            run.finish(model.num_timesteps, policy, {"weights": _weights(model)}, gradient_steps(model))
+            results = {"flush_denormals": self.config.flush_denormals}
+            weights = {"weights": callback.weights()}
+            run.finish(model.num_timesteps, policy, weights, gradient_steps(model), results)
         return policy
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy with stored weights, which are plain tensors; SB3's pickled files are never read."""
-        with closing(make_vec_env(problem, [])) as envs:
+        with closing(normalised(make_vec_env(problem, []), self.config)) as envs:
             model = self.make_model(problem, envs, for_acting=True)
-        load_weights(model.policy, weights)
-        return SB3Policy(model.policy, problem.spec)
+        normaliser = Normaliser(envs)
+        load_weights(model.policy, normaliser.load(weights))
+        return self.config.ACTS(model.policy, problem.spec, normaliser)
 
     def make_model(self, problem: Problem, envs: VecEnv, *, for_acting: bool = False) -> BaseAlgorithm:
         """Make the algorithm; with `for_acting` its replay buffer is as small as possible.
@@ -198,9 +179,10 @@ class SB3:
         arguments = self.config.arguments(problem.num_envs)
         if for_acting and "buffer_size" in arguments:
             arguments |= {"buffer_size": problem.num_envs}
-        kind = "MlpPolicy" if not is_image_space(envs.observation_space) else "CnnPolicy"
+        kind = "Mlp" if not is_image_space(envs.observation_space) else "Cnn"
         if isinstance(envs.observation_space, spaces.Dict):
-            kind = "MultiInputPolicy"
+            kind = "MultiInput"
+        kind += self.config.POLICY
         try:
             return self.config.ALGORITHM(kind, envs, seed=problem.seed, device=problem.device, **arguments)
         except (AssertionError, ValueError, NotImplementedError) as error:

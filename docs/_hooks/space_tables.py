@@ -22,7 +22,8 @@ AGENTS = {
     "ppo": "ppo, a2c, reinforce",
     "clone": "clone",
     "sb3-ppo": "sb3-ppo, sb3-a2c",
-    "sb3-dqn": "sb3-dqn",
+    "sb3-recurrent-ppo": "sb3-recurrent-ppo",
+    "sb3-dqn": "sb3-dqn, sb3-qrdqn",
 }
 SPACES: dict[str, spaces.Space] = {
     "Discrete, any start": spaces.Discrete(3, start=-1),

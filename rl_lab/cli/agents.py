@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rl_lab.cli.listing import first_sentence, print_table
+from rl_lab.cli.listing import first_sentence, missing_import, print_table
 from rl_lab.cli.parsing import parse
-from rl_lab.training.registry import agent_entry, agent_names
+from rl_lab.training.registry import agent_entry, agent_names, remedy
 
 ABOUT = "List the installed agents. rl-lab train --agent NAME --help lists the fields of one."
 
@@ -30,4 +30,7 @@ def agents(argv: Sequence[str]) -> int:
 
 def _told(name: str) -> str:
     entry = agent_entry(name)
-    return first_sentence(entry.module, entry.attr)
+    told = first_sentence(entry.module, entry.attr)
+    if (module := missing_import(entry.module)) is None:
+        return told
+    return f"{told} (not installed: {remedy(entry, module) or f'module {module}'})"

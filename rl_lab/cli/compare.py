@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rl_lab.cli.parsing import parse
 from rl_lab.runs.config import parse_pairs, read_fields
 from rl_lab.runs.signals import STOPPED
+from rl_lab.types import UsageError
 
 if TYPE_CHECKING:
     from rl_lab.studies.study import Study
@@ -24,9 +25,11 @@ one page with curves, tables and videos."""
 class CompareOptions:
     """What the command takes."""
 
-    env_id: tuple[str, ...]
+    study: str | None = None
+    """YAML file of a whole study, such as scripts/studies/classic.yaml; other options take precedence over it."""
+    env_id: tuple[str, ...] = ()
     """Environments: Gymnasium ids, namespace/id of an installed package, or module:id."""
-    agents: tuple[str, ...]
+    agents: tuple[str, ...] = ()
     """Agents, as rl-lab agents lists them; Stable-Baselines3's are sb3-dqn, sb3-ppo and sb3-a2c."""
     seeds: int | None = None
     """Number of seeds of each agent: 0, 1, ...; by default 3."""
@@ -51,7 +54,7 @@ class CompareOptions:
     """Where the study in --out gets more steps, compare agents whose schedules depend on the budget twice: with the
     former budget, and as variants NAME@STEPS with the larger one, whose schedules keep the former."""
     preset: str | None = None
-    """Preset for every agent that has one of this name."""
+    """Preset for every agent that has one of this name; {env_id} in it stands for the environment's id."""
     config: str | None = None
     """YAML or JSON file of fields for all agents; its agent, env_id, seed and run_dir are left out."""
     set: tuple[str, ...] = ()
@@ -127,5 +130,36 @@ def study_of(options: CompareOptions) -> Study:
             shared |= parse_pairs([word])
     direct = ("total_steps", *(f.name for f in dc.fields(options) if f.name.startswith("wandb")))
     shared |= {k: getattr(options, k) for k in direct if getattr(options, k) is not None}
-    study = Study(options.env_id, options.agents, seeds, shared, single, options.preset, plan)
+    if options.study is not None:
+        study = _study_of_file(options, shared, single)
+        seeds = study.seeds if options.seeds is None and plan is None else seeds
+        study = dc.replace(study, seeds=seeds, until_decided=plan)
+    else:
+        for name in ("env_id", "agents"):
+            if not getattr(options, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is missing (allowed: one or more names, or --study FILE)"
+                )
+        study = Study(
+            options.env_id, options.agents, seeds, shared, single, options.preset, until_decided=plan
+        )
     return keep_horizons(study, Path(options.out)) if options.keep_horizon else study
+
+
+def _study_of_file(
+    options: CompareOptions, shared: dict[str, Any], single: dict[str, dict[str, Any]]
+) -> Study:
+    """Return the study of a file, with what other options say in the place of what it says; tell how long it takes.
+
+    Raises:
+        UsageError: the file can't be read, or a name or value is wrong.
+    """
+    from rl_lab.studies.study_file import read_study_file
+
+    assert options.study is not None
+    alone = {f"{agent}:{name}": value for agent, fields in single.items() for name, value in fields.items()}
+    file = read_study_file(options.study).overridden(shared | alone, options.preset)
+    environments = {e: file.environments.get(e, {}) for e in options.env_id or file.environments}
+    file = dc.replace(file, environments=environments, agents=options.agents or file.agents)
+    print(f"{file.about} Expected time: {file.expected_time}.", flush=True)
+    return file.study()

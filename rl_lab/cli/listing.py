@@ -29,6 +29,29 @@ def first_sentence(module: str, name: str) -> str:
     return re.split(r"(?<=[^A-Z]\.) ", " ".join(text.split()))[0]  # a capital before the stop is an initial
 
 
+def missing_import(module: str) -> str | None:
+    """Return the first package that a module imports at its top and that isn't there; None if all are.
+
+    The source is read, not imported. Imports in functions or under conditions don't count.
+    """
+    tree = _parsed(module)
+    for node in [] if tree is None else tree.body:
+        named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            named = [node.module]
+        for name in named:
+            if not _is_there(top := name.partition(".")[0]):
+                return top
+    return None
+
+
+def _is_there(top: str) -> bool:
+    try:
+        return find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
 @cache
 def _parsed(module: str) -> ast.Module | None:
     """Return the syntax tree of a module, found without importing it or the packages around it."""

@@ -181,9 +181,18 @@ def _require_map(env_id: str, kwargs: dict[str, Any]) -> None:
 
 
 def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
-    """Raise UsageError where a wrapper normalises: an episode would depend on the ones before it."""
+    """Raise UsageError where an episode would depend on the ones before it, or be part of a game alone.
+
+    That is so where a wrapper normalises, and where it ends an episode with a lost life: SB3's goes on with the game at
+    the next reset, whatever seed that has.
+    """
     layer = env
     while isinstance(layer, gymnasium.Wrapper):
+        if type(layer).__name__ == "EpisodicLifeEnv" or getattr(layer, "terminal_on_life_loss", False):
+            raise UsageError(
+                f"wrapper {type(layer).__name__} ends episodes when a life is lost: returns wouldn't be those of whole"
+                " games (allowed: life_loss_terminates, which only zeroes the bootstrap)"
+            )
         if isinstance(layer, NormalizeObservation | NormalizeReward):
             raise UsageError(
                 f"wrapper {type(layer).__name__} remembers across episodes: normalise in the agent"

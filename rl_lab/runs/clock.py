@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import psutil
+
+
+def cpu_of_tree() -> float:
+    """Return the CPU seconds of this process and of the processes that it has started, also of those that ended."""
+    own, ended = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            times = child.cpu_times()
+            seconds += times.user + times.system
+            seconds += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return seconds
 
 
 class Clock:
     """Measures a run's seconds over all its sessions.
 
-    Training is acting, stepping and learning; evaluation, checkpoints and rows pause the clock.
+    Training is acting, stepping and learning; evaluation, checkpoints and rows pause the clock. Compiling counts as
+    training too, and is added up apart.
 
     Args:
         now: seconds of a clock that never goes back.
         wall: seconds of the system's clock.
+        cpu: CPU seconds of this process and those that it started.
     """
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter, wall: Callable[[], float] = time.time):
-        self._now, self._wall = now, wall
-        self._train_before = self._wall_before = 0.0  # seconds of earlier sessions
+    def __init__(
+        self,
+        now: Callable[[], float] = time.perf_counter,
+        wall: Callable[[], float] = time.time,
+        cpu: Callable[[], float] = cpu_of_tree,
+    ):
+        self._now, self._wall, self._cpu = now, wall, cpu
+        self._train_before = self._wall_before = self._cpu_before = 0.0  # seconds of earlier sessions
+        self._compiled = 0.0  # of all sessions
         self._paused = self._evaluated = self._saved = 0.0
         self._pause_began: float | None = None
-        self._began, self._wall_began = now(), wall()
+        self._began, self._wall_began, self._cpu_began = now(), wall(), cpu()
 
     @property
     def train_seconds(self) -> float:
@@ -34,6 +57,16 @@ class Clock:
     def wall_seconds(self) -> float:
         """Seconds since the start, over all sessions of the run, pauses included."""
         return self._wall_before + self._wall() - self._wall_began
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds since the start of this process and those that it started, over all sessions of the run."""
+        return self._cpu_before + max(0.0, self._cpu() - self._cpu_began)
+
+    @property
+    def compile_seconds(self) -> float:
+        """Seconds of compiling updates, which `train_seconds` contains, over all sessions of the run."""
+        return self._compiled
 
     def start(self) -> None:
         """Count training from now on: what came before in this session was set-up."""
@@ -47,6 +80,15 @@ class Clock:
             yield
         finally:
             self._evaluated += self._now() - began
+
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Count the length of a `with` block as compiling, a part of training."""
+        began = self._now()
+        try:
+            yield
+        finally:
+            self._compiled += self._now() - began
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -83,8 +125,11 @@ class Clock:
 
     def state_dict(self) -> dict[str, float]:
         """Return the seconds so far."""
-        return {"train_seconds": self.train_seconds, "wall_seconds": self.wall_seconds}
+        names = ("train_seconds", "wall_seconds", "cpu_seconds", "compile_seconds")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Add the seconds of earlier sessions."""
+        """Add the seconds of earlier sessions; older versions measured no CPU seconds, nor compiling apart."""
         self._train_before, self._wall_before = state["train_seconds"], state["wall_seconds"]
+        self._cpu_before = state.get("cpu_seconds", 0.0)
+        self._compiled = state.get("compile_seconds", 0.0)

@@ -351,7 +351,7 @@ def read_fields(path: str | Path) -> dict[str, Any]:
             return _fields_of_run(migrate_config(loaded, Path(path)))
         except (LookupError, TypeError) as error:
             raise UsageError(f"config file {str(path)!r} is damaged: {error}") from error
-    return {name: _number_or_same(value) for name, value in loaded.items()}
+    return {name: number_or_same(value) for name, value in loaded.items()}
 
 
 def _fields_of_run(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -362,7 +362,7 @@ def _fields_of_run(body: Mapping[str, Any]) -> dict[str, Any]:
     return found if asked is None else found | {"wandb": asked}
 
 
-def _number_or_same(value: Any) -> Any:
+def number_or_same(value: Any) -> Any:
     """Return the number that a text like 1e-3 means: YAML takes only 1.0e-3 for a number."""
     if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return float(value)
@@ -381,7 +381,7 @@ def parse_pairs(pairs: tuple[str, ...] | list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise UsageError(f"{shown(pair)} must be of the form name=value")
         try:
-            out[name] = _number_or_same(yaml.safe_load(text))
+            out[name] = number_or_same(yaml.safe_load(text))
             json.dumps(out[name])  # fails for dates, bytes, and what holds itself
         except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
             raise UsageError(f"{shown(pair)} has a value that can't be read") from error

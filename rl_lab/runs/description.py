@@ -39,6 +39,8 @@ NOT_HASHED = (
 # A field that was added later is left out of the hash while its value means what older versions did, so that the hashes
 # of older runs stay the same. That value is the default if it changes no result, otherwise what `as_done_before` says.
 LATER = {"wrappers": (), "final_policy": "last", "selection_episodes": 20, "horizon_steps": None}
+# The same for fields of an agent that has the first of them: SB3's.
+LATER_OF_AGENT = {"flush_denormals": False, "normalise_observations": False, "normalise_rewards": False}
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 
@@ -182,7 +184,8 @@ def config_hash(description: RunDescription) -> str:
     """Return the SHA-256 of what decides a run's results, in hexadecimal digits."""
     hashed = {k: v for k, v in description.to_json().items() if k not in NOT_HASHED}
     before = as_done_before(hashed, hashed["fields"])
-    fields = _without(hashed["fields"], before.pop("fields"))
+    later = LATER_OF_AGENT if next(iter(LATER_OF_AGENT)) in hashed["fields"] else {}
+    fields = _without(hashed["fields"], before.pop("fields") | later)
     text = json.dumps(
         _without(hashed, LATER | before) | {"format": HASHED_FORMAT, "fields": fields}, sort_keys=True
     )

@@ -127,6 +127,10 @@ class Run:
         """Stop counting training time for the length of a `with` block; blocks may be nested."""
         return self._clock.pause()
 
+    def compiling(self) -> AbstractContextManager[None]:
+        """Count the length of a `with` block as compiling, a part of the training time."""
+        return self._clock.compiling()
+
     def _signalled(self) -> bool:
         self._signs += 1  # evaluations ask at every step
         return self.stop_requested
@@ -327,8 +331,7 @@ class Run:
             env_steps=env_steps,
             stopped_early=self._evaluations.end,
             gradient_steps=gradient_steps,
-            train_seconds=self._clock.train_seconds,  # as it stood when the pause began
-            wall_seconds=self._clock.wall_seconds,
+            seconds=self._clock.state_dict(),  # of training as they stood when the pause began
             episodes=self._episodes.total,
             figures=figures,
             weights=weights,

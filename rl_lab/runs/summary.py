@@ -17,8 +17,7 @@ def summarise(
     env_steps: int,
     stopped_early: str | None,
     gradient_steps: int,
-    train_seconds: float,
-    wall_seconds: float,
+    seconds: Mapping[str, float],
     episodes: int,
     figures: Mapping[str, Any],
     weights: Any,
@@ -28,6 +27,7 @@ def summarise(
 
     Args:
         stopped_early: why evaluations ended the run; None if they didn't.
+        seconds: those of the run's clock, `train_seconds`, `wall_seconds`, `cpu_seconds` and `compile_seconds`.
         figures: the learner's own results and those of the last evaluation.
         weights: the tree of the final weights.
         callback_stops: the env_steps and the reason of each stop that a callback asked for, before the run was resumed.
@@ -43,9 +43,11 @@ def summarise(
         "stopped_early": stopped_early,
         **stops,
         "gradient_steps": gradient_steps,
-        "train_seconds": train_seconds,
-        "env_steps_per_second": env_steps / train_seconds if train_seconds > 0 else 0.0,
-        "wall_seconds": wall_seconds,
+        "train_seconds": (trained := seconds["train_seconds"]),
+        "env_steps_per_second": env_steps / trained if trained > 0 else 0.0,
+        "wall_seconds": seconds["wall_seconds"],
+        "cpu_seconds": seconds["cpu_seconds"],
+        "compile_seconds": seconds["compile_seconds"],
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "episodes": episodes,
         **figures,

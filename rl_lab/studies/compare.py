@@ -142,7 +142,7 @@ def compare(
         agent: {name: plain_value(value) for name, value in given.items()}
         for agent, given in (agent_fields or {}).items()
     }
-    study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset, plan)
+    study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset, until_decided=plan)
     study = keep_horizons(study, Path(out)) if keep_horizon else study
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rl_lab.runs.description import IDLE
 from rl_lab.runs.directory import SUMMARY
-from rl_lab.runs.scrubbing import REMOVED, without_secrets
+from rl_lab.runs.scrubbing import without_secrets
 from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.budgets import with_budgets_of
 from rl_lab.studies.decision import Plan
+from rl_lab.studies.extends import extends
+from rl_lab.studies.fairness import shared_terms
+from rl_lab.studies.fields import (
+    bare,
+    fields_of_run,
+    preset_on,
+    require_env_fields,
+    require_presets,
+    tell_without_preset,
+)
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
 from rl_lab.studies.readings import as_begun, require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, horizon_of, learner_of, run_task
 from rl_lab.studies.until import planned, require_same_plan, require_scores, run_until_decided
-from rl_lab.training.registry import has_preset, preset_fields
-from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted
+from rl_lab.training.setup import configs_of
 from rl_lab.types import UsageError
 
 _tell = partial(print, flush=True)  # flushed line by line, even into a pipe
@@ -55,7 +62,9 @@ class Study:
     fields_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Fields for single agents, by name; they take precedence over `fields`."""
     preset: str | None = None
-    """The preset to use for every agent that has it."""
+    """The preset to use for every agent that has it; `{env_id}` in it stands for the environment's id."""
+    env_fields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Fields on single environments, by id, as `fields.fields_of_run` takes them."""
     until_decided: Plan | None = None
     """Adds seeds in groups until it is decided which agents are better; None: the number of seeds is fixed."""
 
@@ -67,7 +76,7 @@ class Study:
         for name in self.fields_of:
             if name not in self.agents:
                 raise UsageError(f"fields are given for agent {name!r}, which isn't compared")
-        for fields in (self.fields, *self.fields_of.values()):
+        for fields in (self.fields, *self.fields_of.values(), *map(bare, self.env_fields.values())):
             if own := [name for name in OWN if name in fields]:
                 raise UsageError(
                     f"{own[0]} can't be given for the runs of a study, which sets {', '.join(OWN)} for each of them"
@@ -75,28 +84,34 @@ class Study:
                 )
         if self.until_decided is not None:
             self.until_decided.test_of(self.env_ids, self.agents)
-        if self.preset and not any(has_preset(learner_of(agent), self.preset) for agent in self.agents):
-            raise UsageError("; ".join(_refusals(self.agents, self.preset)))
+        require_presets(self.preset, self.env_ids, self.agents)
+        require_env_fields(self.env_fields, self.env_ids, self.agents)
 
     @property
     def most_seeds(self) -> int:
         """How many seeds an agent may get on an environment."""
         return self.seeds if self.until_decided is None else max(self.seeds, self.until_decided.max_seeds)
 
-    def fields_for(self, agent: str) -> dict[str, Any]:
-        """Return the fields of one agent: its own take precedence over `fields`, and these over its preset."""
-        name = learner_of(agent)
-        preset = preset_fields(name, self.preset) if self.preset and has_preset(name, self.preset) else {}
-        own = {} if name == agent else dict(self.fields_of.get(name, {})) | horizon_of(agent)
-        return preset | dict(self.fields) | own | dict(self.fields_of.get(agent, {}))
+    def fields_for(self, agent: str, env_id: str | None = None) -> dict[str, Any]:
+        """Return the fields of one agent, on one environment or, with None, those that are the same on all.
 
-    def eval_gamma(self) -> float | None:
-        """Return the discount with which all runs are evaluated; None if no agent has one.
+        The agent's own take precedence over `fields`, and these over its preset.
+        """
+        of_learner = self.fields_of.get(learner_of(agent), {})
+        own = {**of_learner, **horizon_of(agent), **self.fields_of.get(agent, {})}
+        on_env = self.env_fields.get(env_id or "", {})
+        return fields_of_run(agent, env_id, self.preset, self.fields, own, on_env)
+
+    def eval_gamma(self, env_id: str | None = None) -> float | None:
+        """Return the discount with which all runs on an environment are evaluated; None if no agent has one.
+
+        Args:
+            env_id: None for the first.
 
         Raises:
             UsageError: it differs between agents, so that their regrets wouldn't be comparable.
         """
-        gammas = {agent: self._eval_gamma_of(agent) for agent in self.agents}
+        gammas = {agent: self._eval_gamma_of(agent, env_id or self.env_ids[0]) for agent in self.agents}
         gammas = {agent: gamma for agent, gamma in gammas.items() if gamma is not None}
         if len(set(gammas.values())) > 1:
             listed = ", ".join(f"{agent} {gamma}" for agent, gamma in gammas.items())
@@ -105,8 +120,8 @@ class Study:
             )
         return next(iter(gammas.values()), None)
 
-    def _eval_gamma_of(self, agent: str) -> float | None:
-        own, config = configs_of(learner_of(agent), self.fields_for(agent) | {"env_id": self.env_ids[0]})
+    def _eval_gamma_of(self, agent: str, env_id: str) -> float | None:
+        own, config = configs_of(learner_of(agent), self.fields_for(agent, env_id) | {"env_id": env_id})
         return getattr(own, "gamma", None) if config.eval_gamma is None else config.eval_gamma
 
 
@@ -124,15 +139,6 @@ def _require_distinct(kind: str, names: tuple[str, ...]) -> None:
         raise UsageError(f"{kind} must be distinct, as names of folders too, got {', '.join(repeated)}")
 
 
-def _refusals(agents: tuple[str, ...], preset: str) -> Iterator[str]:
-    """Yield why each agent lacks a preset."""
-    for agent in agents:
-        try:
-            preset_fields(learner_of(agent), preset)
-        except UsageError as error:
-            yield str(error)
-
-
 def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> list[Task]:
     """Return all runs of a study after checking them; tell what is worth knowing of their environments.
 
@@ -141,27 +147,22 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
     Raises:
         UsageError: a name is unknown, a value is wrong, or an agent can't learn an environment.
     """
-    gamma = study.eval_gamma()
-    shared = {} if gamma is None else {"eval_gamma": gamma}
     tasks = []
     for env_id in study.env_ids:
-        checks = (_check(agent, study.fields_for(agent) | {"env_id": env_id}) for agent in study.agents)
-        for line in dict.fromkeys(line for lines in checks for line in lines):
-            tell(line)
+        gamma = study.eval_gamma(env_id)
+        fields = {agent: study.fields_for(agent, env_id) for agent in study.agents}
+        tell_without_preset(study.preset, env_id, study.agents, study.env_fields.get(env_id, {}), tell)
+        shared = ({} if gamma is None else {"eval_gamma": gamma}) | shared_terms(env_id, fields, tell)
         for seed in range(study.most_seeds):
             tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
     return tasks
 
 
-def _check(agent: str, fields: dict[str, Any]) -> list[str]:
-    learner, config = configure(learner_of(agent), fields)
-    require_accepted(learner, problem := problem_of(config, learner))
-    return problem.warnings
-
-
 def _task(study: Study, shared: dict[str, Any], out: Path, env_id: str, agent: str, seed: int) -> Task:
     folder = run_directory(out, env_id, agent, seed)
-    fields = study.fields_for(agent) | shared | {"env_id": env_id, "seed": seed, "run_dir": str(folder)}
+    fields = (
+        study.fields_for(agent, env_id) | shared | {"env_id": env_id, "seed": seed, "run_dir": str(folder)}
+    )
     return Task(agent, {"group": f"{out.name}-{env_id}"} | fields)
 
 
@@ -290,10 +291,19 @@ def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
         "total_steps": max(configs_of(t.learner, t.fields)[1].total_steps for t in tasks),
         "fields": {agent: without_secrets(study.fields_for(agent)) for agent in study.agents},
         "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
+        **_fields_by_env(study),
     }
     if study.until_decided is not None:
         described["until_decided"] = planned(study.until_decided, study.env_ids, study.agents)
     return json.loads(json.dumps(described))  # as it will be read back
+
+
+def _fields_by_env(study: Study) -> dict[str, Any]:
+    """Return what study.json tells beside `fields` where they depend on the environment; {} if they don't."""
+    if not study.env_fields and preset_on(None, study.preset) == study.preset:
+        return {}
+    told = {e: {a: without_secrets(study.fields_for(a, e)) for a in study.agents} for e in study.env_ids}
+    return {"env_fields": told}
 
 
 def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) -> dict[str, Any] | None:
@@ -311,7 +321,7 @@ def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) 
         asked = described.get("until_decided", {name: described[name] for name in ("env_ids", "agents")})
         require_same_plan(asked, before["until_decided"], out)
     now = None if before is None else with_budgets_of(described, migrate_study(before, path), tasks, out)
-    if now is not None and not _extends(described, now):
+    if now is not None and not extends(described, now):
         raise UsageError(
             f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
             " more seeds, agents or environments, or more steps where no schedule depends on the budget)"
@@ -325,53 +335,6 @@ def _claim(described: dict[str, Any], out: Path, before: dict[str, Any] | None) 
         rename_folders(out, before)  # before study.json is written: after a kill it is done again
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / STUDY, json.dumps(described, indent=1).encode())
-
-
-def _extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
-    """Return whether a study contains all runs of the one that was there before, unchanged.
-
-    Both are in the current format.
-    """
-    if "eval_gamma" not in before:  # written by an older version
-        now = {name: value for name, value in described.items() if name != "eval_gamma"}
-        return _same(now, before | {"fields": _each(without_secrets, before["fields"])})
-    now = _each(_deciding, described["fields"])
-    then = _each(_deciding, before["fields"])
-    return (
-        all(agent in now and _same(now[agent], then[agent]) for agent in before["agents"])
-        and described["eval_gamma"] == before["eval_gamma"]
-        and described["seeds"] >= before["seeds"]
-        and set(described["env_ids"]) >= set(before["env_ids"])
-    )
-
-
-def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that decide results, without secrets: what W&B gets, and the like, isn't among them."""
-    return {name: value for name, value in without_secrets(fields).items() if name not in IDLE}
-
-
-def _each(change: Callable[[Any], dict[str, Any]], fields_of: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {agent: change(fields) for agent, fields in fields_of.items()}
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Return whether two values of JSON are equal, as far as can be told where secrets were removed.
-
-    Which of them were known as secrets depends on the environment variables of that time.
-    """
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    if isinstance(one, str) and isinstance(other, str):
-        return _fits(one, other) or _fits(other, one)
-    return one == other
-
-
-def _fits(text: str, pattern: str) -> bool:
-    """Return whether a text is one from which secrets were removed, or could be it before they were."""
-    parts = map(re.escape, pattern.split(REMOVED))
-    return re.fullmatch(".*".join(parts), text, re.DOTALL) is not None
 
 
 def _outcome(task: Task) -> str:

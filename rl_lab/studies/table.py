@@ -13,14 +13,22 @@ from rl_lab.evaluation.statistics import iqm
 from rl_lab.studies.results import EXACT, REGRET, RETURN, RunResults, StudyResults
 
 Row = dict[str, Any]
+CLOCKS = ("train_seconds", "env_steps_per_second", "compile_seconds", "wall_seconds", "cpu_seconds")
 
 
 def table_of(study: StudyResults) -> list[Row]:
     """Return a row for each environment and agent, over the finished runs; figures that no run has are None.
 
+    `total_steps` is the budget that was asked for and `env_steps` what was spent: agents round it up to whole rollouts
+    or periods of their updates, SB3's and the lab's by one rule.
+
     `return_iqm` is the interquartile mean over seeds of the runs' mean evaluation returns, `return_low` and
     `return_high` its 95 % bootstrap interval, widened for few runs (nan of a single run). `regret` and `exact_return`
     are interquartile means, where the model is known.
+
+    The clocks are means over the runs: `train_seconds` (acting, stepping and learning, compiling included),
+    `compile_seconds` of them, `wall_seconds` (everything since the run began), `cpu_seconds` (of the process and those
+    that it started). `peak_rss_mb` is the largest of all runs, in MiB.
     """
     return [
         {"env_id": env_id, "agent": agent, **_figures(study.runs[env_id, agent])}
@@ -41,8 +49,9 @@ def _figures(runs: Sequence[RunResults]) -> Row:
         "return_mean": _over(np.mean, returns),
         "regret": _over(iqm, _scalars(runs, REGRET)),
         "exact_return": _over(iqm, _scalars(runs, EXACT)),
-        "env_steps": _over(np.mean, _scalars(runs, "env_steps")),
-        "train_seconds": _over(np.mean, _scalars(runs, "train_seconds")),
+        "total_steps": _over(np.mean, _scalars(runs, "total_steps")),
+        **{name: _over(np.mean, _scalars(runs, name)) for name in ("env_steps", "gradient_steps", *CLOCKS)},
+        "peak_rss_mb": max(_scalars(runs, "peak_rss_mb"), default=None),
     }
 
 
@@ -56,7 +65,9 @@ def _over(average: Any, values: Sequence[float]) -> float | None:
 
 COLUMNS = {
     "env_id": "environment", "agent": "agent", "return_iqm": "return (IQM)", "interval": "95 % interval",
-    "regret": "regret", "finished": "finished runs", "env_steps": "steps", "train_seconds": "training, s",
+    "regret": "regret", "finished": "finished runs", "total_steps": "budget", "env_steps": "steps",
+    "train_seconds": "training, s", "compile_seconds": "of it compiling, s", "wall_seconds": "in all, s",
+    "cpu_seconds": "CPU, s", "peak_rss_mb": "memory, MiB",
 }  # fmt: skip
 
 

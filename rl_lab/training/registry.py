@@ -5,6 +5,7 @@ Only the learner that is asked for is imported.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -39,6 +40,21 @@ def agent_entry(name: str) -> EntryPoint:
     return found
 
 
+def remedy(entry: EntryPoint, module: str) -> str | None:
+    """Return the command that installs a module which a learner imports, or None if its package names none for it.
+
+    The package's metadata are asked: the module's own package has to be among its requirements, with an extra or
+    without.
+    """
+    owner = entry.dist
+    for line in () if owner is None else owner.requires or ():
+        package = re.split(r"[^\w.-]", line, maxsplit=1)[0]
+        if owner is not None and re.sub(r"[-.]", "_", package).lower() == module.lower():
+            extra = re.search(r"""extra\s*==\s*["']([^"']+)["']""", line)
+            return f"pip install {package}" if extra is None else f"pip install '{owner.name}[{extra[1]}]'"
+    return None
+
+
 @cache
 def _factory(name: str) -> Callable[..., Learner]:
     """Return the factory of a learner, imported.
@@ -50,7 +66,9 @@ def _factory(name: str) -> Callable[..., Learner]:
     try:
         return entry.load()
     except ImportError as error:
-        raise UsageError(f"agent {name!r} needs a package that is missing: {error}") from error
+        command = remedy(entry, (error.name or "").partition(".")[0])
+        allowed = "" if command is None else f" (allowed after: {command})"
+        raise UsageError(f"agent {name!r} needs a package that is missing: {error}{allowed}") from error
 
 
 def config_of(name: str) -> type:

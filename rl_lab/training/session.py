@@ -94,7 +94,8 @@ class Session:
         if not (isinstance(agent, Compiles) and agent.compiles) or at.env_steps >= run.total_steps:
             return False
         began, drawn = perf_counter(), self.streams.state_dict()
-        agent.compile_updates(self._example(), lambda: run.stop_requested)
+        with run.compiling():
+            agent.compile_updates(self._example(), lambda: run.stop_requested)
         self.streams.load_state_dict(drawn)
         self.watch.seconds["compile"] += perf_counter() - began
         return run.stop_requested and run.moment(at.env_steps, self.greedy, self.members)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from gymnasium.wrappers import AtariPreprocessing
+from sb3_contrib import QRDQN, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
 
 from rl_lab.runs.config import RunConfig
@@ -57,26 +58,62 @@ PPO_YML = {
         "n_envs": 4, "n_timesteps": 1e5, "n_steps": 1024, "gae_lambda": 0.95, "gamma": 0.9, "n_epochs": 10,
         "ent_coef": 0.0, "learning_rate": 1e-3, "clip_range": 0.2, "use_sde": True, "sde_sample_freq": 4,
     },
+    "MountainCar-v0": {
+        "normalize": True, "n_envs": 16, "n_timesteps": 1e6, "n_steps": 16, "gae_lambda": 0.98, "gamma": 0.99,
+        "n_epochs": 4, "ent_coef": 0.0,
+    },
+    "Acrobot-v1": {
+        "normalize": True, "n_envs": 16, "n_timesteps": 1e6, "n_steps": 256, "gae_lambda": 0.94, "gamma": 0.99,
+        "n_epochs": 4, "ent_coef": 0.0,
+    },
+}  # fmt: skip
+# hyperparams/qrdqn.yml at c8cff9f143f2d6d3fe82d26bceafa3b1a5297cab. LunarLander was still -v2 there.
+QRDQN_YML = {
+    "CartPole-v1": DQN_YML["CartPole-v1"] | {"n_quantiles": 10},
+    "MountainCar-v0": DQN_YML["MountainCar-v0"] | {"n_quantiles": 25},
+    "LunarLander-v3": {
+        "n_timesteps": 1e5, "learning_rate": "lin_1.5e-3", "batch_size": 128, "buffer_size": 100_000,
+        "learning_starts": 10_000, "gamma": 0.995, "target_update_interval": 1, "train_freq": 256,
+        "gradient_steps": -1, "exploration_fraction": 0.24, "exploration_final_eps": 0.18, "net_arch": [256, 256],
+        "n_quantiles": 170,
+    },
+    "Acrobot-v1": DQN_YML["Acrobot-v1"] | {"n_quantiles": 25},
+}  # fmt: skip
+# hyperparams/ppo_lstm.yml at c94924e5b31bce36920f29d3eb18b975231bdec4
+PPO_LSTM_YML = {
+    "CartPoleNoVel-v1": PPO_YML["CartPole-v1"] | {
+        "normalize": True, "ortho_init": False, "activation_fn": "ReLU", "lstm_hidden_size": 64,
+        "enable_critic_lstm": True, "net_arch": [64],
+    },
+    "Acrobot-v1": PPO_YML["Acrobot-v1"],
 }  # fmt: skip
 # hyperparams/a2c.yml at c6c209e7d487635f0b835fb916ec4468142b28ff
 A2C_YML = {"CartPole-v1": {"n_envs": 8, "n_timesteps": 5e5, "ent_coef": 0.0}}
 
 ZOO = {"dqn": DQN_YML, "sb3-dqn": DQN_YML, "ppo": PPO_YML, "sb3-ppo": PPO_YML, "sb3-a2c": A2C_YML}
+ZOO |= {"sb3-qrdqn": QRDQN_YML, "sb3-recurrent-ppo": PPO_LSTM_YML}
 LEFT_OUT = {"Pendulum-v1": {"use_sde", "sde_sample_freq"}}  # and the page of policy gradients says so
-ALGORITHMS = {"dqn": DQN, "ppo": PPO, "a2c": A2C}
+ALGORITHMS = {"dqn": DQN, "ppo": PPO, "a2c": A2C, "qrdqn": QRDQN, "recurrent-ppo": RecurrentPPO}
 NAMES = {  # SB3's and the lab's, where they differ
     "n_timesteps": "total_steps", "n_envs": "num_envs", "net_arch": "hidden", "buffer_size": "replay_capacity",
     "learning_starts": "learning_starts_env_steps", "target_update_interval": "target_period_env_steps",
     "train_freq": "train_period_env_steps", "gradient_steps": "gradient_steps_per_update", "tau": "target_tau",
     "exploration_initial_eps": "epsilon_initial", "exploration_final_eps": "epsilon_final",
     "exploration_fraction": "epsilon_fraction", "clip_range_vf": "clip_range_value",
-    "normalize_advantage": "normalise_advantages",
+    "normalize_advantage": "normalise_advantages", "lstm_hidden_size": "memory_size",
+    "enable_critic_lstm": "critic_memory",
 }  # fmt: skip
 
 
 def as_the_lab_writes(yml):
     """Return the fields of the lab that mean what a row of the zoo's file (or SB3's defaults) says."""
     out = {NAMES.get(name, name): value for name, value in yml.items()}
+    if out.pop("normalize", False):  # VecNormalize, of both
+        out |= {"normalise_observations": True, "normalise_rewards": True}
+    if "ortho_init" in out:
+        out["initialisation"] = "orthogonal" if out.pop("ortho_init") else "default"
+    if "activation_fn" in out:
+        out["activation"] = out.pop("activation_fn").lower()
     falling = {k: float(v.removeprefix("lin_")) for k, v in out.items() if str(v).startswith("lin_")}
     out |= falling | ({"linear_decay": True} if falling else {})
     if out.get("gradient_steps_per_update") == -1:  # as many as steps were taken

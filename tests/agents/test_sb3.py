@@ -7,12 +7,12 @@ import tempfile
 import numpy as np
 import pytest
 import stable_baselines3.dqn.dqn as sb3_dqn
-import torch
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 
 import rl_lab
 import rl_lab.agents.dqn.agent
+from plain_sb3 import QUIET, parameters_of, plain, same_parameters
 from rl_lab.agents.sb3 import (
     A2CConfig,
     DQNConfig,
@@ -24,12 +24,8 @@ from rl_lab.agents.sb3 import (
 from rl_lab.runs.description import read_description
 from rl_lab.runs.rows import read_actions, read_episodes, read_rows
 from rl_lab.seeding import episode_seed
-from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
 from toys import ConstantReward, problem_on
-
-QUIET = {"wandb": "disabled", "video_episodes": 0, "device": "cpu"}
-
 
 SHORT_DQN = {
     "total_steps": 600,
@@ -51,21 +47,8 @@ def learn(folder, agent, **fields):
     return rl_lab.learn(agent, "CartPole-v1", run_dir=str(folder / "run"), **QUIET, **fields)
 
 
-def parameters_of(policy) -> dict[str, torch.Tensor]:
-    return policy._policy.state_dict()
-
-
 def assert_same_parameters(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, value in ours.items():
-        assert torch.equal(value, theirs[name]), name
-
-
-def plain(agent, num_envs, seed, algorithm, total_steps, **arguments):
-    """What SB3 learns on its own, on the same environments."""
-    learner, config = configure(agent, {"env_id": "CartPole-v1", "num_envs": num_envs, "seed": seed} | QUIET)
-    envs = make_vec_env(problem_of(config, learner), [])
-    return algorithm("MlpPolicy", envs, seed=seed, device="cpu", **arguments).learn(total_steps)
+    assert same_parameters(ours, theirs)
 
 
 class TestBitForBit:

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 import stable_baselines3
 
+from rl_lab.agents.sb3.denormals import flushes_denormals
 from rl_lab.benchmarks import training
 from rl_lab.benchmarks.work import Work
 from rl_lab.training.registry import preset_fields
@@ -66,14 +67,17 @@ class TestBothSidesLearnAlike:
 
     def test_dqn_takes_equally_many(self, short, gradient_steps, monkeypatch):
         monkeypatch.setattr(training, "cold_rows", list)
-        _, work = training.dqn()
+        *_, work, flushing = training.dqn()
+        assert (work.peer, flushing.peer) == ("sb3", training.FLUSHING)
         assert work.ours() > 0.0
         assert work.theirs() > 0.0
         assert gradient_steps == [2 * 128, 2 * 128]
+        assert flushing.ours.keywords == work.ours.keywords
 
     def test_ppo_takes_equally_many(self, short, gradient_steps):
         """SB3 counts epochs, of 256 / 128 minibatches each."""
-        work, compiled = training.ppo()
+        work, flushing, compiled, _ = training.ppo()
+        assert (work.peer, flushing.peer) == ("sb3", training.FLUSHING)
         assert work.ours() > 0.0
         assert work.theirs() > 0.0
         ours, epochs = gradient_steps
@@ -85,6 +89,19 @@ class TestBothSidesLearnAlike:
         assert work.ours() > 0.0
         assert work.theirs() > 0.0
         assert gradient_steps == [2 * 128, 2 * 128]
+
+
+def test_sb3_at_its_best_is_the_same_call_where_subnormal_numbers_are_flushed():
+    flushed = []
+
+    def theirs():
+        flushed.append(flushes_denormals())
+        return 2.5
+
+    sides = training.both_ways(theirs)
+    assert [side() for side in sides.values()] == [2.5, 2.5]
+    assert flushed == [False, True]
+    assert not flushes_denormals()
 
 
 def test_sb3_gets_the_zoo_s_hyperparameters():
@@ -158,13 +175,15 @@ class TestPeersOfDQN:
     def test_are_sb3_alone_without_sbx(self, monkeypatch):
         monkeypatch.setattr(training, "find_spec", lambda name: None)
         *works, cold = training.dqn()
-        assert [work.peer for work in works] == ["sb3", "sb3"]
+        assert [work.peer for work in works] == ["sb3", training.FLUSHING] * 2
         assert cold == {"work": "cold"}
 
     def test_are_sb3_and_sbx_for_each_net(self, sbx):
         works = [work for work in training.dqn() if isinstance(work, Work)]
         assert [(work.peer, work.work.split("net ")[1]) for work in works] == [
-            (peer, f"{net}, 50000 steps") for net in ((256, 256), (64, 64)) for peer in ("sb3", "sbx")
+            (peer, f"{net}, 50000 steps")
+            for net in ((256, 256), (64, 64))
+            for peer in ("sb3", training.FLUSHING, "sbx")
         ]
 
     def test_sbx_gets_what_sb3_gets_without_clipping(self, sbx):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time as system
+
 import pytest
 
-from rl_lab.runs.clock import Clock
+from rl_lab.runs.clock import Clock, cpu_of_tree
 
 
 class Time:
@@ -19,6 +22,9 @@ class Time:
     def wall(self):
         return 1e9 + self.seconds
 
+    def cpu(self):
+        return 2 * self.seconds  # two processes at work
+
 
 @pytest.fixture
 def time():
@@ -27,7 +33,7 @@ def time():
 
 @pytest.fixture
 def clock(time):
-    return Clock(time.now, time.wall)
+    return Clock(time.now, time.wall, time.cpu)
 
 
 def seconds(clock):
@@ -92,9 +98,9 @@ def test_a_resumed_run_adds_to_the_seconds_before(clock, time):
     with clock.pause():
         time.seconds += 4
         state = clock.state_dict()
-    assert state == {"train_seconds": 3.0, "wall_seconds": 7.0}
+    assert state == {"train_seconds": 3.0, "wall_seconds": 7.0, "cpu_seconds": 14.0, "compile_seconds": 0.0}
     time.seconds += 1000  # nothing runs
-    later = Clock(time.now, time.wall)
+    later = Clock(time.now, time.wall, time.cpu)
     later.load_state_dict(state)
     time.seconds += 1
     later.start()
@@ -113,3 +119,56 @@ def test_seconds_of_this_session_are_told_by_what_they_were_spent_on(clock, time
         with clock.saving():
             time.seconds += 0.5
     assert clock.spent() == {"training": 3.0, "evaluation": 6.0, "checkpoints": 0.5, "other": 1.0}
+
+
+def test_cpu_seconds_are_those_since_the_start_of_all_sessions(clock, time):
+    time.seconds += 5
+    assert clock.cpu_seconds == 10.0
+    clock.start()  # set-up is work, too
+    with clock.pause():
+        time.seconds += 1
+    assert clock.cpu_seconds == 12.0
+    later = Clock(time.now, time.wall, time.cpu)
+    later.load_state_dict(clock.state_dict())
+    time.seconds += 2
+    assert later.cpu_seconds == 16.0
+
+
+def test_compiling_is_added_up_apart_and_stays_a_part_of_training(clock, time):
+    clock.start()
+    with clock.compiling():
+        time.seconds += 4
+    time.seconds += 1
+    assert (clock.compile_seconds, clock.train_seconds) == (4.0, 5.0)
+    later = Clock(time.now, time.wall, time.cpu)
+    later.load_state_dict(clock.state_dict())
+    with later.compiling():
+        time.seconds += 2
+    assert later.compile_seconds == 6.0
+
+
+def test_a_state_of_an_older_version_has_no_such_seconds(clock):
+    clock.load_state_dict({"train_seconds": 1.0, "wall_seconds": 2.0})
+    assert (clock.cpu_seconds, clock.compile_seconds) == (0.0, 0.0)
+
+
+def _spin(seconds, done, leave):
+    end = system.process_time() + seconds
+    while system.process_time() < end:
+        pass
+    done.set()
+    leave.wait(20)
+
+
+def test_the_work_of_other_processes_counts_while_they_live_and_after_they_ended():
+    context = multiprocessing.get_context("fork")
+    done, leave = context.Event(), context.Event()
+    before = cpu_of_tree()
+    child = context.Process(target=_spin, args=(0.3, done, leave))
+    child.start()
+    assert done.wait(60)
+    alive = cpu_of_tree() - before
+    leave.set()
+    child.join()
+    ended = cpu_of_tree() - before
+    assert 0.28 < alive <= ended + 0.011  # the system counts in hundredths of a second

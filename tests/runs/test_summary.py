@@ -12,6 +12,7 @@ from rl_lab.runs.description import RunDescription
 from rl_lab.runs.summary import summarise
 from rl_lab.storage.state_trees import weights_sha256
 
+SECONDS = {"train_seconds": 2.0, "wall_seconds": 3.0, "cpu_seconds": 4.5, "compile_seconds": 0.5}
 WEIGHTS = {"w": np.arange(3.0)}
 
 
@@ -19,8 +20,8 @@ def summary(**changes):
     config = RunConfig(env_id="FrozenLake-v1", total_steps=300, seed=4, eval_gamma=0.9)
     description = RunDescription("q-learning", {}, config, None, None, {}, config_sha256="abc")
     given = {
-        "env_steps": 304, "stopped_early": None, "gradient_steps": 7, "train_seconds": 2.0, "wall_seconds": 3.0,
-        "episodes": 5, "figures": {"eval_return_mean": 0.5, "theirs": [1, 2]}, "weights": WEIGHTS,
+        "env_steps": 304, "stopped_early": None, "gradient_steps": 7, "seconds": SECONDS, "episodes": 5,
+        "figures": {"eval_return_mean": 0.5, "theirs": [1, 2]}, "weights": WEIGHTS,
     }  # fmt: skip
     return summarise(description, **given | changes)
 
@@ -36,12 +37,13 @@ def test_says_what_was_asked_for_and_what_came_of_it():
     assert found["weights_sha256"] == weights_sha256(WEIGHTS)
     assert found["peak_rss_mb"] > 10
     assert {"numpy", "torch"} <= found["versions"].keys()
+    assert {name: found[name] for name in SECONDS} == SECONDS
     assert json.loads(json.dumps(found)) == found
 
 
 @pytest.mark.parametrize(("seconds", "rate"), [(2.0, 152.0), (0.0, 0.0)])
 def test_steps_a_second_are_those_of_training(seconds, rate):
-    assert summary(train_seconds=seconds)["env_steps_per_second"] == rate
+    assert summary(seconds=SECONDS | {"train_seconds": seconds})["env_steps_per_second"] == rate
 
 
 def test_hash_follows_the_weights():

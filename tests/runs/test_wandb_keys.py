@@ -16,7 +16,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 PLACED = {
     "env_steps": "env_steps",
     **{f"{n}_seconds": f"time/{n}_seconds" for n in (
-        "train", "compile", "act", "step", "store", "update", "record", "reset", "sample", "wall",
+        "train", "compile", "act", "step", "store", "update", "record", "reset", "sample", "wall", "cpu",
     )},
     "env_steps_per_second": "time/env_steps_per_second",
     "replay_size": "replay/size",

@@ -11,9 +11,10 @@ import torch
 import rl_lab
 from rl_lab.cli.compare import compare
 from rl_lab.cli.parsing import main
+from rl_lab.studies.table import CLOCKS
 
 TINY = {"total_steps": 200, "eval_episodes": 2, "video_episodes": 0, "pictures": False, "wandb": "disabled"}
-TIMES = {"train_seconds"}
+TIMES = {*CLOCKS, "peak_rss_mb"}
 
 
 @pytest.fixture(scope="module")

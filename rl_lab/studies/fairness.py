@@ -1,0 +1,97 @@
+"""What all agents of a study share, so that it compares them and nothing else: checked before anything runs.
+
+Environment, wrappers and evaluation have to be the same. Budgets may differ, as those of presets do, and are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rl_lab.checks import shown
+from rl_lab.problem import Problem
+from rl_lab.runs.config import RunConfig
+from rl_lab.studies.running import learner_of
+from rl_lab.training.setup import configure, problem_of, require_accepted
+from rl_lab.types import UsageError
+
+# Fields of the run by which its environment or its evaluation would differ. That of eval_gamma is checked apart.
+SHARED = ("env_kwargs", "wrappers", "preprocess", "eval_episodes", "eval_max_steps", "eval_total_steps")
+
+
+def shared_terms(
+    env_id: str, fields: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Check that agents take an environment, on the same terms; return fields that make their evaluations alike.
+
+    Args:
+        fields: of each agent's runs on this environment.
+        tell: called with lines about the environment and the budgets.
+
+    Raises:
+        UsageError: a value is wrong, an agent can't learn the environment, or a field differs that may not.
+    """
+    checked = {agent: _accepted(agent, {**given, "env_id": env_id}) for agent, given in fields.items()}
+    configs = {agent: config for agent, (config, _) in checked.items()}
+    for line in dict.fromkeys(line for _, problem in checked.values() for line in problem.warnings):
+        tell(line)
+    require_same_terms(env_id, configs)
+    tell_budgets(env_id, configs, tell)
+    limit = shared_limit(configs, lambda: next(iter(checked.values()))[1].spec.max_episode_steps)
+    return {} if limit is None else {"eval_total_steps": limit}
+
+
+def _accepted(agent: str, fields: dict[str, Any]) -> tuple[RunConfig, Problem]:
+    learner, config = configure(learner_of(agent), fields)
+    require_accepted(learner, problem := problem_of(config, learner))
+    return config, problem
+
+
+def require_same_terms(env_id: str, configs: Mapping[str, RunConfig]) -> None:
+    """Check that all agents play the same environment and are evaluated alike.
+
+    Args:
+        configs: the run's config of each agent on this environment.
+
+    Raises:
+        UsageError: a field differs; the message names it, the agents and their values.
+    """
+    for name in SHARED:
+        values = {agent: getattr(config, name) for agent, config in configs.items()}
+        if any(value != next(iter(values.values())) for value in values.values()):
+            listed = ", ".join(f"{agent} {shown(value)}" for agent, value in values.items())
+            raise UsageError(
+                f"{env_id}: {name} differs between agents: {listed} (allowed: the same, such as {name}=... for all)"
+            )
+
+
+def shared_limit(configs: Mapping[str, RunConfig], time_limit: Callable[[], int | None]) -> int | None:
+    """Return the `eval_total_steps` that all runs on an environment get; None if evaluations end alike without it.
+
+    Where an environment has no time limit, an evaluation is cut off by default after the steps between evaluations, if
+    these are more than it is allowed otherwise. That would differ where budgets do; then the largest serves for all.
+
+    Args:
+        time_limit: returns the environment's own, in steps of an episode; None without one.
+    """
+    periods = {config.period("eval_every_steps") for config in configs.values()}
+    if len(periods) == 1 or time_limit() is not None:
+        return None
+    limits = {config.eval_steps(None) for config in configs.values()}
+    return max(limits) if len(limits) > 1 else None
+
+
+def tell_budgets(env_id: str, configs: Mapping[str, RunConfig], tell: Callable[[str], None]) -> None:
+    """Tell a line if the agents' budgets differ."""
+    by_budget: dict[int, list[str]] = {}
+    for agent, config in configs.items():
+        by_budget.setdefault(config.total_steps, []).append(agent)
+    if len(by_budget) > 1:
+        parts = [f"{in_words(agents)} {budget:,} steps" for budget, agents in sorted(by_budget.items())]
+        tell(f"{env_id}: budgets differ: {', '.join(parts)}")
+
+
+def in_words(words: Sequence[Any]) -> str:
+    """Return words as a list in a sentence."""
+    *first, last = map(str, words)
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,137 @@
+"""A study in one file of YAML: what is compared, on what, with which fields, and how long that takes.
+
+about: What the study asks, in a sentence.
+expected_time: about 3 hours with 2 workers on 2 cores
+agents: [dqn, sb3-dqn]
+seeds: 10
+preset: "zoo:{env_id}"        # {env_id} stands for the environment's id
+fields:                       # for all agents; "agent:name" for one
+  eval_episodes: 20
+environments:                 # by id, each with the fields that hold there alone; "preset" may be among them
+  CartPole-v1:
+  LunarLander-v3: {total_steps: 100000}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rl_lab.checks import count, shown, unknown_name
+from rl_lab.runs.config import number_or_same
+from rl_lab.studies.fields import PRESET
+from rl_lab.studies.study import Study
+from rl_lab.types import UsageError
+
+Fields = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """What a study's file holds."""
+
+    about: str
+    """What the study asks."""
+    expected_time: str
+    """How long it takes, and on what."""
+    agents: tuple[str, ...]
+    environments: Mapping[str, Fields]
+    """Fields on each environment, by id."""
+    seeds: int = 3
+    preset: str | None = None
+    fields: Fields = field(default_factory=dict)
+    """Fields of all agents, and as "agent:name" those of one."""
+
+    def study(self) -> Study:
+        """Return the study.
+
+        Raises:
+            UsageError: a name is unknown, or a value is wrong.
+        """
+        shared = {name: value for name, value in self.fields.items() if ":" not in name}
+        single: dict[str, Fields] = {}
+        for name, value in self.fields.items():
+            agent, colon, own = name.partition(":")
+            if colon:
+                single.setdefault(agent, {})[own] = value
+        on_env = {env_id: fields for env_id, fields in self.environments.items() if fields}
+        return Study(
+            tuple(self.environments), self.agents, self.seeds, shared, single, self.preset, env_fields=on_env
+        )
+
+    def overridden(self, fields: Mapping[str, Any], preset: str | None = None) -> StudyFile:
+        """Return the file with other fields, which hold on all environments; as "agent:name" for one agent.
+
+        Args:
+            preset: takes the place of all presets that the file names; None: they stay.
+        """
+        names = set(fields) | ({PRESET} if preset is not None else set())
+        kept = {env_id: _without(own, names) for env_id, own in self.environments.items()}
+        found = _without(self.fields, names) | dict(fields)
+        return replace(self, fields=found, environments=kept, preset=preset or self.preset)
+
+
+def _without(fields: Mapping[str, Any], names: set[str]) -> Fields:
+    """Return the fields that aren't named: "name" stands for that field of every agent."""
+    return {k: v for k, v in fields.items() if k not in names and k.rpartition(":")[2] not in names}
+
+
+TEXTS = ("about", "expected_time")
+ALLOWED = (*TEXTS, "agents", "environments", "seeds", "preset", "fields")
+
+
+def read_study_file(path: str | Path) -> StudyFile:
+    """Read a study's file.
+
+    Raises:
+        UsageError: it can't be read, or doesn't hold what it should; the message names the file.
+    """
+    try:
+        loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
+    except OSError as error:
+        raise UsageError(f"study file {str(path)!r}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"study file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return _study_file(loaded)
+    except UsageError as error:
+        raise UsageError(f"study file {str(path)!r}: {error}") from error
+
+
+def _study_file(loaded: Any) -> StudyFile:
+    if not isinstance(loaded, dict):
+        raise UsageError(f"must hold name: value pairs, got {shown(loaded)}")
+    for name in loaded:
+        if name not in ALLOWED:
+            raise UsageError(unknown_name("entry", str(name), list(ALLOWED)))
+    for name in TEXTS:
+        if not isinstance(loaded.get(name), str):
+            raise UsageError(f"{name} must be text, got {shown(loaded.get(name))}")
+    agents, preset = loaded.get("agents"), loaded.get("preset")
+    if not isinstance(agents, list) or not all(isinstance(agent, str) for agent in agents):
+        raise UsageError(f"agents must be a list of names, got {shown(agents)}")
+    if not isinstance(preset, str | None):
+        raise UsageError(f"preset must be text, got {shown(preset)}")
+    environments = _fields("environments", loaded.get("environments"))
+    return StudyFile(
+        about=loaded["about"],
+        expected_time=loaded["expected_time"],
+        agents=tuple(agents),
+        environments={env_id: _fields(env_id, fields) for env_id, fields in environments.items()},
+        seeds=count("seeds", loaded.get("seeds", 3)),
+        preset=preset,
+        fields=_fields("fields", loaded.get("fields")),
+    )
+
+
+def _fields(name: str, given: Any) -> Fields:
+    """Return name: value pairs; {} for none."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+        raise UsageError(f"{name} must hold name: value pairs, got {shown(given)}")
+    return {key: number_or_same(value) for key, value in given.items()}

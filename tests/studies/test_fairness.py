@@ -1,0 +1,133 @@
+"""All agents of a study play and are evaluated alike; what differs is refused, or told where it may."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rl_lab.runs.config import RunConfig
+from rl_lab.studies.fairness import shared_limit, tell_budgets
+from rl_lab.studies.results import load_study
+from rl_lab.studies.study import run_study, tasks_of
+from rl_lab.studies.table import table_of
+from rl_lab.types import UsageError
+from studies_made import QUIET, small_study, summaries
+
+
+def told(study):
+    lines = []
+    tasks_of(study, Path("out"), lines.append)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "listed"),
+    [
+        ("env_kwargs", {"is_slippery": False}, r"q-learning \{\}, random \{'is_slippery': False\}"),
+        ("wrappers", ["gymnasium.wrappers:RecordEpisodeStatistics"], "q-learning .., random"),
+        ("eval_episodes", 5, "q-learning 4, random 5"),
+        ("eval_max_steps", 50, "q-learning 100, random 50"),
+        ("eval_total_steps", 70, "q-learning None, random 70"),
+    ],
+)
+def test_other_terms_for_one_agent_are_refused(name, value, listed):
+    study = small_study(fields_of={"random": {name: value}})
+    with pytest.raises(
+        UsageError, match=rf"FrozenLake-v1: {name} differs between agents: {listed}.*allowed: the same"
+    ):
+        tasks_of(study, Path("out"))
+    tasks_of(small_study(fields=QUIET | {name: value}), Path("out"))
+
+
+def test_a_preset_that_changes_the_environment_of_one_agent_alone_is_refused():
+    study = small_study(
+        env_ids=("lab/TMaze-v0",),
+        agents=("dqn", "random"),
+        preset="recommended:lab/TMaze-v0",
+        fields={"wandb": "disabled"},
+    )
+    with pytest.raises(
+        UsageError, match=r"lab/TMaze-v0: env_kwargs differs .*dqn \{'length': 10\}, random \{\}"
+    ):
+        tasks_of(study, Path("out"))
+
+
+def test_what_agents_do_to_learn_may_differ():
+    fields_of = {"q-learning": {"num_envs": 2, "learning_rate": 0.5, "eval_every_steps": 50}}
+    assert told(small_study(fields_of=fields_of)) == []
+
+
+def test_budgets_that_differ_are_told():
+    study = small_study(fields_of={"random": {"total_steps": 1000}})
+    assert told(study) == ["FrozenLake-v1: budgets differ: q-learning 600 steps, random 1,000 steps"]
+
+
+def test_agents_with_one_budget_share_a_place_in_the_line():
+    lines = []
+    configs = {
+        a: RunConfig(env_id="E", total_steps=n) for a, n in (("a", 5), ("b", 7_000), ("c", 5), ("d", 5))
+    }
+    tell_budgets("E", configs, lines.append)
+    assert lines == ["E: budgets differ: a, c and d 5 steps, b 7,000 steps"]
+
+
+def test_agents_without_the_preset_are_told():
+    study = small_study(
+        env_ids=("CartPole-v1",), agents=("dqn", "random", "ppo"), preset="recommended:CartPole-v1"
+    )
+    (line, *_) = told(study)
+    assert line == "CartPole-v1: random and ppo have no preset 'recommended:CartPole-v1'; their defaults hold"
+
+
+CONFIGS = {
+    "long": RunConfig(env_id="E", total_steps=1_000_000, eval_episodes=2),
+    "short": RunConfig(env_id="E", total_steps=50_000, eval_episodes=2),
+}
+
+
+class TestWhereAnEvaluationEnds:
+    def test_is_that_of_the_largest_budget_where_episodes_have_no_limit(self):
+        assert CONFIGS["long"].eval_steps(None) == 100_000  # a tenth of the budget
+        assert CONFIGS["short"].eval_steps(None) == 5_000
+        assert shared_limit(CONFIGS, lambda: None) == 100_000
+
+    def test_needs_nothing_where_episodes_have_one_or_budgets_are_equal(self):
+        assert shared_limit(CONFIGS, lambda: 500) is None
+        assert shared_limit({"a": CONFIGS["long"], "b": CONFIGS["long"]}, lambda: None) is None
+
+    def test_is_given_to_all_runs(self):
+        cliff = {"total_steps": 400_000, "eval_episodes": 4, "wandb": "disabled"}
+        study = small_study(
+            env_ids=("CliffWalking-v1",), fields=cliff, fields_of={"random": {"total_steps": 500}}
+        )
+        limits = {task.fields["eval_total_steps"] for task in tasks_of(study, Path("out"))}
+        assert limits == {40_000}
+
+
+@pytest.mark.parametrize("pair", [("dqn", "sb3-dqn"), ("ppo", "sb3-ppo")])
+def test_budgets_are_rounded_alike_and_told(tmp_path, pair):
+    own = {
+        "dqn": {
+            "train_period_env_steps": 24,
+            "hidden": [8],
+            "replay_capacity": 500,
+            "learning_starts_env_steps": 10,
+        },
+        "ppo": {"n_steps": 24, "num_envs": 2, "batch_size": 48, "hidden": [8], "n_epochs": 1},
+    }[pair[0]]
+    study = small_study(
+        env_ids=("CartPole-v1",), agents=pair, seeds=1, fields=QUIET | {"total_steps": 100} | own
+    )
+    assert run_study(study, tmp_path, tell=lambda line: None) == {}
+    found = {s["agent"]: (s["total_steps"], s["env_steps"]) for s in summaries(tmp_path).values()}
+    assert set(found.values()) == {(100, {"dqn": 120, "ppo": 144}[pair[0]])}
+    rows = table_of(load_study(tmp_path))
+    assert [(row["total_steps"], row["env_steps"]) for row in rows] == [found[agent] for agent in pair]
+    for row in rows:
+        assert row["wall_seconds"] > row["train_seconds"] > 0
+        assert row["cpu_seconds"] > 0
+        assert row["peak_rss_mb"] > 10
+        assert row["compile_seconds"] == 0
+    assert json.dumps(rows)
