@@ -33,6 +33,8 @@ class CompareOptions:
     """Budget of each run in environment steps; by default the preset's, or that of rl-lab train."""
     workers: int = 1
     """Runs at a time, each in its own process."""
+    engine: Literal["local", "ray"] = "local"
+    """What carries out the runs: this machine, or a Ray cluster (that of RAY_ADDRESS, or one started here)."""
     out: str = "runs/comparison"
     """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds or agents."""
     preset: str | None = None
@@ -65,6 +67,7 @@ def compare(argv: Sequence[str]) -> int:
         UsageError: a wrong option, name or value, or a folder that holds another study.
     """
     from rl_lab.studies.compare import compare_study
+    from rl_lab.studies.engines.engine import EngineFault
     from rl_lab.studies.live import make_board
     from rl_lab.studies.running import Stopped
 
@@ -78,7 +81,11 @@ def compare(argv: Sequence[str]) -> int:
                 tell=board.tell,
                 signals=True,
                 board=board,
+                engine=options.engine,
             )
+    except EngineFault as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except Stopped as stopped:
         print(f"{stopped}; the same command continues")
         return STOPPED

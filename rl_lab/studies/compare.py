@@ -14,6 +14,7 @@ from rl_lab.checks import count, plain_value
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.curves import LIGHT, draw_curves
+from rl_lab.studies.engines.choice import make_engine
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import RETURN, load_study
@@ -85,6 +86,7 @@ def compare(
     agent_fields: Mapping[str, Mapping[str, Any]] | None = None,
     progress: bool | None = None,
     signals: bool = False,
+    engine: str = "local",
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
@@ -100,12 +102,14 @@ def compare(
         progress: print a line for each run that ends, and show the state of each run meanwhile; None: only in a
             terminal or notebook. Without it, warnings become Python's.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
+        engine: "local", or "ray" to hand the runs to a Ray cluster: that of RAY_ADDRESS, or one started for them.
         fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
 
     Raises:
         UsageError: a wrong name or value, an agent that can't learn an environment, or an `out` that holds another
             study.
         FormatTooNew: a newer version wrote the study that `out` holds.
+        EngineFault: the engine couldn't be started.
         Stopped: some runs were stopped before their end.
     """
     seeds, workers = count("seeds", seeds), count("workers", workers)
@@ -117,7 +121,9 @@ def compare(
     study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset)
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
-        return compare_study(study, out, workers=workers, tell=board.tell, signals=signals, board=board)
+        return compare_study(
+            study, out, workers=workers, tell=board.tell, signals=signals, board=board, engine=engine
+        )
 
 
 def compare_study(
@@ -128,13 +134,17 @@ def compare_study(
     tell: Callable[[str], None] = _print,
     signals: bool = False,
     board: Board | None = None,
+    engine: str = "local",
 ) -> Comparison:
     """Run everything of a study that isn't done yet, and write its page.
 
-    Args and errors are those of `run_study`.
+    Args and errors are those of `run_study`, but for the engine, which is given by name.
     """
     require_folder(out, "out")
-    failures = run_study(study, Path(out), workers=workers, tell=tell, signals=signals, board=board)
+    chosen = make_engine(engine, Path(out), workers)
+    failures = run_study(
+        study, Path(out), workers=workers, tell=tell, signals=signals, board=board, engine=chosen
+    )
     return Comparison(write_report(out), failures)
 
 

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
+from rl_lab.studies.engines.engine import Engine
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
 from rl_lab.studies.readings import as_begun, require_same_readings
@@ -159,6 +161,7 @@ def run_study(
     tell: Callable[[str], None] = _tell,
     signals: bool = False,
     board: Board | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, str]:
     """Run everything that isn't done yet; return why runs failed, by the names of their tasks.
 
@@ -171,11 +174,13 @@ def run_study(
         tell: called with lines about the progress.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
         board: shows the state of each run while they go on.
+        engine: carries out the runs; by default this machine does, each in a process of its own.
 
     Raises:
         UsageError: `workers` is below 1, nothing can be written in `out`, or it holds a study that this one doesn't
             extend, or whose runs read images otherwise.
         FormatTooNew: a newer version wrote the study that `out` holds.
+        EngineFault: the engine couldn't be started.
         Stopped: some runs were stopped before their end.
     """
     if workers < 1:
@@ -193,10 +198,12 @@ def run_study(
     board = board or NoBoard()
     board.begin({t.name: "waiting" if t in open_tasks else "done" for t in tasks})
     stop = StopFlag()
-    with stop_on_signals(stop, enabled=signals), ThreadPoolExecutor(workers) as pool:
+    held = engine if engine is not None and open_tasks else nullcontext()
+    run = run_task if engine is None else engine.run
+    with stop_on_signals(stop, enabled=signals), held, ThreadPoolExecutor(workers) as pool:
         try:
             futures = {
-                pool.submit(run_task, task, stop, partial(board.report, task.name)): task
+                pool.submit(run, task, stop, partial(board.report, task.name)): task
                 for task in open_tasks
             }
             return _collect(futures, tell, board)
