@@ -203,8 +203,7 @@ def run_study(
     with stop_on_signals(stop, enabled=signals), held, ThreadPoolExecutor(workers) as pool:
         try:
             futures = {
-                pool.submit(run, task, stop, partial(board.report, task.name)): task
-                for task in open_tasks
+                pool.submit(run, task, stop, partial(board.report, task.name)): task for task in open_tasks
             }
             return _collect(futures, tell, board)
         except BaseException:  # now, since leaving the block waits for the pool's threads

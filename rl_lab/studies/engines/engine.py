@@ -6,6 +6,7 @@ from typing import Protocol, Self
 
 from rl_lab.studies.running import Report, StopFlag, Task, run_task
 
+
 class EngineFault(RuntimeError):
     """An engine couldn't be started; the message is one line, and commands exit with 1."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -12,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
+
+import psutil
 
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.storage.files import write_atomically
@@ -29,6 +32,9 @@ SHARING_SECONDS = 10.0  # until a file that another node wrote is seen here
 SLACK_SECONDS = 15.0  # for a task to tell that its run was stopped
 # What a run needs to be as the study has it. Keys stay where they are: W&B's is known on the nodes, or it isn't used.
 PASSED_ON = ("PYTHONPATH", "SDL_VIDEODRIVER", "MPLBACKEND", "NUMBA_CACHE_DIR")
+FOLDER = "rl_lab-ray-"  # followed by the process and something random
+OWN = (None, "", "local")  # what RAY_ADDRESS is where a cluster is started
+CONNECT_SECONDS = 10.0
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 
 
@@ -38,9 +44,14 @@ class RayEngine:
     Args:
         out: the study's directory, in a folder that all nodes share.
         workers: how many runs go on at the same time; a cluster of its own has as many CPUs.
+
+    Raises:
+        UsageError: nothing listens at RAY_ADDRESS.
     """
 
     def __init__(self, out: Path, workers: int) -> None:
+        if (address := os.environ.get(ADDRESS)) not in (*OWN, "auto"):
+            _require_listening(str(address))
         self._out, self._workers = out.absolute(), workers
         self._cluster: _Cluster | None = None
         self._desk: Any = None
@@ -186,10 +197,6 @@ class _Cluster:
         self._cpus, self._address = cpus, os.environ.get(ADDRESS)
         self._error: BaseException | None = None
         self._ready, self._over = threading.Event(), threading.Event()
-        if self._address is not None and self._address.startswith("ray://"):
-            raise UsageError(
-                f"{ADDRESS} {self._address!r} leads to Ray's client (allowed: host:port or auto, on a node of the cluster)"
-            )
         self._thread = threading.Thread(target=self._hold, name="ray", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -205,11 +212,10 @@ class _Cluster:
     def _hold(self) -> None:
         import ray
 
-        own = self._address in (None, "", "local")
         with _folder() as folder, _environment(QUIET):
             try:
                 quiet: dict[str, Any] = {"logging_level": logging.CRITICAL, "log_to_driver": False}
-                if own:
+                if self._address in OWN:
                     ray.init(
                         address="local",
                         num_cpus=self._cpus,
@@ -237,10 +243,34 @@ class _Cluster:
         return EngineFault(f"Ray's local cluster could not be started: {why}")
 
 
+def _require_listening(address: str) -> None:
+    """Check that something listens at an address: Ray itself would try for minutes, and then end the process.
+
+    Raises:
+        UsageError: nothing does, or it isn't an address.
+    """
+    allowed = "allowed: host:port of a cluster that this machine belongs to, auto, local"
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "/" in host:
+        raise UsageError(f"{ADDRESS} {address!r} is no address ({allowed})")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise UsageError(f"{ADDRESS} {address!r} can't be reached: {error} ({allowed})") from error
+
+
 @contextmanager
 def _folder() -> Iterator[str]:
-    """Yield a folder for Ray's sockets and logs, which is removed; its path is short, as sockets need."""
-    folder = tempfile.mkdtemp(prefix="rl_lab-ray-", dir="/tmp" if Path("/tmp").is_dir() else None)
+    """Yield a folder for Ray's sockets and logs, which is removed; its path is short, as sockets need.
+
+    Those of processes that were killed are removed, too.
+    """
+    place = Path("/tmp" if Path("/tmp").is_dir() else tempfile.gettempdir())
+    for left in place.glob(f"{FOLDER}*-*"):
+        process = left.name.removeprefix(FOLDER).partition("-")[0]
+        if process.isdecimal() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(left, ignore_errors=True)  # another user's stays
+    folder = tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir=place)
     try:
         yield folder
     finally:
