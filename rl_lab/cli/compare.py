@@ -6,7 +6,9 @@ import dataclasses as dc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from rl_lab.cli.parsing import parse
 from rl_lab.runs.config import parse_pairs, read_fields
@@ -35,6 +37,10 @@ class CompareOptions:
     """Runs at a time, each in its own process."""
     engine: Literal["local", "ray"] = "local"
     """What carries out the runs: this machine, or a Ray cluster (that of RAY_ADDRESS, or one started here)."""
+    join: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Runs to show that the study doesn't carry out; may be repeated. NAME=PATH: run directories, a folder with
+    monitor.csv or evaluations.npz of SB3, or a CSV file with the columns agent, env_id, seed, return and env_steps;
+    NAME@ENV_ID=PATH where they don't say what was played; zoo:AGENT: what rl-baselines3-zoo publishes."""
     out: str = "runs/comparison"
     """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds or agents."""
     preset: str | None = None
@@ -82,6 +88,7 @@ def compare(argv: Sequence[str]) -> int:
                 signals=True,
                 board=board,
                 engine=options.engine,
+                join=options.join,
             )
     except EngineFault as error:
         print(f"error: {error}", file=sys.stderr)

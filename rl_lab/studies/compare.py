@@ -15,6 +15,8 @@ from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.curves import LIGHT, draw_curves
 from rl_lab.studies.engines.choice import make_engine
+from rl_lab.studies.foreign.join import read_joins
+from rl_lab.studies.foreign.kept import keep, require_free_names, tell_changes
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import RETURN, load_study
@@ -87,6 +89,7 @@ def compare(
     progress: bool | None = None,
     signals: bool = False,
     engine: str = "local",
+    join: Sequence[str] = (),
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
@@ -103,6 +106,9 @@ def compare(
             terminal or notebook. Without it, warnings become Python's.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
         engine: "local", or "ray" to hand the runs to a Ray cluster: that of RAY_ADDRESS, or one started for them.
+        join: runs that the study doesn't carry out, which are shown beside its own: "NAME=PATH" (run directories, a
+            folder with SB3's monitor.csv or evaluations.npz, or a CSV file of scores), "NAME@ENV_ID=PATH" where the
+            files don't say what was played, or "zoo:AGENT" (scores published by rl-baselines3-zoo).
         fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
 
     Raises:
@@ -122,7 +128,14 @@ def compare(
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
         return compare_study(
-            study, out, workers=workers, tell=board.tell, signals=signals, board=board, engine=engine
+            study,
+            out,
+            workers=workers,
+            tell=board.tell,
+            signals=signals,
+            board=board,
+            engine=engine,
+            join=join,
         )
 
 
@@ -135,15 +148,32 @@ def compare_study(
     signals: bool = False,
     board: Board | None = None,
     engine: str = "local",
+    join: Sequence[str] = (),
 ) -> Comparison:
     """Run everything of a study that isn't done yet, and write its page.
 
-    Args and errors are those of `run_study`, but for the engine, which is given by name.
+    Args and errors are those of `run_study`, but for the engine, which is given by name, and `join`, which `compare`
+    describes.
     """
     require_folder(out, "out")
-    chosen = make_engine(engine, Path(out), workers)
+    out = Path(out)
+    chosen = make_engine(engine, out, workers)
+    joins = read_joins(_names(join), study.env_ids, out)
+    require_free_names(study.agents, joins, out)
+
+    def keep_joined() -> None:
+        tell_changes(joins, out, tell)
+        keep(joins, out)
+
     failures = run_study(
-        study, Path(out), workers=workers, tell=tell, signals=signals, board=board, engine=chosen
+        study,
+        out,
+        workers=workers,
+        tell=tell,
+        signals=signals,
+        board=board,
+        engine=chosen,
+        claimed=keep_joined,
     )
     return Comparison(write_report(out), failures)
 

@@ -162,6 +162,7 @@ def run_study(
     signals: bool = False,
     board: Board | None = None,
     engine: Engine | None = None,
+    claimed: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Run everything that isn't done yet; return why runs failed, by the names of their tasks.
 
@@ -175,6 +176,7 @@ def run_study(
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
         board: shows the state of each run while they go on.
         engine: carries out the runs; by default this machine does, each in a process of its own.
+        claimed: called before the first run, when nothing is refused any more and `out` holds this study.
 
     Raises:
         UsageError: `workers` is below 1, nothing can be written in `out`, or it holds a study that this one doesn't
@@ -191,6 +193,7 @@ def run_study(
     before = _require_extension(described, out)
     require_same_readings((t.agent, t.fields, present_folder(t.folder, out, before)) for t in tasks)
     _claim(described, out, before)  # now that nothing is refused any more
+    claimed()
     tasks = as_begun(tasks, tell)
     open_tasks = [t for t in tasks if not (t.folder / SUMMARY).exists()]
     if len(open_tasks) < len(tasks):

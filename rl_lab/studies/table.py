@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from rl_lab.evaluation.comparison.intervals import aggregate_interval
 from rl_lab.evaluation.statistics import iqm
-from rl_lab.studies.results import EXACT, REGRET, RETURN, RunResults, StudyResults
+from rl_lab.studies.foreign.joined import matching
+from rl_lab.studies.foreign.kept import joined_to
+from rl_lab.studies.foreign.notes import notes_on
+from rl_lab.studies.results import EXACT, REGRET, RETURN, StudyResults
 
 Row = dict[str, Any]
+
+
+class Scored(Protocol):
+    """A run with figures, whether the study carried it out or not."""
+
+    def scalar(self, key: str) -> float | None:
+        """Return a figure; None if it isn't known."""
 
 
 def table_of(study: StudyResults) -> list[Row]:
@@ -21,15 +31,23 @@ def table_of(study: StudyResults) -> list[Row]:
     `return_iqm` is the interquartile mean over seeds of the runs' mean evaluation returns, `return_low` and
     `return_high` its 95 % bootstrap interval, widened for few runs (nan of a single run). `regret` and `exact_return`
     are interquartile means, where the model is known.
+
+    Rows of joined runs follow those of the study on the same environment: `source` says where they are from (None for
+    the study's own), `notes` what is known of them and how they differ, separated by "; ".
     """
-    return [
-        {"env_id": env_id, "agent": agent, **_figures(study.runs[env_id, agent])}
-        for env_id in study.env_ids
-        for agent in study.agents
-    ]
+    joined = joined_to(study.directory)
+    rows = []
+    for env_id in study.env_ids:
+        for agent in study.agents:
+            own = {"source": None, "notes": ""}
+            rows.append({"env_id": env_id, "agent": agent, **_figures(study.runs[env_id, agent]), **own})
+        for one in matching(joined, env_id):
+            known = {"source": one.source, "notes": "; ".join(notes_on(one, study, env_id))}
+            rows.append({"env_id": env_id, "agent": one.agent, **_figures(one.runs), **known})
+    return rows
 
 
-def _figures(runs: Sequence[RunResults]) -> Row:
+def _figures(runs: Sequence[Scored]) -> Row:
     returns = _scalars(runs, RETURN)
     found = aggregate_interval(returns) if returns else None
     return {
@@ -46,7 +64,7 @@ def _figures(runs: Sequence[RunResults]) -> Row:
     }
 
 
-def _scalars(runs: Sequence[RunResults], key: str) -> list[float]:
+def _scalars(runs: Sequence[Scored], key: str) -> list[float]:
     return [value for run in runs if (value := run.scalar(key)) is not None]
 
 
@@ -61,10 +79,11 @@ COLUMNS = {
 
 
 def html_of(rows: Sequence[Row]) -> str:
-    """Return the rows as an HTML table."""
-    head = "".join(f"<th>{title}</th>" for title in COLUMNS.values())
+    """Return the rows as an HTML table; there is a column of notes if a row has some."""
+    columns = COLUMNS | ({"notes": "notes"} if any(row["notes"] for row in rows) else {})
+    head = "".join(f"<th>{title}</th>" for title in columns.values())
     body = "".join(
-        f"<tr>{''.join(f'<td>{escape(_cell(row, c))}</td>' for c in COLUMNS)}</tr>" for row in rows
+        f"<tr>{''.join(f'<td>{escape(_cell(row, c))}</td>' for c in columns)}</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 

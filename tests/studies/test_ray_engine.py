@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -152,5 +151,5 @@ def test_the_cluster_of_an_address_is_used_and_stays(tmp_path, cluster):
     assert done.returncode == 0, done.stderr
     found = summaries(tmp_path).values()
     assert [summary["env_steps"] for summary in found] == [300, 300]
-    assert ray.get(ray.remote(num_cpus=0)(os.getpid).remote()) != os.getpid()
+    assert ray.get(ray.remote(num_cpus=0)(lambda: os.getpid()).remote()) != os.getpid()
     assert "GCS" not in done.stderr

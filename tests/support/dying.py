@@ -16,7 +16,7 @@ AT_STEP = 250  # of an environment: no trial plays as long
 
 
 class Dying(gymnasium.Wrapper):
-    """Kills with SIGKILL in its 250th step in a worker of a study, if a file is there that it removes: nobody else finds it then."""
+    """Kills with SIGKILL in its 250th step in a worker of a study, if it finds a file, which it removes before."""
 
     def __init__(self, env):
         super().__init__(env)

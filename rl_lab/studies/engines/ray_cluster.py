@@ -35,7 +35,11 @@ PASSED_ON = ("PYTHONPATH", "SDL_VIDEODRIVER", "MPLBACKEND", "NUMBA_CACHE_DIR")
 FOLDER = "rl_lab-ray-"  # followed by the process and something random
 OWN = (None, "", "local")  # what RAY_ADDRESS is where a cluster is started
 CONNECT_SECONDS = 10.0
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # tasks that ask for no GPU see all of them, as processes here do
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # which takes SIGTERM from Python, and aborts the process
+}
 
 
 class RayEngine:
@@ -64,7 +68,8 @@ class RayEngine:
             UsageError: RAY_ADDRESS leads to none.
             EngineFault: one couldn't be started.
         """
-        import ray
+        with _environment(QUIET):  # some of it is read when Ray is imported
+            import ray
 
         if not ray.is_initialized():  # else the caller has reached one, and keeps it
             self._cluster = _Cluster(self._workers)
