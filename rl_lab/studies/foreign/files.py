@@ -42,8 +42,10 @@ def text_of(path: Path) -> str:
 def rows_of(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows of a CSV file with a head, each with its number, which is 1 for the first.
 
+    Values that a short row lacks are "".
+
     Raises:
-        UsageError: it has no head, repeats a name in it, or isn't a CSV file.
+        UsageError: it has no head, repeats a name in it, has a longer row, or isn't a CSV file.
     """
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
@@ -51,8 +53,10 @@ def rows_of(path: Path, text: str) -> Iterator[tuple[int, dict[str, str]]]:
         if not any(head) or len(set(head)) < len(head):
             raise damaged(path, f"its head is {shown(','.join(head))} (needed: distinct names of columns)")
         for number, row in enumerate(reader, start=1):
+            if len(row) > len(head):
+                raise damaged(path, f"row {number} has {len(row)} values for {len(head)} columns")
             if row:
-                yield number, dict(zip(head, row, strict=False))
+                yield number, dict.fromkeys(head, "") | dict(zip(head, row, strict=False))
     except csv.Error as error:
         raise damaged(path, error) from None
 
