@@ -175,7 +175,19 @@ def compare_study(
         engine=chosen,
         claimed=keep_joined,
     )
-    return Comparison(write_report(out), failures)
+    found = Comparison(write_report(out), failures)
+    for row in found.table:
+        if row["source"] is not None:
+            tell(_line_on(row))
+    return found
+
+
+def _line_on(row: Mapping[str, Any]) -> str:
+    """Return one line on joined runs."""
+    runs = f"{row['seeds']} run" + "s" * (row["seeds"] != 1)
+    return (
+        f"joined {row['agent']} on {row['env_id']}: return {row['return_iqm']:.4g} ({runs}); {row['notes']}"
+    )
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
