@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from rl_lab.cli.parsing import parse
 from rl_lab.runs.config import parse_pairs, read_fields
@@ -47,6 +49,12 @@ class CompareOptions:
     """Budget of each run in environment steps; by default the preset's, or that of rl-lab train."""
     workers: int = 1
     """Runs at a time, each in its own process."""
+    engine: Literal["local", "ray"] = "local"
+    """What carries out the runs: this machine, or a Ray cluster (that of RAY_ADDRESS, or one started here)."""
+    join: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Runs to show that the study doesn't carry out; may be repeated. NAME=PATH: run directories, a folder with
+    monitor.csv or evaluations.npz of SB3, or a CSV file with the columns agent, env_id, seed, return and env_steps;
+    NAME@ENV_ID=PATH where they don't say what was played; zoo:AGENT: what rl-baselines3-zoo publishes."""
     out: str = "runs/comparison"
     """Folder of the study. A second call with the same folder runs only what is missing; it may add seeds, agents or
     environments, and more steps for agents none of whose schedules depends on the budget."""
@@ -83,6 +91,7 @@ def compare(argv: Sequence[str]) -> int:
         UsageError: a wrong option, name or value, or a folder that holds another study.
     """
     from rl_lab.studies.compare import compare_study
+    from rl_lab.studies.engines.engine import EngineFault
     from rl_lab.studies.live import make_board
     from rl_lab.studies.running import Stopped
 
@@ -96,7 +105,12 @@ def compare(argv: Sequence[str]) -> int:
                 tell=board.tell,
                 signals=True,
                 board=board,
+                engine=options.engine,
+                join=options.join,
             )
+    except EngineFault as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except Stopped as stopped:
         print(f"{stopped}; the same command continues")
         return STOPPED

@@ -16,6 +16,9 @@ from rl_lab.storage.places import require_folder
 from rl_lab.studies.curves import LIGHT, draw_curves
 from rl_lab.studies.decision import Plan, decision_of
 from rl_lab.studies.horizons import keep_horizons
+from rl_lab.studies.engines.choice import make_engine
+from rl_lab.studies.foreign.join import read_joins
+from rl_lab.studies.foreign.kept import keep, require_free_names, tell_changes
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import RETURN, load_study
@@ -102,6 +105,8 @@ def compare(
     keep_horizon: bool = False,
     progress: bool | None = None,
     signals: bool = False,
+    engine: str = "local",
+    join: Sequence[str] = (),
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
@@ -126,12 +131,17 @@ def compare(
         progress: print a line for each run that ends, and show the state of each run meanwhile; None: only in a
             terminal or notebook. Without it, warnings become Python's.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
+        engine: "local", or "ray" to hand the runs to a Ray cluster: that of RAY_ADDRESS, or one started for them.
+        join: runs that the study doesn't carry out, which are shown beside its own: "NAME=PATH" (run directories, a
+            folder with SB3's monitor.csv or evaluations.npz, or a CSV file of scores), "NAME@ENV_ID=PATH" where the
+            files don't say what was played, or "zoo:AGENT" (scores published by rl-baselines3-zoo).
         fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
 
     Raises:
         UsageError: a wrong name or value, an agent that can't learn an environment, or an `out` that holds another
             study.
         FormatTooNew: a newer version wrote the study that `out` holds.
+        EngineFault: the engine couldn't be started.
         Stopped: some runs were stopped before their end.
     """
     workers = count("workers", workers)
@@ -146,7 +156,16 @@ def compare(
     study = keep_horizons(study, Path(out)) if keep_horizon else study
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
-        return compare_study(study, out, workers=workers, tell=board.tell, signals=signals, board=board)
+        return compare_study(
+            study,
+            out,
+            workers=workers,
+            tell=board.tell,
+            signals=signals,
+            board=board,
+            engine=engine,
+            join=join,
+        )
 
 
 def plan_of(until_decided: bool, **numbers: Any) -> Plan | None:
@@ -190,14 +209,47 @@ def compare_study(
     tell: Callable[[str], None] = _print,
     signals: bool = False,
     board: Board | None = None,
+    engine: str = "local",
+    join: Sequence[str] = (),
 ) -> Comparison:
     """Run everything of a study that isn't done yet, and write its page.
 
-    Args and errors are those of `run_study`.
+    Args and errors are those of `run_study`, but for the engine, which is given by name, and `join`, which `compare`
+    describes.
     """
     require_folder(out, "out")
-    failures = run_study(study, Path(out), workers=workers, tell=tell, signals=signals, board=board)
-    return Comparison(write_report(out), failures)
+    out = Path(out)
+    chosen = make_engine(engine, out, workers)
+    joins = read_joins(_names(join), study.env_ids, out)
+    require_free_names(study.agents, joins, out)
+
+    def keep_joined() -> None:
+        tell_changes(joins, out, tell)
+        keep(joins, out)
+
+    failures = run_study(
+        study,
+        out,
+        workers=workers,
+        tell=tell,
+        signals=signals,
+        board=board,
+        engine=chosen,
+        claimed=keep_joined,
+    )
+    found = Comparison(write_report(out), failures)
+    for row in found.table:
+        if row["source"] is not None:
+            tell(_line_on(row))
+    return found
+
+
+def _line_on(row: Mapping[str, Any]) -> str:
+    """Return one line on joined runs."""
+    runs = f"{row['seeds']} run" + "s" * (row["seeds"] != 1)
+    return (
+        f"joined {row['agent']} on {row['env_id']}: return {row['return_iqm']:.4g} ({runs}); {row['notes']}"
+    )
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

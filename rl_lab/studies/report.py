@@ -24,8 +24,12 @@ from rl_lab.evaluation.grid_maps import MOST_NUMBERED
 from rl_lab.evaluation.statistics import Estimate, iqm
 from rl_lab.runs.description import IDLE
 from rl_lab.storage.files import write_atomically
-from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves
+from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves, names_of
+from rl_lab.studies.foreign.joined import Joined, matching
+from rl_lab.studies.foreign.kept import joined_to
+from rl_lab.studies.foreign.notes import notes_on
 from rl_lab.studies.results import EXACT, OPTIMAL, REGRET, RETURN, RunResults, StudyResults, load_study
+from rl_lab.studies.table import Scored
 
 EMBEDDED_BYTES = 8 * 2**20  # larger files are linked, so that the page still opens on a phone
 CSS_DOTS = 96  # pixels of a style sheet in an inch
@@ -53,8 +57,8 @@ def write_report(study_dir: str | Path) -> Path:
         study=study,
         light=LIGHT,
         dark=DARK,
-        colour_index={agent: LIGHT.index(colour_of(study, agent)) for agent in study.agents},
-        dash_of={agent: dash_of(study, agent) for agent in study.agents},
+        colour_index={agent: LIGHT.index(colour_of(study, agent)) for agent in names_of(study)},
+        dash_of={agent: dash_of(study, agent) for agent in names_of(study)},
         sections=[_section(study, env_id, f"env{i}") for i, env_id in enumerate(study.env_ids)],
         versions=_versions(study),
         most_numbered=MOST_NUMBERED,
@@ -103,6 +107,8 @@ def _section(study: StudyResults, env_id: str, prefix: str) -> Row:
     """Return everything that the page shows about one environment."""
     runs = study.of_env(env_id)
     reference = optimal_policy_return(runs)
+    joined = matching(joined_to(study.directory), env_id)
+    own = [_table_row(agent, study.runs[env_id, agent]) for agent in study.agents]
     return {
         "id": prefix,
         "env_id": env_id,
@@ -111,9 +117,13 @@ def _section(study: StudyResults, env_id: str, prefix: str) -> Row:
         "reference": reference,
         "optimum": next((run.scalar(OPTIMAL) for run in runs if run.scalar(OPTIMAL) is not None), None),
         "eval_gammas": sorted({run.scalar("eval_gamma") for run in runs} - {None}, key=str),
-        "rows": [_table_row(agent, study.runs[env_id, agent]) for agent in study.agents],
+        "rows": [*own, *(_table_row(one.agent, one.runs) for one in joined)],
+        "joined": [
+            {"agent": one.agent, "source": one.source, "notes": notes_on(one, study, env_id)}
+            for one in joined
+        ],
         "missing": _missing(runs),
-        "improvements": _improvements(study, env_id),
+        "improvements": _improvements(study, env_id, joined),
         "maps": [m for agent in study.agents for m in _maps(study, agent, study.runs[env_id, agent])],
         "videos": [_video(study, agent, study.runs[env_id, agent]) for agent in study.agents],
         "fields": _fields(study, env_id),
@@ -134,12 +144,12 @@ def _svg(figure: str | None) -> Markup | None:
     return None if figure is None else Markup(figure)  # drawn by us, with its texts escaped already
 
 
-def _scalars(runs: Iterable[RunResults], key: str) -> list[float]:
+def _scalars(runs: Iterable[Scored], key: str) -> list[float]:
     """Return the finite numbers that the summaries of runs hold under `key`."""
     return [value for run in runs if (value := run.scalar(key)) is not None]
 
 
-def _table_row(agent: str, runs: Sequence[RunResults]) -> Row:
+def _table_row(agent: str, runs: Sequence[Scored]) -> Row:
     """Return an agent's row of the table, computed over its finished runs."""
     scores, regrets = _scalars(runs, RETURN), _scalars(runs, REGRET)
     return {
@@ -172,11 +182,15 @@ def _estimate(scores: Sequence[float]) -> Estimate | None:
     return aggregate_interval(scores) if scores else None
 
 
-def _improvements(study: StudyResults, env_id: str) -> list[Row]:
-    """Return the probability of improvement for each pair of agents with finished runs, the likely winner first."""
+def _improvements(study: StudyResults, env_id: str, joined: Iterable[Joined]) -> list[Row]:
+    """Return the probability of improvement for each pair of agents with finished runs, the likely winner first.
+
+    Joined runs take part where their scores are of the same kind; runs aren't paired by seeds here.
+    """
     scores = {agent: _scalars(study.runs[env_id, agent], RETURN) for agent in study.agents}
+    scores |= {one.agent: one.figures(RETURN) for one in joined if one.untested(env_id) is None}
     rows = []
-    for pair in combinations([agent for agent in study.agents if scores[agent]], 2):
+    for pair in combinations([agent for agent in scores if scores[agent]], 2):
         x, y = sorted(pair, key=lambda agent: -iqm(scores[agent]))
         rows.append({"x": x, "y": y, "estimate": improvement_interval(scores[x], scores[y])})
     return rows

@@ -122,7 +122,15 @@ def load_study(study_dir: Path) -> StudyResults:
 
 
 def _load_run(study_dir: Path, env_id: str, agent: str, seed: int) -> RunResults:
-    directory = run_directory(study_dir, env_id, agent, seed)
+    return read_run(run_directory(study_dir, env_id, agent, seed), agent, env_id, seed)
+
+
+def read_run(directory: Path, agent: str, env_id: str, seed: int) -> RunResults:
+    """Read a run directory, as far as the run got.
+
+    Args:
+        agent: what the run is called, as are its environment and its seed.
+    """
     rows = _read_rows(directory / METRICS)
     config = _read_object(directory / CONFIG) or {}
     return RunResults(agent, env_id, seed, directory, config, _read_object(directory / SUMMARY), rows)

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.budgets import with_budgets_of
 from rl_lab.studies.decision import Plan
+from rl_lab.studies.engines.engine import Engine
 from rl_lab.studies.extends import extends
 from rl_lab.studies.fairness import shared_terms
 from rl_lab.studies.fields import (
@@ -174,6 +176,8 @@ def run_study(
     tell: Callable[[str], None] = _tell,
     signals: bool = False,
     board: Board | None = None,
+    engine: Engine | None = None,
+    claimed: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Run everything that isn't done yet; return why runs failed, by the names of their tasks.
 
@@ -186,20 +190,24 @@ def run_study(
         tell: called with lines about the progress.
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
         board: shows the state of each run while they go on.
+        engine: carries out the runs; by default this machine does, each in a process of its own.
+        claimed: called before the first run, when nothing is refused any more and `out` holds this study.
 
     Raises:
         UsageError: `workers` is below 1, nothing can be written in `out`, or it holds a study that this one doesn't
             extend, or whose runs read images otherwise.
         FormatTooNew: a newer version wrote the study that `out` holds.
+        EngineFault: the engine couldn't be started.
         Stopped: some runs were stopped before their end.
     """
     if workers < 1:
         raise UsageError(f"workers must be at least 1, got {workers}")
     tasks, plan = begin_study(study, out, tell)
+    claimed()
     stop = StopFlag()
 
     def run(tasks: list[Task]) -> dict[str, str]:
-        return _run_tasks(tasks, workers, tell, stop, board or NoBoard())
+        return _run_tasks(tasks, workers, tell, stop, board or NoBoard(), engine)
 
     with stop_on_signals(stop, enabled=signals):
         if plan is None or study.until_decided is None:
@@ -233,20 +241,27 @@ def begin_study(
 
 
 def _run_tasks(
-    tasks: list[Task], workers: int, tell: Callable[[str], None], stop: StopFlag, board: Board
+    tasks: list[Task],
+    workers: int,
+    tell: Callable[[str], None],
+    stop: StopFlag,
+    board: Board,
+    engine: Engine | None,
 ) -> dict[str, str]:
     """Run those of the tasks that aren't done; return why runs failed, by the names of their tasks.
 
     Raises:
+        EngineFault: the engine couldn't be started.
         Stopped: some runs were stopped before their end.
     """
     open_tasks = [t for t in tasks if not t.done]
     board.begin({t.name: "waiting" if t in open_tasks else "done" for t in tasks})
-    with ThreadPoolExecutor(workers) as pool:
+    held = engine if engine is not None and open_tasks else nullcontext()
+    run = run_task if engine is None else engine.run
+    with held, ThreadPoolExecutor(workers) as pool:
         try:
             futures = {
-                pool.submit(run_task, task, stop, partial(board.report, task.name)): task
-                for task in open_tasks
+                pool.submit(run, task, stop, partial(board.report, task.name)): task for task in open_tasks
             }
             return _collect(futures, tell, board)
         except BaseException:  # now, since leaving the block waits for the pool's threads

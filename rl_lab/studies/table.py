@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from rl_lab.evaluation.comparison.intervals import aggregate_interval
 from rl_lab.evaluation.statistics import iqm
-from rl_lab.studies.results import EXACT, REGRET, RETURN, RunResults, StudyResults
+from rl_lab.studies.foreign.joined import matching
+from rl_lab.studies.foreign.kept import joined_to
+from rl_lab.studies.foreign.notes import notes_on
+from rl_lab.studies.results import EXACT, REGRET, RETURN, StudyResults
 
 Row = dict[str, Any]
 CLOCKS = ("train_seconds", "env_steps_per_second", "compile_seconds", "wall_seconds", "cpu_seconds")
+
+
+class Scored(Protocol):
+    """A run with figures, whether the study carried it out or not."""
+
+    def scalar(self, key: str) -> float | None:
+        """Return a figure; None if it isn't known."""
 
 
 def table_of(study: StudyResults) -> list[Row]:
@@ -29,15 +39,23 @@ def table_of(study: StudyResults) -> list[Row]:
     The clocks are means over the runs: `train_seconds` (acting, stepping and learning, compiling included),
     `compile_seconds` of them, `wall_seconds` (everything since the run began), `cpu_seconds` (of the process and those
     that it started). `peak_rss_mb` is the largest of all runs, in MiB.
+
+    Rows of joined runs follow those of the study on the same environment: `source` says where they are from (None for
+    the study's own), `notes` what is known of them and how they differ, separated by "; ".
     """
-    return [
-        {"env_id": env_id, "agent": agent, **_figures(study.runs[env_id, agent])}
-        for env_id in study.env_ids
-        for agent in study.agents
-    ]
+    joined = joined_to(study.directory)
+    rows = []
+    for env_id in study.env_ids:
+        for agent in study.agents:
+            own = {"source": None, "notes": ""}
+            rows.append({"env_id": env_id, "agent": agent, **_figures(study.runs[env_id, agent]), **own})
+        for one in matching(joined, env_id):
+            known = {"source": one.source, "notes": "; ".join(notes_on(one, study, env_id))}
+            rows.append({"env_id": env_id, "agent": one.agent, **_figures(one.runs), **known})
+    return rows
 
 
-def _figures(runs: Sequence[RunResults]) -> Row:
+def _figures(runs: Sequence[Scored]) -> Row:
     returns = _scalars(runs, RETURN)
     found = aggregate_interval(returns) if returns else None
     return {
@@ -55,7 +73,7 @@ def _figures(runs: Sequence[RunResults]) -> Row:
     }
 
 
-def _scalars(runs: Sequence[RunResults], key: str) -> list[float]:
+def _scalars(runs: Sequence[Scored], key: str) -> list[float]:
     return [value for run in runs if (value := run.scalar(key)) is not None]
 
 
@@ -72,10 +90,11 @@ COLUMNS = {
 
 
 def html_of(rows: Sequence[Row]) -> str:
-    """Return the rows as an HTML table."""
-    head = "".join(f"<th>{title}</th>" for title in COLUMNS.values())
+    """Return the rows as an HTML table; there is a column of notes if a row has some."""
+    columns = COLUMNS | ({"notes": "notes"} if any(row["notes"] for row in rows) else {})
+    head = "".join(f"<th>{title}</th>" for title in columns.values())
     body = "".join(
-        f"<tr>{''.join(f'<td>{escape(_cell(row, c))}</td>' for c in COLUMNS)}</tr>" for row in rows
+        f"<tr>{''.join(f'<td>{escape(_cell(row, c))}</td>' for c in columns)}</tr>" for row in rows
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
