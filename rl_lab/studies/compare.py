@@ -13,24 +13,15 @@ from urllib.parse import quote
 from rl_lab.checks import count, plain_value
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
-from rl_lab.studies.curves import LIGHT, draw_curves
 from rl_lab.studies.live import Board, NoBoard, make_board
+from rl_lab.studies.page.curves import STEPS, curve_panel
+from rl_lab.studies.page.static import inline_svg
 from rl_lab.studies.report import write_report
-from rl_lab.studies.results import RETURN, load_study
+from rl_lab.studies.results import RETURN, StudyResults, load_study
 from rl_lab.studies.study import Study, run_study
 from rl_lab.studies.table import html_of, table_of
 
 MOST_NAMED = 4  # rows of the table in a repr
-# What the page's style sheet sets for the drawings, which are made for it.
-PALETTE = "; ".join(
-    [
-        *(f"--agent-{i}: {colour}" for i, colour in enumerate(LIGHT)),
-        "--ink: #333",
-        "--grid: #ccc",
-        "background: #fff",
-    ]
-)
-
 _print = partial(print, flush=True)  # flushed line by line, even into a pipe
 
 
@@ -65,12 +56,10 @@ class Comparison:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the table, the learning curves, why runs failed, and a link to the page."""
         study = load_study(self.page.parent)
-        curves = [
-            draw_curves(study, env_id, RETURN, f"env{i}", None) for i, env_id in enumerate(study.env_ids)
-        ]
+        curves = [_curves(study, env_id, f"env{i}") for i, env_id in enumerate(study.env_ids)]
         causes = [f"<p>{escape(f'failed: {name}: {cause}')}</p>" for name, cause in self.failures.items()]
         link = f'<p><a href="{escape(quote(self.page.as_posix()))}">{escape(str(self.page))}</a></p>'
-        drawn = [f'<div style="max-width: 34em; {PALETTE}">{curve}</div>' for curve in curves if curve]
+        drawn = [f'<div style="max-width: 34em; background: #fff">{curve}</div>' for curve in curves if curve]
         return "\n".join([html_of(table_of(study)), *drawn, *causes, link])
 
 
@@ -136,6 +125,14 @@ def compare_study(
     require_folder(out, "out")
     failures = run_study(study, Path(out), workers=workers, tell=tell, signals=signals, board=board)
     return Comparison(write_report(out), failures)
+
+
+def _curves(study: StudyResults, env_id: str, prefix: str) -> str | None:
+    """Return the learning curves on an environment as an SVG element, with a legend; None without any."""
+    panel = curve_panel(study, env_id, RETURN, STEPS)
+    return (
+        None if panel is None else inline_svg([panel], f"evaluation return on {env_id}", study.agents, prefix)
+    )
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:
