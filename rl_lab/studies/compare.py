@@ -16,6 +16,7 @@ from rl_lab.storage.places import require_folder
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.page.curves import STEPS, curve_panel
 from rl_lab.studies.page.static import inline_svg
+from rl_lab.studies.publishing import publish
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import RETURN, StudyResults, load_study
 from rl_lab.studies.study import Study, run_study
@@ -118,13 +119,16 @@ def compare_study(
     signals: bool = False,
     board: Board | None = None,
 ) -> Comparison:
-    """Run everything of a study that isn't done yet, and write its page.
+    """Run everything of a study that isn't done yet, write its page, and send it to W&B if its runs go there.
 
     Args and errors are those of `run_study`.
     """
     require_folder(out, "out")
     failures = run_study(study, Path(out), workers=workers, tell=tell, signals=signals, board=board)
-    return Comparison(write_report(out), failures)
+    page = write_report(out)
+    if (cause := publish(Path(out))) is not None:
+        tell(f"W&B: the page of {out} was not sent: {cause}")
+    return Comparison(page, failures)
 
 
 def _curves(study: StudyResults, env_id: str, prefix: str) -> str | None:

@@ -6,8 +6,8 @@ import base64
 import gzip
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import cache
-from html import escape
+from functools import cache, partial
+from html import escape as escaped
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,9 @@ from rl_lab.types import Array
 
 Spec = dict[str, Any]
 Place = Callable[[Any], Array]  # places values on the axis of y
+escape = partial(escaped, quote=False)  # plotly reads these three entities alone
 LINES_HEIGHT, BAR_HEIGHT, BARS_MARGIN = 330, 34, 76  # CSS pixels
-SMALL, VALUE = "%{customdata[0]:.4g}, %{customdata[1]:.4g}", "%{customdata[2]:.4g}"
+SMALL, VALUE = "%{customdata[0]:.4~g}, %{customdata[1]:.4~g}", "%{customdata[2]:.4~g}"
 DIGITS = 7  # significant ones that the page holds of each number; the files beside it hold all
 
 
@@ -172,7 +173,7 @@ def _bar(bar: Bar, agents: Sequence[str]) -> Any:
         meta={"agent": bar.agent, "part": "bar"},
         marker={"color": _colour(bar.agent, agents), "size": 11},
         error_x=error if sure else None,
-        hovertemplate=f"%{{x:.4g}} [{SMALL}]<extra></extra>" if sure else "%{x:.4g}<extra></extra>",
+        hovertemplate=f"%{{x:.4~g}} [{SMALL}]<extra></extra>" if sure else "%{x:.4~g}<extra></extra>",
     )
 
 
