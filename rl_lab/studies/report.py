@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rl_lab.storage.files import write_atomically
+from rl_lab.storage.errors import NotWritten
+from rl_lab.storage.files import reason_of, write_atomically
 from rl_lab.studies.page import static, tables
 from rl_lab.studies.page.contents import contents_of
 from rl_lab.studies.page.render import render
@@ -48,6 +49,9 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     Raises:
         NotWritten: the file system refused.
     """
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise NotWritten(f"{folder} could not be made: {reason_of(error)}") from error
     for name, data in files.items():
         write_atomically(folder / name, data)

@@ -13,6 +13,7 @@ from PIL import Image
 from page_studies import AGENTS, HOSTILE, LAKE, describe, hostile_study, write_run
 from rl_lab.cli.compare import CompareOptions, study_of
 from rl_lab.cli.parsing import parse
+from rl_lab.storage.errors import NotWritten
 from rl_lab.studies.page.contents import contents_of
 from rl_lab.studies.page.hyperparameters import command_of
 from rl_lab.studies.page.tables import csv_of, in_latex
@@ -121,6 +122,15 @@ def test_a_study_that_did_not_store_its_fields_has_no_command(tmp_path):
     describe(tmp_path, ["dqn"])
     assert command_of(load_study(tmp_path)) is None
     assert "did not store its fields" in write_report(tmp_path, files=False).read_text()
+
+
+def test_a_folder_that_cannot_be_made_is_named_and_the_old_page_stays(tmp_path):
+    write_run(describe(tmp_path, ["dqn"], seeds=1), "dqn", 0, [0.5], env_steps=1)
+    before = write_report(tmp_path, files=False).read_bytes()
+    (tmp_path / "tables").write_text("in the way")
+    with pytest.raises(NotWritten, match="tables could not be made"):
+        write_report(tmp_path)
+    assert (tmp_path / "index.html").read_bytes() == before
 
 
 def test_machines_and_versions_are_named_and_differences_marked(tmp_path):
