@@ -11,9 +11,9 @@ from rl_lab.cli.parsing import main, parse
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.files import replacing
 from rl_lab.storage.places import require_folder
-from rl_lab.studies.report import write_report
+from rl_lab.studies.compare import compare_study
 from rl_lab.studies.running import Stopped
-from rl_lab.studies.study import Study, run_study
+from rl_lab.studies.study import Study
 
 STUDIES = {
     "frozenlake": Study(
@@ -50,11 +50,12 @@ def demo(argv: Sequence[str]) -> int:
     for name, study in STUDIES.items():
         print(f"== {', '.join(study.agents)} on {', '.join(study.env_ids)}", flush=True)
         try:
-            failures |= run_study(study, out / name, workers=options.workers, signals=True)
+            compared = compare_study(study, out / name, workers=options.workers, signals=True)
         except Stopped as stopped:
             print(f"{stopped}; the demo itself would start from the beginning")
             return STOPPED
-        pages.append(write_report(out / name))
+        failures |= compared.failures
+        pages.append(compared.page)
     _print_results(out, pages)
     for name, cause in failures.items():
         print(f"failed: {name}: {cause}", file=sys.stderr)
@@ -78,6 +79,7 @@ def _print_results(out: Path, pages: list[Path]) -> None:
     print(
         "W&B offline runs (upload with `wandb sync`):",
         *sorted(out.glob("*/runs/**/wandb/offline-run-*")),
+        *sorted(out.glob("*/wandb/offline-run-*")),
         sep="\n  ",
     )
 

@@ -47,6 +47,10 @@ def test_best_agents_video_moves_and_is_not_black():
 @pytest.mark.parametrize(("study", "agents"), STUDIES.items())
 def test_wandb_holds_every_run_with_its_curve_and_group(study, agents):
     runs = read_offline_runs(OUT / study)
+    (page,) = [run for run in runs if run.job_type == "comparison"]
+    assert page.group == runs[0].group
+    assert {"index.html", "tables/numbers.json"} <= set(page.artifacts["page"])
+    runs.remove(page)
     assert sorted(run.job_type for run in runs) == sorted(agent for agent in agents for _ in (0, 1))
     assert len({run.group for run in runs}) == 1
     for run in runs:
@@ -65,9 +69,12 @@ def test_page_shows_the_curves_of_all_agents_in_a_browser(study, agents):
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         page = browser.new_page()
         page.goto((OUT / study / "index.html").absolute().as_uri())
+        page.wait_for_selector("html[data-ready]", state="attached")
+        curves = page.locator('figure[data-kind="returns"] .scatterlayer path.js-line')
+        assert curves.count() >= len(agents)
+        assert curves.first.bounding_box()["width"] > 100
         for agent in agents:
-            curve = page.locator(f'[data-curve="{agent}"]').first
-            assert curve.bounding_box()["width"] > 100
-            assert page.locator(f'.legend li[data-agent="{agent}"]').first.is_visible()
-            assert page.locator("video").count() == len(agents)
+            assert page.locator(f'.legend button[data-agent="{agent}"]').first.is_visible()
+        assert page.locator("video").count() == len(agents)
+        assert page.locator(".verdict p").first.is_visible()
         browser.close()

@@ -29,7 +29,7 @@ WIDEST_INCHES = 6.2  # of the grid, so that a page of 800 pixels shows it whole
 TIED = 1e-6  # actions whose probabilities differ by less are all shown
 
 GOAL_COLOUR, PIT_COLOUR, WALL_COLOUR, END_COLOUR = "#bfe8cb", "#2b1d24", "#6b7280", "#d8d8d8"
-GOAL_FRAME, LOSING_FRAME, START_FRAME = "#1b7f46", "#e03030", "#ffffff"
+GOAL_FRAME, LOSING_FRAME, START_FRAME = "#1b7f46", "#e3001b", "#ffffff"
 OUTLINED = [patheffects.withStroke(linewidth=2.2, foreground="black")]
 
 
@@ -170,6 +170,10 @@ class GridMap:
         rows, columns = self._cells[which].T
         side = 72 * self._side * 0.9  # points
         line = float(np.clip(72 * self._side * 0.05, 0.5, 2.0))
+        losing = colour == LOSING_FRAME
+        if losing:  # on a white edge, so that it stands out from any colour of a cell
+            line = float(np.clip(72 * self._side * 0.08, 0.9, 3.0))
+            side = max(72 * self._side * 0.9 - line, 1.0)
         self.axes.scatter(
             columns,
             rows,
@@ -178,6 +182,9 @@ class GridMap:
             facecolors="none",
             edgecolors=colour,
             linewidths=line,
+            path_effects=[patheffects.withStroke(linewidth=line + 1.6, foreground="white")]
+            if losing
+            else None,
             gid=name,
         )
         face = "#444444" if colour == START_FRAME else "none"

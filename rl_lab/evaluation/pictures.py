@@ -1,4 +1,4 @@
-"""Draws what is known exactly about a run on a finite MDP: values, policy, value errors, and a solver's convergence."""
+"""Draws what is known exactly about a run on a finite MDP: values, policy, regrets, errors, a solver's convergence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from rl_lab.agent import Policy
 from rl_lab.environments.layout import Layout
-from rl_lab.evaluation.exact import Shortfall, action_probabilities, find_shortfall
+from rl_lab.evaluation.exact import Shortfall, action_probabilities, find_shortfall, optimum
 from rl_lab.evaluation.grid_maps import DPI, GridMap, kinds_of, limits_of_errors
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.rows import NeverEnds, NotConverged
@@ -32,7 +32,7 @@ def draw_run(
     width: int,
     first_action: int = 0,
 ) -> list[Path]:
-    """Draw a policy's values, its errors and its solver's bounds into RUN_DIR/pictures; return the files.
+    """Draw a policy's values, its regrets, its errors and its solver's bounds into RUN_DIR/pictures; return the files.
 
     There are no maps for a policy with a carry, nor for a model that is too large or never ends.
 
@@ -70,7 +70,7 @@ def write_picture(path: Path, figure: Figure) -> None:
 def _maps(
     policy: Policy, model: TabularModel, layout: Layout | None, gamma: float, width: int, first_action: int
 ) -> dict[str, Figure]:
-    """Return the maps of values and value errors by name; {} if they can't be drawn."""
+    """Return the maps of values, regrets and value errors by name; {} if they can't be drawn."""
     probabilities = action_probabilities(policy, model, width) if model.num_states <= MOST_STATES else None
     if probabilities is None:
         return {}
@@ -80,6 +80,8 @@ def _maps(
     except (NeverEnds, NotConverged):
         return {}
     figures = {"values": draw_values(model, values, probabilities, shortfall, layout, first_action)}
+    regrets = np.maximum(optimum(model, gamma).v - values, 0.0)  # below zero by rounding alone
+    figures["regrets"] = draw_short(model, regrets, "regret: V* - V of the policy", shortfall, layout)
     if shortfall.value_error is not None:
         figures["value_errors"] = draw_errors(model, shortfall, layout)
     return figures
@@ -117,12 +119,23 @@ def draw_errors(model: TabularModel, shortfall: Shortfall, layout: Layout | None
         layout: how the states lie on a grid; None draws lines over the states' numbers.
     """
     assert shortfall.value_error is not None
-    shown = np.where(shortfall.live, shortfall.value_error, np.nan)
+    return draw_short(model, shortfall.value_error, "largest |Q - Q*| over the actions", shortfall, layout)
+
+
+def draw_short(
+    model: TabularModel, distances: Array, title: str, shortfall: Shortfall, layout: Layout | None
+) -> Figure:
+    """Draw how much each state falls short, [S], from 0 up, in blues, among which the red of losing states stands out.
+
+    Args:
+        layout: how the states lie on a grid; None draws lines over the states' numbers.
+    """
+    shown = np.where(shortfall.live, distances, np.nan)
     if layout is None:
-        return _lines(shown, shortfall, "largest |Q - Q*|", None)
+        return _lines(shown, shortfall, title, None)
     kinds = kinds_of(model, layout, shortfall.live)
     limits = limits_of_errors(shown[kinds.acting])
-    drawn = GridMap(shown, layout, kinds, "largest |Q - Q*| over the actions", "magma", limits)
+    drawn = GridMap(shown, layout, kinds, title, "Blues", limits)
     drawn.frame_losing(shortfall.losing)
     return drawn.finish()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rl_lab.runs.description import RunDescription
 from rl_lab.storage.state_trees import weights_sha256
-from rl_lab.storage.versions import versions
+from rl_lab.storage.versions import hardware, versions
 
 
 def summarise(
@@ -52,6 +52,7 @@ def summarise(
         "episodes": episodes,
         **figures,
         "versions": versions(),
+        "hardware": hardware(),
         "config_sha256": description.config_sha256,
         "weights_sha256": weights_sha256(weights),
     }

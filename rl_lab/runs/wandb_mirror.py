@@ -80,7 +80,7 @@ def mirror(
     segment.state = "finished" if summary else state
     run.summary.update(summarised(summary) | {"state": segment.state})
     run.finish(exit_code=1 if segment.state in FAILED else 0)
-    _check_written(Path(run.dir).parent)
+    check_written(Path(run.dir).parent)
     segment.end_byte, segment.mode, segment.folder = tail.offset, mode, Path(run.dir).parent.name
     segment.write()
 
@@ -115,14 +115,14 @@ def _open_run(run_dir: Path, mode: str, segment: Segment, config: dict[str, Any]
         tags=config.get("wandb_tags"),
         notes=config.get("wandb_notes"),
         config=config,
-        settings=_settings(system=following and "system" in config.get("wandb_upload", ())),
+        settings=private_settings(system=following and "system" in config.get("wandb_upload", ())),
     )
     run.define_metric(AXIS)
     run.define_metric("*", step_metric=AXIS)
     return run
 
 
-def _settings(system: bool) -> Any:
+def private_settings(system: bool) -> Any:
     """Return settings by which nothing of this machine, its code or its command lines is stored.
 
     Args:
@@ -147,7 +147,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _check_written(folder: Path) -> None:
+def check_written(folder: Path) -> None:
     """Raise OSError if W&B lost rows: on a full disk it only says so in a log."""
     log = folder / "logs" / "debug-internal.log"
     lost = log.exists() and "failed to save record" in log.read_text(errors="replace")

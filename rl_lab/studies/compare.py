@@ -13,31 +13,23 @@ from urllib.parse import quote
 from rl_lab.checks import count, plain_value
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
-from rl_lab.studies.curves import LIGHT, draw_curves
 from rl_lab.studies.decision import Plan, decision_of
-from rl_lab.studies.horizons import keep_horizons
 from rl_lab.studies.engines.choice import make_engine
 from rl_lab.studies.foreign.join import read_joins
 from rl_lab.studies.foreign.kept import keep, require_free_names, tell_changes
+from rl_lab.studies.horizons import keep_horizons
 from rl_lab.studies.live import Board, NoBoard, make_board
+from rl_lab.studies.page.curves import STEPS, curve_panel
+from rl_lab.studies.page.static import inline_svg
+from rl_lab.studies.publishing import publish
 from rl_lab.studies.report import write_report
-from rl_lab.studies.results import RETURN, load_study
+from rl_lab.studies.results import RETURN, StudyResults, load_study
 from rl_lab.studies.study import Study, run_study
 from rl_lab.studies.table import html_of, table_of
 from rl_lab.types import UsageError
 
 SEEDS = 3  # by default
 MOST_NAMED = 4  # rows of the table in a repr
-# What the page's style sheet sets for the drawings, which are made for it.
-PALETTE = "; ".join(
-    [
-        *(f"--agent-{i}: {colour}" for i, colour in enumerate(LIGHT)),
-        "--ink: #333",
-        "--grid: #ccc",
-        "background: #fff",
-    ]
-)
-
 _print = partial(print, flush=True)  # flushed line by line, even into a pipe
 
 
@@ -80,12 +72,10 @@ class Comparison:
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the table, the learning curves, why runs failed, and a link to the page."""
         study = load_study(self.page.parent)
-        curves = [
-            draw_curves(study, env_id, RETURN, f"env{i}", None) for i, env_id in enumerate(study.env_ids)
-        ]
+        curves = [_curves(study, env_id, f"env{i}") for i, env_id in enumerate(study.env_ids)]
         causes = [f"<p>{escape(f'failed: {name}: {cause}')}</p>" for name, cause in self.failures.items()]
         link = f'<p><a href="{escape(quote(self.page.as_posix()))}">{escape(str(self.page))}</a></p>'
-        drawn = [f'<div style="max-width: 34em; {PALETTE}">{curve}</div>' for curve in curves if curve]
+        drawn = [f'<div style="max-width: 34em; background: #fff">{curve}</div>' for curve in curves if curve]
         return "\n".join([html_of(table_of(study)), *drawn, *causes, link])
 
 
@@ -212,7 +202,7 @@ def compare_study(
     engine: str = "local",
     join: Sequence[str] = (),
 ) -> Comparison:
-    """Run everything of a study that isn't done yet, and write its page.
+    """Run everything of a study that isn't done yet, write its page, and send it to W&B if its runs go there.
 
     Args and errors are those of `run_study`, but for the engine, which is given by name, and `join`, which `compare`
     describes.
@@ -237,7 +227,10 @@ def compare_study(
         engine=chosen,
         claimed=keep_joined,
     )
-    found = Comparison(write_report(out), failures)
+    page = write_report(out)
+    if (cause := publish(out)) is not None:
+        tell(f"W&B: the page of {out} was not sent: {cause}")
+    found = Comparison(page, failures)
     for row in found.table:
         if row["source"] is not None:
             tell(_line_on(row))
@@ -249,6 +242,14 @@ def _line_on(row: Mapping[str, Any]) -> str:
     runs = f"{row['seeds']} run" + "s" * (row["seeds"] != 1)
     return (
         f"joined {row['agent']} on {row['env_id']}: return {row['return_iqm']:.4g} ({runs}); {row['notes']}"
+    )
+
+
+def _curves(study: StudyResults, env_id: str, prefix: str) -> str | None:
+    """Return the learning curves on an environment as an SVG element, with a legend; None without any."""
+    panel = curve_panel(study, env_id, RETURN, STEPS)
+    return (
+        None if panel is None else inline_svg([panel], f"evaluation return on {env_id}", study.agents, prefix)
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ STUDY = "study.json"
 ERROR = "error.txt"  # why a run failed, in its folder
 
 Points = tuple[Array, Array]  # env_steps [P], values [P]
+NO_POINTS: Points = (np.empty(0), np.empty(0))
 
 RETURN, REGRET, EXACT, OPTIMAL = "eval_return_mean", "regret", "exact_eval_return", "optimal_return"
+SECONDS = "train_seconds"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class RunResults:
     config: Mapping[str, Any]
     summary: Mapping[str, Any] | None  # None if the run didn't finish
     rows: tuple[Mapping[str, Any], ...]  # the rows of metrics.jsonl that hold an evaluation
+    clock: Points = NO_POINTS  # env_steps [P] and the seconds of training that were spent by then [P]
 
     @property
     def done(self) -> bool:
@@ -66,10 +69,27 @@ class RunResults:
         return value if is_number(value) else None
 
     def curve(self, key: str) -> Points:
-        """Return env_steps [P] and values [P] of `key` in the run's evaluations."""
+        """Return env_steps [P] and values [P] of `key` in the run's evaluations.
+
+        The last one stands once: where the budget was rounded up, an evaluation between the budget that was asked for
+        and the run's end is left out, since both are of almost the same policy and the curve would jump.
+        """
         points = [(row["env_steps"], row[key]) for row in self.rows if is_number(row.get(key))]
         steps, values = np.array(points, dtype=float).reshape(-1, 2).T
-        return steps, values
+        budget = self.config.get("total_steps")
+        if not (self.done and is_number(budget) and steps.size):
+            return steps, values
+        kept = (steps < budget) | (steps == steps.max())
+        return steps[kept], values[kept]
+
+    def seconds_at(self, steps: Array) -> Array | None:
+        """Return the seconds of training at numbers of env_steps [P], interpolated; None where no row told any."""
+        known, seconds = self.clock
+        if not known.size:
+            return None
+        return np.interp(
+            steps, np.append(0.0, known), np.append(0.0 if known[0] > 0 else seconds[0], seconds)
+        )
 
 
 @dataclass(frozen=True)
@@ -82,6 +102,7 @@ class StudyResults:
     seeds: tuple[int, ...]  # of the agent that has the most
     total_steps: int
     runs: Mapping[tuple[str, str], tuple[RunResults, ...]]  # by (env_id, agent), one per seed
+    info: Mapping[str, Any] = field(default_factory=dict)  # study.json
 
     def of_env(self, env_id: str) -> list[RunResults]:
         """Return all runs on one environment."""
@@ -118,7 +139,7 @@ def load_study(study_dir: Path) -> StudyResults:
     seeds_of = {cell: seeds + tuple(range(len(seeds), given.get(cell, 0))) for cell in cells}
     runs = {cell: tuple(_load_run(Path(study_dir), *cell, seed) for seed in seeds_of[cell]) for cell in cells}
     seeds = max(seeds_of.values(), key=len)
-    return StudyResults(Path(study_dir), env_ids, agents, seeds, info["total_steps"], runs)
+    return StudyResults(Path(study_dir), env_ids, agents, seeds, info["total_steps"], runs, info)
 
 
 def _load_run(study_dir: Path, env_id: str, agent: str, seed: int) -> RunResults:
@@ -132,11 +153,21 @@ def read_run(directory: Path, agent: str, env_id: str, seed: int) -> RunResults:
         agent: what the run is called, as are its environment and its seed.
     """
     rows = _read_rows(directory / METRICS)
-    config = _read_object(directory / CONFIG) or {}
-    return RunResults(agent, env_id, seed, directory, config, _read_object(directory / SUMMARY), rows)
+    evaluations = tuple(row for row in rows if RETURN in row or REGRET in row)
+    config, summary = read_object(directory / CONFIG) or {}, read_object(directory / SUMMARY)
+    clock = _clock([*rows, summary or {}])
+    return RunResults(agent, env_id, seed, directory, config, summary, evaluations, clock)
 
 
-def _read_object(file: Path) -> dict[str, Any] | None:
+def _clock(rows: Iterable[Mapping[str, Any]]) -> Points:
+    """Return the env_steps and the train_seconds of the rows that hold both, in ascending order of steps."""
+    pairs = ((row.get("env_steps"), row.get(SECONDS)) for row in rows)
+    known = {steps: seconds for steps, seconds in pairs if is_number(steps) and is_number(seconds)}
+    steps, seconds = np.array(sorted(known.items()), dtype=float).reshape(-1, 2).T
+    return steps, np.maximum.accumulate(seconds) if seconds.size else seconds
+
+
+def read_object(file: Path) -> dict[str, Any] | None:
     """Return the JSON object in a file; None if there is none, or only a part that a killed run left."""
     value = _parse(file.read_text(encoding="utf-8", errors="replace")) if file.is_file() else None
     return value if isinstance(value, dict) else None
@@ -146,7 +177,7 @@ def _read_rows(file: Path) -> tuple[dict[str, Any], ...]:
     if not file.is_file():
         return ()
     with file.open(encoding="utf-8", errors="replace") as lines:
-        rows = [parse_row(line) for line in lines if RETURN in line or REGRET in line]
+        rows = [parse_row(line) for line in lines if any(key in line for key in (RETURN, REGRET, SECONDS))]
     return tuple(row for row in rows if row is not None)
 
 

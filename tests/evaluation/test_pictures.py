@@ -74,7 +74,7 @@ def test_summary_rows_and_pictures_hold_them(tmp_path):
 def test_a_solver_draws_maps_and_its_convergence(tmp_path, env_id):
     learn(tmp_path, "value-iteration", env_id, pictures=True, eval_max_steps=50)
     names = sorted(path.stem for path in (tmp_path / "pictures").glob("*.png"))
-    assert names == ["residuals", "value_errors", "values"]
+    assert names == ["regrets", "residuals", "value_errors", "values"]
 
 
 def test_a_policy_with_a_carry_gets_no_map(tmp_path):

@@ -130,11 +130,11 @@ def test_the_mirror_ends_when_training_is_killed(tmp_path):
 
 
 def test_rows_that_wandb_lost_are_a_mishap(tmp_path):
-    from rl_lab.runs.wandb_mirror import _check_written
+    from rl_lab.runs.wandb_mirror import check_written
 
-    _check_written(tmp_path)
+    check_written(tmp_path)
     (tmp_path / "logs").mkdir()
     log = '{"level":"ERROR","msg":"writer: failed to save record: no space left on device"}\n'
     (tmp_path / "logs" / "debug-internal.log").write_text(log)
     with pytest.raises(OSError, match="could not write all rows"):
-        _check_written(tmp_path)
+        check_written(tmp_path)

@@ -37,7 +37,7 @@ ALLOWED = {
     "runs/wandb_segments.py:set_aside": "moves a folder",
     "evaluation/run_curves.py:draw_curves": "into memory",
     "evaluation/pictures.py:write_picture": "into memory",
-    "studies/curves.py:_inline": "into memory",
+    "studies/publishing.py:_send": "the log of a process, which grows as it runs",
     "mdp/exchange.py:save_model": "into the temporary of `replacing`",
     "cli/solve.py:_write": "the same",
     "scripts/demo.py:_print_results": "the same",

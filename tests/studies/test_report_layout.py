@@ -1,4 +1,4 @@
-"""What the page looks like in a browser: nothing runs over, and maps have the size they were drawn for."""
+"""What the page looks like in a browser: nothing runs over, and maps can be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import json
 import pytest
 
 from browsers import BROWSER, needs_browser
-from rl_lab.studies.report import LONGEST_TEXT, shortened, width_of, write_report
+from rl_lab.studies.page.formats import LONGEST_TEXT, shortened
+from rl_lab.studies.page.media import width_of
+from rl_lab.studies.page.render import SMALLEST
+from rl_lab.studies.report import write_report
 from rl_lab.studies.results import run_directory
 from runs import learn
 
@@ -33,7 +36,7 @@ def page(tmp_path_factory):
         (folder / "config.json").write_text(json.dumps(config))
     info = {"env_ids": ["CliffWalking-v1"], "agents": AGENTS, "seeds": 1, "total_steps": 60}
     (study / "study.json").write_text(json.dumps(info))
-    return write_report(study)
+    return write_report(study, files=False)
 
 
 OVERFLOW = """() => ({
@@ -44,6 +47,8 @@ OVERFLOW = """() => ({
     const boxes = [...row.cells].map(cell => {
       const range = document.createRange(); range.selectNodeContents(cell); return range.getBoundingClientRect(); });
     return boxes.slice(1).filter((box, i) => box.width && boxes[i].right > box.left).map(() => row.innerText); }),
+  rows: [...document.querySelectorAll('.maps')].map(row =>
+    new Set([...row.children].map(figure => Math.round(figure.getBoundingClientRect().top))).size),
   maps: [...document.querySelectorAll('img.map')].map(map => [map.clientWidth, +map.getAttribute('width')]),
   titles: [...document.querySelectorAll('.fields abbr')].map(text => [text.innerText, text.title]),
 })"""
@@ -51,7 +56,7 @@ OVERFLOW = """() => ({
 
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 800])
-def test_nothing_runs_over_and_maps_have_the_size_they_were_drawn_for(page, width):
+def test_nothing_runs_over_and_maps_lie_in_rows_in_which_they_can_be_read(page, width):
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -65,9 +70,10 @@ def test_nothing_runs_over_and_maps_have_the_size_they_were_drawn_for(page, widt
     assert seen["cells"] == []
     assert seen["overlaps"] == []
     assert (
-        len(seen["maps"]) == 6
-    )  # values and errors, convergence of the solver; random has no values of its own
-    assert all(shown == meant for shown, meant in seen["maps"])
+        len(seen["maps"]) == 9
+    )  # values and regrets of all, errors of two, convergence of the solver; random has no values of its own
+    assert all(SMALLEST * meant - 2 <= shown <= meant for shown, meant in seen["maps"])
+    assert seen["rows"] == [1, 1, 1, 1]  # each kind of map beside one another
     assert max(meant for _, meant in seen["maps"]) > 600
     assert all(len(text) <= LONGEST_TEXT for text, _ in seen["titles"])
     wholes = {whole for _, whole in seen["titles"]}
@@ -102,7 +108,7 @@ def test_values_that_differ_beyond_what_is_shown_are_marked_as_different(tmp_pat
     (tmp_path / "study.json").write_text(
         json.dumps({"env_ids": [LAKE], "agents": ["dqn", "ppo"], "seeds": 1, "total_steps": 10})
     )
-    html = write_report(tmp_path).read_text()
+    html = write_report(tmp_path, files=False).read_text()
     assert '<tr data-field="map" class="differs">' in html
     assert f'title="{"x" * 99}a"' in html
 
@@ -116,6 +122,6 @@ def test_broken_pictures_and_films_of_older_versions_are_left_out(tmp_path):
         json.dumps({"env_ids": [LAKE], "agents": ["dqn"], "seeds": 1, "total_steps": 10})
     )
     assert width_of(folder / "pictures" / "values.png") is None
-    html = write_report(tmp_path).read_text()
+    html = write_report(tmp_path, files=False).read_text()
     assert "<video" not in html
     assert 'class="map"' not in html

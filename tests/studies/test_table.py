@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -76,7 +77,11 @@ def test_a_notebook_sees_rows_curves_and_what_failed(found):
     assert shown.count("<tr>") == 3
     assert "2 of 2" in shown
     assert shown.count("<svg") == 1
-    assert "--agent-0: #0072b2" in shown
+    assert "#0072b2" in shown  # the first agent's colour
+    assert re.findall(r"<text[^>]*>(q-learning|random)</text>", shown) == [
+        "q-learning",
+        "random",
+    ]  # the legend
     assert "failed: a seed 1: 5 &lt; 6" in shown
 
 

@@ -1,0 +1,117 @@
+"""The films and the pictures of a page, inside it as far as they are small."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from PIL import Image
+
+from rl_lab.studies.results import RETURN, RunResults, StudyResults
+
+EMBEDDED_BYTES = 8 * 2**20  # larger files are linked, so that the page still opens on a phone
+CSS_DOTS = 96  # pixels of a style sheet in an inch
+MAPS = {
+    "values": "exact value of each state, and the action taken in it; red frame: an action that loses",
+    "regrets": "regret of each state: how much less than the optimum is expected from there",
+    "value_errors": "largest |Q - Q*| of each state; red frame: an action that loses",
+    "residuals": "bound on the error of V by sweep",
+}
+Row = dict[str, Any]
+
+
+def videos(study: StudyResults, env_id: str) -> list[Row]:
+    """Return the last film of each agent, of the first seed of which all that have any have one.
+
+    Without such a seed it is each agent's best run.
+    """
+    films = {agent: _films(study.runs[env_id, agent]) for agent in study.agents}
+    known = {agent: of for agent, of in films.items() if of}
+    common = [seed for seed in study.seeds if all(seed in of for of in known.values())]
+    rows = []
+    for agent, of in known.items():
+        run, film = of[common[0]] if common else next(iter(of.values()))
+        row = {
+            "agent": agent,
+            "seed": run.seed,
+            "score": run.scalar(RETURN),
+            "source": source_of(study, film),
+        }
+        rows.append(row | {"same_seed": bool(common), "done": run.done})
+    return rows
+
+
+def _films(runs: Iterable[RunResults]) -> dict[int, tuple[RunResults, Path]]:
+    """Return the last film of each run that has one, by seed, the best run first."""
+    found = {}
+    for run in best_first(runs):
+        films = sorted((f for f in run.directory.glob("videos/*.mp4") if f.stat().st_size), key=_natural)
+        if films:
+            found[run.seed] = (run, films[-1])
+    return found
+
+
+def maps(study: StudyResults, env_id: str) -> list[Row]:
+    """Return the pictures by what they show, each with one of every agent that has it, of its best run."""
+    of_agents = [picture for agent in study.agents for picture in _pictures(study, study.runs[env_id, agent])]
+    kinds = [*MAPS, *sorted({row["kind"] for row in of_agents} - set(MAPS))]
+    rows = [
+        {"kind": k, "name": MAPS.get(k, k), "pictures": [p for p in of_agents if p["kind"] == k]}
+        for k in kinds
+    ]
+    return [row for row in rows if row["pictures"]]
+
+
+def _pictures(study: StudyResults, runs: Iterable[RunResults]) -> list[Row]:
+    for run in best_first(runs):
+        widths = {p: width_of(p) for p in sorted(run.directory.glob("pictures/*.png"))}
+        if shown := {p: width for p, width in widths.items() if width is not None}:
+            return [
+                {
+                    "agent": run.agent,
+                    "seed": run.seed,
+                    "kind": p.stem,
+                    "source": source_of(study, p),
+                    "width": width,
+                }
+                for p, width in shown.items()
+            ]
+    return []
+
+
+def width_of(picture: Path) -> int | None:
+    """Return the width in CSS pixels at which a PNG has the size that it was drawn for; None if it can't be read."""
+    try:
+        with Image.open(picture, formats=["PNG"]) as opened:
+            dots_per_inch = opened.info.get("dpi", (CSS_DOTS, CSS_DOTS))[0]
+            return round(opened.width * CSS_DOTS / (dots_per_inch or CSS_DOTS))
+    except (OSError, SyntaxError):  # left by a version that didn't write pictures whole
+        return None
+
+
+def best_first(runs: Iterable[RunResults]) -> list[RunResults]:
+    """Sort runs by their evaluation return, the largest first and those without one last."""
+
+    def score(run: RunResults) -> float:
+        value = run.scalar(RETURN)
+        return -np.inf if value is None else value
+
+    return sorted(runs, key=score, reverse=True)
+
+
+def _natural(path: Path) -> list[Any]:
+    """Return a sorting key by which 900 comes before 10000."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+
+
+def source_of(study: StudyResults, file: Path) -> str:
+    """Return a picture or film as a data URI, or as a relative link if it is large."""
+    if file.stat().st_size > EMBEDDED_BYTES:
+        return quote(file.relative_to(study.directory).as_posix())
+    kind = "image/png" if file.suffix == ".png" else "video/mp4"
+    return f"data:{kind};base64," + base64.b64encode(file.read_bytes()).decode("ascii")

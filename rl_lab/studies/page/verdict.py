@@ -1,0 +1,165 @@
+"""The verdict on a comparison in one sentence, with its uncertainty, and what has to be said beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rl_lab.evaluation.comparison.tuning_seeds import reuse_warning
+from rl_lab.evaluation.statistics import Estimate
+from rl_lab.studies.page.decisions import Decided, decided_for
+from rl_lab.studies.page.formats import counted, interval, listed, number, p_text
+from rl_lab.studies.page.scores import Group
+from rl_lab.studies.page.statistics import ALPHA, Pair
+from rl_lab.studies.results import StudyResults
+
+FEW = 5  # seeds below which intervals of a single task are known to be too narrow
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a group of scores says."""
+
+    name: str
+    """Of the group."""
+    text: str
+    """One sentence."""
+    decided: bool
+    """Whether it names a better agent."""
+    notes: tuple[str, ...]
+    """A sentence each."""
+
+
+def verdict_of(
+    group: Group, pairs: Sequence[Pair], iqms: Mapping[str, Estimate], decided: Decided | None
+) -> Verdict:
+    """Return the verdict on a group of scores.
+
+    Args:
+        pairs: of all agents with scores.
+        iqms: the interquartile mean of each agent that has scores.
+        decided: what a sequential test says of the same scores; it takes the place of the test of each pair, whose
+            error rate doesn't hold where seeds were added until it was decided.
+    """
+    if decided is not None and group.env_id and (told := decided_for(decided, group.env_id)):
+        return Verdict(group.name, f"On {group.name}, {told.text}.", told.decided, _missing(group))
+    if not group.agents:
+        return Verdict(group.name, f"On {group.name}, no run has finished with an evaluation.", False, ())
+    if not pairs:
+        return _alone(group, iqms)
+    best = _best(pairs, group)
+    own = [pair for pair in pairs if best in (pair.x, pair.y)]
+    beaten = [pair for pair in own if pair.x == best and pair.different]
+    rest = [pair for pair in own if pair not in beaten]
+    parts = []
+    if beaten:
+        parts.append(f"{best} is better than {_each(beaten, group, 'y')}")
+    if rest:
+        others = listed([pair.y if pair.x == best else pair.x for pair in rest])
+        is_one = " " if len(rest) == 1 else " any of "
+        undecided = f"it is not decided whether {best} is better than{is_one}{others}"
+        parts.append(
+            f"{undecided} ({_figures(rest, group)})" if len(rest) == 1 else f"{undecided} ({_all(rest)})"
+        )
+    notes = (*_power(rest or beaten, decided=not rest), *_missing(group))
+    return Verdict(group.name, f"On {group.name}, {'; '.join(parts)}.", not rest, notes)
+
+
+def _best(pairs: Sequence[Pair], group: Group) -> str:
+    """Return the agent with the highest mean score."""
+    means = {agent: float(group.table(agent).mean()) for agent in group.agents}
+    compared = {agent for pair in pairs for agent in (pair.x, pair.y)}
+    return max(compared, key=lambda agent: (means[agent], -group.agents.index(agent)))
+
+
+def _each(pairs: Sequence[Pair], group: Group, side: str) -> str:
+    return listed([f"{getattr(pair, side)} ({_figures([pair], group)})" for pair in pairs])
+
+
+def _figures(pairs: Sequence[Pair], group: Group) -> str:
+    """Return the means, their difference, and the p-value of one pair."""
+    (pair,) = pairs
+    what = "mean return" if group.env_id else "mean normalised return"
+    d = pair.difference
+    sure = f", 95 % interval {number(d.low)} to {number(d.high)}" if d.low == d.low else ""
+    adjusted = " corrected for the number of pairs" if pair.adjusted_p_value != pair.p_value else ""
+    return (
+        f"{what} {number(pair.means[0])} against {number(pair.means[1])}: a difference of {number(d.value)}{sure}; "
+        f"{p_text(pair.adjusted_p_value)}{adjusted}, {counted(pair.seeds, 'seed')}"
+    )
+
+
+def _all(pairs: Sequence[Pair]) -> str:
+    smallest = min(pair.adjusted_p_value for pair in pairs)
+    return f"{p_text(smallest)} or more, corrected for the number of pairs"
+
+
+def _power(pairs: Sequence[Pair], decided: bool) -> list[str]:
+    """Return what so few seeds could have seen, of the pairs that aren't decided."""
+    if decided:
+        return []
+    few = [pair for pair in pairs if pair.power is None]
+    if few:
+        return ["One seed says nothing about others: more seeds are needed for any verdict."]
+    return [f"{pair.x} against {pair.y}: {pair.power}." for pair in pairs]
+
+
+def _missing(group: Group) -> tuple[str, ...]:
+    """Return which agents lack scores of some seeds, which no number contains."""
+    lacking = [
+        f"{agent} {len(scores)} of {group.asked}"
+        for agent, scores in group.of.items()
+        if len(scores) < group.asked
+    ]
+    return (f"Missing runs are left out; seeds with a score: {', '.join(lacking)}.",) if lacking else ()
+
+
+def _alone(group: Group, iqms: Mapping[str, Estimate]) -> Verdict:
+    """Return the verdict where no two agents have a seed in common."""
+    parts = [f"{agent} scores {interval(*iqms[agent])}" for agent in group.agents]
+    runs = counted(len(group.of[group.agents[0]]), "seed")
+    if len(group.agents) == 1:
+        figures = f"interquartile mean and 95 % interval over {runs}"
+        text = f"On {group.name}, {parts[0]} ({figures}); nothing is compared with it."
+    else:
+        text = f"On {group.name}, the agents share no seed with a score: {listed(parts)}, and nothing is decided."
+    return Verdict(group.name, text, False, _missing(group))
+
+
+def few_seeds_note(study: StudyResults) -> str | None:
+    """Return what has to be said of intervals with few seeds."""
+    if len(study.seeds) >= FEW:
+        return None
+    return f"With fewer than {FEW} seeds, intervals are still too narrow."
+
+
+def tuning_notes(study: StudyResults) -> list[str]:
+    """Return a line for each agent whose preset was chosen on seeds that the study uses again.
+
+    study.json names them in `chosen_on`, by agent: {"preset": name, "seeds": [...]}.
+    """
+    chosen: Any = study.info.get("chosen_on")
+    notes = []
+    for agent, given in (chosen if isinstance(chosen, dict) else {}).items():
+        if isinstance(given, dict) and isinstance(given.get("seeds"), list):
+            notes.append(reuse_warning(f"{given.get('preset')} of {agent}", given["seeds"], study.seeds))
+    return [note for note in notes if note is not None]
+
+
+def explained(pairs: Sequence[Pair]) -> str:
+    """Return how verdicts come about."""
+    kinds = {pair.paired for pair in pairs} or {True}
+    test = {
+        frozenset([True]): "a paired permutation test of the mean returns of the same seeds",
+        frozenset(
+            [False]
+        ): "a permutation test of the mean returns (unpaired, since so few pairs could never decide)",
+    }.get(
+        frozenset(kinds),
+        "a permutation test of the mean returns (paired where there are enough seeds for it)",
+    )
+    return (
+        f"An agent is called better where {test} has p ≤ {ALPHA:g}, corrected for the number of pairs by Holm's method."
+        " Intervals are of the bootstrap, widened for few seeds."
+    )

@@ -1,0 +1,160 @@
+"""The verdict: one sentence that is decided only where the test is, and says what so few seeds can't show."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from page_studies import LAKE, describe, write_run
+from rl_lab.evaluation.comparison.differences import permutation_test
+from rl_lab.studies.page.contents import contents_of
+from rl_lab.studies.page.statistics import is_paired
+from rl_lab.studies.page.verdict import tuning_notes
+from rl_lab.studies.results import load_study
+
+LOW = [0.1, 0.2, 0.15, 0.05, 0.12, 0.3, 0.11, 0.17]
+
+
+def study_of(folder, scores, env_ids=(LAKE,), **info):
+    """Write a study of agents with one score for each seed (None: it did not finish), the same on all environments."""
+    seeds = max(map(len, scores.values()))
+    describe(folder, list(scores), seeds, env_ids)
+    for env_id in env_ids:
+        for agent, values in scores.items():
+            for seed, score in enumerate(values):
+                done = {} if score is None else {"env_steps": 300, "train_seconds": 1.0}
+                write_run(folder, agent, seed, [0.0, 0.0 if score is None else score], env_id, **done)
+    if info:
+        file = folder / "study.json"
+        file.write_text(json.dumps(json.loads(file.read_bytes()) | info))
+    return load_study(folder)
+
+
+def verdict_on(folder, scores, **more):
+    return contents_of(study_of(folder, scores, **more)).environments[0].compared.verdict
+
+
+def test_a_clear_difference_is_decided_with_its_interval_and_p_value(tmp_path):
+    high = [score + 0.5 for score in LOW]
+    found = verdict_on(tmp_path, {"ppo": LOW, "dqn": high})
+    assert found.decided
+    assert found.text == (
+        "On FrozenLake-v1, dqn is better than ppo (mean return 0.650 against 0.150: a difference of 0.500, 95 % "
+        "interval 0.500 to 0.500; p = 0.0078, 8 seeds)."
+    )
+    assert permutation_test(high, LOW) == 2 / 2**8
+    assert found.notes == ()
+
+
+def test_equal_agents_are_not_decided_and_the_note_says_what_could_not_be_seen(tmp_path):
+    found = verdict_on(tmp_path, {"ppo": LOW, "dqn": LOW[::-1]})
+    assert not found.decided
+    assert "it is not decided whether ppo is better than dqn (mean return 0.150 against 0.150" in found.text
+    (note,) = found.notes
+    assert note.startswith("ppo against dqn: with 8 seeds a difference below ")
+    assert "can't be seen" in note
+
+
+def test_of_three_agents_the_best_is_told_from_those_it_beats_and_those_it_may_not(tmp_path):
+    near = [score + (-0.1) ** (seed + 1) for seed, score in enumerate(s + 0.5 for s in LOW)]
+    found = verdict_on(tmp_path, {"low": LOW, "best": [score + 0.5 for score in LOW], "near": near})
+    best, other = ("best", "near") if sum(near) < sum(LOW) + 4 else ("near", "best")
+    assert f"{best} is better than low (" in found.text
+    assert f"; it is not decided whether {best} is better than {other} (" in found.text
+    assert "corrected for the number of pairs" in found.text
+    assert not found.decided
+    assert [note.partition(":")[0] for note in found.notes] == [f"{best} against {other}"]
+
+
+def test_one_seed_decides_nothing(tmp_path):
+    found = verdict_on(tmp_path, {"ppo": [0.1], "dqn": [0.9]})
+    assert not found.decided
+    assert found.notes == ("One seed says nothing about others: more seeds are needed for any verdict.",)
+
+
+def test_an_agent_alone_is_compared_with_nothing(tmp_path):
+    found = verdict_on(tmp_path, {"dqn": LOW})
+    assert found.text.startswith("On FrozenLake-v1, dqn scores 0.13")
+    assert found.text.endswith("over 8 seeds); nothing is compared with it.")
+    assert not found.decided
+
+
+def test_missing_runs_are_left_out_of_the_pairs_and_named(tmp_path):
+    high = [score + 0.5 for score in LOW]
+    found = verdict_on(tmp_path, {"ppo": [*LOW[:-1], None], "dqn": high})
+    assert "7 seeds)" in found.text
+    assert found.notes == ("Missing runs are left out; seeds with a score: ppo 7 of 8.",)
+
+
+def test_no_finished_run_at_all_is_said(tmp_path):
+    assert (
+        verdict_on(tmp_path, {"dqn": [None]}).text
+        == "On FrozenLake-v1, no run has finished with an evaluation."
+    )
+
+
+def test_environments_are_judged_together_on_one_scale(tmp_path):
+    high = [score + 0.5 for score in LOW[:4]]
+    study = study_of(tmp_path, {"ppo": LOW[:4], "dqn": high}, env_ids=("a/A-v0", "b/B-v0"))
+    contents = contents_of(study)
+    assert contents.overall.verdict.decided
+    assert contents.overall.verdict.text.startswith(
+        "On all 2 environments, dqn is better than ppo (mean normalised return "
+    )
+    assert contents.scales["a/A-v0"].source == "from the lowest to the highest score of this study"
+    (pair,) = contents.overall.pairs
+    assert pair.means[0] - pair.means[1] == pytest.approx(0.5 / (max(high) - min(LOW[:4])))
+    assert [chart.kind for chart in contents.overall.charts] == [
+        "efficiency",
+        "aggregates",
+        "profile",
+        "improvement",
+    ]
+
+
+def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp_path):
+    study = study_of(tmp_path, {"ppo": LOW, "dqn": LOW[::-1]})
+    verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "outcome": "greater", "seeds": 15}
+    decision = {"alpha": 0.05, "looks": 3, "max_seeds": 40, "verdicts": [verdict]}
+    (tmp_path / "decision.json").write_text(json.dumps(decision))
+    contents = contents_of(study)
+    found = contents.environments[0].compared.verdict
+    assert (found.text, found.decided) == (
+        "On FrozenLake-v1, dqn is better than ppo, decided after 15 seeds.",
+        True,
+    )
+    assert contents.decision.rows == ((LAKE, "dqn", "ppo", "greater", "15"),)
+    assert "40 at most; 3 looks." in contents.decision.lines[0]
+    assert "at most 0.05, over all looks together" in contents.decision.lines[1]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "words"),
+    [("no difference found", "no difference was found between dqn and ppo after 40 seeds"),
+     ("undecided", "it is not decided between dqn and ppo after 40 seeds"),
+     ("less", "ppo is better than dqn, decided after 40 seeds")],
+)  # fmt: skip
+def test_every_outcome_of_a_sequential_test_has_its_words(tmp_path, outcome, words):
+    study = study_of(tmp_path, {"ppo": LOW[:2], "dqn": LOW[:2]})
+    verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "outcome": outcome, "seeds": 40}
+    (tmp_path / "decision.json").write_text(json.dumps({"verdicts": [verdict]}))
+    found = contents_of(study).environments[0].compared.verdict
+    assert (found.text, found.decided) == (f"On FrozenLake-v1, {words}.", outcome == "less")
+
+
+def test_seeds_that_a_preset_was_chosen_on_are_named(tmp_path):
+    chosen = {"dqn": {"preset": "tuned:Lake", "seeds": [1, 100]}, "ppo": {"preset": "p", "seeds": [100]}}
+    study = study_of(tmp_path, {"ppo": LOW[:2], "dqn": LOW[:2]}, chosen_on=chosen)
+    (note,) = tuning_notes(study)
+    assert note.startswith("preset tuned:Lake of dqn was chosen on seeds 1, which this comparison uses again")
+    assert tuning_notes(load_study(describe(tmp_path / "older", ["dqn"]))) == []
+
+
+@pytest.mark.parametrize(
+    ("seeds", "tasks", "comparisons", "paired"),
+    [(5, 1, 1, False), (6, 1, 1, True), (8, 1, 3, True), (6, 1, 3, False), (3, 2, 1, True), (2, 1, 1, True)],
+)
+def test_runs_are_pairs_wherever_pairs_can_decide(seeds, tasks, comparisons, paired):
+    """2 ** -5 * 2 is above 0.05; two seeds can decide neither way."""
+    assert is_paired(seeds, tasks, comparisons) is paired
