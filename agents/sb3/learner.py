@@ -28,6 +28,7 @@ from rl_lab.environments.zero_based import ZeroBased, from_zero_based, to_zero_b
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
 from rl_lab.types import Array, Decision, EnvSpec, Obs, State, UsageError
+from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.trained import load_weights
 
 from .config import refuse_observations, refuse_shape
@@ -129,6 +130,30 @@ class SB3Policy:
         return {"value": self._policy.predict_values(tensor)[:, 0].cpu().numpy()}
 
 
+class SB3DrawingPolicy(SB3Policy):
+    """Draws from the distribution of one of SB3's stochastic policies over Discrete actions."""
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Return actions [N] drawn with torch's global generator, as SB3 draws them."""
+        seen = to_zero_based(self._observations, obs)
+        return Decision(from_zero_based(self._actions, self._policy.predict(seen, deterministic=False)[0]))
+
+    @torch.no_grad()
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
+        """Return `value` [N] and `probabilities` [N, A]."""
+        tensor, _ = self._policy.obs_to_tensor(to_zero_based(self._observations, obs))
+        drawn = self._policy.get_distribution(tensor).distribution.probs
+        return super().inspect(obs, state, is_first, mask) | {"probabilities": drawn.cpu().numpy()}
+
+
+def _scores(space: spaces.Space, policy: Any, obs: torch.Tensor) -> torch.Tensor:
+    """Return what decides among Discrete actions [K, A], given observations [K, ...] as the environment shows them."""
+    seen, _ = policy.obs_to_tensor(to_zero_based(space, obs.cpu().numpy()))
+    if hasattr(policy, "q_net"):
+        return policy.q_net(seen)
+    return policy.get_distribution(seen).distribution.logits
+
+
 # The learner -----------------------------------------------------------------------------------------
 
 
@@ -184,10 +209,27 @@ class SB3:
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy with stored weights, which are plain tensors; SB3's pickled files are never read."""
+        return SB3Policy(self._loaded(problem, weights), problem.spec)
+
+    def exploring(self, problem: Problem, weights: dict[str, Any]) -> Policy:
+        """Return the policy from which SB3 draws actions when it collects; DQN's is greedy but for its epsilon."""
+        policy = self._loaded(problem, weights)
+        draws = hasattr(policy, "get_distribution") and isinstance(problem.spec.action_space, spaces.Discrete)
+        return (SB3DrawingPolicy if draws else SB3Policy)(policy, problem.spec)
+
+    def function_class(self, problem: Problem, weights: dict[str, Any]) -> NetworkClass | None:
+        """Return the policies that such a network can express; None unless actions and observations are simple."""
+        space = problem.spec.observation_space
+        if isinstance(space, spaces.Dict) or not isinstance(problem.spec.action_space, spaces.Discrete):
+            return None
+        return NetworkClass(self._loaded(problem, weights), partial(_scores, space))
+
+    def _loaded(self, problem: Problem, weights: dict[str, Any]) -> Any:
+        """Return SB3's policy with stored weights."""
         with closing(make_vec_env(problem, [])) as envs:
             model = self.make_model(problem, envs, for_acting=True)
         load_weights(model.policy, weights)
-        return SB3Policy(model.policy, problem.spec)
+        return model.policy
 
     def make_model(self, problem: Problem, envs: VecEnv, *, for_acting: bool = False) -> BaseAlgorithm:
         """Make the algorithm; with `for_acting` its replay buffer is as small as possible.
