@@ -146,14 +146,6 @@ class SB3DrawingPolicy(SB3Policy):
         return super().inspect(obs, state, is_first, mask) | {"probabilities": drawn.cpu().numpy()}
 
 
-def _scores(space: spaces.Space, policy: Any, obs: torch.Tensor) -> torch.Tensor:
-    """Return what decides among Discrete actions [K, A], given observations [K, ...] as the environment shows them."""
-    seen, _ = policy.obs_to_tensor(to_zero_based(space, obs.cpu().numpy()))
-    if hasattr(policy, "q_net"):
-        return policy.q_net(seen)
-    return policy.get_distribution(seen).distribution.logits
-
-
 # The learner -----------------------------------------------------------------------------------------
 
 
@@ -222,7 +214,16 @@ class SB3:
         space = problem.spec.observation_space
         if isinstance(space, spaces.Dict) or not isinstance(problem.spec.action_space, spaces.Discrete):
             return None
-        return NetworkClass(self._loaded(problem, weights), partial(_scores, space))
+        policy = self._loaded(problem, weights)
+        decides = policy.q_net if hasattr(policy, "q_net") else policy
+
+        def scores(network: Any, obs: torch.Tensor) -> torch.Tensor:
+            seen, _ = policy.obs_to_tensor(to_zero_based(space, obs.cpu().numpy()))
+            return (
+                network(seen) if decides is not policy else network.get_distribution(seen).distribution.logits
+            )
+
+        return NetworkClass(decides, scores)
 
     def _loaded(self, problem: Problem, weights: dict[str, Any]) -> Any:
         """Return SB3's policy with stored weights."""

@@ -42,6 +42,8 @@ class Calibration:
     steps: int
     gamma: float
     """Discount of the realised returns."""
+    predicts: bool
+    """Whether the policy predicts values."""
     compared_steps: int
     """Steps whose predicted value could be compared with a realised return."""
     start_predicted: float | None
@@ -159,6 +161,7 @@ def _summary(steps: _Steps, gamma: float) -> Calibration:
         episodes=len(steps.realised),
         steps=len(predicted),
         gamma=gamma,
+        predicts=bool(np.isfinite(predicted).any()),
         compared_steps=int(counts.sum()),
         start_predicted=_mean(predicted[starts]),
         start_realised=_mean(realised[starts]),

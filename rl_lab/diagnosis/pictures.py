@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rl_lab.diagnosis.calibration import Calibration
@@ -43,28 +44,19 @@ def draw_split(split: RegretSplit) -> Figure:
     """Draw the way down from the optimum to what the policy achieves, a bar for each part."""
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
     axes = figure.subplots()
-    level = split.optimal_return
-    names, places = ["optimum"], [level]
-    for name, part in split.parts.items():
-        axes.bar(len(names), -part, bottom=level, color=COLOURS[name], gid=name)
-        text = number(part)
-        axes.annotate(
-            text, (len(names), level - part), ha="center", va="top", xytext=(0, -3),
-            textcoords="offset points", gid=f"{name}-value",
-        )  # fmt: skip
-        axes.plot([len(names) - 1, len(names)], [level, level], color="#bbbbbb", linewidth=0.8)
-        level -= part
-        names.append(LABELS[name])
-        places.append(level)
-    axes.plot([len(names) - 1, len(names)], [level, level], color="#bbbbbb", linewidth=0.8)
-    names.append("policy")
-    places.append(level)
-    ends = [0, len(names) - 1]
-    axes.plot(ends, [places[0], places[-1]], "D", color=RETURN_COLOUR, gid="returns")
-    for x in ends:
-        axes.annotate(
-            number(places[x]), (x, places[x]), ha="center", xytext=(0, 6), textcoords="offset points"
-        )
+    axes.use_sticky_edges = False  # so that markers and texts at the ends have room
+    levels = [split.optimal_return]
+    for x, (name, part) in enumerate(split.parts.items(), 1):
+        axes.bar(x, -part, bottom=levels[-1], color=COLOURS[name], gid=name)
+        axes.plot([x - 1, x], [levels[-1]] * 2, color="#bbbbbb", linewidth=0.8)
+        _write(axes, number(part), x, levels[-1])
+        levels.append(levels[-1] - part)
+    names = ["optimum", *(LABELS[name] for name in split.parts), "policy"]
+    last = len(names) - 1
+    axes.plot([last - 1, last], [levels[-1]] * 2, color="#bbbbbb", linewidth=0.8)
+    axes.plot([0, last], [levels[0], levels[-1]], "D", color=RETURN_COLOUR, gid="returns")
+    for x, level in ((0, levels[0]), (last, levels[-1])):
+        _write(axes, number(level), x, level)
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("expected discounted return")
     axes.set_title(f"regret {number(split.regret)}", fontsize=11)
@@ -73,14 +65,19 @@ def draw_split(split: RegretSplit) -> Figure:
     return figure
 
 
+def _write(axes: Axes, text: str, x: float, y: float) -> None:
+    """Write above a point."""
+    axes.annotate(text, (x, y), ha="center", xytext=(0, 6), textcoords="offset points")
+
+
 def draw_visits(visits: Visits, model: TabularModel, layout: Layout | None) -> Figure:
-    """Draw how often each state was met while learning, as powers of ten; states never met are framed in red.
+    """Draw how often each state was met while learning, as log10(1 + visits); states never met are framed in red.
 
     Args:
         layout: how the states lie on a grid; None draws a line over the states' numbers.
     """
     live = live_states(model)
-    counts = np.log10(np.maximum(visits.shown, 1.0))
+    counts = np.log10(1.0 + visits.shown)
     if layout is None:
         figure = Figure(figsize=(6.4, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -88,13 +85,11 @@ def draw_visits(visits: Visits, model: TabularModel, layout: Layout | None) -> F
         axes.plot(states, counts[states], ".-", linewidth=0.8, markersize=3)
         never = states[visits.shown[states] == 0]
         axes.plot(never, np.zeros(len(never)), "s", color="#e03030", markersize=4, label="never visited")
-        axes.set(xlabel="state", ylabel="log10 of the visits")
+        axes.set(xlabel="state", ylabel="log10(1 + visits)")
         if len(never):
             axes.legend(frameon=False)
         return figure
-    drawn = GridMap(
-        counts, layout, kinds_of(model, layout, live), "log10 of the visits in training", "viridis"
-    )
+    drawn = GridMap(counts, layout, kinds_of(model, layout, live), "log10(1 + visits in training)", "viridis")
     drawn.frame(live & ~visits.visited, "#e03030", "never visited")
     return drawn.finish()
 

@@ -168,6 +168,9 @@ def _of_calibration(found: Calibration) -> Iterator[str]:
         f"calibration: {found.episodes} episodes, {found.steps} steps,"
         f" {found.compared_steps} compared (gamma {found.gamma:g})"
     )
+    if found.bias is None:
+        reason = "episodes were cut off too early" if found.predicts else "the policy predicts no values"
+        yield f"  values aren't compared: {reason}"
     if found.bias is not None and found.rmse is not None:
         yield f"  predicted minus realised return: mean {number(found.bias)}, root mean square {number(found.rmse)}"
     if found.start_predicted is not None and found.start_realised is not None:
