@@ -29,6 +29,8 @@ class FitTask:
     """Maps probabilities [K, A] to the derivative of the return by them, [K, A]; None where it isn't known."""
     best: float
     """The return beyond which nothing can be gained."""
+    tolerance: float = 0.0
+    """By how much a return may differ from another by rounding."""
     seed: int = 0
     """Of the initialisations."""
     fits: int = 4

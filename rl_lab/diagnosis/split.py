@@ -13,6 +13,7 @@ The differences between neighbours are the parts, so that they add up to the reg
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -193,7 +194,7 @@ class Splitter:
         states = np.flatnonzero(self._visits.visited & live_states(model))
         mask = None if model.available.all() else model.available[states]
         return FitTask(
-            obs=model.observe(states), mask=mask, good=self._good(states), best=self.visited - self._noise,
+            obs=model.observe(states), mask=mask, good=self._good(states), best=self.visited, tolerance=self._noise,
             evaluate=lambda actions: expected_return(model, self._with(states, actions), self._gamma),
             advantages=self._gradient_on(states), seed=seed, fits=fits, steps=steps,
         )  # fmt: skip
@@ -210,7 +211,7 @@ class Splitter:
         policy[states] = choice if choice.ndim == 2 else np.eye(self._model.num_actions)[choice]
         return policy
 
-    def _gradient_on(self, states: Array):  # type: ignore[no-untyped-def]
+    def _gradient_on(self, states: Array) -> Callable[[Array], Array] | None:
         if self._gamma >= 1.0 or self._model.num_states > MOST_STATES_OF_GRADIENTS:
             return None
         return lambda p: return_gradient(self._model, self._with(states, p), self._gamma)[states]

@@ -211,7 +211,7 @@ class _Task:
         clipped = np.where(inside, 0.0, np.sign(error) * targets.probability)
         constant = np.bincount(self._group, weight * targets.reward, len(image))
         if not inside.all():
-            constant += self._delta * np.bincount(self._group, clipped, len(image))
+            constant = constant + self._delta * np.bincount(self._group, clipped, len(image))
         flat = share <= 1e-12  # no target near: the middle of the interval stays as it is
         share, constant = np.where(flat, 1.0, share), np.where(flat, image, constant)
         goes_on = inside & (targets.discount > 0) & ~flat[self._group]

@@ -49,7 +49,7 @@ class NetworkClass:
             for number in range(task.fits):
                 search = _Search(self._copy(number, task.seed), self._scores, task)
                 best = max(best, search.run())
-                if best >= task.best:
+                if best >= task.best - task.tolerance:
                     return Fit(best, number + 1)
         return Fit(best, task.fits)
 
@@ -75,10 +75,15 @@ class _Search:
         self.best = float("-inf")
         self._seen: bytes | None = None
 
+    @property
+    def _has_all(self) -> bool:
+        """Whether there is nothing left to gain."""
+        return self.best >= self._task.best - self._task.tolerance
+
     def run(self) -> float:
         """Return the best return that was met."""
         self._descend(self._supervised)
-        if self.best < self._task.best and self._task.advantages is not None:
+        if not self._has_all and self._task.advantages is not None:
             self._descend(self._along_the_return)
         return self.best
 
@@ -91,7 +96,7 @@ class _Search:
             loss = loss_of(log_p)
             if step % LOOK_STEPS == 0:
                 gained = self._look(log_p)
-                if self.best >= self._task.best:
+                if self._has_all:
                     return
                 now = float(loss.detach())
                 if not np.isfinite(now):
