@@ -13,6 +13,7 @@ import numpy as np
 
 from rl_lab.agent import Policy
 from rl_lab.checks import above, at_least, within
+from rl_lab.function_class import Table
 from rl_lab.mdp.methods import METHODS
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.rows import NeverEnds
@@ -85,6 +86,7 @@ class DynamicProgramming:
     """Solves the model of an environment by one of the METHODS."""
 
     resumes = True  # by solving again, which is deterministic
+    knows_model = True
 
     def __init__(self, config: Config, method: str):
         assert method in METHODS
@@ -137,6 +139,10 @@ class DynamicProgramming:
             {"sweep": solution.sweeps, "bound": solution.bound, "v_start": float(model.initial @ solution.v)},
         )
         return {"policy": solution.policy, "v": solution.v, "q": solution.q}
+
+    def function_class(self, problem: Problem, weights: dict[str, Any]) -> Table:
+        """Return that every policy can be expressed."""
+        return Table()
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy of a solution."""

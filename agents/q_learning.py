@@ -19,6 +19,8 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.checks import at_least, show_space, within
 from rl_lab.environments.table_rows import count_rows, make_row_of
+from rl_lab.function_class import Table
+from rl_lab.mdp.td_fixed_point import TDRule
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, counted_from_zero, legal, random_tie, shifted
 from rl_lab.problem import Problem
 from rl_lab.schedules import Schedule, linear
@@ -70,6 +72,10 @@ class Config:
         decays = self.learning_rate_final != self.learning_rate
         return ("epsilon_fraction",) * falls + ("learning_rate_final",) * decays
 
+    def td_rule(self) -> TDRule:
+        """Return what learning minimises: its entries move towards the mean of their targets."""
+        return TDRule("squared", self.gamma, epsilon=self.epsilon_final)
+
 
 class QLearning:
     """Q(s, a) += alpha * (r + gamma * (1 - terminated) * max Q(s', .) - Q(s, a)) on every step."""
@@ -101,6 +107,10 @@ class QLearning:
         """Return the policy over the live table: epsilon-greedy with `explore`, otherwise greedy."""
         exploring = EpsilonGreedy(self._rng, self.epsilon, random_tie(self._rng)) if explore else None
         return shifted(ValuePolicy(self._values, self.q.shape[1], explore=exploring), self._first_action)
+
+    def function_class(self) -> Table:
+        """Return that every policy can be expressed."""
+        return Table()
 
     def _values(self, obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
         return self.q[self._row_of(obs)], ()

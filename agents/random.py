@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 from rl_lab.environments.actions import joined_actions, mask_size
 from rl_lab.environments.draws import draw_from_space, draw_legal
+from rl_lab.function_class import OnePolicy
 from rl_lab.policies import random_actions
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams, seed_of
@@ -73,6 +74,10 @@ class RandomAgent:
         return RandomPolicy(
             self._space, lambda: np.random.default_rng(seed_of(self._seed, "random evaluation"))
         )
+
+    def function_class(self) -> OnePolicy:
+        """Return that there is one policy alone."""
+        return OnePolicy()
 
     def observe(self, step: Step) -> None:
         """Store nothing."""

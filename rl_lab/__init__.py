@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from rl_lab.diagnosis.diagnose import diagnose
+    from rl_lab.diagnosis.report import Diagnosis
     from rl_lab.environments.make import make_env, make_envs
     from rl_lab.evaluation.evaluate import evaluate
     from rl_lab.studies.compare import Comparison, compare
@@ -20,10 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Comparison",
+    "Diagnosis",
     "Result",
     "UsageError",
     "__version__",
     "compare",
+    "diagnose",
     "evaluate",
     "learn",
     "load_policy",
@@ -34,9 +38,11 @@ __all__ = [
 
 _HOMES = {
     "Comparison": "studies.compare",
+    "Diagnosis": "diagnosis.report",
     "Result": "training.result",
     "UsageError": "types",
     "compare": "studies.compare",
+    "diagnose": "diagnosis.diagnose",
     "evaluate": "evaluation.evaluate",
     "learn": "training.launch",
     "load_policy": "training.loading",

@@ -22,6 +22,7 @@ from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
+from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.gradients import ActiveDropout, at_env_step, set_learning_rate, take_step
 from rl_lab.updates.trained import Trained
 
@@ -99,6 +100,10 @@ class Clone:
             return clone
         oracle = OraclePolicy(self._problem, self.config.gamma, self.config.epsilon, self._oracle_rng, clone)
         return shifted(oracle, self._problem.spec.first_action)
+
+    def function_class(self) -> NetworkClass:
+        """Return the policies that take the action with the largest of such a network's logits."""
+        return NetworkClass(self.trained.average.network, lambda network, obs: network(obs)[0])
 
     # Learning ----------------------------------------------------------------------------------------
 

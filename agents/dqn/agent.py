@@ -26,6 +26,7 @@ from rl_lab.seeding import Streams
 from rl_lab.types import Array, Metrics, Obs, State, Step
 from rl_lab.updates.averaging import polyak_update
 from rl_lab.updates.compile_process import CompilationStopped
+from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.td import Batch, Outcome
@@ -87,6 +88,10 @@ class DQN:
         exploring = EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None
         policy = ValuePolicy(self._in_rewards(values), self.num_actions, trained.initial_state, exploring)
         return shifted(policy, self._first_action)
+
+    def function_class(self) -> NetworkClass:
+        """Return the policies that are greedy in such a network's values."""
+        return NetworkClass(self.trained.average.network, lambda network, obs: network(obs)[0])
 
     def _in_rewards(self, values: Values) -> Values:
         """Return `values` converted from the network's scale to discounted rewards."""

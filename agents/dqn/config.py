@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from gymnasium import spaces
 
 from rl_lab.checks import above, at_least, flags, one_of, show_space, within
+from rl_lab.mdp.td_fixed_point import TDRule
 from rl_lab.nn.cores import blank_carry
 from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_batch, refuse_capacity, refuse_sequence_length
@@ -139,6 +140,16 @@ class Config(TrainedFields):
         falls = self.epsilon_fraction > 0 and self.epsilon_initial != self.epsilon_final
         rises = self.prioritised and self.priority_beta != 1
         return ("epsilon_fraction",) * falls + ("priority_beta",) * rises + super().budget_fields()
+
+    def td_rule(self) -> TDRule:
+        """Return what learning minimises, from which its fixed point follows on a finite MDP."""
+        scaled = next(
+            (name for name in ("value_rescaling", "normalise_rewards") if getattr(self, name)), None
+        )
+        return TDRule(
+            self.loss, self.gamma, self.n_steps, self.epsilon_final, self.reward_clip,
+            unknown=f"{scaled} measures errors in another scale than that of the rewards" if scaled else None,
+        )  # fmt: skip
 
     def __post_init__(self) -> None:
         """Check the fields.

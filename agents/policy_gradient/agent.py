@@ -22,6 +22,7 @@ from rl_lab.trees import map_leaves
 from rl_lab.types import Array, EnvSpec, Metrics, Step
 from rl_lab.updates.advantages import explained_variance, gae, trace_stops
 from rl_lab.updates.compile_process import CompilationStopped
+from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.minibatches import Minibatch, minibatches
 from rl_lab.updates.optimisers import POLICY_OPTIMISERS
@@ -86,6 +87,10 @@ class PolicyGradient:
             self._explore_rng if explore else None,
             lambda: trained.statistics.reward_scale,
         )
+
+    def function_class(self) -> NetworkClass:
+        """Return the policies that take the most likely action of such a network; for Discrete actions."""
+        return NetworkClass(self.trained.average.network, lambda network, obs: network(obs)[0])
 
     # Learning ----------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 
 from rl_lab.checks import above, at_least, flags, show_space, widths, within
+from rl_lab.mdp.td_fixed_point import TDRule
 from rl_lab.replay.footprint import refuse_batch, refuse_oversize
 from rl_lab.replay.frames import frame_bytes
 from rl_lab.types import EnvSpec
@@ -236,6 +237,10 @@ class DQNConfig(OffPolicyConfig):
 
     NAME: ClassVar[str] = "sb3-dqn"
     ALGORITHM: ClassVar[type[BaseAlgorithm]] = DQN
+
+    def td_rule(self) -> TDRule:
+        """Return what learning minimises: SB3's DQN has the Huber loss, and no other."""
+        return TDRule("huber", self.gamma, epsilon=self.epsilon_final)
 
 
 @dataclass(frozen=True)

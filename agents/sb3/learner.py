@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -22,16 +23,17 @@ from rl_lab.checks import show_space
 from rl_lab.environments.episodes import Episode
 from rl_lab.environments.seeded import SeededEpisodes
 from rl_lab.environments.vectors import SingleVector, VectorEnv
-from rl_lab.environments.zero_based import ZeroBased, zero_based
+from rl_lab.environments.zero_based import ZeroBased, to_zero_based, zero_based
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
 from rl_lab.types import UsageError
+from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.trained import load_weights
 
 from .config import refuse_observations, refuse_shape
 from .denormals import flushed_denormals, refuse_flushing
 from .normalising import Normaliser, normalised
-from .policies import UNCHANGED
+from .policies import UNCHANGED, SB3DrawingPolicy, SB3Policy
 
 OTHERS = "(the lab's own ppo and a2c take others)"
 
@@ -164,11 +166,45 @@ class SB3:
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy with stored weights, which are plain tensors; SB3's pickled files are never read."""
+        policy, normaliser = self._loaded(problem, weights)
+        return self.config.ACTS(policy, problem.spec, normaliser)
+
+    def exploring(self, problem: Problem, weights: dict[str, Any]) -> Policy:
+        """Return the policy from which SB3 draws actions when it collects; DQN's is greedy but for its epsilon."""
+        policy, normaliser = self._loaded(problem, weights)
+        draws = hasattr(policy, "get_distribution") and isinstance(problem.spec.action_space, spaces.Discrete)
+        acts = SB3DrawingPolicy if draws and self.config.ACTS is SB3Policy else self.config.ACTS
+        return acts(policy, problem.spec, normaliser)
+
+    def function_class(self, problem: Problem, weights: dict[str, Any]) -> NetworkClass | None:
+        """Return the policies that such a network can express; None unless actions and observations are simple.
+
+        Networks with a memory or with quantiles aren't fitted.
+        """
+        space = problem.spec.observation_space
+        if isinstance(space, spaces.Dict) or not isinstance(problem.spec.action_space, spaces.Discrete):
+            return None
+        policy, normaliser = self._loaded(problem, weights)
+        if self.config.ACTS is not SB3Policy or hasattr(policy, "quantile_net"):
+            return None
+        decides = policy.q_net if hasattr(policy, "q_net") else policy
+
+        def scores(network: Any, obs: torch.Tensor) -> torch.Tensor:
+            zero_based = to_zero_based(space, obs.cpu().numpy())
+            seen, _ = policy.obs_to_tensor(normaliser.observations(zero_based))
+            return (
+                network(seen) if decides is not policy else network.get_distribution(seen).distribution.logits
+            )
+
+        return NetworkClass(decides, scores)
+
+    def _loaded(self, problem: Problem, weights: dict[str, Any]) -> tuple[Any, Normaliser]:
+        """Return SB3's policy with stored weights, and what normalises its observations."""
         with closing(normalised(make_vec_env(problem, []), self.config)) as envs:
             model = self.make_model(problem, envs, for_acting=True)
         normaliser = Normaliser(envs)
         load_weights(model.policy, normaliser.load(weights))
-        return self.config.ACTS(model.policy, problem.spec, normaliser)
+        return model.policy, normaliser
 
     def make_model(self, problem: Problem, envs: VecEnv, *, for_acting: bool = False) -> BaseAlgorithm:
         """Make the algorithm; with `for_acting` its replay buffer is as small as possible.

@@ -56,6 +56,22 @@ class SB3Policy:
         return self._normaliser.observations(to_zero_based(self._observations, obs))
 
 
+class SB3DrawingPolicy(SB3Policy):
+    """Draws from the distribution of one of SB3's stochastic policies over Discrete actions."""
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Return actions [N] drawn with torch's global generator, as SB3 draws them."""
+        drawn = self._policy.predict(self._seen(obs), deterministic=False)[0]
+        return Decision(from_zero_based(self._actions, drawn))
+
+    @torch.no_grad()
+    def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
+        """Return `value` [N] and `probabilities` [N, A]."""
+        tensor, _ = self._policy.obs_to_tensor(self._seen(obs))
+        drawn = self._policy.get_distribution(tensor).distribution.probs
+        return super().inspect(obs, state, is_first, mask) | {"probabilities": drawn.cpu().numpy()}
+
+
 class RecurrentSB3Policy(SB3Policy):
     """Acts deterministically by a policy of sb3-contrib with an LSTM.
 

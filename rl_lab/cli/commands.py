@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "Train an agent, or resume a run.",
     "compare": "Compare agents over several seeds and write a page.",
     "watch": "Show or film a trained agent.",
+    "diagnose": "Say why a run's policy falls short of the optimum.",
     "record": "Record a policy's transitions as a dataset.",
     "sync": "Make W&B runs from the local files of runs.",
     "check-env": "Check an environment over many steps: what it returns, seeding, replay and five more.",

@@ -185,6 +185,22 @@ def _is_memoryless(policy: Policy) -> bool:
     return isinstance(carry, tuple) and not carry
 
 
+def predicted_values(policy: Policy, model: TabularModel, width: int) -> Array | None:
+    """Return a memoryless policy's own values [S] of all states, asked for in batches of `width`; None if it has none.
+
+    Where it has action values alone, it is the largest of them among the available actions.
+    """
+
+    def ask(states: Array) -> Array | None:
+        mask = None if model.available.all() else model.available[states]
+        told = policy.inspect(model.observe(states), (), np.ones(len(states), dtype=bool), mask)
+        if "value" in told:
+            return np.asarray(told["value"], np.float64)
+        return np.asarray(told["q_values"], np.float64).max(axis=1) if "q_values" in told else None
+
+    return _by_batches(ask, model, width)
+
+
 def _action_values(policy: Policy, model: TabularModel, states: Array) -> Array | None:
     """Return the policy's own action values [K, A] in states [K]; None if it has none."""
     mask = None if model.available.all() else model.available[states]

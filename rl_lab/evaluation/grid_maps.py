@@ -192,7 +192,11 @@ class GridMap:
 
     def frame_losing(self, losing: Array) -> None:
         """Frame the states, bool [S], in which the policy may take an action that isn't optimal."""
-        self._frame(losing & self._kinds.acting, LOSING_FRAME, "may lose: an action that isn't optimal")
+        self.frame(losing, LOSING_FRAME, "may lose: an action that isn't optimal")
+
+    def frame(self, states: Array, colour: str, name: str) -> None:
+        """Frame those of some states, bool [S], in which an action is taken; the legend calls the frame `name`."""
+        self._frame(states & self._kinds.acting, colour, name)
 
     def draw_actions(self, probabilities: Array, first_action: int = 0) -> None:
         """Draw the most likely actions of each state, all of them if several are equally likely.

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -182,3 +182,19 @@ def read_actions(folder: Path, row: int, action_space: Any) -> np.ndarray:
         file.seek(before * item)
         data = file.read(length * item)
     return np.frombuffer(data, dtype=dtype).reshape(length, *shape)
+
+
+def split_actions(
+    folder: Path, episodes: Sequence[Mapping[str, float]], action_space: Any
+) -> Iterator[np.ndarray]:
+    """Yield the actions [length, ...] of the first rows of episodes.csv, one after the other.
+
+    Args:
+        episodes: these rows, as `read_episodes` returns them.
+    """
+    dtype, shape = stored_dtype(action_space), action_shape(action_space)
+    item = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    with (Path(folder) / ACTIONS).open("rb") as file:
+        for episode in episodes:
+            length = int(episode["length"])
+            yield np.frombuffer(file.read(length * item), dtype=dtype).reshape(length, *shape)

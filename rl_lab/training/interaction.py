@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from rl_lab.agent import Policy
+from rl_lab.agent import Agent, Policy
+from rl_lab.function_class import FunctionClass
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
 from rl_lab.seeding import Streams
@@ -58,9 +59,21 @@ class Interaction:
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the greedy policy over stored weights."""
+        return self._loaded(problem, weights).policy(explore=False)
+
+    def exploring(self, problem: Problem, weights: dict[str, Any]) -> Policy:
+        """Return the policy that collects steps, over stored weights."""
+        return self._loaded(problem, weights).policy(explore=True)
+
+    def function_class(self, problem: Problem, weights: dict[str, Any]) -> FunctionClass | None:
+        """Return what policies the agent can express; None if it doesn't tell."""
+        tell = getattr(self._loaded(problem, weights), "function_class", None)
+        return None if tell is None else tell()
+
+    def _loaded(self, problem: Problem, weights: dict[str, Any]) -> Agent:
         agent = self.build_agent(self.config, problem, Streams(problem.seed))
         agent.load_state_dict({"weights": weights})
-        return agent.policy(explore=False)
+        return agent
 
     def learn(self, problem: Problem, run: Run) -> Policy:
         """Learn from the start, or from where the run was left; return the greedy policy.

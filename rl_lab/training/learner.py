@@ -22,6 +22,10 @@ class Learner(Protocol):
     So is the method `resolved(problem) -> Learner`: it returns the learner with what its config leaves to
     "auto" decided. A method `budget_fields()` of the config names the fields by which what is learned depends on
     the budget; only runs of configs that have it, and name none, can be given a larger budget later.
+
+    What `rl_lab.diagnosis` asks is optional too: the methods `function_class(problem, weights) -> FunctionClass | None`
+    and `exploring(problem, weights) -> Policy` (the policy that collects steps), the attribute `knows_model` (it learns
+    from the model, not from steps), and a method `td_rule() -> TDRule` of the config.
     """
 
     Config: type  # a frozen dataclass; its fields become options of the command line
