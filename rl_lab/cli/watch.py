@@ -72,7 +72,15 @@ def watch(argv: Sequence[str]) -> int:
     window = [live_window(fps, f"{description.agent} on {config.env_id}")] if options.human else []
     cut: list[int] = []
     count = show(
-        policy, config, folder, files, window, options.episodes, options.seed, options.training_episode, cut.append
+        policy,
+        config,
+        folder,
+        files,
+        window,
+        options.episodes,
+        options.seed,
+        options.training_episode,
+        cut.append,
     )
     unseen = options.human and shows_nothing()
     unseen_note = f", not shown: SDL_VIDEODRIVER is {os.environ['SDL_VIDEODRIVER']}" if unseen else ""
@@ -91,7 +99,9 @@ def _require_consistent(options: WatchOptions) -> None:
         raise UsageError(f"episodes must be at least 1, got {options.episodes}")
     files = {"--video": options.video, "--gif": options.gif}
     if options.human and (given := [f"{name} {file}" for name, file in files.items() if file is not None]):
-        raise UsageError(f"--human shows a window and writes no file (allowed: without {' and '.join(given)})")
+        raise UsageError(
+            f"--human shows a window and writes no file (allowed: without {' and '.join(given)})"
+        )
     if options.training_episode is None:
         return
     replayed = f"--training-episode {options.training_episode} replays the actions of one episode"

@@ -1,4 +1,4 @@
-"""Imports modules that a user names: from the installed packages, the working folder, or beside the script that runs."""
+"""Imports modules that a user names: from the installed packages, the working folder, or the script's folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def import_here(name: str, what: str) -> ModuleType:
     except Exception as error:  # whatever a module does when it is imported
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]
-        where = f" (looked for among the installed packages and in {' and '.join(folders)})" if is_absent else ""
+        where = (
+            f" (looked for among the installed packages and in {' and '.join(folders)})" if is_absent else ""
+        )
         raise UsageError(f"{what}: module {name!r} can't be imported: {cause}{where}") from error
 
 

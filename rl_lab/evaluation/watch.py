@@ -44,7 +44,12 @@ def episode_frames(
         on_cut: called with the limit for each episode that was cut there.
     """
     return rendered_frames(
-        policy, lambda: _rendering_env(config), seeds=seeds, max_steps=max_steps, actions=actions, on_cut=on_cut
+        policy,
+        lambda: _rendering_env(config),
+        seeds=seeds,
+        max_steps=max_steps,
+        actions=actions,
+        on_cut=on_cut,
     )
 
 
@@ -84,9 +89,7 @@ def show(
         sinks: list[Sink] = [*windows, *(VideoWriter(file, fps) for file in files)]
         for sink in sinks:
             stack.enter_context(sink)
-        for frame in episode_frames(
-            policy, config, seeds, actions, max_steps=WATCHED_STEPS, on_cut=on_cut
-        ):
+        for frame in episode_frames(policy, config, seeds, actions, max_steps=WATCHED_STEPS, on_cut=on_cut):
             count += 1
             wanted = [sink.add(frame) for sink in sinks]  # a list, so that every sink gets the frame
             if not all(wanted):
@@ -118,7 +121,9 @@ def film(path: Path, policy: Policy, config: RunConfig, episodes: int) -> str | 
     if not cut:
         return None
     which = "the episode" if episodes == 1 else f"{len(cut)} of {episodes} episodes"
-    return f"{path.name} ends after {FILMED_STEPS} steps of {which} (rl-lab watch shows up to {WATCHED_STEPS})"
+    return (
+        f"{path.name} ends after {FILMED_STEPS} steps of {which} (rl-lab watch shows up to {WATCHED_STEPS})"
+    )
 
 
 def frames_per_second(config: RunConfig) -> float:

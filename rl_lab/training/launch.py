@@ -256,7 +256,9 @@ def _telling_how_to_resume(learner: Learner, folder: Path) -> Iterator[None]:
     except (EnvironmentFault, NotWritten) as error:
         if learner.resumes and (env_steps := Checkpoints(folder / CHECKPOINTS).last_step()) is not None:
             command = f"rl-lab train --resume --run-dir={quote(str(folder))}"
-            error.add_note(f"it was saved at {env_steps} environment steps; continue from there with: {command}")
+            error.add_note(
+                f"it was saved at {env_steps} environment steps; continue from there with: {command}"
+            )
         raise
 
 

@@ -15,7 +15,14 @@ import pytest
 from rl_lab.runs.progress import LEAST_BAR, Bar
 
 ROW = {"env_steps": 25_600, "episode_return_mean": 0.108333, "epsilon": 0.4321, "loss": 0.0123456}
-SPENT = {"learning": 54.0, "acting": 21.0, "environment": 11.0, "evaluation": 8.0, "checkpoints": 5.0, "other": 1.0}
+SPENT = {
+    "learning": 54.0,
+    "acting": 21.0,
+    "environment": 11.0,
+    "evaluation": 8.0,
+    "checkpoints": 5.0,
+    "other": 1.0,
+}
 END = "<end>"
 
 
