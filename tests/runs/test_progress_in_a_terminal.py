@@ -100,3 +100,13 @@ def test_a_narrow_terminal_shows_what_goes_on_instead_of_figures(monkeypatch):
         bar.doing("evaluation")
         frame = terminal.frames()[-1]
     assert figures_of(frame)[0] == "evaluation, return 0.1083"
+
+
+def test_the_end_is_shown_at_once(monkeypatch):
+    with bar_in(120, monkeypatch) as (bar, terminal):
+        bar.show(ROW, SPENT)
+        bar.finish(100_000)  # a moment later, in which tqdm by itself shows nothing
+        frame = terminal.frames()[-1]
+    assert frame.startswith("100%|")
+    assert "| 100k/100k [" in frame
+    assert figures_of(frame)[0].startswith("return 0.1083, time: 54 % learning")
