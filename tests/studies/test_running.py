@@ -109,8 +109,10 @@ os.write(int(sys.argv[1]), b'{"env_steps": 3}\n\xff{broken\n[1]\n{"state": "eval
 
 def test_a_process_that_is_left_behind_with_the_output_does_not_keep_the_study(task, run_code, monkeypatch):
     monkeypatch.setattr(running, "OUTPUT_SECONDS", 0.1)
-    code = "import subprocess, sys; print('said', flush=True); subprocess.Popen(['sleep', '3']); sys.exit(1)"
+    code = "import subprocess, sys; print('said', flush=True); subprocess.Popen(['sleep', '15']); sys.exit(1)"
+    begun = time.monotonic()
     cause, _ = run_code(code)
+    assert time.monotonic() - begun < 10
     assert cause == "the process ended with 1"
     assert log_of(task) == "said\n"
 
