@@ -71,9 +71,10 @@ class OwnGlobals(gymnasium.Wrapper):
 class LateDraws(gymnasium.Wrapper):
     """Notices an environment that draws from global generators later than is looked for before a run, and says so.
 
-    In episodes 1, 2, 4, 8, ... the generators' states before the reset and at the end are compared (at the next
-    reset, if the episode is left open), which costs nothing at most steps. Where they differ, anyone may have drawn (SB3 does). The next episode is therefore
-    watched step by step; after three that were watched in vain, the draws are taken for those of others.
+    In episodes 1, 2, 4, 8, ... the generators' states before the reset and at the end are compared (at the next reset,
+    if the episode is left open), which costs nothing at most steps. Where they differ, anyone may have drawn (SB3
+    does). The next episode is therefore watched step by step; after three that were watched in vain, the draws are
+    taken for those of others.
     """
 
     keeps_model = True

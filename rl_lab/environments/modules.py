@@ -1,4 +1,4 @@
-"""Imports modules that a user names: from the installed packages, the working folder, or beside the script that runs."""
+"""Imports modules that a user names: from the installed packages, the working folder, or the script's folder."""
 
 from __future__ import annotations
 

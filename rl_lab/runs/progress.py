@@ -154,8 +154,8 @@ class Bar:
         state = self._bar.format_dict
         if not state["ncols"]:
             return None
-        without = {"bar_format": self.BEFORE + self.AFTER, "postfix": None, "ncols": None}
-        return state["ncols"] - LEAST_BAR - len(self._bar.format_meter(**(state | without)))
+        without: dict[str, Any] = {"bar_format": self.BEFORE + self.AFTER, "postfix": None, "ncols": None}
+        return state["ncols"] - LEAST_BAR - len(self._bar.format_meter(**{**state, **without}))
 
     def _move(self, env_steps: int) -> None:
         self.aim(max(self._total, env_steps))  # tqdm leaves the bar out beyond its end

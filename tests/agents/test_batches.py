@@ -14,7 +14,9 @@ from rl_lab.types import UsageError
 )
 def test_that_are_larger_than_the_replay_are_refused(tmp_path, agent, fields):
     small = {"replay_capacity": 31, "batch_size": 32, "num_envs": 1, "total_steps": 10, "hidden": (4,)}
-    with pytest.raises(UsageError, match=r"^batch_size 32 is more than replay_capacity 31 \(allowed: up to 31\)$"):
+    with pytest.raises(
+        UsageError, match=r"^batch_size 32 is more than replay_capacity 31 \(allowed: up to 31\)$"
+    ):
         learn(agent, "FrozenLake-v1", run_dir=tmp_path / "run", **small, **fields)
     assert list(tmp_path.iterdir()) == []
 

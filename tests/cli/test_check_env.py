@@ -15,9 +15,7 @@ from rl_lab.environments.check_env import CHECKS
 def test_prints_a_verdict_for_each_check(capsys):
     code, out, err = call(capsys, check_env, "CartPole-v1")
     assert (code, err) == (0, "")
-    assert [line.split()[:2] for line in out.splitlines()[:-1]] == [
-        ["ok", name] for name in CHECKS
-    ]
+    assert [line.split()[:2] for line in out.splitlines()[:-1]] == [["ok", name] for name in CHECKS]
     assert out.splitlines()[-1] == "CartPole-v1 can be learned"
 
 

@@ -77,15 +77,18 @@ def test_a_script_in_the_working_folder_makes_it_one_folder(folders, monkeypatch
     assert searched_folders() == [str(here)]
 
 
-@pytest.mark.parametrize("what", ["wrapper 'absent:X'", "environment 'absent:X-v0'"])
-def test_what_is_not_there_is_named_with_where_it_was_looked_for(folders, monkeypatch, what):
+@pytest.mark.parametrize(
+    ("what", "given"),
+    [
+        ("wrapper 'absent:X'", {"env_id": "CartPole-v1", "wrappers": ["absent:X"]}),
+        ("environment 'absent:X-v0'", {"env_id": "absent:X-v0"}),
+    ],
+)
+def test_what_is_not_there_is_named_with_where_it_was_looked_for(folders, monkeypatch, what, given):
     here, there = folders
     monkeypatch.setitem(sys.modules, "__main__", main_of(there / "script.py"))
     with pytest.raises(UsageError) as refused:
-        if what.startswith("wrapper"):
-            make_env("CartPole-v1", wrappers=["absent:X"])
-        else:
-            make_env("absent:X-v0")
+        make_env(**given)
     assert str(refused.value) == (
         f"{what}: module 'absent' can't be imported: ModuleNotFoundError: No module named 'absent'"
         f" (looked for among the installed packages and in {here} and {there})"

@@ -105,9 +105,7 @@ def test_tells_what_it_begins(tmp_path, fields, told):
     assert heard == told
 
 
-@pytest.mark.parametrize(
-    ("episodes", "which"), [(1, "the episode"), (2, "2 of 2 episodes")]
-)
+@pytest.mark.parametrize(("episodes", "which"), [(1, "the episode"), (2, "2 of 2 episodes")])
 def test_a_film_ends_after_some_steps_of_an_episode_and_says_so(tmp_path, monkeypatch, episodes, which):
     monkeypatch.setattr("rl_lab.evaluation.watch.FILMED_STEPS", 5)
     evaluator, policy = evaluator_of(tmp_path, "CliffWalking-v1", pictures=False, video_episodes=episodes)

@@ -136,7 +136,12 @@ def test_recorded_actions_are_cut_at_the_limit_too(length, told):
     heard = []
     actions = [np.zeros(length, np.int64)]
     frames = rendered_frames(
-        Remembering(), lambda: Filmed("rgb_array"), seeds=[2], max_steps=3, actions=actions, on_cut=heard.append
+        Remembering(),
+        lambda: Filmed("rgb_array"),
+        seeds=[2],
+        max_steps=3,
+        actions=actions,
+        on_cut=heard.append,
     )
     assert len(list(frames)) == min(length, 3) + 1
     assert heard == told

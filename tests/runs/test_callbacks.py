@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import pytest
@@ -110,6 +110,17 @@ def test_numbers_of_threads_are_as_they_were_even_after_an_error():
     assert Callbacks([breaks]).tell("row", {"env_steps": 5}, 9)
     assert before == (torch.get_num_threads(), [lib["num_threads"] for lib in threadpool_info()])
     assert 3 not in before[1]
+
+
+def test_torchs_own_number_of_threads_is_as_it_was_where_it_uses_another_library(monkeypatch):
+    """With OpenMP, putting the libraries' numbers back would be enough."""
+    monkeypatch.setattr("threadpoolctl.threadpool_limits", nullcontext)
+    before = torch.get_num_threads()
+    try:
+        Callbacks([lambda event: torch.set_num_threads(before + 2)]).tell("row", {"env_steps": 5}, 9)
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("given", [[3], ["text"], [OnlyEvaluations and int], print, None, {print}])

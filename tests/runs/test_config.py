@@ -127,7 +127,10 @@ def test_arguments_of_an_environment_that_no_json_holds_are_refused(arguments):
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("learnig_rate", "(close: learning_rate, learning_rate_final, "), ("batch_sizes", "(close: batch_size; ")],
+    [
+        ("learnig_rate", "(close: learning_rate, learning_rate_final, "),
+        ("batch_sizes", "(close: batch_size; "),
+    ],
 )
 def test_an_unknown_field_comes_with_what_is_close_and_with_what_lists_all(name, told):
     with pytest.raises(UsageError) as refused:

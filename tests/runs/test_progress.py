@@ -109,7 +109,14 @@ def test_the_return_of_the_episodes_that_ended_last_stays(time):
 
 
 ROW = {"env_steps": 123_456, "episode_return_mean": -123.456, "epsilon": 0.123456, "loss": 0.0123456}
-SPENT = {"learning": 61.0, "acting": 20.0, "environment": 10.0, "evaluation": 5.0, "checkpoints": 3.0, "other": 1.0}
+SPENT = {
+    "learning": 61.0,
+    "acting": 20.0,
+    "environment": 10.0,
+    "evaluation": 5.0,
+    "checkpoints": 3.0,
+    "other": 1.0,
+}
 
 
 @pytest.mark.parametrize(

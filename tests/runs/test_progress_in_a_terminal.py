@@ -15,7 +15,14 @@ import pytest
 from rl_lab.runs.progress import LEAST_BAR, Bar
 
 ROW = {"env_steps": 25_600, "episode_return_mean": 0.108333, "epsilon": 0.4321, "loss": 0.0123456}
-SPENT = {"learning": 54.0, "acting": 21.0, "environment": 11.0, "evaluation": 8.0, "checkpoints": 5.0, "other": 1.0}
+SPENT = {
+    "learning": 54.0,
+    "acting": 21.0,
+    "environment": 11.0,
+    "evaluation": 8.0,
+    "checkpoints": 5.0,
+    "other": 1.0,
+}
 END = "<end>"
 
 
@@ -93,3 +100,13 @@ def test_a_narrow_terminal_shows_what_goes_on_instead_of_figures(monkeypatch):
         bar.doing("evaluation")
         frame = terminal.frames()[-1]
     assert figures_of(frame)[0] == "evaluation, return 0.1083"
+
+
+def test_the_end_is_shown_at_once(monkeypatch):
+    with bar_in(120, monkeypatch) as (bar, terminal):
+        bar.show(ROW, SPENT)
+        bar.finish(100_000)  # a moment later, in which tqdm by itself shows nothing
+        frame = terminal.frames()[-1]
+    assert frame.startswith("100%|")
+    assert "| 100k/100k [" in frame
+    assert figures_of(frame)[0].startswith("return 0.1083, time: 54 % learning")

@@ -135,6 +135,22 @@ class TestFiles:
         path = write_settings(tmp_path / "config" / "settings", "mode = disabled")
         assert resolve_mode(None) == ResolvedMode("disabled", str(path))
 
+    def test_wandbs_folder_comes_before_the_working_folder(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+        path = write_settings(tmp_path / "elsewhere" / "wandb" / "settings", "mode = disabled")
+        write_settings(local(), "mode = online")
+        assert resolve_mode(None) == ResolvedMode("disabled", str(path))
+
+    @pytest.mark.parametrize("value", [" Offline ", "OFFLINE"])
+    def test_capitals_and_blanks_do_not_matter(self, value):
+        write_settings(local(), f"mode = {value}")
+        assert resolve_mode(None) == ResolvedMode("offline", str(local()))
+
+    def test_one_that_cannot_be_read_hides_no_setting_of_another(self, home):
+        write_settings(local()).write_text("[[default")
+        write_settings(home / ".config" / "wandb" / "settings", f"api_key = {KEY}")
+        assert has_api_key()
+
     def test_a_hidden_folder_takes_the_place_of_the_open_one(self):
         write_settings(Path.cwd() / ".wandb" / "settings", "mode = disabled")
         write_settings(local(), "mode = online")

@@ -12,7 +12,7 @@ import pytest
 from disks import FULL
 from rl_lab.mdp.exchange import load_model, save_model
 from rl_lab.storage.errors import NotWritten
-from rl_lab.storage.files import replacing, require_zip, write_atomically, write_json
+from rl_lab.storage.files import reason_of, replacing, require_zip, write_atomically, write_json
 from tabular_envs import model_of
 
 CHAIN = model_of("RandomWalk")
@@ -68,6 +68,17 @@ class TestReplacing:
         assert link.is_symlink()
         assert (tmp_path / "real" / "a.txt").read_text() == "new"
 
+    def test_two_processes_that_write_at_the_same_time_do_not_meet(self, tmp_path, monkeypatch):
+        path = tmp_path / "a.txt"
+        with replacing(path) as ours:
+            ours.write_text("ours")
+            monkeypatch.setattr("rl_lab.storage.files.os.getpid", lambda: 1)
+            with replacing(path) as theirs:
+                theirs.write_text("theirs")
+            assert path.read_text() == "theirs"
+        assert path.read_text() == "ours"
+        assert list(tmp_path.iterdir()) == [path]
+
     def test_a_folder_or_a_pipe_is_never_replaced(self, tmp_path):
         (tmp_path / "folder").mkdir()
         os.mkfifo(tmp_path / "pipe")
@@ -120,6 +131,20 @@ class TestFullDisk:
         assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
         with pytest.raises(NotWritten, match="/dev/full could not be written: No space left on device"):
             write_atomically("/dev/full", b"1")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("of one's\nown"), "of one's own"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_every_refusal_has_a_reason_of_one_line(tmp_path, error, reason):
+    assert reason_of(error) == reason
+    with pytest.raises(NotWritten, match=f"a could not be written: {reason}$"), replacing(tmp_path / "a"):
+        raise error
 
 
 @pytest.mark.parametrize("lost", [1, 30, 300])

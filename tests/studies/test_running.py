@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 
+import psutil
 import pytest
 
 from rl_lab.studies import running
 from rl_lab.studies.logs import LOG_BYTES, LogFile
-from rl_lab.studies.running import StopFlag, Task, run_task
+from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
 from rl_lab.studies.study import run_study
 from studies_made import small_study
 
@@ -107,8 +109,10 @@ os.write(int(sys.argv[1]), b'{"env_steps": 3}\n\xff{broken\n[1]\n{"state": "eval
 
 def test_a_process_that_is_left_behind_with_the_output_does_not_keep_the_study(task, run_code, monkeypatch):
     monkeypatch.setattr(running, "OUTPUT_SECONDS", 0.1)
-    code = "import subprocess, sys; print('said', flush=True); subprocess.Popen(['sleep', '3']); sys.exit(1)"
+    code = "import subprocess, sys; print('said', flush=True); subprocess.Popen(['sleep', '15']); sys.exit(1)"
+    begun = time.monotonic()
     cause, _ = run_code(code)
+    assert time.monotonic() - begun < 10
     assert cause == "the process ended with 1"
     assert log_of(task) == "said\n"
 
@@ -127,3 +131,40 @@ def test_a_cause_that_cannot_be_written_is_still_told(task, run_code):
     (task.folder / "error.txt").mkdir(parents=True)
     cause, _ = run_code("import sys; sys.exit('no space')")
     assert cause in ("no space", "the run could not be started: Is a directory")
+
+
+def test_a_worker_that_does_not_stop_is_killed_with_its_own_processes(task, monkeypatch):
+    """That is a run which was stopped, and no failure."""
+    code = """
+import json, os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "60"])
+os.write(int(sys.argv[1]), json.dumps({"child": child.pid}).encode() + b"\\n")
+time.sleep(60)
+"""
+    monkeypatch.setattr(running, "_command", lambda task, pipe: [sys.executable, "-c", code, str(pipe)])
+    monkeypatch.setattr(running, "STOP_SECONDS", 0.3)
+    stop, children, processes = StopFlag(), [], []
+
+    def report(values):
+        children.extend(values.values())
+        processes.extend(map(psutil.Process, values.values()))
+        stop.stop_requested = True
+
+    with pytest.raises(Stopped):
+        run_task(task, stop, report)
+    (child,) = children
+    assert child == processes[0].pid
+    deadline = time.monotonic() + 10
+    while processes[0].is_running() and processes[0].status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not (task.folder / "error.txt").exists()
+
+
+def test_the_cause_of_an_earlier_failure_goes_when_the_run_starts_again(task, run_code):
+    assert run_code("import sys; sys.exit('no licence')")[0] == "no licence"
+    assert (task.folder / "error.txt").read_text() == "no licence"
+    code = f"open({str(task.folder / 'summary.json')!r}, 'w').write('{{}}')"
+    assert run_code(code)[0] is None
+    assert not (task.folder / "error.txt").exists()

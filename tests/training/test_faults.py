@@ -76,9 +76,27 @@ def test_a_resumed_run_that_breaks_again_tells_it_too(tmp_path):
 
 def test_the_command_prints_it_below_the_error(tmp_path, capsys):
     run_dir = tmp_path / "run"
-    words = ["--agent", "random", "--env-id", FAULTY, "--env-kwargs", "fault=raise", "at=60", "first_episode=2"]
+    words = [
+        "--agent",
+        "random",
+        "--env-id",
+        FAULTY,
+        "--env-kwargs",
+        "fault=raise",
+        "at=60",
+        "first_episode=2",
+    ]
     code, _, err = call(
-        capsys, train, *words, *QUICK, "--total-steps", "400", "--checkpoint-every-steps", "50", "--run-dir", run_dir
+        capsys,
+        train,
+        *words,
+        *QUICK,
+        "--total-steps",
+        "400",
+        "--checkpoint-every-steps",
+        "50",
+        "--run-dir",
+        run_dir,
     )
     assert code == 1
     error, told = err.splitlines()[-2:]
