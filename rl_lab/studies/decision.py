@@ -174,8 +174,11 @@ def _document(
 def _sentence(body: Mapping[str, Any]) -> str:
     """Return what is known about all pairs on all environments, and how sure that is."""
     questions, count = body["questions"], body["family"]
-    looks = f"{body['max_looks']} looks" if count == 1 else f"{body['max_looks']} looks and {count} questions"
-    worth = f"the probability of calling any two equal agents different is at most {body['alpha']:g} over all {looks}"
+    most = body["max_looks"]
+    over = ("at the only look" if most == 1 else f"over all {most} looks") + f" and {count} questions" * (
+        count > 1
+    )
+    worth = f"the probability of calling any two equal agents different is at most {body['alpha']:g} {over}"
     if not questions:
         return f"nothing is known before the first look; {worth}"
     if count == 1:

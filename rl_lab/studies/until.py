@@ -123,7 +123,7 @@ def _scores(tasks: Iterable[Task]) -> tuple[dict[Cell, list[float]], dict[str, s
     missing: dict[str, str] = {}
     for task in sorted(tasks, key=lambda task: task.fields["seed"]):
         score = json.loads(task.summary.read_bytes()).get(SCORE) if task.done else None
-        if is_number(score):
+        if score is not None and is_number(score):
             scores.setdefault(_cell(task), []).append(float(score))
         else:
             missing[task.name] = "finished without a score" if task.done else "not finished"
