@@ -336,6 +336,6 @@ class A2CConfig(OnPolicyConfig):
 
     NAME: ClassVar[str] = "sb3-a2c"
     ALGORITHM: ClassVar[type[BaseAlgorithm]] = A2C
-    FIXED: ClassVar[Mapping[str, Any]] = OnPolicyConfig.FIXED | {
-        "optimiser": "rmsprop-torch", "normalise_advantages": False
+    FIXED: ClassVar[Mapping[str, Any]] = {
+        **OnPolicyConfig.FIXED, "optimiser": "rmsprop-torch", "normalise_advantages": False,
     }  # fmt: skip

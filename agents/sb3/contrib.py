@@ -35,7 +35,7 @@ class QRDQNConfig(OffPolicyConfig):
     """Step size of Adam at the start, whose epsilon is 0.01 / batch_size."""
     linear_decay: bool = False
     """Let the step size fall linearly to 0 over the budget."""
-    max_grad_norm: float | None = None
+    max_grad_norm: float | None = None  # type: ignore[assignment]  # only QR-DQN does without
     """Largest norm of the gradient, which is scaled down to it; None: no bound."""
     n_quantiles: int = 200
     """Quantiles of the return that each action's head gives."""
@@ -46,7 +46,7 @@ class QRDQNConfig(OffPolicyConfig):
 
     NAME: ClassVar[str] = "sb3-qrdqn"
     ALGORITHM: ClassVar[type[BaseAlgorithm]] = QRDQN
-    FIXED: ClassVar[Mapping[str, Any]] = OffPolicyConfig.FIXED | {"loss": "quantile huber"}
+    FIXED: ClassVar[Mapping[str, Any]] = {**OffPolicyConfig.FIXED, "loss": "quantile huber"}
 
     def __post_init__(self) -> None:
         """Check the fields.

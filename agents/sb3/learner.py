@@ -93,7 +93,7 @@ def _figures(model: BaseAlgorithm) -> dict[str, float]:
     return out | {"gradient_steps": gradient_steps(model)}
 
 
-def gradient_steps(model: BaseAlgorithm) -> int:
+def gradient_steps(model: Any) -> int:
     """Return the gradient steps taken so far. (Kinds of PPO count epochs, each of several minibatches.)"""
     updates = int(model._n_updates)
     if hasattr(model, "n_epochs"):

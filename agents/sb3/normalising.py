@@ -63,7 +63,10 @@ class Normaliser:
     def _statistics(self) -> dict[str, RunningMeanStd]:
         if self._envs is None:
             return {}
-        own = {"observations": self._envs.obs_rms} if self._envs.norm_obs else {}
+        observed: Any = (
+            self._envs.obs_rms if self._envs.norm_obs else None
+        )  # of vectors, so no dict of several
+        own = {} if observed is None else {"observations": observed}
         return own | ({"returns": self._envs.ret_rms} if self._envs.norm_reward else {})
 
 
