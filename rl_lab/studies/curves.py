@@ -16,7 +16,8 @@ from matplotlib.ticker import EngFormatter
 from rl_lab.evaluation.comparison.aggregates import interquartile_mean
 from rl_lab.evaluation.comparison.intervals import bootstrap
 from rl_lab.evaluation.statistics import interpolate_curves, iqm
-from rl_lab.studies.foreign.joined import JoinedRun, matching
+from rl_lab.studies.foreign.beside import joined_beside
+from rl_lab.studies.foreign.joined import JoinedRun
 from rl_lab.studies.foreign.kept import joined_to
 from rl_lab.studies.results import REGRET, RETURN, Points, RunResults, StudyResults
 from rl_lab.types import Array
@@ -76,7 +77,7 @@ def draw_curves(
     "seed-AGENT-SEED" a single run and "reference" the horizontal line at `reference`.
     """
     runs = study.of_env(env_id)
-    joined = matching(joined_to(study.directory), env_id)
+    joined = joined_beside(study, env_id)
     shown: list[RunResults | JoinedRun] = [*runs, *(run for one in joined for run in one.runs)]
     values = np.concatenate([run.curve(key)[1] for run in shown])
     if values.size == 0:

@@ -25,8 +25,8 @@ from rl_lab.evaluation.statistics import Estimate, iqm
 from rl_lab.runs.description import IDLE
 from rl_lab.storage.files import write_atomically
 from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves, names_of
-from rl_lab.studies.foreign.joined import Joined, matching
-from rl_lab.studies.foreign.kept import joined_to
+from rl_lab.studies.foreign.beside import joined_beside
+from rl_lab.studies.foreign.joined import Joined
 from rl_lab.studies.foreign.notes import notes_on
 from rl_lab.studies.results import EXACT, OPTIMAL, REGRET, RETURN, RunResults, StudyResults, load_study
 from rl_lab.studies.table import Scored
@@ -107,7 +107,7 @@ def _section(study: StudyResults, env_id: str, prefix: str) -> Row:
     """Return everything that the page shows about one environment."""
     runs = study.of_env(env_id)
     reference = optimal_policy_return(runs)
-    joined = matching(joined_to(study.directory), env_id)
+    joined = joined_beside(study, env_id)
     own = [_table_row(agent, study.runs[env_id, agent]) for agent in study.agents]
     return {
         "id": prefix,

@@ -168,6 +168,7 @@ class TestWheel:
         for folder in ("agents", "envs"):  # rglob follows no links
             wanted |= {f"rl_lab/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / folder).rglob("*.py")}
         wanted |= {"rl_lab/py.typed", "rl_lab/agents/presets.yaml", "rl_lab/studies/report.html.jinja"}
+        wanted |= {"rl_lab/studies/foreign/zoo_scores.csv"}
         assert {name for name in names if name.startswith("rl_lab/")} == wanted
 
     def test_is_the_same_by_way_of_a_source_distribution(self, checkout, wheel, tmp_path):
