@@ -10,8 +10,7 @@ import numpy as np
 
 from rl_lab.evaluation.comparison.intervals import aggregate_interval
 from rl_lab.evaluation.statistics import iqm
-from rl_lab.studies.foreign.joined import matching
-from rl_lab.studies.foreign.kept import joined_to
+from rl_lab.studies.foreign.beside import joined_beside
 from rl_lab.studies.foreign.notes import notes_on
 from rl_lab.studies.results import EXACT, REGRET, RETURN, StudyResults
 
@@ -43,13 +42,12 @@ def table_of(study: StudyResults) -> list[Row]:
     Rows of joined runs follow those of the study on the same environment: `source` says where they are from (None for
     the study's own), `notes` what is known of them and how they differ, separated by "; ".
     """
-    joined = joined_to(study.directory)
     rows = []
     for env_id in study.env_ids:
         for agent in study.agents:
             own = {"source": None, "notes": ""}
             rows.append({"env_id": env_id, "agent": agent, **_figures(study.runs[env_id, agent]), **own})
-        for one in matching(joined, env_id):
+        for one in joined_beside(study, env_id):
             known = {"source": one.source, "notes": "; ".join(notes_on(one, study, env_id))}
             rows.append({"env_id": env_id, "agent": one.agent, **_figures(one.runs), **known})
     return rows

@@ -167,7 +167,7 @@ class TestWheel:
         wanted = {p.relative_to(ROOT).as_posix() for p in (ROOT / "rl_lab").rglob("*.py")}
         for folder in ("agents", "envs"):  # rglob follows no links
             wanted |= {f"rl_lab/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / folder).rglob("*.py")}
-        wanted |= {"rl_lab/py.typed", "rl_lab/agents/presets.yaml"}
+        wanted |= {"rl_lab/py.typed", "rl_lab/agents/presets.yaml", "rl_lab/studies/foreign/zoo_scores.csv"}
         wanted |= {f"rl_lab/studies/page/page.{kind}" for kind in ("html.jinja", "css", "js")}
         assert {name for name in names if name.startswith("rl_lab/")} == wanted
 

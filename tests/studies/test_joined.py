@@ -128,6 +128,16 @@ def test_the_page_shows_their_rows_curves_and_notes_and_tests_only_what_compares
     assert 'data-y="monitored"' not in page
 
 
+def test_a_regret_of_another_discount_is_not_shown_beside_the_studys(tmp_path, sources):
+    score = {"eval_return_mean": 0.5, "env_steps": 100, "regret": 0.125}
+    for seed, gamma in ((0, 0.9), (1, 0.99)):
+        run_folder(tmp_path / f"{gamma}", KEPT, score, seed=seed, eval_gamma=gamma)
+    words = (f"same={tmp_path / '0.99'}", f"other={tmp_path / '0.9'}")
+    known = rows(study(tmp_path / "out", *words, eval_gamma=0.99))
+    assert (known["same"]["regret"], known["other"]["regret"]) == (0.125, None)
+    assert "eval_gamma 0.9 instead of 0.99" in known["other"]["notes"]
+
+
 def test_a_notebook_sees_their_notes(found):
     shown = found._repr_html_()
     assert "<th>notes</th>" in shown

@@ -147,9 +147,20 @@ def test_the_cluster_of_an_address_is_used_and_stays(tmp_path, cluster):
 
     address = ray.get_runtime_context().gcs_address
     env = os.environ | {"RAY_ADDRESS": address}
-    done = subprocess.run(command(tmp_path, 300), capture_output=True, text=True, env=env, check=False)
+    words = command(tmp_path / "out", 300, env_id="CartPole-v1", agent="dqn")
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
-    found = summaries(tmp_path).values()
-    assert [summary["env_steps"] for summary in found] == [300, 300]
-    assert ray.get(ray.remote(num_cpus=0)(lambda: os.getpid()).remote()) != os.getpid()
-    assert "GCS" not in done.stderr
+    found = {summary["seed"]: summary["weights_sha256"] for summary in summaries(tmp_path / "out").values()}
+    fields = {"eval_episodes": 0, "video_episodes": 0, "pictures": False, "wandb": "disabled"}
+    for seed, weights in found.items():
+        run = learn(
+            "dqn",
+            env_id="CartPole-v1",
+            seed=seed,
+            total_steps=300,
+            run_dir=str(tmp_path / str(seed)),
+            **fields,
+        )
+        assert run.summary["weights_sha256"] == weights
+    assert list(found) in ([0, 1], [1, 0])
+    assert ray.get(ray.remote(num_cpus=0)(lambda: os.getpid()).remote()) != os.getpid()  # it is still there

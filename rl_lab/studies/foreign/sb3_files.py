@@ -171,7 +171,7 @@ def _monitored(folder: Path) -> Monitored | None:
     cut = False
     for path in paths:
         start, env_id, found, is_cut = _read(path)
-        env_ids |= {env_id} - {None}
+        env_ids |= set() if env_id is None else {env_id}
         rows += [(start + t, r, length) for t, r, length in found]
         began.append(start)
         cut = cut or is_cut
