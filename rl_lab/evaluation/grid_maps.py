@@ -30,6 +30,7 @@ TIED = 1e-6  # actions whose probabilities differ by less are all shown
 
 GOAL_COLOUR, PIT_COLOUR, WALL_COLOUR, END_COLOUR = "#bfe8cb", "#2b1d24", "#6b7280", "#d8d8d8"
 GOAL_FRAME, LOSING_FRAME, START_FRAME = "#1b7f46", "#e3001b", "#ffffff"
+EDGE = 1.2  # points of white around a red frame, both sides together
 OUTLINED = [patheffects.withStroke(linewidth=2.2, foreground="black")]
 
 
@@ -172,8 +173,8 @@ class GridMap:
         line = float(np.clip(72 * self._side * 0.05, 0.5, 2.0))
         losing = colour == LOSING_FRAME
         if losing:  # on a white edge, so that it stands out from any colour of a cell
-            line = float(np.clip(72 * self._side * 0.08, 0.9, 3.0))
-            side = max(72 * self._side * 0.9 - line, 1.0)
+            line = float(np.clip(72 * self._side * 0.055, 0.9, 2.4))
+            side = max(72 * self._side * 0.98 - line - EDGE, 1.0)  # around the number
         self.axes.scatter(
             columns,
             rows,
@@ -182,7 +183,7 @@ class GridMap:
             facecolors="none",
             edgecolors=colour,
             linewidths=line,
-            path_effects=[patheffects.withStroke(linewidth=line + 1.6, foreground="white")]
+            path_effects=[patheffects.withStroke(linewidth=line + EDGE, foreground="white")]
             if losing
             else None,
             gid=name,

@@ -55,7 +55,7 @@ OVERFLOW = """() => ({
 
 
 @needs_browser
-@pytest.mark.parametrize("width", [1280, 800])
+@pytest.mark.parametrize("width", [1280, 800, 400])
 def test_nothing_runs_over_and_maps_lie_in_rows_in_which_they_can_be_read(page, width):
     from playwright.sync_api import sync_playwright
 
