@@ -62,7 +62,7 @@ class Diagnosis:
             "no_split": self.no_split,
             "loss": None if self.loss is None else loss_as_dict(self.loss),
             "no_loss": self.no_loss,
-            "calibration": None if self.calibration is None else dataclasses.asdict(self.calibration),
+            "calibration": None if self.calibration is None else calibration_as_dict(self.calibration),
             "notes": list(self.notes),
         }
 
@@ -95,6 +95,12 @@ def loss_as_dict(loss: LossBias) -> dict[str, Any]:
     fields = {f.name: getattr(loss, f.name) for f in dataclasses.fields(loss)}
     plain = {name: x.tolist() if isinstance(x, np.ndarray) else x for name, x in fields.items()}
     return plain | {name: getattr(loss, name) for name in ("from_targets", "from_loss", "from_learning")}
+
+
+def calibration_as_dict(found: Calibration) -> dict[str, Any]:
+    """Return a calibration as plain numbers; the bins of its reliability curve are a list of dicts."""
+    plain = dataclasses.asdict(found)
+    return plain | {"reliability": list(plain["reliability"])}
 
 
 # Words -----------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from rl_lab.seeding import seed_of, untouched_torch
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array
 
-LEARNING_RATE = 3e-3
+LEARNING_RATE = 1e-2
 LOOK_STEPS = 10  # between looks at what the greedy policy is worth
 PATIENCE_LOOKS = 25  # without any progress, after which a fit ends
 PROGRESS = 1e-3  # of the loss, relative, that counts

@@ -46,7 +46,7 @@ def cases(draw):
 
 
 @given(cases())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_parts_are_those_of_all_policies_enumerated_and_add_up(case):
     model, policy, visits = case
     split = Splitter(model, policy, GAMMA, visits).split(Table(), seed=0, fits=1, steps=1)
@@ -65,7 +65,7 @@ def test_parts_are_those_of_all_policies_enumerated_and_add_up(case):
 
 
 @given(cases())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_representation_is_what_the_best_policy_of_a_class_lacks(case):
     model, policy, visits = case
     model = TabularModel.from_arrays(  # with all actions, so that one may be taken everywhere

@@ -26,6 +26,17 @@ class TwoStates(TabularEnv):
         super().__init__(two_states(), render_mode=render_mode)
 
 
+class CountedFromFive(TwoStates):
+    """The same with actions 5 and 6."""
+
+    def __init__(self, *, render_mode=None):
+        super().__init__(render_mode=render_mode)
+        self.action_space = spaces.Discrete(2, start=5)
+
+    def step(self, action):
+        return super().step(action - 5)
+
+
 def two_states() -> TabularModel:
     outcomes = [
         (state, action, probability, 1 - state, float(state), ends)
@@ -37,19 +48,18 @@ def two_states() -> TabularModel:
 
 
 class Checkerboard(TabularEnv):
-    """Shows a cell of a board, (row, column); the action that names its colour pays 1. The next cell is any, evenly."""
+    """Shows a cell of a board, (row, column); the action that names its colour pays 1. Cells come in a row."""
 
     def __init__(self, *, size: int = 4, render_mode=None):
         cells = np.stack(np.divmod(np.arange(size**2), size), axis=1)
         shown = (cells / (size - 1)).astype(np.float32)
         states, actions = size**2, 2
         right = (cells.sum(axis=1) % 2)[:, None] == np.arange(actions)
-        successor = np.broadcast_to(np.arange(states), (states, actions, states))
         model = TabularModel.from_arrays(
-            np.full((states, actions, states), 1 / states),
-            successor,
+            np.ones((states, actions, 1)),
+            np.broadcast_to((np.arange(states) + 1)[:, None, None] % states, (states, actions, 1)),
             right[:, :, None].astype(float),
-            successor % 4 == 0,
+            False,
             observe=lambda some: shown[some],
         )
         super().__init__(
@@ -75,7 +85,7 @@ class LookAlike(TabularEnv):
         )
 
 
-for kind in (TwoStates, Checkerboard, LookAlike):
+for kind in (TwoStates, CountedFromFive, Checkerboard, LookAlike):
     name = f"diagnosed/{kind.__name__}-v0"
     if name not in gymnasium.registry:
         gymnasium.register(name, kind, max_episode_steps=50)
