@@ -38,7 +38,7 @@ def n_step_targets(
     n_steps: int,
     *,
     reward_clip: float | None = None,
-    most: int = MOST_TARGETS,
+    most: int | None = None,
 ) -> Targets:
     """List the n-step targets of every (state, action) that has outcomes, with their probabilities.
 
@@ -47,11 +47,12 @@ def n_step_targets(
         gamma: discount per step.
         n_steps: steps before the bootstrap.
         reward_clip: largest size of each step's reward; None for no bound.
-        most: targets that may be listed.
+        most: targets that may be listed; by default MOST_TARGETS.
 
     Raises:
         TooManyTargets: there are more.
     """
+    most = MOST_TARGETS if most is None else most
     reward = model.reward if reward_clip is None else np.clip(model.reward, -reward_clip, reward_clip)
     possible = model.probability > 0
     known = Targets(

@@ -18,6 +18,7 @@ REQUIRED = {
     "train": "--agent random --env-id FrozenLake-v1",
     "compare": "--agents random --env-id FrozenLake-v1",
     "watch": "run",
+    "diagnose": "run",
     "record": "--out data",
     "check-env": "FrozenLake-v1",
     "solve": "--env-id FrozenLake-v1",
@@ -73,7 +74,7 @@ class TestDispatch:
 
 class TestScripts:
     @pytest.mark.parametrize(
-        "name", ["train", "compare", "watch", "record", "benchmark", "verify", "torture"]
+        "name", ["train", "compare", "watch", "diagnose", "record", "benchmark", "verify", "torture"]
     )
     def test_run_the_same_code(self, name):
         source = (SCRIPTS / f"{name}.py").read_text()
