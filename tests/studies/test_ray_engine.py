@@ -102,22 +102,11 @@ def test_two_of_sixteen_workers_are_killed(tmp_path, cluster):
     assert rows_without_times(out) == rows_without_times(whole)
 
 
-def command(out, steps, *more):
-    words = [
-        "--env-id",
-        "FrozenLake-v1",
-        "--agents",
-        "random",
-        "--seeds",
-        "2",
-        "--workers",
-        "1",
-        "--engine",
-        "ray",
-    ]
+def command(out, steps, env_id="FrozenLake-v1", agent="random"):
+    words = ["--env-id", env_id, "--agents", agent, "--seeds", "2", "--workers", "1", "--engine", "ray"]
     fields = [f"total_steps={steps}", "checkpoint_every_steps=200", "eval_episodes=0", "video_episodes=0"]
-    more = ["--wandb", "disabled", "--out", str(out), *more]
-    return [sys.executable, str(COMPARE), *words, *more, "--set", *fields, "pictures=false"]
+    more = ["--wandb", "disabled", "--out", str(out), "--set", *fields, "pictures=false"]
+    return [sys.executable, str(COMPARE), *words, *more]
 
 
 def test_a_cluster_of_its_own_ends_with_a_study_that_is_terminated_after_saving(tmp_path):
