@@ -34,7 +34,9 @@ class CompareOptions:
     agents: tuple[str, ...] = ()
     """Agents, as rl-lab agents lists them; Stable-Baselines3's are sb3-dqn, sb3-ppo and sb3-a2c."""
     seeds: int | None = None
-    """Number of seeds of each agent: 0, 1, ...; by default 3."""
+    """Number of seeds of each agent; by default 3."""
+    first_seed: int | None = None
+    """Lowest seed, which the others follow; by default 0. Presets tell on which seeds they were chosen: take others."""
     until_decided: bool = False
     """Add seeds in groups until it is decided for each pair of agents on each environment which one is better, or
     max-seeds are reached; for --seeds."""
@@ -147,7 +149,8 @@ def study_of(options: CompareOptions) -> Study:
     if options.study is not None:
         study = _study_of_file(options, shared, single)
         seeds = study.seeds if options.seeds is None and plan is None else seeds
-        study = dc.replace(study, seeds=seeds, until_decided=plan)
+        first_seed = study.first_seed if options.first_seed is None else options.first_seed
+        study = dc.replace(study, seeds=seeds, first_seed=first_seed, until_decided=plan)
     else:
         for name in ("env_id", "agents"):
             if not getattr(options, name):
@@ -155,7 +158,14 @@ def study_of(options: CompareOptions) -> Study:
                     f"--{name.replace('_', '-')} is missing (allowed: one or more names, or --study FILE)"
                 )
         study = Study(
-            options.env_id, options.agents, seeds, shared, single, options.preset, until_decided=plan
+            options.env_id,
+            options.agents,
+            seeds,
+            shared,
+            single,
+            options.preset,
+            until_decided=plan,
+            first_seed=options.first_seed or 0,
         )
     return keep_horizons(study, Path(options.out)) if options.keep_horizon else study
 

@@ -97,6 +97,7 @@ def compare(
     signals: bool = False,
     engine: str = "local",
     join: Sequence[str] = (),
+    first_seed: int = 0,
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
@@ -105,7 +106,8 @@ def compare(
     steps for agents none of whose schedules depends on the budget.
 
     Args:
-        seeds: how many seeds; they are 0 .. seeds - 1. By default 3.
+        seeds: how many seeds; by default 3.
+        first_seed: the lowest seed, which the others follow. Presets tell on which seeds they were chosen: take others.
         out: the study's directory; the page is its index.html.
         workers: how many runs go on at the same time, each in its own process.
         preset: the preset to use for every agent that has one of this name.
@@ -142,7 +144,16 @@ def compare(
         agent: {name: plain_value(value) for name, value in given.items()}
         for agent, given in (agent_fields or {}).items()
     }
-    study = Study(_names(env_ids), _names(agents), seeds, plain, single, preset, until_decided=plan)
+    study = Study(
+        _names(env_ids),
+        _names(agents),
+        seeds,
+        plain,
+        single,
+        preset,
+        until_decided=plan,
+        first_seed=count("first_seed", first_seed, 0),
+    )
     study = keep_horizons(study, Path(out)) if keep_horizon else study
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:

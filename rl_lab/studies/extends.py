@@ -27,6 +27,7 @@ def extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
         )
         and described["eval_gamma"] == before["eval_gamma"]
         and described["seeds"] >= before["seeds"]
+        and described.get("first_seed", 0) == before.get("first_seed", 0)
         and set(described["env_ids"]) >= set(before["env_ids"])
     )
 

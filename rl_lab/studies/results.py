@@ -133,10 +133,11 @@ def load_study(study_dir: Path) -> StudyResults:
     require_readable(info.get("format", FORMAT), file)
     env_ids, agents = (tuple(dict.fromkeys(info[key])) for key in ("env_ids", "agents"))
     asked = info["seeds"]  # a count, or their list
-    seeds = tuple(range(asked)) if isinstance(asked, int) else tuple(asked)
+    first = info.get("first_seed", 0)
+    seeds = tuple(range(first, first + asked)) if isinstance(asked, int) else tuple(asked)
     cells = [(env_id, agent) for env_id in env_ids for agent in agents]
     given = given_seeds(Path(study_dir))  # until it is decided, agents differ in their number of seeds
-    seeds_of = {cell: seeds + tuple(range(len(seeds), given.get(cell, 0))) for cell in cells}
+    seeds_of = {cell: seeds + tuple(range(first + len(seeds), first + given.get(cell, 0))) for cell in cells}
     runs = {cell: tuple(_load_run(Path(study_dir), *cell, seed) for seed in seeds_of[cell]) for cell in cells}
     seeds = max(seeds_of.values(), key=len)
     return StudyResults(Path(study_dir), env_ids, agents, seeds, info["total_steps"], runs, info)

@@ -36,6 +36,7 @@ from rl_lab.studies.migrations import migrate_study, present_folder, rename_fold
 from rl_lab.studies.readings import as_begun, require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, horizon_of, learner_of, run_task
+from rl_lab.studies.tuning import tuning_warnings
 from rl_lab.studies.until import planned, require_same_plan, require_scores, run_until_decided
 from rl_lab.training.setup import configs_of
 from rl_lab.types import UsageError
@@ -58,7 +59,7 @@ class Study:
     env_ids: tuple[str, ...]
     agents: tuple[str, ...]
     seeds: int
-    """How many seeds; they are 0 .. seeds - 1."""
+    """How many seeds; they are first_seed, first_seed + 1, ..."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields for all agents."""
     fields_of: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -69,10 +70,14 @@ class Study:
     """Fields on single environments, by id, as `fields.fields_of_run` takes them."""
     until_decided: Plan | None = None
     """Adds seeds in groups until it is decided which agents are better; None: the number of seeds is fixed."""
+    first_seed: int = 0
+    """The lowest seed: another than 0 keeps off the seeds that a preset was chosen on."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UsageError(f"seeds must be at least 1, got {self.seeds}")
+        if self.first_seed < 0:
+            raise UsageError(f"first_seed must be at least 0, got {self.first_seed}")
         _require_distinct("env_ids", self.env_ids)
         _require_distinct("agents", self.agents)
         for name in self.fields_of:
@@ -155,7 +160,10 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
         fields = {agent: study.fields_for(agent, env_id) for agent in study.agents}
         tell_without_preset(study.preset, env_id, study.agents, study.env_fields.get(env_id, {}), tell)
         shared = ({} if gamma is None else {"eval_gamma": gamma}) | shared_terms(env_id, fields, tell)
-        for seed in range(study.most_seeds):
+        seeds = range(study.first_seed, study.first_seed + study.most_seeds)
+        for line in tuning_warnings(map(learner_of, study.agents), preset_on(env_id, study.preset), seeds):
+            tell(f"{env_id}: {line}")
+        for seed in seeds:
             tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
     return tasks
 
@@ -307,6 +315,7 @@ def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
         "fields": {agent: without_secrets(study.fields_for(agent)) for agent in study.agents},
         "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
         **_fields_by_env(study),
+        **({"first_seed": study.first_seed} if study.first_seed else {}),
     }
     if study.until_decided is not None:
         described["until_decided"] = planned(study.until_decided, study.env_ids, study.agents)

@@ -42,6 +42,7 @@ class StudyFile:
     environments: Mapping[str, Fields]
     """Fields on each environment, by id."""
     seeds: int = 3
+    first_seed: int = 0
     preset: str | None = None
     fields: Fields = field(default_factory=dict)
     """Fields of all agents, and as "agent:name" those of one."""
@@ -60,7 +61,14 @@ class StudyFile:
                 single.setdefault(agent, {})[own] = value
         on_env = {env_id: fields for env_id, fields in self.environments.items() if fields}
         return Study(
-            tuple(self.environments), self.agents, self.seeds, shared, single, self.preset, env_fields=on_env
+            tuple(self.environments),
+            self.agents,
+            self.seeds,
+            shared,
+            single,
+            self.preset,
+            env_fields=on_env,
+            first_seed=self.first_seed,
         )
 
     def overridden(self, fields: Mapping[str, Any], preset: str | None = None) -> StudyFile:
@@ -81,7 +89,7 @@ def _without(fields: Mapping[str, Any], names: set[str]) -> Fields:
 
 
 TEXTS = ("about", "expected_time")
-ALLOWED = (*TEXTS, "agents", "environments", "seeds", "preset", "fields")
+ALLOWED = (*TEXTS, "agents", "environments", "seeds", "first_seed", "preset", "fields")
 
 
 def read_study_file(path: str | Path) -> StudyFile:
@@ -123,6 +131,7 @@ def _study_file(loaded: Any) -> StudyFile:
         agents=tuple(agents),
         environments={env_id: _fields(env_id, fields) for env_id, fields in environments.items()},
         seeds=count("seeds", loaded.get("seeds", 3)),
+        first_seed=count("first_seed", loaded.get("first_seed", 0), 0),
         preset=preset,
         fields=_fields("fields", loaded.get("fields")),
     )

@@ -85,8 +85,9 @@ def run_until_decided(
     document = first_document(rules, env_ids, agents)
     seeds: Seeds = {(e, a): document["seeds"][e][a] for e in env_ids for a in agents}
     told: set[str] = set()
+    first = min(task.fields["seed"] for task in tasks)
     while True:
-        wanted = [task for task in tasks if task.fields["seed"] < seeds[_cell(task)]]
+        wanted = [task for task in tasks if task.fields["seed"] - first < seeds[_cell(task)]]
         failures: dict[str, str] = {}
         if to_do := sum(not task.done for task in wanted):
             tell(

@@ -179,7 +179,7 @@ def test_names_of_agents_are_not_taken(tmp_path, sources):
 def test_a_refused_study_keeps_nothing_of_what_was_to_be_joined(tmp_path, sources):
     study(tmp_path / "out")
     with pytest.raises(UsageError, match="already holds another study"):
-        study(tmp_path / "out", f"csv={sources / 'scores.csv'}", total_steps=200)
+        study(tmp_path / "out", f"csv={sources / 'scores.csv'}", total_steps=50)
     assert not (tmp_path / "out/joined").exists()
 
 

@@ -57,7 +57,9 @@ def command_of(study: StudyResults) -> str | None:
     first = fields[study.agents[0]]
     shared = {n: v for n, v in first.items() if all(n in f and f[n] == v for f in fields.values())}
     words = ["rl-lab", "compare", "--env-id", *study.env_ids, "--agents", *study.agents]
-    words += ["--seeds", str(len(study.seeds)), *_budget(study, shared)]
+    words += ["--seeds", str(len(study.seeds))]
+    words += ["--first-seed", str(study.seeds[0])] if study.seeds[0] else []
+    words += _budget(study, shared)
     pairs = [_pair(name, value) for name, value in shared.items() if name != "total_steps"]
     for agent, own in fields.items():
         pairs += [f"{agent}:{_pair(name, value)}" for name, value in own.items() if name not in shared]
