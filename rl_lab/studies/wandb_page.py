@@ -108,11 +108,11 @@ def _group(study: StudyResults) -> str | None:
     return groups.pop() if len(groups) == 1 else None
 
 
-def _table(path: Path) -> tuple[list[str], list[list[Any]]]:
+def _table(path: Path) -> tuple[list[Any], list[list[Any]]]:
     """Return the columns and the rows of a CSV file, numbers as numbers."""
     with path.open(encoding="utf-8", newline="") as file:
         columns, *rows = list(csv.reader(file)) or [[]]
-    return columns, [[_value(text) for text in row] for row in rows]
+    return list(columns), [[_value(text) for text in row] for row in rows]
 
 
 def _value(text: str) -> float | str | None:
