@@ -91,6 +91,13 @@ def test_a_log_that_cannot_be_written_loses_its_lines_alone(tmp_path):
     log.close()
 
 
+@pytest.mark.parametrize(("fields", "threads"), [({}, "1"), ({"threads": 3}, "3")])
+def test_a_worker_has_one_thread_unless_its_run_asks_for_more(task, run_code, fields, threads):
+    task.fields.update(fields)
+    run_code("import os; print(*(os.environ[f'{name}_NUM_THREADS'] for name in ('OMP', 'MKL', 'OPENBLAS')))")
+    assert log_of(task) == f"{threads} {threads} {threads}\n"
+
+
 def test_a_log_goes_on_where_the_run_goes_on(task, run_code):
     run_code("print('one')")
     run_code("print('two')")
