@@ -53,8 +53,6 @@ class FunctionClass(Protocol):
 
     description: str
     """In a few words, as in "a network of 4,610 parameters"."""
-    expresses_all: bool
-    """Whether it has a policy for every choice of actions, given that all states look different."""
 
     def fit(self, task: FitTask) -> Fit:
         """Return the best that was found among its policies, which is a lower bound on the best that there is."""
@@ -63,7 +61,7 @@ class FunctionClass(Protocol):
 class Table:
     """An entry for each observation: every policy can be expressed."""
 
-    description, expresses_all = "a table", True
+    description = "a table"
 
     def fit(self, task: FitTask) -> Fit:
         """Return the best there is."""
@@ -73,7 +71,7 @@ class Table:
 class OnePolicy:
     """A single policy, that of an agent that doesn't learn."""
 
-    description, expresses_all = "one policy", False
+    description = "one policy"
 
     def fit(self, task: FitTask) -> Fit:
         """Return that there is nothing to fit."""

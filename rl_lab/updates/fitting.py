@@ -35,8 +35,6 @@ class NetworkClass:
         scores: maps a network and observations, tensors [K, ...], to the outputs [K, A] that decide.
     """
 
-    expresses_all = False
-
     def __init__(self, network: nn.Module, scores: Scores):
         self._network, self._scores = network, scores
         count = sum(p.numel() for p in network.parameters())

@@ -111,9 +111,10 @@ class TestLearners:
         assert split.main == "representation"
         assert split.rest == 0
 
-    def test_entropy_is_told_of_policies_that_draw(self, tmp_path):
-        fields = {"compile": "no", "n_steps": 64, "total_steps": 64}
-        found = diagnosed_run(tmp_path, "ppo", "CartPole-v1", **fields).calibration
+    @pytest.mark.parametrize(("agent", "fields"), [("ppo", {"compile": "no"}), ("sb3-ppo", {})])
+    def test_entropy_is_told_of_policies_that_draw(self, tmp_path, agent, fields):
+        steps = {"n_steps": 64, "total_steps": 64}
+        found = diagnosed_run(tmp_path, agent, "CartPole-v1", **(fields | steps)).calibration
         assert 0 < found.entropy_mean <= found.entropy_uniform == pytest.approx(np.log(2))
 
 

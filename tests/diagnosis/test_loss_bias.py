@@ -37,10 +37,10 @@ class TestAmounts:
         """Action 1 pays 1 and goes on once, action 0 pays nothing; the second of two steps is right half the time."""
         rows = [(s, a, 1.0, 1, float(a), s == 1) for s in (0, 1) for a in (0, 1)]
         model = TabularModel.from_outcomes(rows, 2, 2, [1.0, 0.0])
-        found = find(TDRule("squared", 0.9, n_steps=2, epsilon=1.0), model)
+        greedy = np.eye(2)[[1, 1]]
+        found = find(TDRule("squared", 0.9, n_steps=2, epsilon=1.0), model, greedy)
         assert found.optimal_value == pytest.approx(1.9)
         assert found.from_targets == pytest.approx(-0.45)
-        greedy = np.eye(2)[[1, 1]]
         assert find(TDRule("squared", 0.9, n_steps=2), model, greedy).from_targets == pytest.approx(0.0)
 
     def test_what_a_policy_loses_that_is_greedy_at_the_fixed_point(self):

@@ -20,7 +20,7 @@ GAMMA = 0.9
 class SameEverywhere:
     """Takes one action, wherever it is: two policies."""
 
-    description, expresses_all = "one action", False
+    description = "one action"
 
     def fit(self, task):
         states = len(task.good)
