@@ -16,9 +16,7 @@ from matplotlib.ticker import EngFormatter
 from rl_lab.evaluation.comparison.aggregates import interquartile_mean
 from rl_lab.evaluation.comparison.intervals import bootstrap
 from rl_lab.evaluation.statistics import interpolate_curves, iqm
-from rl_lab.studies.foreign.beside import joined_beside
-from rl_lab.studies.foreign.joined import JoinedRun
-from rl_lab.studies.foreign.kept import joined_to
+from rl_lab.studies.foreign.beside import with_joined
 from rl_lab.studies.results import REGRET, RETURN, Points, RunResults, StudyResults
 from rl_lab.types import Array
 
@@ -55,17 +53,12 @@ SETTINGS: Any = {
 
 def colour_of(study: StudyResults, agent: str) -> str:
     """Return the agent's colour, the same everywhere on the page."""
-    return LIGHT[names_of(study).index(agent) % len(LIGHT)]
+    return LIGHT[study.agents.index(agent) % len(LIGHT)]
 
 
 def dash_of(study: StudyResults, agent: str) -> Any:
     """Return the agent's line style (as matplotlib takes it), which differs where colours repeat."""
-    return DASHES[names_of(study).index(agent) // len(LIGHT) % len(DASHES)]
-
-
-def names_of(study: StudyResults) -> tuple[str, ...]:
-    """Return the names of the study's agents, followed by those of joined ones."""
-    return tuple(dict.fromkeys([*study.agents, *(one.agent for one in joined_to(study.directory))]))
+    return DASHES[study.agents.index(agent) // len(LIGHT) % len(DASHES)]
 
 
 def draw_curves(
@@ -76,10 +69,9 @@ def draw_curves(
     The ids of its parts begin with `prefix`: "curve-AGENT" is the IQM over finished runs, "band-AGENT" its interval,
     "seed-AGENT-SEED" a single run and "reference" the horizontal line at `reference`.
     """
+    study = with_joined(study)
     runs = study.of_env(env_id)
-    joined = joined_beside(study, env_id)
-    shown: list[RunResults | JoinedRun] = [*runs, *(run for one in joined for run in one.runs)]
-    values = np.concatenate([run.curve(key)[1] for run in shown])
+    values = np.concatenate([run.curve(key)[1] for run in runs])
     if values.size == 0:
         return None
     with matplotlib.rc_context(SETTINGS):
@@ -88,8 +80,6 @@ def draw_curves(
         end = max(study.total_steps, *(run.curve(key)[0].max(initial=0) for run in runs))
         for agent in study.agents:
             _draw_agent(axes, study, agent, study.runs[env_id, agent], key, end)
-        for one in joined:  # as far as the axis of the study's own budget goes
-            _draw_agent(axes, study, one.agent, one.runs, key, end)
         if reference is not None:
             axes.axhline(reference, color=INK, linewidth=1, linestyle=(0, (4, 3)), gid="reference")
         _dress(axes, key, end, values)
@@ -100,19 +90,14 @@ _TITLES = {RETURN: "evaluation return", REGRET: "regret"}
 
 
 def _draw_agent(
-    axes: Axes,
-    study: StudyResults,
-    agent: str,
-    runs: Iterable[RunResults | JoinedRun],
-    key: str,
-    end: float,
+    axes: Axes, study: StudyResults, agent: str, runs: Iterable[RunResults], key: str, end: float
 ) -> None:
     finished = []
-    for number, run in enumerate(runs):
+    for run in runs:
         steps, values = _stretched(run.curve(key), end)
         if steps.size:
             look: Any = {"linestyle": "-", "alpha": 0.4} if run.done else {"linestyle": ":", "alpha": 0.9}
-            name = f"seed-{agent}-{f'unknown-{number}' if run.seed is None else run.seed}"
+            name = f"seed-{agent}-{run.seed}"
             axes.plot(steps, values, color=colour_of(study, agent), linewidth=0.9, gid=name, **look)
         if steps.size and run.done:
             finished.append((steps, values))

@@ -24,8 +24,8 @@ from rl_lab.evaluation.grid_maps import MOST_NUMBERED
 from rl_lab.evaluation.statistics import Estimate, iqm
 from rl_lab.runs.description import IDLE
 from rl_lab.storage.files import write_atomically
-from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves, names_of
-from rl_lab.studies.foreign.beside import joined_beside
+from rl_lab.studies.curves import DARK, LIGHT, colour_of, dash_of, draw_curves
+from rl_lab.studies.foreign.beside import joined_beside, with_joined
 from rl_lab.studies.foreign.joined import Joined
 from rl_lab.studies.foreign.notes import notes_on
 from rl_lab.studies.results import EXACT, OPTIMAL, REGRET, RETURN, RunResults, StudyResults, load_study
@@ -53,12 +53,13 @@ def write_report(study_dir: str | Path) -> Path:
         NotWritten: the file system refused; a page that was there is as it was.
     """
     study = load_study(Path(study_dir))
+    shown = with_joined(study)
     page = _template().render(
         study=study,
         light=LIGHT,
         dark=DARK,
-        colour_index={agent: LIGHT.index(colour_of(study, agent)) for agent in names_of(study)},
-        dash_of={agent: dash_of(study, agent) for agent in names_of(study)},
+        colour_index={agent: LIGHT.index(colour_of(shown, agent)) for agent in shown.agents},
+        dash_of={agent: dash_of(shown, agent) for agent in shown.agents},
         sections=[_section(study, env_id, f"env{i}") for i, env_id in enumerate(study.env_ids)],
         versions=_versions(study),
         most_numbered=MOST_NUMBERED,
