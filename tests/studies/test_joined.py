@@ -13,6 +13,7 @@ from foreign_files import evaluations_file, monitor_file, run_folder, score_file
 from rl_lab.cli.compare import compare
 from rl_lab.storage.errors import FormatTooNew
 from rl_lab.studies.engines import engine
+from rl_lab.studies.foreign.beside import with_joined
 from rl_lab.studies.foreign.kept import joined_to
 from rl_lab.studies.results import load_study
 from rl_lab.studies.table import table_of
@@ -126,6 +127,21 @@ def test_the_page_shows_their_rows_curves_and_notes_and_tests_only_what_compares
     assert 'data-x="csv" data-y="random"' in page or 'data-x="random" data-y="csv"' in page
     assert 'data-x="monitored"' not in page
     assert 'data-y="monitored"' not in page
+
+
+def test_figures_find_them_among_the_studys_runs_within_its_budget(found, tmp_path):
+    own = load_study(found.page.parent)
+    shown = with_joined(own)
+    assert shown.agents == ("random", "csv", "evaluated", "monitored", "old")
+    assert shown.runs[LAKE, "random"] == own.runs[LAKE, "random"]
+    assert [run.seed for run in shown.runs[LAKE, "csv"]] == [0, 1]
+    assert [run.seed for run in shown.runs[LAKE, "monitored"]] == [-1]
+    assert own.agents == ("random",)
+    path = score_file(tmp_path / "long.csv", *(f"a,{LAKE},0,{k},{k}" for k in (50, 100, 101, 500)))
+    shown = with_joined(load_study(study(tmp_path / "out", f"long={path}", seeds=1).page.parent))
+    (run,) = shown.runs[LAKE, "long"]
+    assert [points.tolist() for points in run.curve("eval_return_mean")] == [[50.0, 100.0], [50.0, 100.0]]
+    assert run.scalar("eval_return_mean") == 500.0
 
 
 def test_a_regret_of_another_discount_is_not_shown_beside_the_studys(tmp_path, sources):

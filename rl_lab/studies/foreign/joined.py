@@ -30,11 +30,6 @@ class JoinedRun:
     """By the names of figures, pairs of env_steps and value."""
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def done(self) -> bool:
-        """True: runs that didn't finish aren't joined."""
-        return True
-
     def scalar(self, key: str) -> float | None:
         """Return a figure; None if it isn't known."""
         return self.figures.get(key)
