@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 
@@ -58,6 +59,13 @@ class Told:
         self.period, self.stop_at, self.restored, self.over = period, stop_at, restored, over
         self.stopped, self.stop_requested, self.total_steps, self.saved = False, False, 0, None
         self.episodes, self.rows, self.finished = [], [], []
+        self.is_compiling = False
+
+    @contextmanager
+    def compiling(self):
+        self.is_compiling = True
+        yield
+        self.is_compiling = False
 
     def episode(self, episode):
         self.episodes.append(episode)
@@ -207,6 +215,7 @@ class Compiling(Summing):
     def compile_updates(self, example, should_stop):
         assert all(step is None for step in self.steps)  # as many as a checkpoint counts
         assert not should_stop()
+        assert self.run.is_compiling  # its seconds are told apart
         self.examples.append(example)
         if self.streams is not None:
             self.drawn = self.streams["explore"].random(3).tolist()
@@ -224,6 +233,7 @@ class TestCompiling:
             ours, real = getattr(example, field), getattr(agent.steps[0], field)
             assert (ours.shape, ours.dtype) == (real.shape, real.dtype), field
         assert run.rows[0][1]["compile_seconds"] > 0
+        assert not run.is_compiling
         assert "compile_seconds" not in run.rows[1][1]
 
     def test_draws_nothing_from_the_streams_of_the_run(self):
