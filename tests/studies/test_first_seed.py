@@ -48,8 +48,8 @@ def test_one_below_0_is_refused():
 @pytest.mark.parametrize(("first", "told"), [(2, True), (4, False)])
 def test_seeds_that_the_preset_was_chosen_on_are_told(tmp_path, first, told):
     lines = []
-    asked = Study(
-        ("MountainCar-v0",), ("dqn",), 2, TINY | {"total_steps": 2000}, {}, "recommended:MountainCar-v0", first_seed=first
-    )  # fmt: skip
+    fields = TINY | {"total_steps": 2000}
+    preset = "recommended:MountainCar-v0"
+    asked = Study(("MountainCar-v0",), ("dqn",), 2, fields, {}, preset, first_seed=first)
     tasks_of(asked, tmp_path, lines.append)
     assert any("was chosen on seeds 2, 3, which" in line for line in lines) == told
