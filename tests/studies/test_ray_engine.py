@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -37,15 +38,15 @@ def cluster(tmp_path_factory):
     """A cluster of this machine, which finds the wrapper and the files that ask it to kill; returns their folder."""
     ray = pytest.importorskip("ray")
     folder = tmp_path_factory.mktemp("dying")
-    temporary = tmp_path_factory.getbasetemp().parents[-2] / f"rl_lab-ray-test-{os.getpid()}"
-    with pytest.MonkeyPatch.context() as patch:
+    short = tempfile.TemporaryDirectory(prefix="rl_lab-ray-test-", dir="/tmp")  # for the paths of sockets
+    with pytest.MonkeyPatch.context() as patch, short as temporary:
         patch.setenv(dying.FOLDER, str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join([SUPPORT, os.environ.get("PYTHONPATH", "")]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.delenv("RAY_ADDRESS", raising=False)
         ray.init(
             address="local", num_cpus=2, object_store_memory=80 * 2**20, include_dashboard=False,
-            logging_level=logging.CRITICAL, log_to_driver=False, _temp_dir=str(temporary),
+            logging_level=logging.CRITICAL, log_to_driver=False, _temp_dir=temporary,
         )  # fmt: skip
         yield folder
         ray.shutdown()
