@@ -21,6 +21,7 @@ from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.budgets import with_budgets_of
 from rl_lab.studies.decision import Plan
+from rl_lab.studies.differing import how_it_differs
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
 from rl_lab.studies.readings import as_begun, require_same_readings
@@ -313,8 +314,9 @@ def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) 
     now = None if before is None else with_budgets_of(described, migrate_study(before, path), tasks, out)
     if now is not None and not _extends(described, now):
         raise UsageError(
-            f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
-            " more seeds, agents or environments, or more steps where no schedule depends on the budget)"
+            f"out {str(out)!r} already holds another study ({how_it_differs(described, now)}"
+            "allowed: an empty folder, the same study, or one with more seeds, agents or environments, or more steps"
+            " where no schedule depends on the budget)"
         )
     return before
 
