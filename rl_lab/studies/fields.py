@@ -31,17 +31,32 @@ def fields_of_run(
         own: fields of this agent.
         on_env: fields on this environment; "agent:name" for one agent alone, "preset" for another preset.
     """
-    everyone = {name: value for name, value in on_env.items() if ":" not in name}
-    learner = learner_of(agent)
-    alone = {
-        name.partition(":")[2]: v
-        for name, v in on_env.items()
-        if name.partition(":")[0] in (agent, learner) and ":" in name
-    }
-    chosen = preset_on(env_id, (everyone | alone).get(PRESET, preset))
-    base = preset_fields(learner, chosen) if chosen is not None and has_preset(learner, chosen) else {}
+    everyone, alone = _on_env(agent, on_env)
+    chosen = preset_of(agent, env_id, preset, on_env)
+    base = {} if chosen is None else preset_fields(learner_of(agent), chosen)
     found = base | dict(shared) | everyone | dict(own) | alone
     return {name: value for name, value in found.items() if name != PRESET}
+
+
+def preset_of(agent: str, env_id: str | None, preset: str | None, on_env: Fields) -> str | None:
+    """Return the preset from which an agent's runs on an environment begin; None if they begin from its defaults.
+
+    The arguments are those of `fields_of_run`.
+    """
+    everyone, alone = _on_env(agent, on_env)
+    chosen = preset_on(env_id, (everyone | alone).get(PRESET, preset))
+    return chosen if chosen is not None and has_preset(learner_of(agent), chosen) else None
+
+
+def _on_env(agent: str, on_env: Fields) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields on an environment that are for all agents, and those for one alone."""
+    everyone = {name: value for name, value in on_env.items() if ":" not in name}
+    alone = {
+        name.partition(":")[2]: value
+        for name, value in on_env.items()
+        if ":" in name and name.partition(":")[0] in (agent, learner_of(agent))
+    }
+    return everyone, alone
 
 
 def preset_on(env_id: str | None, preset: str | None) -> str | None:

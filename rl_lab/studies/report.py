@@ -36,7 +36,7 @@ def write_report(study_dir: str | Path, *, files: bool = True) -> Path:
     if files:
         _write(study.directory / TABLES, tables.files_of(contents))
         for chart in contents.charts:
-            drawn = static.files_of(chart, study.agents)
+            drawn = static.files_of(chart, contents.shown.agents)
             _write(study.directory / FIGURES, drawn | {f"{chart.slug}.csv": tables.figure_csv(chart)})
     target = study.directory / PAGE
     write_atomically(target, page.encode())

@@ -20,12 +20,14 @@ from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.budgets import with_budgets_of
 from rl_lab.studies.decision import Plan
+from rl_lab.studies.differing import how_it_differs
 from rl_lab.studies.engines.engine import Engine
 from rl_lab.studies.extends import extends
 from rl_lab.studies.fairness import shared_terms
 from rl_lab.studies.fields import (
     bare,
     fields_of_run,
+    preset_of,
     preset_on,
     require_env_fields,
     require_presets,
@@ -36,7 +38,7 @@ from rl_lab.studies.migrations import migrate_study, present_folder, rename_fold
 from rl_lab.studies.readings import as_begun, require_same_readings
 from rl_lab.studies.results import STUDY, folder_name, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, horizon_of, learner_of, run_task
-from rl_lab.studies.tuning import tuning_warnings
+from rl_lab.studies.tuning import chosen_on, tuning_warnings
 from rl_lab.studies.until import planned, require_same_plan, require_scores, run_until_decided
 from rl_lab.training.setup import configs_of
 from rl_lab.types import UsageError
@@ -109,6 +111,16 @@ class Study:
         on_env = self.env_fields.get(env_id or "", {})
         return fields_of_run(agent, env_id, self.preset, self.fields, own, on_env)
 
+    def presets(self) -> list[tuple[str, str]]:
+        """Return the agents, as the registry knows them, with the presets that they begin from somewhere."""
+        found = [
+            (learner_of(agent), chosen)
+            for env_id in self.env_ids
+            for agent in self.agents
+            if (chosen := preset_of(agent, env_id, self.preset, self.env_fields.get(env_id, {}))) is not None
+        ]
+        return list(dict.fromkeys(found))
+
     def eval_gamma(self, env_id: str | None = None) -> float | None:
         """Return the discount with which all runs on an environment are evaluated; None if no agent has one.
 
@@ -161,10 +173,12 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
         tell_without_preset(study.preset, env_id, study.agents, study.env_fields.get(env_id, {}), tell)
         shared = ({} if gamma is None else {"eval_gamma": gamma}) | shared_terms(env_id, fields, tell)
         seeds = range(study.first_seed, study.first_seed + study.most_seeds)
-        for line in tuning_warnings(map(learner_of, study.agents), preset_on(env_id, study.preset), seeds):
-            tell(f"{env_id}: {line}")
         for seed in seeds:
             tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
+    for line in tuning_warnings(
+        study.presets(), range(study.first_seed, study.first_seed + study.most_seeds)
+    ):
+        tell(line)
     return tasks
 
 
@@ -316,6 +330,7 @@ def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
         "eval_gamma": tasks[0].fields.get("eval_gamma"),  # all have the same
         **_fields_by_env(study),
         **({"first_seed": study.first_seed} if study.first_seed else {}),
+        **({"chosen_on": chosen} if (chosen := chosen_on(study.presets())) else {}),
     }
     if study.until_decided is not None:
         described["until_decided"] = planned(study.until_decided, study.env_ids, study.agents)
@@ -347,8 +362,9 @@ def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) 
     now = None if before is None else with_budgets_of(described, migrate_study(before, path), tasks, out)
     if now is not None and not extends(described, now):
         raise UsageError(
-            f"out {str(out)!r} already holds another study (allowed: an empty folder, the same study, or one with"
-            " more seeds, agents or environments, or more steps where no schedule depends on the budget)"
+            f"out {str(out)!r} already holds another study ({how_it_differs(described, now)}"
+            "allowed: an empty folder, the same study, or one with more seeds, agents or environments, or more steps"
+            " where no schedule depends on the budget)"
         )
     return before
 

@@ -137,20 +137,31 @@ def test_wrong_studies_are_refused_before_anything_runs(tmp_path, changes, named
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "how"),
     [
-        {"seeds": 1},
-        {"agents": ("random",)},
-        {"env_ids": ("CliffWalking-v1",)},
-        {"fields": QUIET | {"total_steps": 500}},
-        {"agents": ("q-learning", "random", "value-iteration"), "fields": QUIET | {"eval_gamma": 0.5}},
+        ({"seeds": 1}, "seeds 1 instead of 2"),
+        ({"agents": ("random",)}, "agents lack q-learning, eval_gamma None instead of 0.99"),
+        ({"env_ids": ("CliffWalking-v1",)}, "env_ids lack FrozenLake-v1"),
+        (
+            {"fields": QUIET | {"total_steps": 500, "wandb_notes": "no matter"}},
+            "total_steps 500 instead of 600 for q-learning, total_steps 500 instead of 600 for random",
+        ),
+        (
+            {"fields_of": {"q-learning": {"epsilon_final": 0.5}}},
+            "epsilon_final 0.5 instead of None for q-learning",
+        ),
+        (
+            {"agents": ("q-learning", "random", "value-iteration"), "fields": QUIET | {"eval_gamma": 0.5}},
+            "eval_gamma 0.5 instead of None for q-learning, .* for random, eval_gamma 0.5 instead of 0.99",
+        ),
     ],
 )
-def test_folder_of_another_study_is_refused(finished, changes):
+def test_folder_of_another_study_is_refused(finished, changes, how):
     out, _ = finished
     held = (out / "study.json").read_bytes()
     with pytest.raises(
-        UsageError, match=r"already holds another study .* more seeds, agents or environments"
+        UsageError,
+        match=rf"already holds another study \({how}; allowed: .* more seeds, agents or environments",
     ):
         run_study(small_study(**changes), out)
     assert (out / "study.json").read_bytes() == held

@@ -8,6 +8,8 @@ from typing import Any
 
 from rl_lab.evaluation.comparison.normalisation import Scale
 from rl_lab.evaluation.statistics import Estimate
+from rl_lab.studies.foreign.beside import joined_beside, with_joined
+from rl_lab.studies.foreign.notes import notes_on
 from rl_lab.studies.page.charts import aggregate_chart, efficiency_chart, improvement_chart, profile_chart
 from rl_lab.studies.page.curves import curve_chart
 from rl_lab.studies.page.decisions import (
@@ -40,6 +42,14 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Joined runs, and what is to be known of them."""
+
+    agent: str
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class Environment:
     """What the page says of one environment."""
 
@@ -50,6 +60,7 @@ class Environment:
     columns: list[Column]
     rows: list[ResultRow]
     missing: list[dict[str, Any]]
+    joined: list[Beside]
     hyperparameters: list[dict[str, Any]]
     diagnosis: Section | None
 
@@ -59,6 +70,8 @@ class Contents:
     """What the page says."""
 
     study: StudyResults
+    shown: StudyResults
+    """The study with the joined runs beside its own: for figures and tables, not for tests."""
     environments: list[Environment]
     overall: Compared | None
     """All environments together; None where there is only one, or no scale."""
@@ -98,10 +111,13 @@ def contents_of(study: StudyResults) -> Contents:
     """Compute everything that the page of a study says."""
     scales = {env_id: scale_of(study, env_id) for env_id in study.env_ids}
     decision = read_decision(study)
-    overall = group_of_all(study, scales)
+    overall, shown = group_of_all(study, scales), with_joined(study)
     return Contents(
         study=study,
-        environments=[_environment(study, env_id, scales[env_id], decision) for env_id in study.env_ids],
+        shown=shown,
+        environments=[
+            _environment(study, shown, env_id, scales[env_id], decision) for env_id in study.env_ids
+        ],
         overall=None if overall is None else _overall(study, overall, scales),
         scales=scales,
         decision=decision_section(decision),
@@ -112,11 +128,12 @@ def contents_of(study: StudyResults) -> Contents:
 
 
 def _environment(
-    study: StudyResults, env_id: str, scale: Scale | None, decision: Decided | None
+    study: StudyResults, shown: StudyResults, env_id: str, scale: Scale | None, decision: Decided | None
 ) -> Environment:
     runs = study.of_env(env_id)
-    columns, rows = results_of({agent: study.runs[env_id, agent] for agent in study.agents})
-    curves = [curve_chart(study, env_id, key) for key in (RETURN, REGRET)]
+    columns, rows = results_of({a: shown.runs[env_id, a] for a in shown.agents if shown.runs[env_id, a]})
+    curves = [curve_chart(shown, env_id, key) for key in (RETURN, REGRET)]
+    beside = [Beside(one.agent, notes_on(one, study, env_id)) for one in joined_beside(study, env_id)]
     return Environment(
         env_id=env_id,
         compared=_compared(group_of(study, env_id, scale), decision),
@@ -124,6 +141,7 @@ def _environment(
         columns=columns,
         rows=rows,
         missing=missing(runs),
+        joined=beside,
         hyperparameters=hyperparameters(study, env_id),
         diagnosis=diagnosis_section(read_diagnoses(runs)),
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rl_lab.runs.rows import is_number
+from rl_lab.studies.decision import decision_of
 from rl_lab.studies.page.formats import counted, number
 from rl_lab.studies.results import RunResults, StudyResults, read_object
 
-DECISION = "decision.json"  # in the folder of a study
 DIAGNOSIS = "diagnosis.json"  # in the folder of a run
 PARTS = {
     "regret": "regret",
@@ -45,8 +45,17 @@ class Told(NamedTuple):
 
 def read_decision(study: StudyResults) -> Decided | None:
     """Return what a sequential test decided, from OUT/decision.json; None if there is none that can be read."""
-    found = read_object(study.directory / DECISION)
-    return found if found and isinstance(found.get("verdicts"), list) else None
+    found = decision_of(study.directory)
+    if found is None or not isinstance(found.get("questions"), list):
+        return None
+    asked = [question for question in found["questions"] if isinstance(question, dict)]
+    return {
+        "alpha": found.get("alpha"),
+        "looks": found.get("looks"),
+        "max_seeds": study.info.get("until_decided", {}).get("max_seeds"),
+        "sentence": found.get("sentence"),
+        "verdicts": [question | {"outcome": question.get("verdict")} for question in asked],
+    }
 
 
 def decided_for(decision: Decided, env_id: str) -> Told | None:
@@ -108,15 +117,23 @@ def read_diagnoses(runs: Sequence[RunResults]) -> dict[str, Mapping[str, Any]]:
     for run in runs:
         diagnosis = read_object(Path(run.directory, DIAGNOSIS)) if run.agent not in found else None
         if diagnosis:
-            found[run.agent] = diagnosis
+            found[run.agent] = _parts(diagnosis)
     return found
+
+
+def _parts(diagnosis: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a diagnosis under the keys of PARTS; those that it doesn't hold are left out."""
+    split, loss = (diagnosis.get(name) or {} for name in ("split", "loss"))
+    return {key: split[key] for key in PARTS if key in split} | (
+        {"loss_bias": loss["bias"]} if "bias" in loss else {}
+    )
 
 
 def diagnosis_section(diagnoses: Mapping[str, Mapping[str, Any]]) -> Section | None:
     """Return the section on where each agent's regret comes from; None without a diagnosis.
 
     Args:
-        diagnoses: by agent, `Diagnosis.as_dict()`: plain numbers under the keys of PARTS, any of which may be missing.
+        diagnoses: by agent, plain numbers under the keys of PARTS, any of which may be missing.
     """
     known = {
         agent: given for agent, given in diagnoses.items() if any(is_number(given.get(key)) for key in PARTS)

@@ -4,51 +4,58 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl_lab.runs.description import IDLE
+from rl_lab.studies.hyperparameters import DIFFERS, hyperparameters_side_by_side
 from rl_lab.studies.page.formats import shortened, value_text
-from rl_lab.studies.results import RunResults, StudyResults
+from rl_lab.studies.results import StudyResults
 
 Row = dict[str, Any]
-# What isn't shared by an agent's runs, or decides nothing.
-_PER_RUN = frozenset({"agent", "env_id", "seed", "fields", "run_dir", "versions", *IDLE}) | {
-    "format", "config_sha256", "wandb_source", "extended_from",
-}  # fmt: skip
 
 
 def hyperparameters(study: StudyResults, env_id: str) -> list[Row]:
     """Return the agents' hyperparameters side by side, beginning with those that several agents have."""
-    configs = [_flat_config(study.runs[env_id, agent]) for agent in study.agents]
-    names = dict.fromkeys(name for config in configs for name in config)
-    rows = []
-    for name in names:
-        values = [config.get(name) for config in configs]
-        known = [value for value in values if value is not None]
-        texts = [None if value is None else {"whole": value, "shown": shortened(value)} for value in values]
-        rows.append({"name": name, "texts": texts, "differs": len(set(known)) > 1, "shared": len(known)})
-    return sorted(rows, key=lambda row: row["shared"] < 2)
+    return [
+        {
+            "name": row["name"],
+            "texts": [_text(row, agent) for agent in study.agents],
+            "differs": row["mark"] == DIFFERS,
+        }
+        for row in hyperparameters_side_by_side(study, env_id)
+    ]
 
 
-def _flat_config(runs: Iterable[RunResults]) -> dict[str, str]:
-    """Return an agent's configuration as texts, taken from the first run that wrote one."""
-    config: Mapping[str, Any] = next((run.config for run in runs if run.config), {})
-    shared = {name: value for name, value in config.items() if name not in _PER_RUN}
-    fields = config.get("fields")
-    return {
-        name: value_text(value)
-        for name, value in (shared | (fields if isinstance(fields, dict) else {})).items()
-    }
+def _text(row: Row, agent: str) -> dict[str, str] | None:
+    """Return what stands in a row for an agent: {"whole", "shown"}; None if it has no such field."""
+    if agent not in row["values"]:
+        return None
+    value = row["values"][agent]
+    whole = value_text(value)
+    if (transitions := row["transitions"].get(agent)) not in (None, value):
+        whole += f" ({transitions:g} transitions)"
+    whole += " (always)" * (agent in row["fixed"])
+    return {"whole": whole, "shown": shortened(whole)}
 
 
 def command_of(study: StudyResults) -> str | None:
-    """Return a command that runs the study again, with the fields of presets written out.
+    """Return the commands that run the study again, a line each, with the fields of presets written out.
+
+    There is one for each environment where fields depend on it.
 
     None for a study of an older version, which didn't store the fields. What was taken out as a secret has to be put in
     again.
     """
-    stored = study.info.get("fields")
+    by_env = study.info.get("env_fields")
+    if isinstance(by_env, dict):
+        lines = [_command(study, (env_id,), fields) for env_id, fields in by_env.items()]
+        return None if None in lines else "\n".join(line for line in lines if line is not None)
+    return _command(study, study.env_ids, study.info.get("fields"))
+
+
+def _command(study: StudyResults, env_ids: Sequence[str], stored: Any) -> str | None:
+    """Return the command for some environments; None if the fields weren't stored."""
     if not isinstance(stored, dict) or not all(isinstance(f, dict) for f in stored.values()):
         return None
     fields = {
@@ -56,8 +63,8 @@ def command_of(study: StudyResults) -> str | None:
     }
     first = fields[study.agents[0]]
     shared = {n: v for n, v in first.items() if all(n in f and f[n] == v for f in fields.values())}
-    words = ["rl-lab", "compare", "--env-id", *study.env_ids, "--agents", *study.agents]
-    words += ["--seeds", str(len(study.seeds))]
+    words = ["rl-lab", "compare", "--env-id", *env_ids, "--agents", *study.agents]
+    words += _seeds(study)
     words += ["--first-seed", str(study.seeds[0])] if study.seeds[0] else []
     words += _budget(study, shared)
     pairs = [_pair(name, value) for name, value in shared.items() if name != "total_steps"]
@@ -65,6 +72,14 @@ def command_of(study: StudyResults) -> str | None:
         pairs += [f"{agent}:{_pair(name, value)}" for name, value in own.items() if name not in shared]
     words += ["--set", *pairs] if pairs else []
     return shlex.join([*words, "--out", "runs/again"])
+
+
+def _seeds(study: StudyResults) -> list[str]:
+    plan = study.info.get("until_decided")
+    if not isinstance(plan, dict):
+        return ["--seeds", str(len(study.seeds))]
+    numbers = ("alpha", "max_seeds", "group_size")
+    return ["--until-decided", *(w for n in numbers for w in (f"--{n.replace('_', '-')}", str(plan[n])))]
 
 
 def _budget(study: StudyResults, shared: Mapping[str, Any]) -> list[str]:

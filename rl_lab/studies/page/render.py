@@ -32,14 +32,15 @@ def render(contents: Contents) -> str:
     """
     study, script = contents.study, (HERE / "page.js").read_text(encoding="utf-8")
     plotly, plotly_hash = packed_plotly() if contents.charts else ("", "")
-    specs = [spec_of(chart, study.agents) for chart in contents.charts]
+    agents = contents.shown.agents
+    specs = [spec_of(chart, agents) for chart in contents.charts]
     return _template().render(
         contents=contents,
         study=study,
         light=LIGHT,
         dark=DARK,
-        colour_of={agent: colour_index(study.agents, agent) for agent in study.agents},
-        dash_of={agent: dash_of(study.agents, agent) for agent in study.agents},
+        colour_of={agent: colour_index(agents, agent) for agent in agents},
+        dash_of={agent: dash_of(agents, agent) for agent in agents},
         maps={env_id: maps(study, env_id) for env_id in study.env_ids},
         films={env_id: videos(study, env_id) for env_id in study.env_ids},
         notes=tuning_notes(study),

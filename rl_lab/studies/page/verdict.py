@@ -137,13 +137,14 @@ def few_seeds_note(study: StudyResults) -> str | None:
 def tuning_notes(study: StudyResults) -> list[str]:
     """Return a line for each agent whose preset was chosen on seeds that the study uses again.
 
-    study.json names them in `chosen_on`, by agent: {"preset": name, "seeds": [...]}.
+    study.json names them in `chosen_on`: [{"agent": name, "preset": name, "seeds": [...]}, ...].
     """
     chosen: Any = study.info.get("chosen_on")
     notes = []
-    for agent, given in (chosen if isinstance(chosen, dict) else {}).items():
+    for given in chosen if isinstance(chosen, list) else []:
         if isinstance(given, dict) and isinstance(given.get("seeds"), list):
-            notes.append(reuse_warning(f"{given.get('preset')} of {agent}", given["seeds"], study.seeds))
+            name = f"{given.get('preset')} of {given.get('agent')}"
+            notes.append(reuse_warning(name, given["seeds"], study.seeds))
     return [note for note in notes if note is not None]
 
 

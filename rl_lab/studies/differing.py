@@ -1,0 +1,44 @@
+"""Says how a study differs from the one that its folder holds, for the line that refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rl_lab.checks import shown
+from rl_lab.runs.description import IDLE
+from rl_lab.runs.scrubbing import without_secrets
+
+MOST = 3  # that are named
+LONGEST = 60  # characters of a value
+
+
+def how_it_differs(described: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """Return what keeps a study from extending another one, with a semicolon; "" if it can't be told from these.
+
+    Args:
+        described: study.json as it is to be.
+        before: study.json as it is, in the current format.
+    """
+    found = list(_differences(described, before))
+    more = [f"and {len(found) - MOST} more"] * (len(found) > MOST)
+    return ", ".join(found[:MOST] + more) + "; " * bool(found)
+
+
+def _differences(described: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("agents", "env_ids"):
+        yield from (f"{name} lack {value}" for value in before[name] if value not in described[name])
+    if isinstance(before["seeds"], int) and described["seeds"] < before["seeds"]:
+        yield f"seeds {described['seeds']} instead of {before['seeds']}"
+    for agent in before["agents"]:
+        if agent not in described["fields"]:
+            continue
+        now, then = (without_secrets(info["fields"].get(agent, {})) for info in (described, before))
+        for name in sorted(now.keys() | then.keys()):
+            if name not in IDLE and now.get(name) != then.get(name):
+                values = " instead of ".join(shown(fields.get(name), LONGEST) for fields in (now, then))
+                yield f"{name} {values} for {agent}"
+    if (first := described.get("first_seed", 0)) != (former_first := before.get("first_seed", 0)):
+        yield f"first_seed {first} instead of {former_first}"
+    if (gamma := described["eval_gamma"]) != (former := before.get("eval_gamma", gamma)):
+        yield f"eval_gamma {gamma} instead of {former}"
