@@ -207,7 +207,9 @@ def test_the_readme_is_short_and_its_pictures_are_small():
 # What the pages name ---------------------------------------------------------------------------------
 
 
-COMMANDS = ("train", "compare", "watch", "record", "sync", "check-env", "solve", "benchmark", "verify")
+COMMANDS = (
+    "train", "compare", "watch", "diagnose", "record", "sync", "check-env", "solve", "benchmark", "verify",
+)  # fmt: skip
 OF_OTHERS = {"check", "evaluations"}  # of sha256sum and scripts/soak.py
 
 
