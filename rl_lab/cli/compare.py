@@ -27,8 +27,6 @@ one page with curves, tables and videos."""
 class CompareOptions:
     """What the command takes."""
 
-    study: str | None = None
-    """YAML file of a whole study, such as scripts/studies/classic.yaml; other options take precedence over it."""
     env_id: tuple[str, ...] = ()
     """Environments: Gymnasium ids, namespace/id of an installed package, or module:id."""
     agents: tuple[str, ...] = ()
@@ -67,6 +65,8 @@ class CompareOptions:
     """Preset for every agent that has one of this name; {env_id} in it stands for the environment's id."""
     config: str | None = None
     """YAML or JSON file of fields for all agents; its agent, env_id, seed and run_dir are left out."""
+    study: str | None = None
+    """YAML file of a whole study, such as scripts/studies/classic.yaml; other options take precedence over it."""
     set: tuple[str, ...] = ()
     """Fields as name=value for all agents, or as agent:name=value for one."""
     wandb: Literal["offline", "online", "disabled"] | None = None

@@ -38,7 +38,8 @@ def test_offers_commands_options_and_values(script):
     assert offered(script, "") >= set(COMMANDS)
     assert offered(script, "tra") == {"train"}
     assert offered(script, "train", "--target-p") == {"--target-period-env-steps", "--target-period-updates"}
-    assert offered(script, "train", "--agent", "sb3-") == {"sb3-a2c", "sb3-dqn", "sb3-ppo"}
+    of_sb3 = {"sb3-a2c", "sb3-dqn", "sb3-ppo", "sb3-qrdqn", "sb3-recurrent-ppo"}
+    assert offered(script, "train", "--agent", "sb3-") == of_sb3
     assert offered(script, "benchmark", "d") == {"dp", "dqn"}
     assert offered(script, "benchmark", "acting", "--tu") == {"--turns"}
     assert offered(script, "solve", "--method", "") == set(METHODS)
