@@ -17,7 +17,7 @@ def extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
     Both are in the current format.
     """
     if "eval_gamma" not in before:  # written by an older version
-        now = {name: value for name, value in described.items() if name != "eval_gamma"}
+        now = {name: value for name, value in described.items() if name not in ("eval_gamma", "chosen_on")}
         return _same(now, before | {"fields": _each(without_secrets, before["fields"])})
     return (
         set(described["agents"]) >= set(before["agents"])

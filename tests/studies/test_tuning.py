@@ -9,17 +9,17 @@ from rl_lab.types import UsageError
 
 def test_names_agent_preset_and_seeds():
     preset = "recommended:MountainCar-v0"
-    (line,) = tuning_warnings(["dqn", "sb3-dqn", "random"], preset, range(2, 6))
+    (line,) = tuning_warnings([("dqn", preset), ("ppo", "zoo:CartPole-v1"), ("dqn", preset)], range(2, 6))
     assert line.startswith(f"preset {preset} of dqn was chosen on seeds 2, 3, which")
     assert "seeds from 4" in line
 
 
 @pytest.mark.parametrize(
     ("preset", "seeds"),
-    [(None, range(5)), ("zoo:CartPole-v1", range(5)), ("recommended:MountainCar-v0", range(4, 9))],
+    [("zoo:CartPole-v1", range(5)), ("recommended:MountainCar-v0", range(4, 9))],
 )
 def test_is_silent_where_none_is_used_again(preset, seeds):
-    assert tuning_warnings(["dqn"], preset, seeds) == []
+    assert tuning_warnings([("dqn", preset)], seeds) == []
 
 
 def test_seeds_are_no_field_of_the_preset():

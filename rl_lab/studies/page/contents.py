@@ -133,7 +133,7 @@ def _environment(
     runs = study.of_env(env_id)
     columns, rows = results_of({a: shown.runs[env_id, a] for a in shown.agents if shown.runs[env_id, a]})
     curves = [curve_chart(shown, env_id, key) for key in (RETURN, REGRET)]
-    beside = [Beside(one.agent, notes_on(one, study, env_id)) for one in joined_beside(study, env_id)]
+    beside = [Beside(one.agent, list(notes_on(one, study, env_id))) for one in joined_beside(study, env_id)]
     return Environment(
         env_id=env_id,
         compared=_compared(group_of(study, env_id, scale), decision),

@@ -125,7 +125,7 @@ def _parts(diagnosis: Mapping[str, Any]) -> dict[str, Any]:
     """Return the numbers of a diagnosis under the keys of PARTS; those that it doesn't hold are left out."""
     split, loss = (diagnosis.get(name) or {} for name in ("split", "loss"))
     return {key: split[key] for key in PARTS if key in split} | (
-        {"loss_bias": loss["bias"]} if "bias" in loss else {}
+        {"loss_bias": loss["from_loss"]} if "from_loss" in loss else {}
     )
 
 

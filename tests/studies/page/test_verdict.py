@@ -114,9 +114,9 @@ def test_environments_are_judged_together_on_one_scale(tmp_path):
 
 
 def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp_path):
-    study = study_of(tmp_path, {"ppo": LOW, "dqn": LOW[::-1]})
-    verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "outcome": "greater", "seeds": 15}
-    decision = {"alpha": 0.05, "looks": 3, "max_seeds": 40, "verdicts": [verdict]}
+    study = study_of(tmp_path, {"ppo": LOW, "dqn": LOW[::-1]}, until_decided={"max_seeds": 40})
+    question = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": "greater", "seeds": 15}
+    decision = {"alpha": 0.05, "looks": 3, "questions": [question]}
     (tmp_path / "decision.json").write_text(json.dumps(decision))
     contents = contents_of(study)
     found = contents.environments[0].compared.verdict
@@ -137,14 +137,15 @@ def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp
 )  # fmt: skip
 def test_every_outcome_of_a_sequential_test_has_its_words(tmp_path, outcome, words):
     study = study_of(tmp_path, {"ppo": LOW[:2], "dqn": LOW[:2]})
-    verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "outcome": outcome, "seeds": 40}
-    (tmp_path / "decision.json").write_text(json.dumps({"verdicts": [verdict]}))
+    question = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": outcome, "seeds": 40}
+    (tmp_path / "decision.json").write_text(json.dumps({"questions": [question]}))
     found = contents_of(study).environments[0].compared.verdict
     assert (found.text, found.decided) == (f"On FrozenLake-v1, {words}.", outcome == "less")
 
 
 def test_seeds_that_a_preset_was_chosen_on_are_named(tmp_path):
-    chosen = {"dqn": {"preset": "tuned:Lake", "seeds": [1, 100]}, "ppo": {"preset": "p", "seeds": [100]}}
+    chosen = [{"agent": "dqn", "preset": "tuned:Lake", "seeds": [1, 100]},
+              {"agent": "ppo", "preset": "p", "seeds": [100]}]  # fmt: skip
     study = study_of(tmp_path, {"ppo": LOW[:2], "dqn": LOW[:2]}, chosen_on=chosen)
     (note,) = tuning_notes(study)
     assert note.startswith("preset tuned:Lake of dqn was chosen on seeds 1, which this comparison uses again")
