@@ -91,7 +91,7 @@ class Contents:
     @property
     def asked(self) -> int:
         """How many runs there are to be."""
-        return len(self.study.agents) * len(self.study.env_ids) * len(self.study.seeds)
+        return sum(map(len, self.study.runs.values()))
 
 
 def contents_of(study: StudyResults) -> Contents:

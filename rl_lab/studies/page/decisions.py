@@ -46,12 +46,12 @@ class Told(NamedTuple):
 def read_decision(study: StudyResults) -> Decided | None:
     """Return what a sequential test decided, from OUT/decision.json; None if there is none that can be read."""
     found = read_object(study.directory / DECISION)
-    return found if found and isinstance(found.get("verdicts"), list) else None
+    return found if found and isinstance(found.get("questions"), list) else None
 
 
 def decided_for(decision: Decided, env_id: str) -> Told | None:
     """Return what a decision says of an environment; None if nothing."""
-    found = [v for v in decision["verdicts"] if isinstance(v, dict) and v.get("env_id") == env_id]
+    found = [v for v in decision["questions"] if isinstance(v, dict) and v.get("env_id") == env_id]
     if not found:
         return None
     said = [_outcome(verdict) for verdict in found]
@@ -59,7 +59,7 @@ def decided_for(decision: Decided, env_id: str) -> Told | None:
 
 
 def _outcome(verdict: Mapping[str, Any]) -> Told:
-    x, y, outcome = (str(verdict.get(name)) for name in ("x", "y", "outcome"))
+    x, y, outcome = (str(verdict.get(name)) for name in ("x", "y", "verdict"))
     after = f"after {counted(int(verdict['seeds']), 'seed')}" if is_number(verdict.get("seeds")) else ""
     if outcome in ("greater", "less"):
         better, worse = (x, y) if outcome == "greater" else (y, x)
@@ -72,8 +72,8 @@ def decision_section(decision: Decided | None) -> Section | None:
     """Return the section on what a sequential test decided; None without one.
 
     Args:
-        decision: `alpha`, `looks`, `max_seeds` (any may be missing) and `verdicts`, each {"env_id", "x", "y",
-            "outcome", "seeds"} with an outcome of `comparison.sequential`.
+        decision: `alpha`, `looks`, `max_seeds` (any may be missing) and `questions`, each {"env_id", "x", "y",
+            "verdict", "seeds"} with an outcome of `comparison.sequential`.
     """
     if decision is None:
         return None
@@ -92,10 +92,10 @@ def decision_section(decision: Decided | None) -> Section | None:
             str(v.get("env_id", "")),
             str(v.get("x")),
             str(v.get("y")),
-            str(v.get("outcome")),
+            str(v.get("verdict")),
             str(v.get("seeds", "–")),
         )
-        for v in decision["verdicts"]
+        for v in decision["questions"]
         if isinstance(v, dict)
     ]
     header = ("environment", "agent", "compared with", "outcome", "seeds of each")
@@ -112,12 +112,21 @@ def read_diagnoses(runs: Sequence[RunResults]) -> dict[str, Mapping[str, Any]]:
     return found
 
 
+def _flat(diagnosis: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a diagnosis in one dict."""
+    split, loss = (diagnosis.get(name) for name in ("split", "loss"))
+    flat = dict(diagnosis) | (split if isinstance(split, dict) else {})
+    return flat | ({"loss_bias": loss.get("from_loss")} if isinstance(loss, dict) else {})
+
+
 def diagnosis_section(diagnoses: Mapping[str, Mapping[str, Any]]) -> Section | None:
     """Return the section on where each agent's regret comes from; None without a diagnosis.
 
     Args:
-        diagnoses: by agent, `Diagnosis.as_dict()`: plain numbers under the keys of PARTS, any of which may be missing.
+        diagnoses: by agent, `Diagnosis.as_dict()`: plain numbers under the keys of PARTS, any of which may be missing;
+            those of the split may stand in a dict `split`, and the loss's bias in a dict `loss` as `from_loss`.
     """
+    diagnoses = {agent: _flat(given) for agent, given in diagnoses.items()}
     known = {
         agent: given for agent, given in diagnoses.items() if any(is_number(given.get(key)) for key in PARTS)
     }

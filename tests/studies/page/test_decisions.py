@@ -26,6 +26,16 @@ def test_each_agents_regret_is_split_into_the_parts_that_are_known():
     assert section.rows == (("dqn", "0.500", "0.300", "0", "0.200"), ("ppo", "0.250", "–", "–", "–"))
 
 
+def test_parts_may_stand_where_a_diagnosis_has_them():
+    nested = {
+        "agent": "dqn",
+        "split": {"regret": 0.5, "rest": 0.5},
+        "loss": {"from_loss": 1.25, "huber": True},
+    }
+    section = diagnosis_section({"dqn": nested, "ppo": {"split": None, "loss": None, "regret": 0.25}})
+    assert section.rows == (("dqn", "0.500", "0.500", "1.250"), ("ppo", "0.250", "–", "–"))
+
+
 def test_without_numbers_there_is_no_section():
     assert diagnosis_section({}) is None
     assert diagnosis_section({"dqn": {"regret": None, "exploration": "much"}}) is None
@@ -49,6 +59,6 @@ def test_the_page_has_the_section_where_a_run_has_a_diagnosis(tmp_path):
 def test_a_decision_that_cannot_be_read_is_left_out(tmp_path):
     describe(tmp_path, ["dqn"], seeds=1)
     write_run(tmp_path, "dqn", 0, [0.5], env_steps=1)
-    for text in ("{", "[]", '{"verdicts": 3}', '{"verdicts": [1]}'):
+    for text in ("{", "[]", '{"questions": 3}', '{"questions": [1]}'):
         (tmp_path / "decision.json").write_text(text)
         assert f"On {LAKE}, dqn scores 0.5" in write_report(tmp_path, files=False).read_text()
