@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rl_lab.runs.rows import is_number
-from rl_lab.studies.decision import decision_of
 from rl_lab.studies.page.formats import counted, number
 from rl_lab.studies.results import RunResults, StudyResults, read_object
 
+DECISION = "decision.json"  # in the folder of a study
 DIAGNOSIS = "diagnosis.json"  # in the folder of a run
 PARTS = {
     "regret": "regret",
@@ -45,22 +45,13 @@ class Told(NamedTuple):
 
 def read_decision(study: StudyResults) -> Decided | None:
     """Return what a sequential test decided, from OUT/decision.json; None if there is none that can be read."""
-    found = decision_of(study.directory)
-    if found is None or not isinstance(found.get("questions"), list):
-        return None
-    asked = [question for question in found["questions"] if isinstance(question, dict)]
-    return {
-        "alpha": found.get("alpha"),
-        "looks": found.get("looks"),
-        "max_seeds": study.info.get("until_decided", {}).get("max_seeds"),
-        "sentence": found.get("sentence"),
-        "verdicts": [question | {"outcome": question.get("verdict")} for question in asked],
-    }
+    found = read_object(study.directory / DECISION)
+    return found if found and isinstance(found.get("questions"), list) else None
 
 
 def decided_for(decision: Decided, env_id: str) -> Told | None:
     """Return what a decision says of an environment; None if nothing."""
-    found = [v for v in decision["verdicts"] if isinstance(v, dict) and v.get("env_id") == env_id]
+    found = [v for v in decision["questions"] if isinstance(v, dict) and v.get("env_id") == env_id]
     if not found:
         return None
     said = [_outcome(verdict) for verdict in found]
@@ -68,7 +59,7 @@ def decided_for(decision: Decided, env_id: str) -> Told | None:
 
 
 def _outcome(verdict: Mapping[str, Any]) -> Told:
-    x, y, outcome = (str(verdict.get(name)) for name in ("x", "y", "outcome"))
+    x, y, outcome = (str(verdict.get(name)) for name in ("x", "y", "verdict"))
     after = f"after {counted(int(verdict['seeds']), 'seed')}" if is_number(verdict.get("seeds")) else ""
     if outcome in ("greater", "less"):
         better, worse = (x, y) if outcome == "greater" else (y, x)
@@ -81,8 +72,8 @@ def decision_section(decision: Decided | None) -> Section | None:
     """Return the section on what a sequential test decided; None without one.
 
     Args:
-        decision: `alpha`, `looks`, `max_seeds` (any may be missing) and `verdicts`, each {"env_id", "x", "y",
-            "outcome", "seeds"} with an outcome of `comparison.sequential`.
+        decision: `alpha`, `looks`, `max_seeds` (any may be missing) and `questions`, each {"env_id", "x", "y",
+            "verdict", "seeds"} with an outcome of `comparison.sequential`.
     """
     if decision is None:
         return None
@@ -101,10 +92,10 @@ def decision_section(decision: Decided | None) -> Section | None:
             str(v.get("env_id", "")),
             str(v.get("x")),
             str(v.get("y")),
-            str(v.get("outcome")),
+            str(v.get("verdict")),
             str(v.get("seeds", "–")),
         )
-        for v in decision["verdicts"]
+        for v in decision["questions"]
         if isinstance(v, dict)
     ]
     header = ("environment", "agent", "compared with", "outcome", "seeds of each")
@@ -117,24 +108,25 @@ def read_diagnoses(runs: Sequence[RunResults]) -> dict[str, Mapping[str, Any]]:
     for run in runs:
         diagnosis = read_object(Path(run.directory, DIAGNOSIS)) if run.agent not in found else None
         if diagnosis:
-            found[run.agent] = _parts(diagnosis)
+            found[run.agent] = diagnosis
     return found
 
 
-def _parts(diagnosis: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers of a diagnosis under the keys of PARTS; those that it doesn't hold are left out."""
-    split, loss = (diagnosis.get(name) or {} for name in ("split", "loss"))
-    return {key: split[key] for key in PARTS if key in split} | (
-        {"loss_bias": loss["from_loss"]} if "from_loss" in loss else {}
-    )
+def _flat(diagnosis: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a diagnosis in one dict."""
+    split, loss = (diagnosis.get(name) for name in ("split", "loss"))
+    flat = dict(diagnosis) | (split if isinstance(split, dict) else {})
+    return flat | ({"loss_bias": loss.get("from_loss")} if isinstance(loss, dict) else {})
 
 
 def diagnosis_section(diagnoses: Mapping[str, Mapping[str, Any]]) -> Section | None:
     """Return the section on where each agent's regret comes from; None without a diagnosis.
 
     Args:
-        diagnoses: by agent, plain numbers under the keys of PARTS, any of which may be missing.
+        diagnoses: by agent, `Diagnosis.as_dict()`: plain numbers under the keys of PARTS, any of which may be missing;
+            those of the split may stand in a dict `split`, and the loss's bias in a dict `loss` as `from_loss`.
     """
+    diagnoses = {agent: _flat(given) for agent, given in diagnoses.items()}
     known = {
         agent: given for agent, given in diagnoses.items() if any(is_number(given.get(key)) for key in PARTS)
     }

@@ -6,7 +6,7 @@ A score is the mean return of a run's final evaluation. Runs without one are lef
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,8 +28,8 @@ class Group:
     """By agent; only seeds that have a score on every task."""
     scale: Scale | None = None
     """What 0 and 1 of a normalised score are; None where there is none. Scores of several tasks are on it already."""
-    asked: int = 0
-    """How many seeds the study has."""
+    asked: Mapping[str, int] = field(default_factory=dict)
+    """How many seeds each agent is to have."""
 
     @property
     def env_id(self) -> str:
@@ -57,7 +57,8 @@ def group_of(study: StudyResults, env_id: str, scale: Scale | None) -> Group:
     of = {
         agent: {s: (score,) for s, score in _finals(study, env_id, agent).items()} for agent in study.agents
     }
-    return Group(env_id, (env_id,), of, scale, len(study.seeds))
+    asked = {agent: len(study.runs[env_id, agent]) for agent in study.agents}
+    return Group(env_id, (env_id,), of, scale, asked)
 
 
 def group_of_all(study: StudyResults, scales: Mapping[str, Scale | None]) -> Group | None:
@@ -75,7 +76,8 @@ def group_of_all(study: StudyResults, scales: Mapping[str, Scale | None]) -> Gro
         if len(known) == len(study.env_ids)
         else f"{', '.join(known)} together"
     )
-    return Group(name, tuple(known), of, None, len(study.seeds))
+    asked = {agent: max(len(study.runs[env_id, agent]) for env_id in known) for agent in study.agents}
+    return Group(name, tuple(known), of, None, asked)
 
 
 def _finals(study: StudyResults, env_id: str, agent: str) -> dict[int, float]:

@@ -107,11 +107,8 @@ def _power(pairs: Sequence[Pair], decided: bool) -> list[str]:
 
 def _missing(group: Group) -> tuple[str, ...]:
     """Return which agents lack scores of some seeds, which no number contains."""
-    lacking = [
-        f"{agent} {len(scores)} of {group.asked}"
-        for agent, scores in group.of.items()
-        if len(scores) < group.asked
-    ]
+    asked = group.asked
+    lacking = [f"{a} {len(scores)} of {asked[a]}" for a, scores in group.of.items() if len(scores) < asked[a]]
     return (f"Missing runs are left out; seeds with a score: {', '.join(lacking)}.",) if lacking else ()
 
 

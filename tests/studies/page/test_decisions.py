@@ -22,6 +22,16 @@ def test_each_agents_regret_is_split_into_the_parts_that_are_known():
     assert section.rows == (("dqn", "0.500", "0.300", "0", "0.200"), ("ppo", "0.250", "–", "–", "–"))
 
 
+def test_parts_may_stand_where_a_diagnosis_has_them():
+    nested = {
+        "agent": "dqn",
+        "split": {"regret": 0.5, "rest": 0.5},
+        "loss": {"from_loss": 1.25, "huber": True},
+    }
+    section = diagnosis_section({"dqn": nested, "ppo": {"split": None, "loss": None, "regret": 0.25}})
+    assert section.rows == (("dqn", "0.500", "0.500", "1.250"), ("ppo", "0.250", "–", "–"))
+
+
 def test_without_numbers_there_is_no_section():
     assert diagnosis_section({}) is None
     assert diagnosis_section({"dqn": {"regret": None, "exploration": "much"}}) is None

@@ -114,9 +114,9 @@ def test_environments_are_judged_together_on_one_scale(tmp_path):
 
 
 def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp_path):
-    study = study_of(tmp_path, {"ppo": LOW, "dqn": LOW[::-1]}, until_decided={"max_seeds": 40})
-    question = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": "greater", "seeds": 15}
-    decision = {"alpha": 0.05, "looks": 3, "questions": [question]}
+    study = study_of(tmp_path, {"ppo": LOW, "dqn": LOW[::-1]})
+    verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": "greater", "seeds": 15}
+    decision = {"alpha": 0.05, "looks": 3, "max_seeds": 40, "questions": [verdict]}
     (tmp_path / "decision.json").write_text(json.dumps(decision))
     contents = contents_of(study)
     found = contents.environments[0].compared.verdict
@@ -137,8 +137,8 @@ def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp
 )  # fmt: skip
 def test_every_outcome_of_a_sequential_test_has_its_words(tmp_path, outcome, words):
     study = study_of(tmp_path, {"ppo": LOW[:2], "dqn": LOW[:2]})
-    question = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": outcome, "seeds": 40}
-    (tmp_path / "decision.json").write_text(json.dumps({"questions": [question]}))
+    verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": outcome, "seeds": 40}
+    (tmp_path / "decision.json").write_text(json.dumps({"questions": [verdict]}))
     found = contents_of(study).environments[0].compared.verdict
     assert (found.text, found.decided) == (f"On FrozenLake-v1, {words}.", outcome == "less")
 
