@@ -191,10 +191,16 @@ def split_actions(
 
     Args:
         episodes: these rows, as `read_episodes` returns them.
+
+    Raises:
+        CheckpointCorrupt: there are fewer actions than the rows say.
     """
     dtype, shape = stored_dtype(action_space), action_shape(action_space)
     item = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
     with (Path(folder) / ACTIONS).open("rb") as file:
         for episode in episodes:
             length = int(episode["length"])
-            yield np.frombuffer(file.read(length * item), dtype=dtype).reshape(length, *shape)
+            data = file.read(length * item)
+            if len(data) < length * item:
+                raise CheckpointCorrupt(f"{Path(folder) / ACTIONS} ends before the actions of {EPISODES} do")
+            yield np.frombuffer(data, dtype=dtype).reshape(length, *shape)

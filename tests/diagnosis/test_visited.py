@@ -13,6 +13,7 @@ from rl_lab.diagnosis.visited import NotKnown, States, count_visits
 from rl_lab.mdp.model import TabularModel
 from rl_lab.runs.description import read_description
 from rl_lab.runs.rows import read_episodes
+from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import problem_of
 from runs import learn
@@ -64,6 +65,13 @@ class TestEpisodes:
         path.write_text("\n".join([head, ",".join(columns), *rest]) + "\n")
         found = count(tmp_path)
         assert found.notes == (f"1 of {1 + len(rest)} episodes went another way when they were played again",)
+
+    def test_actions_that_are_missing_are_found(self, tmp_path):
+        learn(tmp_path, "q-learning", "FrozenLake-v1", total_steps=50)
+        path = tmp_path / "actions" / "actions.bin"
+        path.write_bytes(path.read_bytes()[:10])
+        with pytest.raises(CheckpointCorrupt, match=r"actions\.bin ends before"):
+            count(tmp_path)
 
     def test_a_warm_start_says_what_is_not_counted(self, tmp_path):
         learn(tmp_path / "a", "q-learning", "FrozenLake-v1", total_steps=50)
