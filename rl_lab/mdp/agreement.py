@@ -60,6 +60,7 @@ class _Comparison:
     def __init__(self, env: gymnasium.Env, model: TabularModel, seed: int):
         self._env, self._model, self._seed = env, model, seed
         self._rng, self._follower = np.random.default_rng(seed), Follower(model)
+        self._episodes = 0  # so far, since outcomes are counted over all plays: no episode may come twice
 
     def run(self, steps: int, placed_steps: int) -> str | None:
         """Return in words the first thing that is wrong, or None."""
@@ -79,9 +80,10 @@ class _Comparison:
         """
         env, follower, done = self._env, self._follower, True
         first = int(env.action_space.start)  # type: ignore[attr-defined]
-        for step in range(steps):
+        for _ in range(steps):
             if done:
-                obs, info = env.reset(seed=self._seed + step)
+                obs, info = env.reset(seed=self._seed + self._episodes)
+                self._episodes += 1
                 if not follower.start(obs):
                     return f"reset shows {brief(obs)}, in which the model starts with probability 0"
             action = choose(follower.states[0], follower.actions(info.get("action_mask")))

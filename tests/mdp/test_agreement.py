@@ -54,6 +54,28 @@ class TestTrueModels:
         assert "reward 3" in find_disagreement(Shown(model, rewards=(1.0, 3.0)), model)
 
 
+def test_no_episode_is_counted_twice():
+    """Short episodes with many outcomes: the same few seeds again and again would look like a wrong model."""
+    outcomes = [(0, 0, 1 / 16, k, 0.0, True) for k in range(1, 17)]
+    model = TabularModel.from_outcomes(
+        outcomes + [(k, 0, 1.0, k, 0.0, True) for k in range(1, 17)], 17, 1, np.eye(17)[0]
+    )
+    assert [find_disagreement(Scattering(), model, seed=seed) for seed in range(20)] == [None] * 20
+
+
+class Scattering(gymnasium.Env):
+    """Ends after a step, in one of 16 states."""
+
+    observation_space, action_space = spaces.Discrete(17), spaces.Discrete(1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action):
+        return int(self.np_random.integers(1, 17)), 0.0, True, False, {}
+
+
 class Shown(gymnasium.Env):
     """Goes from 0 to 1 and ends with one of two rewards."""
 

@@ -16,7 +16,6 @@ from typing import Any, Self
 
 import psutil
 
-from rl_lab.runs.directory import SUMMARY
 from rl_lab.storage.files import write_atomically
 from rl_lab.studies.engines.engine import EngineFault
 from rl_lab.studies.engines.ray_tasks import Desk, Outcome, Work, carry_out
@@ -114,7 +113,7 @@ class RayEngine:
             return _noted(task, _cause_of(error))
         if outcome.stopped:
             raise Stopped
-        if outcome.cause is None and not _arrived(task.folder / SUMMARY):
+        if outcome.cause is None and not _arrived(task):
             where = f"{str(task.folder)!r} here (needed: a folder that all nodes share)"
             return _noted(task, f"the run ended on node {outcome.node}, but nothing of it is in {where}")
         return outcome.cause if outcome.cause is None else _noted(task, outcome.cause)
@@ -177,10 +176,10 @@ def _cause_of(error: Exception) -> str:
     return f"Ray: {type(error).__name__}: {lines[-1] if lines else 'no message'}"
 
 
-def _arrived(path: Path) -> bool:
-    """Wait until a file is seen here; return whether it is."""
+def _arrived(task: Task) -> bool:
+    """Wait until it is seen here that a run has finished; return whether it is."""
     latest = time.monotonic() + SHARING_SECONDS
-    while not path.exists():
+    while not task.done:
         if time.monotonic() > latest:
             return False
         time.sleep(POLL_SECONDS)
