@@ -51,12 +51,11 @@ class Config(TrainedFields):
     gamma: float = 0.99
     """Discount per environment step."""
     batch_size: int = 64
-    """Transitions (with a memory: windows) per gradient step, at most replay_capacity."""
+    """Transitions (with a memory: windows) per gradient step."""
     replay_capacity: int = 100_000
     """Transitions kept; refused if they wouldn't fit into memory."""
     learning_starts_env_steps: int = 1_000
-    """Environment steps before the first gradient step; until then actions are random. While the replay holds fewer
-    than batch_size, a batch has some of them several times."""
+    """Steps with random actions before the first gradient step; if below batch_size, batches repeat some."""
     train_period_env_steps: int = 4
     """Environment steps between updates."""
     gradient_steps_per_update: int = 1

@@ -88,8 +88,8 @@ class SharedConfig:
     normalise_rewards: bool = False
     """Divide rewards by the running standard deviation of the discounted return when learning (VecNormalize)."""
     flush_denormals: bool = False
-    """Let the processor take subnormal numbers for 0 while learn() runs (torch.set_flush_denormal): faster, and other
-    parameters in the last bits. Evaluations run without it."""
+    """Take subnormal numbers for 0 in learn() (torch.set_flush_denormal): faster, with other last bits; not in
+    evaluations."""
 
     NAME: ClassVar[str]
     ALGORITHM: ClassVar[type[BaseAlgorithm]]
@@ -147,12 +147,11 @@ class OffPolicyConfig(SharedConfig):
     max_grad_norm: float = 10.0
     """Largest norm of the gradient, which is scaled down to it."""
     batch_size: int = 32
-    """Transitions per gradient step, at most replay_capacity."""
+    """Transitions per gradient step."""
     replay_capacity: int = 1_000_000
     """Transitions kept (buffer_size)."""
     learning_starts_env_steps: int = 100
-    """Environment steps before the first gradient step. While the replay holds fewer than batch_size, a batch has some
-    of them several times."""
+    """Environment steps before the first gradient step; if below batch_size, batches repeat some."""
     train_period_env_steps: int = 4
     """Environment steps between updates (train_freq counts vector steps); a multiple of num_envs."""
     gradient_steps_per_update: int = 1

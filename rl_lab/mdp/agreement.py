@@ -22,7 +22,7 @@ from rl_lab.mdp.placing import Placed, place
 from rl_lab.types import Array
 
 STEPS, PLACED_STEPS = 300, 3000
-GUIDED_STEPS = 1000  # at most
+GUIDED_STEPS = 2400  # at most
 MAX_STARTS = 100_000  # a model that may start in more states isn't compared, since that would take seconds
 SUSPECTS = 3  # rows from which a placed step went wrong that play goes to see for itself
 LOOKING_STEPS = 600  # for each of them

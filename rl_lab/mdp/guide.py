@@ -14,7 +14,7 @@ DISCOUNT = 0.99  # of the probability of arriving, per step: sooner is better
 MOST_SWEEPS = 200
 SMALL_CHANGE = 1e-4  # of that probability, at which a plan is good enough
 KINDS, FAR = 3, 3  # plans for rare outcomes, and for states that are far away
-PLAN_STEPS = 120  # for each of them, ...
+PLAN_STEPS = 400  # for each of them, ...
 ARRIVALS = 4  # ... or so many arrivals: the outcome that counts may be one of several
 
 

@@ -21,7 +21,7 @@ WAITS = {
     ("rl_lab.training.stopwatch", "TimedVector.reset"): "an environment reset",
     ("rl_lab.training.stopwatch", "TimedPolicy.act"): "the policy's action",
     ("rl_lab.training.stopwatch", "TimedAgent.update"): "an update",
-    ("rl_lab.runs.evaluations", "Evaluations._measure"): "an evaluation",
+    ("rl_lab.runs.evaluations", "Evaluations.measure"): "an evaluation",
     ("rl_lab.runs.run", "Run.save"): "a checkpoint",
     ("rl_lab.runs.run", "Run._show"): "pictures and videos",
 }  # (module, function): what a run waits for while it is the innermost of these on the stack

@@ -152,6 +152,7 @@ class TestScript:
         lines = done.stderr.splitlines()
         assert "\r" not in done.stderr
         assert "\x1b" not in done.stderr
+        assert lines.pop() == "drawing pictures"
         assert 8 <= len(lines) <= 12  # one a tenth of the budget
         assert all("/1000 steps" in line and "steps/s" in line for line in lines)
         assert "1000 environment steps" in done.stdout

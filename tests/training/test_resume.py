@@ -184,7 +184,7 @@ class TestExactResume:
             raise Died
 
         with monkeypatch.context() as patch:
-            patch.setattr("rl_lab.evaluation.evaluator.RunEvaluator._film", die)
+            patch.setattr("rl_lab.evaluation.evaluator.RunEvaluator._video", die)
             with pytest.raises(Died):
                 run_case(tmp_path, "table-masked", 1)
         rl_lab.resume(tmp_path)
@@ -196,7 +196,7 @@ class TestExactResume:
 
         learn(tmp_path / "whole", "value-iteration", "FrozenLake-v1")
         with monkeypatch.context() as patch:
-            patch.setattr("rl_lab.evaluation.evaluator.RunEvaluator._film", die)
+            patch.setattr("rl_lab.evaluation.evaluator.RunEvaluator._video", die)
             with pytest.raises(KeyboardInterrupt):
                 learn(tmp_path / "cut", "value-iteration", "FrozenLake-v1")
         rl_lab.resume(tmp_path / "cut")

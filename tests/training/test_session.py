@@ -83,7 +83,7 @@ class Told:
         self.stopped = self.stop_requested or env_steps == self.stop_at
         return self.stopped
 
-    def catch_up(self, env_steps, policy):
+    def catch_up(self, env_steps, policy, members):
         return self.over
 
     def finish(self, env_steps, policy, members, gradient_steps, results):
