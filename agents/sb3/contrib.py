@@ -29,10 +29,10 @@ ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU}
 
 @dataclass(frozen=True)
 class QRDQNConfig(OffPolicyConfig):
-    """Fields of sb3-contrib's QR-DQN; the defaults are sb3-contrib's."""
+    """Fields of sb3-contrib's QR-DQN; the defaults are sb3-contrib's, as is Adam's epsilon, 0.01 / batch_size."""
 
     learning_rate: float = 5e-5
-    """Step size of Adam at the start, whose epsilon is 0.01 / batch_size."""
+    """Step size of Adam at the start."""
     linear_decay: bool = False
     """Let the step size fall linearly to 0 over the budget."""
     max_grad_norm: float | None = None  # type: ignore[assignment]  # only QR-DQN does without
