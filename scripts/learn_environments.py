@@ -52,6 +52,8 @@ LONGER = PLANES | {
 LONGEST = PLANES | {
     "compile": "yes", "linear_decay": True, "total_steps": 3_000_000, "eval_every_steps": 1_000_000,
 }  # fmt: skip
+# A fourth, since the third ended at 4.9: the same with more steps, again on a new seed.
+FIVE_MILLION = LONGEST | {"total_steps": 5_000_000}
 TABLE = {"epsilon_initial": 1.0, "epsilon_final": 0.05, "eval_every_steps": 500_000}
 
 TASKS = {
@@ -78,6 +80,7 @@ TASKS = {
     "MinAtar Breakout, 10x10x4, 2,000,000 steps": Task("ppo", "MinAtar/Breakout-v1", 5.0, 1, LONGER, 1),
     "MinAtar Seaquest, 10x10x10, 2,000,000 steps": Task("ppo", "MinAtar/Seaquest-v1", 2.0, 1, LONGER, 1),
     "MinAtar Breakout, 10x10x4, 3,000,000 steps": Task("ppo", "MinAtar/Breakout-v1", 5.0, 1, LONGEST, 2),
+    "MinAtar Breakout, 10x10x4, 5,000,000 steps": Task("ppo", "MinAtar/Breakout-v1", 5.0, 1, FIVE_MILLION, 3),
 }  # fmt: skip
 
 
