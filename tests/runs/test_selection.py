@@ -116,6 +116,16 @@ class TestRun:
         assert played.returns.tolist() == result.summary["eval_returns"]
         assert rows_without_times(folder)[-1]["eval_returns"] == result.summary["eval_returns"]
 
+    def test_it_was_chosen_by_episodes_of_their_own(self, run):
+        folder, _ = run
+        envs = rl_lab.make_envs("FrozenLake-v1", 4)
+        policy = rl_lab.load_policy(folder)
+        means = [
+            rl_lab.evaluate(policy, envs, episodes=20, seed=seed).returns.mean()
+            for seed in (seed_of(0, "select"), 0)
+        ]
+        assert rows_without_times(folder)[-1][SCORE] == means[0] != means[1]
+
     def test_training_is_the_same_as_without(self, run, tmp_path):
         folder, _ = run
         lake(tmp_path, final_policy="last")
