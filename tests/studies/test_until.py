@@ -71,6 +71,17 @@ def seeds_run(names, env_id, agent):
     return sorted(int(name.split()[-1]) for name in names if name.startswith(f"{env_id} {agent} "))
 
 
+def test_groups_begin_at_the_first_seed(tmp_path, played):
+    scores, names, _ = played
+    scores |= scores_of({(LAKE, "q-learning"): 9.0, (LAKE, "random"): 0.0})
+    run(small(agents=("q-learning", "random"), env_ids=(LAKE,), first_seed=30), tmp_path)
+    seeds = seeds_run(names, LAKE, "random")
+    assert seeds[:5] == [30, 31, 32, 33, 34]
+    assert seeds == list(range(30, 30 + len(seeds)))
+    assert len(seeds) < PLAN.max_seeds
+    assert load_study(tmp_path).seeds == tuple(seeds)
+
+
 def test_a_clear_difference_ends_before_the_cap(tmp_path, played):
     scores, names, _ = played
     scores |= scores_of({(LAKE, "q-learning"): 6.0, (LAKE, "random"): 0.0})
