@@ -63,9 +63,20 @@ def _outcome(verdict: Mapping[str, Any]) -> Told:
     after = f"after {counted(int(verdict['seeds']), 'seed')}" if is_number(verdict.get("seeds")) else ""
     if outcome in ("greater", "less"):
         better, worse = (x, y) if outcome == "greater" else (y, x)
-        return Told(f"{better} is better than {worse}, decided {after}".rstrip(), True)
+        found = [float(verdict[name]) for name in ("difference", "boundary") if is_number(verdict.get(name))]
+        by = ""
+        if len(found) == 2:
+            by = f" (mean returns differ by {number(abs(found[0]))}, the boundary is {number(found[1])})"
+        return Told(f"{better} is better than {worse}{by}, decided {after}".rstrip(), True)
     words = "no difference was found" if outcome == "no difference found" else "it is not decided"
     return Told(f"{words} between {x} and {y} {after}".rstrip(), False)
+
+
+def _in_words(verdict: Mapping[str, Any]) -> str:
+    """Return the outcome of a question, as a cell of a table."""
+    outcome = str(verdict.get("verdict"))
+    better = {"greater": verdict.get("x"), "less": verdict.get("y")}.get(outcome)
+    return outcome if better is None else f"{better} is better"
 
 
 def decision_section(decision: Decided | None) -> Section | None:
@@ -92,14 +103,14 @@ def decision_section(decision: Decided | None) -> Section | None:
             str(v.get("env_id", "")),
             str(v.get("x")),
             str(v.get("y")),
-            str(v.get("verdict")),
+            _in_words(v),
             str(v.get("seeds", "–")),
         )
         for v in decision["questions"]
         if isinstance(v, dict)
     ]
     header = ("environment", "agent", "compared with", "outcome", "seeds of each")
-    return Section("Decided after", tuple(worth), header, tuple(rows))
+    return Section("Until it is decided", tuple(worth), header, tuple(rows))
 
 
 def read_diagnoses(runs: Sequence[RunResults]) -> dict[str, Mapping[str, Any]]:

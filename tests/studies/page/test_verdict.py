@@ -116,15 +116,17 @@ def test_environments_are_judged_together_on_one_scale(tmp_path):
 def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp_path):
     study = study_of(tmp_path, {"ppo": LOW, "dqn": LOW[::-1]})
     verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": "greater", "seeds": 15}
+    verdict |= {"difference": 0.25, "boundary": 0.125}
     decision = {"alpha": 0.05, "looks": 3, "max_seeds": 40, "questions": [verdict]}
     (tmp_path / "decision.json").write_text(json.dumps(decision))
     contents = contents_of(study)
     found = contents.environments[0].compared.verdict
     assert (found.text, found.decided) == (
-        "On FrozenLake-v1, dqn is better than ppo, decided after 15 seeds.",
+        "On FrozenLake-v1, dqn is better than ppo (mean returns differ by 0.250, the boundary is 0.125), decided after"
+        " 15 seeds.",
         True,
     )
-    assert contents.decision.rows == ((LAKE, "dqn", "ppo", "greater", "15"),)
+    assert contents.decision.rows == ((LAKE, "dqn", "ppo", "dqn is better", "15"),)
     assert "40 at most; 3 looks." in contents.decision.lines[0]
     assert "at most 0.05, over all looks together" in contents.decision.lines[1]
 
