@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_written_is_said(study):
     assert publish(study) == "File exists"
 
 
-def test_the_study_says_it_and_goes_on(tmp_path, monkeypatch, capsys):
+def test_the_study_says_it_and_goes_on(tmp_path, monkeypatch, capsys, no_figures, runs_in_this_process):
     monkeypatch.setattr("rl_lab.studies.compare.publish", lambda _: "CommError: refused")
     fields = {
         "wandb": "disabled",
