@@ -30,6 +30,7 @@ def study(tmp_path):
     return tmp_path / "lake"
 
 
+@pytest.mark.long
 def test_tables_verdict_and_page_are_one_run_in_the_group_of_the_studys_runs(study):
     write_report(study)
     assert publish(study) is None
