@@ -70,7 +70,7 @@ def boxes(parts: Sequence[Part], *, only_common: bool = False) -> tuple[type, An
     fields: dict[str, list[tuple[str, Any, Any]]] = {}
     for part in parts:
         kind = type(part.default)
-        hints, texts = get_type_hints(kind, include_extras=True), field_texts(kind)
+        hints, texts = get_type_hints(kind, include_extras=True), field_texts(kind)  # type: ignore[arg-type]  # classes can be hashed
         shown = common_fields(kind) if only_common else set(_field_names(kind))
         for title, names in groups_of(kind, part.rest).items():
             fields.setdefault(title, []).extend(
