@@ -1,6 +1,8 @@
 """One thread for each test process: two busy ones with two threads each starve one another."""
 
+import json
 import os
+from threading import Lock
 
 import pytest
 
@@ -79,3 +81,37 @@ def nothing_of_wandb(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def no_figures():
+    """Pages are written without their figures beside them, which take most of the time."""
+    from rl_lab.studies.page import static
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(static, "files_of", lambda chart, agents: {})
+        yield
+
+
+@pytest.fixture(scope="module")
+def runs_in_this_process():
+    """Runs of studies go on in this process, with fields that went through JSON, instead of one process for each."""
+    from rl_lab.studies import study, worker
+    from rl_lab.studies.engines import engine
+
+    def without_signals(begin):  # which only the main thread takes
+        return lambda *args, signals, **fields: begin(*args, **fields)
+
+    one_at_a_time = Lock()
+
+    def run_task(task, stop, report):
+        task.folder.mkdir(parents=True, exist_ok=True)
+        with one_at_a_time:
+            worker._work(task.learner, json.loads(json.dumps(task.fields)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for begin in ("learn", "resume"):
+            patch.setattr(worker, begin, without_signals(getattr(worker, begin)))
+        for module in (study, engine):
+            patch.setattr(module, "run_task", run_task)
+        yield

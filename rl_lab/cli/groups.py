@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses as dc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, get_type_hints
 
 import docstring_parser
@@ -69,7 +70,7 @@ def boxes(parts: Sequence[Part], *, only_common: bool = False) -> tuple[type, An
     fields: dict[str, list[tuple[str, Any, Any]]] = {}
     for part in parts:
         kind = type(part.default)
-        hints, texts = get_type_hints(kind, include_extras=True), field_texts(kind)
+        hints, texts = get_type_hints(kind, include_extras=True), field_texts(kind)  # type: ignore[arg-type]  # classes can be hashed
         shown = common_fields(kind) if only_common else set(_field_names(kind))
         for title, names in groups_of(kind, part.rest).items():
             fields.setdefault(title, []).extend(
@@ -87,7 +88,8 @@ def flat(parsed: Any) -> dict[str, Any]:
     return {field.name: getattr(group, field.name) for group in groups for field in dc.fields(group)}
 
 
-def field_texts(kind: type) -> dict[str, str]:
+@cache
+def field_texts(kind: type) -> Mapping[str, str]:
     """Return the docstring beneath each field of a dataclass, as one line."""
     texts: dict[str, str] = {}
     for owner in reversed(kind.__mro__[:-1]):
@@ -108,7 +110,8 @@ def _nested(fields: Mapping[str, Iterable[tuple[str, Any, Any]]]) -> tuple[type,
     outer, defaults = [], []
     for i, (title, box) in enumerate(fields.items()):
         kind: Any = dc.make_dataclass(f"Group{i}", [(name, hint) for name, hint, _ in box])
-        named = Annotated[kind, tyro.conf.arg(name=title), tyro.conf.OmitArgPrefixes]
+        # an empty help, since tyro would search source files for another one
+        named = Annotated[kind, tyro.conf.arg(name=title, help=""), tyro.conf.OmitArgPrefixes]
         outer.append((f"group_{i}", named))
         defaults.append(kind(*[value for _, _, value in box]))
     whole = dc.make_dataclass("Groups", outer)

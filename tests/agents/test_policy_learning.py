@@ -42,6 +42,7 @@ QUICK_PPO = {
     "learning_rate": 5e-3,
     "hidden": (32,),
 }
+RECURRENT = {"memory": "lstm", "memory_size": 16, "clip_range_value": 0.5, "target_kl": 0.1}
 
 
 class TestLearning:
@@ -50,7 +51,7 @@ class TestLearning:
         [
             (PPOConfig, QUICK_PPO),
             (PPOConfig, QUICK_PPO | {"share_encoder": True, "activation": "relu", "initialisation": "default"}),
-            (PPOConfig, QUICK_PPO | {"memory": "lstm", "memory_size": 16, "clip_range_value": 0.5, "target_kl": 0.1}),
+            pytest.param(PPOConfig, QUICK_PPO | RECURRENT, marks=pytest.mark.long),
             (A2CConfig, {"gamma": 0.5, "learning_rate": 1e-2, "hidden": (32,)}),
             (ReinforceConfig, {"gamma": 0.5, "learning_rate": 2e-2, "hidden": (32,), "normalise_advantages": True}),
         ],
@@ -199,7 +200,7 @@ def whole_runs(tmp_path_factory):
 def run(folder, name, num_envs, **asked):
     agent, env_id, fields = RUNS[name]
     return learn(
-        folder, agent, env_id, total_steps=256 * num_envs, num_envs=num_envs, **(SMALL | fields), **asked
+        folder, agent, env_id, total_steps=208 * num_envs, num_envs=num_envs, **(SMALL | fields), **asked
     )
 
 

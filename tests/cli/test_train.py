@@ -135,7 +135,9 @@ class TestScript:
         done = run_script("train.py", "--agent", "q-learning", "--env-id", "FrozenLak-v1")
         require_refusal((done.returncode, done.stdout, done.stderr), "'FrozenLak-v1'")
 
-    @pytest.mark.parametrize("agent", ["dqn", "ppo", "clone"])
+    @pytest.mark.parametrize(
+        "agent", ["dqn", *(pytest.param(name, marks=pytest.mark.long) for name in ("ppo", "clone"))]
+    )
     def test_a_folder_that_torch_cannot_have_is_named_before_anything_is_written(self, tmp_path, agent):
         (tmp_path / "file").touch()
         words = ["--agent", agent, "--env-id", "FrozenLake-v1", "--run-dir", tmp_path / "run"]

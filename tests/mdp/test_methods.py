@@ -70,7 +70,7 @@ GAMMAS = st.sampled_from([0.0, 0.5, 0.9, 0.97])
 
 
 class TestAllMethods:
-    @settings(max_examples=200, deadline=None, derandomize=True)
+    @settings(max_examples=80, deadline=None, derandomize=True)
     @given(MODELS, GAMMAS)
     def test_agree_and_their_bounds_hold(self, model, gamma):
         truth = optimum_precisely(model, gamma)

@@ -155,30 +155,28 @@ def test_episodes_for_choosing_are_not_those_that_are_reported():
 
 
 @pytest.mark.parametrize("at", [250, 1100])
-def test_a_run_that_is_stopped_ends_as_if_it_had_not_been(tmp_path, at):
-    lake(tmp_path / "whole")
+def test_a_run_that_is_stopped_ends_as_if_it_had_not_been(run, tmp_path, at):
+    whole, _ = run
     assert lake(tmp_path / "cut", stop_at=at).summary is None
     assert rl_lab.resume(tmp_path / "cut").summary is not None
-    assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "cut")) == set()
-    assert rows_without_times(tmp_path / "whole") == rows_without_times(tmp_path / "cut")
+    assert differences(fingerprint(whole), fingerprint(tmp_path / "cut")) == set()
+    assert rows_without_times(whole) == rows_without_times(tmp_path / "cut")
 
 
 @pytest.mark.parametrize(
     "which", [4, 14, 15]
 )  # 14 is of the last policy, 15 of the one that is chosen instead
-def test_a_signal_in_an_evaluation_changes_nothing(tmp_path, which):
-    lake(tmp_path / "whole")
+def test_a_signal_in_an_evaluation_changes_nothing(run, tmp_path, which):
     with stopping_in_evaluation(which):
         assert lake(tmp_path / "cut").summary is None
     assert rl_lab.resume(tmp_path / "cut").summary is not None
-    assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "cut")) == set()
+    assert differences(fingerprint(run[0]), fingerprint(tmp_path / "cut")) == set()
 
 
-def test_an_extended_run_chooses_as_the_longer_one_would_have(tmp_path):
-    lake(tmp_path / "whole", total_steps=1500)
+def test_an_extended_run_chooses_as_the_longer_one_would_have(run, tmp_path):
     lake(tmp_path / "short", total_steps=900)
     rl_lab.resume(tmp_path / "short", total_steps=1500)
-    assert differences(fingerprint(tmp_path / "whole"), fingerprint(tmp_path / "short")) == set()
+    assert differences(fingerprint(run[0]), fingerprint(tmp_path / "short")) == set()
 
 
 def test_early_stopping_may_end_with_an_earlier_policy(tmp_path):

@@ -6,6 +6,8 @@ import pytest
 
 import rl_lab
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 TINY = {"wandb": "disabled", "video_episodes": 0, "pictures": False, "eval_episodes": 2, "total_steps": 100}
 
 

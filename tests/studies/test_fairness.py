@@ -15,6 +15,8 @@ from rl_lab.studies.table import table_of
 from rl_lab.types import UsageError
 from studies_made import QUIET, small_study, summaries
 
+pytestmark = pytest.mark.usefixtures("runs_in_this_process")
+
 
 def told(study):
     lines = []

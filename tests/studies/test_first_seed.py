@@ -10,6 +10,8 @@ from rl_lab.studies.results import load_study
 from rl_lab.studies.study import Study, tasks_of
 from rl_lab.types import UsageError
 
+pytestmark = pytest.mark.usefixtures("no_figures", "runs_in_this_process")
+
 TINY = {"total_steps": 50, "eval_episodes": 1, "video_episodes": 0, "pictures": False, "wandb": "disabled"}
 
 

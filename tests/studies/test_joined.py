@@ -12,29 +12,17 @@ from commands import call, require_refusal
 from foreign_files import evaluations_file, monitor_file, run_folder, score_file
 from rl_lab.cli.compare import compare
 from rl_lab.storage.errors import FormatTooNew
-from rl_lab.studies.engines import engine
 from rl_lab.studies.foreign.beside import with_joined
 from rl_lab.studies.foreign.kept import joined_to
 from rl_lab.studies.results import load_study
 from rl_lab.studies.table import table_of
-from rl_lab.training.launch import learn
 from rl_lab.types import UsageError
+
+pytestmark = pytest.mark.usefixtures("no_figures", "runs_in_this_process")
 
 KEPT = Path(__file__).parents[1] / "fixtures" / "format_2" / "q-learning"
 LAKE = "FrozenLake-v1"
 TINY = {"total_steps": 100, "eval_episodes": 2, "video_episodes": 0, "pictures": False, "wandb": "disabled"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _runs_in_this_process():
-    """Spare the start of a process for each run."""
-
-    def run(task, stop, report):
-        learn(task.agent, **task.fields)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "run_task", run)
-        yield
 
 
 def study(out, *join, agents="random", seeds=2, **changes):

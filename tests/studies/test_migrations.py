@@ -13,6 +13,8 @@ from rl_lab.studies.report import write_report
 from rl_lab.studies.results import load_study
 from rl_lab.studies.study import Study, run_study
 
+pytestmark = pytest.mark.usefixtures("runs_in_this_process")
+
 OLD, NEW = "envs:lab/GridWorld-v0", "rl_lab.envs:lab/GridWorld-v0"
 FIELDS = {"wandb": "disabled", "video_episodes": 0, "pictures": False, "eval_episodes": 2, "total_steps": 100}
 

@@ -30,6 +30,7 @@ def study(tmp_path):
     return tmp_path / "lake"
 
 
+@pytest.mark.long
 def test_tables_verdict_and_page_are_one_run_in_the_group_of_the_studys_runs(study):
     write_report(study)
     assert publish(study) is None
@@ -85,7 +86,7 @@ def test_a_folder_that_cannot_be_written_is_said(study):
     assert publish(study) == "File exists"
 
 
-def test_the_study_says_it_and_goes_on(tmp_path, monkeypatch, capsys):
+def test_the_study_says_it_and_goes_on(tmp_path, monkeypatch, capsys, no_figures, runs_in_this_process):
     monkeypatch.setattr("rl_lab.studies.compare.publish", lambda _: "CommError: refused")
     fields = {
         "wandb": "disabled",

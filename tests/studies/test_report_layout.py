@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from browsers import BROWSER, needs_browser
+from browsers import needs_browser, running_browser
 from rl_lab.studies.page.formats import LONGEST_TEXT, shortened
 from rl_lab.studies.page.media import width_of
 from rl_lab.studies.page.render import SMALLEST
@@ -39,6 +39,12 @@ def page(tmp_path_factory):
     return write_report(study, files=False)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    with running_browser() as started:
+        yield started
+
+
 OVERFLOW = """() => ({
   page: document.documentElement.scrollWidth - innerWidth,
   cells: [...document.querySelectorAll('td, th')].filter(cell => cell.scrollWidth > cell.clientWidth + 1)
@@ -56,16 +62,12 @@ OVERFLOW = """() => ({
 
 @needs_browser
 @pytest.mark.parametrize("width", [1280, 800, 400])
-def test_nothing_runs_over_and_maps_lie_in_rows_in_which_they_can_be_read(page, width):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        tab = browser.new_page(viewport={"width": width, "height": 800})
-        tab.goto(page.as_uri())
-        tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
-        seen = tab.evaluate(OVERFLOW)
-        browser.close()
+def test_nothing_runs_over_and_maps_lie_in_rows_in_which_they_can_be_read(browser, page, width):
+    tab = browser.new_page(viewport={"width": width, "height": 800})
+    tab.goto(page.as_uri())
+    tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+    seen = tab.evaluate(OVERFLOW)
+    tab.close()
     assert seen["page"] <= 0
     assert seen["cells"] == []
     assert seen["overlaps"] == []

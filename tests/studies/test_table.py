@@ -15,11 +15,13 @@ from rl_lab.cli.parsing import main
 from rl_lab.studies.table import CLOCKS
 
 TINY = {"total_steps": 200, "eval_episodes": 2, "video_episodes": 0, "pictures": False, "wandb": "disabled"}
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 TIMES = {*CLOCKS, "peak_rss_mb"}
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
+def found(tmp_path_factory, runs_in_this_process):
     """A comparison whose numbers are numpy's."""
     return rl_lab.compare(
         agents=["q-learning", "random"],

@@ -22,6 +22,12 @@ SUPPORT = str(Path(__file__).resolve().parents[1] / "support")
 FAULTY = "faulty:lab-test/Faulty-v0"
 AGENTS = ("random", "dqn", "ppo", "a2c", "reinforce", "sb3-dqn", "sb3-ppo", "sb3-a2c", "sb3-qrdqn")
 AGENTS += ("sb3-recurrent-ppo",)
+SMALL = {  # networks, and passes over what was played
+    "ppo": {"hidden": (8,), "n_epochs": 2},
+    "sb3-ppo": {"hidden": (8,), "n_epochs": 2},
+    "sb3-qrdqn": {"hidden": (8,), "n_quantiles": 8},
+    "sb3-recurrent-ppo": {"hidden": (8,), "n_epochs": 2, "memory_size": 8},
+}
 FAULTS = ("nan reward", "nan", "infinite", "longer", "raise", "no reward")
 
 
@@ -29,7 +35,7 @@ def break_in(folder: Path, agent: str, fault: str, at: int = 60, first_episode: 
     """Train in an environment that breaks at step `at` from its third episode on, which no check before plays."""
     kwargs = {"fault": fault, "at": at, "first_episode": first_episode}
     own = {"learning_starts_env_steps": 20} if "dqn" in agent else {}
-    own |= {"total_steps": 400, "checkpoint_every_steps": 50}
+    own |= SMALL.get(agent, {}) | {"total_steps": 400, "checkpoint_every_steps": 50}
     learn(folder, agent, FAULTY, env_kwargs=kwargs, **own | fields)
 
 

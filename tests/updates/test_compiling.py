@@ -161,6 +161,7 @@ def test_a_tensor_that_is_given_twice_is_no_longer_so_in_the_next_call(of_trees)
     assert function(leaves_of(trees(x, torch.zeros(3))))[0].tolist() == [5.0] * 3
 
 
+@pytest.mark.long
 def test_trees_come_to_the_function_as_they_are(of_trees):
     function, seen = of_trees
     found = function(leaves_of(trees(torch.ones(3), torch.full((3,), 2.0))))

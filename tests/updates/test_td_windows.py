@@ -158,7 +158,7 @@ class Drawn:
 
 
 class TestAgainstALoop:
-    @settings(deadline=None, max_examples=120)
+    @settings(deadline=None, max_examples=60)
     @windowed
     def test_targets_and_loss(self, seed, num_envs, mean_length, has_mask, **fields):
         drawn = Drawn(Legal(num_envs, seed, mean_length=mean_length, has_mask=has_mask), **fields)

@@ -9,7 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from browsers import BROWSER, needs_browser
+from browsers import needs_browser, running_browser
 from page_studies import AGENTS, HOSTILE, hostile_study
 from rl_lab.studies.report import write_report
 
@@ -30,28 +30,37 @@ def page(tmp_path_factory) -> Path:
     return write_report(study, files=False)
 
 
-@contextmanager
-def opened(page: Path, width: int = 1280, scheme: str = "light"):
-    """Open the page in a tab; fail if anything was said in the console or requested."""
-    from playwright.sync_api import sync_playwright
+@pytest.fixture(scope="module")
+def opened(page):
+    """Return what opens the page in a tab, and fails if anything was said in the console or requested."""
+    with running_browser() as browser:
 
-    said: list[str] = []
-    requests: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        try:
+        @contextmanager
+        def open_tab(width: int = 1280, scheme: str = "light"):
+            said: list[str] = []
+            requests: list[str] = []
             tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            tab.on("console", lambda message: said.append(message.text))
-            tab.on("pageerror", lambda error: said.append(str(error)))
-            tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-            tab.on("request", lambda request: requests.append(request.url))
-            tab.goto(page.as_uri())
-            tab.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
-            yield tab
-        finally:
-            browser.close()
-    assert said == []
-    assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [page.as_uri()]
+            try:
+                tab.on("console", lambda message: said.append(message.text))
+                tab.on("pageerror", lambda error: said.append(str(error)))
+                tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+                tab.on("request", lambda request: requests.append(request.url))
+                tab.goto(page.as_uri())
+                tab.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
+                yield tab
+            finally:
+                tab.close()
+            assert said == []
+            assert [url for url in requests if not url.startswith(("data:", "blob:"))] == [page.as_uri()]
+
+        yield open_tab
+
+
+@pytest.fixture(scope="module")
+def tab(opened):
+    """The page in a wide light tab, of which each test looks at another part."""
+    with opened() as tab:
+        yield tab
 
 
 def strokes(tab) -> list[str]:
@@ -63,8 +72,10 @@ def strokes(tab) -> list[str]:
 
 @needs_browser
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
-def test_every_figure_is_there_and_nothing_runs_over(page, width, scheme):
-    with opened(page, width, scheme) as tab:
+def test_every_figure_is_there_nothing_runs_over_and_axe_finds_no_serious_fault(opened, width, scheme):
+    from axe_playwright_python.base import AXE_SCRIPT
+
+    with opened(width, scheme) as tab:
         figures = tab.locator("figure[data-chart]")
         kinds = figures.evaluate_all("figures => figures.map(figure => figure.dataset.kind)")
         drawn = figures.evaluate_all("figures => figures.map(f => f.querySelectorAll('.trace').length)")
@@ -72,6 +83,9 @@ def test_every_figure_is_there_and_nothing_runs_over(page, width, scheme):
         curves = strokes(tab)
         overflow = tab.evaluate("document.documentElement.scrollWidth - innerWidth")
         legend = tab.locator(f"{RETURNS} .legend li").all_inner_texts()
+        tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+        tab.evaluate(AXE_SCRIPT)
+        found = tab.evaluate("axe.run()")
     assert kinds == ["returns", "regrets", "aggregates", "profile", "improvement"]
     assert all(count >= 2 for count in drawn)
     assert all(box["width"] > width / 9 and box["height"] > 80 for box in boxes)
@@ -79,91 +93,91 @@ def test_every_figure_is_there_and_nothing_runs_over(page, width, scheme):
     assert all(any(agent in text for text in legend) for agent in AGENTS)
     assert f"{HOSTILE} (1 of 2 seeds)" in [text.strip() for text in legend]
     assert overflow <= 0
+    faults = [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in found["violations"]]
+    assert faults == []
+    assert len(found["passes"]) > 20
 
 
 @needs_browser
-def test_an_agent_is_hidden_in_all_figures_and_comes_back(page):
-    with opened(page) as tab:
-        button = tab.locator(f'{RETURNS} .legend button[data-agent="dqn"]')
-        pressed = '.legend button[data-agent="dqn"][aria-pressed="true"]'
-        everywhere = tab.locator(pressed).count()
-        before = strokes(tab)
-        button.click()
-        hidden = strokes(tab)
-        bars = tab.locator('figure[data-kind="aggregates"] .plot').first.locator(".trace").count()
-        assert tab.locator(pressed).count() == 0
-        button.focus()
-        tab.keyboard.press("Enter")
-        assert tab.locator(pressed).count() == everywhere == 4
-        assert strokes(tab) == before
+def test_an_agent_is_hidden_in_all_figures_and_comes_back(tab):
+    button = tab.locator(f'{RETURNS} .legend button[data-agent="dqn"]')
+    pressed = '.legend button[data-agent="dqn"][aria-pressed="true"]'
+    everywhere = tab.locator(pressed).count()
+    before = strokes(tab)
+    button.click()
+    hidden = strokes(tab)
+    bars = tab.locator('figure[data-kind="aggregates"] .plot').first.locator(".trace").count()
+    assert tab.locator(pressed).count() == 0
+    button.focus()
+    tab.keyboard.press("Enter")
+    assert tab.locator(pressed).count() == everywhere == 4
+    assert strokes(tab) == before
     assert hidden == before[1:]
     assert bars == len(AGENTS) - 1
 
 
 @needs_browser
-def test_hovering_shows_the_values_of_all_agents(page):
-    with opened(page) as tab:
-        tab.locator(f"{RETURNS} .plot").scroll_into_view_if_needed()
-        box = tab.locator(f"{RETURNS} .plot .nsewdrag").bounding_box()
-        tab.mouse.move(box["x"] + box["width"] * 0.97, box["y"] + box["height"] / 2)
-        label = tab.locator(f"{RETURNS} .hoverlayer")
-        tab.wait_for_function(
-            "query => document.querySelector(query).textContent.includes('value-iteration')",
-            arg=f"{RETURNS} .hoverlayer",
-        )
-        text = label.text_content()
+def test_hovering_shows_the_values_of_all_agents(tab):
+    tab.locator(f"{RETURNS} .plot").scroll_into_view_if_needed()
+    box = tab.locator(f"{RETURNS} .plot .nsewdrag").bounding_box()
+    tab.mouse.move(box["x"] + box["width"] * 0.97, box["y"] + box["height"] / 2)
+    label = tab.locator(f"{RETURNS} .hoverlayer")
+    tab.wait_for_function(
+        "query => document.querySelector(query).textContent.includes('value-iteration')",
+        arg=f"{RETURNS} .hoverlayer",
+    )
+    text = label.text_content()
     assert "300" in text  # steps
     assert "dqn : 0.5 [0.25, 0.75]" in text
     assert f"{HOSTILE} : 0.5" in text
 
 
 @needs_browser
-def test_curves_are_shown_over_seconds_too(page):
-    with opened(page) as tab:
-        titles = [tab.locator(f"{RETURNS} .xtitle").text_content()]
-        tab.locator(f"{RETURNS} .views button", has_text="training seconds").click()
-        titles.append(tab.locator(f"{RETURNS} .xtitle").text_content())
-        label = tab.locator(f"{RETURNS} .panels").get_attribute("aria-label")
-    assert titles == ["environment steps", "training seconds"]
+def test_curves_are_shown_over_seconds_too(tab):
+    titles = [tab.locator(f"{RETURNS} .xtitle").text_content()]
+    tab.locator(f"{RETURNS} .views button", has_text="training seconds").click()
+    titles.append(tab.locator(f"{RETURNS} .xtitle").text_content())
+    label = tab.locator(f"{RETURNS} .panels").get_attribute("aria-label")
+    tab.locator(f"{RETURNS} .views button", has_text="environment steps").click()
+    titles.append(tab.locator(f"{RETURNS} .xtitle").text_content())
+    assert titles == ["environment steps", "training seconds", "environment steps"]
     assert "dqn" in label
 
 
 @needs_browser
-def test_tables_sort_by_a_click_on_their_header(page):
-    with opened(page) as tab:
-        header = tab.locator(".results thead th", has_text="environment steps")
+def test_tables_sort_by_a_click_on_their_header(tab):
+    header = tab.locator(".results thead th", has_text="environment steps")
 
-        def agents():
-            return tab.locator(".results tbody tr").evaluate_all("rows => rows.map(row => row.dataset.agent)")
+    def agents():
+        return tab.locator(".results tbody tr").evaluate_all("rows => rows.map(row => row.dataset.agent)")
 
-        assert agents() == AGENTS
-        header.locator("button").click()
-        assert (header.get_attribute("aria-sort"), agents()[-1]) == ("descending", "value-iteration")
-        header.locator("button").click()
-        assert (header.get_attribute("aria-sort"), agents()[0]) == ("ascending", "value-iteration")
-        tab.locator(".results thead th", has_text="regret").locator("button").click()
-        assert agents() == ["dqn", "value-iteration", HOSTILE]  # which has none, and so comes last
-        assert tab.locator(".results th[aria-sort]").count() == 1
+    assert agents() == AGENTS
+    header.locator("button").click()
+    assert (header.get_attribute("aria-sort"), agents()[-1]) == ("descending", "value-iteration")
+    header.locator("button").click()
+    assert (header.get_attribute("aria-sort"), agents()[0]) == ("ascending", "value-iteration")
+    tab.locator(".results thead th", has_text="regret").locator("button").click()
+    assert agents() == ["dqn", "value-iteration", HOSTILE]  # which has none, and so comes last
+    assert tab.locator(".results th[aria-sort]").count() == 1
 
 
 @needs_browser
-def test_films_play_side_by_side(page):
-    with opened(page) as tab:
-        films = tab.locator("video")
-        assert films.count() == len(AGENTS)
-        tops = {round(films.nth(i).bounding_box()["y"]) for i in range(len(AGENTS))}
-        tab.locator("button.play").click()
-        tab.wait_for_function(
-            "() => [...document.querySelectorAll('video')].every(film => film.currentTime > 0.1)"
-        )
-        tab.wait_for_function("() => [...document.querySelectorAll('video')].every(film => film.ended)")
-        assert tab.locator("button.play").text_content() == "Play all from the start"
+def test_films_play_side_by_side(tab):
+    films = tab.locator("video")
+    assert films.count() == len(AGENTS)
+    tops = {round(films.nth(i).bounding_box()["y"]) for i in range(len(AGENTS))}
+    tab.locator("button.play").click()
+    tab.wait_for_function(
+        "() => [...document.querySelectorAll('video')].every(film => film.currentTime > 0.1)"
+    )
+    tab.wait_for_function("() => [...document.querySelectorAll('video')].every(film => film.ended)")
+    assert tab.locator("button.play").text_content() == "Play all from the start"
     assert len(tops) == 1
 
 
 @needs_browser
-def test_light_and_dark_can_be_exchanged(page):
-    with opened(page) as tab:
+def test_light_and_dark_can_be_exchanged(opened):
+    with opened() as tab:
 
         def looks():
             paper = tab.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -172,22 +186,8 @@ def test_light_and_dark_can_be_exchanged(page):
         light = looks()
         tab.locator("#theme").click()
         dark = looks()
-    with opened(page, scheme="dark") as tab:
+    with opened(scheme="dark") as tab:
         assert (tab.evaluate("getComputedStyle(document.body).backgroundColor"), strokes(tab)) == dark[:2]
     assert light[0] == "rgb(255, 255, 255)" != dark[0]
     assert not set(light[1]) & set(dark[1])
     assert (light[2], dark[2]) == ("Dark page", "Light page")
-
-
-@needs_browser
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (400, "light")])
-def test_axe_finds_no_serious_fault(page, width, scheme):
-    from axe_playwright_python.base import AXE_SCRIPT
-
-    with opened(page, width, scheme) as tab:
-        tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
-        tab.evaluate(AXE_SCRIPT)
-        found = tab.evaluate("axe.run()")
-    faults = [(v["id"], [node["html"][:200] for node in v["nodes"]]) for v in found["violations"]]
-    assert faults == []
-    assert len(found["passes"]) > 20
