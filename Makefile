@@ -7,6 +7,8 @@ STUDIES := $(basename $(notdir $(wildcard scripts/studies/*.yaml)))
 
 export SDL_VIDEODRIVER ?= dummy
 export MPLBACKEND ?= Agg
+# Tests start hundreds of processes, each of which would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo study verify torture test test-all coverage lint docs clean
 
