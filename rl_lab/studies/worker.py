@@ -68,4 +68,9 @@ def _end_with_study() -> None:
 
 if __name__ == "__main__":
     _end_with_study()
-    sys.exit(_work(**json.loads(sys.argv[1])))
+    try:
+        code = _work(**json.loads(sys.argv[1]))
+    except Exception as error:
+        error.__notes__ = []  # how to resume by hand: the study does that, and takes the last line for the cause
+        raise
+    sys.exit(code)

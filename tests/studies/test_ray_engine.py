@@ -19,7 +19,7 @@ from rl_lab.runs.signals import STOPPED
 from rl_lab.studies.engines.choice import make_engine
 from rl_lab.studies.results import RETURN, load_study
 from rl_lab.studies.study import run_study, tasks_of
-from rl_lab.studies.table import table_of
+from rl_lab.studies.table import CLOCKS, table_of
 from rl_lab.training.launch import learn
 from studies_made import QUIET, small_study, summaries
 
@@ -28,7 +28,7 @@ SUPPORT = str(Path(__file__).parents[1] / "support")
 FIELDS = QUIET | {
     "total_steps": 300, "eval_every_steps": 100, "checkpoint_every_steps": 50, "wrappers": ("dying:Dying",),
 }  # fmt: skip
-TIMES = {"train_seconds"}
+TIMES = {*CLOCKS, "peak_rss_mb"}
 
 pytestmark = pytest.mark.long
 
