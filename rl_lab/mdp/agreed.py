@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import gymnasium
@@ -33,15 +34,21 @@ def find_new_disagreement(env: gymnasium.Env, model: TabularModel) -> str | None
 
 
 def _kind(env: gymnasium.Env, model: TabularModel) -> tuple[Any, ...] | None:
-    """Return what environments that are alike share; None for one with methods or wrappers of its own."""
+    """Return what environments that are alike share.
+
+    None for one with methods of its own, or with arguments that JSON doesn't have.
+    """
     layers: list[Any] = [env]
     while isinstance(layers[-1], gymnasium.Wrapper):
         layers.append(layers[-1].env)
     if any(name in vars(layer) for layer in layers for name in ("step", "reset")):
         return None
     classes = tuple((type(layer), type(layer).step, type(layer).reset) for layer in layers)
-    arguments = env.spec.kwargs if env.spec is not None else {}
-    return classes, repr(sorted(arguments.items(), key=lambda item: item[0])), _digest(model)
+    try:
+        arguments = json.dumps(env.spec.kwargs if env.spec is not None else {}, sort_keys=True)
+    except (TypeError, ValueError):  # arrays and objects, of which no text tells everything
+        return None
+    return classes, arguments, _digest(model)
 
 
 def _digest(model: TabularModel) -> bytes:

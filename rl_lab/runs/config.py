@@ -191,6 +191,10 @@ class RunConfig:
         flags(self, "life_loss_terminates", "pictures")
         storable("env_kwargs", self.env_kwargs)
         at_least(self, 1, "selection_episodes")
+        if self.final_policy == "last" and self.selection_episodes != RunConfig.selection_episodes:
+            raise UsageError(
+                f"selection_episodes {self.selection_episodes} does nothing without final_policy best"
+            )
         for name in ("preprocess", "vector", "device", "wandb", "final_policy"):
             one_of(self, name, _choices(RunConfig, name))
         self._require_what_wandb_takes()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
-
-import numpy as np
 
 from rl_lab.trees import map_leaves
 
@@ -79,4 +78,4 @@ def _copied(tree: Any) -> Any:
 def _copied_leaf(leaf: Any) -> Any:
     if hasattr(leaf, "detach"):  # a tensor; torch isn't imported for tables
         return leaf.detach().clone()
-    return np.array(leaf) if isinstance(leaf, np.ndarray) else leaf
+    return copy.deepcopy(leaf)

@@ -97,9 +97,10 @@ class Study:
         require_env_fields(self.env_fields, self.env_ids, self.agents)
 
     @property
-    def most_seeds(self) -> int:
-        """How many seeds an agent may get on an environment."""
-        return self.seeds if self.until_decided is None else max(self.seeds, self.until_decided.max_seeds)
+    def all_seeds(self) -> range:
+        """The seeds that an agent may get on an environment."""
+        most = self.seeds if self.until_decided is None else max(self.seeds, self.until_decided.max_seeds)
+        return range(self.first_seed, self.first_seed + most)
 
     def fields_for(self, agent: str, env_id: str | None = None) -> dict[str, Any]:
         """Return the fields of one agent, on one environment or, with None, those that are the same on all.
@@ -172,12 +173,9 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
         fields = {agent: study.fields_for(agent, env_id) for agent in study.agents}
         tell_without_preset(study.preset, env_id, study.agents, study.env_fields.get(env_id, {}), tell)
         shared = ({} if gamma is None else {"eval_gamma": gamma}) | shared_terms(env_id, fields, tell)
-        seeds = range(study.first_seed, study.first_seed + study.most_seeds)
-        for seed in seeds:
+        for seed in study.all_seeds:
             tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
-    for line in tuning_warnings(
-        study.presets(), range(study.first_seed, study.first_seed + study.most_seeds)
-    ):
+    for line in tuning_warnings(study.presets(), study.all_seeds):
         tell(line)
     return tasks
 

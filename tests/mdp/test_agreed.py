@@ -73,6 +73,16 @@ def test_another_one_is_played_for_itself(played, other):
     assert len(played) == 2
 
 
+def test_one_with_arguments_that_no_text_tells_is_played_each_time(played):
+    gymnasium.register("Told-v0", entry_point=lambda note: Lake())
+    try:
+        for _ in range(2):
+            assert found(gymnasium.make("Told-v0", note=object())) is None
+    finally:
+        gymnasium.registry.pop("Told-v0")
+    assert len(played) == 2
+
+
 def test_an_instance_with_a_step_of_its_own_is_played_again(played):
     assert found(Lake()) is None
     env, original = Lake(), FrozenLakeEnv.step

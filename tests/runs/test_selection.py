@@ -197,6 +197,11 @@ def test_deep_agents_end_with_the_best_too(tmp_path, agent):
     assert played.returns.tolist() == summary["eval_returns"]
 
 
+def test_episodes_that_nothing_chooses_by_are_refused(tmp_path):
+    with pytest.raises(UsageError, match="selection_episodes 5 does nothing without final_policy best"):
+        lake(tmp_path, selection_episodes=5, final_policy="last")
+
+
 def test_no_episodes_to_choose_by_are_refused(tmp_path):
     with pytest.raises(UsageError, match="selection_episodes"):
         lake(tmp_path, selection_episodes=0)

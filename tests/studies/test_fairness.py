@@ -32,6 +32,7 @@ def told(study):
         ("eval_episodes", 5, "q-learning 4, random 5"),
         ("eval_max_steps", 50, "q-learning 100, random 50"),
         ("eval_total_steps", 70, "q-learning None, random 70"),
+        ("final_policy", "best", "q-learning .last., random .best."),
     ],
 )
 def test_other_terms_for_one_agent_are_refused(name, value, listed):
