@@ -15,8 +15,8 @@ from rl_lab.studies.running import learner_of
 from rl_lab.training.setup import configure, problem_of, require_accepted
 from rl_lab.types import UsageError
 
-# Fields of the run by which its environment, its evaluation, or the choice of the policy that it ends with would differ.
-# That of eval_gamma is checked apart.
+# Fields of the run by which its environment, its evaluation, or the choice of its final policy would differ. That of
+# eval_gamma is checked apart.
 SHARED = (
     "env_kwargs", "wrappers", "preprocess", "eval_episodes", "eval_max_steps", "eval_total_steps", "final_policy",
     "selection_episodes",

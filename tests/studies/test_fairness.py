@@ -78,7 +78,10 @@ def test_agents_with_one_budget_share_a_place_in_the_line():
 
 def test_agents_without_the_preset_are_told():
     study = small_study(
-        env_ids=("CartPole-v1",), agents=("dqn", "random", "ppo"), preset="recommended:CartPole-v1"
+        env_ids=("CartPole-v1",),
+        agents=("dqn", "random", "ppo"),
+        preset="recommended:CartPole-v1",
+        fields=QUIET | {"final_policy": "last"},
     )
     (line, *_) = told(study)
     assert line == "CartPole-v1: random and ppo have no preset 'recommended:CartPole-v1'; their defaults hold"
