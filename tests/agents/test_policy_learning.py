@@ -205,7 +205,7 @@ def run(folder, name, num_envs, **asked):
 
 
 class TestResuming:
-    @pytest.mark.parametrize("num_envs", [1, 3])
+    @pytest.mark.parametrize("num_envs", [pytest.param(1, marks=pytest.mark.long), 3])
     @pytest.mark.parametrize("name", RUNS)
     def test_a_stop_in_the_middle_of_a_rollout_changes_no_bit(self, whole_runs, tmp_path, name, num_envs):
         assert run(tmp_path, name, num_envs, stop_at=STOP * num_envs).summary is None
