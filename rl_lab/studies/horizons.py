@@ -21,7 +21,8 @@ def keep_horizons(study: Study, out: Path) -> Study:
     they are. The same call continues it.
 
     Raises:
-        UsageError: the study's fields depend on the environment, or `out` holds no study, or one to which no agent of this one needs a variant.
+        UsageError: budgets depend on the environment, or `out` holds no study, or one to which no agent of this one
+            needs a variant.
     """
     if by_env := [env_id for env_id in study.env_ids if _budgets(study, env_id) != _budgets(study, None)]:
         raise UsageError(

@@ -128,9 +128,16 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         read_study_file(tmp_path / "nowhere.yaml")
 
 
-def test_fields_of_an_agent_that_is_left_out_are_refused(path):
-    with pytest.raises(UsageError, match="fields are given for agent 'q-learning', which isn't compared"):
-        study_from(path, "--agents", "random")
+def test_what_the_file_says_of_an_agent_that_is_left_out_goes_with_it(path):
+    study = study_from(path, "--agents", "random")
+    assert (study.agents, study.fields_of) == (("random",), {})
+    assert study.fields_for("random", "FrozenLake-v1") == {"eval_gamma": 0.9, "total_steps": 300}
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "dqn"])
+def test_fields_given_for_an_agent_that_is_left_out_are_refused(path, agent):
+    with pytest.raises(UsageError, match=f"fields are given for agent '{agent}', which isn't compared"):
+        study_from(path, "--agents", "random", "--set", f"{agent}:gamma=0.5")
 
 
 def test_python_takes_a_file_and_what_takes_precedence_over_it(path, monkeypatch):
