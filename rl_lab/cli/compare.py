@@ -117,6 +117,8 @@ def compare(argv: Sequence[str]) -> int:
     except Stopped as stopped:
         print(f"{stopped}; the same command continues")
         return STOPPED
+    for verdict in found.verdicts:
+        print(verdict)
     print(f"comparison page: {found.page}")
     for name, cause in found.failures.items():
         print(f"failed: {name}: {cause}", file=sys.stderr)

@@ -46,12 +46,12 @@ class RunMaps:
     """The number of the environment's first action."""
 
     def limits(self) -> dict[str, Limits]:
-        """Return the limits of the colours that suit these maps, by name: those of regrets and errors begin at 0."""
-        visible = self.kinds.live if self.layout is None else self.kinds.acting
-        return {
-            name: (limits_of if name == VALUES else limits_of_errors)(np.where(visible, values, np.nan))
-            for name, values in self.shown.items()
-        }
+        """Return the limits of the colours that suit these maps, by name."""
+        return shared_limits([self])
+
+    def visible(self, name: str) -> Array:
+        """Return the values of one of the maps where a reader sees them, float64 [S or fewer]."""
+        return self.shown[name][self.kinds.live if self.layout is None else self.kinds.acting]
 
     def draw(self, name: str, limits: Limits | None = None) -> Figure:
         """Draw one of the maps; losing states are framed in red.
@@ -132,10 +132,12 @@ def _named(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
 
 
 def shared_limits(maps: Iterable[RunMaps]) -> dict[str, Limits]:
-    """Return limits within which all maps of a name lie, by name."""
-    found: dict[str, Limits] = {}
+    """Return the limits of the colours that suit all maps of a name, by name: those of regrets and errors begin at 0."""
+    values: dict[str, list[Array]] = {}
     for drawn in maps:
-        for name, (low, high) in drawn.limits().items():
-            before = found.get(name, (low, high))
-            found[name] = min(low, before[0]), max(high, before[1])
-    return found
+        for name in drawn.shown:
+            values.setdefault(name, []).append(drawn.visible(name))
+    return {
+        name: (limits_of if name == VALUES else limits_of_errors)(np.concatenate(found))
+        for name, found in values.items()
+    }

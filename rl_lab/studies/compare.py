@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,8 @@ from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.page.curves import STEPS, curve_panel
 from rl_lab.studies.page.static import inline_svg
 from rl_lab.studies.publishing import publish
-from rl_lab.studies.report import write_report
+from rl_lab.studies.page.tables import NUMBERS
+from rl_lab.studies.report import TABLES, write_report
 from rl_lab.studies.results import RETURN, StudyResults, load_study
 from rl_lab.studies.study import Study, run_study
 from rl_lab.studies.study_file import read_study_file, seeds_of
@@ -49,6 +51,12 @@ class Comparison:
         `rl_lab.studies.decision.decision_of` says what is in it.
         """
         return decision_of(self.page.parent)
+
+    @property
+    def verdicts(self) -> list[str]:
+        """What the page says first: which agent is better, by how much, how sure; one on each environment."""
+        told = json.loads((self.page.parent / TABLES / NUMBERS).read_bytes())
+        return [verdict["text"] for verdict in told["study"]["verdicts"]]
 
     @property
     def table(self) -> list[dict[str, Any]]:

@@ -28,6 +28,9 @@ def test_limits_cover_all_agents_and_leave_out_the_ends_of_episodes():
     assert GOOD.limits() == {VALUES: (1.0, 3.0), REGRETS: (0.0, 0.5)}
     assert shared_limits([GOOD, POOR]) == {VALUES: (-4.0, 3.0), REGRETS: (0.0, 5.0)}
     assert shared_limits([POOR, GOOD]) == shared_limits([GOOD, POOR])
+    perfect = maps_of([1, 2, 3, 0], [0, 0, 0, 0])
+    assert perfect.limits()[REGRETS] == (0.0, 1.0)  # there is nothing to tell apart
+    assert shared_limits([perfect, GOOD])[REGRETS] == (0.0, 0.5)
     errors = {VALUE_ERRORS: np.array([7.0, 1.0, 1.0, 99.0])}
     assert shared_limits([GOOD, maps_of([0, 0, 0, 0], [0, 0, 0, 0], **errors)])[VALUE_ERRORS] == (0.0, 7.0)
 
