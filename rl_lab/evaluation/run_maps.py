@@ -132,7 +132,7 @@ def _named(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
 
 
 def shared_limits(maps: Iterable[RunMaps]) -> dict[str, Limits]:
-    """Return the limits of the colours that suit all maps of a name, by name: those of regrets and errors begin at 0."""
+    """Return the limits of the colours that suit all maps of a name; those of regrets and errors begin at 0."""
     values: dict[str, list[Array]] = {}
     for drawn in maps:
         for name in drawn.shown:

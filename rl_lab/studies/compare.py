@@ -22,8 +22,8 @@ from rl_lab.studies.horizons import keep_horizons
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.page.curves import STEPS, curve_panel
 from rl_lab.studies.page.static import inline_svg
-from rl_lab.studies.publishing import publish
 from rl_lab.studies.page.tables import NUMBERS
+from rl_lab.studies.publishing import publish
 from rl_lab.studies.report import TABLES, write_report
 from rl_lab.studies.results import RETURN, StudyResults, load_study
 from rl_lab.studies.study import Study, run_study

@@ -25,7 +25,6 @@ LATEX = {
 NUMBERS = "numbers.json"  # everything, and the verdicts
 
 
-
 def files_of(contents: Contents) -> dict[str, bytes]:
     """Return the tables of a page by file name."""
     tables = {
