@@ -98,14 +98,10 @@ class RunMaps:
         arrays |= {f"kind_{name}": getattr(self.kinds, name) for name in KINDS}
         told = {} if self.layout is None else vars(self.layout)
         arrays |= {f"layout_{name}": value for name, value in told.items() if value is not None}
+        arrays |= {"probabilities": self.probabilities, "losing": self.losing}
+        arrays["first_action"] = np.array(self.first_action)
         buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            **arrays,
-            probabilities=self.probabilities,
-            losing=self.losing,
-            first_action=self.first_action,
-        )
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # numpy takes names for options
         write_atomically(folder / FILE, buffer.getvalue())
 
 

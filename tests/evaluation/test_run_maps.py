@@ -46,7 +46,9 @@ def test_equal_numbers_have_equal_colours_in_shared_limits(name):
 @pytest.mark.parametrize("name", [VALUES, REGRETS])
 def test_states_without_a_grid_share_the_axis(name):
     flat = maps_of([1.0, 2.0, 3.0, 99.0], [0.0, 0.5, 0.0, 99.0], layout=None)
-    low, high = flat.draw(name, (-10.0, 10.0) if name == VALUES else (0.0, 10.0)).axes[0].get_ylim()
+    axes = flat.draw(name, (-10.0, 10.0) if name == VALUES else (0.0, 10.0)).axes[0]
+    low, high = axes.get_ylim()
+    assert np.isnan(axes.lines[0].get_ydata()).tolist() == (~LIVE).tolist()  # ends of episodes have no value
     assert (low, high) == ((-11.0, 11.0) if name == VALUES else (0.0, 10.5))
 
 
