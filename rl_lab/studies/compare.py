@@ -155,14 +155,15 @@ def compare(
         agent: {name: plain_value(value) for name, value in given.items()}
         for agent, given in (agent_fields or {}).items()
     }
-    given = {"env_ids": _names(env_ids), "agents": _names(agents)}
+    played, compared = _names(env_ids), _names(agents)
     first = None if first_seed is None else count("first_seed", first_seed, 0)
     if study is not None:
-        file = read_study_file(study).given(plain, single, preset=preset, **given)
+        file = read_study_file(study).given(plain, single, preset=preset, env_ids=played, agents=compared)
         made = file.study(seeds=seeds, first_seed=first, plan=plan)
     else:
         made = Study(
-            **given,
+            played,
+            compared,
             seeds=seeds_of(seeds, plan),
             fields=plain,
             fields_of=single,
