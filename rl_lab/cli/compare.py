@@ -17,6 +17,7 @@ from rl_lab.runs.signals import STOPPED
 from rl_lab.types import UsageError
 
 if TYPE_CHECKING:
+    from rl_lab.studies.decision import Plan
     from rl_lab.studies.study import Study
 
 ABOUT = """Compare agents: train each on every environment with the same seeds and the same evaluation, and write
@@ -116,6 +117,8 @@ def compare(argv: Sequence[str]) -> int:
     except Stopped as stopped:
         print(f"{stopped}; the same command continues")
         return STOPPED
+    for verdict in found.verdicts:
+        print(verdict)
     print(f"comparison page: {found.page}")
     for name, cause in found.failures.items():
         print(f"failed: {name}: {cause}", file=sys.stderr)
@@ -128,13 +131,13 @@ def study_of(options: CompareOptions) -> Study:
     Raises:
         UsageError: a file, field or preset that isn't there, or a wrong value.
     """
-    from rl_lab.studies.compare import plan_of, seeds_of
+    from rl_lab.studies.compare import plan_of
     from rl_lab.studies.horizons import keep_horizons
     from rl_lab.studies.study import OWN, Study
+    from rl_lab.studies.study_file import seeds_of
 
     numbers = {name: getattr(options, name) for name in ("alpha", "max_seeds", "group_size")}
     plan = plan_of(options.until_decided, **numbers)
-    seeds = seeds_of(options.seeds, plan)
     given = read_fields(options.config) if options.config else {}
     shared = {name: value for name, value in given.items() if name not in ("agent", *OWN)}
     single: dict[str, dict[str, Any]] = {}
@@ -147,10 +150,7 @@ def study_of(options: CompareOptions) -> Study:
     direct = ("total_steps", *(f.name for f in dc.fields(options) if f.name.startswith("wandb")))
     shared |= {k: getattr(options, k) for k in direct if getattr(options, k) is not None}
     if options.study is not None:
-        study = _study_of_file(options, shared, single)
-        seeds = study.seeds if options.seeds is None and plan is None else seeds
-        first_seed = study.first_seed if options.first_seed is None else options.first_seed
-        study = dc.replace(study, seeds=seeds, first_seed=first_seed, until_decided=plan)
+        study = _study_of_file(options, shared, single, plan)
     else:
         for name in ("env_id", "agents"):
             if not getattr(options, name):
@@ -160,7 +160,7 @@ def study_of(options: CompareOptions) -> Study:
         study = Study(
             options.env_id,
             options.agents,
-            seeds,
+            seeds_of(options.seeds, plan),
             shared,
             single,
             options.preset,
@@ -171,7 +171,7 @@ def study_of(options: CompareOptions) -> Study:
 
 
 def _study_of_file(
-    options: CompareOptions, shared: dict[str, Any], single: dict[str, dict[str, Any]]
+    options: CompareOptions, shared: dict[str, Any], single: dict[str, dict[str, Any]], plan: Plan | None
 ) -> Study:
     """Return the study of a file, with what other options say in the place of what it says; tell how long it takes.
 
@@ -181,9 +181,8 @@ def _study_of_file(
     from rl_lab.studies.study_file import read_study_file
 
     assert options.study is not None
-    alone = {f"{agent}:{name}": value for agent, fields in single.items() for name, value in fields.items()}
-    file = read_study_file(options.study).overridden(shared | alone, options.preset)
-    environments = {e: file.environments.get(e, {}) for e in options.env_id or file.environments}
-    file = dc.replace(file, environments=environments, agents=options.agents or file.agents)
+    file = read_study_file(options.study).given(
+        shared, single, env_ids=options.env_id, agents=options.agents, preset=options.preset
+    )
     print(f"{file.about} Expected time: {file.expected_time}.", flush=True)
-    return file.study()
+    return file.study(options.seeds, options.first_seed, plan)

@@ -60,13 +60,18 @@ class Kinds:
         return ~self.acting & ~(self.goal | self.pit | self.wall)
 
 
-def kinds_of(model: TabularModel, layout: Layout, live: Array) -> Kinds:
-    """Return what the states of a model are; `live` says which aren't the end of an episode, bool [S]."""
+def kinds_of(model: TabularModel, layout: Layout | None, live: Array) -> Kinds:
+    """Return what the states of a model are; `live` says which aren't the end of an episode, bool [S].
+
+    Args:
+        layout: tells goals, pits and walls; without one there are none.
+    """
     entered = model.initial > 0
     entered[model.successor[model.probability > 0]] = True
     start = model.initial > 0
     start &= start.sum() <= max(1, model.num_states // 2)
-    goal, pit, wall = (layout.states(letter) for letter in (GOAL, PIT, WALL))
+    none = np.zeros(model.num_states, bool)
+    goal, pit, wall = (none if layout is None else layout.states(letter) for letter in (GOAL, PIT, WALL))
     return Kinds(live, entered, start, goal, pit, wall)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +22,15 @@ from rl_lab.studies.horizons import keep_horizons
 from rl_lab.studies.live import Board, NoBoard, make_board
 from rl_lab.studies.page.curves import STEPS, curve_panel
 from rl_lab.studies.page.static import inline_svg
+from rl_lab.studies.page.tables import NUMBERS
 from rl_lab.studies.publishing import publish
-from rl_lab.studies.report import write_report
+from rl_lab.studies.report import TABLES, write_report
 from rl_lab.studies.results import RETURN, StudyResults, load_study
 from rl_lab.studies.study import Study, run_study
+from rl_lab.studies.study_file import read_study_file, seeds_of
 from rl_lab.studies.table import html_of, table_of
 from rl_lab.types import UsageError
 
-SEEDS = 3  # by default
 MOST_NAMED = 4  # rows of the table in a repr
 _print = partial(print, flush=True)  # flushed line by line, even into a pipe
 
@@ -49,6 +51,12 @@ class Comparison:
         `rl_lab.studies.decision.decision_of` says what is in it.
         """
         return decision_of(self.page.parent)
+
+    @property
+    def verdicts(self) -> list[str]:
+        """What the page says first: which agent is better, by how much, how sure; one on each environment."""
+        told = json.loads((self.page.parent / TABLES / NUMBERS).read_bytes())
+        return [verdict["text"] for verdict in told["study"]["verdicts"]]
 
     @property
     def table(self) -> list[dict[str, Any]]:
@@ -80,9 +88,10 @@ class Comparison:
 
 
 def compare(
-    env_ids: str | Sequence[str],
-    agents: str | Sequence[str],
+    env_ids: str | Sequence[str] = (),
+    agents: str | Sequence[str] = (),
     *,
+    study: str | Path | None = None,
     seeds: int | None = None,
     out: str | Path = "runs/comparison",
     workers: int = 1,
@@ -97,7 +106,7 @@ def compare(
     signals: bool = False,
     engine: str = "local",
     join: Sequence[str] = (),
-    first_seed: int = 0,
+    first_seed: int | None = None,
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
@@ -106,8 +115,11 @@ def compare(
     steps for agents none of whose schedules depends on the budget.
 
     Args:
+        env_ids: environments; may be left out with `study`, as agents may.
+        study: YAML file of a whole study; the other arguments take precedence over what it says.
         seeds: how many seeds; by default 3.
-        first_seed: the lowest seed, which the others follow. Presets tell on which seeds they were chosen: take others.
+        first_seed: the lowest seed, which the others follow; by default 0. Presets tell on which seeds they
+            were chosen: take others.
         out: the study's directory; the page is its index.html.
         workers: how many runs go on at the same time, each in its own process.
         preset: the preset to use for every agent that has one of this name.
@@ -138,27 +150,32 @@ def compare(
     """
     workers = count("workers", workers)
     plan = plan_of(until_decided, alpha=alpha, max_seeds=max_seeds, group_size=group_size)
-    seeds = seeds_of(seeds, plan)
     plain = {name: plain_value(value) for name, value in fields.items()}
     single = {
         agent: {name: plain_value(value) for name, value in given.items()}
         for agent, given in (agent_fields or {}).items()
     }
-    study = Study(
-        _names(env_ids),
-        _names(agents),
-        seeds,
-        plain,
-        single,
-        preset,
-        until_decided=plan,
-        first_seed=count("first_seed", first_seed, 0),
-    )
-    study = keep_horizons(study, Path(out)) if keep_horizon else study
+    played, compared = _names(env_ids), _names(agents)
+    first = None if first_seed is None else count("first_seed", first_seed, 0)
+    if study is not None:
+        file = read_study_file(study).given(plain, single, preset=preset, env_ids=played, agents=compared)
+        made = file.study(seeds=seeds, first_seed=first, plan=plan)
+    else:
+        made = Study(
+            played,
+            compared,
+            seeds=seeds_of(seeds, plan),
+            fields=plain,
+            fields_of=single,
+            preset=preset,
+            until_decided=plan,
+            first_seed=first or 0,
+        )
+    made = keep_horizons(made, Path(out)) if keep_horizon else made
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
         return compare_study(
-            study,
+            made,
             out,
             workers=workers,
             tell=board.tell,
@@ -185,21 +202,6 @@ def plan_of(until_decided: bool, **numbers: Any) -> Plan | None:
         name, value = next(iter(given.items()))
         raise UsageError(f"{name} {value} does nothing without until_decided")
     return None
-
-
-def seeds_of(seeds: int | None, plan: Plan | None) -> int:
-    """Return the number of seeds that every agent gets at least.
-
-    Raises:
-        UsageError: it is wrong, or given beside a plan.
-    """
-    if plan is None:
-        return SEEDS if seeds is None else count("seeds", seeds)
-    if seeds is not None:
-        raise UsageError(
-            f"seeds {seeds} can't be given beside until_decided (allowed: max_seeds, group_size)"
-        )
-    return plan.group_size
 
 
 def compare_study(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Any
 
 from rl_lab.checks import shown
 from rl_lab.runs.description import IDLE
 from rl_lab.runs.scrubbing import without_secrets
+from rl_lab.studies.extends import fields_of
 
 MOST = 3  # that are named
 LONGEST = 60  # characters of a value
@@ -30,15 +32,22 @@ def _differences(described: Mapping[str, Any], before: Mapping[str, Any]) -> Ite
         yield from (f"{name} lack {value}" for value in before[name] if value not in described[name])
     if isinstance(before["seeds"], int) and described["seeds"] < before["seeds"]:
         yield f"seeds {described['seeds']} instead of {before['seeds']}"
-    for agent in before["agents"]:
-        if agent not in described["fields"]:
-            continue
-        now, then = (without_secrets(info["fields"].get(agent, {})) for info in (described, before))
-        for name in sorted(now.keys() | then.keys()):
-            if name not in IDLE and now.get(name) != then.get(name):
-                values = " instead of ".join(shown(fields.get(name), LONGEST) for fields in (now, then))
-                yield f"{name} {values} for {agent}"
+    yield from dict.fromkeys(
+        _differing_fields(described, before)
+    )  # said once, even if of several environments
     if (first := described.get("first_seed", 0)) != (former_first := before.get("first_seed", 0)):
         yield f"first_seed {first} instead of {former_first}"
     if (gamma := described["eval_gamma"]) != (former := before.get("eval_gamma", gamma)):
         yield f"eval_gamma {gamma} instead of {former}"
+
+
+def _differing_fields(described: Mapping[str, Any], before: Mapping[str, Any]) -> Iterator[str]:
+    by_env = any("env_fields" in info for info in (described, before))
+    for agent, env_id in product(before["agents"], before["env_ids"]):
+        if agent not in described["agents"] or env_id not in described["env_ids"]:
+            continue
+        now, then = (without_secrets(fields_of(info, env_id, agent)) for info in (described, before))
+        for name in sorted(now.keys() | then.keys()):
+            if name not in IDLE and now.get(name) != then.get(name):
+                values = " instead of ".join(shown(fields.get(name), LONGEST) for fields in (now, then))
+                yield f"{name} {values} for {agent}" + f" on {env_id}" * by_env

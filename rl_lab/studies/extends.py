@@ -22,7 +22,7 @@ def extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
     return (
         set(described["agents"]) >= set(before["agents"])
         and all(
-            _same(_deciding(_fields_of(described, *run)), _deciding(_fields_of(before, *run)))
+            _same(_deciding(fields_of(described, *run)), _deciding(fields_of(before, *run)))
             for run in product(before["env_ids"], before["agents"])
         )
         and described["eval_gamma"] == before["eval_gamma"]
@@ -32,7 +32,7 @@ def extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
     )
 
 
-def _fields_of(described: Mapping[str, Any], env_id: str, agent: str) -> dict[str, Any]:
+def fields_of(described: Mapping[str, Any], env_id: str, agent: str) -> dict[str, Any]:
     """Return the fields of an agent on an environment, as study.json tells them; {} where it tells none."""
     by_env = described.get("env_fields")
     return described["fields"][agent] if by_env is None else by_env.get(env_id, {}).get(agent, {})

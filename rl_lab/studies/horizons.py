@@ -21,8 +21,14 @@ def keep_horizons(study: Study, out: Path) -> Study:
     they are. The same call continues it.
 
     Raises:
-        UsageError: `out` holds no study, or one to which no agent of this one needs a variant.
+        UsageError: budgets depend on the environment, or `out` holds no study, or one to which no agent of this one
+            needs a variant.
     """
+    if by_env := [env_id for env_id in study.env_ids if _budgets(study, env_id) != _budgets(study, None)]:
+        raise UsageError(
+            "keep_horizon can't be given for budgets that depend on the environment, since a variant has one horizon"
+            f" (they do on {by_env[0]})"
+        )
     path = out / STUDY
     if not path.is_file():
         raise UsageError(f"keep_horizon does nothing: out {str(out)!r} holds no study with fewer steps")
@@ -43,3 +49,8 @@ def keep_horizons(study: Study, out: Path) -> Study:
             " depends on the budget"
         )
     return replace(study, agents=tuple(agents), fields_of=fields_of)
+
+
+def _budgets(study: Study, env_id: str | None) -> list[int]:
+    """Return the budget of each agent; with None, the one that doesn't depend on the environment."""
+    return [steps_of(study.fields_for(agent, env_id)) for agent in study.agents]

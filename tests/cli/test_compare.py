@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from commands import call, require_refusal
@@ -47,3 +49,16 @@ class TestRefuses:
             call(capsys, compare, "--env-id", "CartPole-v1", *words, "--out", tmp_path / "out"), *named
         )
         assert not (tmp_path / "out").exists()
+
+
+def test_the_verdict_is_told_before_the_page(monkeypatch, tmp_path, capsys):
+    from rl_lab.studies.compare import Comparison
+
+    (tmp_path / "tables").mkdir()
+    told = {"study": {"verdicts": [{"text": "On A, b is better than c."}]}}
+    (tmp_path / "tables" / "numbers.json").write_text(json.dumps(told))
+    found = Comparison(tmp_path / "index.html", {})
+    monkeypatch.setattr("rl_lab.studies.compare.compare_study", lambda *args, **options: found)
+    assert compare(["--env-id", "FrozenLake-v1", "--agents", "q-learning", "--out", str(tmp_path)]) == 0
+    told_lines = capsys.readouterr().out.splitlines()
+    assert told_lines == ["On A, b is better than c.", f"comparison page: {tmp_path / 'index.html'}"]

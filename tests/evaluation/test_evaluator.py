@@ -64,7 +64,7 @@ def test_one_that_is_cut_short_has_no_figures(tmp_path, steps):
     [
         ({"pictures": False, "video_episodes": 0}, set()),
         ({"pictures": False, "video_episodes": 1}, {"final.mp4"}),
-        ({"pictures": True, "video_episodes": 0}, {"values.png", "regrets.png"}),
+        ({"pictures": True, "video_episodes": 0}, {"values.png", "regrets.png", "maps.npz"}),
     ],
 )
 def test_shows_what_the_config_asks_for(tmp_path, fields, files):

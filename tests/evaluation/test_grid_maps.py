@@ -19,11 +19,13 @@ from rl_lab.evaluation.grid_maps import (
     PIT_COLOUR,
     POINTS,
     WALL_COLOUR,
+    kinds_of,
     limits_of,
     limits_of_errors,
     short,
 )
-from rl_lab.evaluation.pictures import draw_errors, draw_values, write_picture
+from rl_lab.evaluation.pictures import write_picture
+from rl_lab.evaluation.run_maps import VALUE_ERRORS, VALUES, RunMaps
 from rl_lab.mdp.model import extract_model
 from rl_lab.mdp.solve import policy_evaluation, solve
 from rl_lab.policies import ValuePolicy
@@ -42,10 +44,10 @@ def figures_of(env_id, q=None, layout=None, probabilities=None, **fields):
     if probabilities is None:
         probabilities = np.eye(model.num_actions)[q.argmax(axis=1)]
     shortfall = find_shortfall(policy, model, GAMMA, 4, probabilities)
-    values = draw_values(
-        model, policy_evaluation(model, probabilities, GAMMA), probabilities, shortfall, layout
-    )
-    return values, draw_errors(model, shortfall, layout), (model, layout, q, shortfall)
+    shown = {VALUES: policy_evaluation(model, probabilities, GAMMA), VALUE_ERRORS: shortfall.value_error}
+    kinds = kinds_of(model, layout, shortfall.live)
+    maps = RunMaps(shown, probabilities, shortfall.losing, kinds, layout)
+    return maps.draw(VALUES), maps.draw(VALUE_ERRORS), (model, layout, q, shortfall)
 
 
 def arrows_of(figure):

@@ -144,6 +144,52 @@ def test_an_agent_that_can_not_resume_is_not_extended(tmp_path, monkeypatch):
         run_study(study(400, **given), tmp_path)
 
 
+CLIFF = "CliffWalking-v1"
+
+
+def study_by_env(lake, cliff, own=CONSTANT, **changes):
+    """Return a study with a budget for each environment, as a study's file gives them."""
+    budgets = {LAKE: {"total_steps": lake}, CLIFF: {"total_steps": cliff, "eval_max_steps": 20}}
+    given = {"env_ids": (LAKE, CLIFF), "env_fields": budgets, "fields": QUIET}
+    return study(lake, own=own, **(given | changes))
+
+
+def test_budgets_of_single_environments_are_extended_alone(tmp_path, worked):
+    run(study_by_env(200, 100), tmp_path)
+    worked.clear()
+    run(study_by_env(330, 100), tmp_path)
+    assert worked == [f"{LAKE} q-learning seed 0"]
+    assert {s["env_id"]: s["env_steps"] for s in summaries(tmp_path).values()} == {LAKE: 330, CLIFF: 100}
+    worked.clear()
+    run(study_by_env(330, 140), tmp_path)
+    assert worked == [f"{CLIFF} q-learning seed 0"]
+
+
+def test_a_study_with_one_budget_gets_larger_ones_by_environment(tmp_path, worked):
+    run(study(200), tmp_path)
+    worked.clear()
+    run(study(200, env_fields={LAKE: {"total_steps": 330}}, fields=QUIET | {"total_steps": 200}), tmp_path)
+    assert worked == [f"{LAKE} q-learning seed 0"]
+    worked.clear()
+    run(study(400), tmp_path)
+    assert worked == [f"{LAKE} q-learning seed 0"]
+
+
+def test_a_budget_of_one_environment_that_cannot_grow_is_refused_with_the_reason(tmp_path):
+    run(study_by_env(200, 100, own={}), tmp_path)
+    with pytest.raises(
+        UsageError,
+        match=r"^total_steps 130 .* 100 steps .*CliffWalking.*spread .* \(allowed: a new folder\)$",
+    ):
+        run_study(study_by_env(200, 130, own={}), tmp_path)
+    with pytest.raises(
+        UsageError, match=r"total_steps 90 instead of 100 for q-learning on CliffWalking-v1; "
+    ):
+        run_study(study_by_env(200, 90, own={}), tmp_path)
+    with pytest.raises(UsageError, match=r"keep_horizon can't be given .* \(they do on CliffWalking-v1\)"):
+        keep_horizons(study_by_env(200, 130, own={}, fields=QUIET | {"total_steps": 200}), tmp_path)
+
+
 def test_fewer_steps_are_another_study(tmp_path):
     run(study(200), tmp_path)
     with pytest.raises(UsageError, match="already holds another study"):

@@ -22,6 +22,9 @@ def test_runs_a_study_and_writes_its_page(tmp_path, capsys):
     )
     assert again == found
     assert capsys.readouterr().out == "2 of 2 runs are done already\n"
+    (verdict,) = again.verdicts
+    assert verdict.startswith("On FrozenLake-v1, ")
+    assert verdict in found.page.read_text()
 
 
 def test_tells_once_of_a_model_that_is_not_what_is_played(tmp_path, capsys):

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+import rl_lab
 from rl_lab.cli.compare import CompareOptions, study_of
 from rl_lab.cli.parsing import parse
 from rl_lab.studies.study_file import read_study_file
@@ -127,6 +128,33 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         read_study_file(tmp_path / "nowhere.yaml")
 
 
-def test_fields_of_an_agent_that_is_left_out_are_refused(path):
-    with pytest.raises(UsageError, match="fields are given for agent 'q-learning', which isn't compared"):
-        study_from(path, "--agents", "random")
+def test_what_the_file_says_of_an_agent_that_is_left_out_goes_with_it(path):
+    study = study_from(path, "--agents", "random")
+    assert (study.agents, study.fields_of) == (("random",), {})
+    assert study.fields_for("random", "FrozenLake-v1") == {"eval_gamma": 0.9, "total_steps": 300}
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "dqn"])
+def test_fields_given_for_an_agent_that_is_left_out_are_refused(path, agent):
+    with pytest.raises(UsageError, match=f"fields are given for agent '{agent}', which isn't compared"):
+        study_from(path, "--agents", "random", "--set", f"{agent}:gamma=0.5")
+
+
+def test_python_takes_a_file_and_what_takes_precedence_over_it(path, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "rl_lab.studies.compare.compare_study", lambda study, *args, **options: made.append(study)
+    )
+    rl_lab.compare(study=path)
+    rl_lab.compare(study=str(path), until_decided=True, max_seeds=10)
+    rl_lab.compare(
+        "CliffWalking-v1", "random", study=path, seeds=2, first_seed=7, gamma=0.7,
+        agent_fields={"random": {"gamma": 0.6}},
+    )  # fmt: skip
+    whole, decided, changed = made
+    assert whole == read_study_file(path).study()
+    assert (decided.seeds, decided.until_decided.max_seeds) == (5, 10)
+    assert decided.env_fields == whole.env_fields
+    assert (changed.env_ids, changed.agents) == (("CliffWalking-v1",), ("random",))
+    assert (changed.seeds, changed.first_seed) == (2, 7)
+    assert changed.fields_for("random", "CliffWalking-v1") == {"eval_gamma": 0.9, "gamma": 0.6}

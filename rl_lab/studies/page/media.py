@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,9 +12,12 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from rl_lab.evaluation.pictures import png_of
+from rl_lab.evaluation.run_maps import Limits, RunMaps, read_maps, shared_limits
 from rl_lab.studies.results import RETURN, RunResults, StudyResults
 
 EMBEDDED_BYTES = 8 * 2**20  # larger files are linked, so that the page still opens on a phone
+PICTURES = "pictures"  # the folder in a run directory
 CSS_DOTS = 96  # pixels of a style sheet in an inch
 MAPS = {
     "values": "exact value of each state, and the action taken in it; red frame: an action that loses",
@@ -57,31 +60,60 @@ def _films(runs: Iterable[RunResults]) -> dict[int, tuple[RunResults, Path]]:
 
 
 def maps(study: StudyResults, env_id: str) -> list[Row]:
-    """Return the pictures by what they show, each with one of every agent that has it, of its best run."""
-    of_agents = [picture for agent in study.agents for picture in _pictures(study, study.runs[env_id, agent])]
+    """Return the pictures by what they show, each with one of every agent that has it, of its best run.
+
+    Colours mean the same in all pictures of a kind, as far as it is known what they were drawn from; `shared` tells.
+    """
+    shown = [found for agent in study.agents if (found := _shown(study.runs[env_id, agent])) is not None]
+    drawn_from = [read_maps(run.directory / PICTURES) for run, _ in shown]
+    limits = shared_limits(found for found in drawn_from if found is not None)
+    of_agents = [
+        picture
+        for (run, widths), known in zip(shown, drawn_from, strict=True)
+        for picture in _pictures(study, run, widths, known, limits)
+    ]
     kinds = [*MAPS, *sorted({row["kind"] for row in of_agents} - set(MAPS))]
     rows = [
         {"kind": k, "name": MAPS.get(k, k), "pictures": [p for p in of_agents if p["kind"] == k]}
         for k in kinds
     ]
-    return [row for row in rows if row["pictures"]]
+    return [
+        row | {"shared": len(row["pictures"]) > 1 and all(p["shared"] for p in row["pictures"])}
+        for row in rows
+        if row["pictures"]
+    ]
 
 
-def _pictures(study: StudyResults, runs: Iterable[RunResults]) -> list[Row]:
+def _shown(runs: Iterable[RunResults]) -> tuple[RunResults, dict[Path, int]] | None:
+    """Return the best run that has pictures, with their widths; None if none has any."""
     for run in best_first(runs):
-        widths = {p: width_of(p) for p in sorted(run.directory.glob("pictures/*.png"))}
+        widths = {p: width_of(p) for p in sorted((run.directory / PICTURES).glob("*.png"))}
         if shown := {p: width for p, width in widths.items() if width is not None}:
-            return [
-                {
-                    "agent": run.agent,
-                    "seed": run.seed,
-                    "kind": p.stem,
-                    "source": source_of(study, p),
-                    "width": width,
-                }
-                for p, width in shown.items()
-            ]
-    return []
+            return run, shown
+    return None
+
+
+def _pictures(
+    study: StudyResults,
+    run: RunResults,
+    widths: Mapping[Path, int],
+    known: RunMaps | None,
+    limits: Mapping[str, Limits],
+) -> Iterator[Row]:
+    own = {} if known is None else known.limits()
+    for picture, width in widths.items():
+        kind = picture.stem
+        source = source_of(study, picture)
+        if known is not None and kind in own and own[kind] != limits[kind]:
+            source = _data_uri("image/png", png_of(known.draw(kind, limits[kind])))
+        yield {
+            "agent": run.agent,
+            "seed": run.seed,
+            "kind": kind,
+            "source": source,
+            "width": width,
+            "shared": kind in own,
+        }
 
 
 def width_of(picture: Path) -> int | None:
@@ -114,4 +146,8 @@ def source_of(study: StudyResults, file: Path) -> str:
     if file.stat().st_size > EMBEDDED_BYTES:
         return quote(file.relative_to(study.directory).as_posix())
     kind = "image/png" if file.suffix == ".png" else "video/mp4"
-    return f"data:{kind};base64," + base64.b64encode(file.read_bytes()).decode("ascii")
+    return _data_uri(kind, file.read_bytes())
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")

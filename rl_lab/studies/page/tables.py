@@ -22,6 +22,8 @@ LATEX = {
     ">": r"\textgreater{}", "γ": r"$\gamma$", "τ": r"$\tau$",
 }  # fmt: skip
 
+NUMBERS = "numbers.json"  # everything, and the verdicts
+
 
 def files_of(contents: Contents) -> dict[str, bytes]:
     """Return the tables of a page by file name."""
@@ -34,7 +36,7 @@ def files_of(contents: Contents) -> dict[str, bytes]:
     }
     files = {f"{name}.csv": csv_of(rows) for name, rows in tables.items()}
     everything = {"study": _study(contents), **tables, "figures": {c.slug: c.rows() for c in contents.charts}}
-    files["numbers.json"] = json.dumps(finite(everything), indent=1, ensure_ascii=False).encode()
+    files[NUMBERS] = json.dumps(finite(everything), indent=1, ensure_ascii=False).encode()
     files["results.md"] = "\n".join(_markdown(contents, env) for env in contents.environments).encode()
     files["results.tex"] = "\n".join(_latex(env) for env in contents.environments).encode()
     return files
