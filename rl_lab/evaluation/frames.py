@@ -1,8 +1,9 @@
-"""Renders the frames of episodes that a policy plays, or that recorded actions replay."""
+"""Plays episodes and renders them: what a policy does, or what recorded actions did, moment by moment."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import gymnasium
 import numpy as np
@@ -14,6 +15,21 @@ from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.types import Array
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What an observation of an episode looks like, and what is done there."""
+
+    frame: Array  # uint8 [H, W, 3]
+    step: int  # steps taken so far
+    return_: float  # of the rewards so far
+    action: Array | None  # [...], chosen here; None where the episode is over or cut
+    figures: Mapping[str, Array] = field(
+        default_factory=dict
+    )  # of `Policy.inspect`, each [...]; {} unless asked for
+    terminated: bool = False
+    truncated: bool = False
+
+
 def rendered_frames(
     policy: Policy,
     make: Callable[[], gymnasium.Env],
@@ -23,45 +39,68 @@ def rendered_frames(
     actions: list[Array] | None = None,
     on_cut: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[Array]:
-    """Play one episode per seed and yield its rendered frames uint8 [H, W, 3], starting with the first observation's.
+    """Yield the frames uint8 [H, W, 3] of what `moments` plays."""
+    for moment in moments(policy, make, seeds=seeds, max_steps=max_steps, actions=actions, on_cut=on_cut):
+        yield moment.frame
+
+
+def moments(
+    policy: Policy,
+    make: Callable[[], gymnasium.Env],
+    *,
+    seeds: list[int],
+    max_steps: int = 10_000,
+    actions: list[Array] | None = None,
+    inspecting: bool = False,
+    on_cut: Callable[[int], None] = lambda steps: None,
+) -> Iterator[Moment]:
+    """Play one episode per seed and yield its moments, from the first observation to the last.
 
     Args:
         make: makes an environment whose render_mode is "rgb_array".
         max_steps: limit on the steps of each episode.
         actions: one array [length, ...] per episode, replayed instead of asking the policy.
+        inspecting: ask the policy for the figures behind its choices, where it is asked at all.
         on_cut: called with `max_steps` for each episode that was cut there and would have gone on.
 
     Raises:
         ValueError: the environment renders something else than [H, W, 3].
+        EnvironmentFault: it fails, or breaks its contract.
     """
     envs = SingleVector(make())
     try:
         for index, seed in enumerate(seeds):
             replayed = None if actions is None else actions[index]
-            if (yield from _episode_frames(policy, envs, seed, max_steps, replayed)):
+            if (yield from _episode(policy, envs, seed, max_steps, replayed, inspecting)):
                 on_cut(max_steps)
     finally:
         envs.close()
 
 
-def _episode_frames(
-    policy: Policy, envs: VectorEnv, seed: int, max_steps: int, actions: Array | None
-) -> Generator[Array, None, bool]:
-    """Yield the frames of an episode; return whether it was cut and would have gone on."""
+def _episode(
+    policy: Policy, envs: VectorEnv, seed: int, max_steps: int, actions: Array | None, inspecting: bool
+) -> Generator[Moment, None, bool]:
+    """Yield the moments of an episode; return whether it was cut and would have gone on."""
     obs, info = envs.reset(seed=[seed])
     state, mask, is_first = policy.initial_state(1), mask_of(info), np.ones(1, np.bool_)
-    yield _frame(envs)
-    for t in range(max_steps if actions is None else min(max_steps, len(actions))):
+    limit, total = max_steps if actions is None else min(max_steps, len(actions)), 0.0
+    for t in range(limit):
+        figures: Mapping[str, Array] = {}
         if actions is None:
+            if inspecting:
+                figures = {name: x[0] for name, x in policy.inspect(obs, state, is_first, mask).items()}
             decision = policy.act(obs, state, is_first, mask)
             action, state = decision.action, decision.state
         else:
             action = actions[t : t + 1].astype(action_dtype(envs.single_action_space))
-        obs, _, terminated, truncated, info = envs.step(action)
+        yield Moment(_frame(envs), t, total, action[0], figures)
+        obs, reward, terminated, truncated, info = envs.step(action)
+        total += float(reward[0])
         mask, is_first = mask_of(info), terminated | truncated
-        yield _frame(envs)
         if is_first[0]:
+            yield Moment(_frame(envs), t + 1, total, None, {}, bool(terminated[0]), bool(truncated[0]))
             return False
+    yield Moment(_frame(envs), limit, total, None)
     return actions is None or len(actions) > max_steps
 
 

@@ -1,11 +1,10 @@
-"""Shows the episodes of a trained policy in videos and windows."""
+"""Films the episodes of a policy, and makes what shows them: the environment that renders, and windows."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import gymnasium
@@ -15,9 +14,8 @@ from rl_lab.agent import Policy
 from rl_lab.environments.make import make_env
 from rl_lab.evaluation.evaluate import evaluation_seed
 from rl_lab.evaluation.frames import rendered_frames
-from rl_lab.evaluation.video import LiveWindow, Sink, VideoWriter, write_video
+from rl_lab.evaluation.video import LiveWindow, VideoWriter
 from rl_lab.runs.config import RunConfig
-from rl_lab.runs.rows import read_actions, read_episodes
 from rl_lab.storage.errors import NotWritten
 from rl_lab.types import UsageError
 
@@ -45,7 +43,7 @@ def episode_frames(
     """
     return rendered_frames(
         policy,
-        lambda: _rendering_env(config),
+        lambda: rendering_env(config),
         seeds=seeds,
         max_steps=max_steps,
         actions=actions,
@@ -53,71 +51,33 @@ def episode_frames(
     )
 
 
-def show(
+def film(
+    path: Path,
     policy: Policy,
     config: RunConfig,
-    folder: Path,
-    files: list[Path],
-    windows: list[LiveWindow],
     episodes: int,
-    seed: int | None = None,
-    training_episode: int | None = None,
-    on_cut: Callable[[int], None] = lambda steps: None,
-) -> int:
-    """Show episodes in video files and windows; return the number of frames.
+    should_stop: Callable[[], bool] = lambda: False,
+) -> str | None:
+    """Film the first FILMED_STEPS of evaluation episodes to `path`; return in a line what is missing, or None.
 
     Args:
-        config: the run's, which says what environment to make.
-        folder: the run directory.
-        files: .mp4 and .gif files to write.
-        episodes: how many evaluation episodes to show.
-        seed: of the episodes; by default the run's.
-        training_episode: replay the training episode in this row of episodes.csv instead.
-        on_cut: called with WATCHED_STEPS for each episode of which only so many steps are shown.
-
-    Raises:
-        UsageError: nothing can be written at a file's place, or there is no such training episode.
-        NotWritten: a film failed; what was at its place is as it was.
+        should_stop: asked at every step; the film ends where it says so.
     """
-    base = config.seed if seed is None else seed
-    seeds, actions = [evaluation_seed(base, e) for e in range(episodes)], None
-    if training_episode is not None:
-        seeds, actions = _training_episode(config, folder, training_episode)
-    count = 0
-    with ExitStack() as stack:
-        fps = frames_per_second(config)
-        sinks: list[Sink] = [*windows, *(VideoWriter(file, fps) for file in files)]
-        for sink in sinks:
-            stack.enter_context(sink)
-        for frame in episode_frames(policy, config, seeds, actions, max_steps=WATCHED_STEPS, on_cut=on_cut):
-            count += 1
-            wanted = [sink.add(frame) for sink in sinks]  # a list, so that every sink gets the frame
-            if not all(wanted):
-                break
-    return count
-
-
-def _training_episode(config: RunConfig, folder: Path, row: int) -> tuple[list[int], list[np.ndarray]]:
-    """Return the seed and the actions of the training episode in a row of episodes.csv."""
-    env = _rendering_env(config)
-    try:
-        actions = read_actions(folder, row, env.action_space)
-    finally:
-        env.close()
-    return [int(read_episodes(folder)[row]["seed"])], [actions]
-
-
-def film(path: Path, policy: Policy, config: RunConfig, episodes: int) -> str | None:
-    """Film the first FILMED_STEPS of evaluation episodes to `path`; return in a line what is missing, or None."""
     cut: list[int] = []
+    seeds = [evaluation_seed(config.seed, e) for e in range(episodes)]
+    frames = 0
     try:
-        seeds = [evaluation_seed(config.seed, e) for e in range(episodes)]
-        frames = episode_frames(policy, config, seeds, max_steps=FILMED_STEPS, on_cut=cut.append)
-        write_video(path, frames, frames_per_second(config))
+        with VideoWriter(path, frames_per_second(config)) as writer:
+            for frame in episode_frames(policy, config, seeds, max_steps=FILMED_STEPS, on_cut=cut.append):
+                writer.add(frame)
+                frames = writer.frames
+                if should_stop():
+                    return f"{path.name} ends after {frames} frames, where the run was asked to stop"
     except NotWritten as error:
         return f"no video: {error}"
     except Exception as error:  # a renderer may raise anything, and no film is worth losing a run
-        return f"no video: {type(error).__name__}: {' '.join(str(error).split())}"
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return f"{path.name} ends after {frames} frames: {cause}" if frames else f"no video: {cause}"
     if not cut:
         return None
     which = "the episode" if episodes == 1 else f"{len(cut)} of {episodes} episodes"
@@ -128,7 +88,7 @@ def film(path: Path, policy: Policy, config: RunConfig, episodes: int) -> str | 
 
 def frames_per_second(config: RunConfig) -> float:
     """Return the frame rate at which the environment is meant to be watched."""
-    env = _rendering_env(config)
+    env = rendering_env(config)
     try:
         return float(env.metadata.get("render_fps") or FPS)
     finally:
@@ -181,6 +141,7 @@ def _allow_no_display() -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
-def _rendering_env(config: RunConfig) -> gymnasium.Env:
+def rendering_env(config: RunConfig) -> gymnasium.Env:
+    """Make a run's environment, which renders pictures uint8 [H, W, 3]; no screen is needed for it."""
     _allow_no_display()
     return make_env(config.env_id, **config.env_arguments, render_mode="rgb_array")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import imageio.v3 as imageio
 import pytest
@@ -116,3 +117,118 @@ class TestWatch:
         code, out, _ = call(capsys, watch, run_dir, "--episodes", "2", "--gif", tmp_path / "a.gif")
         assert code == 0
         assert out == f"4 frames, {tmp_path / 'a.gif'}, 2 of 2 episodes cut off after 1 steps\n"
+
+
+class TestFilesAndEpisodes:
+    def test_a_sheet_and_a_film_with_overlays(self, capsys, run_dir, tmp_path):
+        words = ["--sheet", tmp_path / "a.png", "--gif", tmp_path / "a.gif", "--overlay"]
+        code, out, err = call(capsys, watch, run_dir, *words)
+        assert (code, err) == (0, "")
+        assert out.endswith(f" frames, {tmp_path / 'a.gif'}, {tmp_path / 'a.png'}\n")
+        assert imageio.imread(tmp_path / "a.png").ndim == 3
+        assert not (run_dir / "videos" / "a.mp4").exists()
+
+    def test_training_episodes_are_checked_and_that_is_said(self, capsys, run_dir, tmp_path):
+        episodes = read_episodes(run_dir)
+        code, out, err = call(
+            capsys, watch, run_dir, "--training-episode", "last", "--gif", tmp_path / "a.gif"
+        )
+        assert (code, err) == (0, "")
+        last = episodes[-1]
+        said = (
+            f"training episode {len(episodes) - 1}: return {last['return']:.6g} and length {last['length']}"
+        )
+        assert out.splitlines()[1] == f"{said} are those in episodes.csv"
+        words = ["--training-episode", "every:20", "--gif", tmp_path / "a.gif"]
+        _, out, _ = call(capsys, watch, run_dir, *words)
+        chosen = episodes[::20]
+        assert out.splitlines()[0].startswith(f"{sum(e['length'] + 1 for e in chosen)} frames")
+        assert out.splitlines()[1].startswith(
+            f"{len(chosen)} training episodes: their returns and lengths are"
+        )
+
+    def test_an_episode_that_does_not_happen_again_is_an_error_after_its_film(
+        self, capsys, run_dir, tmp_path
+    ):
+        folder = tmp_path / "run"
+        shutil.copytree(run_dir, folder)
+        rows = (folder / "episodes.csv").read_text().splitlines()
+        cells = rows[1].split(",")
+        cells[4] = "0.5"  # its return
+        (folder / "episodes.csv").write_text("\n".join([rows[0], ",".join(cells), *rows[2:]]) + "\n")
+        words = ["--training-episode", "0", "--gif", tmp_path / "a.gif"]
+        code, out, err = call(capsys, watch, folder, *words)
+        assert code == 1
+        assert (tmp_path / "a.gif").exists()
+        assert out.count("\n") == 1
+        assert err.startswith(
+            "error: training episode 0 did not happen again: return 0.0 instead of 0.5; FrozenLake-v1"
+        )
+        assert err.count("\n") == 1
+
+    def test_progress_and_a_single_checkpoint(self, capsys, run_dir, tmp_path):
+        code, out, _ = call(capsys, watch, run_dir, "--progress", tmp_path / "p.gif")
+        steps = [int(step) for step in out.split("at steps ")[1].split(", ")]
+        assert code == 0
+        assert steps[-1] == 400
+        assert (tmp_path / "p.gif").exists()
+        for step in steps:
+            words = ["--checkpoint", step, "--gif", tmp_path / "a.gif"]
+            assert call(capsys, watch, run_dir, *words)[0] == 0
+        require_refusal(
+            call(capsys, watch, run_dir, "--checkpoint", 7), "no checkpoint at step 7", str(steps[0])
+        )
+
+    def test_random_plays_any_environment(self, capsys, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        words = ["--env-id", "FrozenLake-v1", "--env-kwargs", "is_slippery=false", "--seed", 3]
+        code, out, _ = call(capsys, watch, "random", *words)
+        assert code == 0
+        assert out.split()[2] == "videos/watch.mp4"
+        assert (tmp_path / "videos" / "watch.mp4").exists()
+
+    def test_a_model_of_sb3_s_says_that_its_pickles_were_run(self, capsys, tmp_path):
+        from stable_baselines3 import PPO
+
+        PPO("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "m.zip")
+        words = [tmp_path / "m.zip", "--env-id", "CartPole-v1", "--gif", tmp_path / "a.gif"]
+        require_refusal(call(capsys, watch, *words), "m.zip", "whatever code", "--trust-pickles")
+        code, out, err = call(capsys, watch, *words, "--trust-pickles", "--algo", "ppo")
+        assert (code, err) == (0, "")
+        assert out.splitlines()[1] == "SB3's ppo on CartPole-v1: from m.zip, whose pickles were run"
+
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [
+            (["--human", "--sheet", "a.png"], ["without --sheet a.png"]),
+            (["--human", "--progress", "a.gif"], ["without --progress a.gif"]),
+            (["--progress", "a.gif", "--video", "a.mp4"], ["without --video a.mp4"]),
+            (["--progress", "a.gif", "--best", "--episodes", "2"], ["without --episodes 2 and --best"]),
+            (["--progress", "a.gif", "--training-episode", "0"], ["without --training-episode 0"]),
+            (["--progress", "a.gif", "--env-id", "X"], ["without --env-id X"]),
+            (["--progress", "a.txt"], ["a.txt", ".mp4"]),
+            (["--best", "--checkpoint", "5"], ["without --checkpoint 5"]),
+            (["--training-episode", "best", "--checkpoint", "5"], ["without --checkpoint 5"]),
+            (["--training-episode", "best", "--trust-pickles"], ["without --trust-pickles"]),
+            (["--training-episode", "middle"], ["middle", "best, worst, last"]),
+            (["--env-id", "CartPole-v1"], ["environment of its own"]),
+            (["--env-kwargs", "a=1"], ["environment of its own"]),
+            (["--trust-pickles"], ["is no model file"]),
+            (["--algo", "dqn"], ["is no model file"]),
+            (["--sheet", "a.gif"], ["a.gif", ".png"]),
+            (["--seed", "-1"], ["--seed -1"]),
+        ],
+    )
+    def test_options_that_contradict_each_other(self, capsys, run_dir, tmp_path, monkeypatch, words, named):
+        monkeypatch.chdir(tmp_path)
+        require_refusal(call(capsys, watch, run_dir, *words), *named)
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("word", ["random", "human"])
+    def test_words_without_what_they_need(self, capsys, tmp_path, monkeypatch, word):
+        monkeypatch.chdir(tmp_path)
+        require_refusal(call(capsys, watch, word), word, "allowed")
+        require_refusal(call(capsys, watch, word, "--env-id", "CartPole-v1", "--best"), word, "allowed")
+        words = [word, "--env-id", "CartPole-v1", "--training-episode", "0"]
+        require_refusal(call(capsys, watch, *words), "allowed")
+        assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 from rl_lab.evaluation.evaluate import evaluate, evaluation_seed
 from rl_lab.evaluation.frames import rendered_frames
-from rl_lab.evaluation.watch import episode_frames, film, show
+from rl_lab.evaluation.watch import episode_frames, film
 from rl_lab.runs.config import RunConfig
 from rl_lab.types import Decision
 from toys import agent_on, problem_on, vector
@@ -91,9 +91,8 @@ class TestCarry:
         [
             lambda policy, folder: list(episode_frames(policy, CONFIG, [8, 9])),
             lambda policy, folder: film(folder / "a.gif", policy, CONFIG, 2),
-            lambda policy, folder: show(policy, CONFIG, folder, [folder / "a.gif"], [], 2),
         ],
-        ids=["frames", "film", "show"],
+        ids=["frames", "film"],
     )
     def test_is_kept_by_all_who_watch(self, see, tmp_path):
         policy = Remembering()
