@@ -28,6 +28,8 @@ class WatchOptions:
     """Write an mp4. This is the default, to RUN_DIR/videos/watch.mp4, if neither --human nor --gif is given."""
     gif: str | None = None
     """Write a GIF."""
+    web: bool = False
+    """Serve a live page for the browser; rl-lab watch --web --help lists its options."""
     episodes: int = 1
     """Episodes to watch, each up to 3000 steps."""
     seed: int | None = None
@@ -48,6 +50,10 @@ def watch(argv: Sequence[str]) -> int:
         CheckpointCorrupt: no checkpoint of the run is whole.
         FormatTooNew: a newer version wrote the run.
     """
+    if "--web" in argv:
+        from rl_lab.cli.watch_web import watch_web
+
+        return watch_web(argv)
     from rl_lab.evaluation.watch import frames_per_second, live_window, require_display, show, shows_nothing
     from rl_lab.runs.description import read_description
     from rl_lab.training.devices import set_threads

@@ -1,0 +1,177 @@
+"""Puts a live page together: runs, their policies and environments, what is followed and where things are saved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+
+from rl_lab.environments.make import make_env
+from rl_lab.evaluation.watch import FPS
+from rl_lab.runs.description import RunDescription, read_description
+from rl_lab.runs.rows import EPISODES, read_actions, read_episodes
+from rl_lab.training.devices import set_threads
+from rl_lab.training.loading import load_policy
+from rl_lab.types import UsageError
+from rl_lab.watching.following import Following
+from rl_lab.watching.guard import Guard
+from rl_lab.watching.lane import Lane
+from rl_lab.watching.messages import Command, Past, Save
+from rl_lab.watching.played import save_played
+from rl_lab.watching.server import LivePage
+from rl_lab.watching.session import Agent, PastEpisode, Session, agent_of
+from rl_lab.watching.thoughts import explain
+
+NICE = 10  # by how much a viewer lets other processes go first, such as a run that trains
+
+
+def live_page(
+    run_dirs: Sequence[str],
+    guard: Guard,
+    seed: int | None = None,
+    best: bool = False,
+    save_to: str | None = None,
+) -> LivePage:
+    """Return the page of one run, or of several on the same seeds.
+
+    Args:
+        seed: of the episodes; by default the first run's.
+        best: watch the checkpoints with the best evaluation, and follow none.
+        save_to: folder for datasets; by default "played" in the first run's.
+
+    Raises:
+        UsageError: there is no run, nothing was saved yet, or the runs play different games.
+    """
+    folders = [Path(run_dir) for run_dir in run_dirs]
+    descriptions = [read_description(folder) for folder in folders]
+    _require_same_game(descriptions)
+    set_threads(descriptions[0].config.threads)
+    if hasattr(os, "nice"):
+        os.nice(max(0, NICE - os.nice(0)))
+    agents = [_agent(f, d, best) for f, d in zip(folders, descriptions, strict=True)]
+    env = agents[0].track.lane.envs.env
+    fps = float(env.metadata.get("render_fps") or FPS)
+    session = Session(agents, descriptions[0].config.seed if seed is None else seed, fps)
+    desk = Desk(folders, agents, best, Path(save_to) if save_to is not None else folders[0] / "played")
+    page = LivePage(session, guard, hello(descriptions, session, desk), desk.carry, desk.idle)
+    desk.tell = page.broadcast.tell
+    session.play()
+    return page
+
+
+def _require_same_game(descriptions: Sequence[RunDescription]) -> None:
+    """Check that all runs are of one environment with the same arguments.
+
+    Raises:
+        UsageError: they aren't.
+    """
+    first = descriptions[0].config
+    for other in (d.config for d in descriptions[1:]):
+        if (other.env_id, other.env_kwargs) != (first.env_id, first.env_kwargs):
+            raise UsageError(
+                f"{other.env_id} beside {first.env_id} (allowed: runs of the same environment with the same env_kwargs)"
+            )
+
+
+def _agent(folder: Path, description: RunDescription, best: bool) -> Agent:
+    config = description.config
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # frames are drawn into memory
+    make: Callable[[], gymnasium.Env] = partial(
+        make_env, config.env_id, **config.env_arguments, render_mode="rgb_array"
+    )
+    lane = Lane(load_policy(folder, best=best), make, explain)
+    return agent_of(f"{description.agent} · {folder.name}", lane)
+
+
+def hello(descriptions: Sequence[RunDescription], session: Session, desk: Desk) -> dict[str, Any]:
+    """Return what a page is told first, as JSON."""
+    return {
+        "type": "hello",
+        "env_id": descriptions[0].config.env_id,
+        "agents": [
+            {
+                "label": agent.label,
+                "note": agent.note,
+                "action_names": list(agent.action_names),
+                "keys": [[action, list(keys)] for action, keys in agent.keys.items()],
+            }
+            for agent in session.agents
+        ],
+        "past_episodes": desk.past_episodes(),
+        "fps": session.fps,
+    }
+
+
+class Desk:
+    """Carries out what a session can't do alone: saving, finding past episodes, following runs."""
+
+    def __init__(self, folders: Sequence[Path], agents: Sequence[Agent], best: bool, save_to: Path):
+        self._folders, self._agents, self._save_to = folders, agents, save_to
+        self._following = [] if best else [Following(f, partial(load_policy, f)) for f in folders]
+        self.tell: Callable[[dict[str, Any]], None] = lambda notice: None
+
+    def carry(self, session: Session, command: Command) -> str | None:
+        """Carry out a command; return a line for whoever asked, or None.
+
+        Raises:
+            UsageError: it can't be done now.
+            NotWritten: a dataset could not be written.
+        """
+        if isinstance(command, Save):
+            return self._save(session)
+        if isinstance(command, Past):
+            session.show_past(self._past(command.episode))
+            return None
+        command.apply(session)
+        return None
+
+    def _save(self, session: Session) -> str:
+        place = _free_place(self._save_to)
+        counts = save_played(session.all_played(), session.agents[0].track.lane.make, place)
+        return f"saved {counts['episodes']} episodes, {counts['steps']} steps, to {place}"
+
+    def past_episodes(self) -> int:
+        """Return how many training episodes of the first run there are."""
+        path = self._folders[0] / EPISODES
+        return max(0, path.read_bytes().count(b"\n") - 1) if path.is_file() else 0
+
+    def _past(self, which: str) -> PastEpisode:
+        """Find a training episode of the first run."""
+        folder = self._folders[0]
+        episodes = read_episodes(folder) if self.past_episodes() else []
+        if not episodes:
+            raise UsageError("this run has no training episodes (allowed: runs that played some)")
+        returns = [row["return"] for row in episodes]
+        picks = {
+            "best": returns.index(max(returns)),
+            "worst": returns.index(min(returns)),
+            "last": len(returns) - 1,
+        }
+        row = picks[which] if which in picks else int(which)
+        actions = read_actions(folder, row, self._agents[0].track.lane.action_space)
+        return PastEpisode(row, int(episodes[row]["seed"]), list(actions), episodes[row]["return"])
+
+    def idle(self, session: Session) -> bool:
+        """Look at the runs if it is time; new policies act from their next episode on."""
+        for i, following in enumerate(self._following):
+            if not following.is_due():
+                continue
+            notice, policy = following.look()
+            if notice is not None:
+                self.tell({**notice, "type": f"curves {i}", "agent": i})
+            if policy is not None:
+                session.agents[i].fresh = policy
+                self.tell({"type": f"checkpoint {i}", "agent": i, "env_steps": following.env_steps})
+        return False
+
+
+def _free_place(folder: Path) -> Path:
+    """Return the first numbered folder inside `folder` that isn't there yet."""
+    number = 1
+    while (folder / f"{number:03d}").exists():
+        number += 1
+    return folder / f"{number:03d}"
