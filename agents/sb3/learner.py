@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -26,6 +27,7 @@ from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.environments.zero_based import ZeroBased, to_zero_based, zero_based
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
+from rl_lab.seeding import untouched_torch
 from rl_lab.types import UsageError
 from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.trained import load_weights
@@ -168,6 +170,30 @@ class SB3:
         """Return the policy with stored weights, which are plain tensors; SB3's pickled files are never read."""
         policy, normaliser = self._loaded(problem, weights)
         return self.config.ACTS(policy, problem.spec, normaliser)
+
+    def read_model_file(
+        self, problem: Problem, path: Path, algorithm: str | None = None, statistics: Path | None = None
+    ) -> tuple[Policy, str]:
+        """Return the policy of a file that SB3 saved, which acts deterministically, and the name of its algorithm.
+
+        The pickles in the files are run: call it only if a person says that they trust the files. It serves all of
+        SB3's and sb3-contrib's algorithms, whichever this learner is.
+
+        Args:
+            problem: where the policy will act.
+            path: a .zip that SB3 saved.
+            algorithm: such as "dqn"; None: as the file tells.
+            statistics: a file that `VecNormalize.save` wrote; None for none.
+
+        Raises:
+            UsageError: a file can't be read, or isn't of this algorithm, or the policy doesn't fit the environment.
+        """
+        from .model_files import read_policy
+
+        with untouched_torch(), closing(make_vec_env(problem, [])) as envs:
+            return read_policy(
+                path, problem.spec, envs, algorithm=algorithm, statistics=statistics, device=problem.device
+            )
 
     def exploring(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the policy from which SB3 draws actions when it collects; DQN's is greedy but for its epsilon."""

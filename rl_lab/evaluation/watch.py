@@ -45,7 +45,7 @@ def episode_frames(
     """
     return rendered_frames(
         policy,
-        lambda: _rendering_env(config),
+        lambda: rendering_env(config),
         seeds=seeds,
         max_steps=max_steps,
         actions=actions,
@@ -99,7 +99,7 @@ def show(
 
 def _training_episode(config: RunConfig, folder: Path, row: int) -> tuple[list[int], list[np.ndarray]]:
     """Return the seed and the actions of the training episode in a row of episodes.csv."""
-    env = _rendering_env(config)
+    env = rendering_env(config)
     try:
         actions = read_actions(folder, row, env.action_space)
     finally:
@@ -128,7 +128,7 @@ def film(path: Path, policy: Policy, config: RunConfig, episodes: int) -> str | 
 
 def frames_per_second(config: RunConfig) -> float:
     """Return the frame rate at which the environment is meant to be watched."""
-    env = _rendering_env(config)
+    env = rendering_env(config)
     try:
         return float(env.metadata.get("render_fps") or FPS)
     finally:
@@ -181,6 +181,7 @@ def _allow_no_display() -> None:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
-def _rendering_env(config: RunConfig) -> gymnasium.Env:
+def rendering_env(config: RunConfig) -> gymnasium.Env:
+    """Make a run's environment, which renders pictures uint8 [H, W, 3]; no screen is needed for it."""
     _allow_no_display()
     return make_env(config.env_id, **config.env_arguments, render_mode="rgb_array")

@@ -139,12 +139,16 @@ class Checkpoints:
     def last_step(self) -> int | None:
         """Return the step of the newest checkpoint, which need not be whole; None if there is none."""
         manifests = self.manifests()
-        return int(manifests[-1].name.split("-")[0]) if manifests else None
+        return _step_of(manifests[-1]) if manifests else None
 
     def files(self) -> set[str]:
         """Return the names of all files that belong to the checkpoints on disk."""
         manifests = self.manifests()
         return {p.name for p in manifests} | self._used(manifests)
+
+    def steps(self) -> list[int]:
+        """Return the steps of the checkpoints, which need not be whole, each once in ascending order."""
+        return sorted({step for path in self.manifests() if (step := _step_of(path)) is not None})
 
     def best(self) -> list[Path]:
         """Return the manifests whose info has a "score", best first; of equal ones the newer first."""
@@ -166,6 +170,7 @@ class Checkpoints:
         only: tuple[str, ...] | None = None,
         *,
         best: bool = False,
+        at_step: int | None = None,
         migrations: Migrations | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """Return (env_steps, members) of the newest checkpoint that is whole.
@@ -175,6 +180,7 @@ class Checkpoints:
         Args:
             only: load (and verify) only these members.
             best: load the one with the best score instead, if any has one.
+            at_step: load the newest of those at this step alone.
             migrations: bring the members of older formats up to date with these; without them members are
                 returned as they were stored.
 
@@ -183,11 +189,14 @@ class Checkpoints:
             CheckpointCorrupt: there is none that is whole.
             FormatTooNew: a newer version wrote it.
         """
-        manifests = self.manifests()
+        manifests = [path for path in self.manifests() if at_step in (None, _step_of(path))]
         if not manifests:
-            raise CheckpointMissing(f"no checkpoint in {self.folder}")
+            raise CheckpointMissing(
+                f"no checkpoint {'' if at_step is None else f'at step {at_step} '}in {self.folder}"
+            )
         newest_first = list(reversed(manifests))
-        for path in [*self.best(), *newest_first] if best else newest_first:
+        scored = [path for path in self.best() if path in manifests] if best else []
+        for path in [*scored, *newest_first]:
             try:
                 with malformed_as_corrupt(path):
                     number, env_steps, members = self._load(path, only)
@@ -235,6 +244,12 @@ class Checkpoints:
     def _stored_ring(self, ring: dict[str, Any]) -> StoredRing:
         segments = tuple((s["start"], self._path(s)) for s in ring["segments"])
         return StoredRing(ring["written"], ring["capacity"], segments)
+
+
+def _step_of(manifest: Path) -> int | None:
+    """Return the environment step that the name of a manifest tells; None if the file has another kind of name."""
+    step = manifest.name.split("-")[0]
+    return int(step) if step.isdecimal() else None
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from rl_lab.training.setup import problem_of
 from rl_lab.types import UsageError
 
 
-def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
+def load_policy(run_dir: str | Path, *, best: bool = False, at_step: int | None = None) -> Policy:
     """Return the greedy policy that a run ended with, or if it hasn't ended, that of its last checkpoint.
 
     Its attribute `eval_gamma` is the run's, with which `rl_lab.evaluate` discounts unless it is told otherwise. The
@@ -25,15 +25,16 @@ def load_policy(run_dir: str | Path, *, best: bool = False) -> Policy:
 
     Args:
         best: take the checkpoint with the best evaluation instead.
+        at_step: take the kept checkpoint at this environment step instead.
 
     Raises:
-        UsageError: there is no run, or nothing was saved yet.
+        UsageError: there is no run, nothing was saved yet, or there is no checkpoint at this step.
         CheckpointCorrupt: no checkpoint is whole.
         FormatTooNew: a newer version wrote it.
     """
     description = read_description(Path(run_dir))
     learner = make_learner(description.agent, **description.fields)
-    weights = read_weights(run_dir, best=best)
+    weights = read_weights(run_dir, best=best, at_step=at_step)
     with limited_threads(description.config.threads):
         policy = learner.load(problem_of(description.config, learner, for_acting=True), weights)
     return with_eval_gamma(policy, description.config.eval_gamma)
@@ -47,19 +48,41 @@ def with_eval_gamma(policy: Policy, gamma: float | None) -> Policy:
     return policy
 
 
-def read_weights(run_dir: str | Path, *, best: bool = False) -> dict[str, Any]:
+def kept_steps(run_dir: str | Path) -> list[int]:
+    """Return the environment steps of a run's kept checkpoints, in ascending order."""
+    return Checkpoints(Path(run_dir) / CHECKPOINTS).steps()
+
+
+def read_weights(run_dir: str | Path, *, best: bool = False, at_step: int | None = None) -> dict[str, Any]:
     """Return the weights that a run ended with, or those of its last (or best) checkpoint; read nothing else of it.
 
+    Args:
+        best: take the checkpoint with the best evaluation.
+        at_step: take the checkpoint at this environment step, with the weights that learning had reached there.
+
     Raises:
-        UsageError: there is no run, or nothing was saved yet.
+        UsageError: there is no run, nothing was saved yet, there is no checkpoint at this step, or `best` is asked
+            for too.
         CheckpointCorrupt: no checkpoint is whole.
         FormatTooNew: a newer version wrote it.
     """
     folder = Path(run_dir)
     read_description(folder)
+    if best and at_step is not None:
+        raise UsageError(f"at_step {at_step} is one checkpoint, best another (allowed: one of them)")
+    checkpoints = Checkpoints(folder / CHECKPOINTS)
     try:
         # No migrations: weights are stored alike in all formats.
-        _, members = Checkpoints(folder / CHECKPOINTS).load(only=("weights", "selected"), best=best)
+        _, members = checkpoints.load(only=("weights", "selected"), best=best, at_step=at_step)
     except CheckpointMissing as error:
-        raise UsageError(f"run directory {str(folder)!r} has no checkpoint yet") from error
-    return members["weights"] if best else members.get("selected", members["weights"])
+        raise UsageError(_missing(folder, checkpoints.steps(), at_step)) from error
+    as_learned = best or at_step is not None
+    return members["weights"] if as_learned else members.get("selected", members["weights"])
+
+
+def _missing(folder: Path, steps: list[int], at_step: int | None) -> str:
+    """Return in a line which checkpoint isn't there."""
+    if not steps:
+        return f"run directory {str(folder)!r} has no checkpoint yet"
+    kept = ", ".join(map(str, steps))
+    return f"run directory {str(folder)!r} has no checkpoint at step {at_step} (allowed: {kept})"
