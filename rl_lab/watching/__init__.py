@@ -1,4 +1,4 @@
-"""Watching an agent play: a session of episodes, the page that shows it live, films and past episodes.
+"""Watching agents: whose policy is watched and where, past training episodes, films and pictures, and the live page.
 
-What an agent's numbers mean is worked out in `explanation`; how well it plays is measured in `evaluation`.
+The figures behind a choice are in `rl_lab.explanation`; playing for scores, and encoding films, in `rl_lab.evaluation`.
 """

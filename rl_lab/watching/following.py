@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,9 @@ class Following:
         notice = self._notice() if self._read_rows() else None
         newest, policy = self._newest(), None
         if newest != self._seen:
-            try:
+            # It may be half written or being swept away: the next look finds it, or a newer one.
+            with suppress(UsageError, CheckpointCorrupt, OSError):
                 policy, self._seen = self._load(), newest
-            except (UsageError, CheckpointCorrupt, OSError):
-                pass  # it is being written or swept away: the next look finds it, or a newer one
         return notice, policy
 
     def _read_rows(self) -> bool:

@@ -20,9 +20,9 @@ DIGITS = 9
 def keys_of(env: gymnasium.Env, names: Sequence[str]) -> dict[int, list[str]]:
     """Return for each action of a Discrete space the keys that stand for it, as KeyboardEvent.key has them.
 
-    The environment's own `get_keys_to_action` goes first, then the arrows that the actions are named after, then arrows by
-    the number of actions; the digits from 1 stand for the first nine actions in any case. Keys that would have to
-    be held together are left out.
+    The environment's own `get_keys_to_action` goes first, then the arrows that the actions are named after, then
+    arrows by the number of actions; the digits from 1 stand for the first nine actions in any case. Keys that would
+    have to be held together are left out.
 
     Args:
         names: of the actions, in their order.

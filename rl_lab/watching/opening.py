@@ -8,11 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium
-
-from rl_lab.environments.make import make_env
 from rl_lab.evaluation.watch import FPS
-from rl_lab.runs.description import RunDescription, read_description
 from rl_lab.runs.rows import EPISODES, read_actions, read_episodes
 from rl_lab.training.devices import set_threads
 from rl_lab.training.loading import load_policy
@@ -24,7 +20,8 @@ from rl_lab.watching.messages import Command, Past, Save
 from rl_lab.watching.played import save_played
 from rl_lab.watching.server import LivePage
 from rl_lab.watching.session import Agent, PastEpisode, Session, agent_of
-from rl_lab.watching.thoughts import explain
+from rl_lab.watching.sources import Watched, watched
+from rl_lab.watching.thoughts import action_names, explainer
 
 NICE = 10  # by how much a viewer lets other processes go first, such as a run that trains
 
@@ -46,52 +43,56 @@ def live_page(
     Raises:
         UsageError: there is no run, nothing was saved yet, or the runs play different games.
     """
-    folders = [Path(run_dir) for run_dir in run_dirs]
-    descriptions = [read_description(folder) for folder in folders]
-    _require_same_game(descriptions)
-    set_threads(descriptions[0].config.threads)
+    shown = [watched(Path(run_dir), best=best) for run_dir in run_dirs]
+    _require_same_game(shown)
+    set_threads(shown[0].config.threads)
     if hasattr(os, "nice"):
         os.nice(max(0, NICE - os.nice(0)))
-    agents = [_agent(f, d, best) for f, d in zip(folders, descriptions, strict=True)]
+    names = _labels(shown)
+    agents = [_agent(one, label) for one, label in zip(shown, names, strict=True)]
     env = agents[0].track.lane.envs.env
     fps = float(env.metadata.get("render_fps") or FPS)
-    session = Session(agents, descriptions[0].config.seed if seed is None else seed, fps)
+    session = Session(agents, shown[0].config.seed if seed is None else seed, fps)
+    folders = [one.folder or Path(".") for one in shown]
     desk = Desk(folders, agents, best, Path(save_to) if save_to is not None else folders[0] / "played")
-    page = LivePage(session, guard, hello(descriptions, session, desk), desk.carry, desk.idle)
+    page = LivePage(session, guard, hello(shown[0].config.env_id, session, desk), desk.carry, desk.idle)
     desk.tell = page.broadcast.tell
     session.play()
     return page
 
 
-def _require_same_game(descriptions: Sequence[RunDescription]) -> None:
-    """Check that all runs are of one environment with the same arguments.
+def _require_same_game(shown: Sequence[Watched]) -> None:
+    """Check that all agents play the same environment with the same arguments.
 
     Raises:
-        UsageError: they aren't.
+        UsageError: they don't.
     """
-    first = descriptions[0].config
-    for other in (d.config for d in descriptions[1:]):
+    first = shown[0].config
+    for other in (one.config for one in shown[1:]):
         if (other.env_id, other.env_kwargs) != (first.env_id, first.env_kwargs):
             raise UsageError(
                 f"{other.env_id} beside {first.env_id} (allowed: runs of the same environment with the same env_kwargs)"
             )
 
 
-def _agent(folder: Path, description: RunDescription, best: bool) -> Agent:
-    config = description.config
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # frames are drawn into memory
-    make: Callable[[], gymnasium.Env] = partial(
-        make_env, config.env_id, **config.env_arguments, render_mode="rgb_array"
-    )
-    lane = Lane(load_policy(folder, best=best), make, explain)
-    return agent_of(f"{description.agent} · {folder.name}", lane)
+def _labels(shown: Sequence[Watched]) -> list[str]:
+    """Return a name for each agent; the folder too where two would be called the same."""
+    labels = [one.label for one in shown]
+    if len(set(labels)) == len(labels):
+        return labels
+    return [f"{one.label}, {one.folder}" for one in shown]
 
 
-def hello(descriptions: Sequence[RunDescription], session: Session, desk: Desk) -> dict[str, Any]:
+def _agent(one: Watched, label: str) -> Agent:
+    lane = Lane(one.policy, one.make, explainer(one))
+    return agent_of(label, lane, action_names(one), one.note)
+
+
+def hello(env_id: str, session: Session, desk: Desk) -> dict[str, Any]:
     """Return what a page is told first, as JSON."""
     return {
         "type": "hello",
-        "env_id": descriptions[0].config.env_id,
+        "env_id": env_id,
         "agents": [
             {
                 "label": agent.label,

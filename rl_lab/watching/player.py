@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rl_lab.storage.errors import NotWritten
@@ -32,7 +33,8 @@ class Player(threading.Thread):
     Args:
         on_view: called from this thread with each new view; it must not block.
         on_end: called once when the thread ends, with the error that ended it, or None.
-        before_step: called before each new step or while paused, now and then; it returns whether views changed.
+        carry: carries out commands.
+        idle: called whenever nothing was asked for, a few times a second at least; returns whether the view changed.
     """
 
     def __init__(
@@ -60,10 +62,8 @@ class Player(threading.Thread):
     def stop(self) -> None:
         """End the thread, and wait for it."""
         self._stopping = True
-        try:
+        with suppress(queue.Full):  # it looks at the flag after each command
             self._commands.put_nowait(None)
-        except queue.Full:
-            pass  # it looks at the flag after each command
         if self.is_alive():
             self.join(timeout=10)
 

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
 from typing import Any
 
@@ -34,7 +34,6 @@ class Client:
     def __init__(self, socket: WebSocket):
         self.socket = socket
         self.news = asyncio.Event()
-        self.texts: list[str] = []
         self._packer = Packer()
         self._lock = (
             asyncio.Lock()
@@ -218,10 +217,8 @@ class LivePage:
 
 async def _quietly(sending: Any) -> None:
     """Send, or not to somebody who has left."""
-    try:
+    with suppress(WebSocketDisconnect, RuntimeError):
         await sending
-    except (WebSocketDisconnect, RuntimeError):
-        pass
 
 
 def _line(error: Exception) -> str:

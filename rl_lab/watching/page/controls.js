@@ -56,7 +56,7 @@ export class Controls {
     scrub.setAttribute("aria-valuetext", `step ${view.position} of ${view.newest}`);
     byId("position").textContent = `${view.position} / ${view.newest}`;
     const play = byId("play");
-    play.firstElementChild.textContent = view.playing ? "❚❚" : "▶";
+    play.querySelector("path").setAttribute("d", view.playing ? "M6 4h4v16H6zM14 4h4v16h-4z" : "M7 4l14 8-14 8z");
     play.lastElementChild.textContent = view.playing ? "Pause" : "Play";
     const speed = byId("speed");
     if (document.activeElement !== speed) speed.value = String(view.factor);
