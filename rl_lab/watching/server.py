@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -248,6 +249,8 @@ def listen(host: str, port: int) -> socket.socket:
         listening.listen(64)
     except OSError as error:
         listening.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(f"--host {host!r} is no address of this machine (allowed: one that is)") from error
         raise UsageError(
             f"--port {port} on {host}: {error.strerror} (allowed: another port, or none for a free one)"
         ) from error
