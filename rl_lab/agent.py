@@ -28,10 +28,19 @@ class Policy(Protocol):
         """
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return the figures behind the choice: `q_values` or `probabilities` [N, A], `value` [N]; {} if none.
+        """Return the figures behind the choice, those of them that there are; {} if none.
 
-        If `probabilities` is given, it is the distribution that `act` draws from; otherwise `act` is
-        deterministic.
+        - `q_values` [N, A]: action values in units of reward, -inf for illegal actions.
+        - `probabilities` [N, A]: the distribution that `act` draws from. Without it, `act` is deterministic.
+        - `logits` [N, M]: a network's outputs, the values of every discrete entry of the action side by side (for
+          Discrete actions M = A), -inf for illegal ones; their softmax by entry is the network's distribution.
+        - `mean` and `std` [N, D]: of the normal distributions of an action's D continuous entries, before clipping.
+        - `value` [N]: of the state, in units of reward.
+        - `attention` [N, T]: how much each of the last T steps is attended to, oldest first, the last being the
+          current one; 0 for steps before the episode began.
+        - `atoms` and `atom_probabilities` [N, A, K]: of an action's return; without the latter all are equally likely.
+
+        A policy over a network of the lab also has the attribute `network`, the live module itself.
         """
 
 

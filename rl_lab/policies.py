@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from rl_lab.types import Array, Decision, Obs, State, Step
 
 Values = Callable[[Obs, State, Array], tuple[Array, State]]  # obs, carry, is_first -> q [N, A], next carry
 Choose = Callable[[Array, Array | None], Array]  # q [N, A], mask -> action [N]
+Figures = Callable[
+    [Obs, State, Array], dict[str, Array]
+]  # obs, carry, is_first -> figures [N, ...] for `inspect`
 
 
 def greedy(q_values: Array, mask: Array | None = None) -> Array:
@@ -80,6 +84,8 @@ class ValuePolicy:
         values: maps observations, carry and is_first to action values [N, A] and the next carry.
         initial_state: returns the carry at the start of an episode; None for memoryless values.
         explore: None to act greedily.
+        network: the module that computes the values; None if there is none.
+        figures: further figures for `inspect`; None for none.
     """
 
     def __init__(
@@ -88,9 +94,13 @@ class ValuePolicy:
         num_actions: int,
         initial_state: Callable[[int], State] | None = None,
         explore: EpsilonGreedy | None = None,
+        *,
+        network: Any = None,
+        figures: Figures | None = None,
     ):
         self._values, self._num_actions = values, num_actions
         self._initial_state, self._explore = initial_state, explore
+        self.network, self._figures = network, figures
 
     def initial_state(self, num_envs: int) -> State:
         """Return the carry at the start of an episode; () for a memoryless policy."""
@@ -118,8 +128,9 @@ class ValuePolicy:
         return Decision(action, state)
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return `q_values` [N, A], with -inf for illegal actions."""
-        return {"q_values": legal(self._values(obs, state, is_first)[0], mask)}
+        """Return `q_values` [N, A], with -inf for illegal actions, and what `figures` gives."""
+        shown = {"q_values": legal(self._values(obs, state, is_first)[0], mask)}
+        return shown if self._figures is None else shown | self._figures(obs, state, is_first)
 
 
 # Discrete spaces that don't start at 0 ------------------------------------------------------------------
@@ -138,6 +149,7 @@ class Shifted:
 
     def __init__(self, policy: Policy, first: int):
         self._policy, self._first = policy, first
+        self.network = getattr(policy, "network", None)
 
     def initial_state(self, num_envs: int) -> State:
         """Return the policy's carry at the start of an episode."""

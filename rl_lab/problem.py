@@ -22,7 +22,7 @@ from rl_lab.environments.trial import tried
 from rl_lab.environments.vectors import SingleVector, VectorEnv
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.mdp.agreed import find_new_disagreement
-from rl_lab.mdp.model import TabularModel, extract_model
+from rl_lab.mdp.model import TabularModel, extract_model, why_no_model
 from rl_lab.types import Array, EnvironmentFault, EnvSpec, UsageError
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Problem:
     @property
     def no_model(self) -> str:
         """Why there is no model to be had (part of a line)."""
-        return self.model_fault or f"{self.env_id} gives no model (allowed: toy-text, lab/*)"
+        return self.model_fault or self._probed.no_model or f"{self.env_id} gives no model"
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -119,6 +119,8 @@ class Probed(NamedTuple):
     model: TabularModel | None = None
     layout: Layout | None = None
     model_fault: str | None = None
+    no_model: str | None = None
+    """Why there is no model (part of a line); None where there is one."""
 
 
 # Wrappers that leave observations as they are.
@@ -173,8 +175,12 @@ def probe(problem: Problem) -> Probed:
             frame_stack=1 if env is None else frame_stack_of(env),
         )
         model = None if env is None else extract_model(env)
-        if env is None or model is None:
-            return Probed(spec)
+        if env is None:
+            return Probed(
+                spec, no_model=f"{problem.env_id} runs as a vector of its own, which gives no model"
+            )
+        if model is None:
+            return Probed(spec, no_model=why_no_model(env, problem.env_id))
         wrong = tried_out.model_fault if tried_out else model_fault(env, model, problem.env_id)
         return Probed(spec, model_fault=wrong) if wrong is not None else Probed(spec, model, layout_of(env))
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from rl_lab.agent import Policy
 from rl_lab.nn.acting import make_acting_values
+from rl_lab.nn.attended import attention_figures
 from rl_lab.nn.cores import blank_carry
 from rl_lab.nn.q_network import QNetwork, make_q_network
-from rl_lab.policies import ValuePolicy, Values, legal, shifted
+from rl_lab.policies import Figures, ValuePolicy, Values, shifted
 from rl_lab.problem import Problem
 from rl_lab.replay.sequences import SequenceReplay, Sequences
 from rl_lab.replay.transitions import LazyReplay, TransitionReplay
@@ -45,9 +46,14 @@ class ClonePolicy(ValuePolicy):
     """Takes the likeliest legal action; its network outputs logits, not values."""
 
     def __init__(
-        self, values: Values, classes: ActionClasses, initial_state: Callable[[int], State] | None = None
+        self,
+        values: Values,
+        classes: ActionClasses,
+        initial_state: Callable[[int], State] | None = None,
+        network: QNetwork | None = None,
+        figures: Figures | None = None,
     ):
-        super().__init__(values, classes.num_outputs, initial_state)
+        super().__init__(values, classes.num_outputs, initial_state, network=network, figures=figures)
         self._classes = classes
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
@@ -57,7 +63,8 @@ class ClonePolicy(ValuePolicy):
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return `logits` [N, M], the network's outputs, with -inf for illegal actions."""
-        return {"logits": legal(self._values(obs, state, is_first)[0], mask)}
+        shown = super().inspect(obs, state, is_first, mask)
+        return {"logits": shown.pop("q_values"), **shown}
 
 
 class Clone:
@@ -94,8 +101,14 @@ class Clone:
         With `explore` the carry is that of the network being learned, from which windows are unrolled.
         """
         trained = self.trained
-        values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
-        clone = ClonePolicy(values, self.classes, trained.initial_state)
+        network = trained.network if explore else trained.average.network
+        clone = ClonePolicy(
+            make_acting_values(network, trained.device),
+            self.classes,
+            trained.initial_state,
+            network,
+            attention_figures(network, trained.device),
+        )
         if not explore or not self.config.oracle:
             return clone
         oracle = OraclePolicy(self._problem, self.config.gamma, self.config.epsilon, self._oracle_rng, clone)

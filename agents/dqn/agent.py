@@ -15,6 +15,7 @@ from gymnasium import spaces
 
 from rl_lab.agent import Policy
 from rl_lab.nn.acting import make_acting_values
+from rl_lab.nn.attended import attention_figures
 from rl_lab.nn.normalise import RewardNormaliser
 from rl_lab.nn.q_network import QNetwork, make_q_network
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values, counted_from_zero, shifted
@@ -84,9 +85,16 @@ class DQN:
     def policy(self, *, explore: bool) -> Policy:
         """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
         trained = self.trained
-        values = make_acting_values(trained.network if explore else trained.average.network, trained.device)
-        exploring = EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None
-        policy = ValuePolicy(self._in_rewards(values), self.num_actions, trained.initial_state, exploring)
+        network = trained.network if explore else trained.average.network
+        values = make_acting_values(network, trained.device)
+        policy = ValuePolicy(
+            self._in_rewards(values),
+            self.num_actions,
+            trained.initial_state,
+            EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None,
+            network=network,
+            figures=attention_figures(network, trained.device),
+        )
         return shifted(policy, self._first_action)
 
     def function_class(self) -> NetworkClass:

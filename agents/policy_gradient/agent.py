@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_acting_outputs, make_actor_critic
+from rl_lab.nn.attended import attention_figures
 from rl_lab.nn.distributions import GaussianHead
 from rl_lab.nn.joint_distributions import make_distribution
 from rl_lab.nn.normalise import RewardNormaliser
@@ -86,6 +87,8 @@ class PolicyGradient:
             trained.initial_state,
             self._explore_rng if explore else None,
             lambda: trained.statistics.reward_scale,
+            network=trained.network if explore else average,
+            figures=attention_figures(trained.network if explore else average, trained.device),
         )
 
     def function_class(self) -> NetworkClass:

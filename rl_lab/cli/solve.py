@@ -14,7 +14,7 @@ from rl_lab.cli.listing import print_table
 from rl_lab.cli.parsing import parse
 from rl_lab.environments.make import make_env
 from rl_lab.evaluation.exact import limited_return
-from rl_lab.mdp.model import TabularModel, extract_model
+from rl_lab.mdp.model import TabularModel, extract_model, why_no_model
 from rl_lab.mdp.solve import DEFAULT_METHOD, NeverEnds, NotConverged, Solution
 from rl_lab.mdp.solve import solve as solve_model
 from rl_lab.problem import model_fault
@@ -119,9 +119,7 @@ def model_of(env_id: str, env_kwargs: dict[str, Any]) -> tuple[TabularModel, int
     try:
         model, limit = extract_model(env), None if env.spec is None else env.spec.max_episode_steps
         if model is None:
-            raise UsageError(
-                f"solve needs a finite MDP, and {env_id!r} gives no model (allowed: toy-text, lab/*)"
-            )
+            raise UsageError(f"solve needs a finite MDP, and {why_no_model(env, repr(env_id))}")
         if (fault := model_fault(env, model, env_id)) is not None:
             raise UsageError(fault)
         return model, limit

@@ -84,13 +84,17 @@ class Contract(gymnasium.Wrapper):
             obs = self._check(obs)
         except Refused as refused:
             raise self.fault(f"observation: {refused}") from None
-        # What comes in its usual type passes at once: this is done at every step.
+        # What comes in a usual type passes at once: this is done at every step.
+        if type(reward) is np.float32:
+            reward = float(reward)
         if not isinstance(reward, float) or not math.isfinite(reward):
             reward = self._checked("reward", as_reward, reward)
         if type(terminated) is not bool:
-            terminated = self._checked("terminated", as_flag, terminated)
+            is_numpy = type(terminated) is np.bool_
+            terminated = bool(terminated) if is_numpy else self._checked("terminated", as_flag, terminated)
         if type(truncated) is not bool:
-            truncated = self._checked("truncated", as_flag, truncated)
+            is_numpy = type(truncated) is np.bool_
+            truncated = bool(truncated) if is_numpy else self._checked("truncated", as_flag, truncated)
         if (
             self._steps == self._note_at
         ):  # steps 1, 2, 4, 8, ..., each in one episode: this is to be told, no fault

@@ -15,6 +15,8 @@ from rl_lab.environments.observed import Refused, as_array, show, show_error
 from rl_lab.types import Array, UsageError
 
 KEY = "action_mask"
+BYTES = {np.dtype(kind) for kind in (np.bool_, np.int8, np.uint8)}
+MOST_KNOWN = 1024  # masks that a reader remembers
 
 
 class MaskReader:
@@ -31,6 +33,7 @@ class MaskReader:
         self._method = callable(_find(env, "action_masks"))
         self._choices, self._size = _choices(env.action_space), mask_size(env.action_space)
         self._given: bool | None = None  # unknown before the first reset
+        self._known: dict[bytes, Array] = {}  # masks that were read and leave an action legal, by their bytes
 
     @property
     def silent(self) -> bool:
@@ -38,7 +41,7 @@ class MaskReader:
         return self._given is False
 
     def read(self, info: Mapping[str, Any], over: bool, terminated: bool) -> Array | None:
-        """Return the legal actions, a new bool [A], or None without masks.
+        """Return the legal actions, a bool [A] that can't be written to, or None without masks.
 
         Args:
             over: the episode has ended, so that no action has to be legal.
@@ -57,13 +60,32 @@ class MaskReader:
             raise Refused(f"{came} came, the first reset gave {allowed} (allowed: always, or never)")
         if not given:
             return None
-        mask = self._cast(info[KEY] if KEY in info else self._ask())
+        value = info[KEY] if KEY in info else self._ask()
+        if type(value) is not np.ndarray or value.dtype not in BYTES or value.shape != (self._size,):
+            return self._checked(self._cast(value), over)
+        held = value.tobytes()
+        mask = self._known.get(
+            held
+        )  # most masks come again, and looking them up takes a fifth of checking them
+        if mask is None:
+            mask = self._checked(self._cast(value), over)
+            if mask.tobytes() == held and len(self._known) < MOST_KNOWN:
+                self._known[held] = mask
+        return mask
+
+    def _checked(self, mask: Array, over: bool) -> Array:
+        """Return the mask, read-only; where it leaves no action legal after the episode's end, all are legal.
+
+        Raises:
+            Refused: no action is legal before the end.
+        """
         legal = mask.tobytes()  # searching bytes takes a tenth of a call of numpy's
         for first, beyond in self._choices:
             if b"\1" not in legal[first:beyond]:
                 if not over:
                     raise Refused("no action is legal (allowed: at least one before the episode's end)")
                 mask[first:beyond] = True  # so that a maximum exists
+        mask.flags.writeable = False
         return mask
 
     def _ask(self) -> Any:
@@ -74,9 +96,6 @@ class MaskReader:
 
     def _cast(self, value: Any) -> Array:
         size = self._size
-        bytes_alone = type(value) is np.ndarray and value.itemsize == 1 and value.dtype.kind in "biu"
-        if bytes_alone and value.shape == (size,) and size and not value.tobytes().strip(b"\0\1"):
-            return value.astype(np.bool_)
         if not size:
             raise Refused(
                 f"{show_space(self._actions)} actions take none (allowed: actions with discrete parts)"

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from scipy import sparse
 
-from rl_lab.mdp.sources import has_toy_text, is_untouched, own_method, read_masks
+from rl_lab.mdp.sources import has_toy_text, is_fickle, is_untouched, own_method, read_masks
 from rl_lab.types import Array, UsageError
 
 BLOCK_ROWS = 2**16
@@ -259,10 +259,22 @@ def extract_model(env: gymnasium.Env) -> TabularModel | None:
         raise UsageError(f"the model of {type(base).__name__} isn't valid: {error}") from error
 
 
+def why_no_model(env: gymnasium.Env, env_id: str) -> str:
+    """Return why `extract_model` found no model (part of a line, which names `env_id`)."""
+    base = env.unwrapped
+    if not is_untouched(env):
+        return (
+            f"the wrappers around {env_id} may change what is played (allowed: those with keeps_model = True)"
+        )
+    if is_fickle(base):
+        return (
+            f"with fickle_passenger {env_id} keeps a state that its table doesn't have (allowed: without it)"
+        )
+    return f"{env_id} gives no model (allowed: toy-text, lab/*)"
+
+
 def _from_toy_text(base: Any) -> TabularModel | None:
-    if getattr(
-        base, "fickle_passenger", False
-    ):  # Taxi draws it once per episode and keeps it outside the state
+    if is_fickle(base):
         return None
     initial = np.asarray(base.initial_state_distrib, dtype=np.float64)
     if not np.isfinite(initial).all() or not initial.any():

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from rl_lab.mdp import undiscounted
+from rl_lab.mdp.endless import require_bounded
 from rl_lab.mdp.methods import METHODS, TIE_TOLERANCE, OnSweep, SolverTask, improve_policy, scale
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.rows import (
@@ -205,7 +206,7 @@ def solve(
     Raises:
         ValueError: an argument is out of range.
         NotConverged: `max_sweeps` was reached, or float64 can't certify the tolerance.
-        NeverEnds: gamma = 1 and the problem has no solution.
+        NeverEnds: gamma = 1 and the problem has no solution: an episode never ends, or the optimum is infinite.
     """
     _check_gamma(gamma)
     if method not in METHODS:
@@ -285,6 +286,7 @@ def _solve_undiscounted(model: TabularModel, task: SolverTask, method: Method, t
     free, label = undiscounted.find_free_rows(rows)
     merged = undiscounted.merge_free(rows, free, label)
     undiscounted.require_end(merged, label)
+    require_bounded(merged, label)
     report = None if on_sweep is None else lambda sweep, v, bound: on_sweep(sweep, v[label], bound)
     values, sweeps = method(replace(task, sweeps=make_sweeps(merged, 1.0, threads), on_sweep=report))
     chosen, values = _polish(merged, 1.0, values)

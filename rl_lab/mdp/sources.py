@@ -75,6 +75,11 @@ def has_toy_text(base: Any) -> bool:
     )
 
 
+def is_fickle(base: Any) -> bool:
+    """Return whether this is a Taxi whose passenger may change the destination, which its state doesn't show."""
+    return bool(getattr(base, "fickle_passenger", False))
+
+
 def _is_row(item: tuple[Any, Any]) -> bool:
     """Return whether (action, outcomes) are a number and tuples (probability, successor, reward, terminated)."""
     action, outcomes = item

@@ -28,13 +28,22 @@ def find_free_rows(rows: Rows) -> tuple[Array, Array]:
     Returns:
         Whether a row is free, bool [R], and the group of each state, int64 [S].
     """
-    free = (rows.reward == 0) & (rows.termination == 0)
+    return end_components(rows, (rows.reward == 0) & (rows.termination == 0))
+
+
+def end_components(rows: Rows, allowed: Array) -> tuple[Array, Array]:
+    """Return the largest end components that can be made of the allowed rows (bool [R]).
+
+    Returns:
+        Whether a row is allowed and stays within its component, bool [R], and the component of each state, int64 [S].
+        A state with no such row is a component of its own.
+    """
     while True:
-        label = _label_components(rows, free)
-        inside = free & ~_leaves_component(rows, label)
-        if np.array_equal(inside, free):
-            return free, label
-        free = inside
+        label = _label_components(rows, allowed)
+        inside = allowed & ~_leaves_component(rows, label)
+        if np.array_equal(inside, allowed):
+            return allowed, label
+        allowed = inside
 
 
 def merge_free(rows: Rows, free: Array, label: Array) -> Rows:

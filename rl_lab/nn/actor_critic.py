@@ -20,6 +20,7 @@ from rl_lab.nn.joint_distributions import JointHead
 from rl_lab.nn.layers import Linear
 from rl_lab.nn.normalise import ObservationNormaliser
 from rl_lab.nn.recurrent import Carry, Core, Memoryless, features_over_time
+from rl_lab.policies import Figures
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array, Decision, Obs, State
 
@@ -186,6 +187,8 @@ class StochasticPolicy:
         outputs: maps observations, carry and is_first to distribution parameters, values and the next carry.
         initial_state: returns the carry at the start of an episode; None for a memoryless network.
         reward_scale: the factor by which the rewards were multiplied that the network learned from.
+        network: the module that computes the outputs; None if there is none.
+        figures: further figures for `inspect`; None for none.
     """
 
     def __init__(
@@ -195,10 +198,14 @@ class StochasticPolicy:
         initial_state: Callable[[int], State] | None = None,
         rng: np.random.Generator | None = None,
         reward_scale: Callable[[], float] = lambda: 1.0,
+        *,
+        network: ActorCritic | None = None,
+        figures: Figures | None = None,
     ):
         self._outputs, self._distribution = outputs, distribution
         self._initial_state, self._rng = initial_state, rng
         self._reward_scale = reward_scale
+        self.network, self._figures = network, figures
 
     def initial_state(self, num_envs: int) -> State:
         """Return the carry at the start of an episode; () for a memoryless network."""
@@ -214,8 +221,13 @@ class StochasticPolicy:
         return Decision(drawn.action, state, extras)
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return `value` [N] in units of reward and, if discrete actions are drawn, `probabilities` [N, A]."""
+        """Return `value` [N] in units of reward and the parameters of the distribution.
+
+        These are `logits` [N, M], or `mean` and `std` [N, D], and if Discrete actions are drawn `probabilities` [N, A].
+        """
         parameters, value, _ = self._outputs(obs, state, is_first)
-        value = value / self._reward_scale()
+        shown = {"value": value / self._reward_scale(), **self._distribution.figures(parameters, mask)}
         drawn = None if self._rng is None else self._distribution.probabilities(parameters, mask)
-        return {"value": value} if drawn is None else {"value": value, "probabilities": drawn}
+        if drawn is not None:
+            shown["probabilities"] = drawn
+        return shown if self._figures is None else shown | self._figures(obs, state, is_first)

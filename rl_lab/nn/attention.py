@@ -66,6 +66,24 @@ class Attention(Core):
             y = block(inputs, y, back, masked)
         return y.transpose(0, 1), (*after, present[:, len(x) :])
 
+    def weights(self, x: Tensor, state: Carry) -> Tensor:
+        """Return how much a single step attends to each step of its context, [B, context], oldest first.
+
+        The last is the current step. The weights are the mean over heads and blocks, so that they sum to 1, and are 0
+        for steps before the episode began.
+
+        Args:
+            x: the step's features [B, F].
+        """
+        *memories, present = state
+        absent = (torch.cat((present, present.new_ones(len(x), 1)), dim=1) == 0)[:, None, None, :]
+        y, found = self.project(x)[:, None], []
+        for block, memory in zip(self.blocks, memories, strict=True):
+            inputs = torch.cat((memory, y), dim=1)
+            found.append(block.weights(inputs, y, self.ages, absent).mean(dim=1)[:, 0])
+            y = block(inputs, y, self.ages, absent)
+        return torch.stack(found).mean(dim=0)
+
 
 def distances(steps: int, context: int, device: torch.device) -> Tensor:
     """Return how many steps older each of past + T keys is than each of T queries, int64 [T, past + T].
@@ -103,13 +121,21 @@ class Block(nn.Module):
         x = self.gate(x, torch.relu(self._attend(inputs, x, back, masked)))
         return self.gate_wide(x, self.wide(self.norm_wide(x)))
 
+    def weights(self, inputs: Tensor, x: Tensor, back: Tensor, masked: Tensor) -> Tensor:
+        """Return by how much each query weighs each key, [B, heads, T, past + T], for the inputs of `forward`."""
+        return self._weigh(inputs, x, back, masked)[0]
+
     def _attend(self, inputs: Tensor, x: Tensor, back: Tensor, masked: Tensor) -> Tensor:
+        weight, value = self._weigh(inputs, x, back, masked)
+        return self.out((weight @ value).transpose(1, 2).flatten(2))
+
+    def _weigh(self, inputs: Tensor, x: Tensor, back: Tensor, masked: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the weights [B, heads, T, past + T] and the values [B, heads, past + T, size / heads]."""
         inputs = self.norm(inputs)
         query = self._split(self.query(inputs[:, -x.shape[1] :]))  # [B, heads, T, size / heads]
         key, value = map(self._split, self.key_value(inputs).chunk(2, dim=-1))
         score = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5 + self.nearness[:, back]
-        weight = score.masked_fill(masked, float("-inf")).softmax(-1)  # exactly 0 for masked pairs
-        return self.out((weight @ value).transpose(1, 2).flatten(2))
+        return score.masked_fill(masked, float("-inf")).softmax(-1), value  # exactly 0 for masked pairs
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)

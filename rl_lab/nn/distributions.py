@@ -63,6 +63,9 @@ class Distribution(Protocol):
     def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:
         """Return the probabilities [N, A] from which `draw` draws; None for continuous actions."""
 
+    def figures(self, parameters: Any, mask: Array | None) -> dict[str, Array]:
+        """Return the parameters [N, ...] as `Policy.inspect` gives them: `logits`, or `mean` and `std`."""
+
 
 # Discrete --------------------------------------------------------------------------------------------
 
@@ -108,6 +111,10 @@ class Categorical:
     def probabilities(self, parameters: Array, mask: Array | None) -> Array | None:
         """Return the probabilities [N, A]."""
         return np.exp(log_softmax(legal(parameters, mask)))
+
+    def figures(self, parameters: Array, mask: Array | None) -> dict[str, Array]:
+        """Return `logits` [N, A], -inf for illegal actions."""
+        return {"logits": legal(parameters, mask)}
 
 
 def draw_index(logits: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -181,6 +188,11 @@ class DiagonalGaussian:
     def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:
         """Return None, since densities aren't probabilities."""
         return None
+
+    def figures(self, parameters: tuple[Array, Array], mask: Array | None) -> dict[str, Array]:
+        """Return `mean` and `std` [N, D], before clipping."""
+        mean, log_std = parameters
+        return {"mean": mean, "std": np.broadcast_to(np.exp(log_std), mean.shape)}
 
     def _clipped(self, raw: Array) -> Array:
         shaped = raw.reshape(len(raw), *self.space.shape)

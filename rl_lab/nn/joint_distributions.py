@@ -108,6 +108,13 @@ class Categoricals:
         """Return None: there is one distribution per entry."""
         return None
 
+    def figures(self, parameters: Array, mask: Array | None) -> dict[str, Array]:
+        """Return `logits` [N, sum of counts], -inf for illegal values of entries that have a legal one."""
+        table = self._logits(parameters, mask)
+        shown = np.empty_like(parameters)
+        shown[:, self._layout.table[self._layout.exists]] = table[:, self._layout.exists]
+        return {"logits": shown}
+
     def _logits(self, parameters: Array, mask: Array | None) -> Array:
         """Return the logits of the entries [N, K, largest count], -inf where a value is illegal or doesn't exist.
 
@@ -189,6 +196,15 @@ class Joint:
     def probabilities(self, parameters: Any, mask: Array | None) -> Array | None:
         """Return None: there is one distribution per part."""
         return None
+
+    def figures(self, parameters: tuple[Any, ...], mask: Array | None) -> dict[str, Array]:
+        """Return the parts' figures side by side."""
+        pieces = zip(self._parts, parameters, self._masks(mask), strict=True)
+        shown = [part.figures(of_part, m) for part, of_part, m in pieces]
+        names = dict.fromkeys(name for part in shown for name in part)
+        return {
+            name: np.concatenate([part[name] for part in shown if name in part], axis=1) for name in names
+        }
 
     def _masks(self, mask: Array | None) -> Sequence[Any]:
         """Return the masks of the parts.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations, product
 
 import gymnasium
 import pytest
@@ -39,35 +40,41 @@ WORLDS = {
 KNOWN = ("vector", "image", "index")  # whose optimum there is to clone
 
 
-def combinations():
-    """Return all of them; of those with one agent, world and encoder, all memories but one are long tests.
-
-    That one goes round, so that the others still meet every pair of a memory with an agent, a world or an encoder.
-    """
-    found = []
-    pairs = [(a, w) for a in AGENTS for w in WORLDS if a != "clone" or w in KNOWN]
-    for i, (agent, world) in enumerate(pairs):
-        for j, encoder in enumerate(ENCODERS):
-            for k, memory in enumerate(CORES):
-                quick = (i + j) % len(CORES) == k
-                found.append(
-                    pytest.param(agent, world, encoder, memory, marks=() if quick else pytest.mark.long)
-                )
-    return found
+FACTORS = ("agent", "world", "encoder", "memory")
 
 
-@pytest.mark.parametrize("names", [("agent", "memory"), ("world", "memory"), ("encoder", "memory")])
+def pairs_in(combination):
+    """Return the pairs of values in a combination, each value named by its position."""
+    return set(combinations(enumerate(combination), 2))
+
+
+def pairwise_covering(everything):
+    """Return combinations that together hold every pair of values; greedily, so that few suffice."""
+    missing = set().union(*map(pairs_in, everything))
+    chosen = []
+    while missing:
+        chosen.append(max(everything, key=lambda c: len(pairs_in(c) & missing)))
+        missing -= pairs_in(chosen[-1])
+    return chosen
+
+
+EVERYTHING = [
+    (agent, world, encoder, memory)
+    for agent, world, encoder, memory in product(AGENTS, WORLDS, ENCODERS, CORES)
+    if agent != "clone" or world in KNOWN
+]
+QUICK = pairwise_covering(EVERYTHING)
+
+
+@pytest.mark.parametrize("names", list(combinations(range(len(FACTORS)), 2)))
 def test_quick_combinations_hold_every_pair(names):
-    drawn = [
-        dict(zip(("agent", "world", "encoder", "memory"), p.values, strict=True)) for p in combinations()
-    ]
-    quick = [d for d, p in zip(drawn, combinations(), strict=True) if not p.marks]
-    pairs, some = ({tuple(d[name] for name in names) for d in which} for which in (drawn, quick))
-    assert some == pairs
-    assert len(quick) == len(drawn) / len(CORES)
+    some, all_pairs = ({tuple(c[i] for i in names) for c in which} for which in (QUICK, EVERYTHING))
+    assert some == all_pairs
 
 
-@pytest.mark.parametrize(("agent", "world", "encoder", "memory"), combinations())
+@pytest.mark.parametrize(
+    FACTORS, [pytest.param(*c, marks=() if c in QUICK else pytest.mark.long) for c in EVERYTHING]
+)
 def test_combination(world, agent, encoder, memory, tmp_path, capsys):
     env_id, takes = WORLDS[world]
     chosen = ["--encoder", encoder, "--memory", memory, "--run-dir", str(tmp_path / "run")]

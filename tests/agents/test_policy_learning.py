@@ -136,9 +136,9 @@ class TestActing:
     def test_only_the_exploring_policy_has_probabilities_and_draws_by_them(self):
         agent = agent_on(problem_on(Counting), initialisation="default")
         greedy, exploring = (agent.policy(explore=explore) for explore in (False, True))
-        assert set(greedy.inspect(self.OBS, (), self.FIRST)) == {"value"}
+        assert set(greedy.inspect(self.OBS, (), self.FIRST)) == {"value", "logits"}
         found = exploring.inspect(self.OBS, (), self.FIRST)
-        assert set(found) == {"value", "probabilities"}
+        assert set(found) == {"value", "logits", "probabilities"}
         drawn = np.stack([exploring.act(self.OBS, (), self.FIRST).action for _ in range(4_000)])
         shares = np.stack([(drawn == a).mean(0) for a in range(3)], axis=1)
         np.testing.assert_allclose(shares, found["probabilities"], atol=0.04)
@@ -146,11 +146,11 @@ class TestActing:
         np.testing.assert_array_equal(chosen.action, found["probabilities"].argmax(1))
         assert chosen.extras == {}
 
-    def test_box_actions_are_inspected_by_their_value_alone(self):
+    def test_box_actions_are_inspected_by_their_value_mean_and_deviation(self):
         agent = agent_on(problem_on(Repeat))
-        assert set(agent.policy(explore=True).inspect(np.zeros((8, 2), np.float32), (), self.FIRST)) == {
-            "value"
-        }
+        shown = agent.policy(explore=True).inspect(np.zeros((8, 2), np.float32), (), self.FIRST)
+        assert set(shown) == {"value", "mean", "std"}
+        assert shown["std"].shape == shown["mean"].shape
 
     def test_acting_in_a_vector_equals_acting_alone(self):
         agent = agent_on(problem_on(CueRecall), memory="lstm", memory_size=8)
@@ -205,7 +205,7 @@ def run(folder, name, num_envs, **asked):
 
 
 class TestResuming:
-    @pytest.mark.parametrize("num_envs", [1, 3])
+    @pytest.mark.parametrize("num_envs", [pytest.param(1, marks=pytest.mark.long), 3])
     @pytest.mark.parametrize("name", RUNS)
     def test_a_stop_in_the_middle_of_a_rollout_changes_no_bit(self, whole_runs, tmp_path, name, num_envs):
         assert run(tmp_path, name, num_envs, stop_at=STOP * num_envs).summary is None

@@ -264,7 +264,14 @@ class Repeating:
         return {}
 
 
-@pytest.mark.parametrize("name", ["Discrete from -2", "MultiDiscrete 2 x 2 from -1", "Tuple of a Dict"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Discrete from -2",
+        pytest.param("MultiDiscrete 2 x 2 from -1", marks=pytest.mark.long),
+        pytest.param("Tuple of a Dict", marks=pytest.mark.long),
+    ],
+)
 def test_clone_learns_actions_in_parts_and_resumes_to_the_bit(name, tmp_path):
     record_dataset(Repeating(SPACES[name]), lambda: Mirror(name), tmp_path / "data", episodes=25)
     fields = {

@@ -91,6 +91,7 @@ def test_a_whole_run_is_made_once_unless_it_is_asked_for_anew(tmp_path, capsys):
     assert len(list((run_dir / "wandb" / "set-aside").iterdir())) == 2
 
 
+@pytest.mark.long
 def test_all_runs_of_a_study_are_made(tmp_path, capsys):
     runs = [make_run_dir(tmp_path / "study" / name, rows=2) for name in ("a", "b")]
     copy = runs[0] / "wandb" / "data" / "config.json"  # as W&B stages artifacts

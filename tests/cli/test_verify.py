@@ -79,6 +79,7 @@ def test_refuse_in_one_line(capsys, tmp_path, monkeypatch, command, words, named
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_torture_starts_a_run_anew_that_was_killed_before_its_first_file(
     capsys, tmp_path, monkeypatch, quick
 ):
@@ -94,6 +95,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(long_form, "RUNS", {"q-learning": fields})
 
 
+@pytest.mark.long
 def test_torture_does_not_count_a_run_that_finished_before_its_kill(capsys, tmp_path, monkeypatch, quick):
     lives = []
 

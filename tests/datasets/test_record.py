@@ -99,7 +99,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 class TestResume:
-    @pytest.mark.parametrize("num_envs", [1, 4])
+    @pytest.mark.parametrize("num_envs", [1, pytest.param(4, marks=pytest.mark.long)])
     @pytest.mark.parametrize("name", CASES)
     def test_resumed_equals_uninterrupted(self, name, num_envs, tmp_path):
         agent, env_id, fields = CASES[name]

@@ -8,7 +8,8 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from rl_lab.environments.make import vector_of
-from rl_lab.environments.masks import MaskFromObservation, mask_of
+from rl_lab.environments.masks import MaskFromObservation, MaskReader, mask_of
+from rl_lab.environments.observed import Refused
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.types import Decision, EnvironmentFault, UsageError
 from telling import WIDTHS, Told, play
@@ -23,6 +24,35 @@ class TestMasks:
         *_, info = play(lambda: Told(mask), num_envs, vector)
         assert mask_of(info).tolist() == [[True, True, True, False]] * num_envs
         assert mask_of(info).dtype == np.bool_
+
+    def test_an_array_that_the_environment_changes_is_read_anew(self):
+        reader, given = MaskReader(Told([1, 1, 1, 1])), np.array([1, 0, 0, 1], np.int8)
+        first = reader.read({"action_mask": given}, False, False)
+        given[:] = [0, 1, 0, 0]
+        second = reader.read({"action_mask": given}, False, False)
+        given[:] = [1, 0, 0, 1]
+        again = reader.read({"action_mask": given}, False, False)
+        assert [first.tolist(), second.tolist()] == [[True, False, False, True], [False, True, False, False]]
+        assert again.tolist() == first.tolist()
+        with pytest.raises(ValueError, match="read-only"):
+            again[:] = True
+
+    def test_what_counts_as_legal_at_an_end_is_not_remembered_for_later_steps(self):
+        reader, none = MaskReader(Told([1, 1, 1, 1])), {"action_mask": np.zeros(4, np.int8)}
+        reader.read({"action_mask": np.ones(4, np.int8)}, False, False)
+        for _ in range(2):
+            assert reader.read(none, True, False).all()
+            with pytest.raises(Refused, match="no action is legal"):
+                reader.read(none, False, False)
+
+    def test_no_more_than_so_many_masks_are_remembered(self, monkeypatch):
+        monkeypatch.setattr("rl_lab.environments.masks.MOST_KNOWN", 2)
+        reader = MaskReader(Told([1, 1, 1, 1]))
+        for a in range(4):
+            assert reader.read({"action_mask": np.eye(4, dtype=np.bool_)[a]}, False, False).tolist() == [
+                a == b for b in range(4)
+            ]
+        assert len(reader._known) == 2
 
     @WIDTHS
     @pytest.mark.parametrize(

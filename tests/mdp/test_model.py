@@ -10,7 +10,7 @@ from gymnasium.envs.toy_text import FrozenLakeEnv
 
 import rl_lab.envs  # noqa: F401  registers the grid worlds
 from odd_models import FOREIGN
-from rl_lab.mdp.model import TabularModel, extract_model
+from rl_lab.mdp.model import TabularModel, extract_model, why_no_model
 from rl_lab.types import UsageError
 
 # (state, action, probability, successor, reward, terminated)
@@ -155,7 +155,18 @@ class TestExtraction:
         assert extract_model(gymnasium.make(env_id)) is None
 
     def test_none_for_a_hidden_state(self):
-        assert extract_model(gymnasium.make("Taxi-v4", fickle_passenger=True)) is None
+        env = gymnasium.make("Taxi-v4", fickle_passenger=True)
+        assert extract_model(env) is None
+        assert why_no_model(env, "Taxi-v4").startswith("with fickle_passenger Taxi-v4 keeps a state that")
+
+    def test_the_reason_for_none_is_the_real_one(self):
+        changed = gymnasium.wrappers.TransformReward(gymnasium.make("FrozenLake-v1"), lambda reward: -reward)
+        assert why_no_model(changed, "FrozenLake-v1").startswith(
+            "the wrappers around FrozenLake-v1 may change"
+        )
+        assert why_no_model(gymnasium.make("CartPole-v1"), "CartPole-v1").startswith(
+            "CartPole-v1 gives no model"
+        )
 
     @pytest.mark.parametrize(
         "wrap",

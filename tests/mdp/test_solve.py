@@ -225,8 +225,8 @@ class TestWithoutDiscount:
         with pytest.raises(NeverEnds, match="state 0"):
             value_iteration(build([(0, 0, 1.0, 0, -1.0, False)], 1, 1), 1.0)
 
-    def test_endless_gains_reach_max_sweeps(self):
-        with pytest.raises(NotConverged, match="residual"):
+    def test_endless_gains_are_refused(self):
+        with pytest.raises(NeverEnds, match="earns without end"):
             value_iteration(build(HAND, 2, 2), 1.0, max_sweeps=500)
 
 

@@ -74,7 +74,10 @@ def test_a_study_builds_one_learner_for_each_agent_and_environment(built, tmp_pa
     assert sorted(built) == sorted(agents * len(env_ids))
 
 
-@pytest.mark.parametrize(("agent", "resumes"), [("q-learning", True), ("sb3-a2c", False)])
+@pytest.mark.parametrize(
+    ("agent", "resumes"),
+    [("q-learning", True), pytest.param("sb3-a2c", False, marks=pytest.mark.long)],
+)
 def test_a_worker_goes_on_with_a_stopped_run_or_starts_it_again(built, tmp_path, agent, resumes):
     folder, fields = (
         tmp_path / "run",
