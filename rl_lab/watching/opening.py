@@ -21,7 +21,7 @@ from rl_lab.watching.played import save_played
 from rl_lab.watching.server import LivePage
 from rl_lab.watching.session import Agent, PastEpisode, Session, agent_of
 from rl_lab.watching.sources import Watched, watched
-from rl_lab.watching.thoughts import action_names, explainer
+from rl_lab.watching.thoughts import thoughts_of
 
 NICE = 10  # by how much a viewer lets other processes go first, such as a run that trains
 
@@ -80,12 +80,15 @@ def _labels(shown: Sequence[Watched]) -> list[str]:
     labels = [one.label for one in shown]
     if len(set(labels)) == len(labels):
         return labels
-    return [f"{one.label}, {one.folder}" for one in shown]
+    paths = [Path(one.folder or ".").absolute().parts for one in shown]
+    differ = next((i for i, parts in enumerate(zip(*paths, strict=False)) if len(set(parts)) > 1), 0)
+    return [f"{one.label}, {'/'.join(parts[differ:])}" for one, parts in zip(shown, paths, strict=True)]
 
 
 def _agent(one: Watched, label: str) -> Agent:
-    lane = Lane(one.policy, one.make, explainer(one))
-    return agent_of(label, lane, action_names(one), one.note)
+    thoughts = thoughts_of(one)
+    lane = Lane(one.policy, one.make, thoughts)
+    return agent_of(label, lane, thoughts.facts.action_names, one.note)
 
 
 def hello(env_id: str, session: Session, desk: Desk) -> dict[str, Any]:

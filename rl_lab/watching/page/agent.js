@@ -18,7 +18,9 @@ export class Agent {
     this.names = about.action_names;
     this.element = document.getElementById("agent").content.firstElementChild.cloneNode(true);
     this.element.setAttribute("aria-label", about.label);
-    this.part(".agent h2, h2").textContent = about.note ? `${about.label} – ${about.note}` : about.label;
+    this.part("h2").textContent = about.label;
+    this.part(".agent-note").textContent = about.note;
+    this.part(".agent-note").hidden = !about.note;
     this.stage = new Stage(this.part(".stage"), about.label);
     this.map = new GridMap(this.element);
     this.bars = new Bars(this.part(".bars"));
@@ -51,7 +53,6 @@ export class Agent {
     this.element.dataset.total = String(lane.total);
     this.stage.show(lane.blob, lane.picture);
     this.stage.end(lane.ended ? `Episode over: ${ENDS[lane.ended]}` : "");
-    if (lane.insight.action_names?.length) this.names = lane.insight.action_names;
     this.bars.show(lane.insight, this.names);
     this.facts(lane);
     const taken = view.human === this.index;
