@@ -40,6 +40,8 @@ class WatchOptions:
     """Write an mp4 or GIF of one episode as each kept checkpoint plays it, on its own."""
     overlay: bool = False
     """Show step, return, action, and the action's values or probabilities beneath the frames."""
+    web: bool = False
+    """Serve a live page for the browser; rl-lab watch --web --help lists its options."""
     episodes: int = 1
     """Episodes to watch, each up to 3000 steps."""
     seed: int | None = None
@@ -74,6 +76,10 @@ def watch(argv: Sequence[str]) -> int:
         CheckpointCorrupt: no checkpoint of the run is whole.
         FormatTooNew: a newer version wrote the run.
     """
+    if "--web" in argv:
+        from rl_lab.cli.watch_web import watch_web
+
+        return watch_web(argv)
     from rl_lab.evaluation.watch import require_display
 
     options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)

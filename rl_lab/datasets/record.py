@@ -70,7 +70,7 @@ def record_dataset(
     envs = SingleVector(make())
     try:
         with new_dataset(path, envs.single_observation_space, envs.single_action_space) as writer:
-            writer.metadata |= _environment(envs.env) | {
+            writer.metadata |= described_environment(envs.env) | {
                 "algorithm_name": str((provenance or {}).get("agent", ""))
             }
             acting = EpsilonRandom(policy, envs.single_action_space, epsilon, seed) if epsilon else policy
@@ -104,7 +104,7 @@ def _require_valid(episodes: int | None, steps: int | None, epsilon: float, max_
         raise UsageError(f"epsilon must be between 0 and 1, got {epsilon}")
 
 
-def _environment(env: gymnasium.Env) -> dict[str, str]:
+def described_environment(env: gymnasium.Env) -> dict[str, str]:
     """Return the entry of the metadata from which the environment can be made again; {} if it can't be as JSON."""
     try:
         return {"env_spec": env.spec.to_json()} if env.spec is not None else {}
@@ -127,12 +127,12 @@ def play(
     state, played, taken = policy.initial_state(1), 0, 0
     while (episodes is None or played < episodes) and (steps is None or taken < steps):
         limit = max_episode_steps if steps is None else min(max_episode_steps, steps - taken)
-        episode, state = _episode(policy, envs, state, recorded_seed(seed, played), limit)
+        episode, state = play_episode(policy, envs, state, recorded_seed(seed, played), limit)
         yield episode
         played, taken = played + 1, taken + len(episode)
 
 
-def _episode(
+def play_episode(
     policy: Policy, envs: VectorEnv, state: State, seed: int, limit: int
 ) -> tuple[RecordedEpisode, State]:
     """Play one episode, or its first `limit` steps; return it and the carry after it."""

@@ -1,0 +1,122 @@
+"""Follows a run that may still be training: its curves, and the policy of its newest checkpoint.
+
+It reads what was appended to metrics.jsonl and looks at the names of checkpoints, once in a while, so that the training
+process has no part in it and loses nothing but what the reading takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rl_lab.agent import Policy
+from rl_lab.runs.directory import CHECKPOINTS
+from rl_lab.runs.rows import METRICS, is_number, parse_row
+from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.errors import CheckpointCorrupt
+from rl_lab.types import UsageError
+
+SECONDS = 1.0  # between two looks
+POINTS = 400  # of a curve at most: beyond, every second is dropped
+CURVES = {"training": "episode_return_mean", "evaluation": "eval_return_mean"}
+READ_BYTES = 2**22  # of rows at one look
+
+
+class Curve:
+    """A curve of limited length: of its points those on an ever coarser lattice are kept, and the newest."""
+
+    def __init__(self, most: int = POINTS):
+        self._most, self._every, self._count = most, 1, 0
+        self._points: list[tuple[float, float]] = []
+        self._newest: tuple[float, float] | None = None
+
+    def add(self, x: float, y: float) -> None:
+        """Append a point."""
+        self._newest = (x, y)
+        if self._count % self._every == 0:
+            self._points.append((x, y))
+            if len(self._points) > self._most:
+                self._points, self._every = self._points[::2], self._every * 2
+        self._count += 1
+
+    def points(self) -> list[tuple[float, float]]:
+        """Return what is kept, in order."""
+        ends = self._newest is None or (self._points and self._points[-1] == self._newest)
+        return [*self._points] if ends or self._newest is None else [*self._points, self._newest]
+
+
+class Following:
+    """What is new in a run directory since the last look.
+
+    Args:
+        load: returns the policy of the newest checkpoint.
+    """
+
+    def __init__(self, folder: Path, load: Callable[[], Policy], *, seconds: float = SECONDS):
+        self.folder, self._load, self._seconds = Path(folder), load, seconds
+        self._read = 0  # bytes of metrics.jsonl
+        self._rest = b""
+        self._curves = {name: Curve() for name in CURVES}
+        self._seen = self._newest()
+        self._looked = -1e9
+        self.env_steps = 0
+
+    def _newest(self) -> tuple[str, int] | None:
+        """Return the name and time of the newest checkpoint."""
+        try:
+            manifests = Checkpoints(self.folder / CHECKPOINTS).manifests()
+            return (manifests[-1].name, manifests[-1].stat().st_mtime_ns) if manifests else None
+        except FileNotFoundError:  # the run has just swept one away
+            return self._seen if hasattr(self, "_seen") else None
+
+    def is_due(self) -> bool:
+        """Return whether it is time for a look."""
+        return time.monotonic() - self._looked >= self._seconds
+
+    def look(self) -> tuple[dict[str, Any] | None, Policy | None]:
+        """Return the curves if they grew, as a notice for the page, and the policy if there is a newer one."""
+        self._looked = time.monotonic()
+        notice = self._notice() if self._read_rows() else None
+        newest, policy = self._newest(), None
+        if newest != self._seen:
+            # It may be half written or being swept away: the next look finds it, or a newer one.
+            with suppress(UsageError, CheckpointCorrupt, OSError):
+                policy, self._seen = self._load(), newest
+        return notice, policy
+
+    def _read_rows(self) -> bool:
+        """Read rows that were appended; return whether there were any."""
+        path = self.folder / METRICS
+        try:
+            size = path.stat().st_size
+            if size < self._read:  # cut back on resume
+                self._read, self._rest = 0, b""
+                self._curves = {name: Curve() for name in CURVES}
+            if size == self._read:
+                return False
+            with path.open("rb") as file:
+                file.seek(self._read)
+                data = file.read(READ_BYTES)
+        except OSError:
+            return False
+        self._read += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._add(line)
+        return bool(lines)
+
+    def _add(self, line: bytes) -> None:
+        row = parse_row(line)
+        if row is None:
+            return
+        self.env_steps = int(row["env_steps"])
+        for name, key in CURVES.items():
+            if is_number(row.get(key)):
+                self._curves[name].add(float(row["env_steps"]), float(row[key]))
+
+    def _notice(self) -> dict[str, Any]:
+        curves = {name: curve.points() for name, curve in self._curves.items()}
+        return {"type": "curves", "env_steps": self.env_steps, "curves": curves}

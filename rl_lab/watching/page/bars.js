@@ -1,0 +1,95 @@
+// What each action is worth to the agent, as bars, with the exact optimum beside it where it is known.
+
+import { extent, short } from "./numbers.js";
+
+const KINDS = { q_values: "Q-values", probabilities: "Probabilities of the actions" };
+
+export class Bars {
+  constructor(figure) {
+    this.figure = figure;
+    this.caption = figure.querySelector("figcaption");
+    this.list = figure.querySelector("ol");
+    this.rows = [];
+    this.shown = "";
+    this.seen = null;
+  }
+
+  /** Forget the range of the values of earlier episodes. */
+  reset() {
+    this.seen = null;
+  }
+
+  show(insight, names) {
+    const values = insight.values ?? [];
+    this.figure.hidden = !values.length;
+    if (!values.length) return;
+    const exact = insight.optimal ?? null;
+    this.build(values.length, insight.kind, exact !== null, names);
+    const scale = this.scale(insight, exact);
+    const chosen = [insight.chosen].flat();
+    values.forEach((value, i) => this.fill(this.rows[i], i, value, exact?.[i], scale, chosen.includes(i)));
+  }
+
+  build(count, kind, exact, names) {
+    const wanted = `${count} ${kind} ${exact} ${names}`;
+    if (wanted === this.shown) return;
+    this.shown = wanted;
+    this.caption.replaceChildren(KINDS[kind] ?? "Actions");
+    if (exact) this.caption.append(legend("first", "learned"), legend("optimum", "exact optimum"));
+    this.rows = Array.from({ length: count }, (_, i) => row(names[i] ?? String(i), exact));
+    this.list.replaceChildren(...this.rows.map((one) => one.item));
+  }
+
+  scale(insight, exact) {
+    if (insight.kind === "probabilities" && !exact) return (value) => value;
+    const now = extent([...insight.values, ...(exact ?? [])]);
+    if (now) this.seen = this.seen ? [Math.min(now[0], this.seen[0]), Math.max(now[1], this.seen[1])] : now;
+    const [low, high] = this.seen ?? [0, 1];
+    const span = high - low || 1;
+    return (value) => 0.04 + (0.96 * (value - low)) / span; // the lowest keeps a stump that can be seen
+  }
+
+  fill(parts, index, value, exact, scale, isChosen) {
+    const legal = value !== null;
+    parts.item.classList.toggle("chosen", isChosen);
+    parts.item.classList.toggle("illegal", !legal);
+    parts.item.dataset.value = String(value);
+    if (isChosen) parts.item.setAttribute("aria-current", "true");
+    else parts.item.removeAttribute("aria-current");
+    parts.bar.style.transform = `scaleX(${legal ? Math.max(0, Math.min(1, scale(value))) : 0})`;
+    parts.value.textContent = legal ? short(value) : "illegal";
+    if (parts.exact && exact !== undefined) {
+      parts.exact.style.transform = `scaleX(${exact === null ? 0 : Math.max(0, Math.min(1, scale(exact)))})`;
+      parts.exactValue.textContent = short(exact);
+      parts.item.dataset.exact = String(exact);
+    }
+  }
+}
+
+function legend(colour, text) {
+  const item = document.createElement("span");
+  item.className = "legend";
+  const mark = document.createElement("i");
+  mark.style.background = `var(--${colour})`;
+  item.append(mark, text);
+  return item;
+}
+
+function row(name, exact) {
+  const item = document.createElement("li");
+  item.innerHTML =
+    '<span class="name"></span><span class="bar"><span><b></b></span></span><span class="number"><span></span></span>';
+  item.querySelector(".name").textContent = name;
+  item.querySelector(".name").title = name;
+  const parts = { item, bar: item.querySelector("b"), value: item.querySelector(".number span") };
+  if (exact) {
+    const track = document.createElement("span");
+    track.className = "exact";
+    parts.exact = document.createElement("b");
+    track.append(parts.exact);
+    item.querySelector(".bar").append(track);
+    parts.exactValue = document.createElement("small");
+    item.querySelector(".number").append(parts.exactValue);
+  }
+  return parts;
+}

@@ -1,0 +1,149 @@
+"""The live page in a browser: controls, bars, two clients, taking over, its end; no error, no foreign request."""
+
+from __future__ import annotations
+
+import pytest
+
+from browsers import needs_browser, running_browser
+from watched_games import balancing, served, session_of
+
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The browser that all tests share."""
+    with running_browser() as browser:
+        yield browser
+
+
+class Tab:
+    """A page that is open, and what its console said and requested."""
+
+    def __init__(self, browser, port: int, width: int = 1280, scheme: str = "light"):
+        self.said: list[str] = []
+        self.requests: list[str] = []
+        self.port = port
+        self.tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.tab.on("console", lambda message: self.said.append(message.text))
+        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
+        self.tab.on("request", lambda request: self.requests.append(request.url))
+        self.tab.goto(f"http://127.0.0.1:{port}/")
+        self.tab.wait_for_selector("html[data-ready]", state="attached")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.tab.close()
+        assert self.said == []
+        own = (f"http://127.0.0.1:{self.port}/", f"ws://127.0.0.1:{self.port}/", "blob:", "data:")
+        assert [url for url in self.requests if not url.startswith(own)] == []
+
+    def until(self, script: str) -> None:
+        """Wait until a script says true; the page's policy lets playwright's own way evaluate nothing."""
+        for _ in range(500):
+            if self.tab.evaluate(script):
+                return
+            self.tab.wait_for_timeout(20)
+        raise AssertionError(script)
+
+    def shows_step(self, step: int) -> None:
+        """Wait until a step is shown."""
+        self.tab.wait_for_selector(f".agent[data-step='{step}']")
+
+    def bars(self) -> tuple[list[float], int]:
+        """Return the numbers of the bars, and which is marked as chosen."""
+        script = "rows => [rows.map(row => Number(row.dataset.value)), rows.findIndex(row => row.matches('.chosen'))]"
+        values, chosen = self.tab.locator(".agent .bars li").evaluate_all(script)
+        return values, chosen
+
+
+@needs_browser
+def test_steps_scrubbing_and_bars_equal_the_agents_own_numbers(browser):
+    session, twin = session_of(balancing(), kept=3), session_of(balancing())
+    with served(session) as (_, port), Tab(browser, port) as page:
+        shown = []
+        for step in range(8):
+            page.shows_step(step)
+            shown.append(page.bars())
+            moment = twin.agents[0].track.last
+            assert shown[-1] == (moment.insight["values"], moment.action)
+            twin.advance()
+            page.tab.click("#step")
+        page.shows_step(8)
+        assert len({str(values) for values, _ in shown}) == 8  # they change
+        page.tab.locator("#scrub").fill("2")  # long since no longer kept
+        page.shows_step(2)
+        assert page.bars() == shown[2]
+        assert page.tab.text_content("#position") == "2 / 8"
+        page.tab.locator("#seed").fill("5")
+        page.tab.locator("#seed").press("Enter")
+        page.until("document.getElementById('where').textContent == 'episode 0 of seed 5'")
+        page.tab.click("#next")
+        page.until("document.getElementById('where').textContent == 'episode 1 of seed 5'")
+    twin.close()
+
+
+@needs_browser
+def test_play_and_pause_are_seen_by_two_clients_at_once(browser):
+    with served(session_of(balancing())) as (_, port), Tab(browser, port) as one, Tab(browser, port, 390, "dark") as two:
+        one.tab.click("#play")
+        for page in (one, two):
+            page.until("Number(document.querySelector('.agent').dataset.step) > 5")
+            assert page.tab.text_content("#status") == "playing"
+        two.tab.keyboard.press("Space")
+        for page in (one, two):
+            page.until("document.getElementById('status').textContent == 'paused'")
+        steps = {page.tab.locator(".agent").get_attribute("data-step") for page in (one, two)}
+        assert len(steps) == 1
+        assert two.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@needs_browser
+def test_keys_take_over_and_hand_back(browser):
+    session = session_of(balancing())
+    with served(session) as (_, port), Tab(browser, port) as page:
+        page.tab.click(".take")
+        page.until("document.getElementById('status').textContent == 'you play · paused'")
+        page.tab.locator("body").press("p")  # stands for nothing
+        page.tab.click("#play")
+        page.until("document.getElementById('status').textContent.endsWith('waiting for a key')")
+        page.tab.locator("h1").click()
+        for key in ("ArrowRight", "ArrowLeft", "2"):
+            step = len(session.agents[0].track.lane.actions) + 1
+            page.tab.keyboard.down(key)
+            page.until(f"Number(document.querySelector('.agent').dataset.step) >= {step}")
+            page.tab.keyboard.up(key)
+            page.until("document.getElementById('status').textContent.endsWith('waiting for a key')")
+        actions = [int(a) for a in session.agents[0].track.lane.actions]
+        order = [a for i, a in enumerate(actions) if i == 0 or a != actions[i - 1]]
+        assert order == [1, 0, 1]
+        assert page.tab.locator("#save").is_visible()
+        page.tab.keyboard.press("Escape")
+        page.until("document.getElementById('status').textContent == 'playing'")
+
+
+@needs_browser
+def test_the_page_says_that_the_server_has_ended_and_keeps_what_it_shows(browser):
+    with served(session_of(balancing(), balancing(-1.0))) as (live, port), Tab(browser, port) as page:
+        page.tab.click("#step")
+        page.shows_step(1)
+        live.end()
+        page.tab.wait_for_selector("#banner:not([hidden])")
+        assert "The server has ended" in page.tab.text_content("#banner")
+        assert page.tab.locator(".agent").count() == 2
+        assert page.tab.locator("#play").is_disabled()
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_no_serious_fault_of_accessibility(browser, width, scheme):
+    from axe_playwright_python.base import AXE_SCRIPT
+
+    with served(session_of(balancing())) as (_, port), Tab(browser, port, width, scheme) as page:
+        page.tab.evaluate(AXE_SCRIPT)
+        page.tab.click(".take")
+        found = page.tab.evaluate("axe.run().then(result => result.violations)")
+        assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
+        assert page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,0 +1,203 @@
+"""Sessions: the episodes of an evaluation, step by step; scrubbing, replay, speed, a human's part."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rl_lab.environments.make import make_envs
+from rl_lab.environments.vectors import SingleVector
+from rl_lab.evaluation.evaluate import evaluate, evaluation_seed
+from rl_lab.types import Decision, UsageError
+from rl_lab.watching.session import PastEpisode
+from watched_games import balancing, make_cartpole, remembering, session_of
+
+RAW = {"encode": lambda frame: np.array(frame)}
+
+
+class Overheard:
+    """A policy that keeps what it was asked and what it answered."""
+
+    def __init__(self, policy):
+        self.policy, self.heard = policy, []
+        self.initial_state = policy.initial_state
+        self.inspect = policy.inspect
+
+    def act(self, obs, state, is_first, mask=None) -> Decision:
+        """Act, and remember the action and the Q-values."""
+        values = self.policy.inspect(obs, state, is_first, mask)["q_values"][0].tolist()
+        decision = self.policy.act(obs, state, is_first, mask)
+        self.heard.append((bool(is_first[0]), int(decision.action[0]), values))
+        return decision
+
+
+@pytest.mark.parametrize("policy", [balancing(), remembering()], ids=["memoryless", "with a carry"])
+def test_two_episodes_are_those_of_an_evaluation_with_the_same_seed(policy):
+    overheard = Overheard(policy)
+    envs = make_envs("CartPole-v1")
+    result = evaluate(overheard, envs, episodes=2, seed=7)
+    envs.close()
+    session, seen, totals = session_of(policy, seed=7), [], []
+    while len(totals) < 2:
+        moment = session.agents[0].track.last
+        if moment.ended:
+            totals.append(moment.total)
+        else:
+            seen.append((moment.step == 0, moment.action, moment.insight["values"]))
+        session.advance()
+    session.close()
+    assert seen == overheard.heard
+    assert totals == result.returns.tolist()
+
+
+def test_frames_are_those_that_the_environment_renders_from_this_seed_and_these_actions():
+    session = session_of(balancing(), seed=3, **RAW)
+    frames = [session.view().lanes[0].picture]
+    for _ in range(5):
+        session.advance()
+        frames.append(session.view().lanes[0].picture)
+    envs = SingleVector(make_cartpole())
+    envs.reset(seed=[evaluation_seed(3, 0)])
+    for frame, action in zip(frames, [*session.agents[0].track.lane.actions, None], strict=True):
+        assert (frame == envs.render()[0]).all()
+        if action is not None:
+            envs.step(action[None])
+    envs.close()
+    session.close()
+
+
+@pytest.mark.parametrize("policy", [balancing(), remembering()], ids=["memoryless", "with a carry"])
+def test_moments_that_are_no_longer_kept_are_replayed_and_equal_those_that_were_seen(policy):
+    session = session_of(policy, kept=5, **RAW)
+    seen = [session.view().lanes[0]]
+    for _ in range(30):
+        session.advance()
+        seen.append(session.view().lanes[0])
+    assert session.agents[0].track.kept_from == 26
+    for step in (0, 12, 3, 25, 26, 30):
+        session.seek(step)
+        shown = session.view().lanes[0]
+        assert (shown.picture == seen[step].picture).all()
+        for name in ("step", "reward", "total", "action", "insight"):
+            assert shown.figures[name] == seen[step].figures[name], name
+    session.close()
+
+
+def test_playing_from_a_step_that_was_scrubbed_to_shows_what_was_and_then_goes_on():
+    session, twin = session_of(balancing()), session_of(balancing())
+    for _ in range(10):
+        session.advance()
+    session.seek(4)
+    assert session.position == 4
+    assert session.newest == 10
+    for _ in range(10):
+        session.advance()
+    for _ in range(14):
+        twin.advance()
+    assert session.position == session.newest == 14
+    assert session.view().lanes[0].figures["insight"] == twin.view().lanes[0].figures["insight"]
+    with pytest.raises(UsageError, match="step 15 wasn't played"):
+        session.seek(15)
+    session.close()
+    twin.close()
+
+
+def test_a_seed_restarts_at_its_first_episode_and_next_goes_to_the_second():
+    session = session_of(balancing(-1.0), seed=0)
+    session.next_episode()
+    assert session.view().figures["episode_seed"] == evaluation_seed(0, 1)
+    session.restart(5)
+    assert (session.seed, session.episode) == (5, 0)
+    assert session.view().figures["episode_seed"] == evaluation_seed(5, 0)
+    session.advance()
+    session.restart()
+    assert session.position == 0
+    assert session.view().figures["episode_seed"] == evaluation_seed(5, 0)
+    session.close()
+
+
+def test_two_agents_play_the_same_seed_and_the_shorter_episode_waits_for_the_longer():
+    session = session_of(balancing(), balancing(-1.0))
+    first, second = (agent.track.last for agent in session.agents)
+    assert (first.picture, first.step) == (second.picture, second.step)
+    while not session.agents[1].track.last.ended:
+        session.advance()
+    ended_at = session.agents[1].track.last.step
+    for _ in range(3):
+        session.advance()
+    lanes = session.view().lanes
+    assert [lane.figures["step"] for lane in lanes] == [ended_at + 3, ended_at]
+    assert not session.is_over
+    session.close()
+
+
+def test_an_episode_that_is_over_stands_for_a_while_and_then_the_next_begins():
+    session = session_of(balancing(-1.0))
+    assert session.seconds_to_next == pytest.approx(0.02)
+    session.set_speed(2.0)
+    assert session.seconds_to_next == pytest.approx(0.01)
+    while not session.is_over:
+        session.advance()
+    assert session.seconds_to_next == 0.9
+    session.set_speed(0.0)
+    assert session.seconds_to_next == 0.0
+    session.advance()
+    assert (session.episode, session.position) == (1, 0)
+    session.close()
+
+
+def test_a_human_takes_over_moves_by_keys_alone_and_hands_back():
+    session = session_of(balancing())
+    with pytest.raises(UsageError, match="the agent acts"):
+        session.press(0)
+    session.take_over()
+    assert not session.advance()  # no key is held
+    session.press(0)
+    session.release()
+    assert session.advance()  # a key that was pressed counts once, however short
+    assert not session.advance()
+    session.press(1)
+    assert session.advance()
+    assert session.advance()
+    lane = session.agents[0].track.lane
+    assert [int(a) for a in lane.actions] == [0, 1, 1]
+    assert session.view().lanes[0].figures["by"] == "human"
+    with pytest.raises(UsageError, match=r"action 2 isn't there \(allowed: 0 to 1\)"):
+        session.press(2)
+    session.hand_back()
+    wanted = session.agents[0].track.last.action
+    assert session.advance()
+    assert int(lane.actions[-1]) == wanted
+    assert session.view().lanes[0].figures["by"] == "agent"
+    assert [played.human_steps for played in session.all_played()] == [3]
+    session.close()
+
+
+def test_a_past_episode_follows_its_actions_and_says_whether_the_return_agrees():
+    session = session_of(balancing(-1.0))
+    actions = [np.array(i % 2) for i in range(6)]
+    session.show_past(PastEpisode(3, 42, actions, 6.0))
+    with pytest.raises(UsageError, match="a past episode is as it was"):
+        session.take_over()
+    while not session.is_over:
+        session.advance()
+    figures = session.view().figures
+    assert figures["past"] == 3
+    assert figures["check"] == {"recorded": 6.0, "replayed": 6.0, "agrees": True}
+    assert [int(a) for a in session.agents[0].track.lane.actions] == [0, 1, 0, 1, 0, 1]
+    session.show_past(PastEpisode(3, 42, actions, 7.0))
+    while not session.is_over:
+        session.advance()
+    assert not session.view().figures["check"]["agrees"]
+    session.close()
+
+
+def test_a_new_policy_acts_from_the_next_episode_on():
+    session = session_of(balancing())
+    session.advance()
+    session.agents[0].fresh = other = balancing(-1.0)
+    session.advance()
+    assert session.agents[0].track.lane.policy is not other
+    session.next_episode()
+    assert session.agents[0].track.lane.policy is other
+    session.close()
