@@ -101,7 +101,7 @@ def _is_tie(scores: Array, mask: Array | None) -> bool:
     if len(legal) < 2:
         return False
     largest, second = np.sort(legal)[::-1][:2]
-    return bool(largest - second <= CLOSE * max(1.0, float(np.abs(legal).max())))
+    return bool(largest - second <= CLOSE * float(np.abs(legal).max()))
 
 
 def _random(space: object, like: Array) -> Array:

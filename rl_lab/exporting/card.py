@@ -20,7 +20,9 @@ TRAINED_ON = (
 )  # fmt: skip
 
 
-def card(trained: Trained, rows: Sequence[Measured], film: Path | None, replay: str, files: Sequence[Path]) -> bytes:
+def card(
+    trained: Trained, rows: Sequence[Measured], film: Path | None, replay: str, files: Sequence[Path]
+) -> bytes:
     """Return the page.
 
     Args:

@@ -58,9 +58,13 @@ def _array(dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 def _notes(trained: Trained) -> list[str]:
     """Return what whoever runs the file should know."""
-    notes = ["observations go in as the environment gives them: normalisation and scaling of images are inside"]
+    notes = [
+        "observations go in as the environment gives them: normalisation and scaling of images are inside"
+    ]
     if trained.signature.carry:
-        notes.append("the carry counts as zero where is_first: its reset is inside; next_carry is the next carry")
+        notes.append(
+            "the carry counts as zero where is_first: its reset is inside; next_carry is the next carry"
+        )
     if trained.signature.has_mask:
         notes.append("mask tells the legal actions; all ones if all are")
     return notes

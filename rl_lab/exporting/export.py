@@ -94,7 +94,9 @@ def _require_allowed(to: str, wanted: Wanted) -> None:
     if to == "onnx":
         require_packages()
     elif wanted.int8:
-        raise UsageError("--int8 goes with --to onnx alone: onnxruntime quantises (allowed: --prune, --distil)")
+        raise UsageError(
+            "--int8 goes with --to onnx alone: onnxruntime quantises (allowed: --prune, --distil)"
+        )
     counts = {
         "episodes": wanted.episodes,
         "distil-episodes": wanted.distil_episodes,
@@ -129,7 +131,7 @@ class _Export:
     def run(self) -> Exported:
         trained, folder = self._trained, self._folder
         self._doing("writing the policy")
-        make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         whole = self._file("policy")
         self._write(whole, trained)
         found, inputs = self._compared(whole)
@@ -198,9 +200,7 @@ class _Export:
 
     def _add(self, name: str, path: Path, trained: Trained, note: str = "") -> None:
         self._files.append(path)
-        self._variants.append(
-            Variant(name, ExportedPolicy(runner_of(path), trained.signature), path, note)
-        )
+        self._variants.append(Variant(name, ExportedPolicy(runner_of(path), trained.signature), path, note))
 
     def _put_card(self, rows: list[Measured]) -> None:
         path = self._folder / "replay.mp4"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def write_onnx(path: Path, trained: Trained, module: ActingModule | None = None)
     """
     buffer, signature = io.BytesIO(), trained.signature
     axes = {name: {0: "N"} for name in (*signature.names, *signature.outputs)}
-    with _quiet(), untouched_torch(), torch.no_grad():
+    with quiet(), untouched_torch(), torch.no_grad():
         torch.onnx.export(
             trained.module if module is None else module,
             example_inputs(trained),
@@ -58,13 +59,13 @@ def write_onnx(path: Path, trained: Trained, module: ActingModule | None = None)
 
 
 def write_torch(path: Path, trained: Trained, module: ActingModule | None = None) -> None:
-    """Write a module as a TorchScript file, which torch runs without the lab; equal modules give equal bytes.
+    """Write a module as a TorchScript file, which torch runs without the lab.
 
     Raises:
         NotWritten: the file system refused.
     """
     buffer = io.BytesIO()
-    with _quiet(), untouched_torch(), torch.no_grad():
+    with quiet(), untouched_torch(), torch.no_grad():
         traced = torch.jit.trace(
             trained.module if module is None else module, example_inputs(trained), check_trace=False
         )
@@ -93,7 +94,8 @@ def onnx_runner(path: Path, threads: int = 1) -> Runner:
 
 def torch_runner(path: Path) -> Runner:
     """Return what runs a TorchScript file on the CPU."""
-    module: Any = torch.jit.load(str(path), map_location="cpu")
+    with quiet():
+        module: Any = torch.jit.load(str(path), map_location="cpu")
 
     @torch.no_grad()
     def run(inputs: Mapping[str, Array]) -> list[Array]:
@@ -132,8 +134,13 @@ class ExportedPolicy:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out what the tracer says of every module, such as that constants are constant."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def quiet() -> Iterator[None]:
+    """Leave out what tracer and quantiser say of every module, such as that constants are constant."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

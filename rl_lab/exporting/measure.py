@@ -44,7 +44,9 @@ class Measured:
     microseconds: float  # per action, the median of rounds
     returns: Array  # float64 [E]
     mean_return: Estimate
-    change: Estimate | None  # of the mean return from the lab's, episode by episode; None for the lab's own row
+    change: (
+        Estimate | None
+    )  # of the mean return from the lab's, episode by episode; None for the lab's own row
     note: str
 
     @property
@@ -56,7 +58,9 @@ class Measured:
         return 100 * self.change.value / abs(base) if base else None
 
 
-def measure(trained: Trained, variants: list[Variant], *, episodes: int, seed: int | None = None) -> list[Measured]:
+def measure(
+    trained: Trained, variants: list[Variant], *, episodes: int, seed: int | None = None
+) -> list[Measured]:
     """Measure variants, of which the first is the lab's own policy, on the same seeded episodes.
 
     Args:

@@ -18,13 +18,21 @@ from rl_lab.datasets.record import record_dataset
 from rl_lab.environments.actions import counts_of, leaf_spaces
 from rl_lab.environments.make import make_env
 from rl_lab.exporting.acting import ActingModule, NetworkScorer, Trained, read_trained
-from rl_lab.exporting.files import _quiet
+from rl_lab.exporting.files import quiet
 from rl_lab.storage.files import write_atomically
 from rl_lab.training.launch import learn
 from rl_lab.training.registry import config_of
 from rl_lab.types import Array, UsageError
 
-STUDENT_FIELDS = ("encoder", "channels", "pooling", "image_scale", "memory", "context", "normalise_observations")
+STUDENT_FIELDS = (
+    "encoder",
+    "channels",
+    "pooling",
+    "image_scale",
+    "memory",
+    "context",
+    "normalise_observations",
+)
 QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
@@ -47,7 +55,7 @@ def write_int8(path: Path, whole: Path, calibration: Sequence[Mapping[str, Array
     from onnxruntime import quantization
 
     kinds = {node.op_type for node in onnx.load(whole).graph.node}
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet():
         made = str(Path(folder) / "int8.onnx")
         if "Conv" in kinds:
             quantization.quantize_static(

@@ -31,7 +31,9 @@ def printed(rows: Sequence[Measured]) -> str:
     """Return the table for a terminal, in columns."""
     lines = [list(HEADS), *map(cells, rows)]
     widths = [max(len(line[k]) for line in lines) for k in range(len(HEADS))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def markdown(rows: Sequence[Measured], episodes: int) -> str:

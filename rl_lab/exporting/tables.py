@@ -60,7 +60,9 @@ class SolvedTable(nn.Module):
             self.register_buffer("scores", torch.from_numpy(table))
             return
         self.register_buffer("scores", torch.from_numpy(scores))
-        self.register_buffer("shown", torch.from_numpy(shown[states].reshape(len(states), -1).astype(np.float64)))
+        self.register_buffer(
+            "shown", torch.from_numpy(shown[states].reshape(len(states), -1).astype(np.float64))
+        )
 
     def forward(self, obs: Any) -> Tensor:
         """Return the scores."""
