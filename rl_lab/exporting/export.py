@@ -1,4 +1,4 @@
-"""Writes a run's policy for use elsewhere: the file, what describes and runs it, smaller ones, the table and the card."""
+"""Writes a run's policy for use elsewhere: the file, what runs it, smaller ones, table and card."""
 
 from __future__ import annotations
 

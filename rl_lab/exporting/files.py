@@ -32,7 +32,8 @@ def require_packages() -> None:
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise UsageError(
-            f"--to onnx needs {' and '.join(missing)}, not installed (allowed: pip install 'rl_lab[export]', or --to torch)"
+            f"--to onnx needs {' and '.join(missing)}, not installed"
+            " (allowed: pip install 'rl_lab[export]', or --to torch)"
         )
 
 

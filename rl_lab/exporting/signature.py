@@ -96,7 +96,7 @@ class Signature:
 
 
 def signature_of(space: spaces.Space, carry: State, mask_size: int) -> Signature:
-    """Return the signature for observations of a space, a carry of parts [1, ...], and a mask of so many values (0: none)."""
+    """Return the signature for observations of a space, a carry of parts [1, ...], and a mask's values (0: none)."""
     inputs = [
         Input(".".join(["obs", *map(str, path)]), OBSERVATION, str(leaf.dtype), tuple(leaf.shape or ()), path)
         for path, leaf in _paths(space, ())

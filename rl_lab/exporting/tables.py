@@ -39,7 +39,7 @@ class ValueTable(nn.Module):
 
 
 class SolvedTable(nn.Module):
-    """Scores float32 [N, A] that are 1 for a solved model's action in the state that an observation shows, 0 for others.
+    """Scores float32 [N, A] that are 1 for a solved model's action in the state that is shown, 0 for others.
 
     An observation that no state shows counts as that of the first state.
     """
