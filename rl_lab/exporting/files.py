@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ def write_onnx(path: Path, trained: Trained, module: ActingModule | None = None)
         torch.onnx.export(
             trained.module if module is None else module,
             example_inputs(trained),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # without the newer exporter it may be one
             input_names=signature.names,
             output_names=signature.outputs,
             dynamic_axes=axes,
@@ -74,11 +74,8 @@ def write_torch(path: Path, trained: Trained, module: ActingModule | None = None
     write_atomically(path, buffer.getvalue())
 
 
-class Runner(Protocol):
-    """Runs a file: maps inputs by name to the outputs in the order of the signature."""
-
-    def __call__(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """Return the outputs."""
+# Runs a file: maps inputs by name to the outputs in the order of the signature.
+Runner = Callable[[Mapping[str, Array]], list[Array]]
 
 
 def onnx_runner(path: Path, threads: int = 1) -> Runner:

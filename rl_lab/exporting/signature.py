@@ -153,7 +153,8 @@ def _limits(space: spaces.Space) -> dict[str, Any]:
 
 def _bounds(bound: Array) -> Any:
     """Return bounds as JSON, which knows no infinity: null where there is none."""
-    return np.where(np.isfinite(bound.astype(np.float64)), bound.astype(object), None).tolist()
+    finite = np.isfinite(bound.astype(np.float64))
+    return np.where(finite, bound.astype(object), np.array(None, object)).tolist()
 
 
 def _paths(space: spaces.Space, path: tuple[Any, ...]) -> list[tuple[tuple[Any, ...], spaces.Space]]:

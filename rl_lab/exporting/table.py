@@ -48,8 +48,8 @@ def legend(episodes: int) -> str:
     """Return what the columns mean."""
     return (
         f"Returns are means over {episodes} seeded episodes, the same for all rows, with 95 % intervals in brackets;"
-        " changes are from the lab's own policy, episode by episode. Times are medians for one observation, measured in turn."
-        " Zipped is the size after compression."
+        " changes are from the lab's own policy, episode by episode. Times are medians for one observation, measured in"
+        " turn. Zipped is the size after compression."
     )
 
 

@@ -48,7 +48,8 @@ def test_the_card_shows_scores_and_film_without_outside_requests(folder, scheme)
         width = page.evaluate("document.documentElement.scrollWidth")
         duration = page.evaluate(
             "new Promise(done => { const v = document.querySelector('video');"
-            " const told = () => done(v.duration); v.readyState ? told() : v.onloadedmetadata = told; v.onerror = told; })"
+            " const told = () => done(v.duration); v.readyState ? told() : v.onloadedmetadata = told;"
+            " v.onerror = told; })"
         )
         back = page.evaluate("getComputedStyle(document.body).backgroundColor")
         text = page.inner_text("main")
