@@ -208,7 +208,7 @@ def test_the_readme_is_short_and_its_pictures_are_small():
 
 
 COMMANDS = (
-    "train", "compare", "watch", "diagnose", "record", "sync", "check-env", "solve", "benchmark", "verify",
+    "train", "compare", "watch", "diagnose", "export", "record", "sync", "check-env", "solve", "benchmark", "verify",
 )  # fmt: skip
 OF_OTHERS = {"check", "evaluations"}  # of sha256sum and scripts/soak.py
 

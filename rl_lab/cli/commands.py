@@ -15,6 +15,7 @@ COMMANDS = {
     "compare": "Compare agents over several seeds and write a page.",
     "watch": "Show or film a trained agent.",
     "diagnose": "Say why a run's policy falls short of the optimum.",
+    "export": "Write a policy as files that run without the lab.",
     "record": "Record a policy's transitions as a dataset.",
     "sync": "Make W&B runs from the local files of runs.",
     "check-env": "Check an environment over many steps: what it returns, seeding, replay and five more.",

@@ -15,7 +15,7 @@ from rl_lab.types import Array, Obs
 
 def count_rows(space: spaces.Space) -> int | None:
     """Return how many observations there are; None if a part of the space isn't discrete."""
-    counts = _counts(space)
+    counts = counts_in(space)
     return None if counts is None else prod(counts)
 
 
@@ -26,10 +26,10 @@ def make_row_of(space: spaces.Space) -> Callable[[Obs], Array]:
     """
     if isinstance(space, spaces.Discrete) and space.start == 0:
         return lambda obs: obs
-    counts = _counts(space)
+    counts = counts_in(space)
     assert counts is not None
     weights = np.cumprod([1, *counts[:0:-1]], dtype=np.int64)[::-1]  # of each entry
-    first = np.array(_firsts(space), np.int64)
+    first = np.array(firsts_in(space), np.int64)
 
     def row_of(obs: Obs) -> Array:
         leaves = [np.asarray(leaf, np.int64) for leaf in leaves_of(obs, sort_keys=True)]
@@ -39,16 +39,16 @@ def make_row_of(space: spaces.Space) -> Callable[[Obs], Array]:
     return row_of
 
 
-def _counts(space: spaces.Space) -> list[int] | None:
+def counts_in(space: spaces.Space) -> list[int] | None:
     """Return how many values each entry has, all parts side by side."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         return counts_of(space)
-    parts = [_counts(part) for _, part in parts_of(space)]
+    parts = [counts_in(part) for _, part in parts_of(space)]
     return None if None in parts else [n for part in parts if part is not None for n in part]
 
 
-def _firsts(space: spaces.Space) -> list[int]:
+def firsts_in(space: spaces.Space) -> list[int]:
     """Return the smallest value of each entry, all parts side by side."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        return [first for _, part in parts_of(space) for first in _firsts(part)]
+        return [first for _, part in parts_of(space) for first in firsts_in(part)]
     return [int(x) for x in first_of(space).ravel()]

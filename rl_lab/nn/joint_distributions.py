@@ -246,14 +246,14 @@ def make_distribution(space: spaces.Space, *, log_std: float = 0.0) -> Distribut
     if isinstance(space, spaces.Discrete):
         return Categorical(space)
     if isinstance(space, spaces.Box):
-        few = _few_values(space)
+        few = few_values(space)
         return DiagonalGaussian(space, log_std) if few is None else Categoricals(few, space.low)
     counts = counts_of(space)
     assert counts is not None
     return Categoricals(counts, first_of(space))
 
 
-def _few_values(space: spaces.Box) -> list[int] | None:
+def few_values(space: spaces.Box) -> list[int] | None:
     """Return how many values each entry of a Box of integers has; None if one has too many, or there are fractions."""
     if action_dtype(space).kind == "f":
         return None

@@ -36,7 +36,7 @@ class NetworkClass:
     """
 
     def __init__(self, network: nn.Module, scores: Scores):
-        self._network, self._scores = network, scores
+        self.network, self._scores = network, scores
         count = sum(p.numel() for p in network.parameters())
         self.description = f"a network of {count:,} parameters"
 
@@ -52,7 +52,7 @@ class NetworkClass:
         return Fit(best, task.fits)
 
     def _copy(self, number: int, seed: int) -> nn.Module:
-        network = copy.deepcopy(self._network).requires_grad_(True)
+        network = copy.deepcopy(self.network).requires_grad_(True)
         if number:
             torch.manual_seed(seed_of(seed, "fit", number))
             for module in network.modules():
@@ -65,7 +65,7 @@ class _Search:
     """One fit."""
 
     def __init__(self, network: nn.Module, scores: Scores, task: FitTask):
-        self._network, self._scores, self._task = network, scores, task
+        self.network, self._scores, self._task = network, scores, task
         device = next(network.parameters()).device
         self._obs = map_leaves(lambda leaf: torch.as_tensor(leaf, device=device), task.obs)
         self._good = torch.as_tensor(task.good, device=device)
@@ -87,7 +87,7 @@ class _Search:
 
     def _descend(self, loss_of: Callable[[Tensor], Tensor]) -> None:
         """Take gradient steps until there is nothing left to gain, nor any progress."""
-        optimiser = torch.optim.Adam(self._network.parameters(), LEARNING_RATE)
+        optimiser = torch.optim.Adam(self.network.parameters(), LEARNING_RATE)
         least, waited = np.inf, 0
         for step in range(self._task.steps + 1):
             log_p = self._log_probabilities()
@@ -109,7 +109,7 @@ class _Search:
             optimiser.step()
 
     def _log_probabilities(self) -> Tensor:
-        scores = self._scores(self._network, self._obs)
+        scores = self._scores(self.network, self._obs)
         if self._illegal is not None:
             scores = scores.masked_fill(self._illegal, torch.finfo(scores.dtype).min)
         return scores.log_softmax(-1)

@@ -19,6 +19,7 @@ REQUIRED = {
     "compare": "--agents random --env-id FrozenLake-v1",
     "watch": "run",
     "diagnose": "run",
+    "export": "run",
     "record": "--out data",
     "check-env": "FrozenLake-v1",
     "solve": "--env-id FrozenLake-v1",
@@ -32,7 +33,7 @@ class TestDispatch:
         code, out, err = call(capsys, dispatch, *words)
         assert (code, err) == (0, "")
         assert re.findall(r"^  ([a-z-]+) +\S", out, re.MULTILINE) == list(COMMANDS)
-        assert len(out.splitlines()) <= 20
+        assert len(out.splitlines()) <= 21
 
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_command_has_help_under_its_own_name(self, capsys, name):

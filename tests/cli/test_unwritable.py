@@ -11,6 +11,7 @@ from commands import call, require_refusal
 from disks import FULL
 from rl_lab.cli.benchmark import benchmark
 from rl_lab.cli.compare import compare
+from rl_lab.cli.export import export
 from rl_lab.cli.record import record
 from rl_lab.cli.solve import solve
 from rl_lab.cli.torture import torture
@@ -26,6 +27,7 @@ COMMANDS = {  # with the words before the place, and what the place's name ends 
     "compare": (compare, ("--env-id", "FrozenLake-v1", "--agents", "random", "--seeds", "1", "--out"), ""),
     "watch --video": (watch, ("RUN", "--video"), ".mp4"),
     "watch --gif": (watch, ("RUN", "--gif"), ".gif"),
+    "export": (export, ("RUN", "--no-card", "--episodes", "1", "--out"), ""),
     "record": (record, ("RUN", "--out"), ""),
     "solve": (solve, ("--env-id", "FrozenLake-v1", "--out"), ".npz"),
     "benchmark": (benchmark, ("dp", "--json"), ""),

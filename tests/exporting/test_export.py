@@ -1,0 +1,263 @@
+"""Exported policies: the lab's actions over whole episodes, files that run alone, refusals, and smaller variants."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from commands import call, require_refusal
+from rl_lab.cli.export import export as command
+from rl_lab.evaluation.evaluate import evaluate
+from rl_lab.exporting.acting import read_trained
+from rl_lab.exporting.agreement import Disagrees, agreement
+from rl_lab.exporting.export import Wanted, export
+from rl_lab.exporting.files import ExportedPolicy, onnx_runner, runner_of, write_onnx, write_torch
+from rl_lab.exporting.smaller import pruned
+from runs import SMALL_DQN, learn
+
+DQN = SMALL_DQN | {"total_steps": 150}
+PG = {"total_steps": 128, "n_steps": 64}
+RUNS = {
+    "CartPole": (
+        "dqn",
+        "CartPole-v1",
+        DQN | {"dueling": True, "layer_norm": True, "normalise_observations": True},
+    ),
+    "pixels": ("dqn", "lab/GridWorldPixels-v0", DQN),
+    "T-maze": ("dqn", "lab/TMaze-v0", DQN | {"memory": "lstm", "memory_size": 8}),
+    "attention": ("ppo", "lab/TMaze-v0", PG | {"memory": "attention", "memory_size": 8, "context": 4}),
+    "gru": ("a2c", "lab/TMaze-v0", PG | {"memory": "gru", "memory_size": 8, "memory_layers": 2}),
+    "rnn": ("ppo", "lab/TMaze-v0", PG | {"memory": "rnn", "memory_size": 8}),
+    "embedding": ("dqn", "FrozenLake-v1", DQN | {"encoder": "embedding"}),
+    "one-hot": ("dqn", "FrozenLake-v1", DQN),
+    "Tuple": ("reinforce", "Blackjack-v1", PG),
+    "Box": ("ppo", "Pendulum-v1", PG | {"normalise_observations": True, "log_std_initial": 0.0}),
+    "table": ("q-learning", "FrozenLake-v1", {"total_steps": 300}),
+    "Tuple table": ("q-learning", "Blackjack-v1", {"total_steps": 300}),
+    "solved": ("value-iteration", "FrozenLake-v1", {}),
+    "solved pixels": ("value-iteration", "lab/GridWorldPixels-v0", {}),
+}
+SLOW = ("attention", "gru")
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory):
+    """A run directory by its name, learned once."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            agent, env_id, fields = RUNS[name]
+            made[name] = tmp_path_factory.mktemp("runs") / name.replace(" ", "-")
+            learn(made[name], agent, env_id, **fields)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture
+def exported(run_of, tmp_path):
+    """A run's policy, and the same from an ONNX file."""
+
+    def get(name, suffix=".onnx"):
+        trained, path = read_trained(run_of(name)), tmp_path / f"policy{suffix}"
+        (write_onnx if suffix == ".onnx" else write_torch)(path, trained)
+        return trained, ExportedPolicy(runner_of(path), trained.signature)
+
+    return get
+
+
+class TestActions:
+    @pytest.mark.parametrize(
+        "name", [pytest.param(n, marks=pytest.mark.long) if n in SLOW else n for n in RUNS]
+    )
+    def test_are_the_labs(self, exported, name):
+        found = agreement(*exported(name), observations=150)
+        assert (found.equal + found.ties, found.holds) == (150, True)
+        assert found.ties <= 3
+
+    @pytest.mark.parametrize("name", ["CartPole", "T-maze", "Box", "solved pixels"])
+    def test_are_the_labs_in_torch(self, exported, name):
+        assert agreement(*exported(name, ".pt"), observations=100).holds
+
+    @pytest.mark.parametrize("name", ["CartPole", "pixels", "T-maze"])
+    def test_give_the_same_returns_over_whole_episodes_side_by_side(self, exported, name):
+        trained, policy = exported(name)
+        returns = []
+        for each in (trained.policy, policy):
+            envs = trained.problem.make(3)
+            found = evaluate(each, envs, episodes=4, seed=5, max_steps=60)
+            envs.close()
+            returns.append((found.returns.tolist(), found.lengths.tolist()))
+        assert returns[0] == returns[1]
+
+    def test_of_a_box_stay_within_its_bounds(self, exported):
+        trained, policy = exported("Box")
+        obs = np.full((4, 3), 1e6, np.float32) * np.array([[1], [-1], [2], [0]], np.float32)
+        ours = trained.policy.act(obs, (), np.ones(4, bool)).action
+        theirs = policy.act(obs, (), np.ones(4, bool)).action
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
+        assert theirs.dtype == ours.dtype
+        assert np.abs(theirs).max() <= 2
+
+    def test_follow_the_reset_of_the_carry_inside_the_file(self, exported):
+        trained, policy = exported("T-maze")
+        obs = np.zeros((2, *trained.problem.spec.observation_space.shape), np.float32)
+        used = tuple(np.full((2, 8), 0.7, np.float32) for _ in range(2))
+        fresh = policy.act(obs, policy.initial_state(2), np.ones(2, bool)).state
+        again = policy.act(obs, used, np.array([True, False])).state
+        np.testing.assert_array_equal(again[0][0], fresh[0][0])
+        assert np.abs(again[0][1] - fresh[0][1]).max() > 1e-3
+
+    def test_that_differ_are_noticed(self, run_of, tmp_path, monkeypatch):
+        def broken(path, trained, module=None):
+            write_onnx(path, trained, flipped(trained))
+
+        def flipped(trained):
+            module = read_trained(trained.run_dir).module
+            for parameter in module.scorer.head.parameters():
+                parameter *= -1
+            return module
+
+        monkeypatch.setattr("rl_lab.exporting.export.write_onnx", broken)
+        with pytest.raises(Disagrees, match="isn't to be used"):
+            export(run_of("CartPole"), out=tmp_path / "out", wanted=Wanted(episodes=1, card=False))
+
+
+class TestMasks:
+    def test_only_let_legal_actions_pass(self, tmp_path):
+        learn(tmp_path / "run", "dqn", "Taxi-v4", **DQN)
+        trained = read_trained(tmp_path / "run")
+        assert trained.signature.has_mask
+        write_onnx(tmp_path / "a.onnx", trained)
+        policy = ExportedPolicy(onnx_runner(tmp_path / "a.onnx"), trained.signature)
+        obs, is_first = np.arange(6), np.ones(6, bool)
+        for masked in (np.eye(6, dtype=bool), ~np.eye(6, dtype=bool), None):
+            ours = trained.policy.act(obs, (), is_first, masked).action
+            theirs = policy.act(obs, (), is_first, masked).action
+            np.testing.assert_array_equal(theirs, ours)
+        np.testing.assert_array_equal(policy.act(obs, (), is_first, np.eye(6, dtype=bool)).action, obs)
+
+
+class TestFiles:
+    def test_are_the_same_bytes_each_time(self, run_of, tmp_path):
+        for name in ("a", "b"):
+            write_onnx(tmp_path / name, read_trained(run_of("T-maze")))
+        assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+    @pytest.mark.parametrize("to", ["onnx", "torch"])
+    def test_run_without_the_lab(self, run_of, tmp_path, to):
+        found = export(run_of("CartPole"), to, tmp_path, wanted=Wanted(episodes=1, card=False))
+        code = (
+            "import sys, runpy; sys.modules['rl_lab'] = None; runpy.run_path('play.py', run_name='__main__')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith("return ")
+        assert found.files[-1].name == "table.md"
+
+    def test_say_what_goes_in_and_comes_out(self, run_of, tmp_path):
+        export(run_of("T-maze"), out=tmp_path, wanted=Wanted(episodes=1, card=False))
+        body = json.loads((tmp_path / "policy.json").read_text())
+        assert [i["name"] for i in body["inputs"]] == ["obs", "carry.0", "carry.1", "is_first"]
+        assert body["inputs"][1] == {
+            "name": "carry.0",
+            "role": "carry",
+            "dtype": "float32",
+            "shape": ["N", 8],
+        }
+        assert [o["name"] for o in body["outputs"]] == ["action", "scores", "next_carry.0", "next_carry.1"]
+        assert body["action_space"]["n"] == 4
+
+    def test_take_images_as_bytes(self, run_of):
+        (image,) = read_trained(run_of("pixels")).signature.inputs
+        assert (image.dtype, len(image.shape)) == ("uint8", 3)
+
+
+class TestPruning:
+    def test_sets_the_smallest_hidden_weights_to_zero(self, run_of):
+        trained = read_trained(run_of("pixels"))
+        module, _ = pruned(trained, 0.5)
+        before, after = trained.module.state_dict(), module.state_dict()
+        hidden = [n for n, w in before.items() if n.endswith("weight") and w.ndim > 1 and ".head." not in n]
+        assert len(hidden) >= 3
+        for name in hidden:
+            gone = after[name] == 0
+            assert int(gone.sum()) == before[name].numel() // 2
+            assert before[name][gone].abs().max() <= before[name][~gone].abs().min()
+            np.testing.assert_array_equal(after[name][~gone], before[name][~gone])
+        same = set(before) - set(hidden)
+        assert all(np.array_equal(before[name], after[name]) for name in same)
+
+
+class TestRefuses:
+    def test_a_random_agent(self, capsys, tmp_path):
+        learn(tmp_path, "random", "FrozenLake-v1", total_steps=20)
+        require_refusal(call(capsys, command, tmp_path), "'random'", "draws its actions at random")
+
+    def test_networks_of_sb3(self, capsys, tmp_path, run_of, monkeypatch):
+        text = (
+            (run_of("CartPole") / "config.json").read_text().replace('"agent": "dqn"', '"agent": "sb3-dqn"')
+        )
+        (tmp_path / "config.json").write_text(text)
+        require_refusal(call(capsys, command, tmp_path), "'sb3-dqn'", "Stable-Baselines3's own")
+
+    def test_onnx_without_its_packages(self, capsys, run_of, monkeypatch):
+        monkeypatch.setattr("rl_lab.exporting.files.find_spec", lambda name: None)
+        require_refusal(call(capsys, command, run_of("table")), "pip install 'rl_lab[export]'", "--to torch")
+
+    @pytest.mark.parametrize(
+        ("name", "words", "told"),
+        [
+            ("table", ["--int8"], "--int8 needs a network"),
+            ("solved", ["--prune", "0.5"], "--prune needs a network"),
+            ("CartPole", ["--prune", "1.5"], "got 1.5"),
+            ("CartPole", ["--to", "torch", "--int8"], "--int8 goes with --to onnx"),
+            ("CartPole", ["--episodes", "0"], "got 0"),
+            ("CartPole", ["--distil", "0"], "got 0"),
+            ("Box", ["--distil", "8"], "discrete actions alone"),
+        ],
+    )
+    def test_what_does_not_fit(self, capsys, run_of, name, words, told):
+        require_refusal(call(capsys, command, run_of(name), *words), told)
+
+    def test_a_folder_without_a_run(self, capsys, tmp_path):
+        require_refusal(call(capsys, command, tmp_path), str(tmp_path), "config.json")
+
+
+class TestCommand:
+    def test_prints_the_agreement_the_table_and_the_files(self, capsys, run_of, tmp_path):
+        words = [run_of("pixels"), "--out", tmp_path, "--int8", "--prune", 0.5, "--episodes", 2, "--no-card"]
+        code, out, err = call(capsys, command, *words)
+        assert (code, err) == (0, "")
+        assert out.startswith("1,000 of 1,000 actions equal the lab's")
+        rows = json.loads((tmp_path / "table.json").read_text())["rows"]
+        assert [row["policy"] for row in rows] == ["lab", "exported", "int8", "pruned 50 %"]
+        for row in rows[1:]:
+            assert row["bytes"] == (tmp_path / row["file"]).stat().st_size
+            change = np.mean(row["returns"]) - np.mean(rows[0]["returns"])
+            assert row["change"]["value"] == pytest.approx(change)
+        assert rows[2]["bytes"] < rows[1]["bytes"] / 2
+        assert "static, calibrated on 200 observations" in out
+        assert (tmp_path / "table.md").read_text().count("\n| ") == 5
+
+
+def test_percentages_are_of_the_labs_return():
+    from rl_lab.evaluation.statistics import Estimate
+    from rl_lab.exporting.measure import Measured
+
+    row = SimpleNamespace(mean_return=Estimate(-150.0, -160, -140), change=Estimate(-50.0, -60, -40))
+    assert Measured.change_percent.fget(row) == pytest.approx(-50.0)
