@@ -81,9 +81,7 @@ def test_what_fails_is_told_once_and_training_goes_on(tmp_path, monkeypatch, rec
     monkeypatch.setattr(watch.VideoWriter, "add", full)
     result = learn(tmp_path, "q-learning", "FrozenLake-v1", **PERIOD)
     assert result.summary["env_steps"] == 200
-    assert [str(w.message) for w in recwarn if "disk" in str(w.message)] == [
-        "no video: the disk is full"
-    ]
+    assert [str(w.message) for w in recwarn if "disk" in str(w.message)] == ["no video: the disk is full"]
 
 
 def test_a_signal_ends_a_film_and_the_run_is_saved(tmp_path, monkeypatch):
