@@ -34,8 +34,10 @@ class Moments:
     @classmethod
     def of(cls, config: RunConfig) -> Moments:
         """Return the moments of a run with this config."""
-        periods = map(config.period, ("log_every_steps", "eval_every_steps", "checkpoint_every_steps"))
-        return cls(*periods, config.video_every_steps)
+        row, evaluation, checkpoint = map(
+            config.period, ("log_every_steps", "eval_every_steps", "checkpoint_every_steps")
+        )
+        return cls(row, evaluation, checkpoint, config.video_every_steps)
 
     def row_due(self, env_steps: int) -> bool:
         """Say whether a row has become due since the last moment."""
