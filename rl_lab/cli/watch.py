@@ -183,7 +183,8 @@ def _show_progress(options: WatchOptions) -> int:
     from rl_lab.watching.films import film_progress
 
     assert options.progress is not None
-    film, folder, cut = require_film(options.progress, "--progress"), Path(options.run_dir), []
+    film, folder = require_film(options.progress, "--progress"), Path(options.run_dir)
+    cut: list[int] = []
     set_threads(read_description(folder).config.threads)
     count, steps = film_progress(folder, film, seed=options.seed, overlay=options.overlay, on_cut=cut.append)
     note = _cut_note(cut, f"{len(steps)} parts")

@@ -44,7 +44,7 @@ def require_consistent(options: Any) -> None:
         _refuse("--best is one checkpoint", {f"--checkpoint {options.checkpoint}": True})
 
 
-def _require_past(options: Any, choices: Mapping[str, bool]) -> None:
+def _require_past(options: Any, choices: dict[str, bool]) -> None:
     """Check that training episodes can be replayed. Raises UsageError if not."""
     from rl_lab.runs.description import read_description
     from rl_lab.watching.past import require_episodes

@@ -11,6 +11,7 @@ from rl_lab.mdp.model import TabularModel
 from rl_lab.policies import shifted
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
+from rl_lab.runs.directory import film_name
 from rl_lab.runs.evaluations import Figures
 from rl_lab.runs.selection import SCORE
 from rl_lab.seeding import seed_of, untouched_torch
@@ -80,6 +81,23 @@ class RunEvaluator:
         limit = self._problem.spec.max_episode_steps
         policy = shifted(policy, -self._problem.spec.first_action)  # the model counts actions from 0
         return exact_figures(policy, self._problem.model, self._gamma, limit, self._config.eval_envs)
+
+    def film(self, env_steps: int, policy: Policy, should_stop: Callable[[], bool]) -> str | None:
+        """Film the first evaluation episode of a policy that learning has reached, in an environment of its own.
+
+        What is learned doesn't depend on it: torch's global generators are left as they were.
+
+        Args:
+            should_stop: asked at every step; the film ends where it says so.
+
+        Returns:
+            What is missing, in a line; None if nothing is.
+        """
+        from rl_lab.evaluation.watch import film
+
+        path = self._folder / "videos" / film_name(env_steps)
+        with untouched_torch():
+            return film(path, policy, self._config, 1, should_stop)
 
     def show(self, policy: Policy, doing: Callable[[str], None] = lambda what: None) -> list[str]:
         """Draw and film a policy as far as the config asks for it; return what is missing and why, a line each.

@@ -79,6 +79,7 @@ class Attention(Core):
         absent = (torch.cat((present, present.new_ones(len(x), 1)), dim=1) == 0)[:, None, None, :]
         y, found = self.project(x)[:, None], []
         for block, memory in zip(self.blocks, memories, strict=True):
+            assert isinstance(block, Block)
             inputs = torch.cat((memory, y), dim=1)
             found.append(block.weights(inputs, y, self.ages, absent).mean(dim=1)[:, 0])
             y = block(inputs, y, self.ages, absent)

@@ -86,8 +86,12 @@ def input_gradients(
             column = found[:, output].sum()  # each observation has its own terms
             by_leaf = torch.autograd.grad(column, leaves, retain_graph=True, materialize_grads=True)
             pieces = iter([gradient.cpu().numpy() for gradient in by_leaf])
-            gradients.append(map_leaves(lambda leaf, pieces=pieces: next(pieces), inputs))
+            gradients.append(map_leaves(partial(_next_of, pieces), inputs))
     return gradients
+
+
+def _next_of(pieces: Iterator[Array], leaf: Any) -> Array:
+    return next(pieces)
 
 
 def _tensors(trees: tuple[Any, ...], device: torch.device) -> Any:

@@ -59,7 +59,7 @@ class RunConfig:
         ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
-            "keep_best", "video_episodes", "pictures", "stall_seconds", "wandb",
+            "keep_best", "video_episodes", "video_every_steps", "pictures", "stall_seconds", "wandb",
         ),
         "Weights & Biases": (
             "wandb_project", "wandb_entity", "wandb_name", "group", "wandb_job_type", "wandb_tags", "wandb_notes",
@@ -142,6 +142,9 @@ class RunConfig:
     dataset. Evaluation still plays the environment. Actions that the data never shows may be overestimated."""
     video_episodes: int = 1
     """Episodes of the final policy filmed into videos/, the first 1000 steps of each; 0 for none."""
+    video_every_steps: int | None = None
+    """Environment steps between films of the policy as it is then, the first 1000 steps of its first evaluation
+    episode, in videos/step-<env_steps>.mp4; by default only the final policy is filmed."""
     pictures: bool = True
     """Draw maps of values, policy and errors into pictures/ if the environment's model is known."""
     stall_seconds: float | None = 60.0
@@ -181,7 +184,7 @@ class RunConfig:
             self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
         )
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
-        at_least(self, 1, "horizon_steps", "eval_total_steps")
+        at_least(self, 1, "horizon_steps", "eval_total_steps", "video_every_steps")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma")
         above(self, 0.0, "env_timeout_seconds", "stall_seconds")
@@ -197,8 +200,18 @@ class RunConfig:
             )
         for name in ("preprocess", "vector", "device", "wandb", "final_policy"):
             one_of(self, name, _choices(RunConfig, name))
+        self._require_films()
         self._require_what_wandb_takes()
         self._require_what_stopping_needs()
+
+    def _require_films(self) -> None:
+        """Check that a period of films leaves one before the run's end. Raises UsageError if it doesn't."""
+        period, last = self.video_every_steps, (self.total_steps - 1) // self.num_envs * self.num_envs
+        if period is not None and period > last:
+            allowed = f"up to {last}" if last else "with more total_steps"
+            raise UsageError(
+                f"video_every_steps {period} leaves no film before the run's end (allowed: {allowed})"
+            )
 
     def _require_what_wandb_takes(self) -> None:
         """Check the fields of the W&B run, and store those that hold several words as tuples.

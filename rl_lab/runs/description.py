@@ -30,7 +30,7 @@ STORED = {"agent": str, "fields": dict, "config_sha256": str, "versions": dict}
 # Fields that change no result.
 IDLE = (
     "wandb", "wandb_project", "wandb_entity", "wandb_name", "wandb_job_type", "wandb_tags", "wandb_notes",
-    "wandb_upload", "group", "env_timeout_seconds", "stall_seconds",
+    "wandb_upload", "group", "env_timeout_seconds", "stall_seconds", "video_every_steps",
 )  # fmt: skip
 # These don't enter the hash: they change no result, or what a path leads to has a hash of its own.
 NOT_HASHED = (

@@ -58,7 +58,11 @@ class RunDirectory:
         self.checkpoints.sweep_temporaries()
         for path in (*self.folder.glob(".*.tmp"), *(self.folder / "pictures").glob(".*.tmp")):
             path.unlink(missing_ok=True)
-        for path in (self.folder / "videos").glob(".final.mp4.*.tmp"):  # others may be filming there
+        videos = self.folder / "videos"
+        for path in (
+            *videos.glob(".final.mp4.*.tmp"),
+            *videos.glob(".step-*.mp4.*.tmp"),
+        ):  # others film there too
             path.unlink(missing_ok=True)
 
     def is_best(self, score: float | None) -> bool:
@@ -79,6 +83,11 @@ class RunDirectory:
     def close(self) -> None:
         """Close the files."""
         self.rows.close()
+
+
+def film_name(env_steps: int) -> str:
+    """Return the name, in videos/, of the film of the policy that learning had reached at a step."""
+    return f"step-{env_steps:012d}.mp4"
 
 
 def require_run_folder(config: RunConfig) -> None:

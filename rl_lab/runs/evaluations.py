@@ -20,6 +20,9 @@ class Evaluator(Protocol):
     def measure(self, policy: Policy, should_stop: Callable[[], bool]) -> Figures | None:
         """Return the figures of a policy; None if `should_stop`, asked at every step, cut the evaluation short."""
 
+    def film(self, env_steps: int, policy: Policy, should_stop: Callable[[], bool]) -> str | None:
+        """Film a policy that learning has reached; return in a line what is missing, or None."""
+
     def show(self, policy: Policy, doing: Callable[[str], None]) -> list[str]:
         """Draw and film the final policy, telling what is begun; return what is missing and why, a line each."""
 

@@ -13,6 +13,7 @@ class Due(NamedTuple):
 
     evaluation: bool
     checkpoint: bool
+    film: bool = False
 
 
 class Moments:
@@ -22,15 +23,21 @@ class Moments:
     reached or passed since the last moment.
     """
 
-    def __init__(self, row_period: int, evaluation_period: int, checkpoint_period: int):
+    def __init__(
+        self, row_period: int, evaluation_period: int, checkpoint_period: int, film_period: int | None = None
+    ):
         self._row, self._evaluation, self._checkpoint = row_period, evaluation_period, checkpoint_period
+        self._film = film_period  # None: no films are due
         self.at = 0  # env_steps of the last moment
         self.next = 0  # env_steps before which nothing is due
 
     @classmethod
     def of(cls, config: RunConfig) -> Moments:
         """Return the moments of a run with this config."""
-        return cls(*map(config.period, ("log_every_steps", "eval_every_steps", "checkpoint_every_steps")))
+        row, evaluation, checkpoint = map(
+            config.period, ("log_every_steps", "eval_every_steps", "checkpoint_every_steps")
+        )
+        return cls(row, evaluation, checkpoint, config.video_every_steps)
 
     def row_due(self, env_steps: int) -> bool:
         """Say whether a row has become due since the last moment."""
@@ -43,9 +50,11 @@ class Moments:
     def advance(self, env_steps: int) -> Due:
         """Go on to a new moment and return what is due there besides a row."""
         before, self.at = self.at, env_steps
-        periods = (self._row, self._evaluation, self._checkpoint)
+        periods = [self._row, self._evaluation, self._checkpoint]
+        periods += [] if self._film is None else [self._film]
         self.next = min((env_steps // period + 1) * period for period in periods)
         return Due(
             evaluation=crossings(before, env_steps, self._evaluation) > 0,
             checkpoint=crossings(before, env_steps, self._checkpoint) > 0,
+            film=self._film is not None and crossings(before, env_steps, self._film) > 0,
         )

@@ -76,6 +76,7 @@ class Run:
         self._evaluator, self._progress = evaluator, progress or NullProgress()
         self._total_steps = config.total_steps
         self._seen = self._signs = 0  # the step and the question that came last, for a watchdog
+        self._told_of_films = False
         self._callbacks = callbacks or Callbacks()
         self._callback_stops: list[dict[str, Any]] = []  # of all sessions: env_steps and reason
         self._clock, self._moments, self._episodes = Clock(), Moments.of(config), EpisodeStatistics()
@@ -193,7 +194,18 @@ class Run:
             score = None if figures is None else figures["eval_return_mean"]
             if self.stopped or due.checkpoint or self._directory.is_best(score):
                 self.save(env_steps, members(), score)
+            if due.film and not self.stopped:
+                self._film(env_steps, policy)
         return self.stopped
+
+    def _film(self, env_steps: int, policy: Policy) -> None:
+        """Film the policy as it is now, and tell once what is missing; a signal ends the film early."""
+        self._progress.doing("filming")
+        missing = self._evaluator.film(env_steps, policy, self._asked_to_stop)
+        self._progress.doing("")
+        if missing is not None and not self._told_of_films:
+            self._told_of_films = True
+            self._progress.note(f"warning: {missing}")
 
     def _stop(self, env_steps: int) -> None:
         """Stop now, to be resumed later; if a callback asked for it, the checkpoint and the summary say so."""

@@ -14,7 +14,7 @@ from rl_lab.runs.scrubbing import without_secrets
 from rl_lab.runs.wandb_keys import AXIS, loggable, summarised
 from rl_lab.runs.wandb_segments import Segment
 from rl_lab.runs.wandb_settings import PROJECT
-from rl_lab.runs.wandb_uploads import upload_code, upload_model, upload_pictures, upload_videos
+from rl_lab.runs.wandb_uploads import upload_code, upload_films, upload_model, upload_pictures, upload_videos
 
 POLL_SECONDS = 1.0
 INIT_SECONDS = 20  # how long W&B's server may take to answer
@@ -69,12 +69,14 @@ def mirror(
     tail = Tail(run_dir / "metrics.jsonl", segment.start_byte)
     env_steps: float = 0
     state: str | None = None
+    wanted = set(config.get("wandb_upload", ("videos",))) - (set() if following else {"code"})
     while state is None:
         state = ended(POLL_SECONDS)  # before reading, so that the last reading misses nothing
         for row in tail.rows():
             run.log(loggable(row, wandb.Histogram))
             env_steps = row[AXIS]
-    wanted = set(config.get("wandb_upload", ("videos",))) - (set() if following else {"code"})
+        if "videos" in wanted:
+            upload_films(run, run_dir, segment.videos)
     _upload(run, run_dir, segment, env_steps, wanted)
     summary = _read_json(run_dir / "summary.json")
     segment.state = "finished" if summary else state

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,39 @@ MOST_CODE_BYTES = 1_000_000  # of a Python file; larger ones are data
 PASSED_OVER = ("site-packages", "node_modules", "__pycache__", "wandb", "runs", "venv", "env")  # folders
 
 
+OF_A_STEP = re.compile(r"step-(\d+)\.mp4")  # a film of the policy that learning had reached there
+PROGRESS = "videos/progress"  # the key of these films, so that W&B shows them one after the other
+
+
 def upload_videos(run: Any, run_dir: Path, env_steps: float, done: list[str]) -> None:
-    """Log the videos of a run directory; `done` names those that were, and is added to."""
+    """Log the videos of a run directory; `done` names those that were, and is added to.
+
+    Films of a step are logged at that step, under one key; others at `env_steps`, each under its own name.
+    """
+    upload_films(run, run_dir, done)
+    _upload_videos(run, run_dir, "*.mp4", lambda path: (f"videos/{path.stem}", env_steps), done)
+
+
+def upload_films(run: Any, run_dir: Path, done: list[str]) -> None:
+    """Log the films of the steps that learning has passed; they appear in their folder complete."""
+    _upload_videos(run, run_dir, "step-*.mp4", lambda path: (PROGRESS, step_of(path)), done)
+
+
+def step_of(path: Path) -> int:
+    """Return the environment step of a film."""
+    found = OF_A_STEP.fullmatch(path.name)
+    return int(found[1]) if found else 0
+
+
+def _upload_videos(
+    run: Any, run_dir: Path, pattern: str, entry: Callable[[Path], tuple[str, float]], done: list[str]
+) -> None:
     import wandb
 
-    for path in sorted((run_dir / "videos").glob("*.mp4")):
+    for path in sorted((run_dir / "videos").glob(pattern)):
         if path.name not in done:
-            run.log({f"videos/{path.stem}": wandb.Video(str(path), format="mp4"), AXIS: env_steps})
+            key, at = entry(path)
+            run.log({key: wandb.Video(str(path), format="mp4"), AXIS: at})
             done.append(path.name)
 
 

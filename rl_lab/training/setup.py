@@ -68,6 +68,11 @@ def _require_served(agent: str, learner: Learner, config: RunConfig) -> None:
             f"agent {agent!r} isn't evaluated while it learns, so that {name} {getattr(config, name)} can't stop it"
             " (allowed: agents that learn from steps)"
         )
+    if config.video_every_steps is not None and not getattr(learner, "stops_early", False):
+        raise UsageError(
+            f"agent {agent!r} takes no steps while it learns, so that video_every_steps {config.video_every_steps}"
+            " films nothing (allowed: agents that learn from steps)"
+        )
     if config.horizon_steps is not None and not hasattr(learner.config, "budget_fields"):
         raise UsageError(
             f"agent {agent!r} can't spread its schedules over horizon_steps {config.horizon_steps}"

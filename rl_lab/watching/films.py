@@ -21,7 +21,7 @@ from rl_lab.watching.overlays import Overlay, action_names, captioned
 from rl_lab.watching.sheets import SheetWriter
 from rl_lab.watching.sources import Watched, watched
 
-GIF_PIXELS, CELL_PIXELS = 320, 200  # longer sides of the frames in a GIF and in a contact sheet, at most
+GIF_PIXELS, CELL_PIXELS = 320, 220  # longer sides of the frames in a GIF and in a contact sheet, at most
 PAUSE_SECONDS = 0.6  # at the end of each part of a film of progress
 
 
@@ -192,4 +192,4 @@ def _part(
         picture = sized(moment.frame, most)
         if overlay is not None:
             picture = overlay.draw(picture, moment)
-        yield captioned(picture, f"after {at_step:,} steps: return {moment.return_:.6g}")
+        yield captioned(picture, f"after {at_step:,} steps of training: return {moment.return_:.6g}")

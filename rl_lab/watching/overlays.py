@@ -81,13 +81,13 @@ class Overlay:
         rows, wide = -(-self._bars // columns), width // columns
         lengths = bar_lengths(values, "probabilities" in moment.figures)
         chosen = None if moment.action is None else int(moment.action) - self._first
-        named = max(int(font().getlength(name)) for name in self._names) + 6
+        named = max(int(font().getlength(name)) for name in self._names) + 8
         for index, (name, value) in enumerate(zip(self._names, values, strict=True)):
             left = MARGIN_PIXELS + index // rows * wide
             top = MARGIN_PIXELS + (2 + index % rows) * LINE_PIXELS
             ink = CHOSEN if index == chosen else TEXT
             label = min(named, wide // 3)
-            draw.text((left, top), fitting(name, label), ink, font())
+            draw.text((left, top), fitting(name, label + MARGIN_PIXELS), ink, font())
             number = "illegal" if np.isneginf(value) else f"{value:.4g}"
             number_width = 52
             room = wide - label - number_width - 2 * MARGIN_PIXELS

@@ -18,7 +18,7 @@ def found(moments, steps):
             row = moments.row_due(env_steps)
             due = moments.advance(env_steps)
             if row or due != NOTHING:
-                out.append((env_steps, row, *due))
+                out.append((env_steps, row, due.evaluation, due.checkpoint, *([True] if due.film else [])))
     return out
 
 
@@ -37,6 +37,14 @@ def test_several_environments_miss_no_multiple(num_envs):
     steps = range(num_envs, 200, num_envs)
     rows = [at for at, row, _, _ in found(Moments(10, 1000, 1000), steps) if row]
     assert rows == [min(s for s in steps if s >= k) for k in range(10, steps[-1] + 1, 10)]
+
+
+def test_films_have_a_period_of_their_own_where_they_are_asked_for():
+    assert found(Moments(100, 100, 100, 3), range(1, 8)) == [
+        (3, False, False, False, True),
+        (6, False, False, False, True),
+    ]
+    assert found(Moments(100, 100, 100), range(1, 99)) == []
 
 
 def test_a_long_step_makes_a_thing_due_once():

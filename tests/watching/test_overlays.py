@@ -71,6 +71,15 @@ class TestBars:
         (chosen,) = bars(picture, CHOSEN)
         assert chosen > 1.8 * bars(picture, BAR)[0]
 
+    def test_short_names_are_written_out(self, monkeypatch):
+        written = []
+        monkeypatch.setattr(
+            "rl_lab.watching.overlays.fitting", lambda text, width: written.append(fitting(text, width))
+        )
+        monkeypatch.setattr("PIL.ImageDraw.ImageDraw.text", lambda *args: None)
+        Overlay(["0", "1", "LEFT", "RIGHT"]).draw(FRAME, moment(1, q_values=np.arange(4)))
+        assert written[2:] == ["0", "1", "LEFT", "RIGHT"]
+
 
 class TestPanel:
     @pytest.mark.parametrize("count", [0, 1, 2, 6, 7, 18, MOST_BARS, MOST_BARS + 1])
