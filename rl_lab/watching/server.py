@@ -250,7 +250,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"--host {host!r} is no address of this machine (allowed: one that is)") from error
+            raise UsageError(
+                f"--host {host!r} is no address of this machine (allowed: one that is)"
+            ) from error
         raise UsageError(
             f"--port {port} on {host}: {error.strerror} (allowed: another port, or none for a free one)"
         ) from error

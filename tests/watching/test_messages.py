@@ -19,7 +19,9 @@ FIELDS = st.sampled_from(["factor", "seed", "step", "agent", "action", "episode"
 MESSAGES = st.fixed_dictionaries(
     {"type": st.sampled_from([*KINDS, "nothing"]) | NESTED},
 ) | st.builds(
-    lambda kind, fields: {"type": kind, **fields}, st.sampled_from([*KINDS]), st.dictionaries(FIELDS, NESTED, max_size=2)
+    lambda kind, fields: {"type": kind, **fields},
+    st.sampled_from([*KINDS]),
+    st.dictionaries(FIELDS, NESTED, max_size=2),
 )
 
 

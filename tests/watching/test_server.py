@@ -76,7 +76,12 @@ def test_the_page_brings_all_its_files_and_asks_for_nothing_elsewhere(live):
 
 def test_a_foreign_origin_and_a_foreign_name_of_this_machine_are_refused(live):
     page, port = live
-    for origin in ("http://evil.example", f"http://127.0.0.1:{port + 1}", f"http://evil.example:{port}", "null"):
+    for origin in (
+        "http://evil.example",
+        f"http://127.0.0.1:{port + 1}",
+        f"http://evil.example:{port}",
+        "null",
+    ):
         with pytest.raises(InvalidStatus) as refused:
             opened(port, origin)
         assert refused.value.response.status_code == 403
@@ -142,12 +147,30 @@ def test_a_thousand_random_messages_do_not_stop_the_server():
 
 
 def _random_message(draw: random.Random) -> str | bytes:
-    kinds = ["play", "pause", "step", "next", "seek", "take", "press", "release", "speed", "restart", "save", "past", "?"]
+    kinds = [
+        "play",
+        "pause",
+        "step",
+        "next",
+        "seek",
+        "take",
+        "press",
+        "release",
+        "speed",
+        "restart",
+        "save",
+        "past",
+        "?",
+    ]
     if draw.random() < 0.3:
         return draw.randbytes(draw.choice([0, 3, 50, 3000]))
     if draw.random() < 0.3:
         return "".join(map(chr, draw.choices(range(1, 0x2000), k=20)))
-    fields = {draw.choice(["step", "agent", "action", "factor", "seed", "episode"]): draw.choice([0, 1, -1, 2.5, "best", None])}
+    fields = {
+        draw.choice(["step", "agent", "action", "factor", "seed", "episode"]): draw.choice(
+            [0, 1, -1, 2.5, "best", None]
+        )
+    }
     return json.dumps({"type": draw.choice(kinds), **fields})
 
 
