@@ -46,6 +46,10 @@ def test_a_page_begins_with_the_runs_seed_names_and_exact_values(page, run_dir):
     assert page._hello["past_episodes"] == len(read_episodes(run_dir))
     insight = session.view().lanes[0].figures["insight"]
     assert len(insight["optimal"]) == len(insight["values"]) == 4
+    cells = page.broadcast.notices["map 0"]["cells"]
+    assert cells["values"][0][0] == max(insight["values"])
+    assert len(cells["arrows"][0][0]) >= 1
+    assert cells["values"][3][3] is None  # the goal, where no action is taken
     assert insight["regret"] == max(insight["optimal"]) - insight["optimal"][insight["chosen"]]
 
 
