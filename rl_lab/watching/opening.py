@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rl_lab.agent import Policy
 from rl_lab.evaluation.watch import FPS
 from rl_lab.runs.rows import EPISODES, read_actions, read_episodes
 from rl_lab.training.devices import set_threads
@@ -21,7 +22,7 @@ from rl_lab.watching.played import save_played
 from rl_lab.watching.server import LivePage
 from rl_lab.watching.session import Agent, PastEpisode, Session, agent_of
 from rl_lab.watching.sources import Watched, watched
-from rl_lab.watching.thoughts import thoughts_of
+from rl_lab.watching.thoughts import Thoughts, thoughts_of
 
 NICE = 10  # by how much a viewer lets other processes go first, such as a run that trains
 
@@ -57,6 +58,8 @@ def live_page(
     desk = Desk(folders, agents, best, Path(save_to) if save_to is not None else folders[0] / "played")
     page = LivePage(session, guard, hello(shown[0].config.env_id, session, desk), desk.carry, desk.idle)
     desk.tell = page.broadcast.tell
+    for i, agent in enumerate(agents):
+        desk.tell_map(i, agent.track.lane.policy)
     session.play()
     return page
 
@@ -159,6 +162,13 @@ class Desk:
         actions = read_actions(folder, row, self._agents[0].track.lane.action_space)
         return PastEpisode(row, int(episodes[row]["seed"]), list(actions), episodes[row]["return"])
 
+    def tell_map(self, agent: int, policy: Policy) -> None:
+        """Tell the page what a policy thinks of every cell, where the environment is a grid."""
+        explain = self._agents[agent].track.lane.explain
+        cells = explain.grid(policy) if isinstance(explain, Thoughts) else None
+        if cells is not None:
+            self.tell({"type": f"map {agent}", "agent": agent, "cells": cells})
+
     def idle(self, session: Session) -> bool:
         """Look at the runs if it is time; new policies act from their next episode on."""
         for i, following in enumerate(self._following):
@@ -169,6 +179,7 @@ class Desk:
                 self.tell({**notice, "type": f"curves {i}", "agent": i})
             if policy is not None:
                 session.agents[i].fresh = policy
+                self.tell_map(i, policy)
                 self.tell({"type": f"checkpoint {i}", "agent": i, "env_steps": following.env_steps})
         return False
 

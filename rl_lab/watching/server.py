@@ -250,7 +250,9 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRNOTAVAIL:
-            raise UsageError(f"--host {host!r} is no address of this machine (allowed: one that is)") from error
+            raise UsageError(
+                f"--host {host!r} is no address of this machine (allowed: one that is)"
+            ) from error
         raise UsageError(
             f"--port {port} on {host}: {error.strerror} (allowed: another port, or none for a free one)"
         ) from error
@@ -258,20 +260,26 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Ends on SIGINT and SIGTERM without raising them again, since that is how a viewer is meant to end."""
+    """Leaves signals to `_ended_by_signals`: uvicorn would raise them again at the end."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        try:
-            before = {s: signal.signal(s, self.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread, where there are no signals
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        yield
+
+
+@contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """End the server at SIGINT and SIGTERM within the block, since that is how a viewer is meant to end."""
+    try:
+        before = {s: signal.signal(s, server.handle_exit) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where there are no signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def serve(page: LivePage, listening: socket.socket, on_start: Callable[[uvicorn.Server], None]) -> None:
@@ -300,7 +308,11 @@ def serve(page: LivePage, listening: socket.socket, on_start: Callable[[uvicorn.
         asyncio.get_running_loop().call_later(0.3, setattr, server, "should_exit", True)  # it is said first
 
     page.on_failure = fail
-    on_start(server)
-    server.run(sockets=[listening])
+    with _ended_by_signals(server):
+        on_start(server)
+        try:
+            server.run(sockets=[listening])
+        finally:
+            page.player.stop()  # uvicorn doesn't say that it ends where a signal came while it began
     if page.error is not None:
         raise page.error

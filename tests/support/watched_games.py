@@ -52,19 +52,34 @@ def lane_of(policy, make=make_cartpole, **options) -> Lane:
     return Lane(policy, make, explain, **options)
 
 
-def session_of(*policies, seed: int = 0, kept: int = 600, make=make_cartpole, names=("left", "right"), **options):
+def session_of(
+    *policies, seed: int = 0, kept: int = 600, make=make_cartpole, names=("left", "right"), **options
+):
     """A session with these policies, with CartPole's frame rate."""
-    agents = [agent_of(f"agent {i}", lane_of(p, make, **options), names, kept=kept) for i, p in enumerate(policies)]
+    agents = [
+        agent_of(f"agent {i}", lane_of(p, make, **options), names, kept=kept) for i, p in enumerate(policies)
+    ]
     return Session(agents, seed, fps=50.0)
 
 
 def hello_of(session) -> dict:
     """What a page is told first."""
     agents = [
-        {"label": a.label, "note": "", "action_names": list(a.action_names), "keys": [[k, list(v)] for k, v in a.keys.items()]}
+        {
+            "label": a.label,
+            "note": "",
+            "action_names": list(a.action_names),
+            "keys": [[k, list(v)] for k, v in a.keys.items()],
+        }
         for a in session.agents
     ]
-    return {"type": "hello", "env_id": "CartPole-v1", "agents": agents, "past_episodes": 0, "fps": session.fps}
+    return {
+        "type": "hello",
+        "env_id": "CartPole-v1",
+        "agents": agents,
+        "past_episodes": 0,
+        "fps": session.fps,
+    }
 
 
 @contextmanager

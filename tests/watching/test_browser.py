@@ -87,7 +87,11 @@ def test_steps_scrubbing_and_bars_equal_the_agents_own_numbers(browser):
 
 @needs_browser
 def test_play_and_pause_are_seen_by_two_clients_at_once(browser):
-    with served(session_of(balancing())) as (_, port), Tab(browser, port) as one, Tab(browser, port, 390, "dark") as two:
+    with (
+        served(session_of(balancing())) as (_, port),
+        Tab(browser, port) as one,
+        Tab(browser, port, 390, "dark") as two,
+    ):
         one.tab.click("#play")
         for page in (one, two):
             page.until("Number(document.querySelector('.agent').dataset.step) > 5")
