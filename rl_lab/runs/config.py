@@ -200,18 +200,8 @@ class RunConfig:
             )
         for name in ("preprocess", "vector", "device", "wandb", "final_policy"):
             one_of(self, name, _choices(RunConfig, name))
-        self._require_films()
         self._require_what_wandb_takes()
-        self._require_what_stopping_needs()
-
-    def _require_films(self) -> None:
-        """Check that a period of films leaves one before the run's end. Raises UsageError if it doesn't."""
-        period, last = self.video_every_steps, (self.total_steps - 1) // self.num_envs * self.num_envs
-        if period is not None and period > last:
-            allowed = f"up to {last}" if last else "with more total_steps"
-            raise UsageError(
-                f"video_every_steps {period} leaves no film before the run's end (allowed: {allowed})"
-            )
+        self._require_what_periods_need()
 
     def _require_what_wandb_takes(self) -> None:
         """Check the fields of the W&B run, and store those that hold several words as tuples.
@@ -236,23 +226,25 @@ class RunConfig:
                 f"wandb_project {self.wandb_project!r} holds {' '.join(found)} (allowed: none of / \\ # ? % :)"
             )
 
-    def _require_what_stopping_needs(self) -> None:
-        """Check that what ends training early can take effect.
+    def _require_what_periods_need(self) -> None:
+        """Check that what ends training early, or films it, can take effect.
 
         Raises:
             UsageError: it can't.
         """
         if self.stop_min_delta and self.stop_after_evals is None:
             raise UsageError(f"stop_min_delta {self.stop_min_delta} does nothing without stop_after_evals")
+        last = (self.total_steps - 1) // self.num_envs * self.num_envs  # the run ends after that anyway
+        allowed = f"allowed: up to {last}" if last else "allowed: with more total_steps"
+        if (films := self.video_every_steps) is not None and films > last:
+            raise UsageError(f"video_every_steps {films} leaves no film before the run's end ({allowed})")
         if (name := self.asks_to_stop()) is None:
             return
         needs = f"{name} {getattr(self, name)} needs evaluations while training"
         if not self.eval_episodes:
             raise UsageError(f"{needs}; eval_episodes is 0 (allowed: 1 or more)")
-        last = (self.total_steps - 1) // self.num_envs * self.num_envs  # the run ends after that anyway
         if (period := self.period("eval_every_steps")) > last:
-            allowed = f"up to {last}" if last else "with more total_steps"
-            raise UsageError(f"{needs}; eval_every_steps {period} leaves none (allowed: {allowed})")
+            raise UsageError(f"{needs}; eval_every_steps {period} leaves none ({allowed})")
 
     @property
     def env_arguments(self) -> dict[str, Any]:

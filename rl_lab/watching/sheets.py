@@ -16,7 +16,7 @@ from rl_lab.storage.places import require_file
 from rl_lab.types import Array, UsageError
 
 CELLS, COLUMNS, GAP_PIXELS = 24, 6, 6
-BACKGROUND = (255, 255, 255)
+BACKGROUND = (196, 200, 207)  # so that neither white nor dark pictures run into one another
 
 
 def require_sheet(path: str | Path, name: str = "sheet") -> Path:
