@@ -41,7 +41,7 @@ def keys_of(env: gymnasium.Env, names: Sequence[str]) -> dict[int, list[str]]:
     for guess in guesses:
         if guess and not taken:
             for key, action in guess.items():
-                if action in keys and key not in taken:
+                if action in keys:
                     keys[action].append(key)
                     taken.add(key)
     for i in range(min(count, DIGITS)):
