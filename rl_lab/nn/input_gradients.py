@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,8 +87,12 @@ def input_gradients(
             column = found[:, output].sum()  # each observation has its own terms
             by_leaf = torch.autograd.grad(column, leaves, retain_graph=True, materialize_grads=True)
             pieces = iter([gradient.cpu().numpy() for gradient in by_leaf])
-            gradients.append(map_leaves(lambda leaf, pieces=pieces: next(pieces), inputs))
+            gradients.append(map_leaves(partial(_next, pieces), inputs))
     return gradients
+
+
+def _next(pieces: Iterator[Array], leaf: Tensor) -> Array:
+    return next(pieces)
 
 
 def _tensors(trees: tuple[Any, ...], device: torch.device) -> Any:
