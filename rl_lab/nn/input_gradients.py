@@ -87,11 +87,11 @@ def input_gradients(
             column = found[:, output].sum()  # each observation has its own terms
             by_leaf = torch.autograd.grad(column, leaves, retain_graph=True, materialize_grads=True)
             pieces = iter([gradient.cpu().numpy() for gradient in by_leaf])
-            gradients.append(map_leaves(partial(_next_of, pieces), inputs))
+            gradients.append(map_leaves(partial(_next, pieces), inputs))
     return gradients
 
 
-def _next_of(pieces: Iterator[Array], leaf: Any) -> Array:
+def _next(pieces: Iterator[Array], leaf: Tensor) -> Array:
     return next(pieces)
 
 
