@@ -146,6 +146,11 @@ class TestLoadingRunsNoCode:
         "path", sources("rl_lab", "envs", "agents"), ids=lambda p: str(p.relative_to(ROOT))
     )
     def test_no_source_can(self, path):
+        if path == ROOT / "rl_lab" / "exporting" / "files.py":
+            assert dangers(path.read_text()) == [
+                "torch.jit.load"
+            ]  # of the file that the same call has written
+            return
         assert dangers(path.read_text()) == []
 
     @pytest.mark.parametrize(

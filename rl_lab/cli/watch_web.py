@@ -43,6 +43,11 @@ class WebOptions:
     """Open the page in a browser, where there is a display."""
 
     def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            UsageError: a port or seed out of range, or neither one run nor two.
+        """
         at_least(self, 0, "port", "seed")
         if self.port > 65535:
             raise UsageError(f"port must be at most 65535, got {self.port}")

@@ -80,6 +80,8 @@ def export(
     """
     wanted = wanted or Wanted()
     _require_allowed(to, wanted)
+    if out is not None:
+        require_folder(out, "out")  # before anything is read
     trained = read_trained(run_dir, best=best)
     _require_possible(trained, wanted)
     folder = require_folder(Path(run_dir) / "export" if out is None else out, "out")

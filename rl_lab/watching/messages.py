@@ -70,6 +70,11 @@ class Speed:
     factor: float
 
     def __post_init__(self) -> None:
+        """Check the factor.
+
+        Raises:
+            Malformed: it is out of range.
+        """
         if self.factor and not 1 / SPEEDS <= self.factor <= SPEEDS:
             raise Malformed(f"factor {self.factor} (allowed: 0, or {1 / SPEEDS:g} to {SPEEDS:g})")
 
@@ -171,6 +176,11 @@ class Past:
     episode: str
 
     def __post_init__(self) -> None:
+        """Check the episode.
+
+        Raises:
+            Malformed: it is neither a word that picks one nor a number.
+        """
         is_number = self.episode.isascii() and self.episode.isdigit() and len(self.episode) <= 9
         if self.episode not in ("best", "worst", "last") and not is_number:
             raise Malformed(f"episode {self.episode[:20]!r} (allowed: best, worst, last, or a number from 0)")
