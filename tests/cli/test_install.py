@@ -169,6 +169,9 @@ class TestWheel:
             wanted |= {f"rl_lab/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / folder).rglob("*.py")}
         wanted |= {"rl_lab/py.typed", "rl_lab/agents/presets.yaml", "rl_lab/studies/foreign/zoo_scores.csv"}
         wanted |= {f"rl_lab/studies/page/page.{kind}" for kind in ("html.jinja", "css", "js")}
+        wanted |= {f"rl_lab/exporting/{name}.jinja" for name in ("card.html", "play.py")}
+        page = ROOT / "rl_lab" / "watching" / "page"
+        wanted |= {path.relative_to(ROOT).as_posix() for path in page.iterdir()}
         assert {name for name in names if name.startswith("rl_lab/")} == wanted
 
     def test_is_the_same_by_way_of_a_source_distribution(self, checkout, wheel, tmp_path):
