@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 import tyro
 
 from rl_lab.cli.parsing import parse
+from rl_lab.exporting.wanted import Wanted
 
 ABOUT = """Write the greedy policy of a run as an ONNX or TorchScript file that runs without the lab, with a script that
 runs it, a description of its inputs and outputs, smaller variants, a table of what these cost, and a card: one page
@@ -27,19 +28,19 @@ class ExportOptions:
     """Folder of the files; by default RUN_DIR/export."""
     best: bool = False
     """Export the checkpoint with the best evaluation instead of the last."""
-    int8: bool = False
+    int8: bool = Wanted.int8
     """Write a file with weights of 8 bits too."""
-    prune: float | None = None
+    prune: float | None = Wanted.prune
     """Write a file too in which this share of each hidden layer's weights, the smallest ones, is 0."""
-    distil: tuple[int, ...] = ()
+    distil: tuple[int, ...] = Wanted.distil
     """Write a network of these widths too that has learned to imitate the policy (agent clone)."""
-    distil_episodes: int = 100
+    distil_episodes: int = Wanted.distil_episodes
     """Episodes that are recorded for --distil."""
-    distil_steps: int = 50_000
+    distil_steps: int = Wanted.distil_steps
     """Environment steps of the recording that the clone learns from, over and over."""
-    episodes: int = 20
+    episodes: int = Wanted.episodes
     """Seeded evaluation episodes of each policy in the table."""
-    card: bool = True
+    card: bool = Wanted.card
     """Write card.html, with a film of an episode."""
 
 
@@ -53,19 +54,10 @@ def export(argv: Sequence[str]) -> int:
         FormatTooNew: a newer version wrote the run.
     """
     options: ExportOptions = parse(ExportOptions, argv, program="rl-lab export", about=ABOUT)
-    from rl_lab.exporting.export import Wanted
     from rl_lab.exporting.export import export as write
     from rl_lab.exporting.table import legend, printed
 
-    wanted = Wanted(
-        int8=options.int8,
-        prune=options.prune,
-        distil=options.distil,
-        distil_episodes=options.distil_episodes,
-        distil_steps=options.distil_steps,
-        episodes=options.episodes,
-        card=options.card,
-    )
+    wanted = Wanted(**{field.name: getattr(options, field.name) for field in fields(Wanted)})
     found = write(options.run_dir, options.to, options.out, best=options.best, wanted=wanted)
     print(found.agreement)
     print(printed(found.rows))

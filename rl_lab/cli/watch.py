@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -42,6 +42,8 @@ class WatchOptions:
     """Show step, return, action, and the action's values or probabilities beneath the frames."""
     web: bool = False
     """Serve a live page for the browser; rl-lab watch --web --help lists its options."""
+    saliency: Literal["gradient", "perturbation"] | None = None
+    """Colour the pixels of an image policy's frames on which each decision depends."""
     episodes: int = 1
     """Episodes to watch, each up to 3000 steps."""
     seed: int | None = None
@@ -149,7 +151,12 @@ def _show(options: WatchOptions, source: Watched, outputs: Outputs) -> int:
 
     cut: list[int] = []
     moments = played(
-        source, episodes=options.episodes, seed=options.seed, inspecting=options.overlay, on_cut=cut.append
+        source,
+        episodes=options.episodes,
+        seed=options.seed,
+        inspecting=options.overlay,
+        saliency=options.saliency,
+        on_cut=cut.append,
     )
     _tell(show(source, moments, outputs), outputs, _cut_note(cut, f"{options.episodes} episodes"))
     if source.folder is None and source.note:

@@ -33,6 +33,7 @@ def require_consistent(options: Any) -> None:
         f"--episodes {options.episodes}": options.episodes != 1,
         "--best": options.best,
         f"--checkpoint {options.checkpoint}": options.checkpoint is not None,
+        f"--saliency {options.saliency}": options.saliency is not None,
     }
     if options.progress is not None:
         others = {f"--training-episode {options.training_episode}": options.training_episode is not None}

@@ -12,7 +12,10 @@ from rl_lab.agent import Policy
 from rl_lab.environments.actions import action_dtype
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.vectors import SingleVector, VectorEnv
-from rl_lab.types import Array
+from rl_lab.types import Array, Obs, State
+
+Paint = Callable[[Array, Obs, State, Array, Array | None], Array]
+"""Takes a frame uint8 [H, W, 3] and what the policy is asked with there; returns the frame that is shown instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ def moments(
     max_steps: int = 10_000,
     actions: list[Array] | None = None,
     inspecting: bool = False,
+    paint: Paint | None = None,
     on_cut: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[Moment]:
     """Play one episode per seed and yield its moments, from the first observation to the last.
@@ -61,6 +65,7 @@ def moments(
         max_steps: limit on the steps of each episode.
         actions: one array [length, ...] per episode, replayed instead of asking the policy.
         inspecting: ask the policy for the figures behind its choices, where it is asked at all.
+        paint: draws into the frames, where the policy is asked.
         on_cut: called with `max_steps` for each episode that was cut there and would have gone on.
 
     Raises:
@@ -71,14 +76,20 @@ def moments(
     try:
         for index, seed in enumerate(seeds):
             replayed = None if actions is None else actions[index]
-            if (yield from _episode(policy, envs, seed, max_steps, replayed, inspecting)):
+            if (yield from _episode(policy, envs, seed, max_steps, replayed, inspecting, paint)):
                 on_cut(max_steps)
     finally:
         envs.close()
 
 
 def _episode(
-    policy: Policy, envs: VectorEnv, seed: int, max_steps: int, actions: Array | None, inspecting: bool
+    policy: Policy,
+    envs: VectorEnv,
+    seed: int,
+    max_steps: int,
+    actions: Array | None,
+    inspecting: bool,
+    paint: Paint | None,
 ) -> Generator[Moment, None, bool]:
     """Yield the moments of an episode; return whether it was cut and would have gone on."""
     obs, info = envs.reset(seed=[seed])
@@ -86,14 +97,17 @@ def _episode(
     limit, total = max_steps if actions is None else min(max_steps, len(actions)), 0.0
     for t in range(limit):
         figures: Mapping[str, Array] = {}
+        frame = _frame(envs)
         if actions is None:
+            if paint is not None:
+                frame = paint(frame, obs, state, is_first, mask)
             if inspecting:
                 figures = {name: x[0] for name, x in policy.inspect(obs, state, is_first, mask).items()}
             decision = policy.act(obs, state, is_first, mask)
             action, state = decision.action, decision.state
         else:
             action = actions[t : t + 1].astype(action_dtype(envs.single_action_space))
-        yield Moment(_frame(envs), t, total, action[0], figures)
+        yield Moment(frame, t, total, action[0], figures)
         obs, reward, terminated, truncated, info = envs.step(action)
         total += float(reward[0])
         mask, is_first = mask_of(info), terminated | truncated

@@ -57,10 +57,7 @@ def saliency(
     Raises:
         UsageError: an unknown method, no image among the observations, or a policy that doesn't tell what is needed.
     """
-    if method not in METHODS:
-        raise UsageError(f"saliency {method!r} is unknown (allowed: {', '.join(METHODS)})")
-    network = getattr(policy, "network", None)
-    images = _images(network, space)
+    network, images = require_saliency(policy, space, method)
     if method == "perturbation":
         found = [_perturbed(policy, obs, state, is_first, mask, path, axes) for path, axes, _ in images]
     else:
@@ -68,6 +65,22 @@ def saliency(
     joined = _joined(found)
     total = joined.sum()
     return joined / total if total > 0 else joined
+
+
+def require_saliency(policy: Policy, space: spaces.Space, method: str) -> tuple[Any, list[Found]]:
+    """Return the policy's network (None without one) and the images that it observes.
+
+    Raises:
+        UsageError: an unknown method, no image among the observations, or gradients without a network.
+    """
+    if method not in METHODS:
+        raise UsageError(f"saliency {method!r} is unknown (allowed: {', '.join(METHODS)})")
+    network = getattr(policy, "network", None)
+    if network is None and method == "gradient":
+        raise UsageError(
+            "saliency 'gradient' needs a policy with a network of the lab (allowed: perturbation)"
+        )
+    return network, _images(network, space)
 
 
 def saliency_overlay(
@@ -170,10 +183,6 @@ def _gradients(
     network: Any, obs: Obs, state: State, is_first: Array, mask: Array | None, images: Sequence[Found]
 ) -> list[Array]:
     """Return for each image the absolute gradients [H, W] by what enters the network."""
-    if network is None:
-        raise UsageError(
-            "saliency 'gradient' needs a policy with a network of the lab (allowed: perturbation)"
-        )
     from rl_lab.nn.input_gradients import explained_outputs, input_gradients
 
     outputs = explained_outputs(network, obs, state, is_first, mask)

@@ -22,25 +22,13 @@ from rl_lab.exporting.files import (
 from rl_lab.exporting.measure import Measured, Variant, measure
 from rl_lab.exporting.smaller import distil, pruned, require_network, require_student, write_int8
 from rl_lab.exporting.table import as_json, markdown
+from rl_lab.exporting.wanted import Wanted
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.places import require_folder
 from rl_lab.types import Array, UsageError
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt"}
 CALIBRATION = 200  # inputs kept for the ranges of activations
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to write beside the policy itself."""
-
-    int8: bool = False
-    prune: float | None = None
-    distil: tuple[int, ...] = ()
-    distil_episodes: int = 100
-    distil_steps: int = 50_000
-    episodes: int = 20
-    card: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,12 @@ from PIL import Image
 
 from rl_lab.evaluation import watch
 from rl_lab.evaluation.evaluate import evaluation_seed
-from rl_lab.evaluation.frames import Moment, moments
+from rl_lab.evaluation.frames import Moment, Paint, moments
 from rl_lab.evaluation.video import LiveWindow, Sink, VideoWriter, as_rgb, enlarge
+from rl_lab.explanation.saliency import require_saliency, saliency_overlay
 from rl_lab.training.loading import kept_steps
-from rl_lab.types import Array, UsageError
-from rl_lab.watching.overlays import Overlay, action_names, captioned
+from rl_lab.types import Array, Obs, State, UsageError
+from rl_lab.watching.overlays import Overlay, bar_names, captioned
 from rl_lab.watching.sheets import SheetWriter
 from rl_lab.watching.sources import Watched, watched
 
@@ -41,6 +42,7 @@ def played(
     episodes: int,
     seed: int | None = None,
     inspecting: bool = False,
+    saliency: str | None = None,
     on_cut: Callable[[int], None] = lambda steps: None,
 ) -> Iterator[Moment]:
     """Yield the moments of episodes that a policy plays, each up to WATCHED_STEPS.
@@ -48,9 +50,11 @@ def played(
     Args:
         seed: from which those of the episodes follow; by default the run's, so that they are its evaluation episodes.
         inspecting: ask the policy for the figures behind its choices.
+        saliency: "gradient" or "perturbation" colours the pixels on which each decision depends; None: none.
         on_cut: called with WATCHED_STEPS for each episode that was cut there.
 
     Raises:
+        UsageError: no saliency is to be had of this policy.
         EnvironmentFault: the environment fails.
     """
     base = source.config.seed if seed is None else seed
@@ -60,8 +64,22 @@ def played(
         seeds=[evaluation_seed(base, e) for e in range(episodes)],
         max_steps=watch.WATCHED_STEPS,
         inspecting=inspecting,
+        paint=None if saliency is None else _salient(source, saliency),
         on_cut=on_cut,
     )
+
+
+def _salient(source: Watched, method: str) -> Paint:
+    """Return what lays saliency over the frames of a policy. Raises UsageError, as `require_saliency` does."""
+    policy, space = source.policy, source.problem.spec.observation_space
+    require_saliency(policy, space, method)
+
+    def paint(frame: Array, obs: Obs, state: State, is_first: Array, mask: Array | None) -> Array:
+        return saliency_overlay(
+            policy, obs, state, is_first, as_rgb(frame), space=space, method=method, mask=mask
+        )
+
+    return paint
 
 
 def show(source: Watched, shown: Iterable[Moment], outputs: Outputs) -> int:
@@ -104,7 +122,7 @@ def frames_and_overlay(source: Watched) -> tuple[float, Overlay]:
     env = source.make()
     try:
         fps = float(env.metadata.get("render_fps") or watch.FPS)
-        return fps, Overlay(action_names(env), source.problem.spec.first_action)
+        return fps, Overlay(bar_names(env), source.problem.spec.first_action)
     finally:
         env.close()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rl_lab.agent import Policy
 from rl_lab.evaluation.watch import FPS
-from rl_lab.runs.rows import EPISODES, read_actions, read_episodes
+from rl_lab.runs.rows import EPISODES, read_actions
 from rl_lab.training.devices import set_threads
 from rl_lab.training.loading import load_policy
 from rl_lab.types import UsageError
@@ -18,6 +18,7 @@ from rl_lab.watching.following import Following
 from rl_lab.watching.guard import Guard
 from rl_lab.watching.lane import Lane
 from rl_lab.watching.messages import Command, Past, Save
+from rl_lab.watching.past import past_episodes, picked
 from rl_lab.watching.played import save_played
 from rl_lab.watching.server import LivePage
 from rl_lab.watching.session import Agent, PastEpisode, Session, agent_of
@@ -149,18 +150,9 @@ class Desk:
     def _past(self, which: str) -> PastEpisode:
         """Find a training episode of the first run."""
         folder = self._folders[0]
-        episodes = read_episodes(folder) if self.past_episodes() else []
-        if not episodes:
-            raise UsageError("this run has no training episodes (allowed: runs that played some)")
-        returns = [row["return"] for row in episodes]
-        picks = {
-            "best": returns.index(max(returns)),
-            "worst": returns.index(min(returns)),
-            "last": len(returns) - 1,
-        }
-        row = picks[which] if which in picks else int(which)
-        actions = read_actions(folder, row, self._agents[0].track.lane.action_space)
-        return PastEpisode(row, int(episodes[row]["seed"]), list(actions), episodes[row]["return"])
+        (found,) = picked(past_episodes(folder) if self.past_episodes() else [], which, folder)
+        actions = read_actions(folder, found.row, self._agents[0].track.lane.action_space)
+        return PastEpisode(found.row, found.seed, list(actions), found.return_)
 
     def tell_map(self, agent: int, policy: Policy) -> None:
         """Tell the page what a policy thinks of every cell, where the environment is a grid."""

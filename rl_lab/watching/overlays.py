@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from rl_lab.evaluation.frames import Moment
 from rl_lab.evaluation.video import as_rgb
+from rl_lab.explanation.names import action_names
 from rl_lab.types import Array
 
 MOST_BARS = 24  # actions; of more, the chosen one alone is named
@@ -121,18 +122,9 @@ def bar_lengths(values: Array, are_probabilities: bool) -> Array:
     return np.nan_to_num(spread)
 
 
-def action_names(env: gymnasium.Env) -> list[str]:
-    """Return the names of an environment's Discrete actions, its numbers where it gives none; [] for other spaces."""
-    space = env.action_space
-    if not isinstance(space, gymnasium.spaces.Discrete):
-        return []
-    numbers = [str(int(space.start) + i) for i in range(int(space.n))]
-    meanings = getattr(env.unwrapped, "get_action_meanings", None)
-    try:
-        names = [str(name) for name in meanings()] if callable(meanings) else numbers
-    except Exception:  # whatever a stranger's code raises: numbers will do
-        return numbers
-    return names if len(names) == len(numbers) else numbers
+def bar_names(env: gymnasium.Env) -> list[str]:
+    """Return the names of an environment's Discrete actions, one for each bar; [] for other spaces."""
+    return action_names(env) if isinstance(env.action_space, gymnasium.spaces.Discrete) else []
 
 
 def captioned(frame: Array, text: str) -> Array:

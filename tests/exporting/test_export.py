@@ -8,10 +8,13 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.wrappers import FrameStackObservation
 
 from commands import call, require_refusal
+from mirrors import SPACES, Mirror
 from rl_lab.cli.export import export as command
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.exporting.acting import read_trained
@@ -20,6 +23,15 @@ from rl_lab.exporting.export import Wanted, export
 from rl_lab.exporting.files import ExportedPolicy, onnx_runner, runner_of, write_onnx, write_torch
 from rl_lab.exporting.smaller import pruned
 from runs import SMALL_DQN, learn
+from toys import Parts
+
+gymnasium.register("test/Parts-v0", Parts, max_episode_steps=10)
+gymnasium.register(
+    "test/Stacked-v0",
+    lambda **kwargs: FrameStackObservation(gymnasium.make("lab/GridWorldPixels-v0", **kwargs), 2),
+)
+for space in SPACES:
+    gymnasium.register(f"mirrors/{'-'.join(space.split())}-v0", Mirror, kwargs={"space": space})
 
 DQN = SMALL_DQN | {"total_steps": 150}
 PG = {"total_steps": 128, "n_steps": 64}
@@ -40,10 +52,28 @@ RUNS = {
     "Box": ("ppo", "Pendulum-v1", PG | {"normalise_observations": True, "log_std_initial": 0.0}),
     "table": ("q-learning", "FrozenLake-v1", {"total_steps": 300}),
     "Tuple table": ("q-learning", "Blackjack-v1", {"total_steps": 300}),
+    "Dict": ("ppo", "test/Parts-v0", PG),
+    "impala": ("dqn", "lab/GridWorldPixels-v0", DQN | {"encoder": "impala", "total_steps": 60}),
+    "stack": ("dqn", "test/Stacked-v0", DQN),
+    "MultiDiscrete": ("ppo", "mirrors/MultiDiscrete-2-x-2-from--1-v0", PG),
+    "MultiBinary": ("a2c", "mirrors/MultiBinary-v0", PG),
+    "integers": ("ppo", "mirrors/Box-of-few-integers-v0", PG),
+    "Dict of actions": ("ppo", "mirrors/Dict-v0", PG),
+    "Tuple of a Dict": ("reinforce", "mirrors/Tuple-of-a-Dict-v0", PG),
     "solved": ("value-iteration", "FrozenLake-v1", {}),
     "solved pixels": ("value-iteration", "lab/GridWorldPixels-v0", {}),
 }
-SLOW = ("attention", "gru")
+SLOW = (
+    "attention",
+    "gru",
+    "impala",
+    "MultiBinary",
+    "Tuple of a Dict",
+    "rnn",
+    "one-hot",
+    "Tuple table",
+    "solved",
+)
 
 
 @pytest.fixture(scope="module")

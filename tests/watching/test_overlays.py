@@ -15,8 +15,8 @@ from rl_lab.watching.overlays import (
     LEAST_WIDTH,
     MOST_BARS,
     Overlay,
-    action_names,
     bar_lengths,
+    bar_names,
     bar_values,
     captioned,
     fitting,
@@ -138,6 +138,7 @@ class TestText:
 class Named(gymnasium.Env):
     """An environment that may tell the meanings of its actions."""
 
+    observation_space = spaces.Box(0, 1, (1,))
     action_space = spaces.Discrete(2, start=3)
 
     def __init__(self, meanings=None):
@@ -149,16 +150,16 @@ class Named(gymnasium.Env):
     ("meanings", "names"),
     [
         (None, ["3", "4"]),
-        (lambda: ["LEFT", "RIGHT"], ["LEFT", "RIGHT"]),
+        (lambda: ["LEFT", "RIGHT"], ["left", "right"]),
         (lambda: ["LEFT"], ["3", "4"]),
         (lambda: 1 / 0, ["3", "4"]),
     ],
 )
 def test_actions_have_the_names_that_the_environment_gives(meanings, names):
-    assert action_names(Named(meanings)) == names
+    assert bar_names(Named(meanings)) == names
 
 
 def test_actions_without_number_have_no_names():
     env = Named()
     env.action_space = spaces.Box(-1, 1, (2,))
-    assert action_names(env) == []
+    assert bar_names(env) == []
