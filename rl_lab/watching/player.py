@@ -14,7 +14,8 @@ from rl_lab.types import UsageError
 from rl_lab.watching.messages import Command
 from rl_lab.watching.session import Session, View
 
-FRAMES_PER_SECOND = 60.0  # views at most
+FRAMES_PER_SECOND = 60.0  # views at most, on average
+SHOW_SECONDS = 0.95 / FRAMES_PER_SECOND  # so that no view of a session at that very rate is left out
 WAITING_COMMANDS = 256  # more than that are refused
 Reply = Callable[[dict[str, Any]], None]
 Carry = Callable[[Session, Command], "str | None"]
@@ -49,7 +50,7 @@ class Player(threading.Thread):
         self.session = session
         self._on_view, self._on_end, self._carry, self._idle = on_view, on_end, carry, idle
         self._commands: queue.Queue[tuple[Command, Reply] | None] = queue.Queue(WAITING_COMMANDS)
-        self._due = self._shown_at = 0.0
+        self._due = self._show_due = 0.0
         self._stopping = False
 
     def ask(self, command: Command, reply: Reply) -> None:
@@ -123,10 +124,11 @@ class Player(threading.Thread):
         self._show()
 
     def _show_in_time(self) -> None:
-        """Hand out the view, unless one was a moment ago and another follows at once."""
-        if time.monotonic() - self._shown_at >= 0.95 / FRAMES_PER_SECOND or self.session.is_over:
+        """Hand out the view, unless they come too fast and another follows at once."""
+        if time.monotonic() >= self._show_due or self.session.is_over:
             self._show()
 
     def _show(self) -> None:
-        self._shown_at = time.monotonic()
+        # A view that came late doesn't hold back the next one, which comes in time.
+        self._show_due = max(self._show_due, time.monotonic() - SHOW_SECONDS) + SHOW_SECONDS
         self._on_view(self.session.view())

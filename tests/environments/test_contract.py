@@ -119,6 +119,12 @@ class TestRewardsAndFlags:
         with pytest.raises(EnvironmentFault, match=rf"Faulty \(number [01], seed [01], step 2\): {field}"):
             play(lambda: Faulty(fault, at=2), num_envs, vector)
 
+    @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+    @pytest.mark.parametrize("kind", [float, np.float16, np.float32, np.float64])
+    def test_what_is_not_finite_is_refused_in_every_type(self, kind, value):
+        with pytest.raises(EnvironmentFault, match="reward: "):
+            play(lambda: Told(reward=kind(value)), 1, "sync")
+
     @pytest.mark.parametrize("reward", [{}, [1.0], Fraction(1, 2), np.array([[1.0]]), np.array("1")])
     def test_what_only_looks_like_a_number_is_refused(self, reward):
         with pytest.raises(EnvironmentFault, match="allowed: a finite number"):

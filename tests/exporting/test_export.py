@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium.wrappers import FrameStackObservation
 
 from commands import call, require_refusal
@@ -19,6 +20,7 @@ from rl_lab.cli.export import export as command
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.exporting.acting import read_trained
 from rl_lab.exporting.agreement import Disagrees, agreement
+from rl_lab.exporting.choosing import choice_of
 from rl_lab.exporting.export import Wanted, export
 from rl_lab.exporting.files import ExportedPolicy, onnx_runner, runner_of, write_onnx, write_torch
 from rl_lab.exporting.smaller import pruned
@@ -135,6 +137,13 @@ class TestActions:
         np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-6)
         assert theirs.dtype == ours.dtype
         assert np.abs(theirs).max() <= 2
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.int32])
+    def test_of_a_box_are_clipped(self, dtype):
+        choice = choice_of(gymnasium.spaces.Box(-200, 300, (2,), dtype))
+        scores = torch.tensor([[-1e6, 1e6], [-3.4, 7.6]])
+        expected = [[-200, 300], [-3, 8]] if dtype == np.int32 else [[-200, 300], [-3.4, 7.6]]
+        np.testing.assert_allclose(choice(scores, None).numpy(), np.array(expected, dtype), rtol=1e-6)
 
     def test_follow_the_reset_of_the_carry_inside_the_file(self, exported):
         trained, policy = exported("T-maze")

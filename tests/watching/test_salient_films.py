@@ -8,8 +8,9 @@ import pytest
 from commands import call, require_refusal
 from rl_lab.cli.watch import watch
 from rl_lab.explanation.saliency import saliency_overlay
+from rl_lab.types import UsageError
 from rl_lab.watching.films import played
-from rl_lab.watching.sources import watched
+from rl_lab.watching.sources import Environment, watched
 from runs import SMALL_DQN, learn
 
 
@@ -65,6 +66,12 @@ def test_the_command_writes_it(run_dir, tmp_path, capsys):
 def test_what_it_cannot_show_is_refused(run_dir, tmp_path, monkeypatch, capsys, words, named):
     monkeypatch.chdir(tmp_path)
     require_refusal(call(capsys, watch, run_dir, *words), *named)
+
+
+def test_without_images_no_film_is_begun():
+    source = watched("random", environment=Environment("FrozenLake-v1", {}))
+    with pytest.raises(UsageError, match="needs an image"):
+        played(source, episodes=1, saliency="perturbation")  # without asking for the first moment
 
 
 def test_without_images_it_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
