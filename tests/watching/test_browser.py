@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from browsers import needs_browser, running_browser
-from watched_games import balancing, served, session_of
+from watched_games import balancing, make_cartpole, served, session_of
 
 pytestmark = pytest.mark.long
 
@@ -104,9 +104,17 @@ def test_play_and_pause_are_seen_by_two_clients_at_once(browser):
         assert two.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+def make_unfallen():
+    """CartPole whose episode goes on however far the pole has fallen, for a key may be held for any time."""
+    env = make_cartpole()
+    env.unwrapped.theta_threshold_radians = float("inf")
+    env.unwrapped.x_threshold = 1000.0
+    return env
+
+
 @needs_browser
 def test_keys_take_over_and_hand_back(browser):
-    session = session_of(balancing())
+    session = session_of(balancing(), make=make_unfallen)
     with served(session) as (_, port), Tab(browser, port) as page:
         page.tab.click(".take")
         page.until("document.getElementById('status').textContent == 'you play · paused'")
