@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,3 +104,16 @@ def test_the_median_of_the_passes_counts(monkeypatch):
     passes = []
     assert nn.median_seconds(lambda: passes.append(1)) == 3.0  # of 3, 1 and 5
     assert len(passes) == 3
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
+def test_freed_memory_is_kept():
+    nn.keep_freed_memory()
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        blocks = [np.full(1_500_000, 1.0) for _ in range(5)]  # 12 MB each, more than glibc keeps by itself
+        del blocks
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    assert [faults() for _ in range(4)][1:] == [0, 0, 0]
