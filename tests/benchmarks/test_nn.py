@@ -116,4 +116,4 @@ def test_freed_memory_is_kept():
         del blocks
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    assert [faults() for _ in range(4)][1:] == [0, 0, 0]
+    assert max([faults() for _ in range(4)][1:]) < 100  # thousands otherwise
