@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
+from math import isfinite
 from typing import Any, TypeVar
 
 import gymnasium
@@ -18,6 +18,7 @@ from rl_lab.environments.observed import Refused, observation_check, outside, sh
 from rl_lab.types import Array, EnvironmentFault
 
 T = TypeVar("T")
+FLOAT32, BOOL, INT64 = np.float32, np.bool_, np.int64  # looked up at every step
 
 
 class Contract(gymnasium.Wrapper):
@@ -71,7 +72,7 @@ class Contract(gymnasium.Wrapper):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step with a copy of the action; raise EnvironmentFault where it fails or breaks the contract."""
         self._steps += 1
-        if type(action) is not np.int64:
+        if type(action) is not INT64:
             action = _own(action)
         try:
             answer = self.env.step(action)
@@ -85,23 +86,26 @@ class Contract(gymnasium.Wrapper):
         except Refused as refused:
             raise self.fault(f"observation: {refused}") from None
         # What comes in a usual type passes at once: this is done at every step.
-        if type(reward) is np.float32:
-            reward = float(reward)
-        if not isinstance(reward, float) or not math.isfinite(reward):
+        kind = type(reward)
+        if (kind is not float and kind is not FLOAT32) or not isfinite(reward):
             reward = self._checked("reward", as_reward, reward)
+        elif kind is not float:
+            reward = float(reward)
         if type(terminated) is not bool:
-            is_numpy = type(terminated) is np.bool_
+            is_numpy = type(terminated) is BOOL
             terminated = bool(terminated) if is_numpy else self._checked("terminated", as_flag, terminated)
         if type(truncated) is not bool:
-            is_numpy = type(truncated) is np.bool_
+            is_numpy = type(truncated) is BOOL
             truncated = bool(truncated) if is_numpy else self._checked("truncated", as_flag, truncated)
-        if (
-            self._steps == self._note_at
-        ):  # steps 1, 2, 4, 8, ..., each in one episode: this is to be told, no fault
-            self._note_at *= 2
+        if self._steps == self._note_at:
+            self._note_at *= 2  # steps 1, 2, 4, 8, ..., each in one episode: this is to be told, no fault
             self._note_bounds(obs)
         if info or type(info) is not dict or not self._masks.silent:
-            info = self._with_mask(info, terminated or truncated, terminated)
+            mask = self._masks.again(info) if type(info) is dict and "life_lost" not in info else None
+            if mask is not None:
+                info = {**info, "action_mask": mask}
+            else:
+                info = self._with_mask(info, terminated or truncated, terminated)
         return obs, reward, terminated, truncated, info
 
     def _with_mask(self, info: Any, over: bool, terminated: bool) -> dict[str, Any]:
@@ -151,10 +155,10 @@ def as_reward(value: Any) -> float:
     Raises:
         Refused: another type or shape, or a number that isn't finite.
     """
-    if isinstance(value, np.floating) and math.isfinite(value):
+    if isinstance(value, np.floating) and isfinite(value):
         return float(value)
     reward = _scalar(value, "biuf")
-    if reward is None or not math.isfinite(reward):
+    if reward is None or not isfinite(reward):
         raise Refused(f"{show(value)} (allowed: a finite number)")
     return float(reward)
 

@@ -15,8 +15,9 @@ from rl_lab.environments.observed import Refused, as_array, show, show_error
 from rl_lab.types import Array, UsageError
 
 KEY = "action_mask"
-BYTES = {np.dtype(kind) for kind in (np.bool_, np.int8, np.uint8)}
+BYTES = "?bB"  # the characters of dtypes whose bytes are the mask's entries
 MOST_KNOWN = 1024  # masks that a reader remembers
+ARRAY = np.ndarray  # looked up at every step
 
 
 class MaskReader:
@@ -32,13 +33,19 @@ class MaskReader:
         self._env, self._actions = env, env.action_space
         self._method = callable(_find(env, "action_masks"))
         self._choices, self._size = _choices(env.action_space), mask_size(env.action_space)
+        self.silent = False  # whether this environment is known to give no masks
         self._given: bool | None = None  # unknown before the first reset
         self._known: dict[bytes, Array] = {}  # masks that were read and leave an action legal, by their bytes
 
-    @property
-    def silent(self) -> bool:
-        """Whether this environment is known to give no masks."""
-        return self._given is False
+    def again(self, info: Mapping[str, Any]) -> Array | None:
+        """Return the mask in info if it has been read before; None means that `read` has to look.
+
+        Most masks come again, and looking them up takes a fifth of checking them.
+        """
+        value = info.get(KEY)
+        if type(value) is ARRAY and value.ndim == 1 and value.dtype.char in BYTES:
+            return self._known.get(value.tobytes())
+        return None
 
     def read(self, info: Mapping[str, Any], over: bool, terminated: bool) -> Array | None:
         """Return the legal actions, a bool [A] that can't be written to, or None without masks.
@@ -52,7 +59,7 @@ class MaskReader:
         """
         given = KEY in info or self._method
         if self._given is None:
-            self._given = given
+            self._given, self.silent = given, not given
         if terminated and self._given and KEY not in info:
             return np.ones(self._size, np.bool_)
         if given != self._given:
@@ -61,15 +68,12 @@ class MaskReader:
         if not given:
             return None
         value = info[KEY] if KEY in info else self._ask()
-        if type(value) is not np.ndarray or value.dtype not in BYTES or value.shape != (self._size,):
-            return self._checked(self._cast(value), over)
-        held = value.tobytes()
-        mask = self._known.get(
-            held
-        )  # most masks come again, and looking them up takes a fifth of checking them
-        if mask is None:
-            mask = self._checked(self._cast(value), over)
-            if mask.tobytes() == held and len(self._known) < MOST_KNOWN:
+        if (known := self.again({KEY: value})) is not None:
+            return known
+        mask = self._checked(self._cast(value), over)
+        if type(value) is ARRAY and value.dtype.char in BYTES and len(self._known) < MOST_KNOWN:
+            held = value.tobytes()
+            if mask.tobytes() == held:  # it leaves an action legal as it is
                 self._known[held] = mask
         return mask
 
