@@ -7,9 +7,9 @@ from functools import lru_cache
 from inspect import getmembers, isfunction
 from types import ModuleType
 
-from rl_lab.mdp.learning import exploring, rules, step_sizes
+from rl_lab.mdp.learning import exploring, rules, step_sizes, traces, windows
 
-MODULES: tuple[ModuleType, ...] = (step_sizes, exploring, rules)
+MODULES: tuple[ModuleType, ...] = (step_sizes, exploring, rules, traces, windows)
 
 
 @lru_cache(maxsize=1)

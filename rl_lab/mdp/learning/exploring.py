@@ -5,8 +5,9 @@ L = 0 all actions are legal. `tried`, int64 [S, A], counts how often each action
 [0, 1).
 
 The behaviours are epsilon-greedy, Boltzmann's distribution (Sutton & Barto, 2018, "Reinforcement Learning: An
-Introduction", section 2.8, with action values as preferences) and upper confidence bounds (Auer, Cesa-Bianchi & Fischer,
-2002, "Finite-time Analysis of the Multiarmed Bandit Problem", https://doi.org/10.1023/A:1013689704352, in each state).
+Introduction", section 2.8, with action values as preferences) and, in each state, upper confidence bounds (Auer,
+Cesa-Bianchi & Fischer, 2002, "Finite-time Analysis of the Multiarmed Bandit Problem",
+https://doi.org/10.1023/A:1013689704352).
 """
 
 from __future__ import annotations
