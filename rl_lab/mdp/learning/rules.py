@@ -2,9 +2,9 @@
 
 Each rule gives the error of one entry, `target - q[state, action]`; `move` learns from it. They are Q-learning (Watkins
 & Dayan, 1992, https://link.springer.com/article/10.1007/BF00992698), double Q-learning (van Hasselt, 2010,
-"Double Q-learning", https://papers.nips.cc/paper/3964-double-q-learning), SARSA (Rummery & Niranjan, 1994, "On-Line Q-Learning
-Using Connectionist Systems") and expected SARSA (van Seijen et al., 2009, "A Theoretical and Empirical Analysis of
-Expected Sarsa", https://doi.org/10.1109/ADPRL.2009.4927542).
+"Double Q-learning", https://papers.nips.cc/paper/3964-double-q-learning), SARSA (Rummery & Niranjan, 1994, "On-Line
+Q-Learning Using Connectionist Systems") and expected SARSA (van Seijen et al., 2009, "A Theoretical and Empirical
+Analysis of Expected Sarsa", https://doi.org/10.1109/ADPRL.2009.4927542).
 
 `q` is float64 [S, A], `visits` int64 [S, A] counts the updates of each entry. Legal actions of the next state are row
 `row` of `legal`, and behaviours are given as `kind` and `parameter`; see `exploring`. `terminated` alone removes the
