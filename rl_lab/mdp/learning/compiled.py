@@ -7,9 +7,9 @@ from functools import lru_cache
 from inspect import getmembers, isfunction
 from types import ModuleType
 
-from rl_lab.mdp.learning import exploring, rules, step_sizes, traces, windows
+from rl_lab.mdp.learning import exploring, planning, rules, step_sizes, traces, windows
 
-MODULES: tuple[ModuleType, ...] = (step_sizes, exploring, rules, traces, windows)
+MODULES: tuple[ModuleType, ...] = (step_sizes, exploring, rules, traces, windows, planning)
 
 
 @lru_cache(maxsize=1)
