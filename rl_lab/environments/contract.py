@@ -19,6 +19,8 @@ from rl_lab.types import Array, EnvironmentFault
 
 T = TypeVar("T")
 
+EXACT = 2**53  # whole numbers up to here are exact in float64
+
 
 class Contract(gymnasium.Wrapper):
     """Checks observations, rewards, flags and masks, and keeps stored actions from being changed.
@@ -85,7 +87,7 @@ class Contract(gymnasium.Wrapper):
         except Refused as refused:
             raise self.fault(f"observation: {refused}") from None
         # What comes in a usual type passes at once: this is done at every step.
-        if type(reward) is np.float32:
+        if type(reward) is np.float32 or (type(reward) is int and -EXACT <= reward <= EXACT):
             reward = float(reward)
         if not isinstance(reward, float) or not math.isfinite(reward):
             reward = self._checked("reward", as_reward, reward)
