@@ -32,7 +32,7 @@ class AtOnce:
         self._tables, self._gamma, self._rule = tables, gamma, rule
         self._update = tables.run(update_at_once, COMPILED_FROM_STEPS_AT_ONCE)
         self.takes_numbers = self._update is update_at_once
-        self._error = np.zeros(num_envs)
+        self._error: Any = [0.0] * num_envs if self.takes_numbers else np.zeros(num_envs)
         self._halves: dict[str, Array] = {}
         if rule == DOUBLE_Q:
             self._halves = {"first": tables.q.copy(), "second": tables.q.copy()}
@@ -53,7 +53,7 @@ class AtOnce:
             self._rule, *self._arrays, *taken[:4], taken.next_state, draws, self._gamma, *now[1:],
             taken.next_legal, error,
         )  # fmt: skip
-        return len(error), abs(error.item()) if len(error) == 1 else float(np.abs(error).mean())
+        return len(error), abs(float(error[0])) if len(error) == 1 else float(np.abs(error).mean())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the two tables of double Q-learning, and the updates of the second."""
