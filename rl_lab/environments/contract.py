@@ -20,6 +20,8 @@ from rl_lab.types import Array, EnvironmentFault
 T = TypeVar("T")
 FLOAT32, BOOL, INT64 = np.float32, np.bool_, np.int64  # looked up at every step
 
+EXACT = 2**53  # whole numbers up to here are exact in float64
+
 
 class Contract(gymnasium.Wrapper):
     """Checks observations, rewards, flags and masks, and keeps stored actions from being changed.
@@ -86,11 +88,11 @@ class Contract(gymnasium.Wrapper):
         except Refused as refused:
             raise self.fault(f"observation: {refused}") from None
         # What comes in a usual type passes at once: this is done at every step.
-        kind = type(reward)
-        if (kind is not float and kind is not FLOAT32) or not isfinite(reward):
+        if type(reward) is not float:
+            usual = type(reward) is FLOAT32 or (type(reward) is int and -EXACT <= reward <= EXACT)
+            reward = float(reward) if usual else self._checked("reward", as_reward, reward)
+        if not isfinite(reward):
             reward = self._checked("reward", as_reward, reward)
-        elif kind is not float:
-            reward = float(reward)
         if type(terminated) is not bool:
             is_numpy = type(terminated) is BOOL
             terminated = bool(terminated) if is_numpy else self._checked("terminated", as_flag, terminated)
@@ -100,7 +102,7 @@ class Contract(gymnasium.Wrapper):
         if self._steps == self._note_at:
             self._note_at *= 2  # steps 1, 2, 4, 8, ..., each in one episode: this is to be told, no fault
             self._note_bounds(obs)
-        if info or type(info) is not dict or not self._masks.silent:
+        if not self._masks.silent or type(info) is not dict or "action_mask" in info or "life_lost" in info:
             mask = self._masks.again(info) if type(info) is dict and "life_lost" not in info else None
             if mask is not None:
                 info = {**info, "action_mask": mask}
