@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from rl_lab.code_folders import make_private, refuse_beside, refuse_code_folder
@@ -29,6 +31,33 @@ def compile_kernel(kernel: Callable) -> Any:
         return cached  # nothing has been loaded yet: that comes with the first call
     warnings.warn(f"{kernel.__name__} is compiled anew by each process: {reason}", stacklevel=2)
     return numba.njit(nogil=True)(kernel)
+
+
+def compile_linked(kernel: Callable, callees: Sequence[Callable]) -> Any:
+    """Compile a function together with those that it calls, whichever files they stand in.
+
+    numba looks only at the file of the function itself to see whether its cache is out of date. So the cache's name
+    holds a hash of the callees' files.
+
+    Args:
+        callees: all functions that it calls, and those that these call in turn.
+    """
+    for callee in callees:
+        _allow(callee)
+    files = sorted({callee.__code__.co_filename for callee in callees})
+    stamp = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:12]
+    linked = FunctionType(kernel.__code__, kernel.__globals__, kernel.__name__, kernel.__defaults__)
+    linked.__module__, linked.__doc__ = kernel.__module__, kernel.__doc__
+    linked.__qualname__ = f"{kernel.__qualname__}-{stamp}"
+    return compile_kernel(linked)
+
+
+@cache
+def _allow(callee: Callable) -> None:
+    """Let compiled functions call this one; it stays callable from Python."""
+    from numba.extending import register_jitable
+
+    register_jitable(callee)
 
 
 def _refuse_cache(folder: Path, kernel: Callable) -> str | None:
