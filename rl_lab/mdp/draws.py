@@ -29,7 +29,7 @@ def mix(z):
 
 def draw(start, increment, position):
     """Return the number in [0, 1) at a position of the stream (start, increment); all three are uint64."""
-    return float(mix(start + position * increment) >> np.uint64(11)) * UNIT
+    return (mix(start + position * increment) >> np.uint64(11)) * UNIT
 
 
 def stream_of(seed: int, name: str) -> Array:
