@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import FunctionType, SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from rl_lab.code_folders import make_private, refuse_beside, refuse_code_folder
 
 
-def compile_kernels(*kernels: Callable) -> SimpleNamespace:
-    """Compile functions to machine code; return them under their own names."""
-    return SimpleNamespace(**{kernel.__name__: compile_kernel(kernel) for kernel in kernels})
+def compile_kernels(*kernels: Callable, calling: Iterable[ModuleType] = ()) -> SimpleNamespace:
+    """Compile functions to machine code, as `compile_kernel` does; return them under their own names."""
+    calling = tuple(calling)
+    return SimpleNamespace(**{kernel.__name__: compile_kernel(kernel, calling) for kernel in kernels})
 
 
-def compile_kernel(kernel: Callable) -> Any:
-    """Compile a function to machine code that releases the GIL, and cache it on disk if possible."""
+def compile_kernel(kernel: Callable, calling: Iterable[ModuleType] = ()) -> Any:
+    """Compile a function to machine code that releases the GIL, and cache it on disk if possible.
+
+    Args:
+        calling: other modules whose functions it calls. numba compares a cached function with its own file alone, so
+            what is older than one of these is removed from the cache.
+    """
     import numba
 
     try:
         cached = numba.njit(cache=True, nogil=True)(kernel)
-        reason = _refuse_cache(Path(str(cached.stats.cache_path)), kernel)
+        folder = Path(str(cached.stats.cache_path))
+        reason = _refuse_cache(folder, kernel)
+        if reason is None:
+            _remove_outdated(folder, kernel, calling)
     except (RuntimeError, OSError) as error:  # there is no folder that the cache could be written to
         reason = str(error)
     if reason is None:
@@ -33,31 +40,17 @@ def compile_kernel(kernel: Callable) -> Any:
     return numba.njit(nogil=True)(kernel)
 
 
-def compile_linked(kernel: Callable, callees: Sequence[Callable]) -> Any:
-    """Compile a function together with those that it calls, whichever files they stand in.
+def _remove_outdated(folder: Path, kernel: Callable, calling: Iterable[ModuleType]) -> None:
+    """Remove the cache's index of a function that was compiled before one of the modules it calls was changed.
 
-    numba looks only at the file of the function itself to see whether its cache is out of date. So the cache's name
-    holds a hash of the callees' files.
-
-    Args:
-        callees: all functions that it calls, and those that these call in turn.
+    Raises:
+        OSError: the file system refused.
     """
-    for callee in callees:
-        _allow(callee)
-    files = sorted({callee.__code__.co_filename for callee in callees})
-    stamp = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()[:12]
-    linked = FunctionType(kernel.__code__, kernel.__globals__, kernel.__name__, kernel.__defaults__)
-    linked.__module__, linked.__doc__ = kernel.__module__, kernel.__doc__
-    linked.__qualname__ = f"{kernel.__qualname__}-{stamp}"
-    return compile_kernel(linked)
-
-
-@cache
-def _allow(callee: Callable) -> None:
-    """Let compiled functions call this one; it stays callable from Python."""
-    from numba.extending import register_jitable
-
-    register_jitable(callee)
+    changed = [Path(str(module.__file__)).stat().st_mtime_ns for module in calling]
+    source = Path(kernel.__code__.co_filename).stem
+    for index in folder.glob(f"{source}.{kernel.__qualname__}-*.nbi") if changed else ():
+        if index.stat().st_mtime_ns < max(changed):
+            index.unlink(missing_ok=True)
 
 
 def _refuse_cache(folder: Path, kernel: Callable) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import warnings
 
 import pytest
@@ -28,11 +29,7 @@ def test_without_a_folder_for_the_cache_a_kernel_still_compiles(monkeypatch):
 @pytest.fixture
 def source(tmp_path):
     """A function in a module of its own, whose cache would lie beside it."""
-    (tmp_path / "plain.py").write_text("def add_one(x):\n    return x + 1\n")
-    spec = importlib.util.spec_from_file_location("plain", tmp_path / "plain.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.add_one
+    return write_module(tmp_path, "plain", "def add_one(x):\n    return x + 1\n").add_one
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o777])
@@ -66,3 +63,31 @@ def require_cached(source, folder, *, cached: bool) -> None:
     assert len(lines) == (0 if cached else 1)
     assert all("add_one is compiled anew by each process" in line for line in lines)
     assert all("can be written by other users" in line for line in lines)
+
+
+def test_what_was_compiled_before_a_called_module_changed_is_compiled_again(tmp_path, monkeypatch):
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    called = write_module(tmp_path, "called", "def one():\n    return 1\n")
+    caller = write_module(tmp_path, "caller", "def add(x):\n    return x + 1\n")
+    (tmp_path / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "__pycache__").chmod(0o700)
+    compile_kernel(caller.add, [called])(1)
+    assert compile_kernel(caller.add, [called]).stats.cache_path
+    (index,) = (tmp_path / "__pycache__").glob("caller.add-*.nbi")
+    compile_kernel(caller.add, [called])
+    assert index.exists()  # nothing has changed
+    later = index.stat().st_mtime + 10
+    os.utime(tmp_path / "called.py", (later, later))
+    compile_kernel(caller.add, [called])
+    assert not index.exists()
+
+
+def write_module(folder, name: str, text: str):
+    """Write a module into a folder and import it."""
+    (folder / f"{name}.py").write_text(text)
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

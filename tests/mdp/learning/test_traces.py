@@ -1,0 +1,141 @@
+"""Eligibility traces against the textbook's dense loops and against their forward views."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rl_lab.mdp.learning import traces
+from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
+from rl_lab.mdp.learning.step_sizes import BY_TIME
+from tables import ALL_LEGAL, drawn_episode, drawn_table, mean_value
+
+GAMMA, LAMBDA, EPSILON = 0.9, 0.8, 0.2
+KINDS = [traces.ACCUMULATING, traces.REPLACING, traces.DUTCH]
+
+
+def learn(rule, kind, q, episode, *, rate=0.3, truncated=False):
+    """Learn one episode of (state, action, reward, next state), whose last step ends it; return the table."""
+    q, visits = q.copy(), np.zeros(q.shape, np.int64)
+    room = traces.most_traces(GAMMA * LAMBDA, q.size)
+    entry, trace = np.zeros((1, room), np.int64), np.zeros((1, room))
+    count, old = np.zeros(1, np.int64), np.zeros(1)
+    pending, pending_reward = np.full((1, 3), -1), np.zeros(1)
+    for t, (s, a, r, after) in enumerate(episode):
+        last = t == len(episode) - 1
+        traces.learn_by_traces(
+            rule, q, visits, visits, entry, trace, count, old, pending, pending_reward, 0,
+            s, a, r, last and not truncated, last and truncated, after, t == 0,
+            GAMMA, GAMMA * LAMBDA, kind, EPSILON_GREEDY, EPSILON, BY_TIME, rate, 0.0, ALL_LEGAL,
+        )  # fmt: skip
+    assert count[0] == 0
+    assert pending[0, 0] == -1
+    return q
+
+
+def textbook(rule, kind, q, episode, rate, truncated):
+    """The loops of sections 12.2, 12.5, 12.7 and 12.10, with a dense table of traces."""
+    q, e, old = q.copy(), np.zeros_like(q), None
+    for t, (s, a, r, after) in enumerate(episode):
+        last = t == len(episode) - 1
+        if rule == traces.WATKINS_Q and q[s, a] < q[s].max():
+            e, old = np.zeros_like(q), None
+        if rule != traces.SARSA_LAMBDA:
+            value = q[after].max()
+        else:
+            value = mean_value(q[after], EPSILON) if last else q[episode[t + 1][:2]]
+        value = 0.0 if last and not truncated else value
+        e *= GAMMA * LAMBDA
+        here = q[s, a]
+        e[s, a] = {0: e[s, a] + 1, 1: 1, 2: (1 - rate) * e[s, a] + 1}[kind]
+        wrong = here - old if kind == traces.DUTCH and old is not None else 0.0
+        q += rate * (r + GAMMA * value - here + wrong) * e
+        q[s, a] -= rate * wrong
+        old = value
+    return q
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rule", [traces.WATKINS_Q, traces.SARSA_LAMBDA, traces.TD_LAMBDA])
+def test_an_episode_is_learned_as_in_the_textbook(rule, kind, truncated):
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        actions = 1 if rule == traces.TD_LAMBDA else 3
+        q, episode = drawn_table(rng, actions=actions), drawn_episode(rng, 15, actions=actions)
+        found = learn(rule, kind, q, episode, truncated=truncated)
+        np.testing.assert_allclose(found, textbook(rule, kind, q, episode, 0.3, truncated), rtol=1e-9)
+
+
+def lambda_return(episode, values, start, end, terminated):
+    """Return the lambda-return of steps start..end - 1; values[t] is what follows step t."""
+    total, weight, rewards = 0.0, 1.0, 0.0
+    for t in range(start, end):
+        rewards += GAMMA ** (t - start) * episode[t][2]
+        bootstrap = 0.0 if terminated and t == len(episode) - 1 else values[t]
+        target = rewards + GAMMA ** (t - start + 1) * bootstrap
+        if t == end - 1:
+            return total + weight * target
+        total += weight * (1 - LAMBDA) * target
+        weight *= LAMBDA
+    raise AssertionError
+
+
+@pytest.mark.parametrize("rule", [traces.SARSA_LAMBDA, traces.TD_LAMBDA])
+def test_dutch_traces_equal_the_online_lambda_return_algorithm(rule):
+    """Section 12.4: after every step all earlier ones are learned again, from returns that end there."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        actions = 1 if rule == traces.TD_LAMBDA else 3
+        start, episode = drawn_table(rng, actions=actions), drawn_episode(rng, 12, actions=actions)
+        q, values = start, []
+        for end in range(1, len(episode) + 1):
+            following = episode[end] if end < len(episode) else (episode[-1][3], 0)
+            values.append(q[following[:2]])  # as it was when step `end - 1` was learned from
+            q = start.copy()
+            for t in range(end):
+                s, a = episode[t][:2]
+                q[s, a] += 0.3 * (lambda_return(episode, values, t, end, True) - q[s, a])
+        np.testing.assert_allclose(learn(rule, traces.DUTCH, start, episode), q, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [traces.ACCUMULATING, traces.DUTCH])
+def test_with_tiny_steps_the_changes_are_those_of_the_offline_forward_view(kind):
+    rate = 1e-9
+    rng = np.random.default_rng(3)
+    q, episode = drawn_table(rng), drawn_episode(rng, 12)
+    values = [q[step[:2]] for step in episode[1:]] + [0.0]
+    expected = np.zeros_like(q)
+    for t, (s, a, _, _) in enumerate(episode):
+        expected[s, a] += lambda_return(episode, values, t, len(episode), True) - q[s, a]
+    change = (learn(traces.SARSA_LAMBDA, kind, q, episode, rate=rate) - q) / rate
+    np.testing.assert_allclose(change, expected, atol=1e-5)
+
+
+def test_replacing_traces_count_only_the_last_visit():
+    episode = [(0, 0, 0.0, 0), (0, 0, 0.0, 1), (1, 0, 1.0, 2)]
+    q = learn(traces.TD_LAMBDA, traces.REPLACING, np.zeros((3, 1)), episode, rate=0.5)
+    assert q[:, 0].tolist() == pytest.approx([0.5 * 0.72, 0.5, 0.0])
+    q = learn(traces.TD_LAMBDA, traces.ACCUMULATING, np.zeros((3, 1)), episode, rate=0.5)
+    assert q[:, 0].tolist() == pytest.approx([0.5 * (0.72 + 0.72**2), 0.5, 0.0])
+
+
+def test_an_action_that_is_not_greedy_cuts_the_traces_before_it():
+    q = np.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    found = learn(traces.WATKINS_Q, traces.ACCUMULATING, q, [(0, 0, 0.0, 1), (1, 0, 8.0, 2)], rate=0.5)
+    assert found.tolist() == [[0.5 * 0.9, 0.0], [4.0, 1.0], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
+def test_traces_never_need_more_room_than_is_said(decay):
+    room = traces.most_traces(decay, 10_000)
+    q, visits = np.zeros((10_000, 1)), np.zeros((10_000, 1), np.int64)
+    entry, trace = np.zeros((1, room), np.int64), np.zeros((1, room))
+    count, old = np.zeros(1, np.int64), np.zeros(1)
+    states = [0] * 200 + list(range(1, 400))
+    for state in states:
+        traces.follow_traces(
+            q, visits, entry, trace, count, old, 0, state, 0, 1.0, 0.0,
+            1.0, decay, traces.ACCUMULATING, BY_TIME, 0.1, 0.0,
+        )  # fmt: skip
+    assert count[0] <= room
