@@ -18,7 +18,7 @@ import numpy as np
 from rl_lab.jit import compile_kernel
 from rl_lab.mdp import draws, outcome_tables, simulated_world
 from rl_lab.mdp.learning import compiled
-from rl_lab.mdp.learning.exploring import choose
+from rl_lab.mdp.learning.exploring import UCB, choose
 from rl_lab.mdp.learning.rules import (
     DOUBLE_Q,
     Q_LEARNING,
@@ -69,7 +69,7 @@ class Knowledge(NamedTuple):
 
     q: Array  # float64 [K, C, A]: what they act on
     visits: Array  # int64 [K, C, A]: updates of q
-    tried: Array  # int64 [K, C, A]: how often each action was chosen
+    tried: Array  # int64 [K, C, A]: how often each action was chosen; for UCB
     halves: Array  # float64 [K, 2, C, A]: double Q-learning's tables, whose mean q is
     half_visits: Array  # int64 [K, 2, C, A]
     stamp: Array  # int64 [K, C, A]: first-visit Monte Carlo's last episode
@@ -185,79 +185,93 @@ def learn_with_traces(kind, trace, behaviour, size, numbers, own, knowledge, k, 
     )  # fmt: skip
 
 
+def arrays_of(knowledge, k):
+    """Return the arrays of learner k."""
+    return Own(
+        knowledge.q[k], knowledge.visits[k], knowledge.tried[k], knowledge.halves[k, 0],
+        knowledge.halves[k, 1], knowledge.half_visits[k, 0], knowledge.half_visits[k, 1], knowledge.stamp[k],
+    )  # fmt: skip
+
+
 def make_loop(kind: Kind) -> Callable[..., None]:
-    """Return the loop in which one learner of a kind learns, in plain Python."""
+    """Return the loop in which learners of a kind learn one after the other, in plain Python.
+
+    It takes learners first to last from step start to stop; `taken` and `came`, uint32 [K, stop - start], take the row
+    and the outcome of each step, unless they are [K, 0].
+    """
     family, rule, behaviour, size, trace = kind
 
-    def play(k, start, stop, numbers, world, stream, own, knowledge, opened, sums, taken, came):
-        legal, num_actions = world.legal, own.q.shape[1]
-        state, cell, length, earned = opened.state[k], opened.cell[k], opened.length[k], opened.earned[k]
-        learned, errors, episodes, returns = 0, 0.0, 0, 0.0
-        now = settings_at(numbers, start)
-        for number in range(start, stop):
-            action = choose(
-                behaviour, now.parameter, own.q, cell, own.tried, legal, cell,
-                draw_at(stream, number, EXPLORE), draw_at(stream, number, AMONG),
-            )  # fmt: skip
-            own.tried[cell, action] += 1
-            row = np.uint32(state * num_actions + action)
-            column = follow(world, stream, number, row)
-            reward, ended, after = world.reward[column], world.ends[column], world.cell[column]
-            cut = not ended and length + 1 >= world.limit
-            step = Step(number, cell, action, reward, ended, cut, after, length == 0)
-            now = settings_at(numbers, number + 1)
-            if family == AT_ONCE:
-                coin = draw_at(stream, number, COIN) if rule == DOUBLE_Q else 0.0
-                more, error = 1, learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal)
-            elif family == WINDOWS:
-                more, error = learn_later(
-                    rule, behaviour, size, numbers, own, knowledge, k, step, now, legal
-                )
-            else:
-                more, error = learn_with_traces(
-                    rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal
-                )
-            learned, errors, earned, length = learned + more, errors + error, earned + reward, length + 1
-            if taken.shape[1] > 0:
-                taken[k, number - start], came[k, number - start] = row, column
-            if ended or cut:
-                episodes, returns, length, earned = episodes + 1, returns + earned, 0, 0.0
-                column = begin(world, stream, number + 1)
-            state, cell = world.successor[column], world.cell[column]
-        opened.state[k], opened.cell[k], opened.length[k], opened.earned[k] = state, cell, length, earned
-        sums.learned[k] += learned
-        sums.errors[k] += errors
-        sums.episodes[k] += episodes
-        sums.returns[k] += returns
-
-    return play
-
-
-def make_batch(play: Callable[..., None]) -> Callable[..., None]:
-    """Return the loop over learners, each of which plays alone."""
-
     def simulate(first, last, start, stop, numbers, world, streams, knowledge, opened, sums, taken, came):
+        legal, num_actions = world.legal, knowledge.q.shape[2]
         for k in range(first, last):
-            own = Own(
-                knowledge.q[k], knowledge.visits[k], knowledge.tried[k], knowledge.halves[k, 0],
-                knowledge.halves[k, 1], knowledge.half_visits[k, 0], knowledge.half_visits[k, 1],
-                knowledge.stamp[k],
-            )  # fmt: skip
-            play(k, start, stop, numbers, world, streams[k], own, knowledge, opened, sums, taken, came)
+            own, stream = arrays_of(knowledge, k), streams[k]
+            state, cell, length, earned = opened.state[k], opened.cell[k], opened.length[k], opened.earned[k]
+            learned, errors, episodes, returns = 0, 0.0, 0, 0.0
+            now = settings_at(numbers, start)
+            for number in range(start, stop):
+                action = choose(
+                    behaviour, now.parameter, own.q, cell, own.tried, legal, cell,
+                    draw_at(stream, number, EXPLORE), draw_at(stream, number, AMONG),
+                )  # fmt: skip
+                if behaviour == UCB:
+                    own.tried[cell, action] += 1
+                row = np.uint32(state * num_actions + action)
+                column = follow(world, stream, number, row)
+                reward, ended, after = world.reward[column], world.ends[column], world.cell[column]
+                cut = not ended and length + 1 >= world.limit
+                step = Step(number, cell, action, reward, ended, cut, after, length == 0)
+                now = settings_at(numbers, number + 1)
+                if family == AT_ONCE:
+                    coin = draw_at(stream, number, COIN) if rule == DOUBLE_Q else 0.0
+                    more, error = (
+                        1,
+                        learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal),
+                    )
+                elif family == WINDOWS:
+                    more, error = learn_later(
+                        rule, behaviour, size, numbers, own, knowledge, k, step, now, legal
+                    )
+                else:
+                    more, error = learn_with_traces(
+                        rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal
+                    )
+                learned, errors, earned, length = learned + more, errors + error, earned + reward, length + 1
+                if taken.shape[1] > 0:
+                    taken[k, number - start], came[k, number - start] = row, column
+                if ended or cut:
+                    episodes, returns, length, earned = episodes + 1, returns + earned, 0, 0.0
+                    column = begin(world, stream, number + 1)
+                state, cell = world.successor[column], world.cell[column]
+            opened.state[k], opened.cell[k], opened.length[k], opened.earned[k] = state, cell, length, earned
+            sums.learned[k] += learned
+            sums.errors[k] += errors
+            sums.episodes[k] += episodes
+            sums.returns[k] += returns
 
+    simulate.__qualname__ = "simulate_" + "_".join(map(str, kind))  # each kind has a cache of its own
     return simulate
 
 
 CALLED: tuple[Callable, ...] = (
-    draws.mix, draws.draw, outcome_tables.draw_outcome, draw_at, begin, follow, settings_at, learn_at_once,
-    learn_later, learn_with_traces,
+    draws.mix, draws.draw, outcome_tables.draw_outcome, draw_at, begin, follow, settings_at, arrays_of,
+    learn_at_once, learn_later, learn_with_traces,
 )  # fmt: skip
 
 
 @lru_cache(maxsize=1)
 def _make_callable() -> None:
+    """Let compiled loops call what they call."""
     from numba.extending import register_jitable
 
     compiled.make_callable()
     for function in CALLED:
         register_jitable(forceinline=True)(function)
+
+
+@lru_cache(maxsize=64)
+def compiled_loop(kind: Kind) -> Any:
+    """Return the loop of a kind as machine code; compiling takes seconds, once per machine."""
+    _make_callable()
+    modules = (draws, outcome_tables, simulated_world, *compiled.MODULES)
+    # Without Python's check for divisions by 0, which would keep loops from being taken apart; none occurs.
+    return compile_kernel(make_loop(kind), modules, error_model="numpy")

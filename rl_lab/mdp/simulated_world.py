@@ -32,37 +32,57 @@ class World(NamedTuple):
     cell: Array  # uint32 [K]: what the successor is shown as
     reward: Array  # float64 [K]
     ends: Array  # bool [K]
-    legal: Array  # bool [S, A]; [0, A] if all actions are legal
+    legal: (
+        Array  # bool [C, A]: legal actions in the states that a cell shows; [0, A] if all actions are legal
+    )
     limit: int  # steps after which an episode is cut
 
 
 NO_LIMIT = np.iinfo(np.int64).max
 
 
-def world_of(model: TabularModel, time_limit: int | None = None, cells: Array | None = None) -> World:
+def world_of(model: TabularModel, time_limit: int | None, cells: Array, num_cells: int) -> World:
     """Return a model as compiled loops take it.
 
     Args:
         time_limit: steps after which an episode is truncated; None for never.
-        cells: the row of the learner's table that shows each state, integers [S]; by default its own number.
+        cells: the row of the learner's table that shows each state, integers [S].
+        num_cells: rows of that table, C.
 
     Raises:
-        ValueError: the model is too large for indices of 32 bits.
+        ValueError: the model is too large for indices of 32 bits, or states that look alike have different legal
+            actions.
     """
     tables = outcome_tables(model)
-    shown = np.arange(model.num_states) if cells is None else cells
     return World(
         first=tables.first,
         width=tables.width,
         share=tables.share,
         alias=tables.alias,
         successor=tables.successor,
-        cell=shown[tables.successor].astype(np.uint32),
+        cell=cells[tables.successor].astype(np.uint32),
         reward=tables.reward,
         ends=tables.ends,
-        legal=np.zeros((0, model.num_actions), bool) if model.available.all() else model.available,
+        legal=_legal_in(model, cells, num_cells),
         limit=NO_LIMIT if time_limit is None else time_limit,
     )
+
+
+def _legal_in(model: TabularModel, cells: Array, num_cells: int) -> Array:
+    """Return the legal actions of each cell, bool [C, A]; [0, A] if all are legal.
+
+    Raises:
+        ValueError: states with the same cell have different legal actions.
+    """
+    if model.available.all():
+        return np.zeros((0, model.num_actions), bool)
+    legal = np.ones((num_cells, model.num_actions), bool)
+    legal[cells] = model.available
+    differ = (legal[cells] != model.available).any(axis=1)
+    if differ.any():
+        state = int(np.argmax(differ))
+        raise ValueError(f"state {state} has other legal actions than a state that looks the same")
+    return legal
 
 
 def draw_at(stream, step, place):

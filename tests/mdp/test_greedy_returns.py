@@ -37,7 +37,10 @@ def test_undiscounted_returns_are_nan_where_a_policy_earns_for_ever():
 
 
 def test_a_state_that_a_policy_never_meets_does_not_matter():
-    outcomes = [(0, 0, 1.0, 0, 1.0, True), (1, 0, 1.0, 1, 2.0, False)]  # state 1 earns for ever, but isn't met
+    outcomes = [
+        (0, 0, 1.0, 0, 1.0, True),
+        (1, 0, 1.0, 1, 2.0, False),
+    ]  # state 1 earns for ever, but isn't met
     model = TabularModel.from_outcomes(outcomes, 2, 1, [1.0, 0.0])
     assert greedy_returns(model, np.array([[0, 0]]), 1.0).tolist() == [1.0]
 
