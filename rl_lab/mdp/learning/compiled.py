@@ -7,9 +7,10 @@ from functools import lru_cache
 from inspect import getmembers, isfunction
 from types import ModuleType
 
-from rl_lab.mdp.learning import exploring, rules, step_sizes, traces, windows
+from rl_lab.jit import compile_kernel
+from rl_lab.mdp.learning import exploring, planning, rules, step_sizes, traces, windows
 
-MODULES: tuple[ModuleType, ...] = (step_sizes, exploring, rules, traces, windows)
+MODULES: tuple[ModuleType, ...] = (step_sizes, exploring, rules, traces, windows, planning)
 
 
 @lru_cache(maxsize=1)
@@ -24,3 +25,10 @@ def make_callable() -> None:
 
 def _own_functions(module: ModuleType) -> list[Callable]:
     return [f for _, f in getmembers(module, isfunction) if f.__module__ == module.__name__]
+
+
+@lru_cache(maxsize=64)
+def machine_code(function: Callable) -> Callable:
+    """Return one of this package's functions as machine code, which learns the same numbers; it is compiled once."""
+    make_callable()
+    return compile_kernel(function, MODULES)

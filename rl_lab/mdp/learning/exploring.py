@@ -187,3 +187,15 @@ def expected_value(kind, parameter, q, state, tried, legal, row):
             share = probability(kind, parameter, q, state, tried, legal, row, action)
             mean += share * q[state, action]
     return mean
+
+
+def choose_all(kind, parameter, q, state, tried, legal, draws, action):
+    """Write the action that a behaviour chooses for each of N environments into `action`, int64 [N].
+
+    Args:
+        state: int64 [N].
+        legal: bool [N, A], or [0, 0].
+        draws: uniform [N, 2]; see `choose`.
+    """
+    for i in range(len(state)):
+        action[i] = choose(kind, parameter, q, state[i], tried, legal, i, draws[i, 0], draws[i, 1])

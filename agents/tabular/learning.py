@@ -1,0 +1,163 @@
+"""The rules that learn from real steps: at once, by traces, or by windows of several steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rl_lab.mdp.learning.rules import DOUBLE_Q, update_at_once
+from rl_lab.mdp.learning.traces import most_traces, update_traces
+from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
+from rl_lab.types import Array
+
+from .tables import Now, Tables, Taken, load_arrays
+
+NOTHING = np.zeros(0)
+
+
+def _mean(learned: int, total: float) -> tuple[int, float]:
+    return learned, total / learned if learned else 0.0
+
+
+class AtOnce:
+    """Q-learning, expected SARSA or double Q-learning: every step is learned from when it comes.
+
+    If several environments update the same entry, their changes add up.
+    """
+
+    def __init__(self, tables: Tables, gamma: float, rule: int, num_envs: int):
+        self._tables, self._gamma, self._rule = tables, gamma, rule
+        self._update = tables.run(update_at_once)
+        self._error = np.zeros(num_envs)
+        self._halves: dict[str, Array] = {}
+        if rule == DOUBLE_Q:
+            self._halves = {"first": tables.q.copy(), "second": tables.q.copy()}
+        self._first = self._halves.get("first", tables.q)
+        self._second = self._halves.get("second", tables.q)
+        self._second_visits = np.zeros_like(tables.visits) if rule == DOUBLE_Q else tables.visits
+
+    def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
+        """Learn from one step of N environments."""
+        tables, error = self._tables, self._error
+        draws = tables.draws((len(error),)) if self._rule == DOUBLE_Q else NOTHING
+        self._update(
+            self._rule, tables.q, self._first, self._second, tables.visits, self._second_visits, tables.tried,
+            taken.state, taken.action, taken.reward, taken.terminated, taken.next_state, draws, self._gamma,
+            now.kind, now.parameter, now.size_kind, now.rate, now.power, taken.next_legal, error,
+        )  # fmt: skip
+        return len(error), abs(error.item()) if len(error) == 1 else float(np.abs(error).mean())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the two tables of double Q-learning, and the updates of the second."""
+        return {**self._halves, "second_visits": self._second_visits} if self._halves else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the two tables; without a state both are what the agent acts on, as at a warm start."""
+        if self._halves and not state:
+            self._first[...] = self._second[...] = self._tables.q
+        elif self._halves:
+            load_arrays({**self._halves, "second_visits": self._second_visits}, state)
+
+
+class ByTraces:
+    """Watkins's Q(lambda), SARSA(lambda) or TD(lambda)."""
+
+    def __init__(
+        self, tables: Tables, gamma: float, rule: int, num_envs: int, *, trace_decay: float, trace_kind: int
+    ):
+        self._tables, self._rule, self._gamma = tables, rule, gamma
+        self._decay, self._kind = gamma * trace_decay, trace_kind
+        self._update = tables.run(update_traces)
+        room = most_traces(self._decay, tables.q.size)
+        self._arrays = {
+            "entry": np.zeros((num_envs, room), np.int64),
+            "trace": np.zeros((num_envs, room)),
+            "count": np.zeros(num_envs, np.int64),
+            "old": np.zeros(num_envs),
+            "pending": np.full((num_envs, 3), -1),
+            "pending_reward": np.zeros(num_envs),
+        }
+
+    def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
+        """Learn from one step of N environments."""
+        tables = self._tables
+        return _mean(
+            *self._update(
+                self._rule, tables.q, tables.visits, tables.tried, *self._arrays.values(), *taken[:7],
+                self._gamma, self._decay, self._kind, *now[1:], tables.legal,
+            )
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the traces and the steps that wait for their next action."""
+        return dict(self._arrays)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them."""
+        if state:
+            load_arrays(self._arrays, state)
+
+
+class ByWindows:
+    """n-step SARSA (SARSA with n = 1), tree backup, or Monte Carlo control, whose window is the whole episode.
+
+    Args:
+        greedy_target: learn about the greedy policy, whatever acts.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        gamma: float,
+        rule: int,
+        num_envs: int,
+        *,
+        n_steps: int = 1,
+        greedy_target: bool = False,
+    ):
+        self._tables, self._gamma, self._rule, self._n = tables, gamma, rule, n_steps
+        self._greedy_target, self._grows = greedy_target, rule in (EVERY_VISIT, FIRST_VISIT)
+        self._update = tables.run(update_windows)
+        self._stamp = np.full(tables.q.shape if rule == FIRST_VISIT else (1, 1), -1)
+        self._allocate(num_envs, 64 if self._grows else n_steps)
+
+    def _allocate(self, num_envs: int, room: int) -> None:
+        self._arrays = {
+            "steps": np.zeros((num_envs, room, 2), np.int64),
+            "rewards": np.zeros((num_envs, room)),
+            "marks": np.zeros((num_envs, 3), np.int64),
+        }
+
+    def _grow(self) -> None:
+        """Make room for the next step of episodes that are longer than any before."""
+        old, room = self._arrays, self._arrays["rewards"].shape[1]
+        if old["marks"][:, 1].max() < room:
+            return
+        self._allocate(len(old["marks"]), 2 * room)
+        self._arrays["steps"][:, :room], self._arrays["rewards"][:, :room] = old["steps"], old["rewards"]
+        self._arrays["marks"][...] = old["marks"]
+
+    def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
+        """Learn from one step of N environments."""
+        tables = self._tables
+        if self._grows:
+            self._grow()
+        numbers = np.arange(now.env_steps, now.env_steps + len(taken.state))
+        policy = (0, 0.0) if self._greedy_target else now[1:3]
+        return _mean(
+            *self._update(
+                self._rule, self._n, tables.q, tables.visits, tables.tried, self._stamp, numbers,
+                *self._arrays.values(), *taken[:7], self._gamma, *policy, *now[3:], tables.legal,
+            )
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the steps that haven't been learned from."""
+        return dict(self._arrays)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them."""
+        if state:
+            self._allocate(*np.shape(state["rewards"]))
+            load_arrays(self._arrays, state)
