@@ -1,8 +1,8 @@
 """Simulates tabular learning on a finite MDP: many seeds at once, each as it would run alone.
 
-A simulated learner is one of `rl_lab.mdp.learning`'s rules in a compiled loop on the model: no environment is stepped. Its
-random numbers come from a stream of its own (`draws`), so that its result depends neither on the other seeds nor on the
-number of threads, to the last bit.
+A simulated learner is one of the rules of `rl_lab.mdp.learning` in a compiled loop on the model: no environment is
+stepped. Its random numbers come from a stream of its own (`draws`), so that its result depends neither on the other
+seeds nor on the number of threads, to the last bit.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,6 +117,7 @@ class Simulation:
             self.world.cell[columns],
             np.zeros(count, np.int64),
             np.zeros(count),
+            np.zeros(count, np.int64),
         )
 
     def advance(self, env_steps: int, *, record: bool = False) -> Trail:
@@ -136,10 +138,11 @@ class Simulation:
 
         _spread(run, count, self._threads)
         self.env_steps = env_steps
-        finite = np.isfinite(self.knowledge.q).all(axis=(1, 2))
-        if not finite.all():
-            seed = self.seeds[int(np.argmin(finite))]
-            raise FloatingPointError(f"values are not finite with seed {seed} at env step {env_steps}")
+        broken = (self.opened.broken > 0) | ~np.isfinite(self.sums.errors)
+        if broken.any():
+            k = int(np.argmax(broken))
+            steps = int(self.opened.broken[k]) or env_steps
+            raise FloatingPointError(f"values are not finite with seed {self.seeds[k]} at env step {steps}")
         return trail
 
     def take_sums(self) -> Sums:
@@ -175,7 +178,7 @@ def _spread(run: Callable[[int, int], None], count: int, threads: int) -> None:
         run(0, count)
         return
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(run, *pair) for pair in zip(bounds[:-1], bounds[1:], strict=True)]:
+        for done in [pool.submit(run, *pair) for pair in pairwise(bounds)]:
             done.result()
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from rl_lab.jit import compile_kernel
 from rl_lab.mdp import draws, outcome_tables, simulated_world
 from rl_lab.mdp.learning import compiled
-from rl_lab.mdp.learning.exploring import UCB, choose
+from rl_lab.mdp.learning.exploring import EPSILON_GREEDY, INFINITE, UCB, choose
 from rl_lab.mdp.learning.rules import (
     DOUBLE_Q,
     Q_LEARNING,
@@ -47,6 +47,8 @@ class Kind(NamedTuple):
     behaviour: int
     size: int
     trace: int = 0
+    greedy_target: bool = False
+    """Learn about the greedy policy, whatever acts; for rules of `learning.windows`."""
 
 
 class Numbers(NamedTuple):
@@ -91,6 +93,7 @@ class Open(NamedTuple):
     cell: Array  # uint32 [K]
     length: Array  # int64 [K]
     earned: Array  # float64 [K]: return so far
+    broken: Array  # int64 [K]: the step at which values left all bounds, counted from 1; 0 if they haven't
 
 
 class Sums(NamedTuple):
@@ -165,20 +168,20 @@ def learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal):
     return abs(error)
 
 
-def learn_later(kind, behaviour, size, numbers, own, knowledge, k, step, now, legal):
+def learn_later(rule, target, parameter, size, numbers, own, knowledge, k, step, now, legal):
     """Take in a step by a rule of `learning.windows`; return how many steps were learned from, and their |errors|."""
     return learn_by_windows(
-        kind, numbers.n, own.q, own.visits, own.tried, own.stamp, step.number, knowledge.steps,
+        rule, numbers.n, own.q, own.visits, own.tried, own.stamp, step.number, knowledge.steps,
         knowledge.rewards, knowledge.marks, k, step.cell, step.action, step.reward, step.ended, step.cut,
-        step.next_cell, step.is_first, numbers.gamma, behaviour, now.parameter, size, now.rate, numbers.power,
+        step.next_cell, step.is_first, numbers.gamma, target, parameter, size, now.rate, numbers.power,
         legal,
     )  # fmt: skip
 
 
-def learn_with_traces(kind, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal):
+def learn_with_traces(rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal):
     """Take in a step by a rule of `learning.traces`; return how many steps were learned from, and their |errors|."""
     return learn_by_traces(
-        kind, own.q, own.visits, own.tried, knowledge.entry, knowledge.trace, knowledge.count, knowledge.old,
+        rule, own.q, own.visits, own.tried, knowledge.entry, knowledge.trace, knowledge.count, knowledge.old,
         knowledge.pending, knowledge.pending_reward, k, step.cell, step.action, step.reward, step.ended,
         step.cut, step.next_cell, step.is_first, numbers.gamma, numbers.decay, trace, behaviour,
         now.parameter, size, now.rate, numbers.power, legal,
@@ -193,13 +196,21 @@ def arrays_of(knowledge, k):
     )  # fmt: skip
 
 
+def put_down(sums, k, learned, errors, episodes, returns):
+    """Add what learner k met to the sums."""
+    sums.learned[k] += learned
+    sums.errors[k] += errors
+    sums.episodes[k] += episodes
+    sums.returns[k] += returns
+
+
 def make_loop(kind: Kind) -> Callable[..., None]:
     """Return the loop in which learners of a kind learn one after the other, in plain Python.
 
     It takes learners first to last from step start to stop; `taken` and `came`, uint32 [K, stop - start], take the row
     and the outcome of each step, unless they are [K, 0].
     """
-    family, rule, behaviour, size, trace = kind
+    family, rule, behaviour, size, trace, greedy_target = kind
 
     def simulate(first, last, start, stop, numbers, world, streams, knowledge, opened, sums, taken, came):
         legal, num_actions = world.legal, knowledge.q.shape[2]
@@ -213,6 +224,9 @@ def make_loop(kind: Kind) -> Callable[..., None]:
                     behaviour, now.parameter, own.q, cell, own.tried, legal, cell,
                     draw_at(stream, number, EXPLORE), draw_at(stream, number, AMONG),
                 )  # fmt: skip
+                if action < 0 or not errors < INFINITE:  # no action is best among values that are nan
+                    opened.broken[k] = number
+                    break
                 if behaviour == UCB:
                     own.tried[cell, action] += 1
                 row = np.uint32(state * num_actions + action)
@@ -223,13 +237,13 @@ def make_loop(kind: Kind) -> Callable[..., None]:
                 now = settings_at(numbers, number + 1)
                 if family == AT_ONCE:
                     coin = draw_at(stream, number, COIN) if rule == DOUBLE_Q else 0.0
-                    more, error = (
-                        1,
-                        learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal),
-                    )
+                    more = 1
+                    error = learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal)
                 elif family == WINDOWS:
+                    target = EPSILON_GREEDY if greedy_target else behaviour
+                    parameter = 0.0 if greedy_target else now.parameter
                     more, error = learn_later(
-                        rule, behaviour, size, numbers, own, knowledge, k, step, now, legal
+                        rule, target, parameter, size, numbers, own, knowledge, k, step, now, legal
                     )
                 else:
                     more, error = learn_with_traces(
@@ -243,18 +257,15 @@ def make_loop(kind: Kind) -> Callable[..., None]:
                     column = begin(world, stream, number + 1)
                 state, cell = world.successor[column], world.cell[column]
             opened.state[k], opened.cell[k], opened.length[k], opened.earned[k] = state, cell, length, earned
-            sums.learned[k] += learned
-            sums.errors[k] += errors
-            sums.episodes[k] += episodes
-            sums.returns[k] += returns
+            put_down(sums, k, learned, errors, episodes, returns)
 
-    simulate.__qualname__ = "simulate_" + "_".join(map(str, kind))  # each kind has a cache of its own
+    simulate.__qualname__ = "simulate_" + "_".join(str(int(code)) for code in kind)  # with a cache of its own
     return simulate
 
 
 CALLED: tuple[Callable, ...] = (
     draws.mix, draws.draw, outcome_tables.draw_outcome, draw_at, begin, follow, settings_at, arrays_of,
-    learn_at_once, learn_later, learn_with_traces,
+    learn_at_once, put_down, learn_later, learn_with_traces,
 )  # fmt: skip
 
 
