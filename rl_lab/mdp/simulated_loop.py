@@ -18,7 +18,7 @@ import numpy as np
 from rl_lab.jit import compile_kernel
 from rl_lab.mdp import draws, outcome_tables, simulated_world
 from rl_lab.mdp.learning import compiled
-from rl_lab.mdp.learning.exploring import EPSILON_GREEDY, INFINITE, UCB, choose
+from rl_lab.mdp.learning.exploring import EPSILON_GREEDY, UCB, choose
 from rl_lab.mdp.learning.rules import (
     DOUBLE_Q,
     Q_LEARNING,
@@ -224,7 +224,7 @@ def make_loop(kind: Kind) -> Callable[..., None]:
                     behaviour, now.parameter, own.q, cell, own.tried, legal, cell,
                     draw_at(stream, number, EXPLORE), draw_at(stream, number, AMONG),
                 )  # fmt: skip
-                if action < 0 or not errors < INFINITE:  # no action is best among values that are nan
+                if action < 0:  # none is best among values that are nan
                     opened.broken[k] = number
                     break
                 if behaviour == UCB:
