@@ -9,6 +9,7 @@ import numpy as np
 from rl_lab.mdp.learning.rules import DOUBLE_Q, update_at_once
 from rl_lab.mdp.learning.traces import most_traces, update_traces
 from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
+from rl_lab.mdp.simulated_loop import AT_ONCE, TRACES, WINDOWS
 from rl_lab.types import Array
 
 from .tables import Now, Tables, Taken, load_arrays
@@ -28,6 +29,7 @@ class AtOnce:
 
     def __init__(self, tables: Tables, gamma: float, rule: int, num_envs: int):
         self._tables, self._gamma, self._rule = tables, gamma, rule
+        self.simulated = {"family": AT_ONCE, "rule": rule}
         self._update = tables.run(update_at_once)
         self._error = np.zeros(num_envs)
         self._halves: dict[str, Array] = {}
@@ -68,6 +70,7 @@ class ByTraces:
     ):
         self._tables, self._rule, self._gamma = tables, rule, gamma
         self._decay, self._kind = gamma * trace_decay, trace_kind
+        self.simulated = {"family": TRACES, "rule": rule, "trace": trace_kind, "decay": self._decay}
         self._update = tables.run(update_traces)
         room = most_traces(self._decay, tables.q.size)
         self._arrays = {
@@ -118,6 +121,7 @@ class ByWindows:
     ):
         self._tables, self._gamma, self._rule, self._n = tables, gamma, rule, n_steps
         self._greedy_target, self._grows = greedy_target, rule in (EVERY_VISIT, FIRST_VISIT)
+        self.simulated = {"family": WINDOWS, "rule": rule, "n": n_steps, "greedy_target": greedy_target}
         self._update = tables.run(update_windows)
         self._stamp = np.full(tables.q.shape if rule == FIRST_VISIT else (1, 1), -1)
         self._allocate(num_envs, 64 if self._grows else n_steps)

@@ -78,6 +78,7 @@ class Sweeping:
             "place": np.full(pairs, -1),
             "heads": np.full(len(tables.q), -1),
             "links": np.full((pairs * outcomes, 2), -1),
+            "checked": np.zeros(pairs + 1, np.int64),
         }
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:

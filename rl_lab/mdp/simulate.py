@@ -120,6 +120,12 @@ class Simulation:
             np.zeros(count, np.int64),
         )
 
+    def begin_from(self, q: Array) -> None:
+        """Let all learners begin with a table of values [C, A]."""
+        self.knowledge.q[...] = q
+        if self.knowledge.halves.size:
+            self.knowledge.halves[...] = q
+
     def advance(self, env_steps: int, *, record: bool = False) -> Trail:
         """Let all learners go on until each has taken so many steps; return these steps if they are recorded.
 

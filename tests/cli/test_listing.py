@@ -33,7 +33,7 @@ class TestAgents:
     def test_loads_no_agent(self):
         code = (
             "import sys\nfrom rl_lab.cli.agents import agents\nagents([])\n"
-            "print([m for m in ('torch', 'stable_baselines3', 'rl_lab.agents.q_learning') if m in sys.modules])"
+            "print([m for m in ('torch', 'stable_baselines3', 'rl_lab.agents.tabular') if m in sys.modules])"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert ast.literal_eval(done.stdout.splitlines()[-1]) == []

@@ -209,16 +209,9 @@ class TestRefusals:
         words = ["--agent", "dqn", "--env-id", "FrozenLake-v1", "--dataset", lake, "--life-loss-terminates"]
         require_refusal(call(capsys, train, *words), "lives", "life_loss_terminates False")
 
-    def test_an_agent_may_say_that_it_has_to_act_itself(self, lake, monkeypatch, tmp_path):
-        from rl_lab.agents import q_learning
-        from rl_lab.training.interaction import Interaction
-
-        on_policy = Interaction(
-            q_learning.Config(), q_learning.QLearning, q_learning.refuse, takes_datasets=False
-        )
-        monkeypatch.setattr("rl_lab.training.setup.make_learner", lambda name, **fields: on_policy)
-        with pytest.raises(UsageError, match="can't learn from dataset"):
-            rl_lab.learn("q-learning", "FrozenLake-v1", dataset=str(lake), run_dir=str(tmp_path / "run"))
+    def test_an_agent_may_say_that_it_has_to_act_itself(self, lake, tmp_path):
+        with pytest.raises(UsageError, match="agent 'sarsa' can't learn from dataset"):
+            rl_lab.learn("sarsa", "FrozenLake-v1", dataset=str(lake), run_dir=str(tmp_path / "run"))
 
     def test_a_run_that_played_nothing_shows_no_training_episode(self, lake, tmp_path, capsys):
         learn(tmp_path, "q-learning", "FrozenLake-v1", dataset=str(lake), total_steps=50)

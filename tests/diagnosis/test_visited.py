@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import diagnosed  # noqa: F401  registers diagnosed/*
-from rl_lab.agents.q_learning import QLearning
+from rl_lab.agents.tabular import Tabular
 from rl_lab.cli.record import record
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.diagnosis.visited import NotKnown, States, count_visits
@@ -29,8 +29,8 @@ def count(folder, *, knows_model=False):
 @pytest.fixture
 def steps(monkeypatch):
     """The steps that the agent saw, as (states, actions, next states) of each."""
-    seen, observe = [], QLearning.observe
-    monkeypatch.setattr(QLearning, "observe", lambda self, step: (seen.append(step), observe(self, step))[1])
+    seen, observe = [], Tabular.observe
+    monkeypatch.setattr(Tabular, "observe", lambda self, step: (seen.append(step), observe(self, step))[1])
     return seen
 
 

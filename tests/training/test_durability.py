@@ -15,7 +15,7 @@ import torch._dynamo  # noqa: F401  an optimiser loads it
 
 import rl_lab
 import rl_lab.agents.dqn
-import rl_lab.agents.q_learning
+import rl_lab.agents.tabular
 from disks import FULL, PAGE
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints, read_manifest

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from boxes import floats, uint8
 from rl_lab.agents.dqn import Config
-from rl_lab.agents.q_learning import Config as TableConfig
+from rl_lab.agents.tabular.config import Config as TableConfig
 from rl_lab.studies.readings import require_same_readings
 from rl_lab.training.readings import differing_reading
 from rl_lab.types import UsageError

@@ -107,7 +107,8 @@ def update_dyna(
 # `queue` int64 [S * A + 1] is a binary heap of pairs, after their number, with the largest `priority` float64 [S * A]
 # on top; `place` int64 [S * A] tells where each stands, -1 if it doesn't.
 # The outcomes that lead into a state are a list: its first is `heads` int64 [S]; `links` int64 [S * A * M, 2] holds the
-# outcome before and after each one. An outcome's number is pair * M + place; -1 is none.
+# outcome before and after each one. An outcome's number is pair * M + place; -1 is none. `checked` int64 [S * A + 1]
+# holds the number of backups so far, and for each pair the one after which its error was last looked at.
 
 
 def lift(queue, priority, place, at):
@@ -188,7 +189,7 @@ def mean_error(q, outcomes, payments, seen, pair, gamma, legal):
 
 
 def sweep(
-    q, visits, outcomes, payments, seen, queue, priority, place, heads, links, backups, threshold,
+    q, visits, outcomes, payments, seen, queue, priority, place, heads, links, checked, backups, threshold,
     gamma, size_kind, rate, power, legal,
 ):  # fmt: skip
     """Back up at most `backups` pairs of the queue, the largest error first, and queue what leads to them.
@@ -203,18 +204,21 @@ def sweep(
         error = mean_error(q, outcomes, payments, seen, pair, gamma, legal)
         move(q, visits, state, pair % actions, error, size_kind, rate, power)
         done += 1
+        checked[0] += 1
         outcome = heads[state]
         while outcome >= 0:
             source = outcome // payments.shape[1]
-            size = abs(mean_error(q, outcomes, payments, seen, source, gamma, legal))
-            if size > threshold:
-                push(queue, priority, place, source, size)
+            if checked[1 + source] != checked[0]:  # several of its outcomes may lead here
+                checked[1 + source] = checked[0]
+                size = abs(mean_error(q, outcomes, payments, seen, source, gamma, legal))
+                if size > threshold:
+                    push(queue, priority, place, source, size)
             outcome = links[outcome, 1]
     return done
 
 
 def update_sweeping(
-    q, visits, outcomes, payments, seen, visited, queue, priority, place, heads, links,
+    q, visits, outcomes, payments, seen, visited, queue, priority, place, heads, links, checked,
     backups, threshold, state, action, reward, terminated, next_state,
     gamma, size_kind, rate, power, legal,
 ):  # fmt: skip
@@ -242,7 +246,7 @@ def update_sweeping(
         if error > threshold:
             push(queue, priority, place, pair, error)
     done = sweep(
-        q, visits, outcomes, payments, seen, queue, priority, place, heads, links, backups, threshold,
+        q, visits, outcomes, payments, seen, queue, priority, place, heads, links, checked, backups, threshold,
         gamma, size_kind, rate, power, legal,
     )  # fmt: skip
     return done, total

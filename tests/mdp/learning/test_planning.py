@@ -24,6 +24,7 @@ class Model:
         self.queue, self.priority = np.zeros(S * A + 1, np.int64), np.zeros(S * A)
         self.place, self.heads = np.full(S * A, -1), np.full(S, -1)
         self.links = np.full((S * A * remembered, 2), -1)
+        self.checked = np.zeros(S * A + 1, np.int64)
 
     def dyna(self, now, draws, step, bonus=0.0, untried=False):
         columns = [np.array([x]) for x in step]
@@ -36,7 +37,7 @@ class Model:
         columns = [np.array([x]) for x in step]
         return planning.update_sweeping(
             self.q, self.visits, self.outcomes, self.payments, self.seen, self.visited,
-            self.queue, self.priority, self.place, self.heads, self.links,
+            self.queue, self.priority, self.place, self.heads, self.links, self.checked,
             backups, threshold, *columns, GAMMA, BY_TIME, rate, 0.0, ALL_LEGAL,
         )  # fmt: skip
 
