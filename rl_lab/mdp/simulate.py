@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -125,6 +125,11 @@ class Simulation:
         self.knowledge.q[...] = q
         if self.knowledge.halves.size:
             self.knowledge.halves[...] = q
+
+    def prepare(self) -> Self:
+        """Compile the loop, so that no later call has to; return the simulation."""
+        self.advance(self.env_steps)
+        return self
 
     def advance(self, env_steps: int, *, record: bool = False) -> Trail:
         """Let all learners go on until each has taken so many steps; return these steps if they are recorded.

@@ -53,7 +53,7 @@ class Live:
     """Simulates one learner as the run goes on."""
 
     def __init__(self, simulation: Simulation):
-        self._simulation = simulation
+        self._simulation = simulation.prepare()  # which isn't training
         self.limit = None if simulation.world.limit == NO_LIMIT else int(simulation.world.limit)
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -87,7 +87,9 @@ def _steps(simulation: Simulation, trail: Trail, k: int) -> tuple[Array, Array, 
 def _alone(state: dict[str, Any], k: int) -> dict[str, Any]:
     """Return the state of the simulation of learner k alone, copied."""
     return {
-        name: {key: array[k : k + 1].copy() for key, array in value.items()} if isinstance(value, dict) else value
+        name: {key: array[k : k + 1].copy() for key, array in value.items()}
+        if isinstance(value, dict)
+        else value
         for name, value in state.items()
     }
 

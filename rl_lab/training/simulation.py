@@ -48,7 +48,9 @@ class Simulated:
         if problem.model is None:
             return f"simulated needs a finite MDP, and {problem.no_model} (allowed: {self._name} without simulated)"
         if problem.num_envs != 1:
-            return f"num_envs {problem.num_envs} can't be simulated (allowed: 1; each seed has one environment)"
+            return (
+                f"num_envs {problem.num_envs} can't be simulated (allowed: 1; each seed has one environment)"
+            )
         if not problem.spec.has_mask and not problem.model.available.all():
             return f"{problem.env_id} shows no masks of its illegal actions (allowed: {self._name} without simulated)"
         if self._describe(self._agent(problem), problem.horizon) is None:
@@ -95,9 +97,7 @@ class Simulated:
         out._ahead = ahead
         return out
 
-    def simulation(
-        self, problem: Problem, seeds: list[int], *, threads: int | None = None
-    ) -> Simulation:
+    def simulation(self, problem: Problem, seeds: list[int], *, threads: int | None = None) -> Simulation:
         """Return the simulation of a problem with several seeds, at its start.
 
         Raises:

@@ -47,7 +47,9 @@ def test_a_simulation_that_is_left_and_restored_goes_on_as_one_that_never_stoppe
     after.advance(1_500)
     assert after.env_steps == 1_500
     for name, array in arrays(whole).items():
-        np.testing.assert_allclose(array, arrays(after)[name], rtol=1e-12, err_msg=name)  # sums have other pieces
+        np.testing.assert_allclose(
+            array, arrays(after)[name], rtol=1e-12, err_msg=name
+        )  # sums have other pieces
     assert np.array_equal(whole.knowledge.q, after.knowledge.q)
 
 
