@@ -96,6 +96,7 @@ class Simulation:
         self.model, self.learner, self.seeds = model, learner, list(seeds)
         self.cells = np.arange(model.num_states) if cells is None else np.asarray(cells)
         self.num_cells = model.num_states if num_cells is None else num_cells
+        self.limit = time_limit
         self.world = world_of(model, time_limit, self.cells, self.num_cells)
         self.streams = streams_of(self.seeds, STREAM)
         self.knowledge = _fresh_knowledge(

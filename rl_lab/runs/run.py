@@ -124,6 +124,10 @@ class Run:
         """Count training time from now on: what came before was set-up."""
         self._clock.start()
 
+    def add_seconds(self, seconds: float) -> None:
+        """Count training that was done for this run before its clock started."""
+        self._clock.add(seconds)
+
     def pause(self) -> AbstractContextManager[None]:
         """Stop counting training time for the length of a `with` block; blocks may be nested."""
         return self._clock.pause()

@@ -13,7 +13,6 @@ from rl_lab.agent import Agent
 from rl_lab.environments.actions import stored_dtype
 from rl_lab.environments.episodes import Episode
 from rl_lab.mdp.simulate import Simulation, Trail
-from rl_lab.mdp.simulated_world import NO_LIMIT
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Members, Run
 from rl_lab.training.experience import NO_SEED
@@ -41,6 +40,8 @@ class Source(Protocol):
 
     limit: int | None
     """Steps after which an episode is truncated."""
+    earlier: bool
+    """Whether the stretches were simulated before the run's clock started."""
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from the state of a `Part`."""
@@ -52,9 +53,11 @@ class Source(Protocol):
 class Live:
     """Simulates one learner as the run goes on."""
 
+    earlier = False
+
     def __init__(self, simulation: Simulation):
         self._simulation = simulation.prepare()  # which isn't training
-        self.limit = None if simulation.world.limit == NO_LIMIT else int(simulation.world.limit)
+        self.limit = simulation.limit
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from the state of a `Part`."""
@@ -96,6 +99,8 @@ def _alone(state: dict[str, Any], k: int) -> dict[str, Any]:
 
 class AheadOfTime:
     """Stretches of one learner that were simulated together with those of others."""
+
+    earlier = True
 
     def __init__(self, parts: deque[Part], limit: int | None):
         self._parts, self.limit = parts, limit
@@ -142,7 +147,10 @@ class SimulatedSession:
         over = run.catch_up(self.env_steps, self.greedy, self.members)
         while not over and self.env_steps < self._total:
             to = next_stop(self.env_steps, run.next_due, self._total)
-            self._take(self.source.advance(to))
+            part = self.source.advance(to)
+            if self.source.earlier:
+                run.add_seconds(part.seconds)
+            self._take(part)
             over = run.due(to) and self._moment()
         if not run.stopped:
             run.finish(self.env_steps, self.greedy, self.members(), self.learned)

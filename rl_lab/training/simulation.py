@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from rl_lab.runs.run import Run
 from rl_lab.seeding import Streams
 from rl_lab.training.initial_weights import load_initial_weights
 from rl_lab.training.interaction import Interaction
-from rl_lab.training.simulated_session import AheadOfTime, Live, Part, SimulatedSession
-from rl_lab.types import UsageError
+from rl_lab.training.simulated_session import AheadOfTime, Live, SimulatedSession
 
 Describe = Callable[[Any, int], SimulatedLearner | None]  # agent, horizon
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from garnets import garnet
-from simulated import PLAIN_Q, happened, learner
 
 from rl_lab.evaluation.exact import expected_return, limited_return, optimal_return
 from rl_lab.mdp.greedy_returns import greedy_actions
@@ -15,6 +14,7 @@ from rl_lab.mdp.learning.windows import EVERY_VISIT
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.simulate import Simulation, simulate
 from rl_lab.mdp.simulated_loop import WINDOWS, Kind
+from simulated import PLAIN_Q, happened, learner
 
 MODEL = garnet(5, 8, 3, 3, ending=0.1, share=1.0)
 MASKED = garnet(6, 8, 4, 2, ending=0.1, share=0.5)
