@@ -171,10 +171,9 @@ class Run:
         self._seen = env_steps
         return env_steps >= self._moments.next or self.stop_requested or self._callback_asks
 
-    @property
-    def next_due(self) -> int:
-        """The step before which neither a row nor an evaluation or checkpoint is due."""
-        return self._moments.next
+    def due_after(self, env_steps: int) -> int:
+        """Return the first step after `env_steps` at which a row, an evaluation or a checkpoint is due."""
+        return self._moments.after(env_steps)
 
     def row_due(self, env_steps: int) -> bool:
         """Say whether a row has become due since the last moment."""

@@ -146,7 +146,7 @@ class SimulatedSession:
         run = self.run
         over = run.catch_up(self.env_steps, self.greedy, self.members)
         while not over and self.env_steps < self._total:
-            to = next_stop(self.env_steps, run.next_due, self._total)
+            to = next_stop(self.env_steps, run.due_after(self.env_steps), self._total)
             part = self.source.advance(to)
             if self.source.earlier:
                 run.add_seconds(part.seconds)
@@ -213,7 +213,7 @@ class SimulatedSession:
 
 def next_stop(env_steps: int, due: int, total: int) -> int:
     """Return the step up to which is simulated in one piece."""
-    return min(max(due, env_steps + 1), total, env_steps + MOST_STEPS)
+    return min(due, total, env_steps + MOST_STEPS)
 
 
 def ends_of(terminated: Array, limit: int | None) -> Iterator[int]:

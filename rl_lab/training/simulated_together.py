@@ -37,10 +37,8 @@ def stops_of(config: RunConfig) -> list[int]:
     """Return the steps between which a run is simulated in one piece."""
     moments, at, stops = Moments.of(config), 0, []
     while at < config.total_steps:
-        at = next_stop(at, moments.next, config.total_steps)
+        at = next_stop(at, moments.after(at), config.total_steps)
         stops.append(at)
-        if at >= moments.next:
-            moments.advance(at)
     return stops
 
 
