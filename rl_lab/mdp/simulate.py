@@ -224,7 +224,7 @@ def _fresh_knowledge(
         marks=np.zeros((count, 3), np.int64),
         entry=np.zeros((count, traces), np.int64),
         trace=np.zeros((count, traces)),
-        count=np.zeros(count, np.int64),
+        kept=np.zeros(count, np.int64),
         old=np.zeros(count),
         pending=np.full((count, 3), -1, np.int64),
         pending_reward=np.zeros(count),

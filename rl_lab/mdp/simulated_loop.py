@@ -80,7 +80,7 @@ class Knowledge(NamedTuple):
     marks: Array  # int64 [K, 3]
     entry: Array  # int64 [K, T]: traces; see `learning.traces`
     trace: Array  # float64 [K, T]
-    count: Array  # int64 [K]
+    kept: Array  # int64 [K]: how many of them there are
     old: Array  # float64 [K]
     pending: Array  # int64 [K, 3]
     pending_reward: Array  # float64 [K]
@@ -181,7 +181,7 @@ def learn_later(rule, target, parameter, size, numbers, own, knowledge, k, step,
 def learn_with_traces(rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal):
     """Take in a step by a rule of `learning.traces`; return how many steps were learned from, and their |errors|."""
     return learn_by_traces(
-        rule, own.q, own.visits, own.tried, knowledge.entry, knowledge.trace, knowledge.count, knowledge.old,
+        rule, own.q, own.visits, own.tried, knowledge.entry, knowledge.trace, knowledge.kept, knowledge.old,
         knowledge.pending, knowledge.pending_reward, k, step.cell, step.action, step.reward, step.ended,
         step.cut, step.next_cell, step.is_first, numbers.gamma, numbers.decay, trace, behaviour,
         now.parameter, size, now.rate, numbers.power, legal,

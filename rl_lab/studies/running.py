@@ -130,26 +130,40 @@ def run_task(task: Task, stop: StopFlag, report: Report = lambda values: None) -
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         (task.folder / ERROR).unlink(missing_ok=True)
-        code, last_line = _run_worker(task, stop, report)
+        work = {"agent": task.learner, "fields": task.fields}
+        code, last_line = run_worker(work, task.folder, task.fields.get("threads", 1), stop, report)
     except OSError as error:
         return f"the run could not be started: {error.strerror}"
     if task.done:
         return None
     if code == STOPPED or (stop.stop_requested and code < 0):
         raise Stopped
-    cause = last_line[:LONGEST_CAUSE] or f"the process ended with {code}"
-    if code < 0:
-        cause = f"the process was killed by signal {-code}"
+    cause = cause_of(code, last_line)
     with suppress(OSError):  # on a full disk, say; the caller is told in any case
         write_atomically(task.folder / ERROR, cause.encode())
     return cause
 
 
-def _run_worker(task: Task, stop: StopFlag, report: Report) -> tuple[int, str]:
-    """Run a worker, which ends together with this process in any case; return its exit code and last line of stderr."""
+def cause_of(code: int, last_line: str) -> str:
+    """Return in one line why a process failed, given its exit code and its last line."""
+    if code < 0:
+        return f"the process was killed by signal {-code}"
+    return last_line[:LONGEST_CAUSE] or f"the process ended with {code}"
+
+
+def run_worker(
+    work: dict[str, Any], folder: Path, threads: int, stop: StopFlag, report: Report
+) -> tuple[int, str]:
+    """Run a worker, which ends together with this process in any case; return its exit code and last line of stderr.
+
+    Args:
+        work: what `worker` takes.
+        folder: gets the log.
+        threads: of BLAS and the like.
+    """
     receiving, sending = os.pipe()
     try:
-        process = _start_worker(task, sending)
+        process = _start_worker(work | {"pipe": sending}, threads, sending)
     except OSError:
         os.close(receiving)
         raise
@@ -159,7 +173,7 @@ def _run_worker(task: Task, stop: StopFlag, report: Report) -> tuple[int, str]:
     assert lifeline is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    log, last = LogFile(task.folder / "log.txt"), LastLine()
+    log, last = LogFile(folder / "log.txt"), LastLine()
 
     def take_error(line: bytes) -> None:
         log.write(line)
@@ -178,13 +192,15 @@ def _run_worker(task: Task, stop: StopFlag, report: Report) -> tuple[int, str]:
     return code, last.text
 
 
-def _start_worker(task: Task, pipe: int) -> subprocess.Popen[bytes]:
+def _start_worker(work: dict[str, Any], threads: int, pipe: int) -> subprocess.Popen[bytes]:
     """Start a worker that reports through a pipe, given by its file descriptor."""
-    threads, script = str(task.fields.get("threads", 1)), script_folder()
+    script = script_folder()
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return subprocess.Popen(
-        _command(task, pipe),
-        env=os.environ | dict.fromkeys(names, threads) | ({} if script is None else {SCRIPT_FOLDER: script}),
+        _command(work),
+        env=os.environ
+        | dict.fromkeys(names, str(threads))
+        | ({} if script is None else {SCRIPT_FOLDER: script}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -193,10 +209,9 @@ def _start_worker(task: Task, pipe: int) -> subprocess.Popen[bytes]:
     )
 
 
-def _command(task: Task, pipe: int) -> list[str]:
+def _command(work: dict[str, Any]) -> list[str]:
     # -P keeps the current directory off the import path
-    work = json.dumps({"agent": task.learner, "fields": task.fields, "pipe": pipe})
-    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", work]
+    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", json.dumps(work)]
 
 
 class LastLine:

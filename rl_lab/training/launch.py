@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -142,32 +142,44 @@ def learn_together(
     agent: str,
     runs: Sequence[Mapping[str, Any]],
     *,
-    progress: bool | MakeProgress | None = None,
+    progress: bool | MakeProgress | Sequence[bool | MakeProgress | None] | None = None,
     signals: bool = False,
     callbacks: Sequence[Callback] = (),
+    failed: Callable[[Mapping[str, Any], Exception], None] | None = None,
 ) -> list[Result]:
     """Train an agent in several runs that are simulated together, each as it would be alone.
 
     Args:
         runs: the fields of each run; they differ in seed and run_dir alone.
+        progress: as for `learn`, for all runs or for each one.
+        failed: takes the fields of a run and the exception that ended it, and the others go on; None: it is raised.
 
     Returns:
         The results, in order; they end with a run that was stopped. Other arguments and errors are those of `learn`.
     """
+    if not runs:
+        return []
     first = prepare(agent, runs[0])
     if not isinstance(first.learner, Simulated):
         raise UsageError(
             f"agent {agent!r} can't learn with several seeds at once (allowed: with simulated=True)"
         )
     prepared = [first, *(prepare(agent, fields, first.problem) for fields in runs[1:])]
+    shown = list(progress) if isinstance(progress, Sequence) else [progress] * len(runs)
     results: list[Result] = []
     parts = simulate_together(first.learner, first.problem, [one.config for one in prepared])
-    for one, ahead in zip(prepared, parts, strict=True):
+    for fields, one, show, ahead in zip(runs, prepared, shown, parts, strict=True):
         assert isinstance(one.learner, Simulated)
         learner = one.learner if ahead is None else one.learner.from_ahead(ahead)
-        results.append(
-            _carry_out(dataclasses.replace(one, learner=learner), progress, signals, Callbacks(callbacks))
-        )
+        try:
+            results.append(
+                _carry_out(dataclasses.replace(one, learner=learner), show, signals, Callbacks(callbacks))
+            )
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(fields, error)
+            continue
         if results[-1].summary is None:
             break
     return results
