@@ -83,17 +83,12 @@ def run_batch(tasks: Sequence[Task], stop: StopFlag, reports: Sequence[Report]) 
         for task in tasks:
             task.folder.mkdir(parents=True, exist_ok=True)
             (task.folder / ERROR).unlink(missing_ok=True)
-        shared = {name: value for name, value in tasks[0].fields.items() if name not in OWN}
-        work = {
-            "agent": tasks[0].learner,
-            "fields": shared,
-            "batch": [{name: task.fields[name] for name in OWN} for task in tasks],
-        }
 
         def report(values: dict[str, Any]) -> None:
             reports[values.get("run", 0)](values)
 
-        code, last_line = run_worker(work, tasks[0].folder, shared.get("threads", 1), stop, report)
+        batch = [{name: task.fields[name] for name in OWN} for task in tasks]
+        code, last_line = run_worker(tasks[0], stop, report, batch)
     except OSError as error:
         return [f"the run could not be started: {error.strerror}" for _ in tasks]
     return [_outcome(task, code, last_line, stop) for task in tasks]

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,8 +130,7 @@ def run_task(task: Task, stop: StopFlag, report: Report = lambda values: None) -
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         (task.folder / ERROR).unlink(missing_ok=True)
-        work = {"agent": task.learner, "fields": task.fields}
-        code, last_line = run_worker(work, task.folder, task.fields.get("threads", 1), stop, report)
+        code, last_line = run_worker(task, stop, report)
     except OSError as error:
         return f"the run could not be started: {error.strerror}"
     if task.done:
@@ -152,18 +151,16 @@ def cause_of(code: int, last_line: str) -> str:
 
 
 def run_worker(
-    work: dict[str, Any], folder: Path, threads: int, stop: StopFlag, report: Report
+    task: Task, stop: StopFlag, report: Report, batch: Sequence[dict[str, Any]] = ()
 ) -> tuple[int, str]:
     """Run a worker, which ends together with this process in any case; return its exit code and last line of stderr.
 
     Args:
-        work: what `worker` takes.
-        folder: gets the log.
-        threads: of BLAS and the like.
+        batch: the fields in which runs that are done together differ from `task`, for each of them; () for `task` alone.
     """
     receiving, sending = os.pipe()
     try:
-        process = _start_worker(work | {"pipe": sending}, threads, sending)
+        process = _start_worker(task, sending, batch)
     except OSError:
         os.close(receiving)
         raise
@@ -173,7 +170,7 @@ def run_worker(
     assert lifeline is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    log, last = LogFile(folder / "log.txt"), LastLine()
+    log, last = LogFile(task.folder / "log.txt"), LastLine()
 
     def take_error(line: bytes) -> None:
         log.write(line)
@@ -192,15 +189,13 @@ def run_worker(
     return code, last.text
 
 
-def _start_worker(work: dict[str, Any], threads: int, pipe: int) -> subprocess.Popen[bytes]:
+def _start_worker(task: Task, pipe: int, batch: Sequence[dict[str, Any]] = ()) -> subprocess.Popen[bytes]:
     """Start a worker that reports through a pipe, given by its file descriptor."""
-    script = script_folder()
+    threads, script = str(task.fields.get("threads", 1)), script_folder()
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return subprocess.Popen(
-        _command(work),
-        env=os.environ
-        | dict.fromkeys(names, str(threads))
-        | ({} if script is None else {SCRIPT_FOLDER: script}),
+        _batch_command(task, pipe, batch) if batch else _command(task, pipe),
+        env=os.environ | dict.fromkeys(names, threads) | ({} if script is None else {SCRIPT_FOLDER: script}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -209,7 +204,16 @@ def _start_worker(work: dict[str, Any], threads: int, pipe: int) -> subprocess.P
     )
 
 
-def _command(work: dict[str, Any]) -> list[str]:
+def _command(task: Task, pipe: int) -> list[str]:
+    return _worker({"agent": task.learner, "fields": task.fields, "pipe": pipe})
+
+
+def _batch_command(task: Task, pipe: int, batch: Sequence[dict[str, Any]]) -> list[str]:
+    shared = {name: value for name, value in task.fields.items() if name not in batch[0]}
+    return _worker({"agent": task.learner, "fields": shared, "batch": list(batch), "pipe": pipe})
+
+
+def _worker(work: dict[str, Any]) -> list[str]:
     # -P keeps the current directory off the import path
     return [sys.executable, "-P", "-m", "rl_lab.studies.worker", json.dumps(work)]
 

@@ -76,8 +76,12 @@ def _work_batch(
                 return STOPPED
         except Exception as error:
             _tell_failure(run, error)
-    for run in fresh:
-        _clear(Path(run["run_dir"]))
+    for run in list(fresh):
+        try:
+            _clear(Path(run["run_dir"]))
+        except Exception as error:
+            fresh.remove(run)
+            _tell_failure(run, error)
     results = learn_together(
         agent, fresh, progress=[progress_of(runs.index(run)) for run in fresh], signals=True, failed=_tell_failure
     )  # fmt: skip
