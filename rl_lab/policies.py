@@ -36,6 +36,8 @@ def random_tie(rng: np.random.Generator) -> Choose:
 
     def choose(q_values: Array, mask: Array | None = None) -> Array:
         values = legal(q_values, mask)
+        if len(values) == 1:
+            return np.array([_random_best(values[0].tolist(), rng.random(values.shape[1]))])
         best = values == values.max(axis=-1, keepdims=True)
         # 1 - random() lies in (0, 1], so that one of the best always beats the zeros of the others
         return (best * (1.0 - rng.random(best.shape))).argmax(axis=-1)
@@ -43,10 +45,21 @@ def random_tie(rng: np.random.Generator) -> Choose:
     return choose
 
 
+def _random_best(values: list[float], draws: Array) -> int:
+    """Return what `random_tie` chooses for a single environment: numbers cost less than arrays of a few."""
+    best = max(values)
+    if values.count(best) == 1:
+        return values.index(best)
+    heights = (1.0 - draws).tolist()
+    return max((i for i, value in enumerate(values) if value == best), key=heights.__getitem__)
+
+
 def random_actions(
     rng: np.random.Generator, num_envs: int, num_actions: int, mask: Array | None = None
 ) -> Array:
     """Draw a uniformly random legal action for each environment, int64 [N]; mask is bool [N, A]."""
+    if mask is None and num_envs == 1:
+        return np.array([rng.integers(num_actions)])  # the same draw, at a third of the cost
     if mask is None:
         return rng.integers(num_actions, size=num_envs)
     return (mask * (1.0 - rng.random(mask.shape))).argmax(axis=-1)
@@ -117,6 +130,8 @@ class ValuePolicy:
         self, explore: EpsilonGreedy, obs: Obs, state: State, is_first: Array, mask: Array | None
     ) -> Decision:
         num_envs = len(is_first)
+        if num_envs == 1:
+            return self._exploring_alone(explore, obs, state, is_first, mask)
         random = explore.rng.random(num_envs) < explore.epsilon()
         count = np.count_nonzero(random)
         if count == num_envs and self._initial_state is None:  # neither values nor a carry are needed
@@ -126,6 +141,17 @@ class ValuePolicy:
         if count:
             action = np.where(random, random_actions(explore.rng, num_envs, self._num_actions, mask), action)
         return Decision(action, state)
+
+    def _exploring_alone(
+        self, explore: EpsilonGreedy, obs: Obs, state: State, is_first: Array, mask: Array | None
+    ) -> Decision:
+        """Do the same for a single environment, from the same draws, without arrays of one."""
+        random = explore.rng.random() < explore.epsilon()
+        if random and self._initial_state is None:
+            return Decision(random_actions(explore.rng, 1, self._num_actions, mask))
+        q_values, state = self._values(obs, state, is_first)
+        action = explore.choose(q_values, mask)
+        return Decision(random_actions(explore.rng, 1, self._num_actions, mask) if random else action, state)
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return `q_values` [N, A], with -inf for illegal actions, and what `figures` gives."""

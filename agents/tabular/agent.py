@@ -23,7 +23,7 @@ from rl_lab.types import Array, Metrics, Obs, State, Step
 from .acting import Exploring, RowsOf, UniformPolicy
 from .bins import count_bins, make_bin_of
 from .config import BEHAVIOURS, PARAMETERS, STEP_SIZES, Config, Learning
-from .tables import ALL_LEGAL, COMPILED_FROM_STEPS, Now, Rule, Tables, Taken, own
+from .tables import ALL_LEGAL, Now, Rule, Tables, Taken, own
 
 MakeRule = Callable[[Any, Tables, int], Rule]  # config, tables, number of environments
 
@@ -36,6 +36,8 @@ def rows_of(config: Learning, space: spaces.Space) -> tuple[int, RowsOf]:
     rows = count_rows(space)
     assert rows is not None
     row_of = make_row_of(space)
+    if isinstance(space, spaces.Discrete) and space.dtype == np.int64:
+        return rows, row_of
     return rows, lambda obs: np.ascontiguousarray(row_of(obs), np.int64)
 
 
@@ -65,9 +67,9 @@ class Tabular:
         rows, self._row_of = rows_of(config, spec.observation_space)
         self._rng = streams["explore"]
         self.tables = Tables.of(
-            np.full((rows, 1 if predicts else self._num_actions), config.initial_value), spec.has_mask,
-            lambda shape: streams["learn"].random(shape),
-            compiled=problem.total_steps >= COMPILED_FROM_STEPS,
+            np.full((rows, 1 if predicts else self._num_actions), config.initial_value),
+            spec.has_mask and not predicts,
+            lambda shape: streams["learn"].random(shape), problem.total_steps,
         )  # fmt: skip
         self.q = self.tables.q
         self.rule = make_rule(config, self.tables, problem.num_envs)
@@ -124,8 +126,8 @@ class Tabular:
         step, self._step = self._step, None
         if step is None:
             return None
-        if not isfinite(sum(step.reward.tolist())):
-            raise FloatingPointError(f"reward {step.reward.tolist()} at env step {self.env_steps}")
+        if not isfinite(sum(rewards := step.reward.tolist())):
+            raise FloatingPointError(f"reward {rewards} at env step {self.env_steps}")
         taken, steps = self._taken(step), self.env_steps
         now = Now(
             steps, self._kind, self._parameter(steps), self._size_kind, self._learning_rate(steps),
@@ -141,18 +143,29 @@ class Tabular:
 
     def _taken(self, step: Step) -> Taken:
         """Return a step in rows of the table; the masks that it shows are noted."""
+        if self.rule.takes_numbers and self._kind != UCB:
+            return self._taken_numbers(step)
         tables, next_legal = self.tables, ALL_LEGAL
         row, next_row = self._row_of(step.obs), self._row_of(step.next_obs)
         action = np.zeros_like(row) if self._predicts else own(step.action - self._first_action, np.int64)
-        if len(tables.legal) and step.mask is not None and step.next_mask is not None:
-            if not self._predicts:
-                tables.legal[row], tables.legal[next_row] = step.mask, step.next_mask
+        if step.next_mask is not None:
             next_legal = own(step.next_mask, np.bool_)
+            if self.rule.knows_legal and len(tables.legal) and step.mask is not None:
+                tables.legal[row], tables.legal[next_row] = step.mask, step.next_mask
         if self._kind == UCB:
             np.add.at(tables.tried, (row, action), 1)
         return Taken(
             row, action, own(step.reward, np.float64),
             np.array(step.terminated), np.array(step.truncated), next_row, np.array(step.is_first), next_legal,
+        )  # fmt: skip
+
+    def _taken_numbers(self, step: Step) -> Taken:
+        """Return a step likewise, as lists of numbers."""
+        action = step.action - self._first_action if self._first_action else step.action
+        return Taken(
+            self._row_of(step.obs).tolist(), action.tolist(), step.reward.tolist(), step.terminated.tolist(), (),
+            self._row_of(step.next_obs).tolist(), (),
+            ALL_LEGAL if step.next_mask is None else memoryview(own(step.next_mask, np.bool_)),
         )  # fmt: skip
 
     def diagnostics(self) -> dict[str, float]:
@@ -175,7 +188,7 @@ class Tabular:
         }
         if self._counts:
             state |= {"visits": self.tables.visits, "tried": self.tables.tried}
-        if len(self.tables.legal):
+        if self.rule.knows_legal and len(self.tables.legal):
             state["legal"] = self.tables.legal
         own = self.rule.state_dict()
         return state | ({"rule": own} if own else {})

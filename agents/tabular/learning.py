@@ -12,7 +12,7 @@ from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
 from rl_lab.mdp.simulated_loop import AT_ONCE, TRACES, WINDOWS
 from rl_lab.types import Array
 
-from .tables import Now, Tables, Taken, load_arrays
+from .tables import COMPILED_FROM_STEPS_AT_ONCE, Now, Tables, Taken, load_arrays
 
 NOTHING = np.zeros(0)
 
@@ -27,28 +27,35 @@ class AtOnce:
     If several environments update the same entry, their changes add up.
     """
 
+    knows_legal = False
+
     def __init__(self, tables: Tables, gamma: float, rule: int, num_envs: int):
         self._tables, self._gamma, self._rule = tables, gamma, rule
         self.simulated = {"family": AT_ONCE, "rule": rule}
-        self._update = tables.run(update_at_once)
-        self._error = np.zeros(num_envs)
+        self._update = tables.run(update_at_once, COMPILED_FROM_STEPS_AT_ONCE)
+        self.takes_numbers = self._update is update_at_once
+        self._error: Any = [0.0] * num_envs if self.takes_numbers else np.zeros(num_envs)
         self._halves: dict[str, Array] = {}
         if rule == DOUBLE_Q:
             self._halves = {"first": tables.q.copy(), "second": tables.q.copy()}
         self._first = self._halves.get("first", tables.q)
         self._second = self._halves.get("second", tables.q)
         self._second_visits = np.zeros_like(tables.visits) if rule == DOUBLE_Q else tables.visits
+        arrays = (
+            tables.q, self._first, self._second, tables.visits, self._second_visits, tables.tried
+        )  # fmt: skip
+        # in Python, numbers are read from a view of memory in a third of the time
+        self._arrays = tuple(map(memoryview, arrays)) if self.takes_numbers else arrays
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments."""
-        tables, error = self._tables, self._error
-        draws = tables.draws((len(error),)) if self._rule == DOUBLE_Q else NOTHING
+        error = self._error
+        draws = self._tables.draws((len(error),)) if self._rule == DOUBLE_Q else NOTHING
         self._update(
-            self._rule, tables.q, self._first, self._second, tables.visits, self._second_visits, tables.tried,
-            taken.state, taken.action, taken.reward, taken.terminated, taken.next_state, draws, self._gamma,
-            now.kind, now.parameter, now.size_kind, now.rate, now.power, taken.next_legal, error,
+            self._rule, *self._arrays, *taken[:4], taken.next_state, draws, self._gamma, *now[1:],
+            taken.next_legal, error,
         )  # fmt: skip
-        return len(error), abs(error.item()) if len(error) == 1 else float(np.abs(error).mean())
+        return len(error), abs(float(error[0])) if len(error) == 1 else float(np.abs(error).mean())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the two tables of double Q-learning, and the updates of the second."""
@@ -64,6 +71,9 @@ class AtOnce:
 
 class ByTraces:
     """Watkins's Q(lambda), SARSA(lambda) or TD(lambda)."""
+
+    takes_numbers = False
+    knows_legal = True
 
     def __init__(
         self, tables: Tables, gamma: float, rule: int, num_envs: int, *, trace_decay: float, trace_kind: int
@@ -108,6 +118,9 @@ class ByWindows:
     Args:
         greedy_target: learn about the greedy policy, whatever acts.
     """
+
+    takes_numbers = False
+    knows_legal = True
 
     def __init__(
         self,

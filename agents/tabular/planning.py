@@ -37,6 +37,9 @@ class Dyna:
         bonus: kappa of Dyna-Q+, which also imagines actions that were never taken; None for Dyna-Q.
     """
 
+    takes_numbers = False
+    knows_legal = True
+
     def __init__(
         self, tables: Tables, gamma: float, direct: AtOnce, *, steps: int, outcomes: int, bonus: float | None
     ):
@@ -67,6 +70,9 @@ class Dyna:
 
 class Sweeping:
     """Backs up the entries whose remembered outcomes show the largest error, and then what leads to them."""
+
+    takes_numbers = False
+    knows_legal = True
 
     def __init__(self, tables: Tables, gamma: float, *, backups: int, outcomes: int, threshold: float):
         pairs = tables.q.size

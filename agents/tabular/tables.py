@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,9 +11,9 @@ import numpy as np
 from rl_lab.mdp.learning.compiled import machine_code
 from rl_lab.types import Array
 
-COMPILED_FROM_STEPS = (
-    20_000  # of a run: loading compiled functions takes as long as some 20,000 steps in Python
-)
+# Loading compiled functions takes a second: as long as so many steps take in Python
+COMPILED_FROM_STEPS = 20_000
+COMPILED_FROM_STEPS_AT_ONCE = 1_000_000  # rules that touch one entry a step
 ALL_LEGAL = np.zeros((0, 0), np.bool_)
 
 
@@ -26,34 +26,34 @@ class Tables:
     tried: Array  # int64 [S, A]: how often each action was taken; counted only where someone asks
     legal: Array  # bool [S, A], the legal actions as seen last in each state; [0, 0] without masks
     draws: Callable[[tuple[int, ...]], Array]  # uniform numbers of a shape
-    compiled: bool = False
-    _functions: dict[Callable, Callable] = field(default_factory=dict)
+    steps: int = 0  # of the run
 
     @classmethod
-    def of(cls, q: Array, has_mask: bool, draws: Callable[..., Array], *, compiled: bool) -> Tables:
+    def of(cls, q: Array, has_mask: bool, draws: Callable[..., Array], steps: int) -> Tables:
         """Return the tables around q [S, A]."""
         legal = np.ones(q.shape, np.bool_) if has_mask else ALL_LEGAL
         visits, tried = np.zeros(q.shape, np.int64), np.zeros(q.shape, np.int64)
-        return cls(q, visits, tried, legal, draws, compiled)
+        return cls(q, visits, tried, legal, draws, steps)
 
-    def run(self, function: Callable) -> Callable:
+    def run(self, function: Callable, from_steps: int = COMPILED_FROM_STEPS) -> Callable:
         """Return a function of `rl_lab.mdp.learning` as it runs here: as machine code in runs that are long enough."""
-        if function not in self._functions:
-            self._functions[function] = machine_code(function) if self.compiled else function
-        return self._functions[function]
+        return machine_code(function) if self.steps >= from_steps else function
 
 
 class Taken(NamedTuple):
-    """One step of N environments, in rows of the table and actions from 0; contiguous and writeable arrays [N]."""
+    """One step of N environments, in rows of the table and actions from 0.
 
-    state: Array  # int64
-    action: Array  # int64
-    reward: Array  # float64
-    terminated: Array  # bool
-    truncated: Array  # bool
-    next_state: Array  # int64
-    is_first: Array  # bool
-    next_legal: Array  # bool [N, A], or [0, 0] without masks
+    Contiguous and writeable arrays [N]; for rules that ask for numbers, lists of them.
+    """
+
+    state: Any  # int64
+    action: Any  # int64
+    reward: Any  # float64
+    terminated: Any  # bool
+    truncated: Any  # bool
+    next_state: Any  # int64
+    is_first: Any  # bool
+    next_legal: Any  # bool [N, A], or [0, 0] without masks
 
 
 class Now(NamedTuple):
@@ -69,6 +69,9 @@ class Now(NamedTuple):
 
 class Rule(Protocol):
     """Learns from steps; the tables are given at construction."""
+
+    takes_numbers: bool  # whether `Taken` is to hold lists of numbers instead of arrays
+    knows_legal: bool  # whether it reads the legal actions of states from the tables
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments; return how many steps were learned from, and their mean |error|."""

@@ -19,6 +19,8 @@ from rl_lab.types import Array, EnvironmentFault
 
 T = TypeVar("T")
 
+EXACT = 2**53  # whole numbers up to here are exact in float64
+
 
 class Contract(gymnasium.Wrapper):
     """Checks observations, rewards, flags and masks, and keeps stored actions from being changed.
@@ -45,6 +47,7 @@ class Contract(gymnasium.Wrapper):
         self._seed: int | None = None
         self._steps = 0
         self._resets = 0
+        self._silent = False  # known to give no masks
         self._note_at = 1  # the next step of an episode whose observation is compared with its bounds
 
     @property
@@ -66,7 +69,9 @@ class Contract(gymnasium.Wrapper):
         obs = self._checked("observation", self._check, obs)
         if not self._resets & (self._resets - 1):  # at resets 1, 2, 4, 8, ...
             self._note_bounds(obs)
-        return obs, self._with_mask(info, False, False)
+        info = self._with_mask(info, False, False)
+        self._silent = self._masks.silent
+        return obs, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take a step with a copy of the action; raise EnvironmentFault where it fails or breaks the contract."""
@@ -85,7 +90,7 @@ class Contract(gymnasium.Wrapper):
         except Refused as refused:
             raise self.fault(f"observation: {refused}") from None
         # What comes in a usual type passes at once: this is done at every step.
-        if type(reward) is np.float32:
+        if type(reward) is np.float32 or (type(reward) is int and -EXACT <= reward <= EXACT):
             reward = float(reward)
         if not isinstance(reward, float) or not math.isfinite(reward):
             reward = self._checked("reward", as_reward, reward)
@@ -100,7 +105,7 @@ class Contract(gymnasium.Wrapper):
         ):  # steps 1, 2, 4, 8, ..., each in one episode: this is to be told, no fault
             self._note_at *= 2
             self._note_bounds(obs)
-        if info or type(info) is not dict or not self._masks.silent:
+        if not self._silent or type(info) is not dict or "action_mask" in info or "life_lost" in info:
             info = self._with_mask(info, terminated or truncated, terminated)
         return obs, reward, terminated, truncated, info
 

@@ -54,7 +54,8 @@ class OpenEpisode:
         Rewards are summed in order, so that the return doesn't depend on where batches are cut.
         """
         self.actions.append(actions)
-        self.return_ = float(np.cumsum(np.concatenate(([self.return_], rewards)))[-1])
+        for reward in rewards.tolist():
+            self.return_ += reward
         self.length += len(rewards)
         for hasher, values in zip(self.hashers, (rewards, *leaves), strict=True):
             hasher.update(np.ascontiguousarray(values).data)

@@ -93,7 +93,7 @@ class SingleVector:
             np.array([reward]),
             _FLAGS[terminated],
             _FLAGS[truncated],
-            _vector_info(info) if info else info,
+            _vector_info(info) if "action_mask" in info or "life_lost" in info else {},
         )
 
     def render(self) -> Sequence[Any]:

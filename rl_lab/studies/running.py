@@ -156,7 +156,7 @@ def run_worker(
     """Run a worker, which ends together with this process in any case; return its exit code and last line of stderr.
 
     Args:
-        batch: the fields in which runs that are done together differ from `task`, for each of them; () for `task` alone.
+        batch: the fields of each of several runs that are done together, as far as they differ; () for `task` alone.
     """
     receiving, sending = os.pipe()
     try:

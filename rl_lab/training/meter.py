@@ -16,9 +16,12 @@ class Meter:
     def add(self, metrics: Metrics) -> None:
         """Take the metrics of one update in."""
         for name, value in metrics.items():
-            entry = self._values.setdefault(name, [0, float("-inf") if name.endswith("_max") else 0.0])
+            is_max = name.endswith("_max")
+            entry = self._values.get(name)
+            if entry is None:
+                entry = self._values[name] = [0, float("-inf") if is_max else 0.0]
             entry[0] += 1
-            entry[1] = max(entry[1], value) if name.endswith("_max") else entry[1] + value
+            entry[1] = max(entry[1], value) if is_max else entry[1] + value
 
     def take(self) -> dict[str, float]:
         """Return the averages and maxima, and begin anew."""

@@ -55,10 +55,7 @@ class TestOneStep:
     )
     def test_of_q_learning_equals_that_computed_by_hand(self, terminated, mask, value):
         agent = identity_agent()
-        if mask is not None:
-            agent.tables = agent.tables.of(agent.q, True, None, compiled=False)
         one = step([0], [0], [4], [terminated], [1], None if mask is None else np.array(mask))
-        one.mask = None if mask is None else np.ones((1, 3), bool)
         assert learned(agent, one).tolist() == [[value, 2, 3], [10, 20, 30], [0, 0, 0]]
 
     def test_of_double_q_learning_moves_one_table_by_the_other(self):
