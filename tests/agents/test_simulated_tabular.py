@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -58,7 +59,6 @@ def simulated(agent, fields, model):
 
 def teach(agent, steps, model, coins):
     """Let an agent learn from steps, one after the other, with the draws of double Q-learning."""
-    agent.tables.draws  # noqa: B018  the agent's own draws are replaced
     drawn = iter(coins)
     object.__setattr__(agent.tables, "draws", lambda shape: np.array([next(drawn)]))
     masked = not model.available.all()
@@ -117,22 +117,20 @@ def test_rules_that_plan_are_refused(agent):
 
 def test_monte_carlo_without_a_time_limit_is_refused():
     learner, problem = make_learner("monte-carlo", simulated=True), problem_in(garnet(8, 6, 3, 2, share=1.0))
-    problem.spec = EnvSpec("lab/Test-v0", spaces.Discrete(6), spaces.Discrete(3), 1)
+    problem.spec = replace(problem.spec, max_episode_steps=None)
     assert "needs a time limit" in learner.refuse(problem)
 
 
 def test_hidden_illegal_actions_are_refused():
     learner, problem = make_learner("sarsa", simulated=True), problem_in(garnet(8, 6, 3, 2, share=0.5))
-    problem.spec = EnvSpec("lab/Test-v0", spaces.Discrete(6), spaces.Discrete(3), 1, max_episode_steps=LIMIT)
+    problem.spec = replace(problem.spec, has_mask=False)
     assert "shows no masks of its illegal actions" in learner.refuse(problem)
 
 
 def test_a_simulation_is_told_how_observations_stand_in_the_table():
     model = garnet(8, 6, 3, 2, share=1.0)
     problem = problem_in(model)
-    problem.spec = EnvSpec(
-        "lab/Test-v0", spaces.Discrete(8, start=1), spaces.Discrete(3), 1, max_episode_steps=LIMIT
-    )
+    problem.spec = replace(problem.spec, observation_space=spaces.Discrete(8, start=1))
     object.__setattr__(model, "observe", lambda states: np.asarray(states) + 2)
     made = make_learner("q-learning", simulated=True).simulation(problem, [0])
     assert isinstance(made, Simulation)

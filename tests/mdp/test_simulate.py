@@ -7,13 +7,14 @@ import pytest
 from garnets import garnet
 
 from rl_lab.evaluation.exact import expected_return, limited_return, optimal_return
+from rl_lab.mdp import simulate as module
 from rl_lab.mdp.greedy_returns import greedy_actions
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
 from rl_lab.mdp.learning.step_sizes import ONE_OVER_N
 from rl_lab.mdp.learning.windows import EVERY_VISIT
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.simulate import Simulation, simulate
-from rl_lab.mdp.simulated_loop import WINDOWS, Kind
+from rl_lab.mdp.simulated_loop import WINDOWS, Kind, make_loop
 from simulated import PLAIN_Q, happened, learner
 
 MODEL = garnet(5, 8, 3, 3, ending=0.1, share=1.0)
@@ -36,6 +37,16 @@ def test_each_of_several_seeds_runs_as_it_would_alone(threads):
         for name, array in arrays(alone).items():
             assert np.array_equal(array[0], arrays(together)[name][k]), (seed, name)
     assert len({table.tobytes() for table in together.knowledge.q}) == len(seeds)
+
+
+def test_machine_code_does_what_python_does(monkeypatch):
+    compiled, plain = (Simulation(MASKED, learner(), [3], time_limit=20, threads=1) for _ in range(2))
+    compiled.advance(500)
+    monkeypatch.setattr(module, "compiled_loop", make_loop)
+    with np.errstate(over="ignore"):
+        plain.advance(500)
+    for name, array in arrays(plain).items():
+        assert np.array_equal(array, arrays(compiled)[name]), name
 
 
 def test_a_simulation_that_is_left_and_restored_goes_on_as_one_that_never_stopped():
