@@ -151,7 +151,7 @@ def test_monte_carlo_without_a_time_limit_is_refused():
 def test_values_that_leave_all_bounds_name_the_seed_and_the_step():
     outcomes = [(0, 0, 1.0, 0, 1e308, False)]
     model = TabularModel.from_outcomes(outcomes, 1, 1, [1.0])
-    simulation = Simulation(model, learner(PLAIN_Q, rate=(1.0, 1.0)), [7], threads=1)
+    simulation = Simulation(model, learner(PLAIN_Q, epsilon=(0.0, 0.0), rate=(1.0, 1.0)), [7], threads=1)
     with pytest.raises(FloatingPointError, match=r"not finite with seed 7 at env step 3"):
         simulation.advance(50)
 
