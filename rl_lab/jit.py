@@ -17,17 +17,18 @@ def compile_kernels(*kernels: Callable, calling: Iterable[ModuleType] = ()) -> S
     return SimpleNamespace(**{kernel.__name__: compile_kernel(kernel, calling) for kernel in kernels})
 
 
-def compile_kernel(kernel: Callable, calling: Iterable[ModuleType] = ()) -> Any:
+def compile_kernel(kernel: Callable, calling: Iterable[ModuleType] = (), **options: Any) -> Any:
     """Compile a function to machine code that releases the GIL, and cache it on disk if possible.
 
     Args:
         calling: other modules whose functions it calls. numba compares a cached function with its own file alone, so
             what is older than one of these is removed from the cache.
+        options: of numba.njit.
     """
     import numba
 
     try:
-        cached = numba.njit(cache=True, nogil=True)(kernel)
+        cached = numba.njit(cache=True, nogil=True, **options)(kernel)
         folder = Path(str(cached.stats.cache_path))
         reason = _refuse_cache(folder, kernel)
         if reason is None:
@@ -37,7 +38,7 @@ def compile_kernel(kernel: Callable, calling: Iterable[ModuleType] = ()) -> Any:
     if reason is None:
         return cached  # nothing has been loaded yet: that comes with the first call
     warnings.warn(f"{kernel.__name__} is compiled anew by each process: {reason}", stacklevel=2)
-    return numba.njit(nogil=True)(kernel)
+    return numba.njit(nogil=True, **options)(kernel)
 
 
 def _remove_outdated(folder: Path, kernel: Callable, calling: Iterable[ModuleType]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -44,6 +44,14 @@ class Problem:
     horizon_steps: int | None = None  # over which schedules are spread; None: over the budget
     trial_seconds: float | None = None
     """Longest that a step may take where the environment is first tried in a process of its own; None: it isn't."""
+
+    def with_seed(self, seed: int) -> Problem:
+        """Return the same problem with another seed; what an instance has told already isn't asked for again."""
+        other = replace(self, seed=seed)
+        for name in ("_probed", "spec", "model", "warnings"):
+            if name in self.__dict__:
+                other.__dict__[name] = self.__dict__[name]
+        return other
 
     @property
     def horizon(self) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 from rl_lab.mdp.learning import rules, traces, windows
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
+from rl_lab.training.simulation import Simulated
 
 from .agent import MakeRule, Tabular
 from .config import (
@@ -37,6 +38,7 @@ from .config import (
 )
 from .learning import AtOnce, ByTraces, ByWindows
 from .planning import Dyna, Sweeping
+from .simulated import simulated_by
 from .tables import Rule, Tables
 
 __all__ = ["Tabular", "learner"]
@@ -44,15 +46,16 @@ __all__ = ["Tabular", "learner"]
 
 def learner(
     name: str, config: Learning, make_rule: MakeRule, *, off_policy: bool = False, predicts: bool = False
-) -> Interaction:
-    """Return the learner of a rule.
+) -> Interaction | Simulated:
+    """Return the learner of a rule, which learns from steps or in simulation, as the config says.
 
     Args:
         off_policy: it can learn from the actions of another policy.
         predicts: it learns the values of states for a policy that acts uniformly at random.
     """
     build = partial(Tabular, make_rule=make_rule, predicts=predicts)
-    return Interaction(config, build, partial(refuse, name), takes_datasets=off_policy)
+    stepping = Interaction(config, build, partial(refuse, name), takes_datasets=off_policy)
+    return Simulated(name, stepping, simulated_by) if getattr(config, "simulated", False) else stepping
 
 
 def _at_once(rule: int) -> MakeRule:
@@ -76,31 +79,31 @@ def _dyna(config: Any, tables: Tables, num_envs: int) -> Rule:
 
 
 @built_from(GreedyTargetConfig)
-def build_q_learning(config: GreedyTargetConfig) -> Interaction:
+def build_q_learning(config: GreedyTargetConfig) -> Interaction | Simulated:
     """Learn a table of action values (Q-learning); discrete observations and Discrete actions."""
     return learner("q-learning", config, _at_once(rules.Q_LEARNING), off_policy=True)
 
 
 @built_from(GreedyTargetConfig)
-def build_double_q_learning(config: GreedyTargetConfig) -> Interaction:
+def build_double_q_learning(config: GreedyTargetConfig) -> Interaction | Simulated:
     """Learn two tables, each of which values the other's choices (double Q-learning); acts on their mean."""
     return learner("double-q-learning", config, _at_once(rules.DOUBLE_Q), off_policy=True)
 
 
 @built_from(Config)
-def build_sarsa(config: Config) -> Interaction:
+def build_sarsa(config: Config) -> Interaction | Simulated:
     """Learn a table of the values of the policy that acts (SARSA), from the actions that it takes next."""
     return learner("sarsa", config, lambda c, t, n: ByWindows(t, c.gamma, windows.N_STEP_SARSA, n, n_steps=1))
 
 
 @built_from(Config)
-def build_expected_sarsa(config: Config) -> Interaction:
+def build_expected_sarsa(config: Config) -> Interaction | Simulated:
     """Learn a table of the values of the policy that acts, from the mean over its next action (expected SARSA)."""
     return learner("expected-sarsa", config, _at_once(rules.EXPECTED_SARSA), off_policy=True)
 
 
 @built_from(NStepConfig)
-def build_n_step_sarsa(config: NStepConfig) -> Interaction:
+def build_n_step_sarsa(config: NStepConfig) -> Interaction | Simulated:
     """Learn a table of the values of the policy that acts, from n rewards at a time (n-step SARSA)."""
     return learner(
         "n-step-sarsa", config,
@@ -109,7 +112,7 @@ def build_n_step_sarsa(config: NStepConfig) -> Interaction:
 
 
 @built_from(TreeBackupConfig)
-def build_tree_backup(config: TreeBackupConfig) -> Interaction:
+def build_tree_backup(config: TreeBackupConfig) -> Interaction | Simulated:
     """Learn a table from n steps off-policy, without importance weights (tree backup)."""
 
     def make(c: Any, tables: Tables, n: int) -> Rule:
@@ -120,38 +123,38 @@ def build_tree_backup(config: TreeBackupConfig) -> Interaction:
 
 
 @built_from(TraceConfig)
-def build_q_lambda(config: TraceConfig) -> Interaction:
+def build_q_lambda(config: TraceConfig) -> Interaction | Simulated:
     """Learn a table of action values with eligibility traces, cut before exploring actions (Watkins's Q(lambda))."""
     return learner("q-lambda", config, _by_traces(traces.WATKINS_Q), off_policy=True)
 
 
 @built_from(TraceConfig)
-def build_sarsa_lambda(config: TraceConfig) -> Interaction:
+def build_sarsa_lambda(config: TraceConfig) -> Interaction | Simulated:
     """Learn a table of the values of the policy that acts, with eligibility traces (SARSA(lambda))."""
     return learner("sarsa-lambda", config, _by_traces(traces.SARSA_LAMBDA))
 
 
 @built_from(MonteCarloConfig)
-def build_monte_carlo(config: MonteCarloConfig) -> Interaction:
+def build_monte_carlo(config: MonteCarloConfig) -> Interaction | Simulated:
     """Learn a table from the returns of whole episodes (Monte Carlo control, on-policy)."""
     rule = windows.FIRST_VISIT if config.first_visit else windows.EVERY_VISIT
     return learner("monte-carlo", config, lambda c, t, n: ByWindows(t, c.gamma, rule, n))
 
 
 @built_from(DynaConfig)
-def build_dyna_q(config: DynaConfig) -> Interaction:
+def build_dyna_q(config: DynaConfig) -> Interaction | Simulated:
     """Learn a table and a model, and plan with it after every step (Dyna-Q)."""
     return learner("dyna-q", config, _dyna, off_policy=True)
 
 
 @built_from(DynaPlusConfig)
-def build_dyna_q_plus(config: DynaPlusConfig) -> Interaction:
+def build_dyna_q_plus(config: DynaPlusConfig) -> Interaction | Simulated:
     """Learn as Dyna-Q does, and imagine more reward for what wasn't tried for long (Dyna-Q+)."""
     return learner("dyna-q-plus", config, _dyna, off_policy=True)
 
 
 @built_from(SweepingConfig)
-def build_learned_prioritised_sweeping(config: SweepingConfig) -> Interaction:
+def build_learned_prioritised_sweeping(config: SweepingConfig) -> Interaction | Simulated:
     """Learn a model, and back up first what it shows to be most wrong (prioritised sweeping)."""
 
     def make(c: Any, tables: Tables, num_envs: int) -> Rule:
@@ -164,6 +167,6 @@ def build_learned_prioritised_sweeping(config: SweepingConfig) -> Interaction:
 
 
 @built_from(PredictionConfig)
-def build_td_prediction(config: PredictionConfig) -> Interaction:
+def build_td_prediction(config: PredictionConfig) -> Interaction | Simulated:
     """Learn the values of states for a policy that acts at random, or that recorded a dataset (TD(lambda))."""
     return learner("td-prediction", config, _by_traces(traces.TD_LAMBDA), off_policy=True, predicts=True)

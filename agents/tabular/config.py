@@ -91,6 +91,7 @@ class Config(Learning):
     """Fields of a rule that acts on what it learns."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "simulation": ("simulated",),
         "exploration": (
             "exploration", "epsilon_initial", "epsilon_final", "epsilon_fraction",
             "temperature", "temperature_final", "ucb_width",
@@ -111,6 +112,8 @@ class Config(Learning):
     """Boltzmann's temperature at the end of the budget, to which it falls linearly."""
     ucb_width: float = 1.0
     """Width of the bounds of ucb, in units of reward: n tries of t make an action worth width sqrt(log t / n) more."""
+    simulated: bool = False
+    """Learn in a compiled simulation of the environment's model instead of its steps, hundreds of times as fast."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,6 +122,7 @@ class Config(Learning):
         above(self, 0.0, "temperature", "temperature_final")
         finite(self, "temperature", "temperature_final", "ucb_width")
         at_least(self, 0.0, "ucb_width")
+        flags(self, "simulated")
 
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""

@@ -9,6 +9,7 @@ import numpy as np
 from rl_lab.mdp.learning.rules import DOUBLE_Q, update_at_once
 from rl_lab.mdp.learning.traces import most_traces, update_traces
 from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
+from rl_lab.mdp.simulated_loop import AT_ONCE, TRACES, WINDOWS
 from rl_lab.types import Array
 
 from .tables import COMPILED_FROM_STEPS_AT_ONCE, Now, Tables, Taken, load_arrays
@@ -30,6 +31,7 @@ class AtOnce:
 
     def __init__(self, tables: Tables, gamma: float, rule: int, num_envs: int):
         self._tables, self._gamma, self._rule = tables, gamma, rule
+        self.simulated = {"family": AT_ONCE, "rule": rule}
         self._update = tables.run(update_at_once, COMPILED_FROM_STEPS_AT_ONCE)
         self.takes_numbers = self._update is update_at_once
         self._error: Any = [0.0] * num_envs if self.takes_numbers else np.zeros(num_envs)
@@ -78,6 +80,7 @@ class ByTraces:
     ):
         self._tables, self._rule, self._gamma = tables, rule, gamma
         self._decay, self._kind = gamma * trace_decay, trace_kind
+        self.simulated = {"family": TRACES, "rule": rule, "trace": trace_kind, "decay": self._decay}
         self._update = tables.run(update_traces)
         room = most_traces(self._decay, tables.q.size)
         self._arrays = {
@@ -131,6 +134,7 @@ class ByWindows:
     ):
         self._tables, self._gamma, self._rule, self._n = tables, gamma, rule, n_steps
         self._greedy_target, self._grows = greedy_target, rule in (EVERY_VISIT, FIRST_VISIT)
+        self.simulated = {"family": WINDOWS, "rule": rule, "n": n_steps, "greedy_target": greedy_target}
         self._update = tables.run(update_windows)
         self._stamp = np.full(tables.q.shape if rule == FIRST_VISIT else (1, 1), -1)
         self._allocate(num_envs, 64 if self._grows else n_steps)

@@ -50,6 +50,9 @@ class CompareOptions:
     """Budget of each run in environment steps; by default the preset's, or that of rl-lab train."""
     workers: int = 1
     """Runs at a time, each in its own process."""
+    batched: bool = False
+    """Simulate tabular agents on the environments' models, all seeds of an agent together in one process; it sets their
+    field simulated. Each run is as it would be alone."""
     engine: Literal["local", "ray"] = "local"
     """What carries out the runs: this machine, or a Ray cluster (that of RAY_ADDRESS, or one started here)."""
     join: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -93,7 +96,7 @@ def compare(argv: Sequence[str]) -> int:
     Raises:
         UsageError: a wrong option, name or value, or a folder that holds another study.
     """
-    from rl_lab.studies.compare import compare_study
+    from rl_lab.studies.compare import compare_study, with_simulation
     from rl_lab.studies.engines.engine import EngineFault
     from rl_lab.studies.live import make_board
     from rl_lab.studies.running import Stopped
@@ -101,8 +104,9 @@ def compare(argv: Sequence[str]) -> int:
     options: CompareOptions = parse(CompareOptions, argv, program="rl-lab compare", about=ABOUT)
     try:
         with make_board() as board:
+            study = study_of(options)
             found = compare_study(
-                study_of(options),
+                with_simulation(study, board.tell) if options.batched else study,
                 options.out,
                 workers=options.workers,
                 tell=board.tell,
@@ -110,6 +114,7 @@ def compare(argv: Sequence[str]) -> int:
                 board=board,
                 engine=options.engine,
                 join=options.join,
+                batched=options.batched,
             )
     except EngineFault as error:
         print(f"error: {error}", file=sys.stderr)

@@ -86,6 +86,10 @@ class Clock:
         """Count training from now on: what came before in this session was set-up."""
         self._began, self._paused, self._evaluated, self._saved = self._now(), 0.0, 0.0, 0.0
 
+    def add(self, seconds: float) -> None:
+        """Count seconds of training that this clock didn't see."""
+        self._train_before += seconds
+
     @contextmanager
     def evaluating(self) -> Iterator[None]:
         """Count the length of a `with` block as evaluation; in a pause, since it is no training."""

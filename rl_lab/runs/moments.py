@@ -47,12 +47,16 @@ class Moments:
         """Say whether an evaluation was due at a step of this many environments."""
         return crossings(env_steps - num_envs, env_steps, self._evaluation) > 0
 
+    def after(self, env_steps: int) -> int:
+        """Return the first step after `env_steps` at which something is due."""
+        periods = [self._row, self._evaluation, self._checkpoint]
+        periods += [] if self._film is None else [self._film]
+        return min((env_steps // period + 1) * period for period in periods)
+
     def advance(self, env_steps: int) -> Due:
         """Go on to a new moment and return what is due there besides a row."""
         before, self.at = self.at, env_steps
-        periods = [self._row, self._evaluation, self._checkpoint]
-        periods += [] if self._film is None else [self._film]
-        self.next = min((env_steps // period + 1) * period for period in periods)
+        self.next = self.after(env_steps)
         return Due(
             evaluation=crossings(before, env_steps, self._evaluation) > 0,
             checkpoint=crossings(before, env_steps, self._checkpoint) > 0,

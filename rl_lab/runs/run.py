@@ -124,6 +124,10 @@ class Run:
         """Count training time from now on: what came before was set-up."""
         self._clock.start()
 
+    def add_seconds(self, seconds: float) -> None:
+        """Count training that was done for this run before its clock started."""
+        self._clock.add(seconds)
+
     def pause(self) -> AbstractContextManager[None]:
         """Stop counting training time for the length of a `with` block; blocks may be nested."""
         return self._clock.pause()
@@ -166,6 +170,10 @@ class Run:
         """Say whether `row` or `moment` has anything to do; cheap enough to be asked at every step."""
         self._seen = env_steps
         return env_steps >= self._moments.next or self.stop_requested or self._callback_asks
+
+    def due_after(self, env_steps: int) -> int:
+        """Return the first step after `env_steps` at which a row, an evaluation or a checkpoint is due."""
+        return self._moments.after(env_steps)
 
     def row_due(self, env_steps: int) -> bool:
         """Say whether a row has become due since the last moment."""

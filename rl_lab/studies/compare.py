@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -14,6 +14,7 @@ from urllib.parse import quote
 from rl_lab.checks import count, plain_value
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
+from rl_lab.studies.batches import simulated_fields
 from rl_lab.studies.decision import Plan, decision_of
 from rl_lab.studies.engines.choice import make_engine
 from rl_lab.studies.foreign.join import read_joins
@@ -107,6 +108,7 @@ def compare(
     engine: str = "local",
     join: Sequence[str] = (),
     first_seed: int | None = None,
+    batched: bool = False,
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
@@ -139,6 +141,8 @@ def compare(
         join: runs that the study doesn't carry out, which are shown beside its own: "NAME=PATH" (run directories, a
             folder with SB3's monitor.csv or evaluations.npz, or a CSV file of scores), "NAME@ENV_ID=PATH" where the
             files don't say what was played, or "zoo:AGENT" (scores published by rl-baselines3-zoo).
+        batched: simulate tabular agents on the environments' models, all seeds of an agent together in one process; it
+            sets their field `simulated`. Each run is as it would be alone.
         fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
 
     Raises:
@@ -174,6 +178,7 @@ def compare(
     made = keep_horizons(made, Path(out)) if keep_horizon else made
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
+        made = with_simulation(made, board.tell) if batched else made
         return compare_study(
             made,
             out,
@@ -183,7 +188,17 @@ def compare(
             board=board,
             engine=engine,
             join=join,
+            batched=batched,
         )
+
+
+def with_simulation(study: Study, tell: Callable[[str], None] = _print) -> Study:
+    """Return a study whose tabular agents are simulated; tell which agents aren't.
+
+    Raises:
+        UsageError: none can be.
+    """
+    return replace(study, fields_of=simulated_fields(study.agents, study.fields_of, tell))
 
 
 def plan_of(until_decided: bool, **numbers: Any) -> Plan | None:
@@ -214,6 +229,7 @@ def compare_study(
     board: Board | None = None,
     engine: str = "local",
     join: Sequence[str] = (),
+    batched: bool = False,
 ) -> Comparison:
     """Run everything of a study that isn't done yet, write its page, and send it to W&B if its runs go there.
 
@@ -222,6 +238,8 @@ def compare_study(
     """
     require_folder(out, "out")
     out = Path(out)
+    if batched and engine != "local":
+        raise UsageError(f"batched can't be combined with engine {engine!r} (allowed: 'local')")
     chosen = make_engine(engine, out, workers)
     joins = read_joins(_names(join), study.env_ids, out)
     require_free_names(study.agents, joins, out)
@@ -238,6 +256,7 @@ def compare_study(
         signals=signals,
         board=board,
         engine=chosen,
+        batched=batched,
         claimed=keep_joined,
     )
     page = write_report(out)

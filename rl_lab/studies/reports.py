@@ -23,9 +23,11 @@ class Reports:
         pipe: file descriptor to write to.
         total_steps: the budget.
         at: the step to start from.
+        run: the number of the run among those of its process; None if it is the only one.
     """
 
-    def __init__(self, pipe: int, total_steps: int, at: int = 0):
+    def __init__(self, pipe: int, total_steps: int, at: int = 0, run: int | None = None):
+        self._run = {} if run is None else {"run": run}
         self._pipe, self._total, self._pace = pipe, total_steps, Pace(at)
         os.set_blocking(pipe, False)
         self._send(state="running", env_steps=at, total_steps=total_steps)
@@ -64,7 +66,7 @@ class Reports:
 
     def _send(self, **values: Any) -> None:
         with suppress(OSError):
-            os.write(self._pipe, json.dumps(values).encode() + b"\n")
+            os.write(self._pipe, json.dumps(values | self._run).encode() + b"\n")
 
 
 def read_report(line: bytes) -> dict[str, Any]:

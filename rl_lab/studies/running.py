@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,26 +130,37 @@ def run_task(task: Task, stop: StopFlag, report: Report = lambda values: None) -
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
         (task.folder / ERROR).unlink(missing_ok=True)
-        code, last_line = _run_worker(task, stop, report)
+        code, last_line = run_worker(task, stop, report)
     except OSError as error:
         return f"the run could not be started: {error.strerror}"
     if task.done:
         return None
     if code == STOPPED or (stop.stop_requested and code < 0):
         raise Stopped
-    cause = last_line[:LONGEST_CAUSE] or f"the process ended with {code}"
-    if code < 0:
-        cause = f"the process was killed by signal {-code}"
+    cause = cause_of(code, last_line)
     with suppress(OSError):  # on a full disk, say; the caller is told in any case
         write_atomically(task.folder / ERROR, cause.encode())
     return cause
 
 
-def _run_worker(task: Task, stop: StopFlag, report: Report) -> tuple[int, str]:
-    """Run a worker, which ends together with this process in any case; return its exit code and last line of stderr."""
+def cause_of(code: int, last_line: str) -> str:
+    """Return in one line why a process failed, given its exit code and its last line."""
+    if code < 0:
+        return f"the process was killed by signal {-code}"
+    return last_line[:LONGEST_CAUSE] or f"the process ended with {code}"
+
+
+def run_worker(
+    task: Task, stop: StopFlag, report: Report, batch: Sequence[dict[str, Any]] = ()
+) -> tuple[int, str]:
+    """Run a worker, which ends together with this process in any case; return its exit code and last line of stderr.
+
+    Args:
+        batch: the fields of each of several runs that are done together, as far as they differ; () for `task` alone.
+    """
     receiving, sending = os.pipe()
     try:
-        process = _start_worker(task, sending)
+        process = _start_worker(task, sending, batch)
     except OSError:
         os.close(receiving)
         raise
@@ -178,12 +189,12 @@ def _run_worker(task: Task, stop: StopFlag, report: Report) -> tuple[int, str]:
     return code, last.text
 
 
-def _start_worker(task: Task, pipe: int) -> subprocess.Popen[bytes]:
+def _start_worker(task: Task, pipe: int, batch: Sequence[dict[str, Any]] = ()) -> subprocess.Popen[bytes]:
     """Start a worker that reports through a pipe, given by its file descriptor."""
     threads, script = str(task.fields.get("threads", 1)), script_folder()
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return subprocess.Popen(
-        _command(task, pipe),
+        _batch_command(task, pipe, batch) if batch else _command(task, pipe),
         env=os.environ | dict.fromkeys(names, threads) | ({} if script is None else {SCRIPT_FOLDER: script}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -194,9 +205,17 @@ def _start_worker(task: Task, pipe: int) -> subprocess.Popen[bytes]:
 
 
 def _command(task: Task, pipe: int) -> list[str]:
+    return _worker({"agent": task.learner, "fields": task.fields, "pipe": pipe})
+
+
+def _batch_command(task: Task, pipe: int, batch: Sequence[dict[str, Any]]) -> list[str]:
+    shared = {name: value for name, value in task.fields.items() if name not in batch[0]}
+    return _worker({"agent": task.learner, "fields": shared, "batch": list(batch), "pipe": pipe})
+
+
+def _worker(work: dict[str, Any]) -> list[str]:
     # -P keeps the current directory off the import path
-    work = json.dumps({"agent": task.learner, "fields": task.fields, "pipe": pipe})
-    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", work]
+    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", json.dumps(work)]
 
 
 class LastLine:

@@ -18,6 +18,7 @@ from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.formats import FORMAT
 from rl_lab.storage.places import require_folder
+from rl_lab.studies.batches import RunOutcome, batches_of, run_batch
 from rl_lab.studies.budgets import with_budgets_of
 from rl_lab.studies.decision import Plan
 from rl_lab.studies.differing import how_it_differs
@@ -197,6 +198,7 @@ def run_study(
     signals: bool = False,
     board: Board | None = None,
     engine: Engine | None = None,
+    batched: bool = False,
     claimed: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Run everything that isn't done yet; return why runs failed, by the names of their tasks.
@@ -211,6 +213,7 @@ def run_study(
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
         board: shows the state of each run while they go on.
         engine: carries out the runs; by default this machine does, each in a process of its own.
+        batched: simulate the seeds of an agent on an environment together, where its fields say that it is simulated.
         claimed: called before the first run, when nothing is refused any more and `out` holds this study.
 
     Raises:
@@ -227,7 +230,7 @@ def run_study(
     stop = StopFlag()
 
     def run(tasks: list[Task]) -> dict[str, str]:
-        return _run_tasks(tasks, workers, tell, stop, board or NoBoard(), engine)
+        return _run_tasks(tasks, workers, tell, stop, board or NoBoard(), engine, batched)
 
     with stop_on_signals(stop, enabled=signals):
         if plan is None or study.until_decided is None:
@@ -267,6 +270,7 @@ def _run_tasks(
     stop: StopFlag,
     board: Board,
     engine: Engine | None,
+    batched: bool,
 ) -> dict[str, str]:
     """Run those of the tasks that aren't done; return why runs failed, by the names of their tasks.
 
@@ -278,11 +282,20 @@ def _run_tasks(
     board.begin({t.name: "waiting" if t in open_tasks else "done" for t in tasks})
     held = engine if engine is not None and open_tasks else nullcontext()
     run = run_task if engine is None else engine.run
+
+    def carry_out(batch: list[Task]) -> list[RunOutcome]:
+        reports = [partial(board.report, task.name) for task in batch]
+        if len(batch) > 1:
+            return run_batch(batch, stop, reports)
+        try:
+            return [run(batch[0], stop, reports[0])]
+        except Stopped as stopped:
+            return [stopped]
+
+    batches = batches_of(open_tasks) if batched else [[task] for task in open_tasks]
     with held, ThreadPoolExecutor(workers) as pool:
         try:
-            futures = {
-                pool.submit(run, task, stop, partial(board.report, task.name)): task for task in open_tasks
-            }
+            futures = {pool.submit(carry_out, batch): batch for batch in batches}
             return _collect(futures, tell, board)
         except BaseException:  # now, since leaving the block waits for the pool's threads
             stop.stop_requested = True
@@ -290,7 +303,7 @@ def _run_tasks(
 
 
 def _collect(
-    futures: dict[Future[str | None], Task], tell: Callable[[str], None], board: Board
+    futures: dict[Future[list[RunOutcome]], list[Task]], tell: Callable[[str], None], board: Board
 ) -> dict[str, str]:
     """Report each run as it ends; return why runs failed, by name.
 
@@ -298,21 +311,22 @@ def _collect(
         Stopped: some runs were stopped before their end.
     """
     failures: dict[str, str] = {}
-    stopped = 0
-    for count, future in enumerate(as_completed(futures), 1):
-        task = futures[future]
-        try:
-            cause = future.result()
-        except Stopped:
-            stopped += 1
-            board.report(task.name, {"state": "stopped"})
-            continue
-        board.report(task.name, {"state": "done" if cause is None else "failed", "seconds_left": None})
-        if cause is not None:
-            failures[task.name] = cause
-        tell(f"[{count}/{len(futures)}] {task.name}: {cause or _outcome(task)}")
+    count = stopped = 0
+    total = sum(map(len, futures.values()))
+    for future in as_completed(futures):
+        for task, outcome in zip(futures[future], future.result(), strict=True):
+            count += 1
+            if isinstance(outcome, Stopped):
+                stopped += 1
+                board.report(task.name, {"state": "stopped"})
+                continue
+            state = "done" if outcome is None else "failed"
+            board.report(task.name, {"state": state, "seconds_left": None})
+            if outcome is not None:
+                failures[task.name] = outcome
+            tell(f"[{count}/{total}] {task.name}: {outcome or _outcome(task)}")
     if stopped:
-        raise Stopped(f"stopped with {stopped} of {len(futures)} runs to go")
+        raise Stopped(f"stopped with {stopped} of {total} runs to go")
     return failures
 
 

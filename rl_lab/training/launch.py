@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from rl_lab.checks import count
 from rl_lab.evaluation.evaluator import RunEvaluator
@@ -16,7 +16,6 @@ from rl_lab.problem import Problem
 from rl_lab.runs.callbacks import Callback, Callbacks
 from rl_lab.runs.description import (
     RunDescription,
-    describe,
     read_description,
     upgrade_description,
     write_description,
@@ -28,7 +27,6 @@ from rl_lab.runs.directory import (
     read_summary,
     remove_failed_start,
     require_no_run,
-    require_run_folder,
 )
 from rl_lab.runs.progress import MakeProgress, NullProgress, Progress, make_progress
 from rl_lab.runs.run import Members, Run
@@ -47,10 +45,12 @@ from rl_lab.training.extension import extended, write_extension
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import load_policy, read_weights, with_eval_gamma
 from rl_lab.training.migrations import member_migrations
-from rl_lab.training.readings import differing_reading
-from rl_lab.training.registry import make_learner, preset_fields
+from rl_lab.training.preparing import Prepared, prepare
+from rl_lab.training.registry import config_of, make_learner, preset_fields
 from rl_lab.training.result import Result
-from rl_lab.training.setup import configure, problem_of, require_accepted, resolved
+from rl_lab.training.setup import configs_of, problem_of, require_accepted
+from rl_lab.training.simulated_together import simulate_together
+from rl_lab.training.simulation import Simulated
 from rl_lab.types import EnvironmentFault, UsageError
 
 
@@ -58,21 +58,52 @@ class CannotResume(UsageError):
     """A stopped run of this kind can't go on exactly; it has to start again from zero."""
 
 
+@overload
 def learn(
     agent: str,
     env_id: str | None = None,
     *,
+    num_seeds: None = None,
     preset: str | None = None,
     progress: bool | MakeProgress | None = None,
     signals: bool = False,
     callbacks: Sequence[Callback] = (),
     **fields: Any,
-) -> Result:
-    """Train an agent by name in a fresh run directory.
+) -> Result: ...
+
+
+@overload
+def learn(
+    agent: str,
+    env_id: str | None = None,
+    *,
+    num_seeds: int,
+    preset: str | None = None,
+    progress: bool | MakeProgress | None = None,
+    signals: bool = False,
+    callbacks: Sequence[Callback] = (),
+    **fields: Any,
+) -> list[Result]: ...
+
+
+def learn(
+    agent: str,
+    env_id: str | None = None,
+    *,
+    num_seeds: int | None = None,
+    preset: str | None = None,
+    progress: bool | MakeProgress | None = None,
+    signals: bool = False,
+    callbacks: Sequence[Callback] = (),
+    **fields: Any,
+) -> Result | list[Result]:
+    """Train an agent by name in a fresh run directory, or with several seeds in one each.
 
     The thread counts of torch and BLAS are those of the field `threads` while it runs; afterwards they are as before.
 
     Args:
+        num_seeds: of runs that are simulated together, on all cores: seed, seed + 1, ..., each in a folder seed-<seed>
+            within run_dir, and each as it would be alone. For tabular agents, whose field `simulated` is set.
         preset: named fields of the agent; those in `fields` take precedence.
         progress: show a bar, or plain lines without a terminal or notebook; or what makes another display; None:
             only in a terminal or notebook. Without it, lines that aren't rows become Python's warnings.
@@ -80,31 +111,92 @@ def learn(
         callbacks: hear of rows, evaluations and checkpoints, and may stop the run; see `rl_lab.runs.callbacks`.
         fields: those of RunConfig and of the agent's own Config.
 
+    Returns:
+        The result; with `num_seeds` a list of them, which ends early if a run was stopped.
+
     Raises:
         UsageError: a wrong name or value, or a run directory that holds another run or can't be written into.
         NotWritten: the file system refused; what was saved before is whole.
         CallbackFailed: a callback raised an exception; the run was saved and can be resumed.
     """
-    heard = Callbacks(callbacks)
     given = (preset_fields(agent, preset) if preset else {}) | fields | ({"env_id": env_id} if env_id else {})
-    learner, config = configure(agent, given)
-    require_run_folder(config)
-    problem = problem_of(config, learner)
-    if config.init_from is not None:
-        problem = dataclasses.replace(problem, initial_weights=read_weights(config.init_from))
-    require_accepted(learner, problem)
-    if config.init_from is not None:
-        _require_same_reading(learner, problem, config.init_from)
-    learner = resolved(agent, learner, problem)
-    problem.check()  # before there is a folder
-    description = describe(agent, learner.config, config, problem)  # W&B's settings may be refused
-    folder = make_run_folder(config, agent)
+    if num_seeds is not None:
+        runs = [given | own for own in _seeds_and_folders(agent, given, count("num_seeds", num_seeds))]
+        return learn_together(agent, runs, progress=progress, signals=signals, callbacks=callbacks)
+    return _carry_out(prepare(agent, given), progress, signals, Callbacks(callbacks))
+
+
+def _seeds_and_folders(agent: str, given: Mapping[str, Any], num_seeds: int) -> list[dict[str, Any]]:
+    """Return the seed and the folder of each of several runs."""
+    if "simulated" not in {f.name for f in dataclasses.fields(config_of(agent))}:
+        raise UsageError(
+            f"num_seeds {num_seeds} can't be given to agent {agent!r} (allowed: agents that can be simulated)"
+        )
+    _, config = configs_of(agent, {**given, "simulated": True})
+    folder = make_run_folder(config, f"{agent}-{num_seeds}seeds")
+    seeds = range(config.seed, config.seed + num_seeds)
+    return [{"seed": seed, "run_dir": str(folder / f"seed-{seed}"), "simulated": True} for seed in seeds]
+
+
+def learn_together(
+    agent: str,
+    runs: Sequence[Mapping[str, Any]],
+    *,
+    progress: bool | MakeProgress | Sequence[bool | MakeProgress | None] | None = None,
+    signals: bool = False,
+    callbacks: Sequence[Callback] = (),
+    failed: Callable[[Mapping[str, Any], Exception], None] | None = None,
+) -> list[Result]:
+    """Train an agent in several runs that are simulated together, each as it would be alone.
+
+    Args:
+        runs: the fields of each run; they differ in seed and run_dir alone.
+        progress: as for `learn`, for all runs or for each one.
+        failed: takes the fields of a run and the exception that ended it, and the others go on; None: it is raised.
+
+    Returns:
+        The results, in order; they end with a run that was stopped. Other arguments and errors are those of `learn`.
+    """
+    if not runs:
+        return []
+    first = prepare(agent, runs[0])
+    if not isinstance(first.learner, Simulated):
+        raise UsageError(
+            f"agent {agent!r} can't learn with several seeds at once (allowed: with simulated=True)"
+        )
+    prepared = [first, *(prepare(agent, fields, first.problem) for fields in runs[1:])]
+    shown = list(progress) if isinstance(progress, Sequence) else [progress] * len(runs)
+    results: list[Result] = []
+    parts = simulate_together(first.learner, first.problem, [one.config for one in prepared])
+    for fields, one, show, ahead in zip(runs, prepared, shown, parts, strict=True):
+        assert isinstance(one.learner, Simulated)
+        learner = one.learner if ahead is None else one.learner.from_ahead(ahead)
+        try:
+            results.append(
+                _carry_out(dataclasses.replace(one, learner=learner), show, signals, Callbacks(callbacks))
+            )
+        except Exception as error:
+            if failed is None:
+                raise
+            failed(fields, error)
+            continue
+        if results[-1].summary is None:
+            break
+    return results
+
+
+def _carry_out(
+    prepared: Prepared, progress: bool | MakeProgress | None, signals: bool, callbacks: Callbacks
+) -> Result:
+    """Learn in a fresh run directory; errors are those of `learn`."""
+    learner, problem, description = prepared.learner, prepared.problem, prepared.description
+    folder = make_run_folder(prepared.config, prepared.agent)
     with exclusive(folder):
         require_no_run(folder)
         write_description(folder, description)
         try:
             with _telling_how_to_resume(learner, folder):
-                return _run(learner, description, problem, folder, progress, signals, heard)
+                return _run(learner, description, problem, folder, progress, signals, callbacks)
         except Exception:
             remove_failed_start(folder)
             raise
@@ -172,18 +264,6 @@ def _with_initial_weights(problem: Problem, description: RunDescription, folder:
     if weights_sha256(weights) != description.init_from_weights_sha256:
         raise UsageError(f"init_from {source!r} has other weights than the run began with")
     return dataclasses.replace(problem, initial_weights=weights)
-
-
-def _require_same_reading(learner: Learner, problem: Problem, source: str) -> None:
-    """Check that the weights of a warm start come from a run that read images as this one does.
-
-    Raises:
-        UsageError: they don't.
-    """
-    there = read_description(Path(source)).fields
-    how = differing_reading(learner.config, problem.spec.observation_space, there)
-    if how is not None:
-        raise UsageError(f"init_from {source!r} read images with {how} (allowed: the same)")
 
 
 def _require_same_dataset(problem: Problem, description: RunDescription) -> None:

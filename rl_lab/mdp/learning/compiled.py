@@ -20,7 +20,7 @@ def make_callable() -> None:
 
     for module in MODULES:
         for function in _own_functions(module):
-            register_jitable(function)
+            register_jitable(forceinline=True)(function)
 
 
 def _own_functions(module: ModuleType) -> list[Callable]:

@@ -1,0 +1,305 @@
+"""Simulates tabular learning on a finite MDP: many seeds at once, each as it would run alone.
+
+A simulated learner is one of the rules of `rl_lab.mdp.learning` in a compiled loop on the model: no environment is
+stepped. Its random numbers come from a stream of its own (`draws`), so that its result depends neither on the other
+seeds nor on the number of threads, to the last bit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from rl_lab.mdp.draws import streams_of
+from rl_lab.mdp.greedy_returns import greedy_actions, greedy_returns
+from rl_lab.mdp.learning.exploring import UCB
+from rl_lab.mdp.learning.rules import DOUBLE_Q
+from rl_lab.mdp.learning.traces import most_traces
+from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT
+from rl_lab.mdp.model import TabularModel
+from rl_lab.mdp.simulated_loop import (
+    AT_ONCE,
+    TRACES,
+    WINDOWS,
+    Kind,
+    Knowledge,
+    Numbers,
+    Open,
+    Sums,
+    compiled_loop,
+)
+from rl_lab.mdp.simulated_world import begin, world_of
+from rl_lab.mdp.solve import solve
+from rl_lab.types import Array
+
+PIECES_PER_THREAD = 4  # so that a thread that is held up leaves its pieces to the others
+STREAM = "simulation"
+
+
+@dataclass(frozen=True)
+class SimulatedLearner:
+    """A tabular learner as a simulation takes it."""
+
+    kind: Kind
+    numbers: Numbers
+    initial_value: float = 0.0
+    """Of every entry of the table."""
+
+
+class Trail(NamedTuple):
+    """The steps of K learners, as indices into a model's rows and into the outcomes of the simulation's world."""
+
+    rows: Array
+    """State * A + action of each step, uint32 [K, T]."""
+    columns: Array
+    """The outcome of each step, uint32 [K, T]."""
+
+
+def all_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Simulation:
+    """K learners of one kind, each of which acts and learns in a model of its own.
+
+    Args:
+        model: what is played.
+        learner: what learns.
+        seeds: one for each learner, [K].
+        time_limit: steps after which an episode is truncated; None for never.
+        cells: the row of the learners' tables that shows each state, integers [S]; by default its own number.
+        num_cells: rows of the tables, C; by default S.
+        threads: on which the learners are spread; by default all cores.
+
+    Raises:
+        ValueError: the model is too large, or states that look alike have different legal actions.
+    """
+
+    def __init__(
+        self,
+        model: TabularModel,
+        learner: SimulatedLearner,
+        seeds: Sequence[int] | range,
+        *,
+        time_limit: int | None = None,
+        cells: Array | None = None,
+        num_cells: int | None = None,
+        threads: int | None = None,
+    ):
+        self.model, self.learner, self.seeds = model, learner, list(seeds)
+        self.cells = np.arange(model.num_states) if cells is None else np.asarray(cells)
+        self.num_cells = model.num_states if num_cells is None else num_cells
+        self.limit = time_limit
+        self.world = world_of(model, time_limit, self.cells, self.num_cells)
+        self.streams = streams_of(self.seeds, STREAM)
+        self.knowledge = _fresh_knowledge(
+            learner, len(self.seeds), self.num_cells, model.num_actions, time_limit
+        )
+        self.sums = _no_sums(len(self.seeds))
+        self.env_steps = 0
+        """Steps that each learner has taken."""
+        self.opened = self._first_episodes()
+        self._threads = all_cores() if threads is None else threads
+
+    def _first_episodes(self) -> Open:
+        """Return the episodes that begin with the first step."""
+        with np.errstate(over="ignore"):  # the draws' arithmetic is that of 64 bits
+            columns = np.array([begin(self.world, stream, 0) for stream in self.streams], dtype=np.int64)
+        count = len(self.seeds)
+        return Open(
+            self.world.successor[columns],
+            self.world.cell[columns],
+            np.zeros(count, np.int64),
+            np.zeros(count),
+            np.zeros(count, np.int64),
+        )
+
+    def begin_from(self, q: Array) -> None:
+        """Let all learners begin with a table of values [C, A]."""
+        self.knowledge.q[...] = q
+        if self.knowledge.halves.size:
+            self.knowledge.halves[...] = q
+
+    def prepare(self) -> Self:
+        """Compile the loop, so that no later call has to; return the simulation."""
+        self.advance(self.env_steps)
+        return self
+
+    def advance(self, env_steps: int, *, record: bool = False) -> Trail:
+        """Let all learners go on until each has taken so many steps; return these steps if they are recorded.
+
+        Raises:
+            FloatingPointError: a learner's values have become infinite or nan.
+        """
+        count, steps = len(self.seeds), env_steps - self.env_steps
+        trail = Trail(*(np.zeros((count, steps if record else 0), np.uint32) for _ in range(2)))
+        loop = compiled_loop(self.learner.kind)
+
+        def run(first: int, last: int) -> None:
+            loop(
+                first, last, self.env_steps, env_steps, self.learner.numbers, self.world, self.streams,
+                self.knowledge, self.opened, self.sums, *trail,
+            )  # fmt: skip
+
+        _spread(run, count, self._threads)
+        self.env_steps = env_steps
+        broken = (self.opened.broken > 0) | ~np.isfinite(self.sums.errors)
+        if broken.any():
+            k = int(np.argmax(broken))
+            steps = int(self.opened.broken[k]) or env_steps
+            raise FloatingPointError(f"values are not finite with seed {self.seeds[k]} at env step {steps}")
+        return trail
+
+    def take_sums(self) -> Sums:
+        """Return what was met since the last call."""
+        sums, self.sums = self.sums, _no_sums(len(self.seeds))
+        return sums
+
+    def greedy(self) -> Array:
+        """Return each learner's greedy policy, the first best action of every state, int64 [K, S]."""
+        return greedy_actions(self.knowledge.q[:, self.cells], self.model.available)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the learners have become; live arrays."""
+        return {
+            "env_steps": self.env_steps,
+            "knowledge": self.knowledge._asdict(),
+            "opened": self.opened._asdict(),
+            "sums": self.sums._asdict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.env_steps = int(state["env_steps"])
+        self.knowledge = Knowledge(**_copied(state["knowledge"]))
+        self.opened, self.sums = Open(**_copied(state["opened"])), Sums(**_copied(state["sums"]))
+
+
+def _spread(run: Callable[[int, int], None], count: int, threads: int) -> None:
+    """Call `run` on pieces of `count` learners, in threads; they are independent of one another."""
+    pieces = 1 if threads == 1 else min(count, threads * PIECES_PER_THREAD)
+    bounds = np.linspace(0, count, pieces + 1).astype(int).tolist()
+    if pieces <= 1:
+        run(0, count)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(run, *pair) for pair in pairwise(bounds)]:
+            done.result()
+
+
+def _copied(arrays: dict[str, Array]) -> dict[str, Array]:
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+def _no_sums(count: int) -> Sums:
+    return Sums(np.zeros(count, np.int64), np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
+
+
+def _fresh_knowledge(
+    learner: SimulatedLearner, count: int, cells: int, actions: int, time_limit: int | None
+) -> Knowledge:
+    """Return what `count` learners begin with."""
+    kind, numbers = learner.kind, learner.numbers
+    double, table = kind.family == AT_ONCE and kind.rule == DOUBLE_Q, (count, cells, actions)
+    first_visit = kind.family == WINDOWS and kind.rule == FIRST_VISIT
+    window = _window_of(kind, numbers, time_limit) if kind.family == WINDOWS else 0
+    traces = most_traces(numbers.decay, cells * actions) if kind.family == TRACES else 0
+    halves = (count, 2, cells if double else 0, actions)
+    return Knowledge(
+        q=np.full(table, learner.initial_value),
+        visits=np.zeros((count, 0, actions) if double else table, np.int64),
+        tried=np.zeros(table if kind.behaviour == UCB else (count, 0, actions), np.int64),
+        halves=np.full(halves, learner.initial_value),
+        half_visits=np.zeros(halves, np.int64),
+        stamp=np.full(table if first_visit else (count, 0, actions), -1, np.int64),
+        steps=np.zeros((count, window, 2), np.int64),
+        rewards=np.zeros((count, window)),
+        marks=np.zeros((count, 3), np.int64),
+        entry=np.zeros((count, traces), np.int64),
+        trace=np.zeros((count, traces)),
+        kept=np.zeros(count, np.int64),
+        old=np.zeros(count),
+        pending=np.full((count, 3), -1, np.int64),
+        pending_reward=np.zeros(count),
+    )
+
+
+def _window_of(kind: Kind, numbers: Numbers, time_limit: int | None) -> int:
+    """Return how many steps wait to be learned from at most.
+
+    Raises:
+        ValueError: Monte Carlo needs episodes that end.
+    """
+    if kind.rule not in (EVERY_VISIT, FIRST_VISIT):
+        return numbers.n
+    if time_limit is None:
+        raise ValueError("Monte Carlo learns from whole episodes, and needs a time limit here")
+    return time_limit
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """What K simulated learners have come to, and how they came there."""
+
+    seeds: tuple[int, ...]
+    """One for each learner."""
+    env_steps: Array
+    """The steps after which the learners were evaluated, int64 [E]."""
+    greedy_return: Array
+    """Expected discounted return of each greedy policy from the start, without the time limit, [K, E]; exact."""
+    optimal_return: float
+    """The largest that is possible."""
+    episode_return: Array
+    """Mean undiscounted return of the episodes that ended since the evaluation before, [K, E]; nan if none did."""
+    q: Array
+    """The tables at the end, [K, C, A]."""
+
+    @property
+    def regret(self) -> Array:
+        """By how much each greedy policy falls short of the optimum, [K, E]."""
+        return self.optimal_return - self.greedy_return
+
+
+def simulate(
+    model: TabularModel,
+    learner: SimulatedLearner,
+    seeds: Sequence[int] | range,
+    total_steps: int,
+    *,
+    evaluate_every: int | None = None,
+    eval_gamma: float | None = None,
+    **options: Any,
+) -> Simulated:
+    """Let a learner learn with several seeds, and evaluate its greedy policies exactly.
+
+    Args:
+        total_steps: of each learner.
+        evaluate_every: steps between evaluations; by default a tenth of `total_steps`. The last step is evaluated, too.
+        eval_gamma: discount of the evaluation; by default the learner's own.
+        options: `time_limit`, `cells`, `num_cells` and `threads` of `Simulation`.
+
+    Raises:
+        ValueError: as `Simulation`.
+        NeverEnds, NotConverged: the model can't be solved with this discount.
+        FloatingPointError: a learner's values have become infinite or nan.
+    """
+    simulation = Simulation(model, learner, seeds, **options)
+    gamma = learner.numbers.gamma if eval_gamma is None else eval_gamma
+    best = float(model.initial @ solve(model, gamma).v)
+    every = max(1, total_steps // 10) if evaluate_every is None else evaluate_every
+    points = [*range(every, total_steps, every), total_steps]
+    shape = (len(simulation.seeds), len(points))
+    returns, earned = np.zeros(shape), np.full(shape, np.nan)
+    for e, point in enumerate(points):
+        simulation.advance(point)
+        returns[:, e] = greedy_returns(model, simulation.greedy(), gamma)
+        sums = simulation.take_sums()
+        np.divide(sums.returns, sums.episodes, out=earned[:, e], where=sums.episodes > 0)
+    return Simulated(tuple(simulation.seeds), np.array(points), returns, best, earned, simulation.knowledge.q)

@@ -1,0 +1,288 @@
+"""The loop of a compiled simulation: a learner acts on a model and learns by one of the rules of `rl_lab.mdp.learning`.
+
+Everything that is chance in a step is drawn at its own place in the learner's stream, so that a step depends on nothing
+but the learner's arrays and the number of the step: a simulation can be left and resumed at any step, and each of K
+learners runs as it would alone.
+
+A loop is made for one `Kind`, whose codes are constants in it: what they rule out isn't even compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from rl_lab.jit import compile_kernel
+from rl_lab.mdp import draws, outcome_tables, simulated_world
+from rl_lab.mdp.learning import compiled
+from rl_lab.mdp.learning.exploring import EPSILON_GREEDY, UCB, choose
+from rl_lab.mdp.learning.rules import (
+    DOUBLE_Q,
+    Q_LEARNING,
+    double_q_error,
+    expected_sarsa_error,
+    move,
+    move_half,
+    q_learning_error,
+)
+from rl_lab.mdp.learning.step_sizes import rate_at
+from rl_lab.mdp.learning.traces import learn_by_traces
+from rl_lab.mdp.learning.windows import learn_by_windows
+from rl_lab.mdp.simulated_world import AMONG, COIN, EXPLORE, begin, draw_at, follow
+from rl_lab.types import Array
+
+# mypy: disable-error-code="no-untyped-def"
+
+AT_ONCE, WINDOWS, TRACES = range(3)  # families: of `learning.rules`, `learning.windows` and `learning.traces`
+
+
+class Kind(NamedTuple):
+    """How is learned and how actions are chosen, by the codes of `rl_lab.mdp.learning`."""
+
+    family: int
+    rule: int
+    behaviour: int
+    size: int
+    trace: int = 0
+    greedy_target: bool = False
+    """Learn about the greedy policy, whatever acts; for rules of `learning.windows`."""
+
+
+class Numbers(NamedTuple):
+    """The numbers of a rule. What changes with time goes linearly from start to end, and stays as it is then."""
+
+    gamma: float
+    parameter_start: float  # of the behaviour
+    parameter_end: float
+    parameter_steps: float
+    rate_start: float
+    rate_end: float
+    rate_steps: float
+    power: float
+    decay: float  # gamma * lambda
+    n: int
+
+
+class Knowledge(NamedTuple):
+    """What K learners know, C cells each; arrays that a rule doesn't need are empty but for their K."""
+
+    q: Array  # float64 [K, C, A]: what they act on
+    visits: Array  # int64 [K, C, A]: updates of q
+    tried: Array  # int64 [K, C, A]: how often each action was chosen; for UCB
+    halves: Array  # float64 [K, 2, C, A]: double Q-learning's tables, whose mean q is
+    half_visits: Array  # int64 [K, 2, C, A]
+    stamp: Array  # int64 [K, C, A]: first-visit Monte Carlo's last episode
+    steps: Array  # int64 [K, W, 2]: steps that are still to be learned from; see `learning.windows`
+    rewards: Array  # float64 [K, W]
+    marks: Array  # int64 [K, 3]
+    entry: Array  # int64 [K, T]: traces; see `learning.traces`
+    trace: Array  # float64 [K, T]
+    kept: Array  # int64 [K]: how many of them there are
+    old: Array  # float64 [K]
+    pending: Array  # int64 [K, 3]
+    pending_reward: Array  # float64 [K]
+
+
+class Open(NamedTuple):
+    """The open episodes of K learners."""
+
+    state: Array  # uint32 [K]
+    cell: Array  # uint32 [K]
+    length: Array  # int64 [K]
+    earned: Array  # float64 [K]: return so far
+    broken: Array  # int64 [K]: the step at which values left all bounds, counted from 1; 0 if they haven't
+
+
+class Sums(NamedTuple):
+    """What K learners met since it was last emptied."""
+
+    learned: Array  # int64 [K]: steps that were learned from
+    errors: Array  # float64 [K]: the sum of the sizes of their errors
+    episodes: Array  # int64 [K]: that ended
+    returns: Array  # float64 [K]: the sum of their returns
+
+
+class Own(NamedTuple):
+    """The arrays of one learner, as in `Knowledge`."""
+
+    q: Array
+    visits: Array
+    tried: Array
+    first: Array
+    second: Array
+    first_visits: Array
+    second_visits: Array
+    stamp: Array
+
+
+class Step(NamedTuple):
+    """What happened in a step."""
+
+    number: int
+    cell: int
+    action: int
+    reward: float
+    ended: bool
+    cut: bool
+    next_cell: int
+    is_first: bool
+
+
+class Now(NamedTuple):
+    """The settings that change with time, at a step."""
+
+    parameter: float
+    rate: float
+
+
+def settings_at(numbers, step):
+    """Return the behaviour's parameter and the step size after so many steps."""
+    return Now(
+        rate_at(numbers.parameter_start, numbers.parameter_end, numbers.parameter_steps, step),
+        rate_at(numbers.rate_start, numbers.rate_end, numbers.rate_steps, step),
+    )
+
+
+def learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal):
+    """Learn from a step by a rule that needs no next action; return the error."""
+    q, c, a, r, ended, after, gamma = (
+        own.q, step.cell, step.action, step.reward, step.ended, step.next_cell, numbers.gamma,
+    )  # fmt: skip
+    if rule == DOUBLE_Q and coin < 0.5:
+        error = double_q_error(own.first, own.second, c, a, r, ended, after, gamma, legal, after)
+        move_half(q, own.first, own.second, own.first_visits, c, a, error, size, now.rate, numbers.power)
+    elif rule == DOUBLE_Q:
+        error = double_q_error(own.second, own.first, c, a, r, ended, after, gamma, legal, after)
+        move_half(q, own.second, own.first, own.second_visits, c, a, error, size, now.rate, numbers.power)
+    else:
+        if rule == Q_LEARNING:
+            error = q_learning_error(q, c, a, r, ended, after, gamma, legal, after)
+        else:
+            error = expected_sarsa_error(
+                q, c, a, r, ended, after, gamma, behaviour, now.parameter, own.tried, legal, after
+            )
+        move(q, own.visits, c, a, error, size, now.rate, numbers.power)
+    return abs(error)
+
+
+def learn_later(rule, target, parameter, size, numbers, own, knowledge, k, step, now, legal):
+    """Take in a step by a rule of `learning.windows`; return how many steps were learned from, and their |errors|."""
+    return learn_by_windows(
+        rule, numbers.n, own.q, own.visits, own.tried, own.stamp, step.number, knowledge.steps,
+        knowledge.rewards, knowledge.marks, k, step.cell, step.action, step.reward, step.ended, step.cut,
+        step.next_cell, step.is_first, numbers.gamma, target, parameter, size, now.rate, numbers.power,
+        legal,
+    )  # fmt: skip
+
+
+def learn_with_traces(rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal):
+    """Take in a step by a rule of `learning.traces`; return how many steps were learned from, and their |errors|."""
+    return learn_by_traces(
+        rule, own.q, own.visits, own.tried, knowledge.entry, knowledge.trace, knowledge.kept, knowledge.old,
+        knowledge.pending, knowledge.pending_reward, k, step.cell, step.action, step.reward, step.ended,
+        step.cut, step.next_cell, step.is_first, numbers.gamma, numbers.decay, trace, behaviour,
+        now.parameter, size, now.rate, numbers.power, legal,
+    )  # fmt: skip
+
+
+def arrays_of(knowledge, k):
+    """Return the arrays of learner k."""
+    return Own(
+        knowledge.q[k], knowledge.visits[k], knowledge.tried[k], knowledge.halves[k, 0],
+        knowledge.halves[k, 1], knowledge.half_visits[k, 0], knowledge.half_visits[k, 1], knowledge.stamp[k],
+    )  # fmt: skip
+
+
+def put_down(sums, k, learned, errors, episodes, returns):
+    """Add what learner k met to the sums."""
+    sums.learned[k] += learned
+    sums.errors[k] += errors
+    sums.episodes[k] += episodes
+    sums.returns[k] += returns
+
+
+def make_loop(kind: Kind) -> Callable[..., None]:
+    """Return the loop in which learners of a kind learn one after the other, in plain Python.
+
+    It takes learners first to last from step start to stop; `taken` and `came`, uint32 [K, stop - start], take the row
+    and the outcome of each step, unless they are [K, 0].
+    """
+    family, rule, behaviour, size, trace, greedy_target = kind
+
+    def simulate(first, last, start, stop, numbers, world, streams, knowledge, opened, sums, taken, came):
+        legal, num_actions = world.legal, knowledge.q.shape[2]
+        for k in range(first, last):
+            own, stream = arrays_of(knowledge, k), streams[k]
+            state, cell, length, earned = opened.state[k], opened.cell[k], opened.length[k], opened.earned[k]
+            learned, errors, episodes, returns = 0, 0.0, 0, 0.0
+            now = settings_at(numbers, start)
+            for number in range(start, stop):
+                action = choose(
+                    behaviour, now.parameter, own.q, cell, own.tried, legal, cell,
+                    draw_at(stream, number, EXPLORE), draw_at(stream, number, AMONG),
+                )  # fmt: skip
+                if action < 0:  # none is best among values that are nan
+                    opened.broken[k] = number
+                    break
+                if behaviour == UCB:
+                    own.tried[cell, action] += 1
+                row = np.uint32(state * num_actions + action)
+                column = follow(world, stream, number, row)
+                reward, ended, after = world.reward[column], world.ends[column], world.cell[column]
+                cut = not ended and length + 1 >= world.limit
+                step = Step(number, cell, action, reward, ended, cut, after, length == 0)
+                now = settings_at(numbers, number + 1)
+                if family == AT_ONCE:
+                    coin = draw_at(stream, number, COIN) if rule == DOUBLE_Q else 0.0
+                    more = 1
+                    error = learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal)
+                elif family == WINDOWS:
+                    target = EPSILON_GREEDY if greedy_target else behaviour
+                    parameter = 0.0 if greedy_target else now.parameter
+                    more, error = learn_later(
+                        rule, target, parameter, size, numbers, own, knowledge, k, step, now, legal
+                    )
+                else:
+                    more, error = learn_with_traces(
+                        rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal
+                    )
+                learned, errors, earned, length = learned + more, errors + error, earned + reward, length + 1
+                if taken.shape[1] > 0:
+                    taken[k, number - start], came[k, number - start] = row, column
+                if ended or cut:
+                    episodes, returns, length, earned = episodes + 1, returns + earned, 0, 0.0
+                    column = begin(world, stream, number + 1)
+                state, cell = world.successor[column], world.cell[column]
+            opened.state[k], opened.cell[k], opened.length[k], opened.earned[k] = state, cell, length, earned
+            put_down(sums, k, learned, errors, episodes, returns)
+
+    simulate.__qualname__ = "simulate_" + "_".join(str(int(code)) for code in kind)  # with a cache of its own
+    return simulate
+
+
+CALLED: tuple[Callable, ...] = (
+    draws.mix, draws.draw, outcome_tables.draw_outcome, draw_at, begin, follow, settings_at, arrays_of,
+    learn_at_once, put_down, learn_later, learn_with_traces,
+)  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def _make_callable() -> None:
+    """Let compiled loops call what they call."""
+    from numba.extending import register_jitable
+
+    compiled.make_callable()
+    for function in CALLED:
+        register_jitable(forceinline=True)(function)
+
+
+@lru_cache(maxsize=64)
+def compiled_loop(kind: Kind) -> Any:
+    """Return the loop of a kind as machine code; compiling takes seconds, once per machine."""
+    _make_callable()
+    modules = (draws, outcome_tables, simulated_world, *compiled.MODULES)
+    # Without Python's check for divisions by 0, which would keep loops from being taken apart; none occurs.
+    return compile_kernel(make_loop(kind), modules, error_model="numpy")

@@ -1,0 +1,108 @@
+"""Runs of a study that are simulated together: the seeds of an agent on an environment, in one process."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rl_lab.runs.signals import STOPPED
+from rl_lab.storage.files import write_atomically
+from rl_lab.studies.results import ERROR
+from rl_lab.studies.running import (
+    LONGEST_CAUSE,
+    Report,
+    StopFlag,
+    Stopped,
+    Task,
+    cause_of,
+    learner_of,
+    run_worker,
+)
+from rl_lab.training.registry import agent_names, config_of
+from rl_lab.types import UsageError
+
+MOST_RUNS = 100  # in one process, which gets their folders on its command line
+OWN = ("seed", "run_dir")  # in which the runs of a batch differ
+FIELD = "simulated"
+
+RunOutcome = str | Stopped | None
+"""Of a run: why it failed, that it was stopped, or None if it is done."""
+
+
+def can_simulate(agent: str) -> bool:
+    """Return whether an agent of a study has a field that lets it be simulated."""
+    return FIELD in {field.name for field in dataclasses.fields(config_of(learner_of(agent)))}
+
+
+def simulated_fields(
+    agents: Sequence[str], fields_of: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None]
+) -> dict[str, dict[str, Any]]:
+    """Return the fields for single agents of a study, with those simulated that can be; tell which can't.
+
+    Raises:
+        UsageError: none can be.
+    """
+    able = [agent for agent in agents if can_simulate(agent)]
+    if not able:
+        names = ", ".join(name for name in agent_names() if can_simulate(name))
+        raise UsageError(f"batched does nothing for {', '.join(agents)} (allowed with one of: {names})")
+    if others := [agent for agent in agents if agent not in able]:
+        tell(f"{', '.join(others)}: not simulated, each run in a process of its own")
+    return {
+        **{a: dict(f) for a, f in fields_of.items()},
+        **{a: {FIELD: True, **fields_of.get(a, {})} for a in able},
+    }
+
+
+def batches_of(tasks: Sequence[Task]) -> list[list[Task]]:
+    """Return the runs in groups: those that are simulated and differ in seed and folder alone are together."""
+    groups: dict[Any, list[Task]] = {}
+    for number, task in enumerate(tasks):
+        shared = {name: value for name, value in task.fields.items() if name not in OWN}
+        key = (task.agent, repr(sorted(shared.items()))) if task.fields.get(FIELD) else number
+        groups.setdefault(key, []).append(task)
+    return [
+        group[start : start + MOST_RUNS]
+        for group in groups.values()
+        for start in range(0, len(group), MOST_RUNS)
+    ]
+
+
+def run_batch(tasks: Sequence[Task], stop: StopFlag, reports: Sequence[Report]) -> list[RunOutcome]:
+    """Carry out runs that are simulated together, in one process; return what became of each.
+
+    What the process prints is kept in log.txt of the first; why a run failed, in its error.txt.
+
+    Args:
+        reports: take what each run tells while it goes on, in a thread of their own.
+    """
+    if stop.stop_requested:
+        return [Stopped() for _ in tasks]
+    try:
+        for task in tasks:
+            task.folder.mkdir(parents=True, exist_ok=True)
+            (task.folder / ERROR).unlink(missing_ok=True)
+
+        def report(values: dict[str, Any]) -> None:
+            reports[values.get("run", 0)](values)
+
+        batch = [{name: task.fields[name] for name in OWN} for task in tasks]
+        code, last_line = run_worker(tasks[0], stop, report, batch)
+    except OSError as error:
+        return [f"the run could not be started: {error.strerror}" for _ in tasks]
+    return [_outcome(task, code, last_line, stop) for task in tasks]
+
+
+def _outcome(task: Task, code: int, last_line: str, stop: StopFlag) -> RunOutcome:
+    """Return what became of a run whose process has ended."""
+    if task.done:
+        return None
+    error = task.folder / ERROR
+    if error.is_file():
+        return error.read_text(encoding="utf-8", errors="replace").strip()[:LONGEST_CAUSE]
+    if code == STOPPED or (stop.stop_requested and code < 0):
+        return Stopped()
+    cause = cause_of(code, last_line)
+    write_atomically(error, cause.encode())
+    return cause

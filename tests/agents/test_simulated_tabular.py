@@ -1,0 +1,137 @@
+"""Simulated agents learn what the agents themselves learn from the same steps and draws, to the bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from garnets import garnet
+from gymnasium import spaces
+
+from rl_lab.mdp.draws import stream_of
+from rl_lab.mdp.simulate import STREAM, Simulation
+from rl_lab.mdp.simulated_world import COIN, draw_at
+from rl_lab.seeding import Streams
+from rl_lab.training.registry import make_learner
+from rl_lab.training.simulation import Simulated
+from rl_lab.types import EnvSpec, Step
+from simulated import happened, in_python  # noqa: F401  a fixture
+
+STEPS, LIMIT, SEED = 400, 7, 5
+RULES = {
+    "q-learning": [{}, {"step_size": "1/n"}, {"exploration": "ucb"}, {"exploration": "boltzmann"}],
+    "double-q-learning": [{}, {"step_size": "n^-w"}],
+    "expected-sarsa": [{}, {"exploration": "boltzmann"}, {"exploration": "ucb", "initial_value": 1.0}],
+    "sarsa": [{}, {"exploration": "boltzmann"}],
+    "n-step-sarsa": [{"n_steps": 3}],
+    "tree-backup": [{"n_steps": 3}, {"n_steps": 2, "target": "behaviour"}],
+    "monte-carlo": [{}, {"first_visit": True}],
+    "q-lambda": [{"traces": kind} for kind in ("accumulating", "replacing", "dutch")],
+    "sarsa-lambda": [{"traces": "dutch"}, {"trace_decay": 0.5}],
+}
+CASES = [(agent, fields) for agent, kinds in RULES.items() for fields in kinds]
+
+
+def problem_in(model):
+    masked = not model.available.all()
+    spec = EnvSpec(
+        "lab/Test-v0", spaces.Discrete(model.num_states), spaces.Discrete(model.num_actions), 1,
+        max_episode_steps=LIMIT, has_mask=masked,
+    )  # fmt: skip
+    return SimpleNamespace(
+        spec=spec, model=model, seed=SEED, horizon=STEPS, total_steps=STEPS, num_envs=1, initial_weights=None,
+        env_id="lab/Test-v0",
+    )  # fmt: skip
+
+
+def simulated(agent, fields, model):
+    """A simulation of the agent, and the agent itself, untaught."""
+    learner = make_learner(agent, simulated=True, learning_rate_final=0.1, **fields)
+    assert isinstance(learner, Simulated)
+    problem = problem_in(model)
+    assert learner.refuse(problem) is None
+    return learner.simulation(problem, [SEED], threads=1), learner._interaction.build_agent(
+        learner.config, problem, Streams(SEED)
+    )
+
+
+def teach(agent, steps, model, coins):
+    """Let an agent learn from steps, one after the other, with the draws of double Q-learning."""
+    drawn = iter(coins)
+    object.__setattr__(agent.tables, "draws", lambda shape: np.array([next(drawn)]))
+    masked = not model.available.all()
+    for t in range(len(steps.state)):
+        one = [column[t : t + 1] for column in steps]
+        state, action, reward, next_state, terminated, truncated, is_first = one
+        masks = (model.available[state], model.available[next_state]) if masked else (None, None)
+        agent.observe(
+            Step(state, action, reward, terminated, truncated, next_state, is_first, (), (), *masks, {})
+        )
+        agent.update()
+
+
+@pytest.mark.usefixtures("in_python")
+@pytest.mark.parametrize("share", [1.0, 0.6], ids=["all legal", "masks"])
+@pytest.mark.parametrize(("agent", "fields"), CASES, ids=[f"{a} {f}" for a, f in CASES])
+def test_the_same_steps_and_draws_give_the_same_table(agent, fields, share):
+    model = garnet(8, 6, 3, 2, ending=0.15, share=share)
+    simulation, pupil = simulated(agent, fields, model)
+    steps = happened(simulation, simulation.advance(STEPS, record=True), limit=LIMIT)
+    stream = stream_of(SEED, STREAM)
+    teach(pupil, steps, model, [draw_at(stream, t, COIN) for t in range(STEPS)])
+    knowledge = simulation.knowledge
+    assert np.ptp(knowledge.q) > 0.5
+    assert np.array_equal(pupil.q, knowledge.q[0])
+    if agent == "double-q-learning":
+        for name, half in zip(("first", "second"), knowledge.halves[0], strict=True):
+            assert np.array_equal(pupil.rule.state_dict()[name], half)
+    else:
+        assert np.array_equal(pupil.tables.visits, knowledge.visits[0])
+    if fields.get("exploration") == "ucb":
+        assert np.array_equal(pupil.tables.tried, knowledge.tried[0])
+
+
+@pytest.mark.usefixtures("in_python")
+@pytest.mark.parametrize("agent", ["double-q-learning", "sarsa", "monte-carlo", "q-lambda"])
+def test_seeds_run_as_each_alone_and_go_on_after_a_stop(agent):
+    model = garnet(8, 6, 3, 2, ending=0.15, share=1.0)
+    learner, problem = make_learner(agent, simulated=True), problem_in(model)
+    together = learner.simulation(problem, [SEED, 9], threads=1)
+    together.advance(150)
+    for k, seed in enumerate((SEED, 9)):
+        alone = learner.simulation(problem, [seed], threads=1)
+        alone.advance(100)
+        restored = learner.simulation(problem, [seed], threads=1)
+        restored.load_state_dict(alone.state_dict())
+        restored.advance(150)
+        assert np.array_equal(restored.knowledge.q[0], together.knowledge.q[k])
+
+
+@pytest.mark.parametrize("agent", ["dyna-q", "dyna-q-plus", "learned-prioritised-sweeping"])
+def test_rules_that_plan_are_refused(agent):
+    learner, model = make_learner(agent, simulated=True), garnet(8, 6, 3, 2)
+    assert learner.refuse(problem_in(model)).startswith(f"{agent} isn't simulated")
+
+
+def test_monte_carlo_without_a_time_limit_is_refused():
+    learner, problem = make_learner("monte-carlo", simulated=True), problem_in(garnet(8, 6, 3, 2, share=1.0))
+    problem.spec = replace(problem.spec, max_episode_steps=None)
+    assert "needs a time limit" in learner.refuse(problem)
+
+
+def test_hidden_illegal_actions_are_refused():
+    learner, problem = make_learner("sarsa", simulated=True), problem_in(garnet(8, 6, 3, 2, share=0.5))
+    problem.spec = replace(problem.spec, has_mask=False)
+    assert "shows no masks of its illegal actions" in learner.refuse(problem)
+
+
+def test_a_simulation_is_told_how_observations_stand_in_the_table():
+    model = garnet(8, 6, 3, 2, share=1.0)
+    problem = problem_in(model)
+    problem.spec = replace(problem.spec, observation_space=spaces.Discrete(8, start=1))
+    object.__setattr__(model, "observe", lambda states: np.asarray(states) + 2)
+    made = make_learner("q-learning", simulated=True).simulation(problem, [0])
+    assert isinstance(made, Simulation)
+    assert (made.cells.tolist(), made.num_cells) == ([1, 2, 3, 4, 5, 6], 8)
