@@ -22,7 +22,7 @@ class Baird(TabularEnv):
     """Move between seven states without any reward, seen through eight features.
 
     Action 0 (dashed) leads to one of the first six states, each equally likely; action 1 (solid) leads to the seventh.
-    The observation is the features of the state, float64 [8], whose sum with the weights of an action is its value: 2 in
+    The observation is the features of the state, float64 [8], which an action's weights turn into its value: 2 in
     its own place and 1 in the last for the first six states, and for the seventh 1 in its own place and 2 in the last.
     All values are 0, and weights of 0 say so exactly. The problem never terminates. Each state is an equally likely
     start, and the registered environment cuts episodes after a single step: so all states are visited equally often,
