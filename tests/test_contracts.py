@@ -45,7 +45,12 @@ from runs import differences, learn
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
-ENVIRONMENTS = ("CartPole-v1", "FrozenLake-v1", "Pendulum-v1", "lab/Bandit-v0")  # each learner takes the first that it can
+ENVIRONMENTS = (
+    "CartPole-v1",
+    "FrozenLake-v1",
+    "Pendulum-v1",
+    "lab/Bandit-v0",
+)  # each learner takes the first that it can
 BOUNDS = {"low": (-2.4, -3.0, -0.21, -3.0), "high": (2.4, 3.0, 0.21, 3.0)}  # of CartPole's observations
 SMALL: dict[str, dict[str, Any]] = {
     "semi-gradient-sarsa": {**BOUNDS, "tiles": (3,), "trace_decay": 0.9, "traces": "replacing"},
