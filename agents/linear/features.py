@@ -28,7 +28,7 @@ from rl_lab.types import Array, Obs
 class Active(NamedTuple):
     """The features of N points that aren't 0, K of each."""
 
-    index: Array  # int64 [N, K]
+    number: Array  # int64 [N, K], of the features
     value: Array  # float64 [N, K]
 
 
@@ -58,11 +58,11 @@ class Features(Protocol):
 
 def matrix_of(features: Features, points: Array) -> Array | sparse.csr_matrix:
     """Return the features of points [N, D] as [N, F], as a sparse matrix where few of them are active."""
-    index, value = features.active(points)
+    number, value = features.active(points)
     if features.width == features.count:
         return value  # `active` lists them in order
-    offsets = np.arange(len(index) + 1) * features.width
-    return sparse.csr_matrix((value.ravel(), index.ravel(), offsets), shape=(len(index), features.count))
+    offsets = np.arange(len(number) + 1) * features.width
+    return sparse.csr_matrix((value.ravel(), number.ravel(), offsets), shape=(len(number), features.count))
 
 
 class UnitCube:
@@ -124,8 +124,8 @@ class Tiles:
     def active(self, points: Array) -> Active:
         """Return the tile of each grid that holds the points [N, D]; T features of value 1."""
         place = np.floor((points * self._tiles)[:, None] + self._offset).astype(np.int64)  # [N, T, D]
-        index = place @ self._weight + self._first
-        return Active(index, np.ones(index.shape))
+        number = place @ self._weight + self._first
+        return Active(number, np.ones(number.shape))
 
     def constant(self, value: float) -> Array:
         """Return weights [F] that give every point this value."""

@@ -8,7 +8,7 @@ Iteration", https://www.jmlr.org/papers/v4/lagoudakis03a.html (LSTD-Q and LSPI).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -16,7 +16,7 @@ from scipy import sparse
 from rl_lab.policies import greedy
 from rl_lab.types import Array
 
-Matrix = Array | sparse.csr_matrix
+Matrix = Any  # an array [K, F], or a sparse matrix
 
 
 class Samples(NamedTuple):

@@ -56,7 +56,7 @@ class SampleStore:
         """Return all transitions held."""
         held = {name: column[: len(self)] for name, column in self._columns.items()}
         return Samples(
-            matrix_of(features, held["points"]), held["action"], held["reward"], gamma * ~held["terminated"],
+            matrix_of(features, held["points"]), held["action"], held["reward"], np.where(held["terminated"], 0.0, gamma),
             matrix_of(features, held["next_points"]),
         )  # fmt: skip
 

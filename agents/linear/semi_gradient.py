@@ -203,8 +203,8 @@ class SemiGradient:
             self.values.weights += moved
             self._traces[t.env[t.done]] = 0.0
         else:
-            moved = step[:, None] * active.value * self.features.step_scale[active.index]
-            np.add.at(self.values.weights, (t.action[:, None], active.index), moved)
+            moved = step[:, None] * active.value * self.features.step_scale[active.number]
+            np.add.at(self.values.weights, (t.action[:, None], active.number), moved)
         return error
 
     def _follow_traces(self, t: Transitions, active: Active, q: Array) -> None:
@@ -214,7 +214,7 @@ class SemiGradient:
             best = q[np.arange(len(q)), t.action] >= legal(q, t.legal).max(axis=1)
             decay = np.where(best, decay, 0.0)
         self._traces[t.env] *= decay[:, None, None]
-        where = (t.env[:, None], t.action[:, None], active.index)
+        where = (t.env[:, None], t.action[:, None], active.number)
         if self.config.traces == "replacing":
             self._traces[where] = active.value
         else:

@@ -24,4 +24,4 @@ class LinearValues:
 
     def of(self, active: Active) -> Array:
         """Return the values of all actions, [N, A]."""
-        return (self.weights[:, active.index] * active.value).sum(axis=-1).T
+        return (self.weights[:, active.number] * active.value).sum(axis=-1).T

@@ -44,7 +44,7 @@ class TestTiles:
     def test_places_of_a_line_are_those_found_by_hand(self):
         """Two grids of three tiles, each half as long as the line; the second begins a quarter before it."""
         tiles = Tiles(UnitCube(np.zeros(1), np.ones(1)).read, 2, (2,))
-        assert tiles.active(np.array([[0.0], [0.3], [0.5], [0.8], [1.0]])).index.tolist() == [
+        assert tiles.active(np.array([[0.0], [0.3], [0.5], [0.8], [1.0]])).number.tolist() == [
             [0, 3], [0, 4], [1, 4], [1, 5], [2, 5],
         ]  # fmt: skip
         assert tiles.count == 6
@@ -139,7 +139,7 @@ class TestReading:
         features = make_features(LinearFields(), space)
         assert features.count == 6
         at = features.read(np.array([[1, -1], [2, 1]]))
-        assert features.active(at).index.tolist() == [[0], [5]]
+        assert features.active(at).number.tolist() == [[0], [5]]
 
 
 class TestRefusals:

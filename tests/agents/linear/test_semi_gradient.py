@@ -152,7 +152,7 @@ def textbook(steps, num_envs, features, actions, config, q_learning):
 def dense(features, obs):
     active = features.active(features.read(obs))
     out = np.zeros((len(obs), features.count))
-    np.put_along_axis(out, active.index, active.value, axis=1)
+    np.put_along_axis(out, active.number, active.value, axis=1)
     return out
 
 
