@@ -55,10 +55,9 @@ class SampleStore:
     def samples(self, features: Features, gamma: float) -> Samples:
         """Return all transitions held."""
         held = {name: column[: len(self)] for name, column in self._columns.items()}
-        return Samples(
-            matrix_of(features, held["points"]), held["action"], held["reward"], np.where(held["terminated"], 0.0, gamma),
-            matrix_of(features, held["next_points"]),
-        )  # fmt: skip
+        x, next_x = (matrix_of(features, held[name]) for name in ("points", "next_points"))
+        discount = np.where(held["terminated"], 0.0, gamma)
+        return Samples(x, held["action"], held["reward"], discount, next_x)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the columns, of which a checkpoint adds what is new."""
