@@ -52,6 +52,19 @@ def test_one_feature_that_is_always_the_same_prefers_one_action(model):
     )
 
 
+def test_the_learned_weights_are_tried_before_any_others():
+    """Without a single step of fitting they are all there is."""
+    evaluated = []
+    task = FitTask(
+        obs=np.arange(3), mask=None, good=np.ones((3, 2), bool), advantages=None, best=9.0, fits=1, steps=0,
+        evaluate=lambda actions: evaluated.append(actions.tolist()) or 1.0,
+    )  # fmt: skip
+    weights = np.array([[1.0, 0.0, -400.0], [2.0, -1.0, -300.0]])
+    assert LinearClass(OneHot(lambda obs: obs, 3), weights).fit(task) == (1.0, 1)
+    assert evaluated == [[1, 0, 1]]
+    assert weights[1, 2] == -300.0  # they stay
+
+
 def test_a_board_of_two_colours_is_beyond_raw_features(tmp_path):
     assert diagnosed.Checkerboard is not None
     fields = {"env_kwargs": {"size": 2}, "features": "raw", "total_steps": 300, "eval_episodes": 1}

@@ -102,6 +102,15 @@ class TestSarsa:
         )
         assert table(agent)[:2] == [[1 + 0.5 * 3, 2, 3], [10 + 0.5 * (8 - 10), 20, 30]]
 
+    def test_traces_end_with_a_life_although_the_episode_goes_on(self):
+        agent = table_agent(build_sarsa, trace_decay=1.0)
+        learned(
+            agent,
+            step_of([0], [0], [4], [1], terminated=[True], is_first=[True]),
+            step_of([1], [0], [8], [2], terminated=[True]),
+        )
+        assert table(agent)[:2] == [[1 + 0.5 * 3, 2, 3], [10 + 0.5 * (8 - 10), 20, 30]]
+
     @pytest.mark.parametrize(("traces", "trace"), [("accumulating", 1.25), ("replacing", 1.0)])
     def test_a_visit_again_adds_to_a_trace_or_replaces_it(self, traces, trace):
         agent = table_agent(build_sarsa, trace_decay=0.5, traces=traces)
