@@ -45,7 +45,7 @@ def build_ucb(config: UCBConfig) -> Interaction:
 @built_from(GradientConfig)
 def build_gradient(config: GradientConfig) -> Interaction:
     """Play a bandit by preferences that climb the gradient of the expected reward."""
-    return BanditLearner("bandit-gradient", config, PreferenceArms)
+    return BanditLearner("bandit-gradient", config, PreferenceArms, takes_datasets=False)
 
 
 @built_from(ThompsonConfig)

@@ -154,10 +154,11 @@ class BanditLearner(Interaction):
 
     Args:
         name: of the agent, for messages.
+        takes_datasets: False for an agent that can only learn from arms it has drawn itself.
     """
 
-    def __init__(self, name: str, config: BanditFields, make_arms: MakeArms):
-        super().__init__(config, partial(Bandit, make_arms), _accept)
+    def __init__(self, name: str, config: BanditFields, make_arms: MakeArms, *, takes_datasets: bool = True):
+        super().__init__(config, partial(Bandit, make_arms), _accept, takes_datasets=takes_datasets)
         self._name = name
 
     def refuse(self, problem: Problem) -> str | None:
