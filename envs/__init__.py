@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium
 
-from rl_lab.envs.time_limits import CARTPOLE_STEPS, CONTINUING_STEPS, GRID_STEPS, WANDER_STEPS
+from rl_lab.envs.time_limits import CARTPOLE_STEPS, CONTINUING_STEPS, GRID_STEPS, STAR_STEPS, WANDER_STEPS
 
 
 def _register(name: str, entry_point: str, max_episode_steps: int | None, **kwargs: Any) -> None:
@@ -39,6 +39,7 @@ _register("RandomWalk", "sutton_barto.random_walk:RandomWalk", WANDER_STEPS)
 _register("RandomWalk19", "sutton_barto.random_walk:RandomWalk", WANDER_STEPS, states=19, left_reward=-1.0)
 _register("Blackjack", "sutton_barto.blackjack:Blackjack", None)
 _register("Bandit", "sutton_barto.bandit:Bandit", None)
+_register("Baird", "sutton_barto.baird:Baird", STAR_STEPS)
 
 # Other problems with known solutions.
 _register("DeepSea", "deep_sea:DeepSea", None)

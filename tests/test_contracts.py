@@ -45,8 +45,18 @@ from runs import differences, learn
 
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
-ENVIRONMENTS = ("CartPole-v1", "FrozenLake-v1", "Pendulum-v1")  # each learner takes the first that it can
+ENVIRONMENTS = (
+    "CartPole-v1",
+    "FrozenLake-v1",
+    "Pendulum-v1",
+    "lab/Bandit-v0",
+)  # each learner takes the first that it can
+BOUNDS = {"low": (-2.4, -3.0, -0.21, -3.0), "high": (2.4, 3.0, 0.21, 3.0)}  # of CartPole's observations
 SMALL: dict[str, dict[str, Any]] = {
+    "semi-gradient-sarsa": {**BOUNDS, "tiles": (3,), "trace_decay": 0.9, "traces": "replacing"},
+    "semi-gradient-q": {**BOUNDS, "features": "fourier", "fourier_order": 1},
+    "lstd": {"update_period_env_steps": 50, "capacity": 100},
+    "lspi": {"update_period_env_steps": 50},
     "dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
     "clone": {"oracle": True, "learning_starts_env_steps": 20, "batch_size": 8},
     "sb3-dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
@@ -61,7 +71,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "sb3-recurrent-ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "memory_size": 8},
 }
 STEPS = 300
+RELATIVES = {  # agents that are another one with other parts
+    "semi-gradient-q", "lstd", "bandit-epsilon-greedy", "bandit-gradient", "bandit-thompson",
+}  # fmt: skip
 RANDOM = ("random",)  # its greedy policy draws
+
+
+def each(names: list[str]) -> list[Any]:
+    """Return names as parameters of tests; those of relatives are left to the long ones."""
+    return [pytest.param(name, marks=pytest.mark.long if name in RELATIVES else ()) for name in names]
 
 
 @cache
@@ -76,7 +94,7 @@ def subject(name: str) -> tuple[Learner, Problem]:
     raise AssertionError(f"{name} takes none of {ENVIRONMENTS}")
 
 
-@pytest.fixture(scope="module", params=agent_names())
+@pytest.fixture(scope="module", params=each(agent_names()))
 def trained(request, tmp_path_factory):
     """Each learner after a short run: (name, learner, problem, result)."""
     name = request.param
@@ -154,7 +172,7 @@ def steps_of(agent: Agent, problem: Problem, steps: int) -> None:
     envs.close()
 
 
-@pytest.mark.parametrize("name", interacting())
+@pytest.mark.parametrize("name", each(interacting()))
 class TestAgents:
     def test_has_what_the_protocols_ask_for(self, name):
         assert implements(Agent, build(name)) == set()

@@ -18,6 +18,7 @@ from rl_lab.types import UsageError
 AGENTS = {
     "random": "random",
     "q-learning": "q-learning",
+    "semi-gradient-sarsa": "semi-gradient-sarsa, semi-gradient-q, lstd, lspi",
     "dqn": "dqn",
     "ppo": "ppo, a2c, reinforce",
     "clone": "clone",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from gymnasium import spaces
 from hypothesis import HealthCheck, given, settings
@@ -19,6 +20,9 @@ SMALL = {"hidden": (4,)}
 AGENTS = {
     "random": {},
     "q-learning": {},
+    "semi-gradient-sarsa": {"trace_decay": 0.5},
+    "lspi": {"update_period_env_steps": 8},
+    "bandit-ucb": {"ignore_observations": True},
     "dqn": {**SMALL, "learning_starts_env_steps": 8, "replay_capacity": 16, "batch_size": 4},
     "ppo": {**SMALL, "n_steps": 6, "batch_size": 6, "n_epochs": 1},
 }
@@ -54,9 +58,21 @@ def is_not_for(agent: str, script: Script) -> bool:
     """Say whether an agent may refuse a script's spaces."""
     actions, observations = script.action_space, script.observation_space
     counted = isinstance(actions, spaces.Discrete) and actions.start == 0
+    if agent == "bandit-ucb":
+        return not isinstance(actions, spaces.Discrete)
+    if agent in ("semi-gradient-sarsa", "lspi"):
+        bounded = isinstance(observations, spaces.Box) and bool(np.abs(_bounds(observations)).max() < 1e30)
+        few = bounded and 8 * 9**observations.low.size <= 4_000
+        return not isinstance(actions, spaces.Discrete) or not (
+            few or isinstance(observations, spaces.Discrete)
+        )
     if agent == "q-learning":
         return not counted or not isinstance(observations, spaces.Discrete) or observations.start != 0
     return not counted and (agent == "dqn" or not isinstance(actions, spaces.Box))
+
+
+def _bounds(space: spaces.Box) -> np.ndarray:
+    return np.concatenate((space.low, space.high), axis=None).astype(np.float64)
 
 
 @AGENT

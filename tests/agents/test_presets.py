@@ -252,6 +252,16 @@ RECOMMENDED = {
         "learning_starts_env_steps": 400, "gamma": 0.98, "target_period_env_steps": 200,
         "train_period_env_steps": 4, "epsilon_fraction": 0.3, "epsilon_final": 0.05,
     },
+    ("semi-gradient-sarsa", "MountainCar-v0"): {
+        "total_steps": 30_000, "features": "tiles", "tilings": 8, "tiles": (8,), "gamma": 1.0, "learning_rate": 0.3,
+        "learning_rate_final": 0.0, "trace_decay": 0.9, "traces": "replacing", "epsilon_initial": 0.0,
+        "epsilon_final": 0.0,
+    },
+    ("semi-gradient-sarsa", "CartPole-v1"): {
+        "total_steps": 15_000, "features": "fourier", "fourier_order": 3, "low": (-2.4, -3.0, -0.21, -3.0),
+        "high": (2.4, 3.0, 0.21, 3.0), "gamma": 0.99, "learning_rate": 3e-3, "learning_rate_final": 0.0,
+        "trace_decay": 0.9, "epsilon_initial": 0.1, "epsilon_final": 0.0,
+    },
     ("ppo", "lab/CartPolePositions-v0"): {
         "total_steps": 149_504, "num_envs": 8, "n_steps": 128, "hidden": (64,), "activation": "relu",
         "memory": "lstm", "memory_size": 64, "learning_rate": 3e-3, "linear_decay": True, "batch_size": 256,
