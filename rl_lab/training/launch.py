@@ -50,7 +50,7 @@ from rl_lab.training.migrations import member_migrations
 from rl_lab.training.readings import differing_reading
 from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.training.result import Result
-from rl_lab.training.setup import configure, problem_of, require_accepted, resolved
+from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum, resolved
 from rl_lab.types import EnvironmentFault, UsageError
 
 
@@ -97,6 +97,7 @@ def learn(
         _require_same_reading(learner, problem, config.init_from)
     learner = resolved(agent, learner, problem)
     problem.check()  # before there is a folder
+    require_optimum(config, problem)
     description = describe(agent, learner.config, config, problem)  # W&B's settings may be refused
     folder = make_run_folder(config, agent)
     with exclusive(folder):
