@@ -38,6 +38,7 @@ _register("CarRental", "sutton_barto.car_rental:CarRental", CONTINUING_STEPS)
 _register("RandomWalk", "sutton_barto.random_walk:RandomWalk", WANDER_STEPS)
 _register("RandomWalk19", "sutton_barto.random_walk:RandomWalk", WANDER_STEPS, states=19, left_reward=-1.0)
 _register("Blackjack", "sutton_barto.blackjack:Blackjack", None)
+_register("MaximisationBias", "sutton_barto.maximisation_bias:MaximisationBias", None)
 _register("Bandit", "sutton_barto.bandit:Bandit", None)
 _register("Baird", "sutton_barto.baird:Baird", STAR_STEPS)
 

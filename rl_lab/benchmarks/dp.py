@@ -33,6 +33,12 @@ def random_model(states: int, actions: int = 4, successors: int = 5) -> TabularM
     return TabularModel.from_arrays(probability, rng.integers(0, states, shape, dtype=np.int32), reward)
 
 
+def ending_model(states: int, share: float = 1e-3) -> TabularModel:
+    """Return such a model in which a share of all outcomes ends the episode, so that sweeps contract slowly."""
+    model = random_model(states)
+    return replace(model, terminated=np.random.default_rng(1).random(len(model.terminated)) < share)
+
+
 def solve_model(model: Any, gamma: float) -> Any:
     """Solve by the default method until the error of V is certified to be at most DP_ERROR, in absolute terms."""
     solution = solve(model, gamma, tolerance=DP_ERROR * (1 - gamma), threads=DP_THREADS)
@@ -92,6 +98,7 @@ def quantecon_work(model: Any, gamma: float, method: str) -> Work:
     problem = quantecon_problem(model, gamma)
 
     def solve_theirs() -> None:
+        # Its own limit is 250 iterations, after which it returns what it has without a word.
         problem.solve(method, epsilon=DP_ERROR, max_iter=100_000)
 
     return Work(
@@ -139,12 +146,13 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, solutio
 """
 
 
-def dp(states: int = 200_000, most: int = 1_000_000, dense: int = 1_000) -> list[Work]:
+def dp(states: int = 200_000, most: int = 1_000_000, dense: int = 1_000, ending: int = 100_000) -> list[Work]:
     """Return dynamic programming on sparse random models, with 4 actions of 5 successors each.
 
     Args:
         most: states of the largest model.
         dense: states of the model that is solved with dense arrays.
+        ending: states of the model with rare ends that is solved with a discount close to 1.
     """
     model, largest = random_model(states), quantecon_work(random_model(most), 0.99, "mpi")
     return [
@@ -152,6 +160,7 @@ def dp(states: int = 200_000, most: int = 1_000_000, dense: int = 1_000) -> list
         quantecon_work(model, 0.95, "vi"),
         quantecon_work(model, 0.95, "mpi"),
         pymdptoolbox_work(dense, 0.95),
+        quantecon_work(ending_model(ending), 0.999, "mpi"),
         replace(largest, ours=lambda: fresh_seconds(most, 0.99)),
     ]
 

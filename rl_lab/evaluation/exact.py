@@ -83,10 +83,21 @@ def limited_return(model: TabularModel, probabilities: Array, max_steps: int | N
     return float(model.initial @ values)
 
 
-@lru_cache(maxsize=16)
 def optimum(model: TabularModel, gamma: float) -> Solution:
-    """Solve a model, and cache the solution, which every evaluation asks for. Raises what `solve` raises."""
-    return solve(model, gamma)
+    """Solve a model once, whatever comes of it: every evaluation asks for it. Raises what `solve` raises."""
+    outcome = _solve_once(model, gamma)
+    if isinstance(outcome, Exception):
+        raise outcome.with_traceback(None)
+    return outcome
+
+
+@lru_cache(maxsize=16)
+def _solve_once(model: TabularModel, gamma: float) -> Solution | NeverEnds | NotConverged:
+    """Return a model's solution, or why it has none."""
+    try:
+        return solve(model, gamma)
+    except (NeverEnds, NotConverged) as error:
+        return error
 
 
 def optimal_return(model: TabularModel, gamma: float) -> float:

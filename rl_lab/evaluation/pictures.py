@@ -109,6 +109,6 @@ def draw_residuals(bounds: Array) -> Figure:
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     axes.semilogy(bounds[:, 0], bounds[:, 1])
-    axes.set(xlabel="sweep", ylabel="bound on the error of V")
+    axes.set(xlabel="sweep", ylabel="certified bound on the error")
     axes.grid(alpha=0.3)
     return figure

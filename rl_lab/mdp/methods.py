@@ -14,14 +14,22 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from rl_lab.mdp.krylov import correct
 from rl_lab.mdp.rows import NeverEnds, NotConverged, Rows, back_up, evaluate_rows, pick_first, take_best
-from rl_lab.mdp.sweeps import Change, Sweeps, is_large
+from rl_lab.mdp.sweeps import Chain, Change, Sweeps, is_large
 from rl_lab.types import Array
 
 TIE_TOLERANCE = 1e-12  # relative to the largest value: true ties differ only by rounding
 ROUNDING = 4e-15  # relative to the largest value: changes of this size are noise
 EVALUATION_FRACTION = 0.1  # modified policy iteration evaluates until changes have fallen to this fraction
 EVALUATION_SWEEPS = 100  # at most, between two improvements
+PATIENCE = 4  # sweeps after which it is seen how fast they contract
+KRYLOV_FRACTION = 0.03  # at most, to which a correction is asked to shrink the residual
+KRYLOV_PRODUCTS = 20  # at most, in place of sweeps
+TRIALS = 4  # of a Krylov method that lead nowhere, until sweeps alone evaluate
+MOST_IDLE = (
+    10  # improvements none of which is the smallest so far: from then on sweeps alone evaluate, and contract
+)
 OnSweep = Callable[[int, Array, float], None]  # takes a sweep's number, values [S] and error bound
 
 
@@ -162,10 +170,11 @@ def _alternate(task: SolverTask, values: Array, fraction: float, most: int) -> t
     """Alternate improvements with at most `most` sweeps of evaluation, until changes fall to `fraction`.
 
     If no episode ever ends, adding c to all values adds gamma * c to all backed-up values. Then the common
-    part of a sweep's changes can be extrapolated, and the error is bounded by half their span.
+    part of a sweep's changes can be extrapolated, and the error is bounded by half their span. Where sweeps contract
+    slowly, a policy's equations are solved by a Krylov method, as long as that makes the next improvement smaller.
     """
     closed = task.gamma < 1.0 and not task.rows.termination.any()
-    sweep = 0
+    sweep, trials, least, idle = 0, TRIALS if task.gamma < 1.0 else 0, np.inf, 0
     while True:
         values, chosen, change = task.sweeps.improve(values)
         sweep += 1
@@ -174,13 +183,38 @@ def _alternate(task: SolverTask, values: Array, fraction: float, most: int) -> t
         if task.report(sweep, values + shift, task.factor * size):
             return values + shift, sweep
         enough = 0.1 * task.tolerance * scale(values + shift) / max(task.factor, 1e-300)
-        target = max(fraction * size, enough, ROUNDING * scale(values))
-        chain = task.sweeps.follow(chosen)
-        for _ in range(min(most, task.max_sweeps - 1 - sweep)):
-            values, change = chain.sweep(values)
-            sweep += 1
-            if _size(change, closed) <= target:
-                break
+        target = max(fraction * size, enough)
+        least, idle = (size, 0) if size < least else (least, idle + 1)
+        chain, left = task.sweeps.follow(chosen), min(most, task.max_sweeps - 1 - sweep)
+        values, count, failed = _evaluate(
+            chain, values, target, left, closed, trials > 0 and idle < MOST_IDLE
+        )
+        sweep, trials = sweep + count, trials - failed
+
+
+def _evaluate(
+    chain: Chain, values: Array, target: float, most: int, closed: bool, krylov: bool
+) -> tuple[Array, int, bool]:
+    """Evaluate a policy from values [S] until sweeps change them by `target`.
+
+    Args:
+        krylov: whether a Krylov method may be tried.
+
+    Returns:
+        Values [S], the number of sweeps, and whether a Krylov method was tried in vain.
+    """
+    count, before, failed = 0, np.inf, False
+    while count < most:
+        values, change = chain.sweep(values)
+        count, size = count + 1, _size(change, closed)
+        if size <= max(target, ROUNDING * scale(values)):
+            break
+        if krylov and count % PATIENCE == 0 and size > before * (target / size) ** (1.0 / KRYLOV_PRODUCTS):
+            fraction = min(target / size, KRYLOV_FRACTION)
+            values, used, worked = correct(chain, values, fraction, min(KRYLOV_PRODUCTS, most - count))
+            count, krylov, failed = count + used, worked, not worked
+        before = size
+    return values, count, failed
 
 
 def _size(change: Change, closed: bool) -> float:

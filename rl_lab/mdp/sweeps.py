@@ -44,6 +44,9 @@ class Chain(Protocol):
     def sweep(self, values: Array) -> tuple[Array, Change]:
         """Return `reward + gamma * P values` [S] for values [S], and the change."""
 
+    def spread(self, values: Array) -> Array:
+        """Return `gamma * P values` [S] for values [S]."""
+
 
 class Sweeps(Protocol):
     """The sweeps that the solution methods are built from."""
@@ -106,6 +109,10 @@ class PlainChain:
         """Return `reward + gamma * P values` [S] and the change."""
         new = self._reward + self._gamma * (self._matrix @ values)
         return new, _measure(new, values)
+
+    def spread(self, values: Array) -> Array:
+        """Return `gamma * P values` [S]."""
+        return self._gamma * (self._matrix @ values)
 
 
 class PlainSweeps:
@@ -188,11 +195,18 @@ class CompiledChain:
 
     def __init__(self, kernel: Callable, table: tuple, threads: Pieces):
         self._kernel, self._table, self._threads = kernel, table, threads
+        self._unpaid = (np.zeros_like(table[0]), *table[1:])
 
     def sweep(self, values: Array) -> tuple[Array, Change]:
         """Return `reward + gamma * P values` [S] and the change."""
         new = np.empty_like(values)
         return new, self._threads.run(self._kernel, *self._table, values, new)
+
+    def spread(self, values: Array) -> Array:
+        """Return `gamma * P values` [S]."""
+        new = np.empty_like(values)
+        self._threads.run(self._kernel, *self._unpaid, values, new)
+        return new
 
 
 class Pieces:

@@ -15,7 +15,7 @@ from rl_lab.runs.directory import require_run_folder
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import read_weights
 from rl_lab.training.readings import differing_reading
-from rl_lab.training.setup import configure, problem_of, require_accepted, resolved
+from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum, resolved
 from rl_lab.types import UsageError
 
 
@@ -49,6 +49,7 @@ def prepare(agent: str, given: Mapping[str, Any], like: Problem | None = None) -
         _require_same_reading(learner, problem, config.init_from)
     learner = resolved(agent, learner, problem)
     problem.check()  # before there is a folder
+    require_optimum(config, problem)
     description = describe(agent, learner.config, config, problem)  # W&B's settings may be refused
     return Prepared(agent, learner, config, problem, description)
 

@@ -9,6 +9,7 @@ from typing import Any
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.make import make_envs
 from rl_lab.environments.vectors import VectorEnv
+from rl_lab.mdp.rows import NeverEnds, NotConverged
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig, split_fields
 from rl_lab.runs.scrubbing import supplied
@@ -125,6 +126,26 @@ def require_accepted(learner: Learner, problem: Problem) -> None:
         raise UsageError(reason)
     if problem.dataset is not None and (reason := problem.dataset.refuse(problem.spec)) is not None:
         raise UsageError(reason)
+
+
+def require_optimum(config: RunConfig, problem: Problem) -> None:
+    """Check that an undiscounted optimum, if it was asked for with `eval_gamma`, is finite where the model is known.
+
+    Raises:
+        UsageError: it isn't; the line names a state.
+    """
+    if config.eval_gamma != 1.0 or problem.model is None:
+        return
+    from rl_lab.evaluation.exact import optimum
+
+    try:
+        optimum(problem.model, 1.0)
+    except NeverEnds as error:
+        raise UsageError(
+            f"eval_gamma 1.0 gives {problem.env_id} no optimum to compare with: {error}"
+        ) from error
+    except NotConverged:  # there may be one: the figures that need it stay empty
+        pass
 
 
 def resolved(agent: str, learner: Learner, problem: Problem) -> Learner:

@@ -90,12 +90,13 @@ def test_the_benchmark_has_a_work_for_each_peer(monkeypatch):
     monkeypatch.setattr(
         benchmark, "fresh_seconds", lambda states, gamma: asked.append((states, gamma)) or 1.0
     )
-    works = dp(20, most=40, dense=10)
+    works = dp(20, most=40, dense=10, ending=30)
     assert [(work.peer, work.work.split(" states")[0].split()[-1]) for work in works] == [
         ("scipy CSR", "20"),
         ("quantecon vi", "20"),
         ("quantecon mpi", "20"),
         ("pymdptoolbox policy iteration", "10"),
+        ("quantecon mpi", "30"),
         ("quantecon mpi", "40"),
     ]
     assert (works[-1].ours(), asked) == (1.0, [(40, 0.99)])

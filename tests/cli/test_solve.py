@@ -11,12 +11,13 @@ import rl_lab
 from commands import call, require_refusal
 from rl_lab.cli.solve import Method, solve
 from rl_lab.mdp import solve as solver
+from rl_lab.mdp.average_reward import AVERAGE_METHODS, solve_average
 from rl_lab.mdp.methods import METHODS
 from rl_lab.mdp.model import extract_model
 
 
 def test_every_method_may_be_chosen():
-    assert get_args(Method) == tuple(METHODS)
+    assert get_args(Method) == (*METHODS, *AVERAGE_METHODS)
 
 
 class TestSolve:
@@ -59,6 +60,36 @@ class TestSolve:
             assert found["gamma"] == 0.99
 
 
+class TestAverageReward:
+    @pytest.mark.parametrize("method", AVERAGE_METHODS)
+    def test_gain_and_bias_are_printed_with_their_bounds(self, capsys, method):
+        code, out, err = call(capsys, solve, "--env-id", "FrozenLake-v1", "--method", method)
+        assert (code, err) == (0, "")
+        size, gain, bias = out.splitlines()
+        assert size.startswith(f"FrozenLake-v1: 16 states, 4 actions; {method}, ")
+        assert size.endswith(" sweeps; weakly communicating")
+        assert gain.startswith("optimal average reward per step: 0.0179739 (error at most ")
+        assert bias.startswith("bias: -0.176821 to 0.561741 (error at most ")
+        assert bias.endswith("; 10 states are visited for ever")
+
+    def test_states_left_out_are_counted(self, capsys):
+        out = call(capsys, solve, "--env-id", "lab/WindyGrid-v0", "--method", "average-policy-iteration")[1]
+        assert "; communicating, apart from 8 states that the start doesn't lead to" in out
+
+    def test_the_table_and_the_file_hold_the_bias(self, capsys, tmp_path):
+        file, method = tmp_path / "lake.npz", "average-policy-iteration"
+        words = ["--env-id", "FrozenLake-v1", "--method", method, "--table", "--out", file]
+        out = call(capsys, solve, *words)[1]
+        solution = solve_average(extract_model(rl_lab.make_env("FrozenLake-v1")), method)
+        header, first, *_ = [line.split() for line in out.splitlines()[3:]]
+        assert header == ["state", "bias", "optimal", "actions"]
+        assert float(first[1]) == pytest.approx(solution.bias[0], rel=1e-5)
+        with np.load(file, allow_pickle=False) as found:
+            assert set(found) == {"bias", "gain", "bias_bound", "q", "policy", "optimal_actions", "bound"}
+            for name in found:
+                np.testing.assert_array_equal(found[name], getattr(solution, name))
+
+
 class TestRefuses:
     @pytest.mark.parametrize(
         ("words", "named"),
@@ -73,7 +104,22 @@ class TestRefuses:
             ),
             (["--env-id", "FrozenLake-v1", "--gamma", "1.5"], ["gamma", "1.5", "between 0.0 and 1.0"]),
             (["--env-id", "FrozenLake-v1", "--tolerance", "0"], ["tolerance", "greater than 0"]),
-            (["--env-id", "FrozenLake-v1", "--max-sweeps", "2"], ["max_sweeps = 2", "allowed"]),
+            (
+                ["--env-id", "FrozenLake-v1", "--max-sweeps", "2"],
+                ["max_sweeps = 2", "allowed", "a smaller gamma"],
+            ),
+            (
+                ["--env-id", "FrozenLake-v1", "--method", "relative-value-iteration", "--gamma", "0.9"],
+                ["gamma 0.9 has no meaning for relative-value-iteration", "allowed: none"],
+            ),
+            (
+                ["--env-id", "FrozenLake-v1", "--method", "relative-value-iteration", "--max-sweeps", "2"],
+                ["max_sweeps = 2", "a larger tolerance)"],
+            ),
+            (
+                ["--env-id", "odd_models:odd/OneWay-v0", "--method", "relative-value-iteration"],
+                ["multichain: no policy goes from state 0 to state 1 and back", "allowed: unichain"],
+            ),
             (["--env-id", "FrozenLake-v1", "--out", "lake.csv"], ["'lake.csv'", ".npz"]),
             (["--env-id", "FrozenLake-v1", "--out", "nowhere/lake.npz"], ["'nowhere/lake.npz'", "folder"]),
         ],

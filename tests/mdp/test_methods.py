@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mdptoolbox.mdp import PolicyIteration
 from quantecon.markov import DiscreteDP
 
-from rl_lab.mdp import methods
+import rl_lab
+from rl_lab.mdp import krylov, methods
 from rl_lab.mdp import solve as solving
 from rl_lab.mdp.exchange import to_pymdptoolbox, to_quantecon
 from rl_lab.mdp.methods import METHODS, SolverTask
@@ -273,6 +274,78 @@ class TestCompiledSweeps:
             "[solve(m, 0.5, method) for method in METHODS]; assert 'numba' not in sys.modules"
         )
         subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module", params=[5e-4, 5e-3])
+def slow(request):
+    return garnet(3, 1400, 3, 5, ending=request.param, share=1.0)
+
+
+class TestSlowContraction:
+    """Sweeps shrink the error of these models by gamma alone, 0.999 each, and a Krylov method takes their place."""
+
+    @pytest.mark.parametrize("method", ["modified-policy-iteration", "policy-iteration"])
+    def test_few_sweeps_suffice_and_are_certified(self, slow, method):
+        truth = optimum_by_dense_solves(slow, 0.9999)
+        solution = solve(slow, 0.9999, method, tolerance=1e-9, max_sweeps=1_000)
+        assert np.abs(solution.v - truth).max() <= solution.bound + 1e-12
+        assert solution.bound <= 1e-9 * np.abs(truth).max()
+
+    def test_values_of_a_policy_come_as_quickly(self, slow):
+        policy = np.full(slow.available.shape, 1 / 3)
+        swept = evaluate_iteratively(slow, policy, 0.9999, max_sweeps=500)
+        direct = evaluate_directly(slow, policy, 0.9999)
+        assert np.abs(swept.v - direct.v).max() <= swept.bound + direct.bound
+
+    def test_without_it_sweeps_alone_do_not_get_there(self, slow, monkeypatch):
+        monkeypatch.setattr(methods, "TRIALS", 0)
+        with pytest.raises(NotConverged):
+            solve(slow, 0.9999, max_sweeps=1_000)
+
+    def test_a_correction_that_is_none_leaves_the_sweeps_to_do_it(self, slow, monkeypatch):
+        monkeypatch.setattr(methods, "correct", lambda chain, values, *_: (chain.sweep(values)[0], 1, False))
+        seen = []
+        solution = solve(slow, 0.9, on_sweep=lambda sweep, *_: seen.append(sweep))
+        assert np.abs(solution.v - optimum_of_large(slow, 0.9)).max() <= solution.bound
+        assert seen == sorted(set(seen))
+
+    @pytest.mark.parametrize("kind", [PlainSweeps, CompiledSweeps])
+    def test_a_correction_shrinks_the_residual_as_asked(self, slow, kind):
+        sweeps = kind(list_rows(slow), 0.9999, *([1] if kind is CompiledSweeps else []))
+        values, chosen, _ = sweeps.improve(np.zeros(slow.num_states))
+        chain = sweeps.follow(chosen)
+        before = chain.sweep(values)[1].size
+        corrected, used, worked = krylov.correct(chain, values, 1e-3, 40)
+        assert worked
+        assert used <= 46
+        assert chain.sweep(corrected)[1].size <= 0.01 * before
+        np.testing.assert_allclose(
+            chain.sweep(values)[0], chain.sweep(0 * values)[0] + chain.spread(values), atol=1e-12
+        )
+        same, used, worked = krylov.correct(chain, values, 1e-9, 1)  # one product finds no correction
+        np.testing.assert_array_equal(same, chain.sweep(values)[0])
+        assert (used <= 6, worked) == (True, False)
+
+
+def optimum_by_dense_solves(model: TabularModel, gamma: float) -> np.ndarray:
+    """Return V* by policy iteration of a model all of whose actions are available."""
+    chance = model.continuation.toarray().reshape(*model.available.shape, model.num_states)
+    states, chosen = np.arange(model.num_states), np.zeros(model.num_states, np.int64)
+    while True:
+        system = np.eye(len(states)) - gamma * chance[states, chosen]
+        v = np.linalg.solve(system, model.expected_reward[states, chosen])
+        v += np.linalg.solve(system, model.expected_reward[states, chosen] - system @ v)
+        q = model.expected_reward + gamma * (chance @ v)
+        better = q.max(axis=1) > q[states, chosen] + 1e-9
+        if not better.any():
+            return v
+        chosen = np.where(better, q.argmax(axis=1), chosen)
+
+
+def test_prioritised_sweeping_saves_backups_where_values_spread_from_one_state():
+    model = extract_model(rl_lab.make_env("lab/DeepSea-v0", {"size": 20}))
+    ordered, in_turn = (solve(model, 0.95, m) for m in ("prioritised-sweeping", "value-iteration"))
+    assert ordered.sweeps < in_turn.sweeps / 3
 
 
 def optimum_of_large(model: TabularModel, gamma: float) -> np.ndarray:

@@ -8,6 +8,9 @@ import torch
 from gymnasium import spaces
 from gymnasium.envs.toy_text import FrozenLakeEnv
 
+from rl_lab.envs.tabular import TabularEnv
+from rl_lab.mdp.model import TabularModel
+
 
 class Leaking(FrozenLakeEnv):
     """FrozenLake in which every step costs something."""
@@ -203,6 +206,19 @@ class Numbered(Foreign):
         return self.observation_space.sample()
 
 
+class OneWay(TabularEnv):
+    """Stays in state 0 for 1 or in state 1 for 2; from 1 no way leads back."""
+
+    def __init__(self, render_mode: str | None = None):
+        outcomes = [(0, 0, 1.0, 0, 1.0, False), (0, 1, 1.0, 1, 0.0, False), (1, 0, 1.0, 1, 2.0, False)]
+        outcomes.append((1, 1, 1.0, 1, 2.0, False))
+        super().__init__(TabularModel.from_outcomes(outcomes, 2, 2, [1.0, 0.0]), render_mode=render_mode)
+
+    def _make_picture(self):
+        raise NotImplementedError
+
+
+gymnasium.register("odd/OneWay-v0", OneWay, max_episode_steps=20)
 gymnasium.register("odd/Numbered-v0", Numbered)
 gymnasium.register("odd/Leaking-v0", Leaking, max_episode_steps=100)
 gymnasium.register("odd/RichGoal-v0", RichGoal, max_episode_steps=200)

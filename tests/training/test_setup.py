@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
+import rl_lab
 from recorded import on_frozen_lake
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.vectors import SingleVector
+from rl_lab.evaluation import exact
+from rl_lab.mdp.solve import solve
 from rl_lab.training import setup
 from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import configs_of, configure, problem_of, require_accepted, resolved
@@ -136,3 +139,30 @@ def test_a_learner_with_nothing_to_resolve_is_left_as_it_is():
     assert resolved("plain", plain, None) is plain
     table = make_learner("q-learning")
     assert resolved("q-learning", table, None) is table
+
+
+ENDLESS = {"env_id": "lab/SuttonGrid5x5-v0", "wandb": "disabled", "total_steps": 20, "eval_episodes": 1}
+
+
+def test_an_undiscounted_optimum_that_is_infinite_is_refused_before_there_is_a_run(tmp_path):
+    said = (
+        r"^eval_gamma 1\.0 gives lab/SuttonGrid5x5-v0 no optimum .* earns without end, .* take gamma below 1$"
+    )
+    with pytest.raises(UsageError, match=said):
+        rl_lab.learn(agent="random", eval_gamma=1.0, run_dir=tmp_path / "run", **ENDLESS)
+    with pytest.raises(UsageError, match=said):
+        rl_lab.compare(agents=["random"], env_ids=ENDLESS["env_id"], eval_gamma=1.0, out=tmp_path / "study", **{
+            name: value for name, value in ENDLESS.items() if name != "env_id"
+        })  # fmt: skip
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_an_optimum_is_looked_at_once(tmp_path, monkeypatch):
+    """The agent's own gamma is 1, so that nobody asked for this optimum; each evaluation would look for it again."""
+    asked = []
+    exact._solve_once.cache_clear()
+    monkeypatch.setattr(exact, "solve", lambda *given: asked.append(given) or solve(*given))
+    fields = {"eval_every_steps": 5, "video_episodes": 0, "pictures": False, "eval_max_steps": 5}
+    result = rl_lab.learn(agent="q-learning", gamma=1.0, run_dir=tmp_path / "run", **fields, **ENDLESS)
+    assert result.summary["optimal_return"] is None
+    assert len(asked) == 1

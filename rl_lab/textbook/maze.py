@@ -1,0 +1,121 @@
+"""Figure 8.2: Dyna-Q in a maze, with more or fewer planning steps; and a film of its values while it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from rl_lab.environments.layout import WALL, Layout, layout_of
+from rl_lab.environments.make import make_env
+from rl_lab.textbook.axes import BLUE, GREEN, INK, RED, legend, make_figure, name
+from rl_lab.textbook.control import Q_LEARNING, Settings, learn
+from rl_lab.textbook.lockstep import model_of
+from rl_lab.types import Array
+
+MAZE, GAMMA = "lab/DynaMaze-v0", 0.95
+PLANNING = (0, 5, 50)
+SHORTEST = 14  # steps from the start to the goal
+EPISODES = 50
+
+
+@dataclass(frozen=True)
+class Maze:
+    """Mean steps per episode, [E] for each number of planning steps."""
+
+    steps: dict[int, Array]
+
+
+def compute(runs: int = 30, seed: int = 0, episodes: int = EPISODES) -> Maze:
+    """Let `runs` runs learn with each number of planning steps."""
+    model = model_of(MAZE)
+    found = {}
+    for planning in PLANNING:
+        played = learn(model, _settings(runs, planning), episodes, np.random.default_rng([seed, planning]))
+        found[planning] = played.steps.mean(axis=0)
+    return Maze(found)
+
+
+def _settings(runs: int, planning: int) -> Settings:
+    return Settings(np.full(runs, Q_LEARNING), np.full(runs, 0.1), 0.1, GAMMA, planning)
+
+
+def draw(found: Maze) -> Figure:
+    """Draw by how many steps an episode is longer than the shortest, with its length as the scale on the right."""
+    figure, (axes,) = make_figure("Figure 8.2   Dyna-Q in the maze of example 8.1", width=7.6, height=4.4)
+    for (planning, steps), colour in zip(found.steps.items(), (BLUE, GREEN, RED), strict=True):
+        label = f"{planning} planning steps" + (" (direct learning only)" if planning == 0 else "")
+        axes.plot(
+            np.arange(2, len(steps) + 1), steps[1:] - SHORTEST, color=colour, linewidth=1.7, label=label
+        )
+    name(
+        axes,
+        "Planning spreads what was found over the whole maze",
+        "episode",
+        "regret: steps beyond the shortest way",
+    )
+    axes.set_xlim(2, len(found.steps[0]))
+    axes.set_ylim(0, 800 - SHORTEST)
+    scale = axes.secondary_yaxis("right", functions=(lambda r: r + SHORTEST, lambda s: s - SHORTEST))
+    scale.set_ylabel("steps per episode, as in the book", fontsize=9.5)
+    scale.set_yticks([SHORTEST, 200, 400, 600, 800])
+    scale.spines["right"].set_color("#9aa1ad")
+    legend(axes, "upper right")
+    return figure
+
+
+def film(seed: int = 0, planning: int = 5, episodes: int = 12, frames: int = 120) -> Iterator[Array]:
+    """Yield pictures uint8 [H, W, 3] of the largest action value of each cell while one run learns.
+
+    Steps are skipped evenly, so that about `frames` pictures come.
+    """
+    env = make_env(MAZE)
+    layout = layout_of(env)
+    assert layout is not None
+    values: list[Array] = []
+    learn(
+        model_of(MAZE), _settings(1, planning), episodes, np.random.default_rng(seed),
+        lambda q: values.append(q[0].copy()),
+    )  # fmt: skip
+    # Early steps change nothing yet: pictures are spread over the changes of the values rather than over time.
+    changed = np.cumsum(
+        [1e-3, *(np.abs(b - a).sum() + 1e-3 for a, b in zip(values, values[1:], strict=False))]
+    )
+    wanted = np.linspace(changed[0], changed[-1], min(frames, len(values)))
+    for step in np.unique(np.searchsorted(changed, wanted)):
+        yield _frame(values[step], int(step) + 1, layout, planning)
+
+
+def _frame(q: Array, step: int, layout: Layout, planning: int) -> Array:
+    """Return the picture of one moment, uint8 [H, W, 3]."""
+    figure = Figure(figsize=(6.4, 4.6), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    rows, columns = layout.cells.max(axis=0) + 1
+    best = np.full((rows, columns), np.nan)
+    best[tuple(layout.cells.T)] = np.where(layout.states(WALL), np.nan, q.max(axis=1))
+    shown = axes.imshow(best, cmap="viridis", vmin=0.0, vmax=1.0)
+    axes.set_facecolor("#6b7280")
+    axes.set_xticks(np.arange(-0.5, columns), minor=True)
+    axes.set_yticks(np.arange(-0.5, rows), minor=True)
+    axes.grid(which="minor", color="white", linewidth=0.8, alpha=0.35)
+    axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+    known = np.flatnonzero((q.max(axis=1) > 0) & ~layout.states(WALL + "G"))
+    moves = layout.moves_of(q.shape[1])[known, q[known].argmax(axis=1)]
+    cells = layout.cells[known]
+    axes.quiver(
+        cells[:, 1], cells[:, 0], moves[:, 1], -moves[:, 0],
+        color="white", scale=1 / 0.55, units="x", scale_units="x", width=0.05, pivot="mid", angles="uv",
+    )  # fmt: skip
+    for letter in ("S", "G"):
+        for row, column in layout.cells[layout.states(letter)]:
+            axes.text(
+                column, row, letter, ha="center", va="center", color="white", fontsize=14, fontweight="bold"
+            )
+    axes.set_title(f"Dyna-Q, {planning} planning steps: step {step:,}", fontsize=12, color=INK, loc="left")
+    figure.colorbar(shown, ax=axes, label="value of the best action", shrink=0.85)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
