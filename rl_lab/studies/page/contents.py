@@ -20,11 +20,12 @@ from rl_lab.studies.page.decisions import (
     read_decision,
     read_diagnoses,
 )
+from rl_lab.studies.page.formats import span
 from rl_lab.studies.page.hyperparameters import command_of, hardware_of, hyperparameters, versions_of
 from rl_lab.studies.page.panels import Chart
-from rl_lab.studies.page.results_table import Column, ResultRow, missing, results_of
+from rl_lab.studies.page.results_table import Column, ResultRow, cut_off, missing, results_of
 from rl_lab.studies.page.scales import scale_of
-from rl_lab.studies.page.scores import Group, group_of, group_of_all
+from rl_lab.studies.page.scores import Group, budgets_of, group_of, group_of_all
 from rl_lab.studies.page.statistics import Pair, aggregates_of, pairs_of, profiles_of
 from rl_lab.studies.page.verdict import Verdict, verdict_of
 from rl_lab.studies.results import REGRET, RETURN, StudyResults
@@ -60,6 +61,8 @@ class Environment:
     columns: list[Column]
     rows: list[ResultRow]
     missing: list[dict[str, Any]]
+    cut_off: str | None
+    """Which final evaluations didn't play all of their episodes to the end; None if all did."""
     joined: list[Beside]
     hyperparameters: list[dict[str, Any]]
     diagnosis: Section | None
@@ -102,6 +105,16 @@ class Contents:
         return sum(len(found["seeds"]) for env in self.environments for found in env.missing)
 
     @property
+    def seeds_each(self) -> str:
+        """How many seeds agents have: "4 seeds", or "5 to 20 seeds" where they differ."""
+        return span([len(runs) for runs in self.study.runs.values()], "seed")
+
+    @property
+    def budget(self) -> str:
+        """The budgets of runs, from the smallest to the largest."""
+        return span(budgets_of(self.study), "environment step")
+
+    @property
     def asked(self) -> int:
         """How many runs there are to be."""
         return sum(map(len, self.study.runs.values()))
@@ -118,7 +131,7 @@ def contents_of(study: StudyResults) -> Contents:
         environments=[
             _environment(study, shown, env_id, scales[env_id], decision) for env_id in study.env_ids
         ],
-        overall=None if overall is None else _overall(study, overall, scales),
+        overall=None if overall is None else _overall(study, overall, scales, decision),
         scales=scales,
         decision=decision_section(decision),
         command=command_of(study),
@@ -141,6 +154,7 @@ def _environment(
         columns=columns,
         rows=rows,
         missing=missing(runs),
+        cut_off=cut_off(runs),
         joined=beside,
         hyperparameters=hyperparameters(study, env_id),
         diagnosis=diagnosis_section(read_diagnoses(runs)),
@@ -158,8 +172,10 @@ def _compared(group: Group, decision: Decided | None) -> Compared:
     return Compared(group, pairs, aggregates, verdict, [chart for chart in charts if chart is not None])
 
 
-def _overall(study: StudyResults, group: Group, scales: Mapping[str, Scale | None]) -> Compared:
-    compared = _compared(group, None)
+def _overall(
+    study: StudyResults, group: Group, scales: Mapping[str, Scale | None], decision: Decided | None
+) -> Compared:
+    compared = _compared(group, decision)
     efficiency = efficiency_chart(study, group, scales)
     compared.charts[:0] = [] if efficiency is None else [efficiency]
     return compared

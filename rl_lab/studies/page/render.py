@@ -45,7 +45,7 @@ def render(contents: Contents) -> str:
         films={env_id: videos(study, env_id) for env_id in study.env_ids},
         notes=tuning_notes(study),
         few=few_seeds_note(study),
-        explained=explained(contents.pairs),
+        explained=explained(contents.pairs, sequential=contents.decision is not None),
         most_numbered=MOST_NUMBERED,
         smallest=SMALLEST,
         hashes=[h for h in (_sha256(script), plotly_hash) if h],
