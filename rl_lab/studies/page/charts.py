@@ -106,7 +106,9 @@ def _efficiency(
     study: StudyResults, group: Group, scales: Mapping[str, Scale | None], axis: str
 ) -> Panel | None:
     of_agents = {agent: _tasks(study, group, scales, agent, axis) for agent in study.agents}
-    known = {agent: tasks for agent, tasks in of_agents.items() if tasks[0] and len(set(map(len, tasks))) == 1}
+    known = {
+        agent: tasks for agent, tasks in of_agents.items() if tasks[0] and len(set(map(len, tasks))) == 1
+    }
     end = max((float(run.x[-1]) for tasks in known.values() for task in tasks for run in task), default=0.0)
     lines = [line for agent, tasks in known.items() if (line := _common(agent, tasks, end)) is not None]
     if not lines:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +65,13 @@ class Environment:
     """Which final evaluations didn't play all of their episodes to the end; None if all did."""
     joined: list[Beside]
     hyperparameters: list[dict[str, Any]]
-    diagnosis: Section | None
+    diagnoses: Mapping[str, Mapping[str, Any]]
+    """Why each agent falls short, as far as it was diagnosed: of its first run that was."""
+
+    @property
+    def diagnosis(self) -> Section | None:
+        """The section on them; None without any."""
+        return diagnosis_section(self.diagnoses)
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,18 @@ class Contents:
     """All environments together; None where there is only one, or no scale."""
     scales: Mapping[str, Scale | None]
     decision: Section | None
+    decided: Decided | None
+    """What a sequential test decided, as `decision` shows it."""
     command: str | None
     versions: dict[str, list[str]]
     hardware: dict[str, list[str]]
+
+    @property
+    def diagnoses(self) -> Iterator[Mapping[str, Any]]:
+        """What is known of why agents fall short, of each environment and agent."""
+        for env in self.environments:
+            for agent, found in env.diagnoses.items():
+                yield {"env_id": env.env_id, "agent": agent} | dict(found)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -134,6 +149,7 @@ def contents_of(study: StudyResults) -> Contents:
         overall=None if overall is None else _overall(study, overall, scales, decision),
         scales=scales,
         decision=decision_section(decision),
+        decided=decision,
         command=command_of(study),
         versions=versions_of(study),
         hardware=hardware_of(study),
@@ -157,7 +173,7 @@ def _environment(
         cut_off=cut_off(runs),
         joined=beside,
         hyperparameters=hyperparameters(study, env_id),
-        diagnosis=diagnosis_section(read_diagnoses(runs)),
+        diagnoses=read_diagnoses(runs),
     )
 
 

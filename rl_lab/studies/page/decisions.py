@@ -64,7 +64,9 @@ def _worth(decision: Decided) -> list[str]:
     alpha, most = decision.get("alpha"), decision.get("max_looks")
     if not is_number(alpha):
         return []
-    over = f" over all {counted(most, 'look')} together" if isinstance(most, int) else " over all looks together"
+    over = (
+        f" over all {counted(most, 'look')} together" if isinstance(most, int) else " over all looks together"
+    )
     return [f"the probability of calling any two equal agents different is at most {alpha:g}{over}"]
 
 
@@ -114,7 +116,15 @@ def decision_section(decision: Decided | None) -> Section | None:
         for v in decision["questions"]
         if isinstance(v, dict)
     ]
-    header = ("environment", "agent", "compared with", "outcome", "seeds of each", "difference of means", "boundary")
+    header = (
+        "environment",
+        "agent",
+        "compared with",
+        "outcome",
+        "seeds of each",
+        "difference of means",
+        "boundary",
+    )
     return Section("Until it is decided", tuple(worth), header, tuple(rows))
 
 
@@ -125,9 +135,13 @@ def _course(decision: Decided) -> str:
         for name in ("group_size", "max_seeds", "looks", "max_looks", "runs", "max_runs")
     )
     size = "" if group is None else f" of {group}"
-    parts = [f"Seeds were added in groups{size} until it was decided" + ("" if cap is None else f", {cap} at most")]
+    parts = [
+        f"Seeds were added in groups{size} until it was decided" + ("" if cap is None else f", {cap} at most")
+    ]
     if looks is not None:
-        parts.append(counted(looks, "look") if most is None else f"{looks} of at most {counted(most, 'look')}")
+        parts.append(
+            counted(looks, "look") if most is None else f"{looks} of at most {counted(most, 'look')}"
+        )
     if runs is not None and most_runs is not None:
         parts.append(f"{runs} of at most {counted(most_runs, 'run')}")
     return f"{'; '.join(parts)}."

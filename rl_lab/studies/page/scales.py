@@ -36,7 +36,9 @@ def _exact(runs: Iterable[RunResults], env_id: str) -> Scale | None:
         learner, _ = configure(description.agent, dict(description.fields) | {"env_id": env_id})
         problem = problem_of(description.config, learner, for_acting=True)
         model, config, limit = problem.model, description.config, problem.spec.max_episode_steps
-        longest = config.eval_steps(None) if limit is None else limit  # without one, an evaluation ends after so many
+        longest = (
+            config.eval_steps(None) if limit is None else limit
+        )  # without one, an evaluation ends after so many
         steps = min(longest, config.eval_max_steps)
         if model is None or model.num_states * steps > MOST_WORK:
             return None

@@ -35,11 +35,22 @@ def files_of(contents: Contents) -> dict[str, bytes]:
         "hyperparameters": [row for env in contents.environments for row in _hyperparameters(contents, env)],
     }
     files = {f"{name}.csv": csv_of(rows) for name, rows in tables.items()}
-    everything = {"study": _study(contents), **tables, "figures": {c.slug: c.rows() for c in contents.charts}}
+    figures = {c.slug: c.rows() for c in contents.charts}
+    everything = {"study": _study(contents), **tables, **_beside(contents), "figures": figures}
     files[NUMBERS] = json.dumps(finite(everything), indent=1, ensure_ascii=False).encode()
     files["results.md"] = "\n".join(_markdown(contents, env) for env in contents.environments).encode()
     files["results.tex"] = "\n".join(_latex(env) for env in contents.environments).encode()
     return files
+
+
+def _beside(contents: Contents) -> Row:
+    """Return what else the page says: what was decided, why agents are worse, and what is known of joined runs."""
+    joined = [
+        {"env_id": env.env_id, "agent": one.agent, "notes": one.notes}
+        for env in contents.environments
+        for one in env.joined
+    ]
+    return {"decision": contents.decided, "diagnoses": [*map(dict, contents.diagnoses)], "joined": joined}
 
 
 def figure_csv(chart: Chart) -> bytes:
@@ -160,8 +171,13 @@ def _markdown(contents: Contents, env: Environment) -> str:
         f"probability of improvement {number(p.improvement.value)}"
         for p in env.compared.pairs
     ]
+    told = [env.compared.verdict.text, *env.compared.verdict.notes]
+    remarks = [] if env.cut_off is None else [env.cut_off]
+    remarks += [f"{m['agent']}, seeds {', '.join(map(str, m['seeds']))}: {m['cause']}" for m in env.missing]
+    remarks += [f"{one.agent}, not run by this study: {'; '.join(one.notes)}" for one in env.joined]
+    listed = [f"- {_in_markdown(remark)}" for remark in remarks]
     return "\n".join(
-        [f"## {env.env_id}\n", f"{_in_markdown(env.compared.verdict.text)}\n", table, "", *pairs, ""]
+        [f"## {env.env_id}\n", *(f"{_in_markdown(text)}\n" for text in told), table, "", *listed, *pairs, ""]
     )
 
 

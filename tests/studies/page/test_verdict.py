@@ -68,6 +68,18 @@ def test_of_three_agents_the_best_is_told_from_those_it_beats_and_those_it_may_n
     assert [note.partition(":")[0] for note in found.notes] == [f"{best} against {other}"]
 
 
+def test_of_all_that_the_best_may_not_beat_the_difference_is_told_with_its_interval(tmp_path):
+    found = verdict_on(tmp_path, {"a": LOW, "b": LOW[::-1], "c": [*LOW[1:], LOW[0]]})
+    assert found.text.startswith(
+        "On FrozenLake-v1, it is not decided whether a is better than b (mean return 0.150 "
+    )
+    for other in "bc":
+        told = found.text.partition(f"{other} (")[2]
+        assert told.startswith("mean return 0.150 against 0.150: a difference of 0, 95 % interval -")
+        assert "; p = 1, 8 seeds)" in told
+    assert len(found.notes) == 2
+
+
 def test_one_seed_decides_nothing(tmp_path):
     found = verdict_on(tmp_path, {"ppo": [0.1], "dqn": [0.9]})
     assert not found.decided
