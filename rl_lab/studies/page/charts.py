@@ -11,9 +11,10 @@ from rl_lab.evaluation.comparison.efficiency import efficiency_curve
 from rl_lab.evaluation.comparison.intervals import Band
 from rl_lab.evaluation.comparison.normalisation import Scale
 from rl_lab.evaluation.statistics import Estimate
+from rl_lab.studies.page.budgets import budgets_of
 from rl_lab.studies.page.curves import BAND_RESAMPLES, SECONDS, STEPS, along, stretched
 from rl_lab.studies.page.panels import Bar, Chart, Line, Panel
-from rl_lab.studies.page.scores import Group, budgets_of
+from rl_lab.studies.page.scores import Group
 from rl_lab.studies.page.statistics import Pair, goal_of
 from rl_lab.studies.results import RETURN, StudyResults
 from rl_lab.types import Array
@@ -95,8 +96,8 @@ def efficiency_chart(study: StudyResults, group: Group, scales: Mapping[str, Sca
         return None
     caption = (
         "Interquartile mean of the normalised evaluation returns of all runs on all environments, and its pointwise "
-        "95 % bootstrap interval, as far as all runs of an agent go. Agents without the same number of finished runs on "
-        "each environment are left out."
+        "95 % bootstrap interval, as far as all runs of an agent go. Agents without the same number of finished runs "
+        "on each environment are left out."
     )
     title = f"Sample efficiency on {group.name}"
     return Chart("efficiency", "", title, caption, {axis: (panel,) for axis, panel in views.items()})

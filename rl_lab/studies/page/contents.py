@@ -10,6 +10,7 @@ from rl_lab.evaluation.comparison.normalisation import Scale
 from rl_lab.evaluation.statistics import Estimate
 from rl_lab.studies.foreign.beside import joined_beside, with_joined
 from rl_lab.studies.foreign.notes import notes_on
+from rl_lab.studies.page.budgets import budgets_of
 from rl_lab.studies.page.charts import aggregate_chart, efficiency_chart, improvement_chart, profile_chart
 from rl_lab.studies.page.curves import curve_chart
 from rl_lab.studies.page.decisions import (
@@ -25,7 +26,7 @@ from rl_lab.studies.page.hyperparameters import command_of, hardware_of, hyperpa
 from rl_lab.studies.page.panels import Chart
 from rl_lab.studies.page.results_table import Column, ResultRow, cut_off, missing, results_of
 from rl_lab.studies.page.scales import scale_of
-from rl_lab.studies.page.scores import Group, budgets_of, group_of, group_of_all
+from rl_lab.studies.page.scores import Group, group_of, group_of_all
 from rl_lab.studies.page.statistics import Pair, aggregates_of, pairs_of, profiles_of
 from rl_lab.studies.page.verdict import Verdict, verdict_of
 from rl_lab.studies.results import REGRET, RETURN, StudyResults

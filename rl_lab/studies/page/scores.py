@@ -80,12 +80,6 @@ def group_of_all(study: StudyResults, scales: Mapping[str, Scale | None]) -> Gro
     return Group(name, tuple(known), of, None, asked)
 
 
-def budgets_of(study: StudyResults) -> set[int]:
-    """Return the budgets of the runs that have begun, in environment steps; that of the study if none has."""
-    told = {run.budget for of in study.runs.values() for run in of if run.budget is not None}
-    return told or {study.total_steps}
-
-
 def _finals(study: StudyResults, env_id: str, agent: str) -> dict[int, float]:
     found = ((run.seed, run.scalar(RETURN)) for run in study.runs[env_id, agent])
     return {seed: score for seed, score in found if score is not None}

@@ -68,6 +68,12 @@ def test_budgets_that_differ_are_told_and_efficiency_is_shown_over_their_shares_
     assert set(lines[SECONDS]["solver"].y) == {1.0}
 
 
+def test_curves_reach_as_far_as_the_budgets_on_their_environment(budgets):
+    contents = contents_of(load_study(budgets))
+    ranges = [panels[0].x_range for env in contents.environments for panels in [env.charts[0].views[STEPS]]]
+    assert ranges == [(0.0, 306.0), (0.0, 3060.0)]  # and a little
+
+
 def test_where_budgets_are_equal_there_are_no_shares(tmp_path):
     describe(tmp_path, ["dqn", "ppo"], seeds=1, env_ids=ENVS)
     for env_id in ENVS:
@@ -91,8 +97,8 @@ def test_evaluation_episodes_that_were_cut_off_are_counted_beside_the_results(tm
         write_run(tmp_path, "dqn", seed, [-9.0], env_steps=1, **CUT)
         write_run(tmp_path, "ppo", seed, [-3.0], env_steps=1, eval_returns=[-3.0], eval_capped_episodes=0)
     wanted = (
-        "Final evaluation episodes that were cut off, after 9 steps an episode: dqn 2 of 4. Their returns are not those "
-        "of whole games."
+        "Final evaluation episodes that were cut off, after 9 steps an episode: dqn 2 of 4. Their returns are not "
+        "those of whole games."
     )
     assert contents_of(load_study(tmp_path)).environments[0].cut_off == wanted
     html = write_report(tmp_path, files=False).read_text()
@@ -144,4 +150,4 @@ def test_everything_that_the_page_says_is_in_numbers_json(tmp_path):
     diagnosis = {"split": {"regret": 0.5}, "calibration": {"bias": None}}
     assert found["diagnoses"] == [{"env_id": LAKE, "agent": "dqn"} | diagnosis]
     assert found["joined"] == []
-    assert "- ppo, seeds 0: never started" in files["results.md"].decode()
+    assert "- ppo, seed 0: never started" in files["results.md"].decode()

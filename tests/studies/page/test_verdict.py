@@ -137,12 +137,14 @@ def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp
     found = contents.environments[0].compared.verdict
     assert (found.text, found.decided) == (
         "On FrozenLake-v1, dqn is better than ppo (mean returns differ by 0.250, the boundary is 0.125), decided after"
-        " 15 seeds; the probability of calling any two equal agents different is at most 0.05 over all 8 looks together.",
+        " 15 seeds; the probability of calling any two equal agents different is at most 0.05 over all 8 looks "
+        "together.",
         True,
     )
     assert contents.decision.rows == ((LAKE, "dqn", "ppo", "dqn is better", "15", "0.250", "0.125"),)
     assert contents.decision.lines[:2] == (
-        "Seeds were added in groups of 5 until it was decided, 40 at most; 3 of at most 8 looks; 30 of at most 80 runs.",
+        "Seeds were added in groups of 5 until it was decided, 40 at most; 3 of at most 8 looks; 30 of at most 80 "
+        "runs.",
         "The probability of calling any two equal agents different is at most 0.05 over all 8 looks together.",
     )
     html = render(contents)
@@ -159,8 +161,8 @@ def test_seeds_that_were_added_until_it_was_decided_decide_nothing_on_all_enviro
     found = contents_of(study).overall.verdict
     assert not found.decided
     assert found.text == (
-        "On all 2 environments together, the mean normalised returns are ppo 0.133 and dqn 0.800; no test of them holds, "
-        "since seeds were added until the questions on each environment were decided."
+        "On all 2 environments together, the mean normalised returns are ppo 0.133 and dqn 0.800; no test of them "
+        "holds, since seeds were added until the questions on each environment were decided."
     )
 
 
