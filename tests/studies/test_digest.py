@@ -27,7 +27,7 @@ CLOCKS = {"train_seconds": 3.000001, "wall_seconds": 10.0, "cpu_seconds": 5.0, "
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """On the lake the first wins and the second loses; on the cliff nothing is done but for one agent, of which a seed failed."""
+    """On the lake the first wins and the second loses; on the cliff a single agent has runs, of which one failed."""
     folder = describe(tmp_path_factory.mktemp("studies") / "small", AGENTS, SEEDS, (LAKE, CLIFF))
     means = {"one": 0.9, "sb3-one": 0.1, "two": 0.2, "sb3-two": 0.8}
     for agent, mean in means.items():
