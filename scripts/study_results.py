@@ -55,7 +55,9 @@ def study_results(argv: Sequence[str]) -> int:
         print(
             f"these are {whole / 1000:.0f} kB, more than the {MOST_BYTES // 1000} kB that a repository should keep"
         )
-    summary = (out / SUMMARY).read_text(encoding="utf-8")
+    summary = (
+        f"{(out / SUMMARY).read_text(encoding='utf-8')}\n`{out.as_posix()}` has every number and the curves."
+    )
     for page, text in pages.items():
         write_atomically(page, insert(text, out.name, summary).encode())
         print(f"{page}: has the summary")

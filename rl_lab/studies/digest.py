@@ -63,7 +63,7 @@ def digest_of(contents: Contents, note: str = "") -> dict[str, bytes]:
     return {
         NUMBERS: _json(_numbers(contents, notes)),
         TABLES: f"{page}\n".encode(),
-        SUMMARY: "\n".join([*summary_of(contents), "", *notes, ""]).encode(),
+        SUMMARY: "\n".join([_asked(contents), "", *summary_of(contents), *_apart(notes), ""]).encode(),
         **written,
     }
 
@@ -132,15 +132,27 @@ def _told(pair: Pair, x: str, fixed: bool) -> list[str]:
     ]
 
 
+def _asked(contents: Contents) -> str:
+    """Return how much was run, and how much of it is missing."""
+    done = contents.asked - contents.missing
+    ran = (
+        f"all {done} runs have"
+        if not contents.missing
+        else f"{done} of {counted(contents.asked, 'run')} have"
+    )
+    return f"{contents.seeds_each} each, {contents.budget} per run; {ran} a result."
+
+
+def _apart(notes: Iterable[str]) -> list[str]:
+    """Return notes as paragraphs."""
+    return [f"\n{text}" for text in notes]
+
+
 def _page(contents: Contents, notes: Iterable[str], drawn: set[str]) -> Iterator[str]:
     study = contents.study
-    done = contents.asked - contents.missing
     yield f"# {listed(list(study.agents))} on {listed(list(study.env_ids))}\n"
-    yield (
-        f"{contents.seeds_each} each ({', '.join(map(str, study.seeds))}), {contents.budget} per run; "
-        f"{done} of {counted(contents.asked, 'run')} have a result."
-    )
-    yield from (f"\n{text}" for text in notes)
+    yield f"{_asked(contents)} Seeds: {', '.join(map(str, study.seeds))}."
+    yield from _apart(notes)
     yield from ("", *summary_of(contents))
     if contents.overall is not None:
         yield f"\n{contents.overall.verdict.text}"

@@ -104,7 +104,7 @@ def _scalars(runs: Sequence[RunResults], key: str) -> list[float]:
 def cut_off(runs: Sequence[RunResults]) -> str | None:
     """Return which final evaluations didn't play all of their episodes to the end, in a sentence; None if all did."""
     parts: dict[str, list[int]] = {}
-    limits = {}
+    limits: dict[str | None, None] = {}
     for run in runs:
         summary = run.summary or {}
         played, cut = summary.get("eval_returns"), summary.get("eval_capped_episodes")
