@@ -14,6 +14,7 @@ from PIL import Image
 
 from page_studies import LAKE, describe, write_run
 from rl_lab.studies.digest import digest_of, insert, write_digest
+from rl_lab.studies.page import static
 from rl_lab.studies.page.contents import contents_of
 from rl_lab.studies.results import load_study
 from rl_lab.types import UsageError
@@ -130,6 +131,19 @@ def test_curves_are_drawn_where_a_run_has_finished(files):
         assert np.unique(np.asarray(picture.convert("L"))).size > 10
     assert "](frozenlake-v1.png)" in files["README.md"].decode()
     assert len(files["frozenlake-v1.png"]) < 40_000
+
+
+def test_pictures_have_no_curves_of_single_runs(study, monkeypatch):
+    drawn = []
+    real = static.draw
+    monkeypatch.setattr(static, "draw", lambda panels, *args: drawn.extend(panels) or real(panels, *args))
+    digest_of(contents_of(load_study(study)))
+    assert [(panel.x_title, panel.seeds, panel.x_range[1]) for panel in drawn] == [
+        ("environment steps", (), 204),
+        ("training seconds", (), pytest.approx(2.04)),
+        ("environment steps", (), 102),
+        ("training seconds", (), pytest.approx(1.02)),
+    ]
 
 
 def test_the_script_writes_the_folder_and_the_pages(study, tmp_path, capsys, monkeypatch):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rl_lab.evaluation.comparison.normalisation import Scale
 from rl_lab.evaluation.statistics import Estimate
 from rl_lab.studies.foreign.beside import joined_beside, with_joined
 from rl_lab.studies.foreign.notes import notes_on
-from rl_lab.studies.page.budgets import budgets_of
+from rl_lab.studies.page.budgets import budgets_note, budgets_of, overall_note
 from rl_lab.studies.page.charts import aggregate_chart, efficiency_chart, improvement_chart, profile_chart
 from rl_lab.studies.page.curves import curve_chart
 from rl_lab.studies.page.decisions import (
@@ -166,7 +166,7 @@ def _environment(
     beside = [Beside(one.agent, list(notes_on(one, study, env_id))) for one in joined_beside(study, env_id)]
     return Environment(
         env_id=env_id,
-        compared=_compared(group_of(study, env_id, scale), decision),
+        compared=_compared(group_of(study, env_id, scale), decision, budgets_note(study, env_id)),
         charts=[chart for chart in curves if chart is not None],
         columns=columns,
         rows=rows,
@@ -178,7 +178,7 @@ def _environment(
     )
 
 
-def _compared(group: Group, decision: Decided | None) -> Compared:
+def _compared(group: Group, decision: Decided | None, note: str | None) -> Compared:
     pairs, aggregates = pairs_of(group), aggregates_of(group)
     charts = [
         aggregate_chart(group, aggregates),
@@ -186,13 +186,14 @@ def _compared(group: Group, decision: Decided | None) -> Compared:
         improvement_chart(group, pairs),
     ]
     verdict = verdict_of(group, pairs, aggregates["iqm"], decision)
+    verdict = verdict if note is None else replace(verdict, notes=(note, *verdict.notes))
     return Compared(group, pairs, aggregates, verdict, [chart for chart in charts if chart is not None])
 
 
 def _overall(
     study: StudyResults, group: Group, scales: Mapping[str, Scale | None], decision: Decided | None
 ) -> Compared:
-    compared = _compared(group, decision)
+    compared = _compared(group, decision, overall_note(study))
     efficiency = efficiency_chart(study, group, scales)
     compared.charts[:0] = [] if efficiency is None else [efficiency]
     return compared

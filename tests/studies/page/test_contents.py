@@ -44,6 +44,8 @@ def budgets(tmp_path):
     rows = [row | {"env_steps": 10 * row["env_steps"]} for row in rows]
     (longer / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     give_budget(longer, 3000)
+    info = json.loads((tmp_path / "study.json").read_bytes()) | {"total_steps": 3000}  # the largest one
+    (tmp_path / "study.json").write_text(json.dumps(info))
     return tmp_path
 
 
@@ -66,6 +68,14 @@ def test_budgets_that_differ_are_told_and_efficiency_is_shown_over_their_shares_
     after_300_of_3000 = (0.3 - 1) / 2
     assert lines[STEPS]["ppo"].y[-1] == pytest.approx((0.0 + after_300_of_3000) / 2)
     assert set(lines[SECONDS]["solver"].y) == {1.0}
+
+
+def test_budgets_of_an_environment_that_differ_between_agents_stand_beside_its_verdict(budgets):
+    contents = contents_of(load_study(budgets))
+    first, second = (env.compared.verdict.notes for env in contents.environments)
+    assert not any("Budgets" in note for note in first)
+    assert "Budgets differ: dqn 300 steps, ppo 3,000 steps." in second
+    assert "Budgets differ between agents on b/B-v0." in contents.overall.verdict.notes
 
 
 def test_curves_reach_as_far_as_the_budgets_on_their_environment(budgets):
