@@ -66,6 +66,15 @@ class Config:
         within(self, 0.0, 1.0, "epsilon_initial", "epsilon_final", "epsilon_fraction")
         at_least(self, -1e12, "initial_value")
 
+    def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
+        """Return the periods of a run in transitions, by field.
+
+        Args:
+            num_envs: environments stepped together.
+            total_steps: the budget in transitions, over which the schedules go.
+        """
+        return {"epsilon_fraction": self.epsilon_fraction * total_steps}
+
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""
         falls = self.epsilon_fraction > 0 and self.epsilon_initial != self.epsilon_final

@@ -113,7 +113,7 @@ def test_environments_are_judged_together_on_one_scale(tmp_path):
     contents = contents_of(study)
     assert contents.overall.verdict.decided
     assert contents.overall.verdict.text.startswith(
-        "On all 2 environments, dqn is better than ppo (mean normalised return "
+        "On both environments, dqn is better than ppo (mean normalised return "
     )
     assert contents.scales["a/A-v0"].source == "from the lowest to the highest score of this study"
     (pair,) = contents.overall.pairs
@@ -161,7 +161,7 @@ def test_seeds_that_were_added_until_it_was_decided_decide_nothing_on_all_enviro
     found = contents_of(study).overall.verdict
     assert not found.decided
     assert found.text == (
-        "On all 2 environments together, the mean normalised returns are ppo 0.133 and dqn 0.800; no test of them "
+        "On both environments together, the mean normalised returns are ppo 0.133 and dqn 0.800; no test of them "
         "holds, since seeds were added until the questions on each environment were decided."
     )
 
