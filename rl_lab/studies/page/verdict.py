@@ -90,9 +90,10 @@ def _figures(pair: Pair, group: Group) -> str:
 def _untested(group: Group) -> Verdict:
     """Return the verdict on all environments together where single ones were compared until they were decided."""
     means = [f"{agent} {number(float(group.table(agent).mean()))}" for agent in group.agents]
+    where = group.name.removesuffix(" together")
     text = (
-        f"On {group.name.removesuffix(' together')} together, the mean normalised returns are {listed(means)}; no test of them holds, since "
-        "seeds were added until the questions on each environment were decided."
+        f"On {where} together, the mean normalised returns are {listed(means)}; no test of them holds, since seeds "
+        "were added until the questions on each environment were decided."
     )
     return Verdict(group.name, text, False, _missing(group))
 
