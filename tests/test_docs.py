@@ -20,6 +20,7 @@ import rl_lab
 from pages import (
     PAGES,
     ROOT,
+    SCRIPTS,
     Block,
     Folder,
     blocks_of,
@@ -210,7 +211,12 @@ def test_the_readme_is_short_and_its_pictures_are_small():
 COMMANDS = (
     "train", "compare", "watch", "diagnose", "export", "record", "sync", "check-env", "solve", "benchmark", "verify",
 )  # fmt: skip
-OF_OTHERS = {"check", "evaluations"}  # of sha256sum and scripts/soak.py
+OF_OTHERS = {
+    "check",
+    "evaluations",
+    "note",
+    "pages",
+}  # of sha256sum and scripts/soak.py, of scripts/study_results.py
 
 
 @pytest.fixture(scope="module")
@@ -294,6 +300,18 @@ def test_what_memory_is_worth_is_what_was_measured():
     for study in studies:
         for cell, agent in zip(told[study["env_id"]], study["agents"].values(), strict=True):
             assert numbers(cell) == pytest.approx(agent["eval_return_mean_by_seed"], rel=0.01)
+
+
+def test_what_pages_say_of_a_study_is_what_was_kept_of_it():
+    """scripts/study_results.py puts it there; before a study has results, the place is empty."""
+    marks = re.compile(r"<!-- study: (\S+) -->\n(.*?)<!-- end of study -->", re.DOTALL)
+    told = [found for page in PAGES for found in marks.findall(page.read_text(encoding="utf8"))]
+    assert {name for name, _ in told} == {"classic"}
+    for name, text in told:
+        kept = SCRIPTS / "results" / name / "summary.md"
+        assert (kept.read_text(encoding="utf8").strip() if kept.is_file() else "") in text
+        assert bool(text.strip()) == kept.is_file()
+        assert sum(path.stat().st_size for path in kept.parent.glob("*")) < 300_000
 
 
 def test_what_the_recommended_presets_reach_is_what_was_measured():

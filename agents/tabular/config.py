@@ -124,6 +124,16 @@ class Config(Learning):
         at_least(self, 0.0, "ucb_width")
         flags(self, "simulated")
 
+    def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
+        """Return the periods of a run in transitions, by field.
+
+        Args:
+            num_envs: environments stepped together.
+            total_steps: the budget in transitions, over which the schedules go.
+        """
+        falls = self.exploration == "epsilon-greedy"
+        return {"epsilon_fraction": self.epsilon_fraction * total_steps} if falls else {}
+
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""
         greedy, warm = self.exploration == "epsilon-greedy", self.exploration == "boltzmann"

@@ -282,19 +282,36 @@ class GridMap:
             Line2D([], [], linestyle="", marker=marker, markersize=9, color="black", label=label)
         )
 
-    def finish(self) -> Figure:
-        """Add the legend and choose the size; return the figure."""
-        columns = 2 if self._width * self._side < 4.5 else 3
-        rows = -(-len(self._legend) // columns)
+    @property
+    def legend_rows(self) -> int:
+        """How many rows the legend has, with what was drawn so far."""
+        return -(-len(self._legend) // self._legend_columns)
+
+    @property
+    def _legend_columns(self) -> int:
+        return 2 if self._width * self._side < 4.5 else 3
+
+    def finish(self, legend_rows: int = 0) -> Figure:
+        """Add the legend and choose the size; return the figure.
+
+        Args:
+            legend_rows: for how many rows of the legend there is to be room at least, so that the grids of several
+                figures lie at the same place.
+        """
+        columns, rows = self._legend_columns, max(self.legend_rows, legend_rows)
+        padding = [Patch(alpha=0.0, label="x")] * (rows * columns - len(self._legend))
         left_out = [] if self.numbered else [f"numbers are left out beyond {MOST_NUMBERED} rows or columns"]
         width = max(self._width * self._side + 1.1, 4.2)
         height = self._height * self._side + 0.45 + 0.22 * (rows + len(left_out)) + 0.1
         self.figure.set_size_inches(width, height)
         if self._legend:
-            self.figure.legend(
-                handles=self._legend, loc="outside lower center", ncols=columns, fontsize=POINTS, frameon=False,
-                handletextpad=0.5, columnspacing=1.2, title="\n".join(left_out) or None, title_fontsize=POINTS,
+            legend = self.figure.legend(
+                handles=[*self._legend, *padding], loc="outside lower center", ncols=columns, fontsize=POINTS,
+                frameon=False, handletextpad=0.5, columnspacing=1.2, title="\n".join(left_out) or None,
+                title_fontsize=POINTS,
             )  # fmt: skip
+            for text in legend.get_texts()[len(self._legend) :]:
+                text.set_alpha(0.0)
         return self.figure
 
 

@@ -53,21 +53,31 @@ class RunMaps:
         """Return the values of one of the maps where a reader sees them, float64 [S or fewer]."""
         return self.shown[name][self.kinds.live if self.layout is None else self.kinds.acting]
 
-    def draw(self, name: str, limits: Limits | None = None) -> Figure:
+    def legend_rows(self, name: str) -> int:
+        """Return how many rows the legend of one of the maps has; 0 where states don't lie on a grid."""
+        return 0 if self.layout is None else self._map(self.layout, name, self.limits()[name]).legend_rows
+
+    def draw(self, name: str, limits: Limits | None = None, legend_rows: int = 0) -> Figure:
         """Draw one of the maps; losing states are framed in red.
 
         Args:
             limits: of the colours, or of the axis where states don't lie on a grid; by default those that suit it.
+            legend_rows: for how many rows of the legend there is to be room at least.
         """
         limits = limits or self.limits()[name]
-        values = np.where(self.kinds.live, self.shown[name], np.nan)
         if self.layout is None:
-            return self._lines(values, name, limits)
-        drawn = GridMap(values, self.layout, self.kinds, TITLES[name], COLOURS[name], limits)
+            return self._lines(self._values(name), name, limits)
+        return self._map(self.layout, name, limits).finish(legend_rows)
+
+    def _values(self, name: str) -> Array:
+        return np.where(self.kinds.live, self.shown[name], np.nan)
+
+    def _map(self, layout: Layout, name: str, limits: Limits) -> GridMap:
+        drawn = GridMap(self._values(name), layout, self.kinds, TITLES[name], COLOURS[name], limits)
         if name == VALUES:
             drawn.draw_actions(self.probabilities, self.first_action)
         drawn.frame_losing(self.losing)
-        return drawn.finish()
+        return drawn
 
     def _lines(self, values: Array, name: str, limits: Limits) -> Figure:
         """Draw values [S], and the most likely actions beneath those of the policy, over the states' numbers."""

@@ -123,4 +123,5 @@ def _periods(agent: str, own: Mapping[str, Any], shared: Mapping[str, Any]) -> d
     except UsageError:
         return {}
     tell = getattr(config, "transitions", None)
-    return {} if tell is None else dict(tell(shared.get("num_envs", 1), shared.get("total_steps", 0)))
+    horizon = shared.get("horizon_steps") or shared.get("total_steps", 0)  # over which schedules go
+    return {} if tell is None else dict(tell(shared.get("num_envs", 1), horizon))

@@ -63,6 +63,12 @@ class RunResults:
         """The env_steps of the last evaluation; 0 without one."""
         return int(self.curve(RETURN)[0].max(initial=0))
 
+    @property
+    def budget(self) -> int | None:
+        """The environment steps that were asked for; None if the run hasn't begun."""
+        budget = self.config.get("total_steps")
+        return budget if isinstance(budget, int) else None
+
     def scalar(self, key: str) -> float | None:
         """Return an entry of the summary if it is a finite number, otherwise None."""
         value = (self.summary or {}).get(key)
@@ -76,10 +82,9 @@ class RunResults:
         """
         points = [(row["env_steps"], row[key]) for row in self.rows if is_number(row.get(key))]
         steps, values = np.array(points, dtype=float).reshape(-1, 2).T
-        budget = self.config.get("total_steps")
-        if not (self.done and is_number(budget) and steps.size):
+        if not (self.done and self.budget is not None and steps.size):
             return steps, values
-        kept = (steps < budget) | (steps == steps.max())
+        kept = (steps < self.budget) | (steps == steps.max())
         return steps[kept], values[kept]
 
     def seconds_at(self, steps: Array) -> Array | None:

@@ -72,7 +72,9 @@ def rows_of(*args, **shared):
         ("sb3-ppo", {"n_steps": 64}, 4, {"n_steps": 256}),
         ("sb3-a2c", {}, 8, {"n_steps": 40}),
         ("sb3-recurrent-ppo", {}, 2, {"n_steps": 256}),
-        ("q-learning", {}, 1, {}),
+        ("q-learning", {"epsilon_fraction": 0.25}, 1, {"epsilon_fraction": 250}),
+        ("dqn", {"epsilon_fraction": 0.5, "horizon_steps": 400}, 1, {"epsilon_fraction": 200}),
+        ("random", {}, 1, {}),
     ],
 )
 def test_periods_are_told_in_transitions(agent, fields, num_envs, transitions):

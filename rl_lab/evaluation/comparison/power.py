@@ -133,8 +133,10 @@ class PowerNote:
             ways = arrangements(self.seeds, self.seeds, self.design.tasks, self.design.paired)
             smallest = f"the smallest possible p-value is {min(1.0, 2 / ways):.2g}"
             return f"no difference can be seen: {smallest}, and {self.design.level:.2g} is needed"
+        if self.spread == 0.0 and self.difference == 0.0:
+            return "nothing is known of the differences that could be seen: no run scored other than the one beside it"
         if self.spread == 0.0:
-            return "any difference can be seen, since runs differ by none or by the same amount"
+            return "any difference can be seen, since all runs differ by the same amount"
         conditions = f"(power {self.design.power:g}, alpha {self.design.level:.2g})"
         return f"a difference below {self.detectable:.3g} can't be seen {conditions}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,8 @@ from rl_lab.evaluation.comparison.efficiency import efficiency_curve
 from rl_lab.evaluation.comparison.intervals import Band
 from rl_lab.evaluation.comparison.normalisation import Scale
 from rl_lab.evaluation.statistics import Estimate
-from rl_lab.studies.page.curves import BAND_RESAMPLES, STEPS
+from rl_lab.studies.page.budgets import budgets_of
+from rl_lab.studies.page.curves import BAND_RESAMPLES, SECONDS, STEPS, along, stretched
 from rl_lab.studies.page.panels import Bar, Chart, Line, Panel
 from rl_lab.studies.page.scores import Group
 from rl_lab.studies.page.statistics import Pair, goal_of
@@ -19,6 +21,7 @@ from rl_lab.types import Array
 
 NAMES = {"iqm": "IQM", "median": "Median", "mean": "Mean", "optimality_gap": "Optimality gap"}
 EFFICIENCY_POINTS = 50
+SHARE = "share of the budget"
 
 
 def aggregate_chart(group: Group, aggregates: Mapping[str, Mapping[str, Estimate]]) -> Chart | None:
@@ -83,36 +86,71 @@ def improvement_chart(group: Group, pairs: Sequence[Pair]) -> Chart | None:
 
 
 def efficiency_chart(study: StudyResults, group: Group, scales: Mapping[str, Scale | None]) -> Chart | None:
-    """Return the normalised return over steps, over all environments together; None without a common range."""
-    lines = [line for agent in study.agents if (line := _efficiency(study, group, scales, agent)) is not None]
-    if not lines:
+    """Return the normalised return over steps and seconds, over all environments together; None without any.
+
+    Where budgets differ, it is also shown over their shares: no number of steps is the same part of each.
+    """
+    axes = (STEPS, SECONDS, SHARE) if len(budgets_of(study)) > 1 else (STEPS, SECONDS)
+    views = {axis: panel for axis in axes if (panel := _efficiency(study, group, scales, axis)) is not None}
+    if not views:
         return None
-    panel = Panel(
-        STEPS, "normalised return (IQM)", lines=tuple(lines), x_range=(0.0, study.total_steps * 1.02)
-    )
     caption = (
         "Interquartile mean of the normalised evaluation returns of all runs on all environments, and its pointwise "
-        "95 % bootstrap interval. Agents without the same number of finished runs on each environment are left out."
+        "95 % bootstrap interval, as far as all runs of an agent go. Agents without the same number of finished runs "
+        "on each environment are left out."
     )
-    return Chart("efficiency", "", f"Sample efficiency on {group.name}", caption, {STEPS: (panel,)})
+    title = f"Sample efficiency on {group.name}"
+    return Chart("efficiency", "", title, caption, {axis: (panel,) for axis, panel in views.items()})
 
 
 def _efficiency(
-    study: StudyResults, group: Group, scales: Mapping[str, Scale | None], agent: str
-) -> Line | None:
+    study: StudyResults, group: Group, scales: Mapping[str, Scale | None], axis: str
+) -> Panel | None:
+    of_agents = {agent: _tasks(study, group, scales, agent, axis) for agent in study.agents}
+    known = {
+        agent: tasks for agent, tasks in of_agents.items() if tasks[0] and len(set(map(len, tasks))) == 1
+    }
+    end = max((float(run.x[-1]) for tasks in known.values() for task in tasks for run in task), default=0.0)
+    lines = [line for agent, tasks in known.items() if (line := _common(agent, tasks, end)) is not None]
+    if not lines:
+        return None
+    last = max(line.x[-1] for line in lines)
+    return Panel(axis, "normalised return (IQM)", lines=tuple(lines), x_range=(0.0, last * 1.02 or 1.0))
+
+
+class _Run(NamedTuple):
+    """A run's normalised returns over an axis."""
+
+    x: Array
+    y: Array
+    solved: bool
+    """It took no steps: what it knows from its only evaluation on holds to the end."""
+
+
+def _tasks(
+    study: StudyResults, group: Group, scales: Mapping[str, Scale | None], agent: str, axis: str
+) -> list[list[_Run]]:
+    """Return an agent's finished runs for each task."""
     tasks = []
     for env_id in group.tasks:
         scale = scales[env_id]
         assert scale is not None  # that is why the environment is in the group
-        curves = [run.curve(RETURN) for run in study.runs[env_id, agent] if run.done]
-        known = [
-            (x, y) if x.any() else (np.array([0.0, study.total_steps]), np.repeat(y[-1], 2))
-            for x, y in curves
-            if x.size
-        ]
-        tasks.append([(x, scale.normalise(y)) for x, y in known])
-    if not tasks[0] or len({len(task) for task in tasks}) != 1:
-        return None
-    grid = np.linspace(0.0, study.total_steps, EFFICIENCY_POINTS)
-    x, band = efficiency_curve(tasks, grid=grid, resamples=BAND_RESAMPLES)
+        runs = []
+        for run in (run for run in study.runs[env_id, agent] if run.done):
+            x, values = along(run, RETURN, SECONDS if axis == SECONDS else STEPS)
+            if x.size:
+                steps = run.curve(RETURN)[0]
+                whole = max(float(steps.max()), run.budget or study.total_steps) if axis == SHARE else 1.0
+                runs.append(_Run(x / whole, scale.normalise(values), not steps.any()))
+        tasks.append(runs)
+    return tasks
+
+
+def _common(agent: str, tasks: Sequence[Sequence[_Run]], end: float) -> Line | None:
+    """Return an agent's curve over what all of its runs have; None if there is nothing."""
+    curves = [[stretched((r.x, r.y), end) if r.solved else (r.x, r.y) for r in task] for task in tasks]
+    first = max(float(x[0]) for task in curves for x, _ in task)
+    last = min(float(x[-1]) for task in curves for x, _ in task)
+    grid = np.linspace(first, last, EFFICIENCY_POINTS) if first <= last else None
+    x, band = efficiency_curve(curves, grid=grid, resamples=BAND_RESAMPLES)
     return Line(agent, x.tolist(), *(part.tolist() for part in band)) if x.size else None

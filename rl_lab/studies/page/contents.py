@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rl_lab.evaluation.comparison.normalisation import Scale
 from rl_lab.evaluation.statistics import Estimate
 from rl_lab.studies.foreign.beside import joined_beside, with_joined
 from rl_lab.studies.foreign.notes import notes_on
+from rl_lab.studies.page.budgets import budgets_note, budgets_of, overall_note
 from rl_lab.studies.page.charts import aggregate_chart, efficiency_chart, improvement_chart, profile_chart
 from rl_lab.studies.page.curves import curve_chart
 from rl_lab.studies.page.decisions import (
@@ -20,9 +21,10 @@ from rl_lab.studies.page.decisions import (
     read_decision,
     read_diagnoses,
 )
+from rl_lab.studies.page.formats import span
 from rl_lab.studies.page.hyperparameters import command_of, hardware_of, hyperparameters, versions_of
 from rl_lab.studies.page.panels import Chart
-from rl_lab.studies.page.results_table import Column, ResultRow, missing, results_of
+from rl_lab.studies.page.results_table import Column, ResultRow, cut_off, missing, results_of
 from rl_lab.studies.page.scales import scale_of
 from rl_lab.studies.page.scores import Group, group_of, group_of_all
 from rl_lab.studies.page.statistics import Pair, aggregates_of, pairs_of, profiles_of
@@ -60,9 +62,17 @@ class Environment:
     columns: list[Column]
     rows: list[ResultRow]
     missing: list[dict[str, Any]]
+    cut_off: str | None
+    """Which final evaluations didn't play all of their episodes to the end; None if all did."""
     joined: list[Beside]
     hyperparameters: list[dict[str, Any]]
-    diagnosis: Section | None
+    diagnoses: Mapping[str, Mapping[str, Any]]
+    """Why each agent falls short, as far as it was diagnosed: of its first run that was."""
+
+    @property
+    def diagnosis(self) -> Section | None:
+        """The section on them; None without any."""
+        return diagnosis_section(self.diagnoses)
 
 
 @dataclass(frozen=True)
@@ -77,9 +87,18 @@ class Contents:
     """All environments together; None where there is only one, or no scale."""
     scales: Mapping[str, Scale | None]
     decision: Section | None
+    decided: Decided | None
+    """What a sequential test decided, as `decision` shows it."""
     command: str | None
     versions: dict[str, list[str]]
     hardware: dict[str, list[str]]
+
+    @property
+    def diagnoses(self) -> Iterator[Mapping[str, Any]]:
+        """What is known of why agents fall short, of each environment and agent."""
+        for env in self.environments:
+            for agent, found in env.diagnoses.items():
+                yield {"env_id": env.env_id, "agent": agent} | dict(found)
 
     @property
     def pairs(self) -> list[Pair]:
@@ -102,6 +121,16 @@ class Contents:
         return sum(len(found["seeds"]) for env in self.environments for found in env.missing)
 
     @property
+    def seeds_each(self) -> str:
+        """How many seeds agents have: "4 seeds", or "5 to 20 seeds" where they differ."""
+        return span([len(runs) for runs in self.study.runs.values()], "seed")
+
+    @property
+    def budget(self) -> str:
+        """The budgets of runs, from the smallest to the largest."""
+        return span(budgets_of(self.study), "environment step")
+
+    @property
     def asked(self) -> int:
         """How many runs there are to be."""
         return sum(map(len, self.study.runs.values()))
@@ -118,9 +147,10 @@ def contents_of(study: StudyResults) -> Contents:
         environments=[
             _environment(study, shown, env_id, scales[env_id], decision) for env_id in study.env_ids
         ],
-        overall=None if overall is None else _overall(study, overall, scales),
+        overall=None if overall is None else _overall(study, overall, scales, decision),
         scales=scales,
         decision=decision_section(decision),
+        decided=decision,
         command=command_of(study),
         versions=versions_of(study),
         hardware=hardware_of(study),
@@ -136,18 +166,19 @@ def _environment(
     beside = [Beside(one.agent, list(notes_on(one, study, env_id))) for one in joined_beside(study, env_id)]
     return Environment(
         env_id=env_id,
-        compared=_compared(group_of(study, env_id, scale), decision),
+        compared=_compared(group_of(study, env_id, scale), decision, budgets_note(study, env_id)),
         charts=[chart for chart in curves if chart is not None],
         columns=columns,
         rows=rows,
         missing=missing(runs),
+        cut_off=cut_off(runs),
         joined=beside,
         hyperparameters=hyperparameters(study, env_id),
-        diagnosis=diagnosis_section(read_diagnoses(runs)),
+        diagnoses=read_diagnoses(runs),
     )
 
 
-def _compared(group: Group, decision: Decided | None) -> Compared:
+def _compared(group: Group, decision: Decided | None, note: str | None) -> Compared:
     pairs, aggregates = pairs_of(group), aggregates_of(group)
     charts = [
         aggregate_chart(group, aggregates),
@@ -155,11 +186,14 @@ def _compared(group: Group, decision: Decided | None) -> Compared:
         improvement_chart(group, pairs),
     ]
     verdict = verdict_of(group, pairs, aggregates["iqm"], decision)
+    verdict = verdict if note is None else replace(verdict, notes=(note, *verdict.notes))
     return Compared(group, pairs, aggregates, verdict, [chart for chart in charts if chart is not None])
 
 
-def _overall(study: StudyResults, group: Group, scales: Mapping[str, Scale | None]) -> Compared:
-    compared = _compared(group, None)
+def _overall(
+    study: StudyResults, group: Group, scales: Mapping[str, Scale | None], decision: Decided | None
+) -> Compared:
+    compared = _compared(group, decision, overall_note(study))
     efficiency = efficiency_chart(study, group, scales)
     compared.charts[:0] = [] if efficiency is None else [efficiency]
     return compared

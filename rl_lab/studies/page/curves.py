@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rl_lab.evaluation.comparison.efficiency import efficiency_curve
+from rl_lab.studies.page.budgets import budgets_of
 from rl_lab.studies.page.panels import Chart, Line, Panel, SeedLine
 from rl_lab.studies.results import EXACT, REGRET, RETURN, Points, RunResults, StudyResults
 from rl_lab.types import Array
@@ -38,25 +39,25 @@ def curve_panel(
         axis: STEPS or SECONDS.
         reference: the return of an optimal policy, for a dashed line.
     """
-    curves = {(run.agent, run.seed): _along(run, key, axis) for run in study.of_env(env_id)}
+    curves = {(run.agent, run.seed): along(run, key, axis) for run in study.of_env(env_id)}
     known = [curve for curve in curves.values() if curve[0].size]
     if not known:
         return None
-    budget = study.total_steps if axis == STEPS else 0
+    budget = max(budgets_of(study, env_id)) if axis == STEPS else 0
     end = max(budget, *(float(x.max()) for x, _ in known))
     solved = {(run.agent, run.seed) for run in study.of_env(env_id) if not run.curve(key)[0].any()}
-    stretched = {name: _stretched(curve, end) if name in solved else curve for name, curve in curves.items()}
+    drawn = {name: stretched(curve, end) if name in solved else curve for name, curve in curves.items()}
     seeds, lines = [], []
     for agent in study.agents:
-        runs = [run for run in study.runs[env_id, agent] if stretched[agent, run.seed][0].size]
+        runs = [run for run in study.runs[env_id, agent] if drawn[agent, run.seed][0].size]
         seeds += [
             SeedLine(agent, run.seed, x.tolist(), y.tolist(), run.done)
             for run in runs
-            for x, y in [stretched[agent, run.seed]]
+            for x, y in [drawn[agent, run.seed]]
         ]
-        finished = [stretched[agent, run.seed] for run in runs if run.done]
+        finished = [drawn[agent, run.seed] for run in runs if run.done]
         lines += [line] if (line := _average(agent, finished)) is not None else []
-    values = np.concatenate([y for _, y in stretched.values()])
+    values = np.concatenate([y for _, y in drawn.values()])
     log = key == REGRET and _spans_magnitudes(values)
     return Panel(
         x_title=axis,
@@ -70,7 +71,7 @@ def curve_panel(
     )
 
 
-def _along(run: RunResults, key: str, axis: str) -> Points:
+def along(run: RunResults, key: str, axis: str) -> Points:
     """Return a run's curve over steps, or over seconds; empty where it isn't known when evaluations were."""
     steps, values = run.curve(key)
     if axis == STEPS or not steps.size:
@@ -79,7 +80,7 @@ def _along(run: RunResults, key: str, axis: str) -> Points:
     return (steps[:0], values[:0]) if seconds is None else (seconds, values)
 
 
-def _stretched(curve: Points, end: float) -> Points:
+def stretched(curve: Points, end: float) -> Points:
     """Extend the only point of an agent that solved the model without any step to a horizontal line."""
     x, values = curve
     return (np.array([x[-1], end]), np.repeat(values[-1], 2)) if x.size and x[-1] < end else curve

@@ -55,7 +55,19 @@ def decided_for(decision: Decided, env_id: str) -> Told | None:
     if not found:
         return None
     said = [_outcome(verdict) for verdict in found]
-    return Told("; ".join(text for text, _ in said), all(decided for _, decided in said))
+    text = "; ".join([*(text for text, _ in said), *_worth(decision)])
+    return Told(text, all(decided for _, decided in said))
+
+
+def _worth(decision: Decided) -> list[str]:
+    """Return how often such a decision is wrong, as the end of a sentence; [] if it isn't known."""
+    alpha, most = decision.get("alpha"), decision.get("max_looks")
+    if not is_number(alpha):
+        return []
+    over = (
+        f" over all {counted(most, 'look')} together" if isinstance(most, int) else " over all looks together"
+    )
+    return [f"the probability of calling any two equal agents different is at most {alpha:g}{over}"]
 
 
 def _outcome(verdict: Mapping[str, Any]) -> Told:
@@ -84,17 +96,11 @@ def decision_section(decision: Decided | None) -> Section | None:
 
     Args:
         decision: `alpha`, `looks`, `max_seeds` (any may be missing) and `questions`, each {"env_id", "x", "y",
-            "verdict", "seeds"} with an outcome of `comparison.sequential`.
+            "verdict", "seeds", "difference", "boundary"} with an outcome of `comparison.sequential`.
     """
     if decision is None:
         return None
-    alpha, looks, most = (decision.get(name) for name in ("alpha", "looks", "max_seeds"))
-    cap = f", {most} at most" if is_number(most) else ""
-    looked = f"; {counted(looks, 'look')}" if isinstance(looks, int) else ""
-    worth = [f"Seeds were added in groups until it was decided{cap}{looked}."]
-    if is_number(alpha):
-        rate = f"at most {alpha:g}, over all looks together"
-        worth.append(f"The probability of calling any two equal agents different is {rate}.")
+    worth = [_course(decision), *(f"{text[0].upper()}{text[1:]}." for text in _worth(decision))]
     worth.append(
         "The p-values of the tables below are those of a fixed number of seeds, and don't hold here."
     )
@@ -105,12 +111,44 @@ def decision_section(decision: Decided | None) -> Section | None:
             str(v.get("y")),
             _in_words(v),
             str(v.get("seeds", "–")),
+            *(_figure(v.get(name)) for name in ("difference", "boundary")),
         )
         for v in decision["questions"]
         if isinstance(v, dict)
     ]
-    header = ("environment", "agent", "compared with", "outcome", "seeds of each")
+    header = (
+        "environment",
+        "agent",
+        "compared with",
+        "outcome",
+        "seeds of each",
+        "difference of means",
+        "boundary",
+    )
     return Section("Until it is decided", tuple(worth), header, tuple(rows))
+
+
+def _course(decision: Decided) -> str:
+    """Return how the study went, in a sentence: its groups, its looks and its runs."""
+    group, cap, looks, most, runs, most_runs = (
+        found if isinstance(found := decision.get(name), int) else None
+        for name in ("group_size", "max_seeds", "looks", "max_looks", "runs", "max_runs")
+    )
+    size = "" if group is None else f" of {group}"
+    parts = [
+        f"Seeds were added in groups{size} until it was decided" + ("" if cap is None else f", {cap} at most")
+    ]
+    if looks is not None:
+        parts.append(
+            counted(looks, "look") if most is None else f"{looks} of at most {counted(most, 'look')}"
+        )
+    if runs is not None and most_runs is not None:
+        parts.append(f"{runs} of at most {counted(most_runs, 'run')}")
+    return f"{'; '.join(parts)}."
+
+
+def _figure(value: Any) -> str:
+    return number(float(value)) if is_number(value) else "–"
 
 
 def read_diagnoses(runs: Sequence[RunResults]) -> dict[str, Mapping[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 LONGEST_TEXT = 44  # characters of a value in the table of hyperparameters; longer ones are shortened
@@ -42,6 +43,12 @@ def listed(names: list[str]) -> str:
 def counted(count: int, word: str) -> str:
     """Return "1 seed", "2 seeds"."""
     return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+def span(numbers: Collection[int], word: str) -> str:
+    """Return "2 seeds", or "2 to 5 seeds" where numbers differ."""
+    low, high = min(numbers), max(numbers)
+    return counted(high, word) if low == high else f"{low:,} to {counted(high, word)}"
 
 
 def shortened(text: str) -> str:

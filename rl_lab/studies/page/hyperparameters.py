@@ -9,7 +9,7 @@ from typing import Any
 
 from rl_lab.runs.description import IDLE
 from rl_lab.studies.hyperparameters import DIFFERS, hyperparameters_side_by_side
-from rl_lab.studies.page.formats import shortened, value_text
+from rl_lab.studies.page.formats import shortened, slug, value_text
 from rl_lab.studies.results import StudyResults
 
 Row = dict[str, Any]
@@ -42,19 +42,20 @@ def _text(row: Row, agent: str) -> dict[str, str] | None:
 def command_of(study: StudyResults) -> str | None:
     """Return the commands that run the study again, a line each, with the fields of presets written out.
 
-    There is one for each environment where fields depend on it.
+    There is one for each environment where fields depend on it, with a folder of its own, since other fields make
+    another study.
 
     None for a study of an older version, which didn't store the fields. What was taken out as a secret has to be put in
     again.
     """
     by_env = study.info.get("env_fields")
     if isinstance(by_env, dict):
-        lines = [_command(study, (env_id,), fields) for env_id, fields in by_env.items()]
+        lines = [_command(study, (env_id,), fields, f"/{slug(env_id)}") for env_id, fields in by_env.items()]
         return None if None in lines else "\n".join(line for line in lines if line is not None)
     return _command(study, study.env_ids, study.info.get("fields"))
 
 
-def _command(study: StudyResults, env_ids: Sequence[str], stored: Any) -> str | None:
+def _command(study: StudyResults, env_ids: Sequence[str], stored: Any, folder: str = "") -> str | None:
     """Return the command for some environments; None if the fields weren't stored."""
     if not isinstance(stored, dict) or not all(isinstance(f, dict) for f in stored.values()):
         return None
@@ -71,7 +72,7 @@ def _command(study: StudyResults, env_ids: Sequence[str], stored: Any) -> str | 
     for agent, own in fields.items():
         pairs += [f"{agent}:{_pair(name, value)}" for name, value in own.items() if name not in shared]
     words += ["--set", *pairs] if pairs else []
-    return shlex.join([*words, "--out", "runs/again"])
+    return shlex.join([*words, "--out", f"runs/again{folder}"])
 
 
 def _seeds(study: StudyResults) -> list[str]:

@@ -6,7 +6,7 @@ import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -26,6 +26,14 @@ MAPS = {
     "residuals": "bound on the error of V by sweep",
 }
 Row = dict[str, Any]
+
+
+class Look(NamedTuple):
+    """What decides where the grid of a map lies, and what its colours mean."""
+
+    limits: Limits
+    """Of the colours."""
+    legend_rows: int
 
 
 def videos(study: StudyResults, env_id: str) -> list[Row]:
@@ -66,11 +74,13 @@ def maps(study: StudyResults, env_id: str) -> list[Row]:
     """
     shown = [found for agent in study.agents if (found := _shown(study.runs[env_id, agent])) is not None]
     drawn_from = [read_maps(run.directory / PICTURES) for run, _ in shown]
-    limits = shared_limits(found for found in drawn_from if found is not None)
+    own = [{} if known is None else _looks(known) for known in drawn_from]
+    limits = shared_limits(known for known in drawn_from if known is not None)
+    looks = {kind: Look(limits[kind], max(o[kind].legend_rows for o in own if kind in o)) for kind in limits}
     of_agents = [
         picture
-        for (run, widths), known in zip(shown, drawn_from, strict=True)
-        for picture in _pictures(study, run, widths, known, limits)
+        for (run, widths), known, has in zip(shown, drawn_from, own, strict=True)
+        for picture in _pictures(study, run, widths, known, has, looks)
     ]
     kinds = [*MAPS, *sorted({row["kind"] for row in of_agents} - set(MAPS))]
     rows = [
@@ -93,19 +103,24 @@ def _shown(runs: Iterable[RunResults]) -> tuple[RunResults, dict[Path, int]] | N
     return None
 
 
+def _looks(known: RunMaps) -> dict[str, Look]:
+    """Return the look that a run's maps have on disk, by kind."""
+    return {kind: Look(limits, known.legend_rows(kind)) for kind, limits in known.limits().items()}
+
+
 def _pictures(
     study: StudyResults,
     run: RunResults,
     widths: Mapping[Path, int],
     known: RunMaps | None,
-    limits: Mapping[str, Limits],
+    own: Mapping[str, Look],
+    looks: Mapping[str, Look],
 ) -> Iterator[Row]:
-    own = {} if known is None else known.limits()
     for picture, width in widths.items():
         kind = picture.stem
         source = source_of(study, picture)
-        if known is not None and kind in own and own[kind] != limits[kind]:
-            source = _data_uri("image/png", png_of(known.draw(kind, limits[kind])))
+        if known is not None and kind in own and own[kind] != looks[kind]:
+            source = _data_uri("image/png", png_of(known.draw(kind, *looks[kind])))
         yield {
             "agent": run.agent,
             "seed": run.seed,

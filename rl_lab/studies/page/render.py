@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from rl_lab.evaluation.grid_maps import MOST_NUMBERED
 from rl_lab.evaluation.statistics import Estimate
+from rl_lab.studies.page.clocks import clocks_note
 from rl_lab.studies.page.colours import DARK, LIGHT, colour_index, dash_of
 from rl_lab.studies.page.contents import Contents
 from rl_lab.studies.page.formats import number
@@ -45,7 +46,8 @@ def render(contents: Contents) -> str:
         films={env_id: videos(study, env_id) for env_id in study.env_ids},
         notes=tuning_notes(study),
         few=few_seeds_note(study),
-        explained=explained(contents.pairs),
+        clocks=clocks_note(study),
+        explained=explained(contents.pairs, sequential=contents.decision is not None),
         most_numbered=MOST_NUMBERED,
         smallest=SMALLEST,
         hashes=[h for h in (_sha256(script), plotly_hash) if h],

@@ -101,6 +101,27 @@ def _scalars(runs: Sequence[RunResults], key: str) -> list[float]:
     return [value for run in runs if (value := run.scalar(key)) is not None]
 
 
+def cut_off(runs: Sequence[RunResults]) -> str | None:
+    """Return which final evaluations didn't play all of their episodes to the end, in a sentence; None if all did."""
+    parts: dict[str, list[int]] = {}
+    limits: dict[str | None, None] = {}
+    for run in runs:
+        summary = run.summary or {}
+        played, cut = summary.get("eval_returns"), summary.get("eval_capped_episodes")
+        if isinstance(played, list) and isinstance(cut, int):
+            of = parts.setdefault(run.agent, [0, 0])
+            of[0], of[1] = of[0] + cut, of[1] + len(played)
+            limits |= {summary.get("eval_limit"): None} if cut else {}
+    found = [f"{agent} {cut} of {played}" for agent, (cut, played) in parts.items() if cut]
+    if not found:
+        return None
+    after = " or ".join(str(limit) for limit in limits if limit)
+    return (
+        f"Final evaluation episodes that were cut off{f', after {after}' if after else ''}: {', '.join(found)}. "
+        "Their returns are not those of whole games."
+    )
+
+
 def missing(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
     """Return which seeds of which agent are missing and why; seeds with the same cause are grouped."""
     seeds: dict[tuple[str, str], list[int]] = {}

@@ -35,10 +35,14 @@ def _exact(runs: Iterable[RunResults], env_id: str) -> Scale | None:
         description = read_description(run.directory)
         learner, _ = configure(description.agent, dict(description.fields) | {"env_id": env_id})
         problem = problem_of(description.config, learner, for_acting=True)
-        model, limit = problem.model, problem.spec.max_episode_steps
-        if model is None or limit is None or model.num_states * limit > MOST_WORK:
+        model, config, limit = problem.model, description.config, problem.spec.max_episode_steps
+        longest = (
+            config.eval_steps(None) if limit is None else limit
+        )  # without one, an evaluation ends after so many
+        steps = min(longest, config.eval_max_steps)
+        if model is None or model.num_states * steps > MOST_WORK:
             return None
-        return episode_scale(model, min(limit, description.config.eval_max_steps))
+        return episode_scale(model, steps)
     except Exception:  # whatever has become of the environment since: the page is written in any case
         return None
 

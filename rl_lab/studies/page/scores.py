@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rl_lab.evaluation.comparison.normalisation import Scale
+from rl_lab.studies.page.formats import listed
 from rl_lab.studies.results import RETURN, StudyResults
 from rl_lab.types import Array
 
@@ -71,11 +72,9 @@ def group_of_all(study: StudyResults, scales: Mapping[str, Scale | None]) -> Gro
         finals = {env_id: _finals(study, env_id, agent) for env_id in known}
         seeds = [s for s in study.seeds if all(s in scores for scores in finals.values())]
         of[agent] = {seed: tuple(float(known[e].normalise(finals[e][seed])) for e in known) for seed in seeds}
-    name = (
-        f"all {len(known)} environments"
-        if len(known) == len(study.env_ids)
-        else f"{', '.join(known)} together"
-    )
+    name = f"all {len(known)} environments" if len(known) > 2 else "both environments"
+    if len(known) < len(study.env_ids):
+        name = f"{listed(list(known))} together"
     asked = {agent: max(len(study.runs[env_id, agent]) for env_id in known) for agent in study.agents}
     return Group(name, tuple(known), of, None, asked)
 

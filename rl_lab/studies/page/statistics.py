@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from rl_lab.evaluation.comparison.aggregates import AGGREGATES, mean, optimality_gap
-from rl_lab.evaluation.comparison.differences import holm, permutation_test
+from rl_lab.evaluation.comparison.differences import TIE, holm, permutation_test
 from rl_lab.evaluation.comparison.improvement import improvement_interval
 from rl_lab.evaluation.comparison.intervals import Band, aggregate_interval
 from rl_lab.evaluation.comparison.power import Design, power_note
@@ -68,7 +68,7 @@ def _pair(group: Group, x: str, y: str, comparisons: int) -> Pair:
         y=y,
         seeds=len(seeds),
         means=(float(of_x.mean()), float(of_y.mean())),
-        difference=aggregate_interval(of_x - of_y, mean),
+        difference=_difference(of_x, of_y),
         p_value=p_value,
         adjusted_p_value=p_value,
         improvement=improvement_interval(group.table(x), group.table(y)),
@@ -77,6 +77,13 @@ def _pair(group: Group, x: str, y: str, comparisons: int) -> Pair:
         if enough
         else None,
     )
+
+
+def _difference(x: Array, y: Array) -> Estimate:
+    """Return the mean difference of scores [seeds, tasks] and its interval; 0 where means differ by rounding alone."""
+    found = aggregate_interval(x - y, mean)
+    equal = abs(found.value) <= TIE * max(np.abs(x).max(), np.abs(y).max())
+    return found._replace(value=0.0) if equal else found
 
 
 def is_paired(seeds: int, tasks: int, comparisons: int) -> bool:

@@ -27,19 +27,37 @@ NUMBERS = "numbers.json"  # everything, and the verdicts
 
 def files_of(contents: Contents) -> dict[str, bytes]:
     """Return the tables of a page by file name."""
-    tables = {
+    files = {f"{name}.csv": csv_of(rows) for name, rows in _tables(contents).items()}
+    files[NUMBERS] = json.dumps(finite(numbers_of(contents)), indent=1, ensure_ascii=False).encode()
+    files["results.md"] = "\n".join(markdown_of(env) for env in contents.environments).encode()
+    files["results.tex"] = "\n".join(_latex(env) for env in contents.environments).encode()
+    return files
+
+
+def numbers_of(contents: Contents) -> dict[str, Any]:
+    """Return all that a page says, as plain numbers and texts."""
+    figures = {c.slug: c.rows() for c in contents.charts}
+    return {"study": _study(contents), **_tables(contents), **_beside(contents), "figures": figures}
+
+
+def _tables(contents: Contents) -> dict[str, list[Row]]:
+    return {
         "results": [row for env in contents.environments for row in _results(env)],
         "runs": [_run(run) for e in contents.study.env_ids for run in contents.study.of_env(e)],
         "pairs": [row for compared in _all(contents) for row in _pairs(compared)],
         "aggregates": [row for compared in _all(contents) for row in _aggregates(compared)],
         "hyperparameters": [row for env in contents.environments for row in _hyperparameters(contents, env)],
     }
-    files = {f"{name}.csv": csv_of(rows) for name, rows in tables.items()}
-    everything = {"study": _study(contents), **tables, "figures": {c.slug: c.rows() for c in contents.charts}}
-    files[NUMBERS] = json.dumps(finite(everything), indent=1, ensure_ascii=False).encode()
-    files["results.md"] = "\n".join(_markdown(contents, env) for env in contents.environments).encode()
-    files["results.tex"] = "\n".join(_latex(env) for env in contents.environments).encode()
-    return files
+
+
+def _beside(contents: Contents) -> Row:
+    """Return what else the page says: what was decided, why agents are worse, and what is known of joined runs."""
+    joined = [
+        {"env_id": env.env_id, "agent": one.agent, "notes": one.notes}
+        for env in contents.environments
+        for one in env.joined
+    ]
+    return {"decision": contents.decided, "diagnoses": [*map(dict, contents.diagnoses)], "joined": joined}
 
 
 def figure_csv(chart: Chart) -> bytes:
@@ -151,7 +169,8 @@ def _written(env: Environment) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _markdown(contents: Contents, env: Environment) -> str:
+def markdown_of(env: Environment) -> str:
+    """Return what is said of an environment in Markdown: the verdict, the results, what is missing, and the pairs."""
     header, rows = _written(env)
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     table = "\n".join(f"| {' | '.join(_in_markdown(text) for text in line)} |" for line in lines)
@@ -160,9 +179,19 @@ def _markdown(contents: Contents, env: Environment) -> str:
         f"probability of improvement {number(p.improvement.value)}"
         for p in env.compared.pairs
     ]
+    told = [env.compared.verdict.text, *env.compared.verdict.notes]
+    remarks = [] if env.cut_off is None else [env.cut_off]
+    remarks += [f"{m['agent']}, {_seeds(m['seeds'])}: {m['cause']}" for m in env.missing]
+    remarks += [f"{one.agent}, not run by this study: {'; '.join(one.notes)}" for one in env.joined]
+    listed = [f"- {_in_markdown(remark)}" for remark in remarks]
     return "\n".join(
-        [f"## {env.env_id}\n", f"{_in_markdown(env.compared.verdict.text)}\n", table, "", *pairs, ""]
+        [f"## {env.env_id}\n", *(f"{_in_markdown(text)}\n" for text in told), table, "", *listed, *pairs, ""]
     )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Return "seed 3", "seeds 3, 4"."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def _in_markdown(text: str) -> str:

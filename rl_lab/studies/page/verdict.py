@@ -48,20 +48,17 @@ def verdict_of(
         return Verdict(group.name, f"On {group.name}, no run has finished with an evaluation.", False, ())
     if not pairs:
         return _alone(group, iqms)
+    if decided is not None and not group.env_id:
+        return _untested(group)
     best = _best(pairs, group)
     own = [pair for pair in pairs if best in (pair.x, pair.y)]
     beaten = [pair for pair in own if pair.x == best and pair.different]
     rest = [pair for pair in own if pair not in beaten]
     parts = []
     if beaten:
-        parts.append(f"{best} is better than {_each(beaten, group, 'y')}")
+        parts.append(f"{best} is better than {_each(beaten, group, best)}")
     if rest:
-        others = listed([pair.y if pair.x == best else pair.x for pair in rest])
-        is_one = " " if len(rest) == 1 else " any of "
-        undecided = f"it is not decided whether {best} is better than{is_one}{others}"
-        parts.append(
-            f"{undecided} ({_figures(rest, group)})" if len(rest) == 1 else f"{undecided} ({_all(rest)})"
-        )
+        parts.append(f"it is not decided whether {best} is better than {_each(rest, group, best)}")
     notes = (*_power(rest or beaten, decided=not rest), *_missing(group))
     return Verdict(group.name, f"On {group.name}, {'; '.join(parts)}.", not rest, notes)
 
@@ -73,13 +70,13 @@ def _best(pairs: Sequence[Pair], group: Group) -> str:
     return max(compared, key=lambda agent: (means[agent], -group.agents.index(agent)))
 
 
-def _each(pairs: Sequence[Pair], group: Group, side: str) -> str:
-    return listed([f"{getattr(pair, side)} ({_figures([pair], group)})" for pair in pairs])
+def _each(pairs: Sequence[Pair], group: Group, best: str) -> str:
+    """Return those that the best agent is compared with, each with its figures."""
+    return listed([f"{pair.y if pair.x == best else pair.x} ({_figures(pair, group)})" for pair in pairs])
 
 
-def _figures(pairs: Sequence[Pair], group: Group) -> str:
+def _figures(pair: Pair, group: Group) -> str:
     """Return the means, their difference, and the p-value of one pair."""
-    (pair,) = pairs
     what = "mean return" if group.env_id else "mean normalised return"
     d = pair.difference
     sure = f", 95 % interval {number(d.low)} to {number(d.high)}" if d.low == d.low else ""
@@ -90,9 +87,15 @@ def _figures(pairs: Sequence[Pair], group: Group) -> str:
     )
 
 
-def _all(pairs: Sequence[Pair]) -> str:
-    smallest = min(pair.adjusted_p_value for pair in pairs)
-    return f"{p_text(smallest)} or more, corrected for the number of pairs"
+def _untested(group: Group) -> Verdict:
+    """Return the verdict on all environments together where single ones were compared until they were decided."""
+    means = [f"{agent} {number(float(group.table(agent).mean()))}" for agent in group.agents]
+    where = group.name.removesuffix(" together")
+    text = (
+        f"On {where} together, the mean normalised returns are {listed(means)}; no test of them holds, since seeds "
+        "were added until the questions on each environment were decided."
+    )
+    return Verdict(group.name, text, False, _missing(group))
 
 
 def _power(pairs: Sequence[Pair], decided: bool) -> list[str]:
@@ -145,8 +148,16 @@ def tuning_notes(study: StudyResults) -> list[str]:
     return [note for note in notes if note is not None]
 
 
-def explained(pairs: Sequence[Pair]) -> str:
-    """Return how verdicts come about."""
+def explained(pairs: Sequence[Pair], sequential: bool = False) -> str:
+    """Return how verdicts come about.
+
+    Args:
+        sequential: seeds were added until it was decided.
+    """
+    intervals = "Intervals are of the bootstrap, widened for few seeds."
+    if sequential:
+        test = "a permutation test of the mean returns that looks after each group of seeds"
+        return f"An agent is called better where {test} exceeds its boundary. {intervals}"
     kinds = {pair.paired for pair in pairs} or {True}
     test = {
         frozenset([True]): "a paired permutation test of the mean returns of the same seeds",
@@ -159,5 +170,5 @@ def explained(pairs: Sequence[Pair]) -> str:
     )
     return (
         f"An agent is called better where {test} has p ≤ {ALPHA:g}, corrected for the number of pairs by Holm's method."
-        " Intervals are of the bootstrap, widened for few seeds."
+        f" {intervals}"
     )

@@ -120,7 +120,15 @@ def test_a_note_says_what_can_be_seen_and_what_would_do():
             [1.0] * 6,
             [1.0] * 6,
             {},
-            "with 6 seeds any difference can be seen, since runs differ by none or by the same amount",
+            "with 6 seeds nothing is known of the differences that could be seen: no run scored other than the one "
+            "beside it",
+        ),
+        (
+            [1.0] * 6,
+            [0.5] * 6,
+            {},
+            "with 6 seeds any difference can be seen, since all runs differ by the same amount; for one of 0.5, 6 "
+            "seeds would do",
         ),
         (
             [1.0, 2, 3, 4],

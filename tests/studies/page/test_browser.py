@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,24 +11,59 @@ import numpy as np
 import pytest
 
 from browsers import needs_browser, running_browser
-from page_studies import AGENTS, HOSTILE, hostile_study
+from page_studies import AGENTS, HOSTILE, LAKE, hostile_study, write_run
+from rl_lab.studies.foreign.join import read_joins
+from rl_lab.studies.foreign.kept import keep
 from rl_lab.studies.report import write_report
+from rl_lab.studies.results import run_directory
 
 FRAMES = 30
+SECOND = "b/B-v0"
+PARTS = (
+    "Until it is decided", "All environments", "Why is it worse?", "What is known exactly", "Episodes",
+    "paper, not run by this study", "episodes that were cut off", "had a processor for", "Run it again",
+)  # fmt: skip
 RETURNS = 'figure[data-chart="frozenlake-v1-returns"]'
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory) -> Path:
-    """The page of three agents, with films and a map of each."""
+    """The page of three agents on two environments with every part that a page may have: films, maps, a decision, a
+    diagnosis, joined runs.
+    """
     study = hostile_study(tmp_path_factory.mktemp("study"))
+    _add_environment(study)
+    _add_parts(study)
     for run in study.glob("runs/*/*/seed_0"):
+        (run / "pictures").mkdir()
+        iio.imwrite(run / "pictures" / "values.png", np.full((120, 160, 3), 200, np.uint8))
+    for run in study.glob(f"runs/{LAKE}/*/seed_0"):
         (run / "videos").mkdir(exist_ok=True)
         frames = np.random.default_rng(0).integers(0, 255, (FRAMES, 64, 64, 3), dtype=np.uint8)
         iio.imwrite(run / "videos" / "20000.mp4", frames, fps=30)
-        (run / "pictures").mkdir()
-        iio.imwrite(run / "pictures" / "values.png", np.full((120, 160, 3), 200, np.uint8))
     return write_report(study, files=False)
+
+
+def _add_environment(study: Path) -> None:
+    for agent, score in zip(AGENTS, (3.0, 1.0, 5.0), strict=True):
+        for seed in range(2):
+            more = {"env_steps": 300, "train_seconds": 2.0, "cpu_seconds": 1.0, "wall_seconds": 3.0}
+            more |= {"eval_returns": [score], "eval_capped_episodes": 1}
+            write_run(study, agent, seed, [0.0, 0.5 * score, score + seed], SECOND, **more)
+    info = json.loads((study / "study.json").read_bytes()) | {"env_ids": [LAKE, SECOND]}
+    (study / "study.json").write_text(json.dumps(info))
+
+
+def _add_parts(study: Path) -> None:
+    question = {"env_id": LAKE, "x": "dqn", "y": HOSTILE, "verdict": "undecided", "seeds": 2}
+    decision = {"alpha": 0.05, "max_looks": 8, "questions": [question]}
+    (study / "decision.json").write_text(json.dumps(decision))
+    diagnosis = {"split": {"regret": 0.125, "exploration": 0.1, "representation": 0.0, "rest": 0.025}}
+    for env_id in (LAKE, SECOND):
+        (run_directory(study, env_id, "dqn", 0) / "diagnosis.json").write_text(json.dumps(diagnosis))
+    scores = study.parent / "scores.csv"
+    scores.write_text(f"agent,env_id,seed,return,env_steps\npaper,{SECOND},0,2.5,300\n")
+    keep(read_joins((f"paper={scores}",), [LAKE, SECOND], study), study)
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +117,18 @@ def test_every_figure_is_there_nothing_runs_over_and_axe_finds_no_serious_fault(
         drawn = figures.evaluate_all("figures => figures.map(f => f.querySelectorAll('.trace').length)")
         boxes = [figures.nth(i).locator(".plot").first.bounding_box() for i in range(len(kinds))]
         curves = strokes(tab)
+        text = tab.locator("body").inner_text()
         overflow = tab.evaluate("document.documentElement.scrollWidth - innerWidth")
         legend = tab.locator(f"{RETURNS} .legend li").all_inner_texts()
         tab.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
         tab.evaluate(AXE_SCRIPT)
         found = tab.evaluate("axe.run()")
-    assert kinds == ["returns", "regrets", "aggregates", "profile", "improvement"]
+    assert kinds == [
+        *("efficiency", "aggregates", "profile", "improvement"),  # on all environments
+        *("returns", "regrets", "aggregates", "profile", "improvement"),
+        *("returns", "aggregates", "profile", "improvement"),
+    ]
+    assert all(part in text for part in PARTS)
     assert all(count >= 2 for count in drawn)
     assert all(box["width"] > width / 9 and box["height"] > 80 for box in boxes)
     assert len(set(curves)) == len(curves) == len(AGENTS)
@@ -106,11 +148,11 @@ def test_an_agent_is_hidden_in_all_figures_and_comes_back(tab):
     before = strokes(tab)
     button.click()
     hidden = strokes(tab)
-    bars = tab.locator('figure[data-kind="aggregates"] .plot').first.locator(".trace").count()
+    bars = tab.locator('#env0 figure[data-kind="aggregates"] .plot').first.locator(".trace").count()
     assert tab.locator(pressed).count() == 0
     button.focus()
     tab.keyboard.press("Enter")
-    assert tab.locator(pressed).count() == everywhere == 4
+    assert tab.locator(pressed).count() == everywhere == 10
     assert strokes(tab) == before
     assert hidden == before[1:]
     assert bars == len(AGENTS) - 1
@@ -146,19 +188,21 @@ def test_curves_are_shown_over_seconds_too(tab):
 
 @needs_browser
 def test_tables_sort_by_a_click_on_their_header(tab):
-    header = tab.locator(".results thead th", has_text="environment steps")
+    header = tab.locator("#env0 .results thead th", has_text="environment steps")
 
     def agents():
-        return tab.locator(".results tbody tr").evaluate_all("rows => rows.map(row => row.dataset.agent)")
+        return tab.locator("#env0 .results tbody tr").evaluate_all(
+            "rows => rows.map(row => row.dataset.agent)"
+        )
 
     assert agents() == AGENTS
     header.locator("button").click()
     assert (header.get_attribute("aria-sort"), agents()[-1]) == ("descending", "value-iteration")
     header.locator("button").click()
     assert (header.get_attribute("aria-sort"), agents()[0]) == ("ascending", "value-iteration")
-    tab.locator(".results thead th", has_text="regret").locator("button").click()
+    tab.locator("#env0 .results thead th", has_text="regret").locator("button").click()
     assert agents() == ["dqn", "value-iteration", HOSTILE]  # which has none, and so comes last
-    assert tab.locator(".results th[aria-sort]").count() == 1
+    assert tab.locator("#env0 .results th[aria-sort]").count() == 1
 
 
 @needs_browser

@@ -118,6 +118,19 @@ def test_the_command_gives_the_same_fields_again(tmp_path):
     assert {agent: again.fields_for(agent) for agent in again.agents} == wanted
 
 
+def test_commands_for_environments_of_other_fields_have_folders_of_their_own(tmp_path):
+    """In one folder the second one would be refused: other fields make another study."""
+    file = describe(tmp_path, ["dqn"], seeds=4, env_ids=(LAKE, "lab/TMaze-v0")) / "study.json"
+    by_env = {LAKE: {"dqn": {"total_steps": 300}}, "lab/TMaze-v0": {"dqn": {"total_steps": 500}}}
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"env_fields": by_env}))
+    commands = [shlex.split(line) for line in command_of(load_study(tmp_path)).splitlines()]
+    told = [parse(CompareOptions, words[2:], program="rl-lab compare", about="") for words in commands]
+    assert [(one.env_id, one.total_steps, one.out) for one in told] == [
+        ((LAKE,), 300, "runs/again/frozenlake-v1"),
+        (("lab/TMaze-v0",), 500, "runs/again/lab-tmaze-v0"),
+    ]
+
+
 def test_a_study_that_did_not_store_its_fields_has_no_command(tmp_path):
     describe(tmp_path, ["dqn"])
     assert command_of(load_study(tmp_path)) is None

@@ -9,6 +9,7 @@ import pytest
 from page_studies import LAKE, describe, write_run
 from rl_lab.evaluation.comparison.differences import permutation_test
 from rl_lab.studies.page.contents import contents_of
+from rl_lab.studies.page.render import render
 from rl_lab.studies.page.statistics import is_paired
 from rl_lab.studies.page.verdict import tuning_notes
 from rl_lab.studies.results import load_study
@@ -67,6 +68,18 @@ def test_of_three_agents_the_best_is_told_from_those_it_beats_and_those_it_may_n
     assert [note.partition(":")[0] for note in found.notes] == [f"{best} against {other}"]
 
 
+def test_of_all_that_the_best_may_not_beat_the_difference_is_told_with_its_interval(tmp_path):
+    found = verdict_on(tmp_path, {"a": LOW, "b": LOW[::-1], "c": [*LOW[1:], LOW[0]]})
+    assert found.text.startswith(
+        "On FrozenLake-v1, it is not decided whether a is better than b (mean return 0.150 "
+    )
+    for other in "bc":
+        told = found.text.partition(f"{other} (")[2]
+        assert told.startswith("mean return 0.150 against 0.150: a difference of 0, 95 % interval -")
+        assert "; p = 1, 8 seeds)" in told
+    assert len(found.notes) == 2
+
+
 def test_one_seed_decides_nothing(tmp_path):
     found = verdict_on(tmp_path, {"ppo": [0.1], "dqn": [0.9]})
     assert not found.decided
@@ -100,7 +113,7 @@ def test_environments_are_judged_together_on_one_scale(tmp_path):
     contents = contents_of(study)
     assert contents.overall.verdict.decided
     assert contents.overall.verdict.text.startswith(
-        "On all 2 environments, dqn is better than ppo (mean normalised return "
+        "On both environments, dqn is better than ppo (mean normalised return "
     )
     assert contents.scales["a/A-v0"].source == "from the lowest to the highest score of this study"
     (pair,) = contents.overall.pairs
@@ -117,18 +130,40 @@ def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp
     study = study_of(tmp_path, {"ppo": LOW, "dqn": LOW[::-1]})
     verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": "greater", "seeds": 15}
     verdict |= {"difference": 0.25, "boundary": 0.125}
-    decision = {"alpha": 0.05, "looks": 3, "max_seeds": 40, "questions": [verdict]}
+    decision = {"alpha": 0.05, "looks": 3, "max_looks": 8, "max_seeds": 40, "group_size": 5, "runs": 30}
+    decision |= {"max_runs": 80, "questions": [verdict]}
     (tmp_path / "decision.json").write_text(json.dumps(decision))
     contents = contents_of(study)
     found = contents.environments[0].compared.verdict
     assert (found.text, found.decided) == (
         "On FrozenLake-v1, dqn is better than ppo (mean returns differ by 0.250, the boundary is 0.125), decided after"
-        " 15 seeds.",
+        " 15 seeds; the probability of calling any two equal agents different is at most 0.05 over all 8 looks "
+        "together.",
         True,
     )
-    assert contents.decision.rows == ((LAKE, "dqn", "ppo", "dqn is better", "15"),)
-    assert "40 at most; 3 looks." in contents.decision.lines[0]
-    assert "at most 0.05, over all looks together" in contents.decision.lines[1]
+    assert contents.decision.rows == ((LAKE, "dqn", "ppo", "dqn is better", "15", "0.250", "0.125"),)
+    assert contents.decision.lines[:2] == (
+        "Seeds were added in groups of 5 until it was decided, 40 at most; 3 of at most 8 looks; 30 of at most 80 "
+        "runs.",
+        "The probability of calling any two equal agents different is at most 0.05 over all 8 looks together.",
+    )
+    html = render(contents)
+    assert "looks after each group of seeds exceeds its boundary" in html
+    assert "p, if the number of seeds had been fixed" in html
+
+
+def test_seeds_that_were_added_until_it_was_decided_decide_nothing_on_all_environments_together(tmp_path):
+    """The p-value there would be one of a number of seeds that the scores themselves chose."""
+    high = [score + 0.5 for score in LOW]
+    study = study_of(tmp_path, {"ppo": LOW, "dqn": high}, env_ids=("a/A-v0", "b/B-v0"))
+    assert contents_of(study).overall.verdict.decided
+    (tmp_path / "decision.json").write_text(json.dumps({"alpha": 0.05, "questions": []}))
+    found = contents_of(study).overall.verdict
+    assert not found.decided
+    assert found.text == (
+        "On both environments together, the mean normalised returns are ppo 0.133 and dqn 0.800; no test of them "
+        "holds, since seeds were added until the questions on each environment were decided."
+    )
 
 
 @pytest.mark.parametrize(
