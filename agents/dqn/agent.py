@@ -34,7 +34,7 @@ from rl_lab.updates.td import Batch, Outcome
 from rl_lab.updates.trained import Trained, load_weights
 
 from .config import Config, gradient_steps_per_call, make_loss, make_replay
-from .returns import Returns, learned, make_network, scale_of
+from .returns import Returns, learned, make_network, scale_of, with_draws
 
 EXAMPLE_ROWS = 8  # of a replay that only shows what batches look like
 
@@ -63,7 +63,7 @@ class DQN:
         self.updates = QUpdates(
             learned(config, self.trained.network),
             learned(config, self.target.network),
-            make_loss(config, spec, problem.seed),
+            with_draws(make_loss(config), config, spec, problem.seed),
             self.trained.optimiser,
             self.trained.clip,
             self.trained.compile_key,

@@ -18,7 +18,7 @@ from rl_lab.replay.sequences import SequenceReplay, uniform_windows
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import EnvSpec, UsageError
 from rl_lab.updates.compile_choice import resolve_compile
-from rl_lab.updates.td import Loss, TDLoss
+from rl_lab.updates.td import TDLoss
 from rl_lab.updates.td_windows import WindowedTDLoss
 from rl_lab.updates.trained import check_trained, refuse_trained
 
@@ -29,7 +29,6 @@ from .returns import (
     refuse_compiled,
     refuse_returns,
     scale_of,
-    with_draws,
 )
 
 OTHERS = "(allowed: Discrete; ppo, a2c and reinforce take others)"  # after a refusal of an action space
@@ -192,16 +191,15 @@ def _sampler(config: Config) -> Prioritised | None:
     return Prioritised(config.priority_alpha) if config.prioritised else None
 
 
-def make_loss(config: Config, spec: EnvSpec, seed: int) -> Loss:
-    """Return the loss on transitions, or with a memory on windows of an episode; `seed` is the run's."""
+def make_loss(config: Config) -> TDLoss:
+    """Return the loss on transitions, or with a memory on windows of an episode."""
     shared, rule = (config.double, config.loss, scale_of(config)), make_rule(config)
     if config.memory == "none":
-        return with_draws(TDLoss(*shared, rule=rule), config, spec, seed)
-    windowed = WindowedTDLoss(
+        return TDLoss(*shared, rule=rule)
+    return WindowedTDLoss(
         *shared, config.burn_in_steps, config.gamma, config.n_steps, config.priority_eta, config.dropout > 0,
         rule=rule,
     )  # fmt: skip
-    return with_draws(windowed, config, spec, seed)
 
 
 def make_replay(config: Config, spec: EnvSpec) -> TransitionReplay:

@@ -143,24 +143,24 @@ class ReturnHead(nn.Module):
         embed = None if self.embedding is None else _embedded(self.embedding, self.kind.width, chain)
 
         def each(x: Array) -> Array:
-            y = layers(x if embed is None else embed(x))  # [.., A, K]
-            y = y if self.heads == 1 else y.swapaxes(0, 1)
-            if embed is not None:  # [N * F, ..., A, 1] to [N, ..., A, F]
-                return self.kind.means_in_numpy(
-                    np.moveaxis(y[..., 0].reshape(len(x), -1, *y.shape[1:-1]), 1, -1)
-                )
+            z = x if embed is None else embed(x)
+            y = layers(z if self.heads == 1 else z.reshape(-1, z.shape[-1]))  # [..., A, K]
+            if self.heads > 1:
+                y = y.swapaxes(0, 1).reshape(*z.shape[:-1], self.heads, *y.shape[-2:])
+            if embed is not None:  # [N, F, ..., A, 1]
+                return self.kind.means_in_numpy(np.moveaxis(y[..., 0], 1, -1))
             return self.kind.means_in_numpy(y[..., 0] if isinstance(self.kind, Means) else y)
 
         return each
 
 
 def _embedded(embedding: FractionEmbedding, count: int, chain: InNumpy) -> Callable[[Array], Array]:
-    """Return the embedding as a function of arrays: [N, size] to [N * F, size], at the fixed fractions."""
+    """Return the embedding as a function of arrays: [N, size] to [N, F, size], at the fixed fractions."""
     layers = chain(list(embedding.layers))
     assert layers is not None
     steps = np.pi * np.arange(embedding.cosines)
     cosines = np.cos(midpoints(count).numpy()[:, None] * steps).astype(np.float32)
-    return lambda x: (x[:, None] * layers(cosines)).reshape(-1, x.shape[-1])
+    return lambda x: x[:, None] * layers(cosines)
 
 
 def _unflat(x: Array, shape: tuple[int, int]) -> Array:
