@@ -138,10 +138,10 @@ class QUpdates:
         found: list[list[Tensor]] = []
         for k, part in enumerate(zip(*changing, strict=True)):
             found.append(run([*leaves, *part]))
-            loss, norm, *_ = found[-1]
-            if (finite := _finite_steps(loss, norm)) < unrolled:
+            outcome = Outcome(*found[-1])
+            if (finite := _finite_steps(outcome)) < unrolled:
                 torch._foreach_add_(counts, k * unrolled + finite)
-                require_finite(loss[finite], norm[finite], first + k * unrolled + finite)
+                require_finite(outcome.loss[finite], outcome.norm[finite], first + k * unrolled + finite)
         torch._foreach_add_(counts, steps)
         return Outcome(*(found[0] if len(found) == 1 else map(torch.cat, zip(*found, strict=True))))
 
@@ -171,9 +171,9 @@ def _unrolled(steps: int) -> int:
     return next(count for count in range(UNROLLED_STEPS, 0, -1) if steps % count == 0)
 
 
-def _finite_steps(loss: Tensor, norm: Tensor) -> int:
-    """Return how many steps come before the first whose loss or gradient's norm, both [K], isn't finite."""
-    losses, norms = loss.tolist(), norm.tolist()  # sums of doubles, which can't overflow here
+def _finite_steps(outcome: Outcome) -> int:
+    """Return how many steps come before the first whose loss or gradient isn't finite."""
+    losses, norms = outcome.loss.tolist(), outcome.norm.tolist()  # sums of doubles, which can't overflow here
     if math.isfinite(sum(losses) + sum(norms)):
         return len(losses)
     return next(k for k, pair in enumerate(zip(losses, norms, strict=True)) if not math.isfinite(sum(pair)))

@@ -134,7 +134,7 @@ def test_a_step_that_is_not_finite_is_named_and_moves_nothing(compiled, bad):
 
 def test_sound_steps_are_those_before_the_first_that_is_not_finite():
     def sound(loss: list[float], norm: list[float]) -> int:
-        return updates_module._finite_steps(torch.tensor(loss), torch.tensor(norm))
+        return updates_module._finite_steps(Outcome(torch.tensor(loss), torch.tensor(norm), None, None))
 
     inf, nan = float("inf"), float("nan")
     assert sound([1.0, 2.0, 3.0], [1.0, 1.0, 1.0]) == 3
