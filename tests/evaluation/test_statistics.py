@@ -43,7 +43,7 @@ class TestCvar:
 
     @pytest.mark.parametrize(("scores", "level"), [([], 0.5), ([1.0], 0.0), ([1.0], 1.5)])
     def test_refuses_nothing_and_levels_out_of_range(self, scores, level):
-        with pytest.raises(ValueError, match="cvar of no scores|level must lie"):
+        with pytest.raises(ValueError, match=r"cvar of no scores|level must lie"):
             cvar(scores, level)
 
 
