@@ -155,7 +155,9 @@ class Config(ReturnFields):
         )
         return TDRule(
             self.loss, self.gamma, self.n_steps, self.epsilon_final, self.reward_clip,
-            unknown=f"{scaled} measures errors in another scale than that of the rewards" if scaled else None,
+            unknown=f"{scaled} measures errors in another scale than that of the rewards"
+            if scaled
+            else self.unknown_fixed_point,
         )  # fmt: skip
 
     def __post_init__(self) -> None:

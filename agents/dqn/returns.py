@@ -89,6 +89,17 @@ class ReturnFields(TrainedFields):
         """Whether anything here differs from vanilla DQN."""
         return self.distribution != "none" or self.munchausen or self.noisy or self.heads > 1
 
+    @property
+    def unknown_fixed_point(self) -> str | None:
+        """Why what is learned isn't the fixed point of a loss of means under epsilon-greedy actions; None if it is."""
+        if self.munchausen:
+            return "munchausen adds the log-probability of actions to their rewards"
+        if self.distribution != "none":
+            return f"distribution {self.distribution!r} isn't learned by a loss of means"
+        if self.noisy or self.heads > 1:
+            return f"{'noisy' if self.noisy else 'heads'} explores otherwise than by epsilon"
+        return None
+
 
 def check_returns(config: Any) -> None:
     """Check the fields.
