@@ -72,7 +72,9 @@ def without_head(step: Step) -> Step:
 
 
 def distribution_figures(network: QNetwork, device: torch.device) -> Figures | None:
-    """Return a function that gives `atoms` and `atom_probabilities` float32 [N, A, K]; None for a network of means.
+    """Return a function that gives `atoms`, in rising order, and `atom_probabilities`, float32 [N, A, K].
+
+    It is None for a network of means.
 
     With several heads it is the mixture of their distributions.
     """
@@ -90,9 +92,10 @@ def distribution_figures(network: QNetwork, device: torch.device) -> Figures | N
         )
         atoms, weights = kind.atoms(view(seen, carry, first)[0])
         weights = torch.full_like(atoms, 1 / kind.width) if weights is None else weights
-        if heads > 1:
+        if heads > 1:  # [N, H, A, K]
             atoms, weights = (x.movedim(1, 2).flatten(2) for x in (atoms, weights / heads))
-        return {"atoms": atoms.cpu().numpy(), "atom_probabilities": weights.cpu().numpy()}
+        atoms, order = atoms.sort(-1)
+        return {"atoms": atoms.cpu().numpy(), "atom_probabilities": weights.gather(-1, order).cpu().numpy()}
 
     return figures
 

@@ -89,6 +89,7 @@ class TestKinds:
         atoms, p = found["atoms"], found["atom_probabilities"]
         assert atoms.shape == p.shape == (BATCH, ACTIONS, heads * KINDS[kind].width)
         np.testing.assert_allclose(p.sum(-1), 1, rtol=1e-5)
+        assert (np.diff(atoms) >= 0).all()
         np.testing.assert_allclose((atoms * p).sum(-1), numpy_q_values(net)(obs), rtol=1e-4, atol=1e-5)
 
     def test_networks_of_means_have_no_figures(self):
