@@ -81,7 +81,8 @@ def distribution_figures(network: QNetwork, device: torch.device) -> Figures | N
     head = network.head
     if not isinstance(head, ReturnHead) or isinstance(head.kind, Means):
         return None
-    kind, heads = head.kind, head.heads
+    kind: Any = head.kind
+    heads = head.heads
     view = _with_head(network, _Outputs(head))
 
     @torch.no_grad()
@@ -103,7 +104,7 @@ def distribution_figures(network: QNetwork, device: torch.device) -> Figures | N
 class _Outputs(nn.Module):
     def __init__(self, head: ReturnHead):
         super().__init__()
-        self.forward = head.outputs  # type: ignore[assignment]
+        self.forward = head.outputs
 
 
 def _with_head(network: QNetwork, head: nn.Module) -> QNetwork:

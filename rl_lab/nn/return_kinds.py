@@ -33,6 +33,10 @@ class ReturnKind(Protocol):
     def means_in_numpy(self, outputs: Array) -> Array:
         """Do the same for arrays."""
 
+
+class DistributionKind(ReturnKind, Protocol):
+    """One way to describe the distribution of returns."""
+
     def atoms(self, outputs: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return what a return may be, [..., K], and how probable that is, [..., K], for outputs [..., K].
 

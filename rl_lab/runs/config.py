@@ -55,8 +55,7 @@ class RunConfig:
         "budget": ("total_steps", "horizon_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
         "evaluation": (
             "eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_cvar_level", "eval_max_steps",
-            "eval_total_steps",
-            "final_policy", "selection_episodes",
+            "eval_total_steps", "final_policy", "selection_episodes",
         ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
@@ -190,8 +189,7 @@ class RunConfig:
         at_least(self, 1, "horizon_steps", "eval_total_steps", "video_every_steps")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma", "eval_cvar_level")
-        above(self, 0.0, "eval_cvar_level")
-        above(self, 0.0, "env_timeout_seconds", "stall_seconds")
+        above(self, 0.0, "eval_cvar_level", "env_timeout_seconds", "stall_seconds")
         at_least(self, 1, "stop_after_evals")
         at_least(self, 0, "stop_min_delta")
         finite(self, "stop_at_return", "stop_min_delta")

@@ -63,15 +63,15 @@ class Drawing:
         """Return K batches with what was drawn for them."""
         steps, size = batch.action.shape[0], batch.action.shape[-1]
         kind: Any = self._kind
-        given = [
+        online, target = (
             Given(
                 self._tensor(self._draw_noise(steps), batch),
                 self._tensor(self._draw_fractions(steps, size, count), batch),
             )
             for count in (getattr(kind, "learned", 0), getattr(kind, "target", 0))
-        ]
+        )
         learns = None if batch.draws is None else batch.draws.learns
-        return batch._replace(draws=Draws(*given, learns))
+        return batch._replace(draws=Draws(online, target, learns))
 
     def _draw_noise(self, steps: int) -> Array | None:
         return None if self._noise is None else draw_noise(self._noise, (steps, self._width))

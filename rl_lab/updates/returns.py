@@ -40,6 +40,10 @@ class ReturnLoss(Protocol):
     def kind(self) -> Any:
         """What the network's outputs mean."""
 
+    @property
+    def scale(self) -> Scale:
+        """Scale of the network's values."""
+
     def chosen(self, outputs: Tensor, action: Tensor) -> Tensor:
         """Return the outputs [..., K] of actions [...] among those of all, [..., A, K] or [..., A]."""
 
@@ -218,7 +222,7 @@ class ReturnRule:
         mine = self.loss.chosen(outputs, action)
         fractions = None if batch.draws is None else batch.draws.online[1]
         losses = self.loss(mine, target, self._per_head(fractions, -2))
-        prediction, wanted = self.loss.mean(mine), self.loss.scale.shrink(target.mean())  # type: ignore[attr-defined]
+        prediction, wanted = self.loss.mean(mine), self.loss.scale.shrink(target.mean())
         assert losses.shape == prediction.shape == wanted.shape
         errors = self.loss.errors(losses, prediction, wanted)
         total = losses.mean() if weight is None else (losses * weight).mean()
@@ -240,10 +244,9 @@ class ReturnRule:
         following, means = self.loss.distributions(batch.next_q), self.loss.kind.means
         if self.soft is None:
             q = means(batch.next_q if next_online is None else next_online)
-            policy = None
             best = (q if mask is None else q.masked_fill(~mask, float("-inf"))).argmax(-1)
-            chosen = (None if part is None else chosen_rows(part, best) for part in following)
-            after = Distribution(*chosen)
+            weights = None if following.weights is None else chosen_rows(following.weights, best)
+            after = Distribution(chosen_rows(following.atoms, best), weights)
         else:
             policy, surprise = self.soft.policy(means(batch.next_q), mask)
             after = self.loss.mixed(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from rl_lab.replay.transitions import Transitions
     from rl_lab.types import Array
-    from rl_lab.updates.returns import ReturnRule
 
     Network = Callable[..., tuple[Tensor, Any]]  # maps observations to (action values [..., A], next carry)
 
@@ -154,6 +153,17 @@ class Loss(Protocol):
         """Return the outcome without the predictions and targets of steps that weren't learned from."""
 
 
+class Rule(Protocol):
+    """What is learned of a batch instead of means, such as distributions: `returns.ReturnRule`."""
+
+    @property
+    def needs_current(self) -> bool:
+        """Whether the target network's outputs at the current observations are needed, `now_q`."""
+
+    def __call__(self, outputs: Tensor, next_online: Tensor | None, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the loss [], means, means of targets and errors, from outputs at `obs` and at the successors."""
+
+
 @dataclass(frozen=True)
 class TDLoss:
     """The loss of Q(s, a) on transitions, against targets from a network that is held fixed."""
@@ -164,8 +174,8 @@ class TDLoss:
     """"huber" or "squared"."""
     scale: Scale = IDENTITY_SCALE
     """Scale of the network's values, in which errors are measured too."""
-    rule: ReturnRule | None = field(default=None, kw_only=True)
-    """What is learned instead of means, by another loss; None: means."""
+    rule: Rule | None = field(default=None, kw_only=True)
+    """What is learned of a batch instead of means; None: means."""
 
     def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
         """Split the transitions drawn into K batches [K, size, ...]; `tensor` moves an array to the device."""
