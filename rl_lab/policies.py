@@ -99,6 +99,7 @@ class ValuePolicy:
         explore: None to act greedily.
         network: the module that computes the values; None if there is none.
         figures: further figures for `inspect`; None for none.
+        shown: the values that `inspect` shows; None: those acted on.
     """
 
     def __init__(
@@ -110,7 +111,9 @@ class ValuePolicy:
         *,
         network: Any = None,
         figures: Figures | None = None,
+        shown: Values | None = None,
     ):
+        self._shown = values if shown is None else shown
         self._values, self._num_actions = values, num_actions
         self._initial_state, self._explore = initial_state, explore
         self.network, self._figures = network, figures
@@ -155,7 +158,7 @@ class ValuePolicy:
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
         """Return `q_values` [N, A], with -inf for illegal actions, and what `figures` gives."""
-        shown = {"q_values": legal(self._values(obs, state, is_first)[0], mask)}
+        shown = {"q_values": legal(self._shown(obs, state, is_first)[0], mask)}
         return shown if self._figures is None else shown | self._figures(obs, state, is_first)
 
 

@@ -15,9 +15,9 @@ from gymnasium import spaces
 
 from rl_lab.agent import Policy
 from rl_lab.nn.acting import make_acting_values
-from rl_lab.nn.attended import attention_figures
+from rl_lab.nn.exploring import without_head
 from rl_lab.nn.normalise import RewardNormaliser
-from rl_lab.nn.q_network import QNetwork, make_q_network
+from rl_lab.nn.q_network import QNetwork
 from rl_lab.policies import EpsilonGreedy, ValuePolicy, Values, counted_from_zero, shifted
 from rl_lab.problem import Problem
 from rl_lab.replay.sequences import Sequences
@@ -33,7 +33,8 @@ from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.td import Batch, Outcome
 from rl_lab.updates.trained import Trained, load_weights
 
-from .config import Config, gradient_steps_per_call, make_loss, make_replay, scale_of
+from .config import Config, gradient_steps_per_call, make_loss, make_replay
+from .returns import Returns, learned, make_network, scale_of, with_draws
 
 EXAMPLE_ROWS = 8  # of a replay that only shows what batches look like
 
@@ -51,17 +52,18 @@ class DQN:
             config,
             problem,
             streams,
-            lambda: make_q_network(spec.observation_space, self.num_actions, config, dueling=config.dueling),
+            lambda: make_network(config, spec.observation_space, self.num_actions),
             reward_normaliser=RewardNormaliser(config.gamma, spec.num_envs)
             if config.normalise_rewards
             else None,
             compiles=self.compiles,
         )
+        self.returns = Returns(config, streams, self.trained.network, self.trained.device)
         self.target = Target(self.trained.network, config)
         self.updates = QUpdates(
-            self.trained.network,
-            self.target.network,
-            make_loss(config),
+            learned(config, self.trained.network),
+            learned(config, self.target.network),
+            with_draws(make_loss(config), config, spec, problem.seed),
             self.trained.optimiser,
             self.trained.clip,
             self.trained.compile_key,
@@ -86,14 +88,18 @@ class DQN:
         """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
         trained = self.trained
         network = trained.network if explore else trained.average.network
-        values = make_acting_values(network, trained.device)
+        values = acting = make_acting_values(network, trained.device)
+        initial_state = trained.initial_state
+        if explore:
+            acting, initial_state = self.returns.exploring(network, values, initial_state)
         policy = ValuePolicy(
-            self._in_rewards(values),
+            self._in_rewards(acting),
             self.num_actions,
-            trained.initial_state,
+            initial_state,
             EpsilonGreedy(self._explore_rng, self.epsilon) if explore else None,
             network=network,
-            figures=attention_figures(network, trained.device),
+            figures=self.returns.figures(network, lambda: trained.statistics.reward_scale),
+            shown=self._in_rewards(self.returns.shown(values, explore)),
         )
         return shifted(policy, self._first_action)
 
@@ -122,14 +128,18 @@ class DQN:
             FloatingPointError: a reward or observation isn't finite; nothing is stored.
         """
         try:
-            first = self._first_action
-            self.buffer.add(counted_from_zero(step, first) if first else step)
+            self.buffer.add(self._stored(step))
         except FloatingPointError as error:
             raise at_env_step(error, self.env_steps + self.num_envs) from None
         if self.trained.statistics.any:
             self.trained.statistics.observe(step.obs)
             self.trained.statistics.observe_rewards(self._clipped(step.reward), step.is_first)
         self.env_steps += self.num_envs
+
+    def _stored(self, step: Step) -> Step:
+        """Return a step as the replay holds it: with actions from 0 on, and the network's own carry."""
+        step = counted_from_zero(step, self._first_action) if self._first_action else step
+        return without_head(step) if self.returns.head_in_carry else step
 
     def _clipped(self, reward: Array) -> Array:
         bound = self.config.reward_clip
@@ -181,14 +191,16 @@ class DQN:
         """
         replay = make_replay(replace(self.config, replay_capacity=EXAMPLE_ROWS * self.num_envs), self._spec)
         for _ in range(EXAMPLE_ROWS):
-            replay.add(counted_from_zero(example, self._first_action) if self._first_action else example)
+            replay.add(self._stored(example))
         rows = self._gradient_steps_per_call * self.config.batch_size
         drawn = replay.sample(rows, np.random.Generator(np.random.PCG64(0)))
         with suppress(CompilationStopped):
             self.updates.compile(self.updates.batch(drawn), should_stop)
 
     def _augment(self, batch: Batch) -> Batch:
-        """Return the batch with scaled rewards and shifted images, if the config asks for them."""
+        """Return the batch with scaled rewards, shifted images and random draws, as far as the config asks for them."""
+        if self.returns.draw is not None:
+            batch = self.returns.draw(batch)
         if self.config.normalise_rewards:
             batch = batch._replace(reward=batch.reward * self.trained.statistics.reward_scale)
         if not self.config.random_shift:

@@ -17,17 +17,25 @@ from rl_lab.replay.sampling import WindowSampler
 from rl_lab.replay.sequences import SequenceReplay, uniform_windows
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import EnvSpec, UsageError
-from rl_lab.updates.compile_choice import refuse_compiling, resolve_compile
-from rl_lab.updates.fields import TrainedFields
-from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, Scale, TDLoss
+from rl_lab.updates.compile_choice import resolve_compile
+from rl_lab.updates.td import TDLoss
 from rl_lab.updates.td_windows import WindowedTDLoss
 from rl_lab.updates.trained import check_trained, refuse_trained
+
+from .returns import (
+    ReturnFields,
+    check_returns,
+    make_rule,
+    refuse_compiled,
+    refuse_returns,
+    scale_of,
+)
 
 OTHERS = "(allowed: Discrete; ppo, a2c and reinforce take others)"  # after a refusal of an action space
 
 
 @dataclass(frozen=True)
-class Config(TrainedFields):
+class Config(ReturnFields):
     """Fields of DQN."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -112,7 +120,7 @@ class Config(TrainedFields):
             UsageError: `compile` is "yes" on a device other than the CPU.
         """
         steps = problem.total_steps // self.train_period_env_steps * self.gradient_steps_per_update
-        return resolve_compile(self, problem, steps, refuse_compiling(self))
+        return resolve_compile(self, problem, steps, refuse_compiled(self))
 
     def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
         """Return the periods of a run in transitions, by field.
@@ -147,7 +155,9 @@ class Config(TrainedFields):
         )
         return TDRule(
             self.loss, self.gamma, self.n_steps, self.epsilon_final, self.reward_clip,
-            unknown=f"{scaled} measures errors in another scale than that of the rewards" if scaled else None,
+            unknown=f"{scaled} measures errors in another scale than that of the rewards"
+            if scaled
+            else self.unknown_fixed_point,
         )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -157,6 +167,7 @@ class Config(TrainedFields):
             UsageError: one has a value that isn't allowed, or that another one rules out; the message names them.
         """
         check_trained(self)
+        check_returns(self)
         above(self, 0.0, "reward_clip", "target_tau")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction", "target_tau")
         within(self, 0.0, 1.0, "priority_alpha", "priority_beta", "priority_eta")
@@ -177,11 +188,6 @@ class Config(TrainedFields):
             )
 
 
-def scale_of(config: Config) -> Scale:
-    """Return the scale of the network's values."""
-    return RESCALED if config.value_rescaling else IDENTITY_SCALE
-
-
 def _sampler(config: Config) -> Prioritised | None:
     """Return the prioritised sampler, or None to draw uniformly."""
     return Prioritised(config.priority_alpha) if config.prioritised else None
@@ -189,12 +195,13 @@ def _sampler(config: Config) -> Prioritised | None:
 
 def make_loss(config: Config) -> TDLoss:
     """Return the loss on transitions, or with a memory on windows of an episode."""
-    shared = config.double, config.loss, scale_of(config)
+    shared, rule = (config.double, config.loss, scale_of(config)), make_rule(config)
     if config.memory == "none":
-        return TDLoss(*shared)
+        return TDLoss(*shared, rule=rule)
     return WindowedTDLoss(
-        *shared, config.burn_in_steps, config.gamma, config.n_steps, config.priority_eta, config.dropout > 0
-    )
+        *shared, config.burn_in_steps, config.gamma, config.n_steps, config.priority_eta, config.dropout > 0,
+        rule=rule,
+    )  # fmt: skip
 
 
 def make_replay(config: Config, spec: EnvSpec) -> TransitionReplay:
@@ -232,13 +239,13 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not isinstance(spec.action_space, spaces.Discrete):
         return f"dqn needs Discrete actions; {spec.env_id} has {show_space(spec.action_space)} {OTHERS}"
-    if (reason := refuse_trained(config, spec.observation_space)) is not None:
+    if (reason := refuse_trained(config, spec.observation_space) or refuse_returns(config, spec)) is not None:
         return reason
     if config.memory != "none":
         reason = refuse_sequence_length(config.sequence_length, config.replay_capacity, spec)
         if reason is not None:
             return reason
-    if config.compile == "yes" and (reason := refuse_compiling(config)) is not None:
+    if config.compile == "yes" and (reason := refuse_compiled(config)) is not None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
     if (reason := refuse_batch(config.batch_size, config.replay_capacity)) is not None:
         return reason

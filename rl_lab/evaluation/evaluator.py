@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rl_lab.agent import Policy
 from rl_lab.evaluation.evaluate import Evaluation, Interrupted, evaluate
+from rl_lab.evaluation.statistics import cvar
 from rl_lab.mdp.model import TabularModel
 from rl_lab.policies import shifted
 from rl_lab.problem import Problem
@@ -16,6 +17,8 @@ from rl_lab.runs.evaluations import Figures
 from rl_lab.runs.selection import SCORE
 from rl_lab.seeding import seed_of, untouched_torch
 from rl_lab.storage.errors import NotWritten
+
+CVAR = "eval_return_cvar"  # the figure's name in rows and summary.json
 
 
 class RunEvaluator:
@@ -53,7 +56,8 @@ class RunEvaluator:
         if not config.eval_episodes:
             return {"eval_returns": [], "eval_return_mean": None, "eval_return_iqm": None, **chosen}
         played = self._play(policy, config.eval_episodes, config.seed, should_stop)
-        return {"eval_returns": played.returns.tolist(), **played.figures(), **chosen}
+        risk = {} if (level := config.eval_cvar_level) is None else {CVAR: cvar(played.returns, level)}
+        return {"eval_returns": played.returns.tolist(), **played.figures(), **risk, **chosen}
 
     def _play(self, policy: Policy, episodes: int, seed: int, should_stop: Callable[[], bool]) -> Evaluation:
         config = self._config

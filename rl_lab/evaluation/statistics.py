@@ -45,6 +45,29 @@ def iqm(scores: ArrayLike, axis: int | None = None) -> Any:
     return np.take(middle, range(cut, length - cut), axis).mean(axis=axis)
 
 
+def cvar(scores: ArrayLike, level: float) -> float:
+    """Return the conditional value at risk: the mean of the lowest share `level` of the values.
+
+    Where that is no whole number of values, the last one counts in part: of ten values at level 0.25 the lowest two
+    count fully and the third by half. At level 1 it is the mean.
+
+    Args:
+        scores: [n].
+        level: in (0, 1].
+
+    Raises:
+        ValueError: there are no scores, or the level is out of range.
+    """
+    values = np.sort(np.asarray(scores, dtype=float).ravel())
+    if values.size == 0:
+        raise ValueError("cvar of no scores: at least one is needed")
+    if not 0 < level <= 1:
+        raise ValueError(f"level must lie in (0, 1], got {level}")
+    share = level * values.size
+    weights = np.clip(share - np.arange(values.size), 0, 1)
+    return float(weights @ values / weights.sum())
+
+
 def interpolate_curves(curves: Sequence[Curve]) -> tuple[Array, Array]:
     """Interpolate curves with different evaluation points linearly onto a common grid, without extrapolation.
 

@@ -76,6 +76,8 @@ def numpy_sequential(modules: Iterable[nn.Module]) -> Layer | None:
 
 def _numpy_layer(module: nn.Module) -> Layer | None:
     """Return a module's numpy form, or None if it has none. It may change its input in place."""
+    if (in_numpy := getattr(module, "in_numpy", None)) is not None:
+        return in_numpy(numpy_sequential)
     if isinstance(module, DuelingHead):
         return _dueling(module)
     if isinstance(module, nn.Linear):
@@ -153,8 +155,8 @@ def _layer_norm(module: nn.LayerNorm) -> Layer:
     mean = np.full(len(w), 1 / len(w), np.float32)
 
     def layer_norm(x: Array) -> Array:  # products with `mean` take half the time of reductions
-        x = x - (x @ mean)[:, None]
-        x *= 1 / np.sqrt(np.square(x) @ mean + eps)[:, None]
+        x = x - (x @ mean)[..., None]
+        x *= 1 / np.sqrt(np.square(x) @ mean + eps)[..., None]
         x *= w
         x += b
         return x

@@ -33,6 +33,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "gelu": nn.GELU,
 }
+DenseLayer = Callable[[int, int], nn.Module]  # made from the numbers of inputs and outputs
 Indices = spaces.Discrete | spaces.MultiDiscrete | spaces.MultiBinary
 
 
@@ -103,12 +104,15 @@ class PerPart(nn.Module):
         return torch.cat([part(obs[key]) for key, part in zip(self.keys, self.parts, strict=True)], dim=1)
 
 
-def make_encoder(fields: NetworkFields, space: spaces.Space) -> Encoder:
+def make_encoder(fields: NetworkFields, space: spaces.Space, layer: DenseLayer = Linear) -> Encoder:
     """Make the encoder that `fields.encoder` names; "auto" goes by the space.
 
     In Dict and Tuple observations each part has its own encoder: the one named where it can take the part,
     otherwise the one that suits the part's space. Their features are concatenated, for a Dict in the order of
     its sorted keys, and go through the dense layers together.
+
+    Args:
+        layer: makes each dense layer.
 
     Raises:
         UsageError: a name is unknown, or the encoder can't take the space.
@@ -117,7 +121,7 @@ def make_encoder(fields: NetworkFields, space: spaces.Space) -> Encoder:
         raise UsageError(reason)
     layers = _layers(fields.encoder, space, fields)
     size = _size(layers, space)
-    layers += dense(size, fields)
+    layers += dense(size, fields, layer)
     return Encoder(layers, fields.hidden[-1] if fields.hidden else size)
 
 
@@ -230,8 +234,11 @@ def blank(space: spaces.Space, batch: int = 1) -> Any:
     return torch.from_numpy(np.repeat(first[None], batch, axis=0))
 
 
-def dense(size: int, fields: NetworkFields) -> list[nn.Module]:
+def dense(size: int, fields: NetworkFields, layer: DenseLayer = Linear) -> list[nn.Module]:
     """Return the dense layers from `size` features over the widths `fields.hidden`, each with its activation.
+
+    Args:
+        layer: makes each of them.
 
     Raises:
         UsageError: an unknown activation.
@@ -242,6 +249,6 @@ def dense(size: int, fields: NetworkFields) -> list[nn.Module]:
     for width in fields.hidden:
         norm = [nn.LayerNorm(width)] if fields.layer_norm else []
         dropped = [Dropout(fields.dropout)] if fields.dropout else []
-        layers += [Linear(size, width), *norm, ACTIVATIONS[fields.activation](), *dropped]
+        layers += [layer(size, width), *norm, ACTIVATIONS[fields.activation](), *dropped]
         size = width
     return layers

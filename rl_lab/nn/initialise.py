@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from rl_lab.nn.ensembles import HeadsLinear
 from rl_lab.types import UsageError
 
 # The scale of the weights for which the following activation f preserves variance: 1 / sqrt(E[f(z)^2]) for normal
@@ -42,6 +43,10 @@ def initialise(module: nn.Module, name: str, *, gain: float | None = None) -> No
             _fill(part.weight, draw, gains.get(part, LINEAR) if gain is None else gain)
             if part.bias is not None:
                 part.bias.zero_()
+        elif isinstance(part, HeadsLinear):
+            for weight in part.weight:
+                _fill(weight, draw, gains.get(part, LINEAR) if gain is None else gain)
+            part.bias.zero_()
         elif isinstance(part, nn.RNNBase):
             _initialise_cell(part, draw)
 

@@ -54,8 +54,8 @@ class RunConfig:
         ),
         "budget": ("total_steps", "horizon_steps", "stop_at_return", "stop_after_evals", "stop_min_delta"),
         "evaluation": (
-            "eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_max_steps", "eval_total_steps",
-            "final_policy", "selection_episodes",
+            "eval_episodes", "eval_every_steps", "eval_envs", "eval_gamma", "eval_cvar_level", "eval_max_steps",
+            "eval_total_steps", "final_policy", "selection_episodes",
         ),
         "files": (
             "run_dir", "init_from", "dataset", "log_every_steps", "checkpoint_every_steps", "keep_checkpoints",
@@ -110,6 +110,8 @@ class RunConfig:
     """Environments that an evaluation plays in at once; the episodes' seeds don't depend on it."""
     eval_gamma: float | None = None
     """Discount of optimal_return and regret; by default the agent's own."""
+    eval_cvar_level: float | None = None
+    """Share of the evaluation episodes, the worst ones, whose mean return is eval_return_cvar; None: no such figure."""
     eval_max_steps: int = 10_000
     """Steps after which an evaluation episode is cut off and marked as capped."""
     eval_total_steps: int | None = None
@@ -186,8 +188,8 @@ class RunConfig:
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
         at_least(self, 1, "horizon_steps", "eval_total_steps", "video_every_steps")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
-        within(self, 0.0, 1.0, "eval_gamma")
-        above(self, 0.0, "env_timeout_seconds", "stall_seconds")
+        within(self, 0.0, 1.0, "eval_gamma", "eval_cvar_level")
+        above(self, 0.0, "eval_cvar_level", "env_timeout_seconds", "stall_seconds")
         at_least(self, 1, "stop_after_evals")
         at_least(self, 0, "stop_min_delta")
         finite(self, "stop_at_return", "stop_min_delta")

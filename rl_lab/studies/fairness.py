@@ -18,8 +18,8 @@ from rl_lab.types import UsageError
 # Fields of the run by which its environment, its evaluation, or the choice of its final policy would differ. That of
 # eval_gamma is checked apart.
 SHARED = (
-    "env_kwargs", "wrappers", "preprocess", "eval_episodes", "eval_max_steps", "eval_total_steps", "final_policy",
-    "selection_episodes",
+    "env_kwargs", "wrappers", "preprocess", "eval_episodes", "eval_cvar_level", "eval_max_steps",
+    "eval_total_steps", "final_policy", "selection_episodes",
 )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ class QUpdates:
         return self._compiled(batch, taken)
 
     def _eager(self, batch: Batch, first: int) -> Outcome:
-        taken: list[Outcome] = []
+        taken: list[tuple[Tensor, ...]] = []
         steps = len(batch.action)
         for begin in range(0, steps, TARGET_BATCHES_PER_CALL):
             stop = begin + TARGET_BATCHES_PER_CALL
@@ -119,11 +119,11 @@ class QUpdates:
             return Outcome(*(found.unsqueeze(0) for found in taken[0]))
         return Outcome(*map(torch.stack, zip(*taken, strict=True)))
 
-    def _step(self, batch: Batch, number: int) -> Outcome:
+    def _step(self, batch: Batch, number: int) -> tuple[Tensor, ...]:
         with self._active_dropout:
-            loss, prediction, target = self.loss(self.online, batch)
+            loss, prediction, *rest = self.loss(self.online, batch)
         norm = take_step(loss, self._parameters, self.optimiser, self.clip, number)
-        return Outcome(loss.detach(), norm, prediction.detach(), target)
+        return loss.detach(), norm, prediction.detach(), *rest
 
     # Compiled ----------------------------------------------------------------------------------------
 
@@ -135,14 +135,15 @@ class QUpdates:
         unrolled = _unrolled(steps)
         run = self._function_of(*fixed, rates[:unrolled], select(batch, slice(unrolled)))
         leaves, changing = leaves_of(fixed), [x.split(unrolled) for x in leaves_of((rates, batch))]
-        found: list[Outcome] = []
+        found: list[list[Tensor]] = []
         for k, part in enumerate(zip(*changing, strict=True)):
-            found.append(Outcome(*run([*leaves, *part])))
-            if (finite := _finite_steps(found[-1])) < unrolled:
+            found.append(run([*leaves, *part]))
+            outcome = Outcome(*found[-1])
+            if (finite := _finite_steps(outcome)) < unrolled:
                 torch._foreach_add_(counts, k * unrolled + finite)
-                require_finite(found[-1].loss[finite], found[-1].norm[finite], first + k * unrolled + finite)
+                require_finite(outcome.loss[finite], outcome.norm[finite], first + k * unrolled + finite)
         torch._foreach_add_(counts, steps)
-        return found[0] if len(found) == 1 else Outcome(*map(torch.cat, zip(*found, strict=True)))
+        return Outcome(*(found[0] if len(found) == 1 else map(torch.cat, zip(*found, strict=True))))
 
     def compile(self, batch: Batch, should_stop: Callable[[], bool]) -> None:
         """Compile the gradient steps on batches like this one, unless they are eager; nothing is learned.
@@ -180,7 +181,10 @@ def _finite_steps(outcome: Outcome) -> int:
 
 def figures_of(outcomes: list[Outcome]) -> dict[str, float]:
     """Return the metrics of value learning by name, averaged over several calls."""
-    loss, norm, q, target = (torch.cat([x.flatten() for x in parts]) for parts in zip(*outcomes, strict=True))
+    first_four = [outcome[:4] for outcome in outcomes]
+    loss, norm, q, target = (
+        torch.cat([x.flatten() for x in parts]) for parts in zip(*first_four, strict=True)
+    )
     figures = loss.mean(), q.mean(), q.max(), (target - q).abs().mean(), target.mean(), norm.mean()
     names = ("loss", "q_mean", "q_max", "td_error", "target_mean", "grad_norm")
     return dict(zip(names, torch.stack(figures).tolist(), strict=True))
@@ -197,8 +201,10 @@ def take_compiled_steps(
     squares: tuple[Tensor, ...],
     coefficients: Tensor,
     batch: Batch,
-) -> Outcome:
-    """Take K gradient steps of Adam on `weights`, in place; the modules provide only their structure.
+) -> tuple[Tensor, ...]:
+    """Take K gradient steps of Adam on `weights`, in place, and return the parts of an `Outcome` that there are.
+
+    The modules provide only their structure.
 
     Args:
         weights: those of the network, by name, of any shapes.
@@ -216,14 +222,14 @@ def take_compiled_steps(
         valid = valid & torch.isfinite(found[0]) & torch.isfinite(norm)
         for name, average, square in zip(weights, averages, squares, strict=True):
             adam_step(weights[name], gradients[name], average, square, coefficient, valid)
-        taken.append(Outcome(found[0], norm, found[1], found[2]))
-    return Outcome(*map(torch.stack, zip(*taken, strict=True)))
+        taken.append((found[0], norm, *found[1:]))
+    return tuple(map(torch.stack, zip(*taken, strict=True)))
 
 
 def _gradients(
     module: nn.Module, loss: Loss, weights: dict[str, Tensor], batch: Batch
-) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor, Tensor]]:
-    def of(weights: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    def of(weights: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         found = loss(with_weights(module, weights), batch)
         return found[0], found
 

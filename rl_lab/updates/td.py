@@ -6,7 +6,7 @@ Only the losses import torch, so tabular agents don't need it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from rl_lab.trees import flatten_leading, map_leaves
@@ -112,7 +112,11 @@ class Batch(NamedTuple):
     state: tuple[Tensor, ...] = ()  # windows: the carry before them, each part [K, B, ...]
     bootstrap: Tensor | None = None  # windows: int64 [K, T, B], index of the observation to bootstrap from
     opens: Tensor | None = None  # windows: bool [K, B], the window opens an episode, so its carry is exact
-    next_q: Tensor | None = None  # float32 [K, B, A]: the target network's values
+    next_q: Tensor | None = (
+        None  # float32 [K, B, A]: the target network's values; outputs with a rule (`returns`)
+    )
+    now_q: Tensor | None = None  # the same at `obs`, for rules that need it
+    draws: Any = None  # what is drawn anew for every batch, `draws.Draws`
 
 
 class Outcome(NamedTuple):
@@ -122,6 +126,7 @@ class Outcome(NamedTuple):
     norm: Tensor  # [K]: of the gradient before scaling
     prediction: Tensor  # [K, B]; windows: [K, T, B]
     target: Tensor  # [K, B]; windows: [K, T, B]
+    error: Tensor | None = None  # the same, for the priorities; None: target - prediction
 
 
 class Loss(Protocol):
@@ -138,14 +143,25 @@ class Loss(Protocol):
     def add_next_values(self, target: Network, batch: Batch) -> Batch:
         """Return all K batches with the target network's values, `next_q`."""
 
-    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss [], predictions and targets (both [B], or [T, B] for windows) of one of the K batches."""
+    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the loss [], predictions, targets and perhaps errors, [B] or [T, B], of one of the K batches."""
 
     def errors(self, drawn: Any, outcome: Outcome) -> Array:
         """Return the error of each transition or window drawn, float [B], which sets its priority."""
 
     def select_learned(self, drawn: Any, outcome: Outcome) -> Outcome:
         """Return the outcome without the predictions and targets of steps that weren't learned from."""
+
+
+class Rule(Protocol):
+    """What is learned of a batch instead of means, such as distributions: `returns.ReturnRule`."""
+
+    @property
+    def needs_current(self) -> bool:
+        """Whether the target network's outputs at the current observations are needed, `now_q`."""
+
+    def __call__(self, outputs: Tensor, next_online: Tensor | None, batch: Batch) -> tuple[Tensor, ...]:
+        """Return the loss [], means, means of targets and errors, from outputs at `obs` and at the successors."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +174,8 @@ class TDLoss:
     """"huber" or "squared"."""
     scale: Scale = IDENTITY_SCALE
     """Scale of the network's values, in which errors are measured too."""
+    rule: Rule | None = field(default=None, kw_only=True)
+    """What is learned of a batch instead of means; None: means."""
 
     def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
         """Split the transitions drawn into K batches [K, size, ...]; `tensor` moves an array to the device."""
@@ -166,22 +184,26 @@ class TDLoss:
     def add_next_values(self, target: Network, batch: Batch) -> Batch:
         """Evaluate the successors of all K batches at once, as gradient steps don't change the target network."""
         next_q = target(flatten_leading(batch.next_obs))[0]
-        return batch._replace(next_q=next_q.unflatten(0, batch.action.shape))
+        batch = batch._replace(next_q=next_q.unflatten(0, batch.action.shape))
+        if self.rule is None or not self.rule.needs_current:
+            return batch
+        now_q = target(flatten_leading(batch.obs))[0]
+        return batch._replace(now_q=now_q.unflatten(0, batch.action.shape))
 
-    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, ...]:
         """Return the loss [], Q(s, a) [B] and its targets [B] of one of the K batches."""
         next_online = _without_gradient(online, batch.next_obs) if self.double else None
         return self.from_values(online(batch.obs)[0], next_online, batch)
 
-    def from_values(
-        self, q: Tensor, next_online: Tensor | None, batch: Batch
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def from_values(self, q: Tensor, next_online: Tensor | None, batch: Batch) -> tuple[Tensor, ...]:
         """Return the loss [], Q(s, a) [...] and its targets [...] of one of the K batches.
 
         Args:
             q: the online network's values [..., A] of the batch's steps.
             next_online: its values [..., A] of their successors; None without double Q-learning.
         """
+        if self.rule is not None:
+            return self.rule(q, next_online, batch)
         chosen = q.gather(-1, batch.action.unsqueeze(-1)).squeeze(-1)
         target = self.targets(next_online, batch)
         assert chosen.shape == target.shape
@@ -198,7 +220,7 @@ class TDLoss:
 
     def errors(self, drawn: Any, outcome: Outcome) -> Array:
         """Return the temporal-difference errors [B]."""
-        return (outcome.target - outcome.prediction).flatten().cpu().numpy()
+        return errors_of(outcome).flatten().cpu().numpy()
 
     def select_learned(self, drawn: Any, outcome: Outcome) -> Outcome:
         """Return the outcome as it is: every transition counts."""
@@ -209,6 +231,11 @@ class TDLoss:
 
         loss = huber_loss if self.loss == "huber" else mse_loss
         return loss(q, target) if weight is None else (loss(q, target, reduction="none") * weight).mean()
+
+
+def errors_of(outcome: Outcome) -> Tensor:
+    """Return the errors that set priorities, [K, B] or for windows [K, T, B]."""
+    return outcome.target - outcome.prediction if outcome.error is None else outcome.error
 
 
 def batch_of_transitions(drawn: Transitions, steps: int, tensor: Callable[[Any], Tensor]) -> Batch:

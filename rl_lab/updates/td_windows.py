@@ -15,7 +15,7 @@ import numpy as np
 
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array
-from rl_lab.updates.td import Batch, Outcome, TDLoss, select
+from rl_lab.updates.td import Batch, Outcome, TDLoss, errors_of, select
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,9 +96,13 @@ class WindowedTDLoss(TDLoss):
     def add_next_values(self, target: Network, batch: Batch) -> Batch:
         """Return the batch with the target network's values at the bootstrap observations; windows have K = 1."""
         one = select(batch, 0)
-        return batch._replace(next_q=_at(one.bootstrap, self._unroll(target, one)).unsqueeze(0))
+        q = self._unroll(target, one)
+        batch = batch._replace(next_q=_at(one.bootstrap, q).unsqueeze(0))
+        if self.rule is None or not self.rule.needs_current:
+            return batch
+        return batch._replace(now_q=q[:-1].unsqueeze(0))
 
-    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, ...]:
         """Return the loss [], Q(s, a) [T, B] and its targets [T, B]."""
         q = self._unroll(online, batch)  # [T + 1, B, A]
         next_online = _at(batch.bootstrap, self._selecting_values(online, batch, q)) if self.double else None
@@ -119,7 +123,7 @@ class WindowedTDLoss(TDLoss):
 
     def errors(self, drawn: Sequences, outcome: Outcome) -> Array:
         """Return the error of each window, which sets its priority, float [B]."""
-        errors = (outcome.target - outcome.prediction)[0].cpu().numpy()  # [T, B]
+        errors = errors_of(outcome)[0].cpu().numpy()  # [T, B]
         return mixed_priorities(errors, drawn.learned, self.eta)
 
     def select_learned(self, drawn: Sequences, outcome: Outcome) -> Outcome:
@@ -146,9 +150,9 @@ class WindowedTDLoss(TDLoss):
 
 
 def _at(place: Tensor | None, q: Tensor) -> Tensor:
-    """Return the values [T, B, A] at the indices `place` [T, B] into the time axis of q [T + 1, B, A]."""
+    """Return the values [T, B, ...] at the indices `place` [T, B] into the time axis of q [T + 1, B, ...]."""
     assert place is not None
-    return q.gather(0, place.unsqueeze(-1).expand(-1, -1, q.shape[-1]))
+    return q.gather(0, place.reshape(*place.shape, *[1] * (q.ndim - 2)).expand(-1, -1, *q.shape[2:]))
 
 
 def _like(flag: Tensor, part: Tensor) -> Tensor:

@@ -91,9 +91,16 @@ PPO_LSTM_YML = {
 A2C_YML = {"CartPole-v1": {"n_envs": 8, "n_timesteps": 5e5, "ent_coef": 0.0}}
 
 ZOO = {"dqn": DQN_YML, "sb3-dqn": DQN_YML, "ppo": PPO_YML, "sb3-ppo": PPO_YML, "sb3-a2c": A2C_YML}
-ZOO |= {"sb3-qrdqn": QRDQN_YML, "sb3-recurrent-ppo": PPO_LSTM_YML}
+ZOO |= {"sb3-qrdqn": QRDQN_YML, "qr-dqn": QRDQN_YML, "sb3-recurrent-ppo": PPO_LSTM_YML}
 LEFT_OUT = {"Pendulum-v1": {"use_sde", "sde_sample_freq"}}  # and the page of policy gradients says so
-ALGORITHMS = {"dqn": DQN, "ppo": PPO, "a2c": A2C, "qrdqn": QRDQN, "recurrent-ppo": RecurrentPPO}
+ALGORITHMS = {
+    "dqn": DQN,
+    "ppo": PPO,
+    "a2c": A2C,
+    "qrdqn": QRDQN,
+    "qr-dqn": QRDQN,
+    "recurrent-ppo": RecurrentPPO,
+}
 NAMES = {  # SB3's and the lab's, where they differ
     "n_timesteps": "total_steps", "n_envs": "num_envs", "net_arch": "hidden", "buffer_size": "replay_capacity",
     "learning_starts": "learning_starts_env_steps", "target_update_interval": "target_period_env_steps",
@@ -121,6 +128,13 @@ def as_the_lab_writes(yml):
     return out | ({"hidden": tuple(out["hidden"])} if "hidden" in out else {})
 
 
+def as_qr_dqn_writes(fields):
+    """Return fields of sb3-qrdqn as the lab's own QR-DQN has them."""
+    names = {"n_quantiles": "quantiles"}
+    out = {names.get(name, name): value for name, value in fields.items() if name != "linear_decay"}
+    return out | ({"learning_rate_final": 0.0} if fields.get("linear_decay") else {})
+
+
 def defaults_of_sb3(agent):
     """Return what SB3 does where the file is silent, in the lab's fields."""
     signature = inspect.signature(ALGORITHMS[agent.removeprefix("sb3-")].__init__).parameters
@@ -139,6 +153,7 @@ def whole(agent, fields):
 def test_the_zoos_are_those_of_its_files(agent, env_id):
     yml = {k: v for k, v in ZOO[agent][env_id].items() if k not in LEFT_OUT.get(env_id, ())}
     said, fields = as_the_lab_writes(yml), preset_fields(agent, f"zoo:{env_id}")
+    said = as_qr_dqn_writes(said) if agent == "qr-dqn" else said
     meant, got = defaults_of_sb3(agent) | said, whole(agent, fields)
     assert set(fields) <= set(meant), "a field of which neither the file nor SB3 says anything"
     shared = [name for name in meant if name in got and name not in ("seed", "device")]
@@ -216,6 +231,44 @@ def test_nature_is_the_papers_table():
     assert table == {}
     got = whole("dqn", fields)
     assert (got["double"], got["dueling"], got["n_steps"], got["target_tau"]) == (False, False, 1, 1.0)
+
+
+# Rainbow ------------------------------------------------------------------------------------------------
+# Hessel et al. (2018), "Rainbow: Combining Improvements in Deep Reinforcement Learning", table 1; in frames, four of
+# which are a step.
+RAINBOW_TABLE = {
+    "min history to start learning": 80_000, "adam learning rate": 0.0000625, "exploration": 0.0, "noisy nets": 0.5,
+    "target network period": 32_000, "prioritisation exponent": 0.5, "importance sampling": 0.4,
+    "multi-step returns": 3, "distributional atoms": 51, "distributional min/max values": (-10, 10),
+}  # fmt: skip
+
+
+def test_rainbow_is_the_papers_table():
+    fields, table, parts = (
+        preset_fields("dqn", "rainbow:atari"),
+        RAINBOW_TABLE,
+        preset_fields("dqn", "rainbow"),
+    )
+    assert parts == {
+        "distribution": "categorical", "double": True, "dueling": True, "prioritised": True, "noisy": True,
+        "atoms": table["distributional atoms"], "priority_alpha": table["prioritisation exponent"],
+        "priority_beta": table["importance sampling"], "n_steps": table["multi-step returns"],
+        "noisy_sigma": table["noisy nets"], "epsilon_initial": table["exploration"],
+        "epsilon_final": table["exploration"],
+    }  # fmt: skip
+    nature = preset_fields("dqn", "nature")  # "the same preprocessing, network and update period as DQN"
+    same = (
+        "total_steps", "env_kwargs", "preprocess", "life_loss_terminates", "encoder", "hidden", "batch_size",
+        "replay_capacity", "gamma", "reward_clip", "max_grad_norm", "train_period_env_steps",
+        "gradient_steps_per_update",
+    )  # fmt: skip
+    assert fields == parts | {name: nature[name] for name in same} | {
+        "learning_rate": table["adam learning rate"],
+        "learning_starts_env_steps": table["min history to start learning"] // 4,
+        "target_period_env_steps": table["target network period"] // 4,
+        "v_min": table["distributional min/max values"][0],
+        "v_max": table["distributional min/max values"][1],
+    }
 
 
 # Our own --------------------------------------------------------------------------------------------
@@ -297,7 +350,8 @@ def test_results_were_measured_with_the_presets_budget(file):
 
 
 def test_no_preset_is_without_a_table():
-    pinned = {("dqn", "nature"), *((agent, f"recommended:{env_id}") for agent, env_id in RECOMMENDED)}
+    pinned = {("dqn", "nature"), ("dqn", "rainbow"), ("dqn", "rainbow:atari")}
+    pinned |= {(agent, f"recommended:{env_id}") for agent, env_id in RECOMMENDED}
     pinned |= {(agent, f"zoo:{env_id}") for agent in ZOO for env_id in ZOO[agent]}
     assert {(agent, preset) for agent in agent_names() for preset in presets_of(agent)} == pinned
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_lab.evaluation.statistics import interpolate_curves, iqm
+from rl_lab.evaluation.statistics import cvar, interpolate_curves, iqm
 
 SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 
@@ -27,6 +27,24 @@ SCORES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 )
 def test_iqm_by_hand(scores, expected):
     assert iqm(scores) == pytest.approx(expected)
+
+
+class TestCvar:
+    @pytest.mark.parametrize(
+        ("level", "expected"),
+        [(1.0, 5.5), (0.1, 1.0), (0.2, 1.5), (0.25, (1 + 2 + 0.5 * 3) / 2.5), (0.05, 1.0)],
+    )
+    def test_by_hand(self, level, expected):
+        assert cvar([10, 9, 8, 7, 6, 5, 4, 3, 2, 1], level) == pytest.approx(expected)
+
+    def test_is_the_mean_of_the_lower_tail(self):
+        scores = np.random.default_rng(0).normal(size=400)
+        assert cvar(scores, 0.25) == pytest.approx(np.sort(scores)[:100].mean())
+
+    @pytest.mark.parametrize(("scores", "level"), [([], 0.5), ([1.0], 0.0), ([1.0], 1.5)])
+    def test_refuses_nothing_and_levels_out_of_range(self, scores, level):
+        with pytest.raises(ValueError, match=r"cvar of no scores|level must lie"):
+            cvar(scores, level)
 
 
 def test_iqm_along_an_axis():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from browsers import needs_browser, running_browser
+from rl_lab.explanation.insight import facts_of, insight
 from watched_games import balancing, make_cartpole, served, session_of
 
 pytestmark = pytest.mark.long
@@ -159,3 +161,35 @@ def test_axe_finds_no_serious_fault_of_accessibility(browser, width, scheme):
         found = page.tab.evaluate("axe.run().then(result => result.violations)")
         assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
         assert page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+class Distributed:
+    """A policy that tells the return's distribution of each action: 1, 1, 1 and 5 of the first, 3 of the second."""
+
+    def __init__(self):
+        self._policy = balancing()
+        self.initial_state, self.act = self._policy.initial_state, self._policy.act
+
+    def inspect(self, obs, state, is_first, mask=None):
+        atoms = np.tile([[1.0, 1.0, 1.0, 5.0], [3.0] * 4], (len(obs), 1, 1))
+        return self._policy.inspect(obs, state, is_first, mask) | {"atoms": atoms}
+
+
+@needs_browser
+def test_the_distribution_of_the_return_is_drawn(browser):
+    """Three quarters of the return's probability lie at the left end, and the rest at the right."""
+    facts = facts_of(make_cartpole())
+    session = session_of(Distributed())
+    session.agents[0].track.lane.explain = lambda *seen: insight(*seen, facts).as_dict()
+    heights = """canvas => {
+        const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        const inked = (x) => Array.from({ length: height }, (_, y) => data[4 * (y * width + x) + 3] > 200);
+        return Array.from({ length: width }, (_, x) => inked(x).filter(Boolean).length);
+    }"""
+    with served(session) as (_, port), Tab(browser, port) as page:
+        page.tab.click("#step")
+        page.shows_step(1)
+        canvas = page.tab.locator(".distribution canvas")
+        assert canvas.is_visible()
+        columns = canvas.evaluate(heights)
+        assert max(columns) > 20

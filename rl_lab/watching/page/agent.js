@@ -8,7 +8,18 @@ import { Stage } from "./stage.js";
 
 const ENDS = { terminated: "terminated", truncated: "time limit", cut: "cut off" };
 const BY = { agent: "", human: " (you)", record: " (recorded)" };
+const COLUMNS = 51; // of the distribution of a return
 const REWARDS = 120; // columns at most
+
+/** Gather probabilities in columns of equal width, since quantiles are all as probable and show by their density. */
+function gathered(atoms, weights) {
+  const lowest = Math.min(...atoms);
+  const width = (Math.max(...atoms) - lowest) / (COLUMNS - 1);
+  if (!(width > 0)) return [[lowest, 1]];
+  const columns = Array.from({ length: COLUMNS }, (_, i) => [lowest + i * width, 0]);
+  atoms.forEach((atom, i) => { columns[Math.round((atom - lowest) / width)][1] += weights[i]; });
+  return columns;
+}
 
 export class Agent {
   constructor(about, index, { onSeek, onTake }) {
@@ -138,7 +149,9 @@ export class Agent {
     const chosen = [this.lane.insight.chosen].flat()[0] ?? 0;
     const atoms = given.atoms[chosen] ?? given.atoms[0];
     const weights = given.probabilities?.[chosen] ?? atoms.map(() => 1 / atoms.length);
-    drawColumns(this.part(".distribution canvas"), atoms.map((atom, i) => [atom, weights[i]]));
+    const columns = gathered(atoms, weights);
+    const ends = [columns[0][0], columns[columns.length - 1][0]];
+    drawColumns(this.part(".distribution canvas"), columns, ends[0] < ends[1] ? { ends } : {});
   }
 
   describe(hasValue) {
