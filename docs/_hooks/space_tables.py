@@ -18,7 +18,7 @@ from rl_lab.types import UsageError
 AGENTS = {
     "random": "random",
     "q-learning": "q-learning",
-    "dqn": "dqn",
+    "dqn": "dqn, pqn",
     "ppo": "ppo, a2c, reinforce",
     "clone": "clone",
     "sb3-ppo": "sb3-ppo, sb3-a2c",

@@ -29,6 +29,7 @@ AGENTS = {
     "clone": [*REPLAYED, "--oracle", "--held-out", "0"],
     "ppo": ["--n-steps", "20", "--batch-size", "10", "--n-epochs", "1"],
     "a2c": [],
+    "pqn": ["--n-steps", "20", "--batch-size", "10", "--n-epochs", "1"],
     "reinforce": ["--n-steps", "20"],
 }
 WORLDS = {
