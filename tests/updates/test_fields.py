@@ -62,7 +62,7 @@ AGENTS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "dqn": (DQN, DQNConfig, EARLY),
     "ppo": (PolicyGradient, PPOConfig, {"n_steps": 8, "batch_size": 8, "n_epochs": 2}),
     "reinforce": (PolicyGradient, ReinforceConfig, {"n_steps": 8}),
-    "pqn": (PQN, PQNConfig, {"n_steps": 8, "batch_size": 8, "n_epochs": 2}),
+    "pqn": (PQN, PQNConfig, {"n_steps": 8, "batch_size": 8, "n_epochs": 2, "learning_rate": 1e-3}),
     "clone": (Clone, CloneConfig, EARLY | {"held_out": 0.0}),
 }
 
