@@ -29,7 +29,15 @@ from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.minibatches import ReturnBatch, minibatches
 from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.return_loss import ReturnLoss
-from rl_lab.updates.rollouts import filled, joined, next_values, stops_of, to_learn_from
+from rl_lab.updates.rollouts import (
+    filled,
+    joined,
+    load_state,
+    next_values,
+    state_of,
+    stops_of,
+    to_learn_from,
+)
 from rl_lab.updates.trained import Trained
 
 from .config import Config
@@ -227,16 +235,8 @@ class PQN:
 
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, the unfinished rollout and counters; leaves are live."""
-        return {
-            **self.trained.state_dict(),
-            "rollout": self.rollout.state_dict(),
-            "env_steps": self.env_steps,
-            "gradient_steps": self.gradient_steps,
-        }
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state in place; weights alone make a policy."""
-        self.trained.load_state_dict(state)
-        if "optimiser" in state:
-            self.rollout.load_state_dict(state["rollout"])
-            self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
+        load_state(self, state)

@@ -1,9 +1,9 @@
-"""What agents that learn from rollouts share: the values of successors, and the steps in the form of a minibatch."""
+"""What agents that learn from rollouts share: the values of successors, the form of minibatches, and their state."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from rl_lab.replay.rollout import Rollout
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array, Obs, State, Step
 from rl_lab.updates.advantages import trace_stops
+from rl_lab.updates.trained import Trained
 
 Evaluate = Callable[[Obs, State, Array, "Array | None"], Array]
 """Maps obs [K, ...], carry, is_first [K] and masks [K, A] (or None) to values [K]."""
@@ -64,3 +65,33 @@ def filled(rows: int, example: Step) -> Rollout:
     for _ in range(rows):
         rollout.add(example)
     return rollout
+
+
+# State -------------------------------------------------------------------------------------------------
+
+
+class LearnsFromRollouts(Protocol):
+    """An agent whose state is what was trained, the unfinished rollout, and two counters."""
+
+    trained: Trained[Any]
+    rollout: Rollout
+    env_steps: int
+    gradient_steps: int
+
+
+def state_of(agent: LearnsFromRollouts) -> dict[str, Any]:
+    """Return network, optimiser, the unfinished rollout and counters; leaves are live."""
+    return {
+        **agent.trained.state_dict(),
+        "rollout": agent.rollout.state_dict(),
+        "env_steps": agent.env_steps,
+        "gradient_steps": agent.gradient_steps,
+    }
+
+
+def load_state(agent: LearnsFromRollouts, state: dict[str, Any]) -> None:
+    """Load a state in place; weights alone are enough."""
+    agent.trained.load_state_dict(state)
+    if "optimiser" in state:
+        agent.rollout.load_state_dict(state["rollout"])
+        agent.env_steps, agent.gradient_steps = state["env_steps"], state["gradient_steps"]

@@ -328,7 +328,8 @@ def test_results_were_measured_with_the_presets_budget(file):
 
 
 def test_no_preset_is_without_a_table():
-    pinned = {("dqn", "nature"), ("pqn", "minatar"), *((agent, f"recommended:{env_id}") for agent, env_id in RECOMMENDED)}
+    pinned = {("dqn", "nature"), ("pqn", "minatar")}
+    pinned |= {(agent, f"recommended:{env_id}") for agent, env_id in RECOMMENDED}
     pinned |= {(agent, f"zoo:{env_id}") for agent in ZOO for env_id in ZOO[agent]}
     assert {(agent, preset) for agent in agent_names() for preset in presets_of(agent)} == pinned
 
