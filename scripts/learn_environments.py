@@ -126,9 +126,6 @@ def learn_environments(argv: Sequence[str]) -> int:
 
 def _register() -> None:
     """Register what isn't registered by importing a module."""
-    from minatar.gym import register_envs
-
-    register_envs()
     sys.path.append(str(ROOT / "tests" / "support"))  # for the environment with actions in parts
     gymnasium.register("toys/Mirror-v0", "mirrors:Mirror", disable_env_checker=True)
 

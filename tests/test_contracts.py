@@ -64,6 +64,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "clone": {"oracle": True, "learning_starts_env_steps": 20, "batch_size": 8},
     "sb3-dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
     "ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2},
+    "pqn": {"n_steps": 64, "batch_size": 32},
     "sb3-ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2},
     "sb3-qrdqn": {
         "learning_starts_env_steps": 20,

@@ -19,9 +19,8 @@ from rl_lab.problem import Problem
 from rl_lab.replay.rollout import Rollout
 from rl_lab.schedules import Schedule, constant, linear
 from rl_lab.seeding import Streams
-from rl_lab.trees import map_leaves
-from rl_lab.types import Array, EnvSpec, Metrics, Step
-from rl_lab.updates.advantages import explained_variance, gae, trace_stops
+from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
+from rl_lab.updates.advantages import explained_variance, gae
 from rl_lab.updates.compile_process import CompilationStopped
 from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
@@ -29,6 +28,15 @@ from rl_lab.updates.minibatches import Minibatch, minibatches
 from rl_lab.updates.optimisers import POLICY_OPTIMISERS
 from rl_lab.updates.policy_losses import FIGURES, Objective
 from rl_lab.updates.policy_updates import PolicyUpdates
+from rl_lab.updates.rollouts import (
+    filled,
+    joined,
+    load_state,
+    next_values,
+    state_of,
+    stops_of,
+    to_learn_from,
+)
 from rl_lab.updates.trained import Trained
 
 from .config import Config
@@ -129,7 +137,7 @@ class PolicyGradient:
         """Update the statistics only after learning, so that acting and learning see the same ones."""
         if self.config.normalise_observations:
             columns = self.rollout.columns
-            self.trained.statistics.observe(map_leaves(_joined, columns["obs"]))
+            self.trained.statistics.observe(joined(columns["obs"]))
 
     def _has_ended(self) -> bool:
         if self.rollout.is_full or not self.method.whole_episodes:
@@ -143,8 +151,8 @@ class PolicyGradient:
 
     def _batch_of(self, rollout: Rollout) -> Minibatch:
         columns, config = rollout.columns, self.config
-        stops = trace_stops(*(columns[name] for name in ("terminated", "truncated", "is_first")))
-        next_value = self._next_values(columns, stops & ~columns["terminated"])
+        stops = stops_of(columns)
+        next_value = next_values(columns, columns["value"], stops & ~columns["terminated"], self._evaluate)
         advantage = gae(
             self.trained.statistics.scaled(columns["reward"]), columns["value"], next_value,
             columns["terminated"], stops, config.gamma, self.method.gae_lambda,
@@ -158,26 +166,12 @@ class PolicyGradient:
             "target": advantage + columns["value"],
             "mask": columns.get("mask"),
         }
-        if self.trained.network.is_memoryless:
-            fields = {name: map_leaves(_joined, field) for name, field in fields.items()}
-        else:
-            fields |= {"is_first": columns["is_first"], "state": rollout.state}
+        fields = to_learn_from(fields, rollout, is_memoryless=self.trained.network.is_memoryless)
         return Minibatch(**{name: self.trained.tensors(field) for name, field in fields.items()})
 
-    def _next_values(self, columns: dict[str, Any], bootstraps: Array) -> Array:
-        """Return the values [T, N] of the true successors.
-
-        They are those of the next row, except where `bootstraps` (bool [T, N]): there the network is evaluated.
-        """
-        next_value = np.zeros_like(columns["value"])
-        next_value[:-1] = columns["value"][1:]
-        if bootstraps.any():
-            obs, state = (
-                map_leaves(lambda x: x[bootstraps], columns.get(k, ())) for k in ("next_obs", "next_state")
-            )
-            goes_on = np.zeros(np.count_nonzero(bootstraps), np.bool_)
-            next_value[bootstraps] = self._outputs(obs, state, goes_on)[1]
-        return next_value
+    def _evaluate(self, obs: Obs, state: State, is_first: Array, mask: Array | None) -> Array:
+        """Return the values [K] of observations; masks change nothing about them."""
+        return self._outputs(obs, state, is_first)[1]
 
     def learn(self, whole: Minibatch) -> dict[str, float]:
         """Take the gradient steps of one rollout; return their mean figures.
@@ -209,10 +203,8 @@ class PolicyGradient:
 
         A rollout of its own, filled with `example`, shows what minibatches there will be.
         """
-        rollout = Rollout(self.config.n_steps)
-        for _ in range(self.config.n_steps):
-            rollout.add(example)
-        whole, order = self._batch_of(rollout), np.random.Generator(np.random.PCG64(0))
+        whole = self._batch_of(filled(self.config.n_steps, example))
+        order = np.random.Generator(np.random.PCG64(0))
         with suppress(CompilationStopped):
             for batch in minibatches(whole, self.method.batch_size, 1, order):
                 batch = batch._replace(obs=self.trained.shift(batch.obs, bool(batch.state)))
@@ -232,19 +224,11 @@ class PolicyGradient:
 
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, the unfinished rollout and counters; leaves are live."""
-        return {
-            **self.trained.state_dict(),
-            "rollout": self.rollout.state_dict(),
-            "env_steps": self.env_steps,
-            "gradient_steps": self.gradient_steps,
-        }
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Load a state in place; weights alone make a policy."""
-        self.trained.load_state_dict(state)
-        if "optimiser" in state:
-            self.rollout.load_state_dict(state["rollout"])
-            self.env_steps, self.gradient_steps = state["env_steps"], state["gradient_steps"]
+        load_state(self, state)
 
 
 def _with_decay(config: Config) -> Config:
@@ -256,8 +240,3 @@ def _clip_range(config: Config, total_steps: int) -> Schedule:
     """Return the clip range as a function of the environment step."""
     clip_range = config.method().clip_range
     return linear(clip_range, 0.0, total_steps) if config.linear_decay else constant(clip_range)
-
-
-def _joined(leaf: Array) -> Array:
-    """Join steps and environments: [T, N, ...] to [T * N, ...]."""
-    return leaf.reshape(-1, *leaf.shape[2:])

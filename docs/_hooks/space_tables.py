@@ -19,7 +19,7 @@ AGENTS = {
     "random": "random",
     "q-learning": "q-learning",
     "semi-gradient-sarsa": "semi-gradient-sarsa, semi-gradient-q, lstd, lspi",
-    "dqn": "dqn",
+    "dqn": "dqn, pqn",
     "ppo": "ppo, a2c, reinforce",
     "clone": "clone",
     "sb3-ppo": "sb3-ppo, sb3-a2c",

@@ -21,7 +21,7 @@ from rl_lab.nn.images import POOLINGS, image_layers, is_image, refuse_image
 from rl_lab.nn.layers import Chain, Dropout, Flat, Linear
 from rl_lab.types import UsageError
 
-CONVOLUTIONAL = ("cnn", "small", "impala")
+CONVOLUTIONAL = ("cnn", "small", "minatar", "impala")
 OF_INDICES = ("onehot", "embedding")
 ENCODERS = ("auto", "mlp", *CONVOLUTIONAL, *OF_INDICES)
 EMBEDDING_SIZE = 16
@@ -194,7 +194,9 @@ def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Mo
     assert isinstance(space, spaces.Box)
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space, fields.channels)):
         kind = "cnn" if name == "auto" else name
-        return image_layers(kind, space, fields.pooling, fields.channels, fields.image_scale)
+        return image_layers(
+            kind, space, fields.pooling, fields.channels, fields.image_scale, layer_norm=fields.image_layer_norm
+        )
     return [Flat()]
 
 

@@ -12,14 +12,14 @@ class NetworkFields:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "network": (
-            "encoder", "channels", "image_scale", "hidden", "activation", "layer_norm", "dropout", "pooling",
-            "embedding_size", "one_hot_most", "initialisation", "memory", "memory_size", "memory_layers", "context",
+            "encoder", "channels", "image_scale", "hidden", "activation", "layer_norm", "image_layer_norm", "dropout",
+            "pooling", "embedding_size", "one_hot_most", "initialisation", "memory", "memory_size", "memory_layers", "context",
             "normalise_observations", "random_shift",
         ),
     }  # fmt: skip
     COMMON: ClassVar[tuple[str, ...]] = ("hidden", "memory")
 
-    encoder: Literal["auto", "mlp", "cnn", "small", "impala", "onehot", "embedding"] = "auto"
+    encoder: Literal["auto", "mlp", "cnn", "small", "minatar", "impala", "onehot", "embedding"] = "auto"
     """Network before the memory: auto goes by the observations."""
     channels: Literal["auto", "first", "last", "smaller"] = "auto"
     """Axis of an image that holds its channels; auto: the smaller one, if the shape leaves no doubt. smaller: the
@@ -32,6 +32,9 @@ class NetworkFields:
     """What follows each dense layer."""
     layer_norm: bool = False
     """Normalise the outputs of the dense layers before each activation."""
+    image_layer_norm: bool = False
+    """Normalise the outputs of each convolution over its channels before its activation (impala: of the first in each
+    block)."""
     dropout: float = 0.0
     """Probability with which a dense layer's output is dropped in the loss; acting and target networks drop none."""
     pooling: Literal["none", "max", "average"] = "none"

@@ -17,6 +17,7 @@ from rl_lab.environments.actions import leaf_spaces
 # Channels, kernel and stride of each convolution.
 # Mnih et al. (2015), "Human-level control through deep reinforcement learning"
 NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+MINATAR = ((16, 3, 1),)  # Young & Tian (2019), "MinAtar", https://arxiv.org/abs/1903.03176
 SMALL = ((32, 3, 1), (64, 3, 2))  # for images from 5x5, which are too small for the large kernels
 SMALL_POOLED = ((32, 3, 1), (64, 3, 1))  # the same, halved by pooling instead of the stride
 IMPALA = (16, 32, 32)  # channels of the blocks
@@ -91,6 +92,14 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the same shape [B, C, H, W]."""
         return x + self.branch(x)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Normalises each pixel of images [B, C, H, W] over its C channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return images of the same shape."""
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
 @dataclass(frozen=True)
@@ -171,6 +180,8 @@ def convolutions(name: str, side: int, pooling: str = "none") -> Convolutions:
     """
     if name == "impala":
         return Convolutions(_impala, 3)  # below that, the first kernel would see mostly padding
+    if name == "minatar":
+        return Convolutions(_stack(MINATAR), _smallest(MINATAR))
     nature = Convolutions(_stack(NATURE), _smallest(NATURE))
     if name == "cnn" and side >= nature.smallest:
         return nature
@@ -183,17 +194,30 @@ def convolutions(name: str, side: int, pooling: str = "none") -> Convolutions:
 
 
 def image_layers(
-    name: str, space: spaces.Box, pooling: str = "none", channels: str = "auto", scale: str = "bound"
+    name: str,
+    space: spaces.Box,
+    pooling: str = "none",
+    channels: str = "auto",
+    scale: str = "bound",
+    *,
+    layer_norm: bool = False,
 ) -> list[nn.Module]:
     """Return the layers that map images [B, ...] of a space to flat features [B, size].
 
     Args:
+        layer_norm: normalise the outputs of each convolution over its channels; with "impala" of the first in a block.
         scale: bytes are divided by the space's upper bound ("bound"), which brings them to [0, 1], or by 255 ("byte").
     """
     layout = layout_of(space, channels)
     assert layout is not None, space
     layers = convolutions(name, layout.side, pooling).layers(layout.channels)
+    if layer_norm:
+        layers = [part for layer in layers for part in (layer, *_norm_of(layer))]
     return [Image(layout, _factor(space, layout, scale)), *layers, nn.Flatten()]
+
+
+def _norm_of(layer: nn.Module) -> list[nn.Module]:
+    return [ChannelNorm(layer.out_channels)] if isinstance(layer, nn.Conv2d) else []
 
 
 def _factor(space: spaces.Box, layout: Layout, scale: str) -> float | list[float]:
@@ -229,7 +253,7 @@ def refuse_image(name: str, space: spaces.Space, pooling: str = "none", channels
             f"images {shape} may have their channels first or last"
             " (allowed: --channels first, --channels last, --encoder mlp)"
         )
-    if pooling != "none" and (name == "impala" or least == _smallest(NATURE)):
+    if pooling != "none" and (name in ("impala", "minatar") or least == _smallest(NATURE)):
         size = f"{seen.height}x{seen.width}"
         return f"pooling {pooling!r} goes with encoder 'small' alone, not {name!r} at {size} (allowed: none)"
     return None

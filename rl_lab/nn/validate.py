@@ -24,7 +24,7 @@ def check_network(config: NetworkFields) -> None:
     at_least(config, 2, "context")
     within(config, 0.0, 0.99, "dropout")
     widths(config, "hidden")
-    flags(config, "layer_norm", "normalise_observations")
+    flags(config, "layer_norm", "image_layer_norm", "normalise_observations")
     one_of(config, "encoder", ENCODERS)
     one_of(config, "channels", CHANNELS)
     one_of(config, "image_scale", IMAGE_SCALES)

@@ -1,4 +1,4 @@
-"""Advantages over a rollout, as pure functions of numpy arrays; every array is [T, N]."""
+"""Advantages and returns over a rollout, as pure functions of numpy arrays; every array is [T, N]."""
 
 from __future__ import annotations
 
@@ -45,6 +45,33 @@ def gae(
     for t in range(len(deltas) - 1, -1, -1):
         trace = advantage[t] = deltas[t] + decay[t] * trace
     return advantage
+
+
+def lambda_returns(
+    reward: Array, next_value: Array, terminated: Array, stops: Array, gamma: float, lam: float
+) -> Array:
+    """Return lambda-returns, float64 [T, N], the targets of Q(lambda) if the values are those of the best actions.
+
+    Sutton & Barto (2018), "Reinforcement Learning", section 12.1; Peng & Williams (1996), "Incremental Multi-Step
+    Q-Learning": G_t = r_t + gamma * (1 - terminated) * ((1 - lam) * V(s_{t+1}) + lam * G_{t+1}), where V(s_{t+1})
+    takes the place of G_{t+1} at `stops`.
+
+    Args:
+        reward: r_t, [T, N].
+        next_value: V of the true successor, never of a reset observation, [T, N]; unused where terminated.
+        terminated: bool [T, N]: steps without a bootstrap. A truncated episode keeps its bootstrap.
+        stops: bool [T, N], as `trace_stops` returns them; all True in the last row.
+    """
+    assert reward.shape == next_value.shape == terminated.shape == stops.shape
+    assert stops[-1].all()
+    value = np.where(terminated, 0.0, next_value)
+    share = lam * ~(stops | terminated)
+    returns = np.empty(reward.shape, np.float64)
+    following = value[-1]
+    for t in range(len(returns) - 1, -1, -1):
+        ahead = (1 - share[t]) * value[t] + share[t] * following
+        following = returns[t] = reward[t] + gamma * ahead
+    return returns
 
 
 def explained_variance(prediction: Array, target: Array) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,17 +12,22 @@ from rl_lab.types import UsageError
 from rl_lab.updates.compiling import has_compiler
 
 COMPILABLE_VALUES: dict[str, Any] = {
-    "memory": "none", "dropout": 0.0, "normalise_observations": False, "optimiser": "adam", "l1": 0.0, "l2": 0.0,
-    "weight_decay": 0.0,
+    "memory": "none", "dropout": 0.0, "normalise_observations": False, "l1": 0.0, "l2": 0.0, "weight_decay": 0.0,
 }  # fmt: skip
 """The only values with which an update can be compiled: it may depend only on weights, Adam's moments and the batch."""
 
 
-def refuse_compiling(config: Any) -> str | None:
-    """Return why an agent's update can't be compiled (the end of a sentence about `compile`), or None if it can."""
+def refuse_compiling(config: Any, optimisers: Sequence[str] = ("adam",)) -> str | None:
+    """Return why an agent's update can't be compiled (the end of a sentence about `compile`), or None if it can.
+
+    Args:
+        optimisers: those whose steps the update can take.
+    """
     for name, value in COMPILABLE_VALUES.items():
         if getattr(config, name) != value:
             return f"requires {name} {value!r}"
+    if config.optimiser not in optimisers:
+        return f"requires optimiser {' or '.join(map(repr, optimisers))}"
     return None if has_compiler() else "needs a C++ compiler, and there is none"
 
 

@@ -20,7 +20,9 @@ from rl_lab.updates.gradients import Clip
 from rl_lab.updates.optimisers import OPTIMISERS
 from rl_lab.updates.regularise import regularise
 
-OptimiserName = Literal["adam", "adamw", "rmsprop", "rmsprop-torch", "sgd", "momentum", "nesterov", "adagrad"]
+OptimiserName = Literal[
+    "adam", "adamw", "radam", "rmsprop", "rmsprop-torch", "sgd", "momentum", "nesterov", "adagrad"
+]  # fmt: skip
 Shift = Callable[[Any, bool], Any]
 
 

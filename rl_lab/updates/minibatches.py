@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,9 +26,23 @@ class Minibatch(NamedTuple):
     state: tuple[Tensor, ...] = ()  # only for sequences, each part [B, ...]
 
 
+class ReturnBatch(NamedTuple):
+    """Steps [B] whose returns an action-value network is to learn, or sequences [T, B] with the carry before them."""
+
+    obs: Any  # [B, ...]
+    action: Tensor  # int64 [B], counted from 0
+    target: Tensor  # float32 [B]
+    is_first: Tensor | None = None  # bool [T, B], only for sequences
+    state: tuple[Tensor, ...] = ()  # only for sequences, each part [B, ...]
+    weight: Tensor | None = None  # of importance; every step of a rollout has the same
+
+
+SomeBatch = TypeVar("SomeBatch", Minibatch, ReturnBatch)
+
+
 def minibatches(
-    whole: Minibatch, size: int | None, epochs: int, rng: np.random.Generator
-) -> Iterator[Minibatch]:
+    whole: SomeBatch, size: int | None, epochs: int, rng: np.random.Generator
+) -> Iterator[SomeBatch]:
     """Yield the minibatches of `epochs` passes over a rollout, each pass in a new random order.
 
     Sequences stay whole: environments are shuffled instead of steps, and a minibatch takes as many as fit.
@@ -38,21 +52,21 @@ def minibatches(
         size: steps of a minibatch, though the last one may have fewer and sequences need at least one
             environment; None: the whole rollout.
     """
-    axis = whole.log_prob.ndim - 1  # of the steps, or of the environments
-    count = whole.log_prob.shape[axis]
-    taken = count if size is None else max(1, size * count // whole.log_prob.numel())
+    axis = whole.target.ndim - 1  # of the steps, or of the environments
+    count = whole.target.shape[axis]
+    taken = count if size is None else max(1, size * count // whole.target.numel())
     for _ in range(epochs):
         if taken >= count:
             yield whole
             continue
-        order = torch.from_numpy(rng.permutation(count)).to(whole.log_prob.device)
+        order = torch.from_numpy(rng.permutation(count)).to(whole.target.device)
         shuffled = _part(whole, lambda leaf, at: leaf.index_select(at, order), axis)  # noqa: B023
         for start in range(0, count, taken):
             length = min(taken, count - start)
             yield _part(shuffled, lambda leaf, at: leaf.narrow(at, start, length), axis)  # noqa: B023
 
 
-def _part(batch: Minibatch, take: Callable[[Tensor, int], Tensor], axis: int) -> Minibatch:
+def _part(batch: SomeBatch, take: Callable[[Tensor, int], Tensor], axis: int) -> SomeBatch:
     """Take a part of every tensor along the axis of steps or environments; in the carry that is axis 0."""
     state = map_leaves(lambda leaf: take(leaf, 0), batch.state)
     rest = map_leaves(lambda leaf: take(leaf, axis), batch._replace(state=()))

@@ -1,4 +1,4 @@
-"""Optimisers by name: thin functions over torch's, and two RMSprops that torch doesn't have."""
+"""Optimisers by name: thin functions over torch's, and two RMSprops that torch doesn't have (RAdam is in adam.py)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON
+from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON, RectifiedAdam
 
 MOMENTUM = 0.9
 
@@ -96,6 +96,7 @@ OPTIMISERS: dict[str, Any] = {
     "nesterov": nesterov,
     "adagrad": adagrad,
     "adamw": adamw,
+    "radam": RectifiedAdam,
 }
 
 

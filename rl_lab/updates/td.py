@@ -130,9 +130,12 @@ class Outcome(NamedTuple):
 
 
 class Loss(Protocol):
-    """The methods of a loss that an update calls, in the order of the calls."""
+    """The methods of a loss that an update calls, in the order of the calls.
 
-    def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
+    Batches are `Batch`es, or whatever else `batch` returns: a named tuple with `action` [K, ...].
+    """
+
+    def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Any:
         """Return what was drawn as K batches of `size`: transitions [K, B, ...] or windows [K, T, B, ...].
 
         Args:
@@ -140,10 +143,10 @@ class Loss(Protocol):
             tensor: moves an array to the device.
         """
 
-    def add_next_values(self, target: Network, batch: Batch) -> Batch:
-        """Return all K batches with the target network's values, `next_q`."""
+    def add_next_values(self, target: Network, batch: Any) -> Any:
+        """Return all K batches with the target network's values, `next_q`, where the loss needs any."""
 
-    def __call__(self, online: Network, batch: Batch) -> tuple[Tensor, ...]:
+    def __call__(self, online: Network, batch: Any) -> tuple[Tensor, ...]:
         """Return the loss [], predictions, targets and perhaps errors, [B] or [T, B], of one of the K batches."""
 
     def errors(self, drawn: Any, outcome: Outcome) -> Array:

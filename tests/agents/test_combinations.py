@@ -29,11 +29,12 @@ AGENTS = {
     "clone": [*REPLAYED, "--oracle", "--held-out", "0"],
     "ppo": ["--n-steps", "20", "--batch-size", "10", "--n-epochs", "1"],
     "a2c": [],
+    "pqn": ["--n-steps", "20", "--batch-size", "10", "--n-epochs", "1"],
     "reinforce": ["--n-steps", "20"],
 }
 WORLDS = {
     "vector": ("lab/GridWorldCoordinates-v0", {"auto", "mlp"}),
-    "image": ("lab/GridWorldPixels-v0", {"auto", "mlp", "cnn", "small", "impala"}),
+    "image": ("lab/GridWorldPixels-v0", {"auto", "mlp", "cnn", "small", "minatar", "impala"}),
     "index": ("FrozenLake-v1", {"auto", "mlp", "onehot", "embedding"}),
     "parts": ("test/Parts-v0", set(ENCODERS)),
 }
@@ -72,8 +73,13 @@ def test_quick_combinations_hold_every_pair(names):
     assert some == all_pairs
 
 
+# What shares its network with `dqn`, and its convolutions with `small`, is tried in the quick ones alone.
+ALIKE = {"pqn", "minatar"}
+TRIED = [c for c in EVERYTHING if c in QUICK or not ALIKE & set(c)]
+
+
 @pytest.mark.parametrize(
-    FACTORS, [pytest.param(*c, marks=() if c in QUICK else pytest.mark.long) for c in EVERYTHING]
+    FACTORS, [pytest.param(*c, marks=() if c in QUICK else pytest.mark.long) for c in TRIED]
 )
 def test_combination(world, agent, encoder, memory, tmp_path, capsys):
     env_id, takes = WORLDS[world]

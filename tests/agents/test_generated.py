@@ -25,6 +25,7 @@ AGENTS = {
     "bandit-ucb": {"ignore_observations": True},
     "dqn": {**SMALL, "learning_starts_env_steps": 8, "replay_capacity": 16, "batch_size": 4},
     "ppo": {**SMALL, "n_steps": 6, "batch_size": 6, "n_epochs": 1},
+    "pqn": {**SMALL, "n_steps": 6, "batch_size": 6, "n_epochs": 1},
 }
 DISCRETE = st.builds(spaces.Discrete, st.integers(1, 5))
 AGENT = pytest.mark.parametrize("agent", AGENTS)
@@ -68,7 +69,7 @@ def is_not_for(agent: str, script: Script) -> bool:
         )
     if agent == "q-learning":
         return not counted or not isinstance(observations, spaces.Discrete) or observations.start != 0
-    return not counted and (agent == "dqn" or not isinstance(actions, spaces.Box))
+    return not counted and (agent in ("dqn", "pqn") or not isinstance(actions, spaces.Box))
 
 
 def _bounds(space: spaces.Box) -> np.ndarray:

@@ -271,6 +271,47 @@ def test_rainbow_is_the_papers_table():
     }
 
 
+# MinAtar --------------------------------------------------------------------------------------------
+# purejaxql/config/alg/pqn_minatar.yaml of Gallici et al. (2025) at 0cd95edadc03fb85a0825ada20ea8803913c3247
+PQN_MINATAR = {
+    "TOTAL_TIMESTEPS": 1e7, "NUM_ENVS": 128, "NUM_STEPS": 32, "EPS_START": 1.0, "EPS_FINISH": 0.05, "EPS_DECAY": 0.1,
+    "NUM_MINIBATCHES": 32, "NUM_EPOCHS": 2, "NORM_TYPE": "layer_norm", "LR": 0.0005, "MAX_GRAD_NORM": 10,
+    "LR_LINEAR_DECAY": True, "GAMMA": 0.99, "LAMBDA": 0.65,
+}  # fmt: skip
+
+
+def test_minatar_is_the_authors_file_and_network():
+    said, fields = dict(PQN_MINATAR), preset_fields("pqn", "minatar")
+    rollout = said["NUM_ENVS"] * said["NUM_STEPS"]
+    assert said.pop("NORM_TYPE") == "layer_norm"
+    assert said.pop("LR_LINEAR_DECAY")
+    assert fields == {
+        "total_steps": said.pop("TOTAL_TIMESTEPS"),
+        "num_envs": said.pop("NUM_ENVS"),
+        "n_steps": said.pop("NUM_STEPS"),
+        "epsilon_initial": said.pop("EPS_START"),
+        "epsilon_final": said.pop("EPS_FINISH"),
+        "epsilon_fraction": said.pop("EPS_DECAY"),
+        "batch_size": rollout // said.pop("NUM_MINIBATCHES"),
+        "n_epochs": said.pop("NUM_EPOCHS"),
+        "learning_rate": said.pop("LR"),
+        "learning_rate_final": 0.0,
+        "max_grad_norm": said.pop("MAX_GRAD_NORM"),
+        "gamma": said.pop("GAMMA"),
+        "q_lambda": said.pop("LAMBDA"),
+        "encoder": "minatar",  # pqn_minatar.py: one convolution of 16 kernels 3x3 and 128 units, both normalised
+        "channels": "last",
+        "image_layer_norm": True,
+        "hidden": (128,),
+        "initialisation": "kaiming",  # he_normal
+    }
+    assert said == {}
+    got = whole("pqn", fields)
+    assert (got["layer_norm"], got["optimiser"], got["activation"]) == (True, "radam", "relu")
+    assert not got["learning_rate_final"]
+    assert got["learning_rate_decay"] == "linear"
+
+
 # Our own --------------------------------------------------------------------------------------------
 # Their only source is what was measured with them: scripts/results/dqn_recommended.json and memory.json. To change a
 # number here is to measure anew.
@@ -350,7 +391,7 @@ def test_results_were_measured_with_the_presets_budget(file):
 
 
 def test_no_preset_is_without_a_table():
-    pinned = {("dqn", "nature"), ("dqn", "rainbow"), ("dqn", "rainbow:atari")}
+    pinned = {("dqn", "nature"), ("dqn", "rainbow"), ("dqn", "rainbow:atari"), ("pqn", "minatar")}
     pinned |= {(agent, f"recommended:{env_id}") for agent, env_id in RECOMMENDED}
     pinned |= {(agent, f"zoo:{env_id}") for agent in ZOO for env_id in ZOO[agent]}
     assert {(agent, preset) for agent in agent_names() for preset in presets_of(agent)} == pinned

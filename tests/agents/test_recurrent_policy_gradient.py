@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -11,7 +10,7 @@ from gymnasium import spaces
 from rl_lab.agents.policy_gradient import A2CConfig, PPOConfig, ReinforceConfig
 from rl_lab.trees import map_leaves
 from rl_lab.updates.advantages import trace_stops
-from toys import interact, problem_on
+from toys import Staggered, interact, problem_on
 from toys import policy_agent_on as agent_on
 
 NUM_ENVS, GAMMA = 3, 0.9
@@ -22,26 +21,6 @@ CONFIGS = {
 }
 MEMORIES = ["gru", "lstm", "attention"]
 TOWERS = pytest.mark.parametrize("share_encoder", [False, True], ids=["apart", "shared"])
-
-
-class Staggered(gymnasium.Env):
-    """Random observations; episodes of 2 to 6 steps end at different times, half of them cut off."""
-
-    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
-    action_space: spaces.Space = spaces.Discrete(3)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.left = int(self.np_random.integers(2, 7))
-        return self._seen(), {}
-
-    def step(self, action):
-        self.left -= 1
-        over, cut = self.left == 0, bool(self.np_random.integers(2))
-        return self._seen(), float(self.np_random.normal()), over and not cut, over and cut, {}
-
-    def _seen(self):
-        return self.np_random.uniform(-1, 1, 3).astype(np.float32)
 
 
 class StaggeredBox(Staggered):

@@ -159,14 +159,11 @@ def test_a_stopped_run_resumes_to_the_bit(agent, name, num_envs, tmp_path):
     assert differences(fingerprint(whole), fingerprint(stopped)) == set()
 
 
-@pytest.mark.parametrize("agent", ["dqn", "q-learning"])
+@pytest.mark.parametrize("agent", ["dqn", "q-learning", "pqn"])
 def test_a_stopped_run_of_values_resumes_to_the_bit(agent, tmp_path):
-    own = (
-        {"learning_starts_env_steps": 20, "replay_capacity": 50, "hidden": (8,), "batch_size": 4}
-        if agent == "dqn"
-        else {}
-    )
-    fields = {"total_steps": 120, "device": "cpu", **own}
+    replayed = {"learning_starts_env_steps": 20, "replay_capacity": 50, "hidden": (8,), "batch_size": 4}
+    own = {"dqn": replayed, "pqn": {"n_steps": 20, "hidden": (8,)}}
+    fields = {"total_steps": 120, "device": "cpu", **own.get(agent, {})}
     whole = learn(tmp_path / "whole", agent, IDS["Discrete from -2"], **fields).run_dir
     stopped = learn(tmp_path / "stopped", agent, IDS["Discrete from -2"], stop_at=63, **fields).run_dir
     rl_lab.resume(stopped)

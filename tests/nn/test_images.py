@@ -12,7 +12,7 @@ from gymnasium import spaces
 from boxes import floats, uint8
 from networks import make_encoder
 from rl_lab.nn.fields import NetworkFields
-from rl_lab.nn.images import is_image, layout_of
+from rl_lab.nn.images import ChannelNorm, is_image, layout_of
 from rl_lab.nn.validate import refuse_network
 
 
@@ -130,3 +130,31 @@ class TestChannels:
 
     def test_are_refused_without_an_image(self):
         assert "channels 'last' finds no image" in refuse_network(NetworkFields(channels="last"), floats(4))
+
+
+class TestChannelNorm:
+    def test_each_pixel_is_normalised_over_its_channels_before_the_activation(self):
+        torch.manual_seed(0)
+        encoder = make_encoder("minatar", uint8(10, 10, 4), (), image_layer_norm=True)
+        image, convolution, norm, activation, flat = encoder.layers
+        seen = torch.randint(256, (2, 10, 10, 4), dtype=torch.uint8)
+        with torch.no_grad():
+            norm.weight.uniform_(0.5, 2.0), norm.bias.uniform_(-1.0, 1.0)
+            x = convolution(image(seen))  # [B, 16, 8, 8]
+            pixel = x[1, :, 3, 5]
+            expected = (pixel - pixel.mean()) / (pixel.var(correction=0) + 1e-5).sqrt()
+            expected = (expected * norm.weight + norm.bias).clamp(min=0)
+            torch.testing.assert_close(activation(norm(x))[1, :, 3, 5], expected, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(encoder(seen), flat(activation(norm(x))))
+
+    @pytest.mark.parametrize(("name", "count"), [("cnn", 3), ("small", 2), ("minatar", 1), ("impala", 3)])
+    def test_there_is_one_for_each_convolution_or_block(self, name, count):
+        encoder = make_encoder(name, uint8(36, 36), (8,), image_layer_norm=True)
+        assert sum(isinstance(part, ChannelNorm) for part in encoder.modules()) == count
+        assert not any(isinstance(p, ChannelNorm) for p in make_encoder(name, uint8(36, 36), (8,)).modules())
+
+    def test_minatars_network_is_that_of_its_authors(self):
+        """One convolution of 16 3x3 kernels over the planes, and 128 units: 10x10 become 8x8 of 16."""
+        encoder = make_encoder("minatar", uint8(10, 10, 4), (128,))
+        counts = [p.numel() for p in encoder.parameters()]
+        assert counts == [16 * 4 * 3 * 3, 16, 128 * 16 * 8 * 8, 128]

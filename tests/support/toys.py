@@ -135,6 +135,26 @@ class Masked(Identity):
         return {"action_mask": mask}
 
 
+class Staggered(gymnasium.Env):
+    """Random observations; episodes of 2 to 6 steps end at different times, half of them cut off."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    action_space: spaces.Space = spaces.Discrete(3)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.left = int(self.np_random.integers(2, 7))
+        return self._seen(), {}
+
+    def step(self, action):
+        self.left -= 1
+        over, cut = self.left == 0, bool(self.np_random.integers(2))
+        return self._seen(), float(self.np_random.normal()), over and not cut, over and cut, {}
+
+    def _seen(self):
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32)
+
+
 class Repeat(gymnasium.Env):
     """Box actions: the closer to the observation the better; 10 steps."""
 

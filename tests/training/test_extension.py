@@ -258,6 +258,8 @@ def test_a_result_that_cannot_be_kept_is_said_and_the_run_is_as_it_was(tmp_path,
         ("ppo", {"linear_decay": True}, ("linear_decay",)),
         ("a2c", {"learning_rate_final": 0.0}, ("learning_rate_final",)),
         ("reinforce", {}, ()),
+        ("pqn", {}, ("epsilon_fraction",)),
+        ("pqn", CONSTANT | {"learning_rate_final": 0.0}, ("learning_rate_final",)),
         ("clone", {"learning_rate_final": 0.0}, ("learning_rate_final",)),
     ],
 )

@@ -20,7 +20,7 @@ from runs import learn
 
 SUPPORT = str(Path(__file__).resolve().parents[1] / "support")
 FAULTY = "faulty:lab-test/Faulty-v0"
-AGENTS = ("random", "dqn", "ppo", "a2c", "reinforce", "sb3-dqn", "sb3-ppo", "sb3-a2c", "sb3-qrdqn")
+AGENTS = ("random", "dqn", "ppo", "a2c", "reinforce", "pqn", "sb3-dqn", "sb3-ppo", "sb3-a2c", "sb3-qrdqn")
 AGENTS += ("sb3-recurrent-ppo",)
 SMALL = {  # networks, and passes over what was played
     "ppo": {"hidden": (8,), "n_epochs": 2},

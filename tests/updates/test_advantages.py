@@ -1,4 +1,4 @@
-"""Advantages: hand-computed tables, and a brute-force twin that mixes n-step returns."""
+"""Advantages and lambda-returns: hand-computed tables, and a brute-force twin that mixes n-step returns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_lab.updates.advantages import explained_variance, gae, trace_stops
+from rl_lab.updates.advantages import explained_variance, gae, lambda_returns, trace_stops
 
 GAMMA, LAMBDA = 0.5, 0.8  # their product is 0.4
 NOT = [0, 0, 0]
@@ -95,6 +95,47 @@ class TestTable:
             np.testing.assert_array_equal(flag, kept)
 
 
+class TestLambdaReturns:
+    """Rewards 1, 2, 3, whose successors are worth 20, 30 and 40; half of a return counts, 0.8 of it further ahead."""
+
+    REWARD, NEXT_VALUE = (1, 2, 3), (20, 30, 40)
+
+    def returns(self, next_value=NEXT_VALUE, lam=LAMBDA, **flags):
+        names = ("terminated", "truncated", "is_first")
+        columns = [column(*flags.get(name, NOT), dtype=np.bool_) for name in names]
+        stops = trace_stops(*columns)
+        found = lambda_returns(column(*self.REWARD), column(*next_value), columns[0], stops, GAMMA, lam)
+        return found[:, 0]
+
+    @pytest.mark.parametrize(
+        ("next_value", "flags", "expected"),
+        [
+            # 3 + 0.5 * 40 = 23; 2 + 0.5 * (0.2 * 30 + 0.8 * 23) = 14.2; 1 + 0.5 * (0.2 * 20 + 0.8 * 14.2) = 8.68
+            ((20, 30, 40), {}, (8.68, 14.2, 23)),
+            # terminated at the second step: it is worth its reward; 1 + 0.5 * (4 + 0.8 * 2) = 3.8
+            ((20, 99, 40), {"terminated": (0, 1, 0), "is_first": (0, 0, 1)}, (3.8, 2, 23)),
+            # truncated: all of the successor's value; 2 + 0.5 * 50 = 27; 1 + 0.5 * (4 + 0.8 * 27) = 13.8
+            ((20, 50, 40), {"truncated": (0, 1, 0), "is_first": (0, 0, 1)}, (13.8, 27, 23)),
+            # cut at a resume: no flag, but the next step opens an episode
+            ((20, 50, 40), {"is_first": (0, 0, 1)}, (13.8, 27, 23)),
+            # both at once: termination has the say
+            ((20, 50, 40), {"terminated": (0, 1, 0), "truncated": (0, 1, 0)}, (3.8, 2, 23)),
+            # a lost life: terminated, though the next step opens no episode
+            ((20, 30, 40), {"terminated": (0, 1, 0)}, (3.8, 2, 23)),
+            # the last step ends its episode: 2 + 0.5 * (6 + 0.8 * 3) = 6.2; 1 + 0.5 * (4 + 0.8 * 6.2) = 5.48
+            ((20, 30, np.nan), {"terminated": (0, 0, 1)}, (5.48, 6.2, 3)),
+        ],
+    )  # fmt: skip
+    def test_equal_what_is_computed_by_hand(self, next_value, flags, expected):
+        np.testing.assert_allclose(self.returns(next_value, **flags), expected)
+
+    def test_with_lambda_0_they_bootstrap_after_every_step(self):
+        np.testing.assert_allclose(self.returns(lam=0.0), (11, 17, 23))
+
+    def test_with_lambda_1_they_bootstrap_only_at_the_end(self):
+        np.testing.assert_allclose(self.returns(lam=1.0), (1 + 0.5 * (2 + 0.5 * 23), 2 + 0.5 * 23, 23))
+
+
 def brute_force(reward, value, next_value, terminated, stops, gamma, lam):
     """(1 - lam) * sum of lam^(n - 1) * (n-step return), the longest one taking what is left, less the value."""
     out = np.zeros(reward.shape)
@@ -130,6 +171,8 @@ def test_equals_its_brute_force_twin(seed, steps, num_envs, gamma, lam, rate):
     next_value[:-1] = np.where(stops[:-1], successor[:-1], value[1:])  # elsewhere it is the next row's
     args = reward, value, next_value, terminated, stops, gamma, lam
     np.testing.assert_allclose(gae(*args), brute_force(*args), atol=1e-9)
+    returns = lambda_returns(reward, *args[2:])
+    np.testing.assert_allclose(returns, brute_force(*args) + value, atol=1e-9)
 
 
 @pytest.mark.parametrize(

