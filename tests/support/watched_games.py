@@ -57,7 +57,8 @@ def session_of(
 ):
     """A session with these policies, with CartPole's frame rate."""
     agents = [
-        agent_of(f"agent {i}", lane_of(p, make, **options), names, kept=kept) for i, p in enumerate(policies)
+        agent_of(f"agent {i}", lane_of(p, make, **options), names, kept=kept, env_id="the game")
+        for i, p in enumerate(policies)
     ]
     return Session(agents, seed, fps=50.0)
 
@@ -67,7 +68,8 @@ def hello_of(session) -> dict:
     agents = [
         {
             "label": a.label,
-            "note": "",
+            "human": False,
+            "reasons": list(a.track.lane.reasons.methods),
             "action_names": list(a.action_names),
             "keys": [[k, list(v)] for k, v in a.keys.items()],
         }
