@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 NICE = 19  # the least priority that there is
-TRAINING_FRAMES = 10.0  # pictures a second at most while a run that is followed trains
+TRAINING_FRAMES = 6.0  # pictures a second at most while a run that is followed trains
 
 
 def give_way(nice: int = NICE) -> bool:

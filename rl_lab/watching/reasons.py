@@ -1,4 +1,4 @@
-"""Why a decision was made, for those who ask: saliency over the picture, or what the numbers of a vector contributed."""
+"""Why a decision was made, for those who ask: saliency over the picture, or what numbers of a vector contributed."""
 
 from __future__ import annotations
 

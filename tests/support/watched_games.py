@@ -63,8 +63,8 @@ def session_of(
     return Session(agents, seed, fps=50.0)
 
 
-def hello_of(session) -> dict:
-    """What a page is told first."""
+def hello_of(session, past: int = 0) -> dict:
+    """What a page is told first; `past` training episodes can be picked."""
     agents = [
         {
             "label": a.label,
@@ -79,17 +79,17 @@ def hello_of(session) -> dict:
         "type": "hello",
         "env_id": "CartPole-v1",
         "agents": agents,
-        "past_episodes": 0,
+        "past_episodes": past,
         "fps": session.fps,
     }
 
 
 @contextmanager
-def served(session, token=None, **options):
+def served(session, token=None, past=0, **options):
     """Serve a session's page in a thread; yield the page and its port."""
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    page = LivePage(session, Guard(port, token), hello_of(session), **options)
+    page = LivePage(session, Guard(port, token), hello_of(session, past), **options)
     started, servers, errors = threading.Event(), [], []
 
     def start(server):
@@ -104,9 +104,9 @@ def served(session, token=None, **options):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     page.errors = errors
-    page.end = lambda: (setattr(servers[0], "should_exit", True), thread.join(15))
+    page.end = lambda: (setattr(servers[0], "should_exit", True), thread.join(60))
     try:
         yield page, port
     finally:

@@ -128,5 +128,5 @@ def test_a_signal_ends_the_command_with_code_0(run_dir, number):
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert re.match(r"watching on http://127\.0\.0\.1:\d+/ ", process.stdout.readline())
     process.send_signal(number)
-    out, errors = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=60)
     assert (process.returncode, out, errors) == (0, "ended\n", "")
