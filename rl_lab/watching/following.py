@@ -22,7 +22,7 @@ from rl_lab.types import UsageError
 
 SECONDS = 2.0  # between two looks
 LOAD_SECONDS = 10.0  # between two policies that are loaded
-QUIET_SECONDS = 60.0  # after its last row a run doesn't count as one that trains
+QUIET_SECONDS = 600.0  # after its last row a run that hasn't ended doesn't count as one that trains
 POINTS = 400  # of a curve at most: beyond, every second is dropped
 CURVES = {"training": "episode_return_mean", "evaluation": "eval_return_mean"}
 READ_BYTES = 2**22  # of rows at one look
