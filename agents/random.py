@@ -45,6 +45,10 @@ class RandomPolicy:
         self._draw = _draw_from(self._space, self._generator())
         return ()
 
+    def for_episode(self, seed: int) -> RandomPolicy:
+        """Return one whose draws follow from an episode's seed, so that watched episodes differ from one another."""
+        return RandomPolicy(self._space, lambda: np.random.default_rng(seed_of(seed, "random episode")))
+
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
         """Draw an action for each environment, [N, ...]."""
         return Decision(self._draw(len(is_first), mask))

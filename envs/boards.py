@@ -40,6 +40,11 @@ class BoardEnv(TabularEnv):
         return self.board.cells
 
     @property
+    def grid_shape(self) -> tuple[int, int]:
+        """Rows and columns of the map that the picture shows."""
+        return self.board.letters.shape
+
+    @property
     def letters(self) -> Array:
         """The character under each state, str [S]."""
         return self.board.state_letters

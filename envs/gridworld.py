@@ -95,6 +95,11 @@ class GridWorld(PicturedEnv):
         return self.grid.cells
 
     @property
+    def grid_shape(self) -> tuple[int, int]:
+        """Rows and columns of the map that the picture shows."""
+        return self.grid.letters.shape
+
+    @property
     def letters(self) -> Array:
         """The character under each state, str [S]."""
         return self.grid.state_letters

@@ -18,6 +18,12 @@ Figures = Callable[
 ]  # obs, carry, is_first -> figures [N, ...] for `inspect`
 
 
+def for_episode(policy: Policy, seed: int) -> Policy:
+    """Return the policy that plays a single episode: another one where draws follow from the episode's seed."""
+    make = getattr(policy, "for_episode", None)
+    return policy if make is None else make(seed)
+
+
 def greedy(q_values: Array, mask: Array | None = None) -> Array:
     """Return the first of the best legal actions, int64 [N], for q_values [N, A] and a mask bool [N, A]."""
     return legal(q_values, mask).argmax(axis=-1)

@@ -54,6 +54,10 @@ class CartPolePositions(gymnasium.Env):
         """None: the best expected return without memory isn't known exactly."""
         return None
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return ["push left", "push right"]
+
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[Array, dict]:
         """Start where CartPole-v1 starts with this seed; `options` may hold its bounds `low` and `high`.
 

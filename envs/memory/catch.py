@@ -64,6 +64,10 @@ class Catch(TabularEnv):
         model = _make_model(self.rows, self.columns, self.visible_rows)
         super().__init__(model, render_mode=render_mode, observation_space=space)
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return ["left", "stay", "right"]
+
     @property
     def optimal_return(self) -> float:
         """The best expected return, with memory."""

@@ -59,6 +59,10 @@ class FlickeringGridWorld(gymnasium.Env):
         self._blanks: np.random.Generator | None = None
         self._is_blank = False
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return ["up", "right", "down", "left"]
+
     @cached_property
     def optimal_return(self) -> float | None:
         """The best expected return, with memory; None where it isn't known or not finite."""

@@ -40,6 +40,10 @@ class MemoryChain(Quiz):
         self.bits = np.zeros(self.num_bits, dtype=np.int64)  # 0 or 1 each
         self.query = 0
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return ["bit is 0", "bit is 1"]
+
     @property
     def optimal_return(self) -> float:
         """The best expected return, with memory."""

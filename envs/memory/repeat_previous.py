@@ -38,6 +38,10 @@ class RepeatPrevious(Quiz):
         super().__init__(self.length, self.symbols, spaces.Discrete(self.symbols), render_mode)
         self.shown = [0] * (self.length + 1)  # the last one is seen once the episode is over
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return [f"symbol {k}" for k in range(self.symbols)]
+
     @property
     def optimal_return(self) -> float:
         """The best expected return, with memory."""

@@ -62,6 +62,10 @@ class TMaze(TabularEnv):
         """Return None: to solve the MDP of hidden states would be to solve a different problem."""
         return None
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return ["north", "east", "south", "west"]
+
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict]:
         """Move. Raises ValueError for an action other than 0, 1, 2 or 3."""
         obs, reward, terminated, _, info = super().step(action)

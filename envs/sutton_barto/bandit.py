@@ -36,6 +36,10 @@ class Bandit(TabularEnv):
         super().__init__(_make_model(arms, steps, problem_seed), render_mode=render_mode)
         self._means = draw_means(arms, problem_seed)
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return [f"lever {k}" for k in range(len(self._means))]
+
     def _make_picture(self) -> Picture:
         from rl_lab.envs.drawing.sutton_barto_panels import bandit_panel
 

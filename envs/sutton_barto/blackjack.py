@@ -57,6 +57,10 @@ class Blackjack(TabularEnv):
         model = _make_model(natural, sab, observation)
         super().__init__(model, render_mode=render_mode, observation_space=space)
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return ["stick", "hit"]
+
     def _make_picture(self) -> Picture:
         from rl_lab.envs.drawing.sutton_barto_panels import blackjack_panel
 

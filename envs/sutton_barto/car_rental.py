@@ -40,6 +40,10 @@ class CarRental(TabularEnv):
         """Make the environment. Raises ValueError for an unknown render mode."""
         super().__init__(_make_model(), render_mode=render_mode)
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions: how many cars go from the first place to the second."""
+        return [f"move {k:+d}" if k else "move none" for k in range(-MAX_MOVED, MAX_MOVED + 1)]
+
     def _make_picture(self) -> Picture:
         from rl_lab.envs.drawing.sutton_barto_panels import car_rental_panel
 

@@ -36,6 +36,10 @@ class Gambler(TabularEnv):
             raise ValueError(f"start {start} must be None or in 1..{GOAL - 1}")
         super().__init__(_make_model(p_heads, start), render_mode=render_mode)
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return [f"stake {k}" for k in range(MAX_STAKE + 1)]
+
     def _make_picture(self) -> Picture:
         from rl_lab.envs.drawing.sutton_barto_panels import gambler_panel
 

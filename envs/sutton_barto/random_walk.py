@@ -34,6 +34,10 @@ class RandomWalk(BoardEnv):
         line = "P" + "." * (middle - 1) + "S" + "." * (middle - 1) + "G"
         super().__init__(_make_model(states, left_reward), Board((line,), labels=labels), render_mode)
 
+    def get_action_meanings(self) -> list[str]:
+        """Return the names of the actions, in their order."""
+        return ["drift"]
+
 
 @lru_cache(maxsize=8)
 def _make_model(states: int, left_reward: float) -> TabularModel:

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import tyro
 
-from rl_lab.cli.parsing import parse
+from rl_lab.cli.groups import Part
+from rl_lab.cli.parsing import parse_parts
 from rl_lab.cli.watch_checks import require_consistent
 from rl_lab.types import UsageError
 
@@ -25,6 +26,14 @@ ABOUT = "Watch an agent play: in a live window, as a film, or as a picture."
 @dataclass(frozen=True)
 class WatchOptions:
     """What the command takes."""
+
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "policy": ("run_dir", "best", "checkpoint"),
+        "output": ("video", "gif", "sheet", "progress", "human", "web"),
+        "episode": ("episodes", "seed", "training_episode"),
+        "drawing": ("overlay", "saliency"),
+        "runless policy": ("env_id", "env_kwargs", "algo", "statistics", "trust_pickles"),
+    }
 
     run_dir: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
     """Run directory to watch. With --env-id, a model.zip that SB3 saved, or the word random."""
@@ -84,7 +93,8 @@ def watch(argv: Sequence[str]) -> int:
         return watch_web(argv)
     from rl_lab.evaluation.watch import require_display
 
-    options: WatchOptions = parse(WatchOptions, argv, program="rl-lab watch", about=ABOUT)
+    parts = [Part(WatchOptions(tyro.MISSING), "options")]
+    options = WatchOptions(**parse_parts(parts, argv, program="rl-lab watch", about=ABOUT))
     require_consistent(options)
     if options.human:
         require_display()  # before an environment is made that draws into memory instead

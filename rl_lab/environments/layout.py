@@ -57,6 +57,35 @@ def layout_of(env: gymnasium.Env) -> Layout | None:
     return Layout(cells, _moves(base, len(cells)), _letters(base, len(cells)))
 
 
+@dataclass(frozen=True)
+class DrawnGrid:
+    """Where the cells of a grid lie in the picture of its environment."""
+
+    rows: int
+    columns: int
+    area: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    """Left edge, upper edge, width and height of the grid, as shares of the picture's width and height."""
+
+
+def drawn_grid_of(env: gymnasium.Env, layout: Layout) -> DrawnGrid:
+    """Return where the cells of an environment's grid lie in its picture, which it fills unless more is known.
+
+    Environments may tell it in attributes `grid_shape` (rows, columns; walls at the edges, which are no states,
+    included) and `grid_area` (as in `DrawnGrid`).
+    """
+    base = env.unwrapped
+    rows, columns = (
+        getattr(base, "grid_shape", None) or _shape(base) or (layout.cells.max(axis=0) + 1).tolist()
+    )
+    area = getattr(base, "grid_area", None)
+    if area is None and isinstance(
+        base, FrozenLakeEnv
+    ):  # its cells have whole pixels, and the last ones stay empty
+        width, height = base.window_size
+        area = 0.0, 0.0, base.cell_size[0] * columns / width, base.cell_size[1] * rows / height
+    return DrawnGrid(int(rows), int(columns), *(() if area is None else (tuple(area),)))
+
+
 def cells_of(env: gymnasium.Env) -> Array | None:
     """Return (row, column) of each state, int64 [S, 2]; None if the environment's states don't form a grid."""
     found = layout_of(env)
@@ -67,11 +96,17 @@ def _cells(base: Any) -> Array | None:
     cells = getattr(base, "cells", None)
     if isinstance(cells, np.ndarray) and cells.ndim == 2 and cells.shape[1] == 2:
         return cells
+    shape = _shape(base)
+    return None if shape is None else np.argwhere(np.ones(shape, bool))
+
+
+def _shape(base: Any) -> tuple[int, int] | None:
+    """Return rows and columns of a toy-text grid; None for others."""
     shape = getattr(base, "shape", None)
     if not isinstance(shape, tuple):
         shape = (getattr(base, "nrow", 0), getattr(base, "ncol", 0))
     states = getattr(base.observation_space, "n", 0)
-    return np.argwhere(np.ones(shape, bool)) if len(shape) == 2 and states == np.prod(shape) > 0 else None
+    return shape if len(shape) == 2 and states == np.prod(shape) > 0 else None
 
 
 def _moves(base: Any, states: int) -> Array | None:

@@ -12,6 +12,7 @@ from rl_lab.agent import Policy
 from rl_lab.environments.actions import action_dtype
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.vectors import SingleVector, VectorEnv
+from rl_lab.policies import for_episode
 from rl_lab.types import Array, Obs, State
 
 Paint = Callable[[Array, Obs, State, Array, Array | None], Array]
@@ -76,7 +77,11 @@ def moments(
     try:
         for index, seed in enumerate(seeds):
             replayed = None if actions is None else actions[index]
-            if (yield from _episode(policy, envs, seed, max_steps, replayed, inspecting, paint)):
+            if (
+                yield from _episode(
+                    for_episode(policy, seed), envs, seed, max_steps, replayed, inspecting, paint
+                )
+            ):
                 on_cut(max_steps)
     finally:
         envs.close()

@@ -31,6 +31,7 @@ ACTIONS: dict[str, Sequence[str]] = {
 
 OBSERVATIONS: dict[str, Sequence[str]] = {
     "CartPole": ("cart position", "cart velocity", "pole angle", "pole angular velocity"),
+    "CartPolePositions": ("cart position", "pole angle"),
     "MountainCar": ("position", "velocity"),
     "MountainCarContinuous": ("position", "velocity"),
     "Acrobot": (

@@ -1,7 +1,11 @@
 """Which pixels a decision depends on, by gradients or by perturbation.
 
-Gradient: Simonyan et al. (2014), "Deep Inside Convolutional Networks", https://arxiv.org/abs/1312.6034: the absolute
-derivative of the chosen action's output by each number that enters the network, summed over channels.
+Gradient: integrated gradients, Sundararajan et al. (2017), "Axiomatic Attribution for Deep Networks",
+https://arxiv.org/abs/1703.01365, from the blurred image to the image: what each number contributes to the difference
+that its detail makes to the chosen action's output, in absolute values, summed over channels. The blurred baseline is
+one of those that Sturmfels et al. (2020), "Visualizing the Impact of Feature Attribution Baselines",
+https://distill.pub/2020/attribution-baselines, compare. The plain derivative says where a change would matter, which
+is wherever an agent could be, instead of what is there.
 
 Perturbation: Greydanus et al. (2018), "Visualizing and Understanding Atari Agents",
 https://arxiv.org/abs/1711.00138: half the squared change of the policy's outputs where the surroundings of a pixel are
@@ -28,6 +32,7 @@ METHODS = ("gradient", "perturbation")
 FIGURES = ("q_values", "logits", "mean", "value")  # the first that `inspect` gives is perturbed
 SIDE = 80.0  # of the paper's images, in pixels, to which the widths below belong
 MASK_WIDTH, BLUR_WIDTH, STRIDE = 5.0, 3.0, 5.0
+STEPS = 16  # points on the way from the blurred image, at whose middles gradients are taken
 BATCH = 64  # perturbed observations per call of the policy
 COLOUR = (255.0, 0.0, 190.0)  # of the overlay; rare in pictures of environments
 
@@ -59,7 +64,7 @@ def saliency(
     """
     network, images = require_saliency(policy, space, method)
     if method == "perturbation":
-        found = [_perturbed(policy, obs, state, is_first, mask, path, axes) for path, axes, _ in images]
+        found = [_perturbed(policy, obs, state, is_first, mask, path, axes) for path, axes in images]
     else:
         found = _gradients(network, obs, state, is_first, mask, images)
     joined = _joined(found)
@@ -119,7 +124,7 @@ def overlay(frame: Array, weights: Array, strength: float = 0.75) -> Array:
 # Images among observations ---------------------------------------------------------------------------
 
 Axes = tuple[int, int]  # of height and width in one observation
-Found = tuple[tuple[Any, ...], Axes, Any]  # the path to an image, its axes, and its scales: [C] or one number
+Found = tuple[tuple[Any, ...], Axes]  # the path to an image, and its axes
 
 
 def _images(network: Any, space: spaces.Space) -> list[Found]:
@@ -134,9 +139,9 @@ def _images(network: Any, space: spaces.Space) -> list[Found]:
         from rl_lab.nn.input_gradients import image_inputs
 
         if read := image_inputs(network):
-            return [(path, _axes(layout.axes, layout.channels_last), scale) for path, layout, scale in read]
+            return [(path, _axes(layout.axes, layout.channels_last)) for path, layout, _ in read]
     found: list[Found] = [
-        (path, _axes(len(part.shape), len(part.shape) > 2 and has_channels_last(part)), 1.0)
+        (path, _axes(len(part.shape), len(part.shape) > 2 and has_channels_last(part)))
         for path, part in _leaves(space)
         if isinstance(part, spaces.Box) and is_image(part)
     ]
@@ -182,24 +187,41 @@ def _with(obs: Obs, path: tuple[Any, ...], leaf: Array) -> Obs:
 def _gradients(
     network: Any, obs: Obs, state: State, is_first: Array, mask: Array | None, images: Sequence[Found]
 ) -> list[Array]:
-    """Return for each image the absolute gradients [H, W] by what enters the network."""
-    from rl_lab.nn.input_gradients import explained_outputs, input_gradients
+    """Return for each image the absolute contributions [H, W] of its pixels, summed over channels and outputs."""
+    from rl_lab.nn.input_gradients import explained_outputs
 
     outputs = explained_outputs(network, obs, state, is_first, mask)
-    found = [np.zeros(()) for _ in images]
-    for gradient in input_gradients(network, obs, state, is_first, outputs):
-        for k, (path, axes, scale) in enumerate(images):
-            size = np.abs(_at(gradient, path)[0]) / _spread(scale, _at(gradient, path).shape[1:], axes)
-            others = tuple(axis for axis in range(size.ndim) if axis not in axes)
-            found[k] = found[k] + size.sum(axis=others)
+    found = []
+    for (_, axes), parts in zip(
+        images, contributions(network, obs, state, is_first, outputs, images), strict=True
+    ):
+        others = (0, *(axis + 1 for axis in range(parts.ndim - 1) if axis not in axes))
+        found.append(np.abs(parts).sum(axis=others))
     return found
 
 
-def _spread(scale: Any, shape: tuple[int, ...], axes: Axes) -> Any:
-    """Return the factors of the channels, side by side in one list, in a shape that goes with an image's."""
-    if np.ndim(scale) == 0:
-        return scale
-    return np.reshape(scale, [1 if axis in axes else size for axis, size in enumerate(shape)])
+def contributions(
+    network: Any, obs: Obs, state: State, is_first: Array, outputs: Sequence[int], images: Sequence[Found]
+) -> list[Array]:
+    """Return what the numbers of each image contribute to outputs, [outputs, ...] each.
+
+    They add up to the differences between the outputs for the images and those for the blurred images.
+    """
+    from rl_lab.nn.input_gradients import input_gradients
+
+    share = (np.arange(STEPS) + 0.5) / STEPS
+    way, detail = _repeated(obs, STEPS), []
+    for path, axes in images:
+        image = np.asarray(_at(obs, path)[0], np.float64)
+        coarse = _blurred(image, axes)
+        detail.append(image - coarse)
+        way = _with(way, path, coarse + share.reshape(-1, *[1] * image.ndim) * detail[-1])
+    carried = _repeated(state, STEPS), np.repeat(is_first, STEPS)
+    gradients = input_gradients(network, way, *carried, outputs)
+    return [
+        np.stack([_at(gradient, path).mean(axis=0) * change for gradient in gradients])
+        for (path, _), change in zip(images, detail, strict=True)
+    ]
 
 
 # Perturbation ----------------------------------------------------------------------------------------
@@ -220,10 +242,7 @@ def _perturbed(
     side = min(height, width)
     stride = max(1, round(STRIDE * side / SIDE))
     rows, columns = centres(height, stride), centres(width, stride)
-    blur = max(BLUR_WIDTH, BLUR_WIDTH * side / SIDE)
-    blurred = gaussian_filter(
-        image, [blur if axis in axes else 0.0 for axis in range(image.ndim)], mode="nearest"
-    )
+    blurred = _blurred(image, axes)
     spread = max(1.0, MASK_WIDTH * side / SIDE)
     places = [(row, column) for row in rows for column in columns]
     shape = [size if axis in axes else 1 for axis, size in enumerate(image.shape)]
@@ -242,6 +261,13 @@ def _perturbed(
         change.append(0.5 * np.square(seen - before).sum(axis=1))
     grid = np.concatenate(change).reshape(len(rows), len(columns))
     return np.maximum(_resized(grid, (height, width)), 0.0)
+
+
+def _blurred(image: Array, axes: Axes) -> Array:
+    """Return an image without its details, float64 of the same shape."""
+    width = BLUR_WIDTH * max(1.0, min(image.shape[axis] for axis in axes) / SIDE)
+    widths = [width if axis in axes else 0.0 for axis in range(image.ndim)]
+    return gaussian_filter(image, widths, mode="nearest")
 
 
 def centres(size: int, stride: int) -> list[int]:

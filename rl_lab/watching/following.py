@@ -1,7 +1,8 @@
 """Follows a run that may still be training: its curves, and the policy of its newest checkpoint.
 
 It reads what was appended to metrics.jsonl and looks at the names of checkpoints, once in a while, so that the training
-process has no part in it and loses nothing but what the reading takes.
+process has no part in it and loses nothing but what the reading takes. Of checkpoints that come soon after one another
+the newest is loaded.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.agent import Policy
-from rl_lab.runs.directory import CHECKPOINTS
+from rl_lab.runs.directory import CHECKPOINTS, SUMMARY
 from rl_lab.runs.rows import METRICS, is_number, parse_row
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.types import UsageError
 
-SECONDS = 1.0  # between two looks
+SECONDS = 2.0  # between two looks
+LOAD_SECONDS = 10.0  # between two policies that are loaded
+QUIET_SECONDS = 600.0  # after its last row a run that hasn't ended doesn't count as one that trains
 POINTS = 400  # of a curve at most: beyond, every second is dropped
 CURVES = {"training": "episode_return_mean", "evaluation": "eval_return_mean"}
 READ_BYTES = 2**22  # of rows at one look
@@ -48,21 +51,41 @@ class Curve:
         return [*self._points] if ends or self._newest is None else [*self._points, self._newest]
 
 
+def is_training(folder: Path) -> bool:
+    """Return whether a run seems to train now: it hasn't ended, and its rows have grown of late."""
+    try:
+        rows = (folder / METRICS).stat().st_mtime
+    except OSError:
+        return False
+    return not (folder / SUMMARY).exists() and time.time() - rows < QUIET_SECONDS
+
+
 class Following:
     """What is new in a run directory since the last look.
 
     Args:
         load: returns the policy of the newest checkpoint.
+        seconds: between two looks.
+        load_seconds: between two policies that are loaded.
     """
 
-    def __init__(self, folder: Path, load: Callable[[], Policy], *, seconds: float = SECONDS):
-        self.folder, self._load, self._seconds = Path(folder), load, seconds
+    def __init__(
+        self,
+        folder: Path,
+        load: Callable[[], Policy],
+        *,
+        seconds: float = SECONDS,
+        load_seconds: float = LOAD_SECONDS,
+    ):
+        self.folder, self._load = Path(folder), load
+        self._seconds, self._load_seconds = seconds, load_seconds
         self._read = 0  # bytes of metrics.jsonl
         self._rest = b""
         self._curves = {name: Curve() for name in CURVES}
         self._seen = self._newest()
-        self._looked = -1e9
-        self.env_steps = 0
+        self._looked = self._loaded = -1e9
+        self.env_steps = 0  # of the last row
+        self.checkpoint = 0  # environment steps of the last one that was loaded
 
     def _newest(self) -> tuple[str, int] | None:
         """Return the name and time of the newest checkpoint."""
@@ -81,10 +104,12 @@ class Following:
         self._looked = time.monotonic()
         notice = self._notice() if self._read_rows() else None
         newest, policy = self._newest(), None
-        if newest != self._seen:
+        if newest != self._seen and self._looked - self._loaded >= self._load_seconds:
             # It may be half written or being swept away: the next look finds it, or a newer one.
             with suppress(UsageError, CheckpointCorrupt, OSError):
                 policy, self._seen = self._load(), newest
+                self._loaded = self._looked
+                self.checkpoint = 0 if newest is None else int(newest[0].partition("-")[0])
         return notice, policy
 
     def _read_rows(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from rl_lab.watching.session import Session
 MAX_BYTES = 4_096  # of a message
 MAX_SEED = 2**31 - 1
 MAX_STEP = 10**9
+PICKS = re.compile(r"best|worst|last|every:[1-9][0-9]{0,8}|[0-9]{1,9}", re.ASCII)
 SPEEDS = 64.0  # the largest multiple of an environment's own speed, and 1 / this the smallest
 
 
@@ -171,7 +173,7 @@ class Save:
 
 @dataclass(frozen=True)
 class Past:
-    """Show a training episode: "best", "worst", "last", or its number as text. The session's owner finds it."""
+    """Show training episodes: best, worst, last, every:N, or a number as text. The owner of the session finds them."""
 
     episode: str
 
@@ -179,11 +181,33 @@ class Past:
         """Check the episode.
 
         Raises:
-            Malformed: it is neither a word that picks one nor a number.
+            Malformed: it is neither a word that picks some nor a number.
         """
-        is_number = self.episode.isascii() and self.episode.isdigit() and len(self.episode) <= 9
-        if self.episode not in ("best", "worst", "last") and not is_number:
-            raise Malformed(f"episode {self.episode[:20]!r} (allowed: best, worst, last, or a number from 0)")
+        if not PICKS.fullmatch(self.episode):
+            raise Malformed(
+                f"episode {self.episode[:20]!r} (allowed: best, worst, last, every:N, or a number from 0)"
+            )
+
+    def apply(self, session: Session) -> None:
+        """Do nothing to the session."""
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Find the reasons of decisions by a method; "" for none."""
+
+    method: str
+
+    def apply(self, session: Session) -> None:
+        """Do it."""
+        session.set_reasons(self.method[:40])
+
+
+@dataclass(frozen=True)
+class Look:
+    """Say whether the page can be seen, since nothing is played that nobody sees. The server takes note."""
+
+    seen: bool
 
     def apply(self, session: Session) -> None:
         """Do nothing to the session."""
@@ -192,6 +216,7 @@ class Past:
 KINDS: dict[str, type] = {
     "play": Play, "pause": Pause, "step": Step, "speed": Speed, "restart": Restart, "next": Next, "seek": Seek,
     "take": Take, "hand_back": HandBack, "press": Press, "release": Release, "save": Save, "past": Past,
+    "reasons": Reasons, "look": Look,
 }  # fmt: skip
 
 
@@ -229,7 +254,7 @@ def _typed(field: str, kind: str, value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is None and "None" in kind:
         return None
-    if kind == "str" and isinstance(value, str):
+    if kind in ("str", "bool") and isinstance(value, str if kind == "str" else bool):
         return value
     if kind == "float" and is_number and abs(value) < 1e9 and math.isfinite(value):
         return float(value)

@@ -1,66 +1,54 @@
-"""Puts a live page together: runs, their policies and environments, what is followed and where things are saved."""
+"""Puts a live page together: policies and their environments, what is followed and where things are saved."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_lab.agent import Policy
 from rl_lab.evaluation.watch import FPS
-from rl_lab.runs.rows import EPISODES, read_actions
 from rl_lab.training.devices import set_threads
-from rl_lab.training.loading import load_policy
 from rl_lab.types import UsageError
-from rl_lab.watching.following import Following
+from rl_lab.watching.desk import Desk
 from rl_lab.watching.guard import Guard
+from rl_lab.watching.human import HumanPolicy
 from rl_lab.watching.lane import Lane
-from rl_lab.watching.messages import Command, Past, Save
-from rl_lab.watching.past import past_episodes, picked
-from rl_lab.watching.played import save_played
+from rl_lab.watching.reasons import reasons_of
 from rl_lab.watching.server import LivePage
-from rl_lab.watching.session import Agent, PastEpisode, Session, agent_of
-from rl_lab.watching.sources import Watched, watched
-from rl_lab.watching.thoughts import Thoughts, thoughts_of
-
-NICE = 10  # by how much a viewer lets other processes go first, such as a run that trains
+from rl_lab.watching.session import Agent, Session, agent_of
+from rl_lab.watching.sources import Watched
+from rl_lab.watching.thoughts import thoughts_of
 
 
 def live_page(
-    run_dirs: Sequence[str],
-    guard: Guard,
-    seed: int | None = None,
-    best: bool = False,
-    save_to: str | None = None,
+    shown: Sequence[Watched], guard: Guard, seed: int | None = None, save_to: str | None = None
 ) -> LivePage:
-    """Return the page of one run, or of several on the same seeds.
+    """Return the page of one policy, or of several on the same seeds; a person begins in their own place.
 
     Args:
-        seed: of the episodes; by default the first run's.
-        best: watch the checkpoints with the best evaluation, and follow none.
-        save_to: folder for datasets; by default "played" in the first run's.
+        shown: from `rl_lab.watching.sources`.
+        seed: of the episodes; by default the first one's.
+        save_to: folder for datasets; by default "played" in the first run's, or here without a run.
 
     Raises:
-        UsageError: there is no run, nothing was saved yet, or the runs play different games.
+        UsageError: they play different games, or a person can't play this one with keys.
     """
-    shown = [watched(Path(run_dir), best=best) for run_dir in run_dirs]
     _require_same_game(shown)
     set_threads(shown[0].config.threads)
-    if hasattr(os, "nice"):
-        os.nice(max(0, NICE - os.nice(0)))
-    names = _labels(shown)
-    agents = [_agent(one, label) for one, label in zip(shown, names, strict=True)]
+    agents = [_agent(one, label) for one, label in zip(shown, labels(shown), strict=True)]
     env = agents[0].track.lane.envs.env
     fps = float(env.metadata.get("render_fps") or FPS)
     session = Session(agents, shown[0].config.seed if seed is None else seed, fps)
-    folders = [one.folder or Path(".") for one in shown]
-    desk = Desk(folders, agents, best, Path(save_to) if save_to is not None else folders[0] / "played")
+    for i, one in enumerate(shown):
+        if isinstance(one.policy, HumanPolicy):
+            session.take_over(i)
+    home = next((one.folder for one in shown if one.folder is not None), Path("."))
+    desk = Desk(shown, agents, Path(save_to) if save_to is not None else home / "played")
     page = LivePage(session, guard, hello(shown[0].config.env_id, session, desk), desk.carry, desk.idle)
     desk.tell = page.broadcast.tell
     for i, agent in enumerate(agents):
         desk.tell_map(i, agent.track.lane.policy)
+    page.note = desk.give_way(session)
     session.play()
     return page
 
@@ -79,20 +67,28 @@ def _require_same_game(shown: Sequence[Watched]) -> None:
             )
 
 
-def _labels(shown: Sequence[Watched]) -> list[str]:
-    """Return a name for each agent; the folder too where two would be called the same."""
-    labels = [one.label for one in shown]
-    if len(set(labels)) == len(labels):
-        return labels
+def labels(shown: Sequence[Watched]) -> list[str]:
+    """Return a name for each; with the folder where two would be called the same, or the checkpoint in one folder."""
+    names = [one.label for one in shown]
+    if len(set(names)) == len(names):
+        return names
     paths = [Path(one.folder or ".").absolute().parts for one in shown]
+    if len(set(paths)) < len(paths):
+        return [f"{one.label}, {one.note}" for one in shown]
     differ = next((i for i, parts in enumerate(zip(*paths, strict=False)) if len(set(parts)) > 1), 0)
     return [f"{one.label}, {'/'.join(parts[differ:])}" for one, parts in zip(shown, paths, strict=True)]
 
 
 def _agent(one: Watched, label: str) -> Agent:
+    """Return what plays, with what explains it; where its environment has a model, that is solved here."""
     thoughts = thoughts_of(one)
     lane = Lane(one.policy, one.make, thoughts)
-    return agent_of(label, lane, thoughts.facts.action_names, one.note)
+    lane.begin(one.config.seed)
+    lane.reasons = reasons_of(one.policy, thoughts.facts, *lane.asked)
+    note = "" if label.endswith(one.note) else one.note
+    if isinstance(one.policy, HumanPolicy):
+        note = "you play, with the keys below the picture"
+    return agent_of(label, lane, thoughts.facts.action_names, note, env_id=one.config.env_id)
 
 
 def hello(env_id: str, session: Session, desk: Desk) -> dict[str, Any]:
@@ -103,8 +99,9 @@ def hello(env_id: str, session: Session, desk: Desk) -> dict[str, Any]:
         "agents": [
             {
                 "label": agent.label,
-                "note": agent.note,
                 "action_names": list(agent.action_names),
+                "human": isinstance(agent.track.lane.policy, HumanPolicy),
+                "reasons": list(agent.track.lane.reasons.methods),
                 "keys": [[action, list(keys)] for action, keys in agent.keys.items()],
             }
             for agent in session.agents
@@ -112,73 +109,3 @@ def hello(env_id: str, session: Session, desk: Desk) -> dict[str, Any]:
         "past_episodes": desk.past_episodes(),
         "fps": session.fps,
     }
-
-
-class Desk:
-    """Carries out what a session can't do alone: saving, finding past episodes, following runs."""
-
-    def __init__(self, folders: Sequence[Path], agents: Sequence[Agent], best: bool, save_to: Path):
-        self._folders, self._agents, self._save_to = folders, agents, save_to
-        self._following = [] if best else [Following(f, partial(load_policy, f)) for f in folders]
-        self.tell: Callable[[dict[str, Any]], None] = lambda notice: None
-
-    def carry(self, session: Session, command: Command) -> str | None:
-        """Carry out a command; return a line for whoever asked, or None.
-
-        Raises:
-            UsageError: it can't be done now.
-            NotWritten: a dataset could not be written.
-        """
-        if isinstance(command, Save):
-            return self._save(session)
-        if isinstance(command, Past):
-            session.show_past(self._past(command.episode))
-            return None
-        command.apply(session)
-        return None
-
-    def _save(self, session: Session) -> str:
-        place = _free_place(self._save_to)
-        counts = save_played(session.all_played(), session.agents[0].track.lane.make, place)
-        return f"saved {counts['episodes']} episodes, {counts['steps']} steps, to {place}"
-
-    def past_episodes(self) -> int:
-        """Return how many training episodes of the first run there are."""
-        path = self._folders[0] / EPISODES
-        return max(0, path.read_bytes().count(b"\n") - 1) if path.is_file() else 0
-
-    def _past(self, which: str) -> PastEpisode:
-        """Find a training episode of the first run."""
-        folder = self._folders[0]
-        (found,) = picked(past_episodes(folder) if self.past_episodes() else [], which, folder)
-        actions = read_actions(folder, found.row, self._agents[0].track.lane.action_space)
-        return PastEpisode(found.row, found.seed, list(actions), found.return_)
-
-    def tell_map(self, agent: int, policy: Policy) -> None:
-        """Tell the page what a policy thinks of every cell, where the environment is a grid."""
-        explain = self._agents[agent].track.lane.explain
-        cells = explain.grid(policy) if isinstance(explain, Thoughts) else None
-        if cells is not None:
-            self.tell({"type": f"map {agent}", "agent": agent, "cells": cells})
-
-    def idle(self, session: Session) -> bool:
-        """Look at the runs if it is time; new policies act from their next episode on."""
-        for i, following in enumerate(self._following):
-            if not following.is_due():
-                continue
-            notice, policy = following.look()
-            if notice is not None:
-                self.tell({**notice, "type": f"curves {i}", "agent": i})
-            if policy is not None:
-                session.agents[i].fresh = policy
-                self.tell_map(i, policy)
-                self.tell({"type": f"checkpoint {i}", "agent": i, "env_steps": following.env_steps})
-        return False
-
-
-def _free_place(folder: Path) -> Path:
-    """Return the first numbered folder inside `folder` that isn't there yet."""
-    number = 1
-    while (folder / f"{number:03d}").exists():
-        number += 1
-    return folder / f"{number:03d}"

@@ -35,7 +35,7 @@ class Packer:
             start = max(min(self._sent[i], shown.count), shown.count - ROWS)
             rows = shown.rows[start : shown.count]
             self._sent[i] = shown.count
-            picture = shown.picture
+            picture = shown.scene.picture
             told = {
                 "kind": picture.kind,
                 "bytes": len(picture.data),

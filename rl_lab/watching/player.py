@@ -14,8 +14,9 @@ from rl_lab.types import UsageError
 from rl_lab.watching.messages import Command
 from rl_lab.watching.session import Session, View
 
-FRAMES_PER_SECOND = 60.0  # views at most, on average
-SHOW_SECONDS = 0.95 / FRAMES_PER_SECOND  # so that no view of a session at that very rate is left out
+EARLY = (
+    0.95  # share of a view's time after which the next may come, so that none is left out at the very rate
+)
 WAITING_COMMANDS = 256  # more than that are refused
 Reply = Callable[[dict[str, Any]], None]
 Carry = Callable[[Session, Command], "str | None"]
@@ -36,6 +37,7 @@ class Player(threading.Thread):
         on_end: called once when the thread ends, with the error that ended it, or None.
         carry: carries out commands.
         idle: called whenever nothing was asked for, a few times a second at least; returns whether the view changed.
+        is_seen: whether anybody looks; while nobody does, nothing is played.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Player(threading.Thread):
         on_end: Callable[[Exception | None], None] = lambda error: None,
         carry: Carry = carry_out,
         idle: Callable[[Session], bool] = lambda session: False,
+        is_seen: Callable[[], bool] = lambda: True,
     ):
         super().__init__(name="session", daemon=True)
         self.session = session
         self._on_view, self._on_end, self._carry, self._idle = on_view, on_end, carry, idle
+        self._is_seen = is_seen
         self._commands: queue.Queue[tuple[Command, Reply] | None] = queue.Queue(WAITING_COMMANDS)
         self._due = self._show_due = 0.0
         self._stopping = False
@@ -88,8 +92,8 @@ class Player(threading.Thread):
         try:
             item = self._commands.get(timeout=self._wait())
         except queue.Empty:
-            changed = self._idle(self.session)
-            if self.session.playing and time.monotonic() >= self._due:
+            changed = self._is_seen() and self._idle(self.session)
+            if self._plays() and time.monotonic() >= self._due:
                 changed = self.session.advance() or changed
                 self._set_due()
             if changed:
@@ -101,7 +105,10 @@ class Player(threading.Thread):
     def _wait(self) -> float:
         """Return the seconds until something is due, never so many that a following run would look frozen."""
         idle = 0.25
-        return max(1e-4, min(idle, self._due - time.monotonic())) if self.session.playing else idle
+        return max(1e-4, min(idle, self._due - time.monotonic())) if self._plays() else idle
+
+    def _plays(self) -> bool:
+        return self.session.playing and self._is_seen()
 
     def _set_due(self) -> None:
         """Say when the next step is due; a delay is made up for by one step at most, so that nothing runs away."""
@@ -130,5 +137,6 @@ class Player(threading.Thread):
 
     def _show(self) -> None:
         # A view that came late doesn't hold back the next one, which comes in time.
-        self._show_due = max(self._show_due, time.monotonic() - SHOW_SECONDS) + SHOW_SECONDS
+        seconds = EARLY / self.session.frames_per_second
+        self._show_due = max(self._show_due, time.monotonic() - seconds) + seconds
         self._on_view(self.session.view())

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rl_lab.types import UsageError
 from rl_lab.watching.guard import HEADERS, Guard
-from rl_lab.watching.messages import MAX_BYTES, Malformed, parse
+from rl_lab.watching.messages import MAX_BYTES, Look, Malformed, parse
 from rl_lab.watching.packets import Packer, plain_json
 from rl_lab.watching.player import Carry, Player, carry_out
 from rl_lab.watching.session import Session, View
@@ -35,6 +35,7 @@ class Client:
     def __init__(self, socket: WebSocket):
         self.socket = socket
         self.news = asyncio.Event()
+        self.looks = True  # as long as its page doesn't say that it is hidden
         self._packer = Packer()
         self._lock = (
             asyncio.Lock()
@@ -77,6 +78,10 @@ class Broadcast:
         self.notices = {**self.notices, str(notice["type"]): notice}
         self.call(self._wake)
 
+    def is_seen(self) -> bool:
+        """Return whether anybody looks; called from any thread."""
+        return any(client.looks for client in tuple(self.clients))
+
     def call(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call a function in the event loop."""
         if self._loop is not None and not self._loop.is_closed():
@@ -106,8 +111,9 @@ class LivePage:
         idle: Callable[[Session], bool] = lambda session: False,
     ):
         self.guard, self.broadcast = guard, Broadcast()
-        self.player = Player(session, self.broadcast.show, self._ended, carry, idle)
+        self.player = Player(session, self.broadcast.show, self._ended, carry, idle, self.broadcast.is_seen)
         self.error: Exception | None = None
+        self.note = ""  # a line for whoever starts the server
         self.on_failure: Callable[[], None] = lambda: None
         self._hello = hello
         self.app = Starlette(
@@ -192,6 +198,11 @@ class LivePage:
             await client.send_text({"type": "error", "text": str(error)})
             return
 
+        if isinstance(command, Look):
+            client.looks = command.seen
+            client.news.set()
+            return
+
         def reply(answer: Mapping[str, Any]) -> None:
             self.broadcast.call(lambda: asyncio.ensure_future(_quietly(client.send_text(answer))))
 
@@ -209,7 +220,7 @@ class LivePage:
                     if told.get(kind) is not notice:
                         told[kind] = notice
                         await client.send_text(notice)
-                if (view := self.broadcast.view) is not None and view is not shown:
+                if client.looks and (view := self.broadcast.view) is not None and view is not shown:
                     shown = view
                     await client.send_view(view)
         except (WebSocketDisconnect, RuntimeError):

@@ -5,38 +5,54 @@ It knows nothing of clocks, threads and browsers: whoever owns it calls `advance
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rl_lab.agent import Policy
 from rl_lab.evaluation.evaluate import evaluation_seed
 from rl_lab.types import Array, UsageError
 from rl_lab.watching.keys import idle_action, keys_of
-from rl_lab.watching.lane import Lane
-from rl_lab.watching.pictures import Picture
+from rl_lab.watching.lane import Lane, Scene
+from rl_lab.watching.past import Found, PastEpisode
 from rl_lab.watching.played import Played
 from rl_lab.watching.track import KEPT, Row, Track
 
+FRAMES_PER_SECOND = 60.0  # views at most, on average
 HELD_SECONDS = 0.9  # for which an episode's last picture stands before the next begins
 REMEMBERED = 1_000  # episodes played by a human, at most, that can be saved
 
 
 @dataclass(frozen=True)
-class PastEpisode:
-    """A training episode, to be played once more from its actions."""
+class Pick:
+    """Training episodes that are played once more from their actions, one after the other.
 
-    number: int  # its row in episodes.csv, from 0
-    seed: int
-    actions: Sequence[Array]
-    returned: float  # what it returned in training
+    Attributes:
+        actions_of: reads the actions of an episode, each [...].
+        changed: packages whose versions have changed since training, in words; "" if none have.
+    """
+
+    episodes: Sequence[PastEpisode]
+    actions_of: Callable[[PastEpisode], Sequence[Array]]
+    changed: str = ""
+    place: int = 0  # of the one that is played
+
+    @property
+    def episode(self) -> PastEpisode:
+        """The one that is played."""
+        return self.episodes[self.place]
+
+    def following(self) -> Pick | None:
+        """Return the pick at its next episode; None after the last."""
+        place = self.place + 1
+        return replace(self, place=place) if place < len(self.episodes) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What one lane shows, beside its picture."""
 
-    picture: Picture
+    scene: Scene
     rows: Sequence[Row]  # of the episode; only the first `count` are this view's
     count: int
     figures: Mapping[str, Any]
@@ -59,7 +75,8 @@ class Agent:
     track: Track
     action_names: Sequence[str] = ()
     note: str = ""
-    fresh: Policy | None = None  # takes over at the next episode
+    env_id: str = "the environment"
+    fresh: tuple[Policy, str] | None = None  # takes over at the next episode, with its note
     keys: Mapping[int, Sequence[str]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,10 +84,15 @@ class Agent:
 
 
 def agent_of(
-    label: str, lane: Lane, action_names: Sequence[str] = (), note: str = "", kept: int = KEPT
+    label: str,
+    lane: Lane,
+    action_names: Sequence[str] = (),
+    note: str = "",
+    kept: int = KEPT,
+    env_id: str = "the environment",
 ) -> Agent:
-    """Return an agent for a session, which remembers the last `kept` moments with their pictures."""
-    return Agent(label, Track(lane, kept), action_names, note)
+    """Return an agent for a session, which remembers the last `kept` moments with what was drawn of them."""
+    return Agent(label, Track(lane, kept), action_names, note, env_id)
 
 
 class Session:
@@ -87,7 +109,9 @@ class Session:
         self.agents, self.fps = list(agents), fps
         self.playing, self.factor = False, 1.0
         self.seed, self.episode = seed, 0
-        self.past: PastEpisode | None = None
+        self.past: Pick | None = None
+        self.frames_per_second = FRAMES_PER_SECOND  # that are drawn and sent at most, whatever the speed
+        self.reasons = ""  # the method by which reasons of decisions are found; "" for none
         self.human: int | None = None  # the index of the agent whose place a human has taken
         self.played: list[Played] = []
         self.position = 0  # the step that is shown
@@ -107,29 +131,31 @@ class Session:
         self._begin()
 
     def next_episode(self) -> None:
-        """Begin the next episode of the seed."""
+        """Begin the next of the picked training episodes; without any, or after the last, that of the seed."""
         self._keep_played()
         if self.past is None:
             self.episode += 1
-        self.past = None
+        else:
+            self.past = self.past.following()
         self._begin()
 
-    def show_past(self, past: PastEpisode) -> None:
-        """Play a training episode of the first agent once more; others play their own from the same seed."""
+    def show_past(self, past: Pick) -> None:
+        """Play training episodes of the first agent once more; others play their own from the same seeds."""
         self._keep_played()
         self.hand_back()
         self.past = past
         self._begin()
 
     def _begin(self) -> None:
-        seed = evaluation_seed(self.seed, self.episode) if self.past is None else self.past.seed
+        seed = evaluation_seed(self.seed, self.episode) if self.past is None else self.past.episode.seed
         self._begun += 1
         self.position, self._pending, self._held = 0, None, None
         for i, agent in enumerate(self.agents):
             if agent.fresh is not None:
-                agent.track.lane.replace(agent.fresh)
+                policy, agent.note = agent.fresh
+                agent.track.lane.replace(policy)
                 agent.fresh = None
-            script = self.past.actions if self.past is not None and i == 0 else None
+            script = self.past.actions_of(self.past.episode) if self.past is not None and i == 0 else None
             agent.track.begin(seed, script)
 
     # Time ------------------------------------------------------------------------------------------------
@@ -257,16 +283,30 @@ class Session:
 
     # What is shown ---------------------------------------------------------------------------------------
 
+    def set_reasons(self, method: str) -> None:
+        """Find the reasons of what is decided by a method from now on; "" for none.
+
+        Raises:
+            UsageError: no agent's decisions can be explained so.
+        """
+        allowed = sorted({m for agent in self.agents for m in agent.track.lane.reasons.methods})
+        if method and method not in allowed:
+            raise UsageError(
+                f"reasons by {method!r} can't be found here (allowed: {', '.join(allowed) or 'none'})"
+            )
+        self.reasons = method
+
     def view(self) -> View:
-        """Return everything that is shown now."""
+        """Return everything that is shown now; what was not drawn yet is drawn for it."""
         figures = {
             "playing": self.playing,
             "factor": self.factor,
             "fps": self.fps,
+            "most_fps": self.frames_per_second,
             "seed": self.seed,
             "episode": self.episode,
             "episode_seed": self.agents[0].track.lane.seed,
-            "past": None if self.past is None else self.past.number,
+            "past": None if self.past is None else self._told(self.past),
             "check": self._check(),
             "position": self.position,
             "newest": self.newest,
@@ -274,6 +314,7 @@ class Session:
             "human": self.human,
             "waiting": self.playing and self._is_waiting(),
             "played": len(self.all_played()),
+            "reasons": self.reasons,
         }
         return View(self._begun, figures, [self._shown(agent) for agent in self.agents])
 
@@ -281,16 +322,28 @@ class Session:
         acting = self.human is not None and not self.agents[self.human].track.last.ended
         return acting and self._idle is None and self._held is None and self._pending is None
 
+    def _told(self, past: Pick) -> dict[str, Any]:
+        """Return what the page says of a training episode."""
+        one = past.episode
+        return {
+            "row": one.row,
+            "return": one.return_,
+            "length": one.length,
+            "env_steps": one.env_steps,
+            "place": past.place,
+            "of": len(past.episodes),
+        }
+
     def _check(self) -> dict[str, Any] | None:
-        """Return how the return of a past episode compares with that of training, once it is over."""
-        track = self.agents[0].track
-        if self.past is None or not track.last.ended:
+        """Return how a training episode compares with the record, once it has been played to its end."""
+        last = self.agents[0].track.last
+        if self.past is None or not last.ended:
             return None
-        agrees = track.last.total == self.past.returned
-        return {"recorded": self.past.returned, "replayed": track.last.total, "agrees": agrees}
+        found = Found(self.past.episode, last.total, last.step, last.ended == "terminated")
+        return {"agrees": found.agrees, "text": found.line(self.agents[0].env_id, self.past.changed)}
 
     def _shown(self, agent: Agent) -> Shown:
-        moment = agent.track.at(self.position)
+        moment, scene = agent.track.at(self.position, self.reasons)
         figures = {
             "step": moment.step,
             "reward": moment.reward,
@@ -299,10 +352,12 @@ class Session:
             "ended": moment.ended,
             "action": moment.action,
             "insight": moment.insight,
+            "contributions": scene.contributions,
+            "note": agent.note,
             "last_step": agent.track.last.step,
             "kept_from": agent.track.kept_from,
         }
-        return Shown(moment.picture, agent.track.rows, len(agent.track.rows), figures)
+        return Shown(scene, agent.track.rows, len(agent.track.rows), figures)
 
     def close(self) -> None:
         """Close all environments."""

@@ -34,6 +34,7 @@ class Environment:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     preprocess: str = "auto"
     seed: int = 0
+    like: RunConfig | None = None  # of a run beside which it is watched, and which then says everything
 
     def config(self, spec: str) -> RunConfig:
         """Return the config of a run in this environment.
@@ -44,6 +45,8 @@ class Environment:
         Raises:
             UsageError: there is no id.
         """
+        if self.like is not None:
+            return self.like
         if self.env_id is None:
             raise UsageError(f"{spec} plays no environment of its own (allowed: with --env-id ID)")
         return RunConfig(
@@ -79,6 +82,7 @@ class Watched:
     label: str  # such as "dqn on CartPole-v1"
     note: str = ""  # what a person should know of it, in a line
     folder: Path | None = None  # the run directory; None if there is none
+    is_newest: bool = False  # of a run: its last checkpoint, after which newer ones may come
 
     def make(self) -> gymnasium.Env:
         """Make the environment, which renders pictures uint8 [H, W, 3].
@@ -87,6 +91,20 @@ class Watched:
             UsageError: it can't be made.
         """
         return rendering_env(self.config)
+
+
+def is_model_file(spec: str | Path) -> bool:
+    """Return whether a spec, see `watched`, means a model file of SB3's."""
+    return not _is_word(spec) and Path(spec).suffix.lower() == ".zip"
+
+
+def is_run(spec: str | Path) -> bool:
+    """Return whether a spec, see `watched`, means a run directory."""
+    return not (_is_word(spec) or is_model_file(spec))
+
+
+def _is_word(spec: str | Path) -> bool:
+    return str(spec) in (RANDOM, HUMAN) and not isinstance(spec, Path)
 
 
 def watched(
@@ -113,8 +131,7 @@ def watched(
         CheckpointCorrupt: no checkpoint of the run is whole.
         FormatTooNew: a newer version wrote the run.
     """
-    is_word = str(spec) in (RANDOM, HUMAN) and not isinstance(spec, Path)
-    is_model = not is_word and Path(spec).suffix.lower() == ".zip"
+    is_word, is_model = _is_word(spec), is_model_file(spec)
     _require_served(str(spec), is_word or is_model, is_model, best, at_step, environment, model_file)
     if not (is_word or is_model):
         return _of_run(Path(spec), best, at_step)
@@ -157,7 +174,13 @@ def _of_run(folder: Path, best: bool, at_step: int | None) -> Watched:
     config = description.config
     problem = problem_of(config, learner, for_acting=True)
     return Watched(
-        policy, config, problem, _label(description.agent, config), _note(folder, best, at_step), folder
+        policy,
+        config,
+        problem,
+        _label(description.agent, config),
+        _note(folder, best, at_step),
+        folder,
+        is_newest=not best and at_step is None,
     )
 
 

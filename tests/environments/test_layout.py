@@ -8,7 +8,7 @@ import pytest
 from gymnasium.envs.toy_text import FrozenLakeEnv
 
 import rl_lab.envs  # noqa: F401  registers lab/*
-from rl_lab.environments.layout import layout_of
+from rl_lab.environments.layout import drawn_grid_of, layout_of
 from rl_lab.mdp.model import extract_model
 
 GRIDS = {
@@ -92,3 +92,52 @@ def test_states_that_share_a_cell_form_no_grid():
         "Foreign", (gymnasium.Env,), {"observation_space": gymnasium.spaces.Discrete(6), "cells": cells}
     )()
     assert layout_of(env) is None
+
+
+WALLED = "#####\n#S..#\n#..G#\n#####"
+DRAWN = {
+    "walls at the border": ("lab/GridWorld-v0", {"map": WALLED}, (4, 5)),
+    "a lake that fills its picture": ("FrozenLake-v1", {"is_slippery": False}, (4, 4)),
+    "a lake that doesn't": (
+        "FrozenLake-v1",
+        {"is_slippery": False, "desc": ["S" + "F" * 9, *["F" * 10] * 8, "F" * 9 + "G"]},
+        (10, 10),
+    ),
+    "a cliff": ("CliffWalking-v1", {}, (4, 12)),
+    "a sea with a floor": ("lab/DeepSea-v0", {"size": 5}, (6, 5)),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_changes_in_the_picture_lies_in_the_cells_that_were_left_and_entered(name, monkeypatch):
+    """Dots of the trail fade in the cells before."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env_id, fields, shape = DRAWN[name]
+    env = gymnasium.make(env_id, render_mode="rgb_array", **fields)
+    layout = layout_of(env)
+    drawn = drawn_grid_of(env, layout)
+    assert (drawn.rows, drawn.columns) == shape
+    env.reset(seed=0)
+    before, visited = env.render(), [_cell(env, layout)]
+    height, width = before.shape[:2]
+    left, top, w, h = np.array(drawn.area) * (width, height, width, height)
+    for action in {"CliffWalking-v1": (0, 1, 0), "lab/DeepSea-v0": (0, 1, 1)}.get(env_id, (1, 1, 2, 1)):
+        env.step(action)
+        after = env.render()
+        rows, columns = np.nonzero((before != after).any(axis=2))
+        found = zip(
+            (rows + 0.5 - top) * drawn.rows / h, (columns + 0.5 - left) * drawn.columns / w, strict=True
+        )
+        changed = {(int(row), int(column)) for row, column in found}
+        before = after
+        if (cell := _cell(env, layout)) != visited[-1]:
+            visited.append(cell)
+            assert set(visited[-2:]) <= changed <= set(visited)
+    assert len(visited) > 2
+    env.close()
+
+
+def _cell(env: gymnasium.Env, layout) -> tuple[int, int]:
+    base = env.unwrapped
+    state = int(base.s) if hasattr(base, "s") else base._describe_moment().state
+    return tuple(layout.cells[state].tolist())

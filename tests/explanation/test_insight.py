@@ -211,3 +211,38 @@ class TestNames:
 
         assert observation_names(Parts()) == ["at.0", "at.1[0, 0]", "at.1[0, 1]", "goal[0]", "goal[1]"]
         assert action_names(Parts()) == ["0 = 0", "0 = 1", "1 = 3", "1 = 4"]
+
+
+LAB_NAMES = {
+    "lab/TMaze-v0": ["north", "east", "south", "west"],
+    "lab/Catch-v0": ["left", "stay", "right"],
+    "lab/CartPolePositions-v0": ["push left", "push right"],
+    "lab/FlickeringGridWorld-v0": ["up", "right", "down", "left"],
+    "lab/MemoryChain-v0": ["bit is 0", "bit is 1"],
+    "lab/RepeatPrevious-v0": ["symbol 0", "symbol 1", "symbol 2", "symbol 3"],
+    "lab/CarRental-v0": [
+        f"move {k}" for k in ("-5", "-4", "-3", "-2", "-1", "none", "+1", "+2", "+3", "+4", "+5")
+    ],
+    "lab/Gambler-v0": [f"stake {k}" for k in range(51)],
+    "lab/Bandit-v0": [f"lever {k}" for k in range(10)],
+    "lab/RandomWalk-v0": ["drift"],
+    "lab/Blackjack-v0": ["stick", "hit"],
+}
+
+
+@pytest.mark.parametrize("env_id", LAB_NAMES)
+def test_the_labs_environments_name_their_actions(env_id):
+    env = make_env(env_id)
+    assert action_names(env) == LAB_NAMES[env_id]
+    env.close()
+
+
+def test_the_directions_of_the_t_maze_are_those_of_its_actions():
+    env = make_env("lab/TMaze-v0", env_kwargs={"length": 2})
+    east, north = (action_names(env).index(name) for name in ("east", "north"))
+    env.reset(seed=0)
+    for _ in range(2):
+        obs, *_ = env.step(east)
+    assert obs.tolist() == [0.0, 1.0, 0.0]  # the junction
+    assert env.step(north)[2]
+    env.close()

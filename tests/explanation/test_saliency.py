@@ -9,10 +9,18 @@ from gymnasium import spaces
 from scipy.ndimage import gaussian_filter
 
 from networks import make_q_network
-from rl_lab.explanation.saliency import centres, overlay, saliency, saliency_overlay
+from rl_lab.explanation.saliency import (
+    centres,
+    contributions,
+    overlay,
+    require_saliency,
+    saliency,
+    saliency_overlay,
+)
 from rl_lab.nn.acting import make_acting_values
 from rl_lab.nn.actor_critic import StochasticPolicy, make_acting_outputs, make_actor_critic
 from rl_lab.nn.fields import NetworkFields
+from rl_lab.nn.input_gradients import output_values
 from rl_lab.nn.joint_distributions import make_distribution
 from rl_lab.policies import ValuePolicy
 from rl_lab.types import UsageError
@@ -83,51 +91,42 @@ def test_every_form_of_image_gives_a_map_of_its_size_that_sums_to_one(name, meth
 
 class TestGradient:
     @pytest.mark.parametrize("name", ["grey", "rgb", "stack", "planes"])
-    def test_it_equals_finite_differences(self, name):
-        """In float64, of the largest action value, by what enters the network."""
+    def test_contributions_add_up_to_what_the_details_of_the_image_change(self, name):
         space = SPACES[name]
         policy, obs = policy_of(space), some(space)
+        network, images = policy.network, require_saliency(policy, space, "gradient")[1]
+        (parts,) = contributions(network, obs, (), FIRST, [0, 2], images)
+        assert parts.shape == (2, *space.shape)
+        widths = [0.0 if axis == channel_axis(name) else 3.0 for axis in range(len(space.shape))]
+        coarse = gaussian_filter(obs[0].astype(np.float64), widths, mode="nearest")
+        ends = output_values(network, np.stack([obs[0].astype(np.float64), coarse]), (), np.ones(2, bool))
+        change = (ends[0] - ends[1])[[0, 2]]
+        flat = parts.reshape(2, -1)
+        np.testing.assert_allclose(flat.sum(axis=1), change, atol=0.02 * np.abs(flat).sum(axis=1).min())
+        best = int(ends[0].argmax())
+        chosen = np.abs(contributions(network, obs, (), FIRST, [best], images)[0][0])
+        by_pixel = chosen if name == "grey" else chosen.sum(axis=channel_axis(name))
         found = ask(policy, obs, space, "gradient")
-        network = policy.network.double()  # after the map was asked for
-        high = float(space.high.max())
-        images = network.encoder.layers[0]
-        images.forward = lambda x: rearranged(x, images.layout) * (1.0 / high)
+        np.testing.assert_allclose(found, by_pixel / by_pixel.sum(), atol=1e-7)
 
-        def values(x):
-            with torch.no_grad():
-                return network(torch.from_numpy(x[None]))[0][0].numpy()
-
-        x, step = obs[0].astype(np.float64), 1e-7 * high
-        best = values(x).argmax()
-        change = np.zeros(x.shape)
-        for at in np.ndindex(*x.shape):
-            up, down = x.copy(), x.copy()
-            up[at] += step
-            down[at] -= step
-            change[at] = abs(values(up)[best] - values(down)[best])
-        by_pixel = change.sum(axis=channel_axis(name)) if name != "grey" else change
-        np.testing.assert_allclose(found, by_pixel / by_pixel.sum(), atol=1e-5)
-
-    def test_channels_with_other_bounds_count_by_what_enters_the_network(self):
-        """A plane up to 1 and one up to 200, with weights that are equal after scaling, matter equally."""
-        high = np.broadcast_to(np.array([1, 200], np.uint8)[:, None, None], (2, 12, 12))
-        space = spaces.Box(np.zeros_like(high), high, dtype=np.uint8)
-        policy = policy_of(space)
-        first = policy.network.encoder.layers[1]
+    def test_a_linear_network_has_weight_times_detail(self):
+        """Without a curve between, the integral is exact: each pixel's weight times its distance from the blur."""
+        space = image_space(9, 9)
+        policy, obs = policy_of(space, encoder="mlp"), some(space)
+        linear = policy.network.encoder.layers[1]
         with torch.no_grad():
-            first.weight[:, 1] = first.weight[:, 0].flip(-1)
-        obs = np.zeros((1, 2, 12, 12), np.uint8)
-        assert policy.network.encoder.layers[0].scale == [1.0, 1 / 200]
-        found = ask(policy, obs, space, "gradient")
-        swapped = policy_of(space)
-        with torch.no_grad():
-            for mine, other in zip(swapped.network.parameters(), policy.network.parameters(), strict=True):
-                mine.copy_(other)
-            layer = swapped.network.encoder.layers[1]
-            layer.weight.copy_(layer.weight.flip(1))
-        np.testing.assert_allclose(ask(swapped, obs, space, "gradient"), found, atol=1e-7)
+            linear.bias.fill_(100.0)  # so that no unit is ever off
+            policy.network.head.weight.zero_()
+            policy.network.head.weight[1, 0] = 1.0
+            policy.network.head.bias.copy_(torch.tensor([-1e6, 0.0, -1e6]))
+        weights = linear.weight[0].detach().numpy().reshape(9, 9)
+        image = obs[0].astype(np.float64)
+        expected = np.abs(weights * (image - gaussian_filter(image, 3.0, mode="nearest")))
+        np.testing.assert_allclose(
+            ask(policy, obs, space, "gradient"), expected / expected.sum(), rtol=1e-3, atol=1e-6
+        )
 
-    def test_a_network_that_looks_at_one_pixel_has_all_its_mass_there(self):
+    def test_a_network_that_looks_at_one_pixel_has_all_its_mass_there_whatever_else_stands_out(self):
         space = image_space(9, 9)
         policy = policy_of(space, encoder="mlp")
         with torch.no_grad():
@@ -135,8 +134,13 @@ class TestGradient:
             first.weight[:, [k for k in range(81) if k != 3 * 9 + 5]] = 0.0
             first.bias.fill_(1.0)
             policy.network.head.weight.fill_(0.5)
-        found = ask(policy, np.zeros((1, 9, 9), np.uint8), space, "gradient")
-        assert found[3, 5] == 1.0
+        obs = np.zeros((1, 9, 9), np.uint8)
+        obs[0, 3, 5] = obs[0, 7, 1] = 200
+        assert ask(policy, obs, space, "gradient")[3, 5] == 1.0
+
+    def test_where_no_detail_is_there_is_nothing(self):
+        space = image_space(10, 10)
+        assert not ask(policy_of(space), np.full((1, 10, 10), 9, np.uint8), space, "gradient").any()
 
     def test_the_explained_action_is_a_legal_one(self):
         space = image_space(10, 10)
@@ -158,13 +162,8 @@ class TestGradient:
             ask(Looking(0, 0), np.zeros((1, 12, 12), np.uint8), image_space(12, 12), "gradient")
 
 
-def rearranged(x, layout):
-    x = x.unsqueeze(1) if layout.axes == 2 else x
-    return x.movedim(-1, 1) if layout.channels_last else x
-
-
 def channel_axis(name):
-    return 0 if name == "stack" else 2
+    return {"grey": None, "stack": 0}.get(name, 2)
 
 
 class TestPerturbation:

@@ -51,15 +51,14 @@ def learned():
 
 
 @pytest.mark.long
-def test_agent_and_goal_hold_at_least_half_of_the_mass_in_a_fifth_of_the_area(learned):
+@pytest.mark.parametrize("method", ["gradient", "perturbation"])
+def test_agent_and_goal_hold_at_least_half_of_the_mass_in_a_fifth_of_the_area(learned, method):
     policy, models, env = learned
     shares = []
     for goal, model in zip(GOALS, models, strict=True):
         for agent in STARTS:
             obs = model.observe(np.array([agent[0] * SIDE + agent[1]]))
-            found = saliency(
-                policy, obs, (), np.ones(1, bool), space=env.observation_space, method="perturbation"
-            )
+            found = saliency(policy, obs, (), np.ones(1, bool), space=env.observation_space, method=method)
             near = np.zeros(found.shape, bool)
             for row, column in (agent, goal):
                 top, left = row * BLOCK - MARGIN, column * BLOCK - MARGIN

@@ -57,6 +57,7 @@ RUNS = {
     "Dict": ("ppo", "test/Parts-v0", PG),
     "impala": ("dqn", "lab/GridWorldPixels-v0", DQN | {"encoder": "impala", "total_steps": 60}),
     "stack": ("dqn", "test/Stacked-v0", DQN),
+    "clone": ("clone", "FrozenLake-v1", {"total_steps": 200, "oracle": True}),
     "MultiDiscrete": ("ppo", "mirrors/MultiDiscrete-2-x-2-from--1-v0", PG),
     "MultiBinary": ("a2c", "mirrors/MultiBinary-v0", PG),
     "integers": ("ppo", "mirrors/Box-of-few-integers-v0", PG),

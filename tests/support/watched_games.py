@@ -57,17 +57,19 @@ def session_of(
 ):
     """A session with these policies, with CartPole's frame rate."""
     agents = [
-        agent_of(f"agent {i}", lane_of(p, make, **options), names, kept=kept) for i, p in enumerate(policies)
+        agent_of(f"agent {i}", lane_of(p, make, **options), names, kept=kept, env_id="the game")
+        for i, p in enumerate(policies)
     ]
     return Session(agents, seed, fps=50.0)
 
 
-def hello_of(session) -> dict:
-    """What a page is told first."""
+def hello_of(session, past: int = 0) -> dict:
+    """What a page is told first; `past` training episodes can be picked."""
     agents = [
         {
             "label": a.label,
-            "note": "",
+            "human": False,
+            "reasons": list(a.track.lane.reasons.methods),
             "action_names": list(a.action_names),
             "keys": [[k, list(v)] for k, v in a.keys.items()],
         }
@@ -77,17 +79,17 @@ def hello_of(session) -> dict:
         "type": "hello",
         "env_id": "CartPole-v1",
         "agents": agents,
-        "past_episodes": 0,
+        "past_episodes": past,
         "fps": session.fps,
     }
 
 
 @contextmanager
-def served(session, token=None, **options):
+def served(session, token=None, past=0, **options):
     """Serve a session's page in a thread; yield the page and its port."""
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    page = LivePage(session, Guard(port, token), hello_of(session), **options)
+    page = LivePage(session, Guard(port, token), hello_of(session, past), **options)
     started, servers, errors = threading.Event(), [], []
 
     def start(server):
@@ -102,9 +104,9 @@ def served(session, token=None, **options):
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(60)
     page.errors = errors
-    page.end = lambda: (setattr(servers[0], "should_exit", True), thread.join(15))
+    page.end = lambda: (setattr(servers[0], "should_exit", True), thread.join(60))
     try:
         yield page, port
     finally:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
 from browsers import needs_browser, running_browser
 from rl_lab.explanation.insight import facts_of, insight
+from rl_lab.watching.messages import Past
+from rl_lab.watching.past import PastEpisode
+from rl_lab.watching.reasons import Reasons
+from rl_lab.watching.session import Pick
 from watched_games import balancing, make_cartpole, served, session_of
 
 pytestmark = pytest.mark.long
+PATIENCE = 60  # seconds, since a machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +34,7 @@ class Tab:
         self.requests: list[str] = []
         self.port = port
         self.tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        self.tab.set_default_timeout(1000 * PATIENCE)
         self.tab.on("console", lambda message: self.said.append(message.text))
         self.tab.on("pageerror", lambda error: self.said.append(str(error)))
         self.tab.on("request", lambda request: self.requests.append(request.url))
@@ -44,15 +52,18 @@ class Tab:
 
     def until(self, script: str) -> None:
         """Wait until a script says true; the page's policy lets playwright's own way evaluate nothing."""
-        for _ in range(500):
-            if self.tab.evaluate(script):
-                return
+        deadline = time.monotonic() + PATIENCE
+        while not self.tab.evaluate(script):
+            assert time.monotonic() < deadline, script
             self.tab.wait_for_timeout(20)
-        raise AssertionError(script)
 
     def shows_step(self, step: int) -> None:
         """Wait until a step is shown."""
         self.tab.wait_for_selector(f".agent[data-step='{step}']")
+
+    def says(self, selector: str, text: str) -> None:
+        """Wait until an element has a text."""
+        self.until(f"document.querySelector({selector!r}).textContent == {text!r}")
 
     def bars(self) -> tuple[list[float], int]:
         """Return the numbers of the bars, and which is marked as chosen."""
@@ -193,3 +204,123 @@ def test_the_distribution_of_the_return_is_drawn(browser):
         assert canvas.is_visible()
         columns = canvas.evaluate(heights)
         assert max(columns) > 20
+
+
+def pixel(selector: str, x: str, y: str) -> str:
+    """Return a script for the four numbers of a pixel of a canvas."""
+    return (
+        "(() => { const one = document.createElement('canvas'); one.width = one.height = 1;"
+        " const context = one.getContext('2d', { willReadFrequently: true });"
+        f" context.drawImage(document.querySelector('{selector}'), -{x}, -{y});"
+        " return Array.from(context.getImageData(0, 0, 1, 1).data); })()"
+    )
+
+
+def alternating(episode: PastEpisode) -> list[np.ndarray]:
+    """The actions of an episode on record."""
+    return [np.array(i % 2) for i in range(episode.length)]
+
+
+def carried(session, command) -> str | None:
+    """Carry out commands, with training episodes of three steps of which row 10 has another return on record."""
+    if isinstance(command, Past):
+        rows = range(0, 11, 10) if command.episode == "every:10" else [7]
+        returns = {10: 9.0}
+        episodes = [PastEpisode(k, 0, k, 5 + k, returns.get(k, 3.0), 3, False, False, 100 * k) for k in rows]
+        session.show_past(Pick(episodes, alternating))
+        session.pause()
+        return None
+    command.apply(session)
+    return None
+
+
+@needs_browser
+def test_training_episodes_are_picked_and_what_was_checked_is_said(browser):
+    session = session_of(balancing())
+    with served(session, carry=carried, past=20) as (_, port), Tab(browser, port) as page:
+        assert page.tab.locator("#pick-number").is_hidden()
+        page.tab.click("#pasts button")
+        page.says("#where", "training episode 7")
+        assert "returned 3 in 3 steps, when the run had taken 700" in page.tab.text_content("#check")
+        page.tab.locator("#pick").select_option("every:")
+        assert page.tab.locator("#past").input_value() == "10"
+        page.tab.click("#pasts button")
+        page.says("#where", "training episode 0")
+        assert "(1 of 2)" in page.tab.text_content("#check")
+        for step in (1, 2, 3):
+            page.tab.click("#step")
+            page.shows_step(step)
+        page.says("#check", "training episode 0: return 3 and length 3 are those in episodes.csv.")
+        page.tab.click("#next")
+        page.says("#where", "training episode 10")
+        for step in (1, 2, 3):
+            page.tab.click("#step")
+            page.shows_step(step)
+        page.until("document.querySelector('#check.bad').textContent.includes('return 3.0 instead of 9.0')")
+        assert "the game is not deterministic" in page.tab.text_content("#check")
+
+
+@needs_browser
+def test_reasons_are_found_where_they_are_asked_for_and_nowhere_else(browser):
+    asked = []
+
+    class Told(Reasons):
+        def find(self, method, frame, *given):
+            asked.append(method)
+            frame = frame if method == "contributions" else np.full_like(frame, (255, 0, 0))
+            told = {"names": ["lean", "speed"], "contributions": [0.5, -0.25], "total": 0.25, "output": 1}
+            return frame, told if method == "contributions" else None
+
+    session = session_of(balancing(), reasons=Told(("gradient", "contributions")))
+    corner = pixel("canvas.picture", "5", "5")
+    with served(session) as (_, port), Tab(browser, port) as page:
+        page.until(f"{corner}[1] > 200")
+        page.tab.click("#step")
+        page.shows_step(1)
+        assert asked == []
+        assert page.tab.locator("#reasons option").all_text_contents() == [
+            "not shown", "pixels, by gradients", "numbers",
+        ]  # fmt: skip
+        page.tab.locator("#reasons").select_option("contributions")
+        page.tab.wait_for_selector(".reasons:not([hidden])")
+        assert page.tab.locator(".reasons .name").all_text_contents() == ["lean", "speed"]
+        assert page.tab.locator(".reasons .number").all_text_contents() == ["0.500", "-0.250"]
+        assert page.tab.text_content(".reasons figcaption").startswith("What speaks for right")
+        page.tab.locator("#reasons").select_option("gradient")
+        page.until(f"{corner}[0] > 200 && {corner}[1] < 60")
+        assert page.tab.locator(".reasons").is_hidden()
+        assert asked == ["contributions", "gradient"]
+        page.tab.locator("#reasons").select_option("")
+        page.until(f"{corner}[1] > 200")
+
+
+@needs_browser
+def test_the_map_lies_on_the_cells_that_the_picture_shows(browser):
+    """The grid takes the left half of the picture: its single cell with a value is coloured, and nothing else is."""
+    session = session_of(balancing())
+    cells = {"values": [[None, 1.0]], "arrows": [[[], []]], "area": [0.0, 0.0, 0.5, 1.0]}
+    with served(session) as (live, port), Tab(browser, port) as page:
+        live.broadcast.tell({"type": "map 0", "agent": 0, "cells": cells})
+        page.tab.wait_for_selector(".map-switch:not([hidden])")
+        page.tab.click(".show-map")
+        width = page.tab.evaluate("document.querySelector('canvas.map').width")
+        places = [str(round(share * width)) for share in (0.1, 0.4, 0.6, 0.9)]
+        assert [page.tab.evaluate(pixel("canvas.map", x, "10"))[3] > 0 for x in places] == [
+            False, True, False, False,
+        ]  # fmt: skip
+
+
+@needs_browser
+def test_labels_of_an_axis_are_whole(browser):
+    script = """() => {
+        const canvas = document.createElement('canvas'), said = [];
+        canvas.style = 'width: 400px; height: 100px'; document.body.append(canvas);
+        const context = canvas.getContext('2d'), write = context.fillText;
+        context.fillText = (text, x, y) => {
+            const width = context.measureText(text).width;
+            said.push(context.textAlign === 'right' ? x - width : x); };
+        return import('./plot.js').then(({ drawLines }) => {
+            drawLines(canvas, [{ points: [[0, -100000.5], [1, -123456.5]], colour: 'first' }]);
+            canvas.remove(); return Math.min(...said); }); }"""
+    with served(session_of(balancing())) as (_, port), Tab(browser, port) as page:
+        assert page.tab.evaluate(script) >= 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -14,9 +13,10 @@ from rl_lab.cli import watch_web as command
 from rl_lab.cli.watch import watch
 from rl_lab.runs.rows import read_episodes
 from rl_lab.types import UsageError
-from rl_lab.watching import opening
+from rl_lab.watching import desk, opening
 from rl_lab.watching.guard import Guard
 from rl_lab.watching.messages import Past, Save, Take
+from rl_lab.watching.sources import watched
 from runs import learn
 
 
@@ -31,8 +31,8 @@ def run_dir(tmp_path_factory):
 @pytest.fixture
 def page(run_dir, monkeypatch):
     """The page of the run, whose server isn't started."""
-    monkeypatch.setattr(os, "nice", lambda by: 0)  # the tests' own process goes on at its priority
-    page = opening.live_page([str(run_dir)], Guard(1))
+    monkeypatch.setattr(desk, "give_way", lambda: None)  # the tests' own process goes on at its priority
+    page = opening.live_page([watched(run_dir)], Guard(1))
     yield page
     page.player.session.close()
 
@@ -67,18 +67,18 @@ def test_a_training_episode_is_played_again_with_its_return(page, run_dir, which
         "last": len(rows) - 1,
         "5": 5,
     }
-    assert figures["past"] == expected[which]
+    row = figures["past"]["row"]
+    assert row == expected[which]
     assert figures["check"]["agrees"]
-    assert figures["newest"] == rows[figures["past"]]["length"]
-    assert figures["episode_seed"] == rows[figures["past"]]["seed"]
+    assert figures["newest"] == rows[row]["length"]
+    assert figures["episode_seed"] == rows[row]["seed"]
     with pytest.raises(UsageError, match="training episode 99999"):
         page.player._carry(session, Past("99999"))
 
 
 def test_what_was_played_is_saved_under_the_next_number(page, tmp_path):
     session = page.player.session
-    desk = page.player._carry.__self__
-    desk._save_to = tmp_path / "played"
+    page.player._carry.__self__._save_to = tmp_path / "played"
     with pytest.raises(UsageError, match="nobody has played"):
         page.player._carry(session, Save())
     page.player._carry(session, Take(0))
@@ -128,5 +128,5 @@ def test_a_signal_ends_the_command_with_code_0(run_dir, number):
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert re.match(r"watching on http://127\.0\.0\.1:\d+/ ", process.stdout.readline())
     process.send_signal(number)
-    out, errors = process.communicate(timeout=20)
+    out, errors = process.communicate(timeout=60)
     assert (process.returncode, out, errors) == (0, "ended\n", "")

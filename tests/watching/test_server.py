@@ -16,6 +16,8 @@ from rl_lab.watching.guard import Guard, is_loopback
 from rl_lab.watching.server import listen
 from watched_games import balancing, served, session_of
 
+PATIENCE = 60  # seconds, since a machine may be busy
+
 
 def opened(port, origin=None, path="live", **options):
     """Open the socket of a page."""
@@ -24,7 +26,7 @@ def opened(port, origin=None, path="live", **options):
 
 def got(port, path="/", **headers):
     """Ask for a file; return the status, the headers and the body."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
     out = answer.status, dict(answer.getheaders()), answer.read()
@@ -47,7 +49,7 @@ def viewed(data: bytes) -> dict:
 def received(socket, kind):
     """Return the next message of a kind: "view" for a binary one, otherwise the type of a text."""
     for _ in range(500):
-        data = socket.recv(timeout=5)
+        data = socket.recv(timeout=PATIENCE)
         body = viewed(data) if isinstance(data, bytes) else json.loads(data)
         if body["type"] == kind:
             return body
@@ -160,6 +162,8 @@ def _random_message(draw: random.Random) -> str | bytes:
         "restart",
         "save",
         "past",
+        "reasons",
+        "look",
         "?",
     ]
     if draw.random() < 0.3:
@@ -167,8 +171,8 @@ def _random_message(draw: random.Random) -> str | bytes:
     if draw.random() < 0.3:
         return "".join(map(chr, draw.choices(range(1, 0x2000), k=20)))
     fields = {
-        draw.choice(["step", "agent", "action", "factor", "seed", "episode"]): draw.choice(
-            [0, 1, -1, 2.5, "best", None]
+        draw.choice(["step", "agent", "action", "factor", "seed", "episode", "method", "seen"]): draw.choice(
+            [0, 1, -1, 2.5, "best", None, True, ""]
         )
     }
     return json.dumps({"type": draw.choice(kinds), **fields})
@@ -186,13 +190,49 @@ def test_two_clients_see_the_same_session_and_a_slow_one_holds_up_nobody():
         while (last := received(quick, "view"))["playing"]:
             pass
         assert len(positions) == 100
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         newest = None
         while newest is None or newest["playing"] or newest["newest"] == 0:
             assert time.monotonic() < deadline
             newest = received(slow, "view")
         assert (newest["episode"], newest["position"]) == (last["episode"], last["position"])
         assert newest["pictures"] == last["pictures"]
+
+
+def test_a_page_that_is_hidden_gets_no_views_and_where_all_are_nothing_is_played():
+    session = session_of(balancing())
+    with served(session) as (page, port), opened(port) as socket:
+        received(socket, "view")
+        assert page.player._is_seen()
+        socket.send('{"type": "look", "seen": false}')
+        socket.send('{"type": "play"}')
+        socket.send('{"type": "seek", "step": 99}')  # is answered, so what came before it has been done
+        assert received(socket, "error")["text"].startswith("step 99 wasn't played")
+        assert not page.player._is_seen()
+        with opened(port) as other:  # that somebody else looks is enough
+            while received(other, "view")["newest"] < 3:
+                pass
+        socket.send('{"type": "look", "seen": true}')
+        while received(socket, "view")["newest"] < 3:
+            pass
+
+
+def test_without_a_page_the_game_waits():
+    session = session_of(balancing())
+    with served(session) as (page, port):
+        with opened(port) as socket:
+            socket.send('{"type": "play"}')
+            while received(socket, "view")["newest"] < 3:
+                pass
+        deadline = time.monotonic() + PATIENCE
+        while page.player._is_seen():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert session.playing
+        with opened(port) as socket:
+            first = received(socket, "view")["newest"]
+            while received(socket, "view")["newest"] <= first:
+                pass
 
 
 def test_rows_that_a_client_missed_come_with_its_next_view():

@@ -9,7 +9,8 @@ from rl_lab.environments.make import make_envs
 from rl_lab.environments.vectors import SingleVector
 from rl_lab.evaluation.evaluate import evaluate, evaluation_seed
 from rl_lab.types import Decision, UsageError
-from rl_lab.watching.session import PastEpisode
+from rl_lab.watching.past import PastEpisode
+from rl_lab.watching.session import Pick
 from watched_games import balancing, make_cartpole, remembering, session_of
 
 RAW = {"encode": lambda frame: np.array(frame)}
@@ -52,10 +53,10 @@ def test_two_episodes_are_those_of_an_evaluation_with_the_same_seed(policy):
 
 def test_frames_are_those_that_the_environment_renders_from_this_seed_and_these_actions():
     session = session_of(balancing(), seed=3, **RAW)
-    frames = [session.view().lanes[0].picture]
+    frames = [session.view().lanes[0].scene.picture]
     for _ in range(5):
         session.advance()
-        frames.append(session.view().lanes[0].picture)
+        frames.append(session.view().lanes[0].scene.picture)
     envs = SingleVector(make_cartpole())
     envs.reset(seed=[evaluation_seed(3, 0)])
     for frame, action in zip(frames, [*session.agents[0].track.lane.actions, None], strict=True):
@@ -77,7 +78,7 @@ def test_moments_that_are_no_longer_kept_are_replayed_and_equal_those_that_were_
     for step in (0, 12, 3, 25, 26, 30):
         session.seek(step)
         shown = session.view().lanes[0]
-        assert (shown.picture == seen[step].picture).all()
+        assert (shown.scene.picture == seen[step].scene.picture).all()
         for name in ("step", "reward", "total", "action", "insight"):
             assert shown.figures[name] == seen[step].figures[name], name
     session.close()
@@ -118,8 +119,8 @@ def test_a_seed_restarts_at_its_first_episode_and_next_goes_to_the_second():
 
 def test_two_agents_play_the_same_seed_and_the_shorter_episode_waits_for_the_longer():
     session = session_of(balancing(), balancing(-1.0))
-    first, second = (agent.track.last for agent in session.agents)
-    assert (first.picture, first.step) == (second.picture, second.step)
+    first, second = session.view().lanes
+    assert (first.scene, first.figures["step"]) == (second.scene, second.figures["step"])
     while not session.agents[1].track.last.ended:
         session.advance()
     ended_at = session.agents[1].track.last.step
@@ -173,31 +174,113 @@ def test_a_human_takes_over_moves_by_keys_alone_and_hands_back():
     session.close()
 
 
-def test_a_past_episode_follows_its_actions_and_says_whether_the_return_agrees():
+def past(row: int, steps: int, returned: float, terminated: bool = False) -> PastEpisode:
+    """An episode as it is on record."""
+    return PastEpisode(row, 0, row, 42 + row, returned, steps, terminated, False, 1000)
+
+
+def alternating(episode: PastEpisode) -> list[np.ndarray]:
+    """Its actions."""
+    return [np.array(i % 2) for i in range(episode.length)]
+
+
+def play_to_the_end(session) -> dict:
+    while not session.is_over:
+        session.advance()
+    return session.view().figures
+
+
+def test_past_episodes_follow_their_actions_and_say_whether_they_agree():
     session = session_of(balancing(-1.0))
-    actions = [np.array(i % 2) for i in range(6)]
-    session.show_past(PastEpisode(3, 42, actions, 6.0))
+    session.show_past(Pick([past(3, 6, 6.0)], alternating))
+    assert session.view().figures["check"] is None
     with pytest.raises(UsageError, match="a past episode is as it was"):
         session.take_over()
-    while not session.is_over:
-        session.advance()
-    figures = session.view().figures
-    assert figures["past"] == 3
-    assert figures["check"] == {"recorded": 6.0, "replayed": 6.0, "agrees": True}
+    figures = play_to_the_end(session)
+    assert (figures["past"]["row"], figures["past"]["length"]) == (3, 6)
+    assert figures["check"] == {
+        "agrees": True, "text": "training episode 3: return 6 and length 6 are those in episodes.csv",
+    }  # fmt: skip
     assert [int(a) for a in session.agents[0].track.lane.actions] == [0, 1, 0, 1, 0, 1]
-    session.show_past(PastEpisode(3, 42, actions, 7.0))
-    while not session.is_over:
+    for wrong, named in (
+        (past(3, 6, 7.0), "return 6.0 instead of 7.0"),
+        (past(3, 6, 6.0, True), "terminated"),
+    ):
+        session.show_past(Pick([wrong], alternating))
+        check = play_to_the_end(session)["check"]
+        assert not check["agrees"]
+        assert named in check["text"]
+        assert "game is not deterministic" in check["text"]
+    session.show_past(Pick([past(3, 6, 7.0)], alternating, "numpy was 1 and is 2"))
+    assert "numpy was 1 and is 2" in play_to_the_end(session)["check"]["text"]
+    session.close()
+
+
+def test_picked_episodes_follow_one_another_and_then_the_seeds_own_again():
+    session = session_of(balancing(-1.0))
+    read = []
+    session.show_past(
+        Pick([past(k, 4, 4.0) for k in (0, 5, 10)], lambda e: read.append(e.row) or alternating(e))
+    )
+    seen = []
+    for _ in range(3):
+        figures = play_to_the_end(session)
+        seen.append((figures["past"]["row"], figures["past"]["place"], figures["past"]["of"]))
+        assert figures["episode_seed"] == 42 + figures["past"]["row"]
         session.advance()
-    assert not session.view().figures["check"]["agrees"]
+    assert seen == [(0, 0, 3), (5, 1, 3), (10, 2, 3)]
+    assert read == [0, 5, 10]  # each when it is its turn
+    assert session.view().figures["past"] is None
+    assert session.view().figures["episode"] == 0
     session.close()
 
 
 def test_a_new_policy_acts_from_the_next_episode_on():
     session = session_of(balancing())
     session.advance()
-    session.agents[0].fresh = other = balancing(-1.0)
+    other = balancing(-1.0)
+    session.agents[0].fresh = other, "the checkpoint at step 20"
     session.advance()
     assert session.agents[0].track.lane.policy is not other
+    assert session.view().lanes[0].figures["note"] == ""
     session.next_episode()
     assert session.agents[0].track.lane.policy is other
+    assert session.view().lanes[0].figures["note"] == "the checkpoint at step 20"
+    session.close()
+
+
+def test_only_what_is_shown_is_drawn_and_what_was_skipped_is_drawn_when_it_is_asked_for():
+    """Rendered frames are counted; those of skipped steps equal those that were shown at once."""
+    drawn = []
+    session = session_of(balancing(), encode=lambda frame: drawn.append(1) or np.array(frame))
+    twin = session_of(balancing(), **RAW)
+    frames = [twin.view().lanes[0].scene.picture]
+    session.view()
+    for _ in range(20):
+        session.advance()
+        twin.advance()
+        frames.append(twin.view().lanes[0].scene.picture)
+    session.view()
+    assert len(drawn) == 2
+    for step in (7, 3, 19, 7):
+        session.seek(step)
+        assert (session.view().lanes[0].scene.picture == frames[step]).all()
+    assert len(drawn) == 5  # step 7 is kept
+    session.close()
+    twin.close()
+
+
+def test_who_played_an_older_step_is_still_known_when_it_is_replayed():
+    session = session_of(balancing(), kept=2)
+    session.take_over()
+    session.press(0)
+    session.advance()
+    session.hand_back()
+    for _ in range(5):
+        session.advance()
+    by = []
+    for step in (1, 2):
+        session.seek(step)
+        by.append(session.view().lanes[0].figures["by"])
+    assert by == ["human", "agent"]
     session.close()

@@ -4,10 +4,11 @@ import { Bars } from "./bars.js";
 import { GridMap } from "./map.js";
 import { short } from "./numbers.js";
 import { drawColumns, drawLines } from "./plot.js";
+import { Contributions } from "./reasons.js";
 import { Stage } from "./stage.js";
 
 const ENDS = { terminated: "terminated", truncated: "time limit", cut: "cut off" };
-const BY = { agent: "", human: " (you)", record: " (recorded)" };
+const BY = { agent: "–", human: "you", record: "record", "": "–" };
 const COLUMNS = 51; // of the distribution of a return
 const REWARDS = 120; // columns at most
 
@@ -30,11 +31,10 @@ export class Agent {
     this.element = document.getElementById("agent").content.firstElementChild.cloneNode(true);
     this.element.setAttribute("aria-label", about.label);
     this.part("h2").textContent = about.label;
-    this.part(".agent-note").textContent = about.note;
-    this.part(".agent-note").hidden = !about.note;
     this.stage = new Stage(this.part(".stage"), about.label);
     this.map = new GridMap(this.element);
     this.bars = new Bars(this.part(".bars"));
+    this.contributions = new Contributions(this.part(".reasons"));
     this.take = this.part(".take");
     this.take.disabled = !about.keys.length;
     if (!about.keys.length) this.take.title = "These actions can't be given with keys";
@@ -65,26 +65,31 @@ export class Agent {
     this.stage.show(lane.blob, lane.picture);
     this.stage.end(lane.ended ? `Episode over: ${ENDS[lane.ended]}` : "");
     this.bars.show(lane.insight, this.names);
+    this.contributions.show(lane.contributions, this.names);
     this.facts(lane);
+    this.note(lane.note);
     const taken = view.human === this.index;
     this.take.textContent = taken ? "Hand back" : "Take over";
     this.take.classList.toggle("on", taken);
     this.take.setAttribute("aria-pressed", String(taken));
   }
 
-  name(action) {
-    return typeof action === "number" && Number.isInteger(action) ? this.names[action] ?? String(action) : short(action);
+  note(text) {
+    const note = this.part(".agent-note");
+    if (note.textContent !== text) note.textContent = text;
+    note.hidden = !text;
   }
 
   facts(lane) {
     const { insight } = lane;
     const known = [
       ["Step", String(lane.step)],
-      ["Reward", lane.reward === null ? "–" : short(lane.reward) + BY[lane.by]],
+      ["Reward", lane.reward === null ? "–" : short(lane.reward)],
       ["Return", short(lane.total)],
       ["Value", short(insight.value)],
       ["Carry norm", short(insight.carry_norm)],
       ["Regret", short(insight.regret)],
+      ["Played by", BY[lane.by]],
     ];
     const shown = known.filter(([, text]) => text !== "–" || text === "Reward");
     const list = this.part(".facts");

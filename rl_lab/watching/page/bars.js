@@ -3,6 +3,7 @@
 import { extent, short } from "./numbers.js";
 
 const KINDS = { q_values: "Q-values", probabilities: "Probabilities of the actions" };
+const LEGENDS = { q_values: ["learned", "exact optimum"], probabilities: ["probability", "exact Q-value"] };
 
 export class Bars {
   constructor(figure) {
@@ -25,9 +26,9 @@ export class Bars {
     if (!values.length) return;
     const exact = insight.optimal ?? null;
     this.build(values.length, insight.kind, exact !== null, names);
-    const scale = this.scale(insight, exact);
+    const scales = this.scales(insight, exact);
     const chosen = [insight.chosen].flat();
-    values.forEach((value, i) => this.fill(this.rows[i], i, value, exact?.[i], scale, chosen.includes(i)));
+    values.forEach((value, i) => this.fill(this.rows[i], value, exact?.[i], scales, chosen.includes(i)));
   }
 
   build(count, kind, exact, names) {
@@ -35,31 +36,36 @@ export class Bars {
     if (wanted === this.shown) return;
     this.shown = wanted;
     this.caption.replaceChildren(KINDS[kind] ?? "Actions");
-    if (exact) this.caption.append(legend("first", "learned"), legend("optimum", "exact optimum"));
+    if (exact) {
+      const [mine, best] = LEGENDS[kind] ?? LEGENDS.q_values;
+      this.caption.append(legend("first", mine), legend("optimum", best));
+    }
     this.rows = Array.from({ length: count }, (_, i) => row(names[i] ?? String(i), exact));
     this.list.replaceChildren(...this.rows.map((one) => one.item));
   }
 
-  scale(insight, exact) {
-    if (insight.kind === "probabilities" && !exact) return (value) => value;
-    const now = extent([...insight.values, ...(exact ?? [])]);
+  /** Return how values and exact values become lengths: on one scale, unless the values are probabilities. */
+  scales(insight, exact) {
+    const likely = insight.kind === "probabilities";
+    const now = extent([...(likely ? [] : insight.values), ...(exact ?? [])]);
     if (now) this.seen = this.seen ? [Math.min(now[0], this.seen[0]), Math.max(now[1], this.seen[1])] : now;
     const [low, high] = this.seen ?? [0, 1];
     const span = high - low || 1;
-    return (value) => 0.04 + (0.96 * (value - low)) / span; // the lowest keeps a stump that can be seen
+    const spread = (value) => 0.04 + (0.96 * (value - low)) / span; // the lowest keeps a stump that can be seen
+    return { value: likely ? (value) => value : spread, exact: spread };
   }
 
-  fill(parts, index, value, exact, scale, isChosen) {
+  fill(parts, value, exact, scales, isChosen) {
     const legal = value !== null;
     parts.item.classList.toggle("chosen", isChosen);
     parts.item.classList.toggle("illegal", !legal);
     parts.item.dataset.value = String(value);
     if (isChosen) parts.item.setAttribute("aria-current", "true");
     else parts.item.removeAttribute("aria-current");
-    parts.bar.style.transform = `scaleX(${legal ? Math.max(0, Math.min(1, scale(value))) : 0})`;
+    parts.bar.style.transform = `scaleX(${legal ? Math.max(0, Math.min(1, scales.value(value))) : 0})`;
     parts.value.textContent = legal ? short(value) : "illegal";
     if (parts.exact && exact !== undefined) {
-      parts.exact.style.transform = `scaleX(${exact === null ? 0 : Math.max(0, Math.min(1, scale(exact)))})`;
+      parts.exact.style.transform = `scaleX(${exact === null ? 0 : Math.max(0, Math.min(1, scales.exact(exact)))})`;
       parts.exactValue.textContent = short(exact);
       parts.item.dataset.exact = String(exact);
     }

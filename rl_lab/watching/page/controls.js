@@ -6,6 +6,7 @@ export class Controls {
   constructor(send) {
     this.send = send;
     this.view = null;
+    this.person = 0; // whose place is taken with a key
     byId("play").addEventListener("click", () => this.toggle());
     byId("step").addEventListener("click", () => send("step"));
     byId("back").addEventListener("click", () => this.seek(this.view.position - 1));
@@ -17,10 +18,18 @@ export class Controls {
       event.preventDefault();
       send("restart", { seed: Number(byId("seed").value) });
     });
+    byId("pick").addEventListener("change", () => {
+      const needsNumber = ["", "every:"].includes(byId("pick").value);
+      byId("pick-number").hidden = !needsNumber;
+      byId("past").min = byId("pick").value === "every:" ? "1" : "0";
+      if (byId("pick").value === "every:" && Number(byId("past").value) < 1) byId("past").value = "10";
+    });
     byId("pasts").addEventListener("submit", (event) => {
       event.preventDefault();
-      send("past", { episode: byId("past").value });
+      const number = byId("pick-number").hidden ? "" : String(Number(byId("past").value));
+      send("past", { episode: byId("pick").value + number });
     });
+    byId("reasons").addEventListener("change", (event) => send("reasons", { method: event.target.value }));
     byId("save").addEventListener("click", () => send("save"));
   }
 
@@ -41,7 +50,7 @@ export class Controls {
       ArrowLeft: () => this.seek(this.view.position - 1),
       n: () => this.send("next"),
       r: () => this.send("restart", { seed: null }),
-      t: () => this.send("take", { agent: 0 }),
+      t: () => this.send("take", { agent: this.person }),
       Escape: () => this.send("hand_back"),
     };
     meanings[key]?.();
@@ -62,16 +71,31 @@ export class Controls {
     if (document.activeElement !== speed) speed.value = String(view.factor);
     const seed = byId("seed");
     if (document.activeElement !== seed) seed.value = String(view.seed);
+    const reasons = byId("reasons");
+    if (document.activeElement !== reasons) reasons.value = view.reasons;
     byId("save").hidden = view.played === 0;
     this.check(view);
   }
 
+  /** Offer the ways in which reasons of decisions can be found. */
+  offer(methods) {
+    const names = {
+      gradient: "pixels, by gradients", perturbation: "pixels, by perturbation", contributions: "numbers",
+    };
+    byId("reasons-choice").hidden = !methods.length;
+    byId("reasons").append(...methods.map((method) => new Option(names[method] ?? method, method)));
+  }
+
   check(view) {
     const note = byId("check");
-    note.hidden = view.check === null;
-    if (view.check === null) return;
-    note.textContent = view.check.agrees
-      ? `The replay returned ${view.check.replayed}, as in training.`
-      : `The replay returned ${view.check.replayed}, training ${view.check.recorded}: this environment isn't deterministic.`;
+    note.hidden = view.past === null;
+    if (view.past === null) return;
+    const past = view.past;
+    const some = past.of > 1 ? ` (${past.place + 1} of ${past.of})` : "";
+    const then = `Training episode ${past.row}${some} returned ${past.return} in ${past.length} steps, when the run had`
+      + ` taken ${past.env_steps.toLocaleString("en")}. Actions are those of then, values those of the policy that is watched.`;
+    const text = view.check === null ? then : `${view.check.text}.`;
+    if (note.textContent !== text) note.textContent = text;
+    note.classList.toggle("bad", view.check?.agrees === false);
   }
 }

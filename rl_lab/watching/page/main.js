@@ -31,6 +31,9 @@ function begin(hello) {
   byId("agents").classList.toggle("two", agents.length > 1);
   byId("agents").replaceChildren(...agents.map((agent) => agent.element));
   byId("pasts").hidden = !hello.past_episodes;
+  controls.offer([...new Set(hello.agents.flatMap((about) => about.reasons))]);
+  controls.person = Math.max(0, hello.agents.findIndex((about) => about.human));
+  look();
 }
 
 function show(view) {
@@ -40,7 +43,7 @@ function show(view) {
   agents.forEach((agent, i) => agent.show(view, view.lanes[i], isNew));
   controls.show(view);
   keyboard.take(view.human === null ? null : agents[view.human]);
-  const which = view.past === null ? `episode ${view.episode} of seed ${view.seed}` : `training episode ${view.past}`;
+  const which = view.past === null ? `episode ${view.episode} of seed ${view.seed}` : `training episode ${view.past.row}`;
   byId("where").textContent = which;
   status(view);
   document.documentElement.dataset.ready = "";
@@ -96,6 +99,7 @@ const texts = {
     plotTraining();
   },
   checkpoint: (message) => toast(`A newer checkpoint (step ${message.env_steps.toLocaleString("en")}) acts from the next episode on.`),
+  gentle: (message) => { byId("gentle").hidden = !message.text; byId("gentle").textContent = message.text; },
   map: (message) => agents[message.agent]?.map.set(message.cells),
 };
 
@@ -111,5 +115,12 @@ const connection = new Connection({
   onText: (message) => texts[message.type.split(" ")[0]]?.(message),
   onEnd: ended,
 });
+
+/** Nothing is played for pages that nobody sees. */
+function look() {
+  send("look", { seen: !document.hidden });
+}
+
+document.addEventListener("visibilitychange", look);
 addEventListener("resize", () => { plotSoon(); plotTraining(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { plotSoon(); plotTraining(); });

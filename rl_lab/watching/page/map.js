@@ -11,7 +11,7 @@ export class GridMap {
     this.box.addEventListener("change", () => this.draw());
   }
 
-  /** @param {{values: (number|null)[][], arrows: (number[][])[][], area: number[]}} cells */
+  /** @param {{values: (number|null)[][], arrows: (number[][])[][], area: number[]}} cells; area in shares of the picture */
   set(cells) {
     this.cells = cells;
     this.label.hidden = !cells;
@@ -30,7 +30,7 @@ export class GridMap {
     context.scale(scale, scale);
     const rows = this.cells.values.length;
     const columns = this.cells.values[0].length;
-    const [x0, y0, w, h] = this.cells.area ?? [0, 0, width, height];
+    const [x0, y0, w, h] = this.cells.area.map((share, i) => share * (i % 2 ? height : width));
     const known = this.cells.values.flat().filter((value) => value !== null);
     const low = Math.min(...known);
     const span = Math.max(...known) - low || 1;

@@ -31,7 +31,9 @@ function padded([low, high]) {
 function axes(surface, [left, right], range) {
   const { context, width, height } = surface;
   const [low, high] = padded(range);
-  const box = { x: 48, y: 6, width: width - 56, height: height - 24 };
+  const labels = range[0] === range[1] ? [range[0]] : range;
+  const margin = Math.max(40, ...labels.map((value) => Math.ceil(context.measureText(short(value)).width) + 10));
+  const box = { x: margin, y: 6, width: width - margin - 8, height: height - 24 };
   context.strokeStyle = colour("edge");
   context.lineWidth = 1;
   context.strokeRect(box.x + 0.5, box.y + 0.5, box.width, box.height);
@@ -40,7 +42,7 @@ function axes(surface, [left, right], range) {
   context.textBaseline = "middle";
   const x = (value) => box.x + ((value - left) / Math.max(right - left, 1e-12)) * box.width;
   const y = (value) => box.y + box.height - ((value - low) / (high - low)) * box.height;
-  for (const value of range[0] === range[1] ? [range[0]] : range) context.fillText(short(value), box.x - 5, y(value));
+  for (const value of labels) context.fillText(short(value), box.x - 5, y(value));
   context.textBaseline = "top";
   context.textAlign = "left";
   context.fillText(short(left), box.x, box.y + box.height + 4);
