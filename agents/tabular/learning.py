@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.mdp.learning.rules import DOUBLE_Q, update_at_once
+from rl_lab.mdp.learning.rules import DOUBLE_Q, EXPECTED_SARSA, update_at_once
 from rl_lab.mdp.learning.traces import most_traces, update_traces
 from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
 from rl_lab.types import Array
@@ -30,6 +30,7 @@ class AtOnce:
 
     def __init__(self, tables: Tables, gamma: float, rule: int, num_envs: int):
         self._tables, self._gamma, self._rule = tables, gamma, rule
+        self.asks_behaviour = rule == EXPECTED_SARSA
         self._update = tables.run(update_at_once, COMPILED_FROM_STEPS_AT_ONCE)
         self.takes_numbers = self._update is update_at_once
         self._error: Any = [0.0] * num_envs if self.takes_numbers else np.zeros(num_envs)
@@ -71,6 +72,7 @@ class ByTraces:
     """Watkins's Q(lambda), SARSA(lambda) or TD(lambda)."""
 
     takes_numbers = False
+    asks_behaviour = True
     knows_legal = True
 
     def __init__(
@@ -117,6 +119,7 @@ class ByWindows:
     """
 
     takes_numbers = False
+    asks_behaviour = True
     knows_legal = True
 
     def __init__(
