@@ -171,6 +171,25 @@ def single_action(space: spaces.Space) -> Callable[[Array], Any]:
     return any_space
 
 
+def several_actions(space: spaces.Space) -> Callable[[Array], list[Any]]:
+    """Return a function from an array of actions [N, ...] to what each `env.step` takes, copies.
+
+    It raises ValueError for an action outside the space of one environment.
+    """
+    if isinstance(space, spaces.Discrete):
+        first, beyond = int(space.start), int(space.start) + int(space.n)
+
+        def discrete(actions: Array) -> list[Any]:
+            for a in actions.tolist():
+                if not first <= a < beyond or a != int(a):
+                    raise outside(a, space)
+            return list(actions.astype(np.int64, copy=False))
+
+        return discrete
+
+    return lambda actions: _rows_of(space, actions)
+
+
 def vector_action(space: spaces.Space) -> Callable[[Array], Any]:
     """Return a function from an array of actions [N, ...] to what a Gymnasium vector of N environments takes.
 

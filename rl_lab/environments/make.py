@@ -11,7 +11,6 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from rl_lab.environments.contract import Contract
@@ -20,7 +19,7 @@ from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
 from rl_lab.environments.named_wrappers import wrapped
 from rl_lab.environments.trial import marked
-from rl_lab.environments.vectors import MaskedVector, ReadInfo, SingleVector, VectorEnv
+from rl_lab.environments.vectors import LocalVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
@@ -278,12 +277,11 @@ def vector_of(
     """
     if vector not in ("sync", "async"):
         raise UsageError(f"vector {vector!r} is unknown (allowed: sync, async)")
-    makers = [partial(_held, make, i) for i in range(num_envs)]
     if vector == "async":
-        return WorkerVector(makers, env_timeout_seconds)
+        return WorkerVector([partial(_held, make, i) for i in range(num_envs)], env_timeout_seconds)
     if num_envs == 1:
         return SingleVector(make())
-    return MaskedVector(SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED))
+    return LocalVector([Contract(make(), i) for i in range(num_envs)])
 
 
 def _held(make: Callable[[], gymnasium.Env], env_index: int) -> gymnasium.Env:

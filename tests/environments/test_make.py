@@ -16,7 +16,7 @@ from rl_lab.environments.make import (
     require_no_memory_across_episodes,
     resolve_preprocessing,
 )
-from rl_lab.environments.vectors import MaskedVector, SingleVector
+from rl_lab.environments.vectors import LocalVector, SingleVector
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
 
@@ -136,7 +136,7 @@ def test_lives_are_watched_only_if_asked_to():
     assert not isinstance(make_env("test/Counting-v0"), LifeLoss)
 
 
-@pytest.mark.parametrize(("num_envs", "kind"), [(1, SingleVector), (3, MaskedVector)])
+@pytest.mark.parametrize(("num_envs", "kind"), [(1, SingleVector), (3, LocalVector)])
 def test_a_vector_has_as_many_environments_as_asked_for(num_envs, kind):
     envs = make_envs("test/Counting-v0", num_envs, {"ends_at": 3})
     assert (type(envs), envs.num_envs) == (kind, num_envs)

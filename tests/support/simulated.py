@@ -24,7 +24,8 @@ def learner(
     given = {"gamma": 0.9, "power": 0.7, "decay": 0.0, "n": 1} | numbers
     return SimulatedLearner(
         kind, Numbers(
-            gamma=given["gamma"], parameter_start=epsilon[0], parameter_end=epsilon[1], parameter_steps=exploring * over,
+            gamma=given["gamma"],
+            parameter_start=epsilon[0], parameter_end=epsilon[1], parameter_steps=exploring * over,
             rate_start=rate[0], rate_end=rate[1], rate_steps=float(over), power=given["power"], decay=given["decay"],
             n=given["n"],
         )

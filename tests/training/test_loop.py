@@ -149,7 +149,7 @@ class TestMasks:
         after_obs, after = reset_done(envs, EpisodeSeeds(SEED, 3), done, before)
         np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
         np.testing.assert_array_equal(after_obs[[0, 2]], obs[[0, 2]])
-        table = envs.envs.envs[1].unwrapped
+        table = envs.envs[1].unwrapped
         np.testing.assert_array_equal(after[1], table.action_mask(int(after_obs[1])).astype(bool))
         envs.close()
 
