@@ -61,7 +61,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "sb3-recurrent-ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2, "memory_size": 8},
 }
 STEPS = 300
-RANDOM = ("random",)  # its greedy policy draws
+RANDOM = ("random", "td-prediction")  # their greedy policies draw
 
 
 @cache

@@ -65,11 +65,15 @@ class Tabular:
         self.config, self._predicts, self._seed = config, predicts, problem.seed
         self._first_action, self._num_actions = spec.first_action, int(spec.action_space.n)
         rows, self._row_of = rows_of(config, spec.observation_space)
+
+        def draws(shape: tuple[int, ...]) -> Array:
+            return streams["learn"].random(shape)  # a stream that exists only for rules that draw
+
         self._rng = streams["explore"]
         self.tables = Tables.of(
             np.full((rows, 1 if predicts else self._num_actions), config.initial_value),
             spec.has_mask and not predicts,
-            lambda shape: streams["learn"].random(shape), problem.total_steps,
+            draws, problem.total_steps,
         )  # fmt: skip
         self.q = self.tables.q
         self.rule = make_rule(config, self.tables, problem.num_envs)
@@ -164,7 +168,7 @@ class Tabular:
         return Taken(
             self._row_of(step.obs).tolist(), action.tolist(), step.reward.tolist(), step.terminated.tolist(), (),
             self._row_of(step.next_obs).tolist(), (),
-            ALL_LEGAL if step.next_mask is None else memoryview(own(step.next_mask, np.bool_)),
+            ALL_LEGAL if step.next_mask is None else own(step.next_mask, np.bool_).data,
         )  # fmt: skip
 
     def diagnostics(self) -> dict[str, float]:

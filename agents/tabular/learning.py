@@ -46,7 +46,7 @@ class AtOnce:
             tables.q, self._first, self._second, tables.visits, self._second_visits, tables.tried
         )  # fmt: skip
         # in Python, numbers are read from a view of memory in a third of the time
-        self._arrays = tuple(map(memoryview, arrays)) if self.takes_numbers else arrays
+        self._arrays: tuple[Any, ...] = tuple(a.data for a in arrays) if self.takes_numbers else arrays
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments."""
