@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rl_lab.training.launch import learn, resume
     from rl_lab.training.loading import load_policy
     from rl_lab.training.result import Result
+    from rl_lab.training.seeds import simulate
     from rl_lab.types import UsageError
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "make_env",
     "make_envs",
     "resume",
+    "simulate",
 ]
 
 _HOMES = {
@@ -49,6 +51,7 @@ _HOMES = {
     "make_env": "environments.make",
     "make_envs": "environments.make",
     "resume": "training.launch",
+    "simulate": "training.seeds",
 }
 
 

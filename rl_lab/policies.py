@@ -43,7 +43,7 @@ def random_tie(rng: np.random.Generator) -> Choose:
     def choose(q_values: Array, mask: Array | None = None) -> Array:
         values = legal(q_values, mask)
         if len(values) == 1:
-            return np.array([_random_best(values[0].tolist(), rng.random(values.shape[1]))])
+            return np.array([_random_best(values[0].tolist(), rng.random((values.shape[1],)))])
         best = values == values.max(axis=-1, keepdims=True)
         # 1 - random() lies in (0, 1], so that one of the best always beats the zeros of the others
         return (best * (1.0 - rng.random(best.shape))).argmax(axis=-1)

@@ -78,7 +78,7 @@ STEPS = 300
 RELATIVES = {  # agents that are another one with other parts
     "semi-gradient-q", "lstd", "bandit-epsilon-greedy", "bandit-gradient", "bandit-thompson",
 }  # fmt: skip
-RANDOM = ("random",)  # its greedy policy draws
+RANDOM = ("random", "td-prediction")  # their greedy policies draw
 
 
 def each(names: list[str]) -> list[Any]:

@@ -199,3 +199,29 @@ class TestEvaluation:
             np.zeros(1, int), (), np.ones(1, bool), np.array([[True, False]])
         )
         assert seen["q_values"].tolist() == [[1.0, -np.inf]]
+
+
+@pytest.mark.parametrize("mask", [None, np.array([[True, False, True, True]])])
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+def test_a_single_environment_is_explored_from_the_same_draws_as_several(epsilon, mask):
+    """The twin has arrays of one all along, as vectors of several environments do."""
+    rng, twin = np.random.default_rng(3), np.random.default_rng(3)
+    tables = np.random.default_rng(4).integers(0, 3, (50, 1, 4)).astype(float)
+    first = np.array([True])
+    for q in tables:
+        policy = ValuePolicy(
+            lambda obs, state, is_first, q=q: (q, ()), 4,
+            explore=EpsilonGreedy(rng, lambda: epsilon, random_tie(rng)),
+        )  # fmt: skip
+        found = policy.act(None, (), first, mask).action
+        random = twin.random(1) < epsilon
+        values = q if mask is None else np.where(mask, q, -np.inf)
+        if not random[0]:
+            best = values == values.max(axis=-1, keepdims=True)
+            expected = (best * (1.0 - twin.random(best.shape))).argmax(axis=-1)
+        elif mask is None:
+            expected = twin.integers(4, size=1)
+        else:
+            expected = (mask * (1.0 - twin.random(mask.shape))).argmax(axis=-1)
+        assert (found.dtype, found.tolist()) == (np.int64, expected.tolist())
+    assert rng.bit_generator.state == twin.bit_generator.state

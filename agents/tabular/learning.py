@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.mdp.learning.rules import DOUBLE_Q, update_at_once
+from rl_lab.mdp.learning.rules import DOUBLE_Q, EXPECTED_SARSA, update_at_once
 from rl_lab.mdp.learning.traces import most_traces, update_traces
 from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
 from rl_lab.mdp.simulated_loop import AT_ONCE, TRACES, WINDOWS
@@ -32,6 +32,7 @@ class AtOnce:
     def __init__(self, tables: Tables, gamma: float, rule: int, num_envs: int):
         self._tables, self._gamma, self._rule = tables, gamma, rule
         self.simulated = {"family": AT_ONCE, "rule": rule}
+        self.asks_behaviour = rule == EXPECTED_SARSA
         self._update = tables.run(update_at_once, COMPILED_FROM_STEPS_AT_ONCE)
         self.takes_numbers = self._update is update_at_once
         self._error: Any = [0.0] * num_envs if self.takes_numbers else np.zeros(num_envs)
@@ -45,7 +46,7 @@ class AtOnce:
             tables.q, self._first, self._second, tables.visits, self._second_visits, tables.tried
         )  # fmt: skip
         # in Python, numbers are read from a view of memory in a third of the time
-        self._arrays = tuple(map(memoryview, arrays)) if self.takes_numbers else arrays
+        self._arrays: tuple[Any, ...] = tuple(a.data for a in arrays) if self.takes_numbers else arrays
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments."""
@@ -73,6 +74,7 @@ class ByTraces:
     """Watkins's Q(lambda), SARSA(lambda) or TD(lambda)."""
 
     takes_numbers = False
+    asks_behaviour = True
     knows_legal = True
 
     def __init__(
@@ -120,6 +122,7 @@ class ByWindows:
     """
 
     takes_numbers = False
+    asks_behaviour = True
     knows_legal = True
 
     def __init__(

@@ -38,6 +38,7 @@ class Dyna:
     """
 
     takes_numbers = False
+    asks_behaviour = False
     knows_legal = True
 
     def __init__(
@@ -72,6 +73,7 @@ class Sweeping:
     """Backs up the entries whose remembered outcomes show the largest error, and then what leads to them."""
 
     takes_numbers = False
+    asks_behaviour = False
     knows_legal = True
 
     def __init__(self, tables: Tables, gamma: float, *, backups: int, outcomes: int, threshold: float):

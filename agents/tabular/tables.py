@@ -71,6 +71,7 @@ class Rule(Protocol):
     """Learns from steps; the tables are given at construction."""
 
     takes_numbers: bool  # whether `Taken` is to hold lists of numbers instead of arrays
+    asks_behaviour: bool  # whether it learns about the behaviour that acts
     knows_legal: bool  # whether it reads the legal actions of states from the tables
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:

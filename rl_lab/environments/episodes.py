@@ -99,8 +99,11 @@ class EpisodeTracker:
         actions = _stack([s.action for s in self._steps]).astype(self._dtype)  # [K, N, ...]
         rewards = _stack([s.reward for s in self._steps])  # [K, N]
         done = _stack(self._done)  # [K, N]
-        observed = [leaves_of(s.next_obs, sort_keys=True) for s in self._steps]
-        leaves = [_stack(column) for column in zip(*observed, strict=True)]
+        if isinstance(self._steps[0].next_obs, np.ndarray):
+            leaves = [_stack([s.next_obs for s in self._steps])]
+        else:
+            observed = [leaves_of(s.next_obs, sort_keys=True) for s in self._steps]
+            leaves = [_stack(column) for column in zip(*observed, strict=True)]
         for start, end, i in _segments(done):
             self._open[i].open([x[i : i + 1] for x in leaves_of(self._steps[start].obs, sort_keys=True)])
             self._open[i].extend(
@@ -117,7 +120,7 @@ class EpisodeTracker:
         episode, self._open[i] = self._open[i], OpenEpisode()
         number, self._numbers[i] = self._numbers[i], self._numbers[i] + 1
         seed = episode_seed(self._seed, i, number)
-        actions = np.concatenate(episode.actions)
+        actions = episode.actions[0] if len(episode.actions) == 1 else np.concatenate(episode.actions)
         self._sink(
             Episode(
                 env_steps, i, number, seed, episode.return_, episode.length, terminated, truncated, actions

@@ -290,8 +290,23 @@ def simulate(
         NeverEnds, NotConverged: the model can't be solved with this discount.
         FloatingPointError: a learner's values have become infinite or nan.
     """
-    simulation = Simulation(model, learner, seeds, **options)
-    gamma = learner.numbers.gamma if eval_gamma is None else eval_gamma
+    return evaluated(
+        Simulation(model, learner, seeds, **options),
+        total_steps,
+        evaluate_every=evaluate_every,
+        eval_gamma=eval_gamma,
+    )
+
+
+def evaluated(
+    simulation: Simulation,
+    total_steps: int,
+    *,
+    evaluate_every: int | None = None,
+    eval_gamma: float | None = None,
+) -> Simulated:
+    """Let the learners of a simulation learn, and evaluate their greedy policies, as `simulate` does."""
+    model, gamma = simulation.model, simulation.learner.numbers.gamma if eval_gamma is None else eval_gamma
     best = float(model.initial @ solve(model, gamma).v)
     every = max(1, total_steps // 10) if evaluate_every is None else evaluate_every
     points = [*range(every, total_steps, every), total_steps]

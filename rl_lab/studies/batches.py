@@ -19,7 +19,7 @@ from rl_lab.studies.running import (
     learner_of,
     run_worker,
 )
-from rl_lab.training.registry import agent_names, config_of
+from rl_lab.training.registry import config_of
 from rl_lab.types import UsageError
 
 MOST_RUNS = 100  # in one process, which gets their folders on its command line
@@ -45,8 +45,9 @@ def simulated_fields(
     """
     able = [agent for agent in agents if can_simulate(agent)]
     if not able:
-        names = ", ".join(name for name in agent_names() if can_simulate(name))
-        raise UsageError(f"batched does nothing for {', '.join(agents)} (allowed with one of: {names})")
+        raise UsageError(
+            f"batched does nothing for {', '.join(agents)} (allowed with tabular agents, such as q-learning)"
+        )
     if others := [agent for agent in agents if agent not in able]:
         tell(f"{', '.join(others)}: not simulated, each run in a process of its own")
     return {

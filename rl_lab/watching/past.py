@@ -69,8 +69,19 @@ def picked(episodes: list[PastEpisode], choice: str, folder: Path) -> list[PastE
         folder: the run directory, for messages.
 
     Raises:
-        UsageError: another choice, or there is no such episode.
+        UsageError: another choice, there is no such episode, or its seed isn't known.
     """
+    found = _chosen(episodes, choice, folder)
+    if seedless := [episode for episode in found if episode.seed < 0]:
+        raise UsageError(
+            f"{seedless[0].label} of {folder} can't be played again: it was simulated, or recorded without its seed"
+            " (allowed: episodes that the run has played itself)"
+        )
+    return found
+
+
+def _chosen(episodes: list[PastEpisode], choice: str, folder: Path) -> list[PastEpisode]:
+    """Return the episodes that a choice means; arguments and errors are those of `picked`."""
     name = f"training episode {choice!r}"
     if not episodes:
         raise UsageError(f"{name} is not in {folder}: no training episode has ended there")

@@ -10,9 +10,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from rl_lab.environments.make import make_envs
+from rl_lab.environments.contract import Contract
+from rl_lab.environments.make import make_envs, vector_of
 from rl_lab.environments.masks import mask_of
-from rl_lab.environments.vectors import MaskedVector, SingleVector
+from rl_lab.environments.vectors import LocalVector, MaskedVector, ReadInfo, SingleVector
 from rl_lab.trees import leaves_of
 from rl_lab.types import UsageError
 
@@ -94,3 +95,59 @@ def test_where_nothing_is_legal_all_is():
     mask = mask_of({"action_mask": np.array([[True, False], [False, False]])})
     assert mask.tolist() == [[True, False], [True, True]]
     assert mask_of({}) is None
+
+
+def reference(make, num_envs: int) -> MaskedVector:
+    """The same environments in Gymnasium's vector."""
+    makers = [partial(lambda i: ReadInfo(Contract(make(), i)), i) for i in range(num_envs)]
+    return MaskedVector(SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED))
+
+
+class TestLocal:
+    @pytest.mark.parametrize(
+        ("env_id", "kwargs"),
+        [
+            ("Taxi-v4", {}),
+            ("Blackjack-v1", {}),
+            ("CartPole-v1", {}),
+            ("Pendulum-v1", {"max_episode_steps": 7}),
+        ],
+    )
+    def test_gives_what_gymnasiums_vector_gives(self, env_id, kwargs):
+        make, rng = partial(gymnasium.make, env_id, **kwargs), np.random.default_rng(0)
+        ours, theirs = vector_of(make, 3), reference(make, 3)
+        assert type(ours) is LocalVector
+        np.testing.assert_equal(ours.reset(seed=[1, 2, 3]), theirs.reset(seed=[1, 2, 3]))
+        space, done = ours.single_action_space, np.zeros(3, np.bool_)
+        for _ in range(60):
+            if done.any():
+                seeds = rng.integers(1_000, size=3).tolist()
+                found, expected = (
+                    envs.reset(seed=seeds, options={"reset_mask": done.copy()}) for envs in (ours, theirs)
+                )
+                np.testing.assert_equal(found, expected)
+            action = np.stack([space.sample() for _ in range(3)])
+            found, expected = ours.step(action), theirs.step(action)
+            np.testing.assert_equal(found, expected)
+            assert [leaf.dtype for leaf in leaves_of(found)] == [leaf.dtype for leaf in leaves_of(expected)]
+            done = found[2] | found[3]
+        ours.close()
+        theirs.close()
+
+    def test_refuses_environments_of_different_spaces(self):
+        def make(n):
+            return Contract(gymnasium.make("FrozenLake-v1", desc=["S" + "F" * n + "G"]), n)
+
+        with pytest.raises(UsageError, match="environment 1 has other spaces than environment 0"):
+            LocalVector([make(0), make(1)])
+
+    def test_a_finished_environment_is_reset_before_it_is_stepped_again(self):
+        envs = vector_of(partial(gymnasium.make, "FrozenLake-v1", desc=["SG"], is_slippery=False), 2)
+        envs.reset(seed=[1, 2])
+        assert envs.step(np.array([2, 0]))[2].tolist() == [True, False]
+        with pytest.raises(AssertionError):
+            envs.step(np.array([0, 0]))
+        obs, _ = envs.reset(seed=[3, None], options={"reset_mask": np.array([True, False])})
+        assert obs.tolist() == [0, 0]
+        envs.step(np.array([0, 0]))
+        envs.close()

@@ -17,12 +17,15 @@ from rl_lab.mdp.simulated_loop import AT_ONCE, Kind, Numbers, make_loop
 PLAIN_Q = Kind(AT_ONCE, Q_LEARNING, EPSILON_GREEDY, BY_TIME)  # the one kind that quick tests compile
 
 
-def learner(kind: Kind = PLAIN_Q, *, epsilon=(1.0, 0.1), rate=(0.5, 0.1), over=1000, **numbers):
-    """Return a learner whose epsilon and step size fall over so many steps."""
+def learner(
+    kind: Kind = PLAIN_Q, *, epsilon=(1.0, 0.1), rate=(0.5, 0.1), over=1000, exploring=1.0, **numbers
+):
+    """Return a learner whose step size falls over so many steps, and epsilon over this share of them."""
     given = {"gamma": 0.9, "power": 0.7, "decay": 0.0, "n": 1} | numbers
     return SimulatedLearner(
         kind, Numbers(
-            gamma=given["gamma"], parameter_start=epsilon[0], parameter_end=epsilon[1], parameter_steps=float(over),
+            gamma=given["gamma"],
+            parameter_start=epsilon[0], parameter_end=epsilon[1], parameter_steps=exploring * over,
             rate_start=rate[0], rate_end=rate[1], rate_steps=float(over), power=given["power"], decay=given["decay"],
             n=given["n"],
         )

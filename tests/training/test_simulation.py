@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rl_lab
+from rl_lab.mdp.simulated_loop import Knowledge
 from rl_lab.runs.rows import read_episodes, read_rows
 from rl_lab.training.simulated_session import ends_of
 from rl_lab.types import UsageError
@@ -56,6 +57,17 @@ def test_a_simulated_run_writes_what_a_run_writes(tmp_path):
     assert told["q_values"].max() > 0.1
 
 
+def test_the_return_of_an_episode_is_that_of_all_its_pieces(tmp_path):
+    result = learn(
+        tmp_path / "run", env_id="CliffWalking-v1", total_steps=1_500, log_every_steps=7, eval_episodes=0
+    )
+    episodes = read_episodes(result.run_dir)
+    assert max(e["length"] for e in episodes) > 14
+    for episode in episodes:  # -1 for each step, -100 for one into the cliff
+        falls, rest = divmod(-episode["return"] - episode["length"], 99)
+        assert (falls >= 0, rest) == (True, 0.0)
+
+
 class StopsAt:
     def __init__(self, env_steps):
         self.env_steps = env_steps
@@ -100,6 +112,18 @@ def test_groups_of_seeds_are_as_large_as_the_memory_holds(tmp_path, monkeypatch)
     two = learn(tmp_path / "two", num_seeds=3)
     assert sizes == [2, 1]
     assert [files_of(a) for a in one] == [files_of(b) for b in two]
+
+
+def test_the_size_of_a_group_follows_from_what_its_runs_keep(tmp_path, monkeypatch):
+    from rl_lab.training import simulated_together
+
+    class Sized:
+        knowledge = Knowledge(*[np.zeros(0)] * 15)._replace(q=np.zeros(100))
+
+    monkeypatch.setattr(simulated_together, "all_cores", lambda: 1)
+    kept = 3 * (2 * 800) + 17 * 30  # at three stops the table twice, and 30 steps
+    monkeypatch.setattr(simulated_together, "MEMORY_BYTES", 7 * kept + 1)
+    assert simulated_together._group_size(Sized(), [10, 20, 30]) == 7
 
 
 def test_a_warm_start_begins_with_the_table_of_another_run(tmp_path):

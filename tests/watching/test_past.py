@@ -88,6 +88,14 @@ class TestPicked:
         with pytest.raises(UsageError, match=rf"training episode {row} is not in .*allowed: 0 to 4"):
             picked(FIVE, row, tmp_path)
 
+    def test_an_episode_that_no_environment_has_played_is_refused(self, tmp_path):
+        simulated = [*FIVE[:4], dataclasses.replace(FIVE[4], seed=-1)]
+        with pytest.raises(
+            UsageError, match=r"training episode 4 of .* can't be played again: it was simulated"
+        ):
+            picked(simulated, "last", tmp_path)
+        assert picked(simulated, "0", tmp_path) == FIVE[:1]
+
     def test_a_run_without_episodes_is_refused(self, tmp_path):
         with pytest.raises(UsageError, match="no training episode has ended"):
             picked([], "best", tmp_path)

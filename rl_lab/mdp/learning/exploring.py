@@ -30,10 +30,11 @@ def is_legal(legal, row, action):
 
 def largest(q, state, legal, row):
     """Return the largest value of a state's legal actions."""
-    best = -INFINITE
+    best, all_legal = -INFINITE, legal.shape[0] == 0
     for action in range(q.shape[1]):
-        if is_legal(legal, row, action) and q[state, action] > best:
-            best = q[state, action]
+        value = q[state, action]
+        if value > best and (all_legal or legal[row, action]):
+            best = value
     return best
 
 

@@ -1,0 +1,33 @@
+"""Many seeds of an agent in memory: exact curves, and the tables of single simulated runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rl_lab
+from rl_lab.types import UsageError
+
+
+def test_each_seed_learns_what_a_simulated_run_learns(tmp_path):
+    found = rl_lab.simulate(
+        "q-learning", "FrozenLake-v1", seeds=[4, 8], total_steps=3_000, evaluate_every=1_000
+    )
+    assert (found.seeds, found.env_steps.tolist()) == ((4, 8), [1_000, 2_000, 3_000])
+    run = rl_lab.learn(
+        "q-learning", "FrozenLake-v1", simulated=True, seed=8, total_steps=3_000, run_dir=tmp_path / "run",
+        eval_episodes=0, video_episodes=0, pictures=False, wandb="disabled", progress=False,
+    )  # fmt: skip
+    told = run.policy.inspect(np.arange(16), (), np.ones(16, bool))
+    assert np.array_equal(told["q_values"], found.q[1])
+    assert found.regret[1, -1] == pytest.approx(run.summary["regret"], abs=1e-12)
+    assert found.optimal_return == pytest.approx(run.summary["optimal_return"], rel=1e-12)
+
+
+def test_fields_and_numbers_of_seeds_are_checked():
+    with pytest.raises(UsageError, match="seeds"):
+        rl_lab.simulate("q-learning", "FrozenLake-v1", seeds=0)
+    with pytest.raises(UsageError, match="simulated needs a finite MDP"):
+        rl_lab.simulate("q-learning", "Blackjack-v1", seeds=2)
+    with pytest.raises(UsageError, match="simulated"):
+        rl_lab.simulate("random", "FrozenLake-v1", seeds=2)
