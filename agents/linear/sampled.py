@@ -41,7 +41,6 @@ class LeastSquaresFields(LinearFields):
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "learning": ("gamma", "ridge", "capacity", "update_period_env_steps"),
-        **LinearFields.GROUPS,
     }
 
     ridge: float = 0.1
@@ -79,8 +78,7 @@ class LSPIConfig(LeastSquaresFields):
     """Fields of LSPI."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        **LeastSquaresFields.GROUPS,
-        "learning": (*LeastSquaresFields.GROUPS["learning"], "max_iterations", "tolerance"),
+        "learning": ("max_iterations", "tolerance"),
     }
 
     max_iterations: int = 20

@@ -42,7 +42,6 @@ class SemiGradientFields(LinearFields):
         "learning": (
             "gamma", "learning_rate", "learning_rate_final", "trace_decay", "traces", "initial_value", "first_weights",
         ),
-        **LinearFields.GROUPS,
     }  # fmt: skip
 
     learning_rate: float = 0.5
