@@ -18,19 +18,19 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.checks import above, at_least
 from rl_lab.mdp.td_fixed_point import TDRule
-from rl_lab.policies import EpsilonGreedy, ValuePolicy, counted_from_zero, random_tie, shifted
+from rl_lab.policies import counted_from_zero
 from rl_lab.problem import Problem
 from rl_lab.replay.footprint import MEMORY_SHARE, free_memory
 from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams
-from rl_lab.types import Array, EnvSpec, Metrics, Step
+from rl_lab.types import EnvSpec, Metrics, Step
 
 from .fields import LinearFields, epsilon_of, make_features, refuse_features
 from .function_class import LinearClass
 from .least_squares import Iterated, lspi, lstd_q
 from .samples import SampleStore
-from .transitions import NextActions, epsilon_greedy, no_transitions, transitions_of
-from .values import LinearValues
+from .transitions import NextActions, no_transitions, transitions_of
+from .values import Actor, LinearValues
 
 MOST_WEIGHTS = 4_000  # the system has their square of entries, 128 MB
 
@@ -41,7 +41,6 @@ class LeastSquaresFields(LinearFields):
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "learning": ("gamma", "ridge", "capacity", "update_period_env_steps"),
-        **LinearFields.GROUPS,
     }
 
     ridge: float = 0.1
@@ -79,8 +78,7 @@ class LSPIConfig(LeastSquaresFields):
     """Fields of LSPI."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        **LeastSquaresFields.GROUPS,
-        "learning": (*LeastSquaresFields.GROUPS["learning"], "max_iterations", "tolerance"),
+        "learning": ("max_iterations", "tolerance"),
     }
 
     max_iterations: int = 20
@@ -117,9 +115,9 @@ class LeastSquares:
         self.collect_env_steps = 1
         self.gradient_steps, self.env_steps = 0, 0
         self._epsilon = epsilon_of(config, problem.horizon)
-        self._rng = streams["explore"]
+        self._actor = Actor(self.values, self.epsilon, streams["explore"], self._first_action)
         empty = no_transitions(spec.num_envs, self.features.dimensions, actions)
-        self._next_actions = NextActions(empty, self._probabilities)
+        self._next_actions = NextActions(empty, self._actor.probabilities)
 
     # Acting ------------------------------------------------------------------------------------------
 
@@ -129,19 +127,11 @@ class LeastSquares:
 
     def policy(self, *, explore: bool) -> Policy:
         """Return the policy over the live weights: epsilon-greedy with `explore`, otherwise greedy."""
-        exploring = EpsilonGreedy(self._rng, self.epsilon, random_tie(self._rng)) if explore else None
-        values = self.values
-        return shifted(
-            ValuePolicy(values.of_observations, values.num_actions, explore=exploring), self._first_action
-        )
+        return self._actor.policy(explore)
 
     def function_class(self) -> LinearClass:
         """Return the policies that are greedy in linear values."""
-        return LinearClass(self.features, self.values.weights)
-
-    def _probabilities(self, points: Array, legal_actions: Array) -> Array:
-        q = self.values.of(self.features.active(points))
-        return epsilon_greedy(q, legal_actions, self.epsilon())
+        return self._actor.function_class()
 
     # Learning ----------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.checks import finite, one_of, within
 from rl_lab.mdp.td_fixed_point import TDRule
-from rl_lab.policies import EpsilonGreedy, ValuePolicy, counted_from_zero, legal, random_tie, shifted
+from rl_lab.policies import counted_from_zero, legal
 from rl_lab.problem import Problem
 from rl_lab.schedules import Schedule, linear
 from rl_lab.seeding import Streams
@@ -28,8 +28,8 @@ from rl_lab.types import Array, EnvSpec, Metrics, Step
 from .features import Active, Features
 from .fields import LinearFields, epsilon_of, make_features, refuse_features
 from .function_class import LinearClass
-from .transitions import NextActions, Transitions, epsilon_greedy, no_transitions, transitions_of
-from .values import LinearValues
+from .transitions import NextActions, Transitions, no_transitions, transitions_of
+from .values import Actor, LinearValues
 
 MOST_WEIGHTS = 50_000_000  # 400 MB; with traces, those of every environment together
 
@@ -42,7 +42,6 @@ class SemiGradientFields(LinearFields):
         "learning": (
             "gamma", "learning_rate", "learning_rate_final", "trace_decay", "traces", "initial_value", "first_weights",
         ),
-        **LinearFields.GROUPS,
     }  # fmt: skip
 
     learning_rate: float = 0.5
@@ -114,11 +113,11 @@ class SemiGradient:
         self._learning_rate: Schedule = linear(
             config.learning_rate, config.learning_rate_final, problem.horizon
         )
-        self._rng = streams["explore"]
+        self._actor = Actor(self.values, self.epsilon, streams["explore"], self._first_action)
         self._step: Step | None = None
         self._waits_for_actions = isinstance(config, SarsaConfig)
         empty = no_transitions(spec.num_envs, self.features.dimensions, actions)
-        self._next_actions = NextActions(empty, self._probabilities)
+        self._next_actions = NextActions(empty, self._actor.probabilities)
         count = spec.num_envs if config.trace_decay else 0
         self._traces = np.zeros((count, actions, self.features.count))  # [N, A, F]
 
@@ -130,19 +129,11 @@ class SemiGradient:
 
     def policy(self, *, explore: bool) -> Policy:
         """Return the policy over the live weights: epsilon-greedy with `explore`, otherwise greedy."""
-        exploring = EpsilonGreedy(self._rng, self.epsilon, random_tie(self._rng)) if explore else None
-        values = self.values
-        return shifted(
-            ValuePolicy(values.of_observations, values.num_actions, explore=exploring), self._first_action
-        )
+        return self._actor.policy(explore)
 
     def function_class(self) -> LinearClass:
         """Return the policies that are greedy in linear values."""
-        return LinearClass(self.features, self.values.weights)
-
-    def _probabilities(self, points: Array, legal_actions: Array) -> Array:
-        q = self.values.of(self.features.active(points))
-        return epsilon_greedy(q, legal_actions, self.epsilon())
+        return self._actor.function_class()
 
     # Learning ----------------------------------------------------------------------------------------
 
@@ -175,12 +166,12 @@ class SemiGradient:
 
     def _mean(self, t: Transitions, probabilities: Array) -> Array:
         """Return the value of the next points, averaged over their actions, [N]."""
-        q = self.values.of(self.features.active(t.next_points))
+        q = self.values.of(t.next_points)
         return np.where(probabilities > 0, probabilities * q, 0.0).sum(axis=1)
 
     def _learn_best(self, t: Transitions) -> Array:
         """Learn from the best next action."""
-        next_q = self.values.of(self.features.active(t.next_points))
+        next_q = self.values.of(t.next_points)
         return self._learn(t, legal(next_q, t.next_legal).max(axis=1))
 
     def _learn(self, t: Transitions, bootstrap: Array) -> Array:
@@ -190,7 +181,7 @@ class SemiGradient:
             FloatingPointError: an error isn't finite; nothing is changed.
         """
         active, rows = self.features.active(t.points), np.arange(len(t.action))
-        q = self.values.of(active)
+        q = self.values.of_active(active)
         target = t.reward + self.config.gamma * np.where(t.terminated, 0.0, bootstrap)
         error = target - q[rows, t.action]
         if not np.isfinite(error).all():

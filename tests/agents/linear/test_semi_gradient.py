@@ -197,7 +197,7 @@ class TestEveryLinearLearner:
         fields |= {"ridge": 1e-6, "update_period_env_steps": 100} if build in (build_lstd, build_lspi) else {}
         problem = problem_on(ConstantReward, total_steps=400)
         agent = interact(agent_for(build, problem, **fields)[0], problem)
-        q = agent.values.of(agent.features.active(agent.features.read(np.zeros((1, 1)))))
+        q = agent.values.of(agent.features.read(np.zeros((1, 1))))
         np.testing.assert_allclose(q, 2.0, atol=1e-3)
 
     @pytest.mark.parametrize("num_envs", [1, 8])
