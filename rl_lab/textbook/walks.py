@@ -17,7 +17,7 @@ SMALL, LARGE = "lab/RandomWalk-v0", "lab/RandomWalk19-v0"
 SHOWN_EPISODES = (0, 1, 10, 100)
 LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 LAMBDAS = (0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
-STEP_SIZES = tuple(np.round(np.arange(0.0, 1.0001, 0.05), 3).tolist())
+STEP_SIZES = (0.0, 0.0125, 0.025, 0.0375, 0.05, 0.075, *(round(0.05 * k, 2) for k in range(2, 21)))
 EPISODES = 10
 
 
@@ -125,12 +125,17 @@ def draw_batch(found: Batch) -> Figure:
     """Draw the estimates of one run, and the errors of batch training."""
     figure, (left, right) = make_figure("Figure 6.2 and example 6.2   The random walk", 2)
     left.plot(
-        "ABCDE", found.truth, color=GREY, linestyle="--", marker="o", linewidth=1.2, label="true values"
+        list("ABCDE"), found.truth, color=GREY, linestyle="--", marker="o", linewidth=1.2, label="true values"
     )
     for episodes, values, colour in zip(SHOWN_EPISODES, found.estimates, shades(5), strict=False):
         plural = "" if episodes == 1 else "s"
         left.plot(
-            "ABCDE", values, color=colour, marker="o", markersize=4, label=f"after {episodes} episode{plural}"
+            list("ABCDE"),
+            values,
+            color=colour,
+            marker="o",
+            markersize=4,
+            label=f"after {episodes} episode{plural}",
         )
     name(left, "Values that TD(0) learns, α = 0.1", "state", "estimated value")
     left.set_ylim(0, 1)
@@ -249,7 +254,12 @@ def _draw_errors(axes, found: Errors, parameter: str) -> None:  # type: ignore[n
         found.parameters, found.errors, shades(len(found.parameters)), strict=True
     ):
         axes.plot(found.step_sizes, errors, color=colour, linewidth=1.6, label=f"{parameter} = {value:g}")
-    name(axes, "How far values are off", "step size α", "RMS error over 19 states and 10 episodes")
+    name(
+        axes,
+        "Errors after learning with each step size",
+        "step size α",
+        "RMS error over 19 states and 10 episodes",
+    )
     axes.set_xlim(0, 1)
     axes.set_ylim(0.25, 0.55)
-    legend(axes, "upper center" if parameter == "n" else "upper right", columns=2)
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
