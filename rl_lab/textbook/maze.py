@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from rl_lab.environments.layout import WALL, Layout, layout_of
 from rl_lab.environments.make import make_env
-from rl_lab.textbook.axes import BLUE, GREEN, INK, RED, legend, make_figure, name
+from rl_lab.textbook.axes import BLUE, GREEN, INK, RED, book_scale, legend, make_figure, name
 from rl_lab.textbook.control import Q_LEARNING, Settings, learn
 from rl_lab.textbook.lockstep import model_of
 from rl_lab.types import Array
@@ -61,10 +61,10 @@ def draw(found: Maze) -> Figure:
     )
     axes.set_xlim(2, len(found.steps[0]))
     axes.set_ylim(0, 800 - SHORTEST)
-    scale = axes.secondary_yaxis("right", functions=(lambda r: r + SHORTEST, lambda s: s - SHORTEST))
-    scale.set_ylabel("steps per episode, as in the book", fontsize=9.5)
+    scale = book_scale(
+        axes, "steps per episode", lambda more: more + SHORTEST, lambda steps: steps - SHORTEST
+    )
     scale.set_yticks([SHORTEST, 200, 400, 600, 800])
-    scale.spines["right"].set_color("#9aa1ad")
     legend(axes, "upper right")
     return figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rl_lab.mdp.model import TabularModel
@@ -92,12 +93,10 @@ def _count(walks: Walks, size: int) -> tuple[Array, Array, Array, Array]:
     shape = walks.lengths.shape
     moves, won = np.zeros((*shape, size, size)), np.zeros((*shape, size))
     visits, returns = np.zeros((*shape, size)), np.zeros((*shape, size))
-    run, episode = np.indices(shape)
     for t in range(walks.states.shape[2] - 1):
         on = t < walks.lengths
-        k, e, at, to = (
-            x[on] for x in (run, episode, walks.states[:, :, t] - 1, walks.states[:, :, t + 1] - 1)
-        )
+        k, e = np.nonzero(on)
+        at, to = walks.states[k, e, t] - 1, walks.states[k, e, t + 1] - 1
         last, outcome = t == walks.lengths[on] - 1, walks.outcomes[on]
         visits[k, e, at] += 1
         returns[k, e, at] += outcome
@@ -140,11 +139,11 @@ def draw_batch(found: Batch) -> Figure:
     name(left, "Values that TD(0) learns, α = 0.1", "state", "estimated value")
     left.set_ylim(0, 1)
     legend(left, "upper left")
-    episodes = np.arange(1, len(found.td) + 1)
-    right.plot(episodes, found.monte_carlo, color=RED, linewidth=1.7, label="Monte Carlo")
-    right.plot(episodes, found.td, color=BLUE, linewidth=1.7, label="TD(0)")
+    seen = np.arange(1, len(found.td) + 1)
+    right.plot(seen, found.monte_carlo, color=RED, linewidth=1.7, label="Monte Carlo")
+    right.plot(seen, found.td, color=BLUE, linewidth=1.7, label="TD(0)")
     name(right, "Batch training", "walks / episodes", "RMS error, averaged over states")
-    right.set_xlim(0, len(episodes))
+    right.set_xlim(0, len(seen))
     right.set_ylim(0, 0.25)
     legend(right, "upper right")
     return figure
@@ -249,7 +248,7 @@ def draw_lambda_return(found: tuple[Errors, Errors]) -> Figure:
     return figure
 
 
-def _draw_errors(axes, found: Errors, parameter: str) -> None:  # type: ignore[no-untyped-def]
+def _draw_errors(axes: Axes, found: Errors, parameter: str) -> None:
     for value, errors, colour in zip(
         found.parameters, found.errors, shades(len(found.parameters)), strict=True
     ):

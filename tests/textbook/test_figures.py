@@ -132,7 +132,7 @@ class TestCliff:
             assert (moment["expected SARSA"] < moment["SARSA"]).all()
             assert (moment["expected SARSA"] < moment["Q-learning"]).all()
         assert on_cliff.asymptotic["SARSA"][0] < on_cliff.asymptotic["Q-learning"][0]
-        assert on_cliff.asymptotic["SARSA"][-1] > 1.5 * on_cliff.asymptotic["SARSA"][0]
+        assert on_cliff.asymptotic["SARSA"][-1] > on_cliff.asymptotic["SARSA"][1] + 10
         assert all((curve >= 0).all() for curve in on_cliff.curves.values())  # nothing beats the optimum
 
     def test_its_axes_show_regret_and_the_books_scale(self, on_cliff):
