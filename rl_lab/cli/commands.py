@@ -20,6 +20,7 @@ COMMANDS = {
     "sync": "Make W&B runs from the local files of runs.",
     "check-env": "Check an environment over many steps: what it returns, seeding, replay and five more.",
     "solve": "Solve the finite MDP of an environment exactly.",
+    "textbook": "Make figures of Sutton and Barto's book.",
     "agents": "List the agents.",
     "envs": "List the environments.",
     "presets": "List the agents' presets.",

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
+from matplotlib.axes._secondary_axes import SecondaryAxis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 BLUE, ORANGE, GREEN, RED, PURPLE, GREY = "#2f6fdb", "#e07b12", "#2a9d5c", "#d1404a", "#8f5bbf", "#6b7280"
 INK = "#2b3140"
+Place = Literal["upper left", "upper right", "upper center"]
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, GREY)
+
+
+def spacing() -> ConstrainedLayoutEngine:
+    """Return the layout of all figures."""
+    return ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.08)
 
 
 def make_figure(
     title: str, columns: int = 1, *, width: float = 0.0, height: float = 4.2
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure with a title and its axes side by side; sizes are in inches."""
-    figure = Figure(figsize=(width or 6.2 * columns, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08)  # type: ignore[union-attr]
+    figure = Figure(figsize=(width or 6.2 * columns, height), layout=spacing())
     figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.01, ha="left")
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for one in axes:
@@ -41,9 +49,19 @@ def name(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_ylabel(y, fontsize=9.5, color=INK)
 
 
-def legend(axes: Axes, where: str = "best", columns: int = 1, title: str | None = None) -> None:
+def book_scale(
+    axes: Axes, label: str, there: Callable[[Any], Any], back: Callable[[Any], Any]
+) -> SecondaryAxis:
+    """Show the book's scale on the right, given how to get there from the left and back; return it."""
+    scale = axes.secondary_yaxis("right", functions=(there, back))
+    scale.set_ylabel(f"{label}, as in the book", fontsize=9.5)
+    scale.spines["right"].set_color("#9aa1ad")
+    return scale
+
+
+def legend(axes: Axes, where: Place, columns: int = 1) -> None:
     """Show the names of the lines, without a frame."""
-    axes.legend(frameon=False, fontsize=9, loc=where, ncols=columns, title=title, title_fontsize=9)
+    axes.legend(frameon=False, fontsize=9, loc=where, ncols=columns)
 
 
 def shades(count: int) -> Sequence[tuple[float, float, float, float]]:

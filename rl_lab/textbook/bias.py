@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from rl_lab.textbook.axes import GREEN, GREY, RED, legend, make_figure, name
+from rl_lab.textbook.axes import GREEN, GREY, RED, book_scale, legend, make_figure, name
 from rl_lab.textbook.control import DOUBLE_Q, Q_LEARNING, Settings, learn
 from rl_lab.textbook.lockstep import model_of
 from rl_lab.types import Array
@@ -46,9 +46,7 @@ def draw(found: Bias) -> Figure:
     name(axes, "Going left looks good to the largest of noisy estimates", "episode", "regret per episode")
     axes.set_xlim(1, len(episodes))
     axes.set_ylim(0, COST)
-    scale = axes.secondary_yaxis("right", functions=(lambda r: r / COST, lambda s: s * COST))
-    scale.set_ylabel("left actions from A, as in the book", fontsize=9.5)
+    scale = book_scale(axes, "left actions from A", lambda regret: regret / COST, lambda share: share * COST)
     scale.yaxis.set_major_formatter(PercentFormatter(1.0))
-    scale.spines["right"].set_color("#9aa1ad")
     legend(axes, "upper right")
     return figure

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from rl_lab.mdp.solve import solve
-from rl_lab.textbook.axes import BLUE, GREY, ORANGE, RED, legend, make_figure, name
+from rl_lab.textbook.axes import BLUE, GREY, ORANGE, RED, book_scale, legend, make_figure, name
 from rl_lab.textbook.control import EXPECTED_SARSA, Q_LEARNING, SARSA, Settings, learn
 from rl_lab.textbook.lockstep import model_of
 from rl_lab.types import Array
@@ -64,7 +66,7 @@ def draw(found: Cliff) -> Figure:
     left.set_xlim(0, len(found.curves["SARSA"]))
     left.set_ylim(0, 90)
     for rule, (colour, marker) in LOOKS.items():
-        line = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.3}
+        line: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 1.3}
         right.plot(found.step_sizes, found.interim[rule], linestyle="--", **line)
         right.plot(found.step_sizes, found.asymptotic[rule], label=rule, **line)
     right.plot([], [], color=GREY, linestyle="--", label="interim: first episodes")
@@ -72,15 +74,11 @@ def draw(found: Cliff) -> Figure:
     name(right, "Interim and asymptotic performance", "step size α", "regret per episode")
     right.set_ylim(0, 150)
     for axes in (left, right):
-        scale = axes.secondary_yaxis("right", functions=(_flip(found.optimum), _flip(found.optimum)))
-        scale.set_ylabel("sum of rewards, as in the book", fontsize=9.5)
-        scale.spines["right"].set_color("#9aa1ad")
+        book_scale(
+            axes, "sum of rewards", partial(np.subtract, found.optimum), partial(np.subtract, found.optimum)
+        )
         legend(axes, "upper right" if axes is left else "upper center", columns=1 if axes is left else 2)
     return figure
-
-
-def _flip(optimum: float):  # type: ignore[no-untyped-def]
-    return lambda regret: optimum - regret
 
 
 def _smooth(curve: Array, width: int) -> Array:

@@ -29,7 +29,8 @@ class Settings:
     epsilon: float = 0.1
     gamma: float = 1.0
     planning: int = 0
-    """Updates from the learned model after each step, as in Dyna-Q; the model has to be deterministic."""
+    """Updates of Q-learning from the learned model after each step, as in Dyna-Q. The world has to be deterministic,
+    and all of its actions available."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class _Learner:
         self._seen = np.zeros((size, pairs), bool)
         self._next = np.zeros((size, pairs), np.int64)
         self._reward, self._ends = np.zeros((size, pairs)), np.zeros((size, pairs), bool)
+        self._paid = np.zeros(size, bool)
 
     @property
     def values(self) -> Array:
@@ -154,8 +156,12 @@ class _Learner:
         self._count[runs[new]] += 1
         self._seen[runs, pair] = True
         self._next[runs, pair], self._reward[runs, pair], self._ends[runs, pair] = after, reward, done
-        for _ in range(self._settings.planning):
-            drawn = self._known[runs, (self._rng.random(len(runs)) * self._count[runs]).astype(np.int64)]
-            old, taken = np.divmod(drawn, actions)
-            came = self._next[runs, drawn]
-            self._update(runs, old, taken, self._reward[runs, drawn], self._ends[runs, drawn], came, taken)
+        self._paid[runs] |= reward != 0.0
+        runs = runs[self._paid[runs]]  # elsewhere all values are 0, and planning would leave them so
+        q, gamma, step_size = self._table[0], self._settings.gamma, self._settings.step_size[runs]
+        for share in self._rng.random((self._settings.planning, len(runs))) if runs.size else ():
+            drawn = self._known[runs, (share * self._count[runs]).astype(np.int64)]
+            old, taken = drawn // actions, drawn % actions
+            following = q[runs, self._next[runs, drawn]].max(axis=1) * ~self._ends[runs, drawn]
+            target = self._reward[runs, drawn] + gamma * following
+            q[runs, old, taken] += step_size * (target - q[runs, old, taken])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from rl_lab.environments.layout import WALL, Layout, layout_of
 from rl_lab.environments.make import make_env
-from rl_lab.textbook.axes import BLUE, GREEN, INK, RED, legend, make_figure, name
+from rl_lab.textbook.axes import BLUE, GREEN, INK, RED, book_scale, legend, make_figure, name
 from rl_lab.textbook.control import Q_LEARNING, Settings, learn
 from rl_lab.textbook.lockstep import model_of
 from rl_lab.types import Array
@@ -55,19 +57,19 @@ def draw(found: Maze) -> Figure:
         axes,
         "Planning spreads what was found over the whole maze",
         "episode",
-        "regret: steps beyond the shortest way",
+        "regret: steps too many",
     )
     axes.set_xlim(2, len(found.steps[0]))
     axes.set_ylim(0, 800 - SHORTEST)
-    scale = axes.secondary_yaxis("right", functions=(lambda r: r + SHORTEST, lambda s: s - SHORTEST))
-    scale.set_ylabel("steps per episode, as in the book", fontsize=9.5)
+    scale = book_scale(
+        axes, "steps per episode", lambda more: more + SHORTEST, lambda steps: steps - SHORTEST
+    )
     scale.set_yticks([SHORTEST, 200, 400, 600, 800])
-    scale.spines["right"].set_color("#9aa1ad")
     legend(axes, "upper right")
     return figure
 
 
-def film(seed: int = 0, planning: int = 5, episodes: int = 12, frames: int = 120) -> Iterator[Array]:
+def film(seed: int = 0, planning: int = 20, episodes: int = 20, frames: int = 120) -> Iterator[Array]:
     """Yield pictures uint8 [H, W, 3] of the largest action value of each cell while one run learns.
 
     Steps are skipped evenly, so that about `frames` pictures come.
@@ -81,9 +83,7 @@ def film(seed: int = 0, planning: int = 5, episodes: int = 12, frames: int = 120
         lambda q: values.append(q[0].copy()),
     )  # fmt: skip
     # Early steps change nothing yet: pictures are spread over the changes of the values rather than over time.
-    changed = np.cumsum(
-        [1e-3, *(np.abs(b - a).sum() + 1e-3 for a, b in zip(values, values[1:], strict=False))]
-    )
+    changed = np.cumsum([1e-3, *(np.abs(b - a).sum() + 1e-3 for a, b in pairwise(values))])
     wanted = np.linspace(changed[0], changed[-1], min(frames, len(values)))
     for step in np.unique(np.searchsorted(changed, wanted)):
         yield _frame(values[step], int(step) + 1, layout, planning)
@@ -97,13 +97,13 @@ def _frame(q: Array, step: int, layout: Layout, planning: int) -> Array:
     rows, columns = layout.cells.max(axis=0) + 1
     best = np.full((rows, columns), np.nan)
     best[tuple(layout.cells.T)] = np.where(layout.states(WALL), np.nan, q.max(axis=1))
-    shown = axes.imshow(best, cmap="viridis", vmin=0.0, vmax=1.0)
+    shown = axes.imshow(best, cmap="viridis", norm=PowerNorm(0.4, 0.0, 1.0))
     axes.set_facecolor("#6b7280")
     axes.set_xticks(np.arange(-0.5, columns), minor=True)
     axes.set_yticks(np.arange(-0.5, rows), minor=True)
     axes.grid(which="minor", color="white", linewidth=0.8, alpha=0.35)
     axes.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
-    known = np.flatnonzero((q.max(axis=1) > 0) & ~layout.states(WALL + "G"))
+    known = np.flatnonzero((q.max(axis=1) > 0) & ~layout.states(WALL + "SG"))
     moves = layout.moves_of(q.shape[1])[known, q[known].argmax(axis=1)]
     cells = layout.cells[known]
     axes.quiver(
@@ -116,6 +116,8 @@ def _frame(q: Array, step: int, layout: Layout, planning: int) -> Array:
                 column, row, letter, ha="center", va="center", color="white", fontsize=14, fontweight="bold"
             )
     axes.set_title(f"Dyna-Q, {planning} planning steps: step {step:,}", fontsize=12, color=INK, loc="left")
-    figure.colorbar(shown, ax=axes, label="value of the best action", shrink=0.85)
+    figure.colorbar(
+        shown, ax=axes, label="value of the best action", shrink=0.85, ticks=[0, 0.01, 0.1, 0.3, 0.6, 1]
+    )
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()

@@ -9,7 +9,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from rl_lab.mdp.rows import back_up, evaluate_rows, list_rows, pick_first, take_best
-from rl_lab.textbook.axes import BLUE, INK, legend, make_figure, name, shades, tidy
+from rl_lab.textbook.axes import BLUE, INK, legend, make_figure, name, shades, spacing, tidy
 from rl_lab.textbook.lockstep import model_of
 from rl_lab.types import Array
 
@@ -46,8 +46,7 @@ def compute_rental() -> Rental:
 
 def draw_rental(found: Rental) -> Figure:
     """Draw each policy as a map of the cars moved, and the values of the last one as a surface."""
-    figure = Figure(figsize=(11.5, 7.4), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # type: ignore[union-attr]
+    figure = Figure(figsize=(11.5, 7.4), layout=spacing())
     figure.suptitle(
         "Figure 4.2   Jack's car rental: policies of policy iteration",
         fontsize=13, fontweight="bold", color=INK, x=0.01, ha="left",
@@ -75,12 +74,12 @@ def draw_rental(found: Rental) -> Figure:
     bar.set_label("cars moved overnight from the first location to the second", fontsize=9.5)
     surface = figure.add_subplot(2, 3, 6, projection="3d")
     first, second = np.meshgrid(np.arange(21), np.arange(21), indexing="ij")
-    surface.plot_surface(second, first, found.values[-1], cmap="viridis", linewidth=0.2, edgecolor="white")  # type: ignore[attr-defined]
+    surface.plot_surface(second, first, found.values[-1], cmap="viridis", linewidth=0.2, edgecolor="white")
     surface.set_title(f"v of π$_{len(found.policies) - 1}$", fontsize=10.5, color=INK, loc="left")
     surface.set_xlabel("second", fontsize=9)
     surface.set_ylabel("first", fontsize=9)
     surface.tick_params(labelsize=8)
-    surface.view_init(elev=28, azim=-125)  # type: ignore[attr-defined]
+    surface.view_init(elev=28, azim=-125)
     return figure
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from rl_lab.textbook.axes import BLUE, GREEN, ORANGE, legend, make_figure, name
+from rl_lab.textbook.axes import BLUE, GREEN, ORANGE, book_scale, legend, make_figure, name
 from rl_lab.types import Array
 
 EPSILONS = (0.0, 0.01, 0.1)
@@ -63,9 +63,7 @@ def draw(found: Testbed) -> Figure:
     name(left, "How much an arm pays less than the best one", "step", "mean regret per step")
     name(right, "How often the best arm is pulled", "step", "optimal action")
     left.set_ylim(0, best * 1.02)
-    scale = left.secondary_yaxis("right", functions=(lambda r: best - r, lambda r: best - r))
-    scale.set_ylabel("mean reward, as in the book", fontsize=9.5)
-    scale.spines["right"].set_color("#9aa1ad")
+    book_scale(left, "mean reward", lambda regret: best - regret, lambda reward: best - reward)
     right.set_ylim(0, 1)
     right.yaxis.set_major_formatter(PercentFormatter(1.0))
     for axes in (left, right):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rl_lab.mdp.model import TabularModel
@@ -17,7 +18,7 @@ SMALL, LARGE = "lab/RandomWalk-v0", "lab/RandomWalk19-v0"
 SHOWN_EPISODES = (0, 1, 10, 100)
 LENGTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 LAMBDAS = (0.0, 0.4, 0.8, 0.9, 0.95, 0.975, 0.99, 1.0)
-STEP_SIZES = tuple(np.round(np.arange(0.0, 1.0001, 0.05), 3).tolist())
+STEP_SIZES = (0.0, 0.0125, 0.025, 0.0375, 0.05, 0.075, *(round(0.05 * k, 2) for k in range(2, 21)))
 EPISODES = 10
 
 
@@ -92,12 +93,10 @@ def _count(walks: Walks, size: int) -> tuple[Array, Array, Array, Array]:
     shape = walks.lengths.shape
     moves, won = np.zeros((*shape, size, size)), np.zeros((*shape, size))
     visits, returns = np.zeros((*shape, size)), np.zeros((*shape, size))
-    run, episode = np.indices(shape)
     for t in range(walks.states.shape[2] - 1):
         on = t < walks.lengths
-        k, e, at, to = (
-            x[on] for x in (run, episode, walks.states[:, :, t] - 1, walks.states[:, :, t + 1] - 1)
-        )
+        k, e = np.nonzero(on)
+        at, to = walks.states[k, e, t] - 1, walks.states[k, e, t + 1] - 1
         last, outcome = t == walks.lengths[on] - 1, walks.outcomes[on]
         visits[k, e, at] += 1
         returns[k, e, at] += outcome
@@ -125,21 +124,26 @@ def draw_batch(found: Batch) -> Figure:
     """Draw the estimates of one run, and the errors of batch training."""
     figure, (left, right) = make_figure("Figure 6.2 and example 6.2   The random walk", 2)
     left.plot(
-        "ABCDE", found.truth, color=GREY, linestyle="--", marker="o", linewidth=1.2, label="true values"
+        list("ABCDE"), found.truth, color=GREY, linestyle="--", marker="o", linewidth=1.2, label="true values"
     )
     for episodes, values, colour in zip(SHOWN_EPISODES, found.estimates, shades(5), strict=False):
         plural = "" if episodes == 1 else "s"
         left.plot(
-            "ABCDE", values, color=colour, marker="o", markersize=4, label=f"after {episodes} episode{plural}"
+            list("ABCDE"),
+            values,
+            color=colour,
+            marker="o",
+            markersize=4,
+            label=f"after {episodes} episode{plural}",
         )
     name(left, "Values that TD(0) learns, α = 0.1", "state", "estimated value")
     left.set_ylim(0, 1)
     legend(left, "upper left")
-    episodes = np.arange(1, len(found.td) + 1)
-    right.plot(episodes, found.monte_carlo, color=RED, linewidth=1.7, label="Monte Carlo")
-    right.plot(episodes, found.td, color=BLUE, linewidth=1.7, label="TD(0)")
+    seen = np.arange(1, len(found.td) + 1)
+    right.plot(seen, found.monte_carlo, color=RED, linewidth=1.7, label="Monte Carlo")
+    right.plot(seen, found.td, color=BLUE, linewidth=1.7, label="TD(0)")
     name(right, "Batch training", "walks / episodes", "RMS error, averaged over states")
-    right.set_xlim(0, len(episodes))
+    right.set_xlim(0, len(seen))
     right.set_ylim(0, 0.25)
     legend(right, "upper right")
     return figure
@@ -244,12 +248,17 @@ def draw_lambda_return(found: tuple[Errors, Errors]) -> Figure:
     return figure
 
 
-def _draw_errors(axes, found: Errors, parameter: str) -> None:  # type: ignore[no-untyped-def]
+def _draw_errors(axes: Axes, found: Errors, parameter: str) -> None:
     for value, errors, colour in zip(
         found.parameters, found.errors, shades(len(found.parameters)), strict=True
     ):
         axes.plot(found.step_sizes, errors, color=colour, linewidth=1.6, label=f"{parameter} = {value:g}")
-    name(axes, "How far values are off", "step size α", "RMS error over 19 states and 10 episodes")
+    name(
+        axes,
+        "Errors after learning with each step size",
+        "step size α",
+        "RMS error over 19 states and 10 episodes",
+    )
     axes.set_xlim(0, 1)
     axes.set_ylim(0.25, 0.55)
-    legend(axes, "upper center" if parameter == "n" else "upper right", columns=2)
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))

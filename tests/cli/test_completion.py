@@ -8,6 +8,7 @@ import pytest
 
 from commands import call, require_refusal
 from rl_lab.cli.commands import COMMANDS, dispatch
+from rl_lab.mdp.average_reward import AVERAGE_METHODS
 from rl_lab.mdp.methods import METHODS
 
 
@@ -42,7 +43,7 @@ def test_offers_commands_options_and_values(script):
     assert offered(script, "train", "--agent", "sb3-") == of_sb3
     assert offered(script, "benchmark", "d") == {"dp", "dqn"}
     assert offered(script, "benchmark", "acting", "--tu") == {"--turns"}
-    assert offered(script, "solve", "--method", "") == set(METHODS)
+    assert offered(script, "solve", "--method", "") == {*METHODS, *AVERAGE_METHODS}
     assert offered(script, "watch", "--ep") == {"--episodes"}
 
 
