@@ -20,6 +20,7 @@ from rl_lab.studies.page import static, tables
 from rl_lab.studies.page.clocks import clocks_note
 from rl_lab.studies.page.contents import Contents, Environment, contents_of
 from rl_lab.studies.page.curves import SECONDS, STEPS, curve_panel
+from rl_lab.studies.page.decisions import outcome_of
 from rl_lab.studies.page.formats import counted, finite, interval, listed, p_text, slug
 from rl_lab.studies.page.panels import Panel
 from rl_lab.studies.page.statistics import Pair
@@ -111,25 +112,25 @@ def _line(contents: Contents, env: Environment, x: str, y: str) -> str:
         seeds = "" if row.done == row.asked else f" ({row.done} of {row.asked} seeds)"
         cells += [agent, f"{row.cells['iqm'].text}{seeds}"]
     pair = next((p for p in env.compared.pairs if {p.x, p.y} == {x, y}), None)
-    cells += ["–"] * 3 if pair is None else _told(pair, x, contents.decided is None)
+    cells += ["–"] * 3 if pair is None else _told(pair, x, _decided(contents, env, x, y))
     used = [rows[agent].cells["cpu_seconds"].value for agent in (x, y)]
     cells.append(f"{used[0] / used[1]:.2f}" if used[0] and used[1] else "–")
     return f"| {' | '.join(cells)} |"
 
 
-def _told(pair: Pair, x: str, fixed: bool) -> list[str]:
-    """Return the difference from the side of x, its p-value, and who is better."""
+def _decided(contents: Contents, env: Environment, x: str, y: str) -> str | None:
+    """Return what was decided of two agents where seeds were added for it; None with a fixed number of seeds."""
+    return None if contents.decided is None else outcome_of(contents.decided, env.env_id, x, y)
+
+
+def _told(pair: Pair, x: str, decided: str | None) -> list[str]:
+    """Return the difference from the side of x, its p-value where that holds, and who is better."""
     value, low, high = pair.difference
     if pair.x != x:
         value, low, high = -value, -high, -low
-    if not fixed:
-        return [interval(value, low, high), "–", "see the decision"]
-    outcome = f"{pair.x} is better" if pair.different else "not decided"
-    return [
-        interval(value, low, high),
-        p_text(pair.adjusted_p_value).removeprefix("p ").removeprefix("= "),
-        outcome,
-    ]
+    outcome = decided or (f"{pair.x} is better" if pair.different else "not decided")
+    p_value = p_text(pair.adjusted_p_value).removeprefix("p ").removeprefix("= ") if decided is None else "–"
+    return [interval(value, low, high), p_value, outcome]
 
 
 def _asked(contents: Contents) -> str:

@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from page_studies import LAKE, describe, write_run
-from rl_lab.studies.digest import digest_of, insert, write_digest
+from rl_lab.studies.digest import digest_of, insert, summary_of, write_digest
 from rl_lab.studies.page import static
 from rl_lab.studies.page.contents import contents_of
 from rl_lab.studies.results import load_study
@@ -82,6 +83,15 @@ def test_wins_and_losses_stand_side_by_side_and_what_is_missing_is_shown(files):
     assert asked == "8 seeds each, 300 environment steps per run; 39 of 64 runs have a result."
     assert asked in page
     assert table.partition("\n\nThe runs had")[0] in page
+
+
+def test_what_was_decided_stands_in_place_of_p_values(study, tmp_path):
+    questions = [{"env_id": LAKE, "x": "sb3-one", "y": "one", "verdict": "less", "seeds": 8}]
+    questions += [{"env_id": LAKE, "x": "two", "y": "sb3-two", "verdict": "undecided", "seeds": 8}]
+    shutil.copytree(study, tmp_path / "decided")
+    (tmp_path / "decided" / "decision.json").write_text(json.dumps({"alpha": 0.05, "questions": questions}))
+    first, second, *_ = rows_of("\n".join(summary_of(contents_of(load_study(tmp_path / "decided")))))
+    assert [row[6:8] for row in (first, second)] == [["–", "one is better"], ["–", "undecided"]]
 
 
 def test_seconds_of_a_shared_machine_are_called_so(study, files, tmp_path):
