@@ -30,7 +30,7 @@ from rl_lab.types import UsageError
 NUMBERS, TABLES, SUMMARY = "numbers.json", "README.md", "summary.md"
 DIGITS = 5  # significant ones of the numbers of runs and curves
 HASH = 12  # characters of a hash
-COLOURS = 48  # of a figure
+DPI, COLOURS = 110, 256  # of a figure; with fewer, those of agents are mixed
 FIGURES = (RETURN, REGRET, "exact_eval_return", "env_steps", "gradient_steps", "train_seconds", "wall_seconds",
            "cpu_seconds", "compile_seconds", "peak_rss_mb", "eval_capped_episodes", "weights_sha256")  # fmt: skip
 
@@ -160,7 +160,7 @@ def _page(contents: Contents, notes: Iterable[str], drawn: set[str]) -> Iterator
     for env in contents.environments:
         yield f"\n{tables.markdown_of(env).rstrip()}"
         if env.env_id in drawn:
-            yield f"\n![Returns on {env.env_id} over environment steps and over seconds]({slug(env.env_id)}.png)"
+            yield f"\n![Evaluation returns on {env.env_id}]({slug(env.env_id)}.png)"
     yield "\n## Run it again\n"
     if contents.command is not None:
         yield f"```sh\n{contents.command}\n```\n"
@@ -169,18 +169,22 @@ def _page(contents: Contents, notes: Iterable[str], drawn: set[str]) -> Iterator
 
 
 def _figure(contents: Contents, env: Environment) -> bytes | None:
-    """Return the curves of returns over steps and over seconds as a PNG of few colours; None without any."""
-    found = (curve_panel(contents.shown, env.env_id, RETURN, axis) for axis in (STEPS, SECONDS))
+    """Return the curves of returns as a PNG; None without any.
+
+    Over steps, and over seconds where runs had a processor to themselves: elsewhere seconds say little of an agent.
+    """
+    axes = (STEPS, SECONDS) if clocks_note(contents.study) is None else (STEPS,)
+    found = (curve_panel(contents.shown, env.env_id, RETURN, axis) for axis in axes)
     panels = [_means(panel) for panel in found if panel is not None and panel.lines]
     if not panels:
         return None
-    figure = static.draw(
-        panels, f"Evaluation return on {env.env_id}: IQM and 95 % interval", contents.shown.agents
-    )
+    title = f"Evaluation return on {env.env_id}: IQM and 95 % interval"
+    figure = static.draw(panels, title, contents.shown.agents)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=DPI)
     small = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(COLOURS).save(small, format="PNG", optimize=True)
+    few = Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(small, format="PNG", optimize=True)
     return small.getvalue()
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from page_studies import LAKE, describe, write_run
 from rl_lab.studies.digest import digest_of, insert, summary_of, write_digest
 from rl_lab.studies.page import static
+from rl_lab.studies.page.colours import LIGHT
 from rl_lab.studies.page.contents import contents_of
 from rl_lab.studies.results import load_study
 from rl_lab.types import UsageError
@@ -143,10 +144,22 @@ def test_curves_are_drawn_where_a_run_has_finished(files):
     assert len(files["frozenlake-v1.png"]) < 40_000
 
 
-def test_pictures_have_no_curves_of_single_runs(study, monkeypatch):
+def test_agents_have_their_colours_in_pictures(files):
+    with Image.open(io.BytesIO(files["frozenlake-v1.png"])) as picture:
+        found = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0).astype(int)
+    for colour in LIGHT[: len(AGENTS)]:
+        own = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(found - own).max(axis=1).min() <= 2
+
+
+def test_pictures_have_no_curves_of_single_runs_and_seconds_only_of_free_machines(study, monkeypatch):
     drawn = []
     real = static.draw
     monkeypatch.setattr(static, "draw", lambda panels, *args: drawn.extend(panels) or real(panels, *args))
+    digest_of(contents_of(load_study(study)))
+    assert [panel.x_title for panel in drawn] == ["environment steps"] * 2
+    monkeypatch.setattr("rl_lab.studies.digest.clocks_note", lambda study: None)
+    drawn.clear()
     digest_of(contents_of(load_study(study)))
     assert [(panel.x_title, panel.seeds, panel.x_range[1]) for panel in drawn] == [
         ("environment steps", (), 204),
