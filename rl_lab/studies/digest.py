@@ -20,6 +20,7 @@ from rl_lab.studies.page import static, tables
 from rl_lab.studies.page.clocks import clocks_note
 from rl_lab.studies.page.contents import Contents, Environment, contents_of
 from rl_lab.studies.page.curves import SECONDS, STEPS, curve_panel
+from rl_lab.studies.page.decisions import outcome_of
 from rl_lab.studies.page.formats import counted, finite, interval, listed, p_text, slug
 from rl_lab.studies.page.panels import Panel
 from rl_lab.studies.page.statistics import Pair
@@ -29,7 +30,7 @@ from rl_lab.types import UsageError
 NUMBERS, TABLES, SUMMARY = "numbers.json", "README.md", "summary.md"
 DIGITS = 5  # significant ones of the numbers of runs and curves
 HASH = 12  # characters of a hash
-COLOURS = 48  # of a figure
+DPI, COLOURS = 110, 256  # of a figure; with fewer, those of agents are mixed
 FIGURES = (RETURN, REGRET, "exact_eval_return", "env_steps", "gradient_steps", "train_seconds", "wall_seconds",
            "cpu_seconds", "compile_seconds", "peak_rss_mb", "eval_capped_episodes", "weights_sha256")  # fmt: skip
 
@@ -111,25 +112,25 @@ def _line(contents: Contents, env: Environment, x: str, y: str) -> str:
         seeds = "" if row.done == row.asked else f" ({row.done} of {row.asked} seeds)"
         cells += [agent, f"{row.cells['iqm'].text}{seeds}"]
     pair = next((p for p in env.compared.pairs if {p.x, p.y} == {x, y}), None)
-    cells += ["–"] * 3 if pair is None else _told(pair, x, contents.decided is None)
+    cells += ["–"] * 3 if pair is None else _told(pair, x, _decided(contents, env, x, y))
     used = [rows[agent].cells["cpu_seconds"].value for agent in (x, y)]
     cells.append(f"{used[0] / used[1]:.2f}" if used[0] and used[1] else "–")
     return f"| {' | '.join(cells)} |"
 
 
-def _told(pair: Pair, x: str, fixed: bool) -> list[str]:
-    """Return the difference from the side of x, its p-value, and who is better."""
+def _decided(contents: Contents, env: Environment, x: str, y: str) -> str | None:
+    """Return what was decided of two agents where seeds were added for it; None with a fixed number of seeds."""
+    return None if contents.decided is None else outcome_of(contents.decided, env.env_id, x, y)
+
+
+def _told(pair: Pair, x: str, decided: str | None) -> list[str]:
+    """Return the difference from the side of x, its p-value where that holds, and who is better."""
     value, low, high = pair.difference
     if pair.x != x:
         value, low, high = -value, -high, -low
-    if not fixed:
-        return [interval(value, low, high), "–", "see the decision"]
-    outcome = f"{pair.x} is better" if pair.different else "not decided"
-    return [
-        interval(value, low, high),
-        p_text(pair.adjusted_p_value).removeprefix("p ").removeprefix("= "),
-        outcome,
-    ]
+    outcome = decided or (f"{pair.x} is better" if pair.different else "not decided")
+    p_value = p_text(pair.adjusted_p_value).removeprefix("p ").removeprefix("= ") if decided is None else "–"
+    return [interval(value, low, high), p_value, outcome]
 
 
 def _asked(contents: Contents) -> str:
@@ -159,7 +160,7 @@ def _page(contents: Contents, notes: Iterable[str], drawn: set[str]) -> Iterator
     for env in contents.environments:
         yield f"\n{tables.markdown_of(env).rstrip()}"
         if env.env_id in drawn:
-            yield f"\n![Returns on {env.env_id} over environment steps and over seconds]({slug(env.env_id)}.png)"
+            yield f"\n![Evaluation returns on {env.env_id}]({slug(env.env_id)}.png)"
     yield "\n## Run it again\n"
     if contents.command is not None:
         yield f"```sh\n{contents.command}\n```\n"
@@ -168,18 +169,22 @@ def _page(contents: Contents, notes: Iterable[str], drawn: set[str]) -> Iterator
 
 
 def _figure(contents: Contents, env: Environment) -> bytes | None:
-    """Return the curves of returns over steps and over seconds as a PNG of few colours; None without any."""
-    found = (curve_panel(contents.shown, env.env_id, RETURN, axis) for axis in (STEPS, SECONDS))
+    """Return the curves of returns as a PNG; None without any.
+
+    Over steps, and over seconds where runs had a processor to themselves: elsewhere seconds say little of an agent.
+    """
+    axes = (STEPS, SECONDS) if clocks_note(contents.study) is None else (STEPS,)
+    found = (curve_panel(contents.shown, env.env_id, RETURN, axis) for axis in axes)
     panels = [_means(panel) for panel in found if panel is not None and panel.lines]
     if not panels:
         return None
-    figure = static.draw(
-        panels, f"Evaluation return on {env.env_id}: IQM and 95 % interval", contents.shown.agents
-    )
+    title = f"Evaluation return on {env.env_id}: IQM and 95 % interval"
+    figure = static.draw(panels, title, contents.shown.agents)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
+    figure.savefig(buffer, format="png", dpi=DPI)
     small = io.BytesIO()
-    Image.open(buffer).convert("RGB").quantize(COLOURS).save(small, format="PNG", optimize=True)
+    few = Image.open(buffer).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(small, format="PNG", optimize=True)
     return small.getvalue()
 
 

@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import pytest
 from PIL import Image
 
 from page_studies import LAKE, describe, write_run
-from rl_lab.studies.digest import digest_of, insert, write_digest
+from rl_lab.studies.digest import digest_of, insert, summary_of, write_digest
 from rl_lab.studies.page import static
+from rl_lab.studies.page.colours import LIGHT
 from rl_lab.studies.page.contents import contents_of
 from rl_lab.studies.results import load_study
 from rl_lab.types import UsageError
@@ -84,6 +86,15 @@ def test_wins_and_losses_stand_side_by_side_and_what_is_missing_is_shown(files):
     assert table.partition("\n\nThe runs had")[0] in page
 
 
+def test_what_was_decided_stands_in_place_of_p_values(study, tmp_path):
+    questions = [{"env_id": LAKE, "x": "sb3-one", "y": "one", "verdict": "less", "seeds": 8}]
+    questions += [{"env_id": LAKE, "x": "two", "y": "sb3-two", "verdict": "undecided", "seeds": 8}]
+    shutil.copytree(study, tmp_path / "decided")
+    (tmp_path / "decided" / "decision.json").write_text(json.dumps({"alpha": 0.05, "questions": questions}))
+    first, second, *_ = rows_of("\n".join(summary_of(contents_of(load_study(tmp_path / "decided")))))
+    assert [row[6:8] for row in (first, second)] == [["–", "one is better"], ["–", "undecided"]]
+
+
 def test_seconds_of_a_shared_machine_are_called_so(study, files, tmp_path):
     told = "The runs had a processor for 45 % of their wall-clock time"
     assert told in files["README.md"].decode()
@@ -133,10 +144,22 @@ def test_curves_are_drawn_where_a_run_has_finished(files):
     assert len(files["frozenlake-v1.png"]) < 40_000
 
 
-def test_pictures_have_no_curves_of_single_runs(study, monkeypatch):
+def test_agents_have_their_colours_in_pictures(files):
+    with Image.open(io.BytesIO(files["frozenlake-v1.png"])) as picture:
+        found = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0).astype(int)
+    for colour in LIGHT[: len(AGENTS)]:
+        own = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert np.abs(found - own).max(axis=1).min() <= 2
+
+
+def test_pictures_have_no_curves_of_single_runs_and_seconds_only_of_free_machines(study, monkeypatch):
     drawn = []
     real = static.draw
     monkeypatch.setattr(static, "draw", lambda panels, *args: drawn.extend(panels) or real(panels, *args))
+    digest_of(contents_of(load_study(study)))
+    assert [panel.x_title for panel in drawn] == ["environment steps"] * 2
+    monkeypatch.setattr("rl_lab.studies.digest.clocks_note", lambda study: None)
+    drawn.clear()
     digest_of(contents_of(load_study(study)))
     assert [(panel.x_title, panel.seeds, panel.x_range[1]) for panel in drawn] == [
         ("environment steps", (), 204),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
 
+from rl_lab.evaluation import evaluate
 from rl_lab.runs.config import RunConfig
+from rl_lab.studies import worker
 from rl_lab.studies.fairness import shared_limit, tell_budgets
-from rl_lab.studies.results import load_study
+from rl_lab.studies.results import load_study, run_directory
 from rl_lab.studies.study import run_study, tasks_of
 from rl_lab.studies.table import table_of
 from rl_lab.types import UsageError
@@ -112,8 +115,38 @@ class TestWhereAnEvaluationEnds:
         assert limits == {40_000}
 
 
+@pytest.fixture
+def evaluated(monkeypatch):
+    """Return which evaluation episodes each agent plays, as {agent: {(seed of the run, episode): seed}}."""
+    found: dict[str, dict] = {}
+    work, seed_of = worker._work, evaluate.evaluation_seed
+
+    def noted(learner, fields):
+        found[learner] = {}
+        work(learner, fields)
+
+    def told(seed, episode):
+        found[next(reversed(found))][seed, episode] = seed_of(seed, episode)
+        return seed_of(seed, episode)
+
+    monkeypatch.setattr(worker, "_work", noted)
+    monkeypatch.setattr(evaluate, "evaluation_seed", told)
+    return found
+
+
+def training_seeds(folder):
+    """Return the seeds of a run's finished training episodes, by environment and episode."""
+    with (folder / "episodes.csv").open() as file:
+        return {(row["env_index"], row["episode"]): row["seed"] for row in csv.DictReader(file)}
+
+
+def _first(seeds, episodes):
+    """Return those of the episodes that count; environments that play ahead begin further ones."""
+    return {(run_seed, episode): seed for (run_seed, episode), seed in seeds.items() if episode < episodes}
+
+
 @pytest.mark.parametrize("pair", [("dqn", "sb3-dqn"), ("ppo", "sb3-ppo")])
-def test_budgets_are_rounded_alike_and_told(tmp_path, pair):
+def test_budgets_are_rounded_alike_and_episodes_are_the_same(tmp_path, pair, evaluated):
     own = {
         "dqn": {
             "train_period_env_steps": 24,
@@ -137,3 +170,11 @@ def test_budgets_are_rounded_alike_and_told(tmp_path, pair):
         assert row["peak_rss_mb"] > 10
         assert row["compile_seconds"] == 0
     assert json.dumps(rows)
+    ours, sb3s = (training_seeds(run_directory(tmp_path, "CartPole-v1", agent, 0)) for agent in pair)
+    both = ours.keys() & sb3s.keys()
+    assert len(both) >= 3
+    assert [ours[episode] for episode in both] == [sb3s[episode] for episode in both]
+    assert list(evaluated) == list(pair)
+    of_ours, of_sb3 = (_first(of, QUIET["eval_episodes"]) for of in evaluated.values())
+    assert of_ours == of_sb3
+    assert {episode for _, episode in of_ours} == set(range(QUIET["eval_episodes"]))

@@ -41,6 +41,8 @@ class Compared:
     aggregates: dict[str, dict[str, Estimate]]
     verdict: Verdict
     charts: list[Chart]
+    sequential: bool
+    """Seeds were added until it was decided, so that p-values of the pairs don't hold."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,8 @@ def _compared(group: Group, decision: Decided | None, note: str | None) -> Compa
     ]
     verdict = verdict_of(group, pairs, aggregates["iqm"], decision)
     verdict = verdict if note is None else replace(verdict, notes=(note, *verdict.notes))
-    return Compared(group, pairs, aggregates, verdict, [chart for chart in charts if chart is not None])
+    known = [chart for chart in charts if chart is not None]
+    return Compared(group, pairs, aggregates, verdict, known, sequential=decision is not None)
 
 
 def _overall(

@@ -61,13 +61,23 @@ def decided_for(decision: Decided, env_id: str) -> Told | None:
 
 def _worth(decision: Decided) -> list[str]:
     """Return how often such a decision is wrong, as the end of a sentence; [] if it isn't known."""
-    alpha, most = decision.get("alpha"), decision.get("max_looks")
+    alpha, most, family = (decision.get(name) for name in ("alpha", "max_looks", "family"))
     if not is_number(alpha):
         return []
-    over = (
-        f" over all {counted(most, 'look')} together" if isinstance(most, int) else " over all looks together"
-    )
-    return [f"the probability of calling any two equal agents different is at most {alpha:g}{over}"]
+    over = f"all {counted(most, 'look')}" if isinstance(most, int) else "all looks"
+    over += f" and {family} questions" if isinstance(family, int) and family > 1 else ""
+    return [
+        f"the probability of calling any two equal agents different is at most {alpha:g} over {over} together"
+    ]
+
+
+def outcome_of(decision: Decided, env_id: str, x: str, y: str) -> str:
+    """Return what was decided of two agents on an environment, as a cell of a table."""
+    for question in decision["questions"]:
+        asked = {question.get("x"), question.get("y")} if isinstance(question, dict) else set()
+        if asked == {x, y} and question.get("env_id") == env_id:
+            return _in_words(question)
+    return "–"
 
 
 def _outcome(verdict: Mapping[str, Any]) -> Told:

@@ -75,7 +75,7 @@ def group_of_all(study: StudyResults, scales: Mapping[str, Scale | None]) -> Gro
     name = f"all {len(known)} environments" if len(known) > 2 else "both environments"
     if len(known) < len(study.env_ids):
         name = f"{listed(list(known))} together"
-    asked = {agent: max(len(study.runs[env_id, agent]) for env_id in known) for agent in study.agents}
+    asked = {agent: min(len(study.runs[env_id, agent]) for env_id in known) for agent in study.agents}
     return Group(name, tuple(known), of, None, asked)
 
 

@@ -12,6 +12,7 @@ from rl_lab.evaluation.statistics import Estimate
 from rl_lab.studies.page.contents import Compared, Contents, Environment
 from rl_lab.studies.page.formats import finite, interval, number
 from rl_lab.studies.page.panels import Chart
+from rl_lab.studies.page.statistics import Pair
 from rl_lab.studies.results import RunResults
 
 Row = dict[str, Any]
@@ -174,11 +175,7 @@ def markdown_of(env: Environment) -> str:
     header, rows = _written(env)
     lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
     table = "\n".join(f"| {' | '.join(_in_markdown(text) for text in line)} |" for line in lines)
-    pairs = [
-        f"- {_in_markdown(p.x)} against {_in_markdown(p.y)}: {interval(*p.difference)}, p = {p.adjusted_p_value:.2g}, "
-        f"probability of improvement {number(p.improvement.value)}"
-        for p in env.compared.pairs
-    ]
+    pairs = [_pair_line(p, tested=not env.compared.sequential) for p in env.compared.pairs]
     told = [env.compared.verdict.text, *env.compared.verdict.notes]
     remarks = [] if env.cut_off is None else [env.cut_off]
     remarks += [f"{m['agent']}, {_seeds(m['seeds'])}: {m['cause']}" for m in env.missing]
@@ -186,6 +183,15 @@ def markdown_of(env: Environment) -> str:
     listed = [f"- {_in_markdown(remark)}" for remark in remarks]
     return "\n".join(
         [f"## {env.env_id}\n", *(f"{_in_markdown(text)}\n" for text in told), table, "", *listed, *pairs, ""]
+    )
+
+
+def _pair_line(p: Pair, tested: bool) -> str:
+    """Return an entry on a pair, with its p-value where that holds."""
+    p_value = f"p = {p.adjusted_p_value:.2g}, " if tested else ""
+    return (
+        f"- {_in_markdown(p.x)} against {_in_markdown(p.y)}: {interval(*p.difference)}, {p_value}"
+        f"probability of improvement {number(p.improvement.value)}"
     )
 
 

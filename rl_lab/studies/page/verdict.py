@@ -48,8 +48,8 @@ def verdict_of(
         return Verdict(group.name, f"On {group.name}, no run has finished with an evaluation.", False, ())
     if not pairs:
         return _alone(group, iqms)
-    if decided is not None and not group.env_id:
-        return _untested(group)
+    if decided is not None:
+        return _unseen(group) if group.env_id else _untested(group)
     best = _best(pairs, group)
     own = [pair for pair in pairs if best in (pair.x, pair.y)]
     beaten = [pair for pair in own if pair.x == best and pair.different]
@@ -85,6 +85,12 @@ def _figures(pair: Pair, group: Group) -> str:
         f"{what} {number(pair.means[0])} against {number(pair.means[1])}: a difference of {number(d.value)}{sure}; "
         f"{p_text(pair.adjusted_p_value)}{adjusted}, {counted(pair.seeds, 'seed')}"
     )
+
+
+def _unseen(group: Group) -> Verdict:
+    """Return the verdict on an environment before the first look at its scores."""
+    text = f"On {group.name}, it is not decided: seeds are added until it is, and there was no look at the scores yet."
+    return Verdict(group.name, text, False, _missing(group))
 
 
 def _untested(group: Group) -> Verdict:

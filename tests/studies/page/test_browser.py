@@ -175,6 +175,18 @@ def test_hovering_shows_the_values_of_all_agents(tab):
 
 
 @needs_browser
+def test_hovering_over_a_bar_shows_its_interval(tab):
+    aggregates = '#env0 figure[data-kind="aggregates"]'
+    bar = tab.locator(f"{aggregates} .trace path.point").first
+    bar.scroll_into_view_if_needed()
+    box = bar.bounding_box()
+    tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    label = f"{aggregates} .hoverlayer"
+    tab.wait_for_function("query => document.querySelector(query).textContent !== ''", arg=label)
+    assert tab.locator(label).first.text_content() == "0.5 [0.25, 0.75]"  # dqn's IQM
+
+
+@needs_browser
 def test_curves_are_shown_over_seconds_too(tab):
     titles = [tab.locator(f"{RETURNS} .xtitle").text_content()]
     tab.locator(f"{RETURNS} .views button", has_text="training seconds").click()

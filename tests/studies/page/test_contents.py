@@ -95,10 +95,23 @@ def test_where_budgets_are_equal_there_are_no_shares(tmp_path):
 
 
 def test_different_numbers_of_seeds_are_told(tmp_path):
-    describe(tmp_path, ["dqn", "ppo"], seeds=5)
-    decision = {"seeds": {LAKE: {"dqn": 5, "ppo": 15}}, "questions": []}
-    (tmp_path / "decision.json").write_text(json.dumps(decision))
-    assert contents_of(load_study(tmp_path)).seeds_each == "5 to 15 seeds"
+    """Agents that were decided early on one of two environments miss no seeds there."""
+    describe(tmp_path, ["dqn", "ppo"], seeds=1, env_ids=ENVS)
+    given = {ENVS[0]: {"dqn": 1, "ppo": 1}, ENVS[1]: {"dqn": 3, "ppo": 3}}
+    for env_id, of in given.items():
+        for agent, seeds in of.items():
+            for seed in range(seeds):
+                write_run(
+                    tmp_path, agent, seed, [len(agent) + 10.0 * seed + (agent == "dqn")], env_id, env_steps=1
+                )
+    (tmp_path / "decision.json").write_text(json.dumps({"seeds": given, "questions": []}))
+    contents = contents_of(load_study(tmp_path))
+    assert contents.seeds_each == "1 to 3 seeds"
+    assert contents.missing == 0
+    assert contents.overall.verdict.notes == ()
+    assert "p = " not in files_of(contents)["results.md"].decode()
+    first = contents.environments[0].compared.verdict
+    assert (first.decided, first.text.partition(":")[0]) == (False, "On a/A-v0, it is not decided")
 
 
 def test_evaluation_episodes_that_were_cut_off_are_counted_beside_the_results(tmp_path):

@@ -131,21 +131,22 @@ def test_what_a_sequential_test_decided_takes_the_place_of_the_test_of_pairs(tmp
     verdict = {"env_id": LAKE, "x": "dqn", "y": "ppo", "verdict": "greater", "seeds": 15}
     verdict |= {"difference": 0.25, "boundary": 0.125}
     decision = {"alpha": 0.05, "looks": 3, "max_looks": 8, "max_seeds": 40, "group_size": 5, "runs": 30}
-    decision |= {"max_runs": 80, "questions": [verdict]}
+    decision |= {"max_runs": 80, "family": 6, "questions": [verdict]}
     (tmp_path / "decision.json").write_text(json.dumps(decision))
     contents = contents_of(study)
     found = contents.environments[0].compared.verdict
     assert (found.text, found.decided) == (
         "On FrozenLake-v1, dqn is better than ppo (mean returns differ by 0.250, the boundary is 0.125), decided after"
         " 15 seeds; the probability of calling any two equal agents different is at most 0.05 over all 8 looks "
-        "together.",
+        "and 6 questions together.",
         True,
     )
     assert contents.decision.rows == ((LAKE, "dqn", "ppo", "dqn is better", "15", "0.250", "0.125"),)
     assert contents.decision.lines[:2] == (
         "Seeds were added in groups of 5 until it was decided, 40 at most; 3 of at most 8 looks; 30 of at most 80 "
         "runs.",
-        "The probability of calling any two equal agents different is at most 0.05 over all 8 looks together.",
+        "The probability of calling any two equal agents different is at most 0.05 over all 8 looks and 6 questions "
+        "together.",
     )
     html = render(contents)
     assert "looks after each group of seeds exceeds its boundary" in html
