@@ -58,9 +58,10 @@ SMALL: dict[str, dict[str, Any]] = {
     "lstd": {"update_period_env_steps": 50, "capacity": 100},
     "lspi": {"update_period_env_steps": 50},
     "dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
-    "c51": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
-    "qr-dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8, "quantiles": 5},
-    "iqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
+    **{
+        name: {"learning_starts_env_steps": 20, "train_period_env_steps": 20, "batch_size": 8, "hidden": (8,)}
+        for name in ("c51", "qr-dqn", "iqn")
+    },
     "clone": {"oracle": True, "learning_starts_env_steps": 20, "batch_size": 8},
     "sb3-dqn": {"learning_starts_env_steps": 20, "replay_capacity": 1000, "batch_size": 8},
     "ppo": {"n_steps": 64, "batch_size": 32, "n_epochs": 2},
