@@ -293,6 +293,11 @@ RECOMMENDED = {
         "learning_starts_env_steps": 400, "gamma": 0.98, "target_period_env_steps": 200,
         "train_period_env_steps": 4, "epsilon_fraction": 0.3, "epsilon_final": 0.05,
     },
+    ("pqn", "CartPole-v1"): {
+        "total_steps": 65_536, "num_envs": 64, "hidden": (64, 64), "n_steps": 32, "batch_size": 128, "n_epochs": 4,
+        "gamma": 0.99, "q_lambda": 0.98, "normalise_rewards": True, "learning_rate": 2e-3,
+        "learning_rate_final": 0.0, "epsilon_final": 0.03, "epsilon_fraction": 0.2,
+    },
     ("ppo", "lab/CartPolePositions-v0"): {
         "total_steps": 149_504, "num_envs": 8, "n_steps": 128, "hidden": (64,), "activation": "relu",
         "memory": "lstm", "memory_size": 64, "learning_rate": 3e-3, "linear_decay": True, "batch_size": 256,
