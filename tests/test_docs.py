@@ -33,7 +33,7 @@ from pages import rl_lab as command
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.run import Run
 from rl_lab.runs.signals import STOPPED
-from rl_lab.training.registry import agent_names, config_of
+from rl_lab.training.registry import agent_names, config_of, preset_fields
 from rl_lab.updates.fields import TrainedFields
 
 README = (ROOT / "README.md").read_text(encoding="utf8")
@@ -323,6 +323,17 @@ def test_what_the_recommended_presets_reach_is_what_was_measured():
         assert numbers(row[2])[0] == pytest.approx(study["agents"]["dqn"]["iqm"], rel=0.003)
         assert numbers(row[3]) == [study["seeds"]]
         assert numbers(row[4])[0] == pytest.approx(study["sb3_dqn_at_the_zoos"]["iqm"], rel=0.003)
+
+
+def test_how_often_pqn_solves_cartpole_is_what_was_measured():
+    told = {row[0].strip("`"): row for row in rows("docs/agents/pqn.md", "| solved |")}
+    measured = results("pqn_cartpole")
+    assert set(told) == set(measured["agents"])
+    for agent, found in measured["agents"].items():
+        steps = preset_fields(agent, measured["preset"])["total_steps"]
+        assert numbers(told[agent][1].replace(",", "")) == [steps]
+        assert {run["env_steps"] for run in found["runs"]} == {steps}
+        assert numbers(told[agent][2]) == [found["solved"], found["seeds"]]
 
 
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])

@@ -70,7 +70,7 @@ class PQN:
             ReturnLoss(),
             self.trained.optimiser,
             self.trained.clip,
-            self.trained.compile_key and (config.optimiser, self.trained.compile_key),
+            self.trained.compile_key,
             augment=self._augment,
         )
         self._values = make_acting_values(network, self.trained.device)

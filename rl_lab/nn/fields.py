@@ -13,8 +13,8 @@ class NetworkFields:
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "network": (
             "encoder", "channels", "image_scale", "hidden", "activation", "layer_norm", "image_layer_norm", "dropout",
-            "pooling", "embedding_size", "one_hot_most", "initialisation", "memory", "memory_size", "memory_layers", "context",
-            "normalise_observations", "random_shift",
+            "pooling", "embedding_size", "one_hot_most", "initialisation", "memory", "memory_size", "memory_layers",
+            "context", "normalise_observations", "random_shift",
         ),
     }  # fmt: skip
     COMMON: ClassVar[tuple[str, ...]] = ("hidden", "memory")

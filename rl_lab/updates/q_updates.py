@@ -34,7 +34,7 @@ TARGET_BATCHES_PER_CALL = 4
 UNROLLED_STEPS = 2  # more take longer to compile and load, and are no faster
 
 
-def _identity(batch: Batch) -> Batch:
+def _identity(batch: Any) -> Any:
     return batch
 
 
@@ -65,7 +65,7 @@ class QUpdates:
         compile_key: Hashable | None = None,
         *,
         batch_size: int = 1,
-        augment: Callable[[Batch], Batch] = _identity,
+        augment: Callable[[Any], Any] = _identity,  # of batches, as the loss returns them
     ):
         self.online, self.target, self.loss = online, target, loss
         self.optimiser, self.clip, self.batch_size = optimiser, clip, batch_size

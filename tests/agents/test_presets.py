@@ -359,6 +359,11 @@ RECOMMENDED = {
         "high": (2.4, 3.0, 0.21, 3.0), "gamma": 0.99, "learning_rate": 3e-3, "learning_rate_final": 0.0,
         "trace_decay": 0.9, "epsilon_initial": 0.1, "epsilon_final": 0.0,
     },
+    ("pqn", "CartPole-v1"): {
+        "total_steps": 65_536, "num_envs": 64, "hidden": (64, 64), "n_steps": 32, "batch_size": 128, "n_epochs": 4,
+        "gamma": 0.99, "q_lambda": 0.98, "normalise_rewards": True, "learning_rate": 2e-3,
+        "learning_rate_final": 0.0, "epsilon_final": 0.03, "epsilon_fraction": 0.2,
+    },
     ("ppo", "lab/CartPolePositions-v0"): {
         "total_steps": 149_504, "num_envs": 8, "n_steps": 128, "hidden": (64,), "activation": "relu",
         "memory": "lstm", "memory_size": 64, "learning_rate": 3e-3, "linear_decay": True, "batch_size": 256,
