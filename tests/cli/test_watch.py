@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 
 import imageio.v3 as imageio
@@ -65,6 +66,28 @@ class TestRefuses:
         monkeypatch.chdir(tmp_path)
         require_refusal(call(capsys, watch, run_dir, *words), *named)
         assert list(tmp_path.iterdir()) == []
+
+
+class TestHelp:
+    @pytest.mark.parametrize(
+        ("words", "boxes"),
+        [
+            (["--help"], ["policy", "output", "episode", "drawing", "runless policy"]),
+            (["--web", "--help"], ["policy", "page", "runless policy"]),
+        ],
+    )
+    def test_options_stand_in_groups(self, capsys, words, boxes):
+        with pytest.raises(SystemExit):
+            watch(words)
+        told = capsys.readouterr().out
+        titles = re.findall(r"^\W*([a-z ]+) options \W+$", told, re.MULTILINE)
+        assert titles == boxes
+        assert "{None}" not in told
+
+    def test_all_options_are_named_with_their_opposites(self, capsys):
+        with pytest.raises(SystemExit):
+            watch(["--help-all"])
+        assert "--no-overlay" in capsys.readouterr().out
 
 
 class TestWatch:

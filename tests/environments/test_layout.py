@@ -95,14 +95,13 @@ def test_states_that_share_a_cell_form_no_grid():
 
 
 WALLED = "#####\n#S..#\n#..G#\n#####"
+FAR = (
+    ["F" * 24] * 20 + ["F" * 20 + "SFFF"] + ["F" * 24] * 2 + ["F" * 23 + "G"]
+)  # cells of 21 pixels, 504 of 512
 DRAWN = {
     "walls at the border": ("lab/GridWorld-v0", {"map": WALLED}, (4, 5)),
     "a lake that fills its picture": ("FrozenLake-v1", {"is_slippery": False}, (4, 4)),
-    "a lake that doesn't": (
-        "FrozenLake-v1",
-        {"is_slippery": False, "desc": ["S" + "F" * 9, *["F" * 10] * 8, "F" * 9 + "G"]},
-        (10, 10),
-    ),
+    "a lake that doesn't": ("FrozenLake-v1", {"is_slippery": False, "desc": FAR}, (24, 24)),
     "a cliff": ("CliffWalking-v1", {}, (4, 12)),
     "a sea with a floor": ("lab/DeepSea-v0", {"size": 5}, (6, 5)),
 }

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rl_lab.watching.messages import KINDS, Malformed, Press, Restart, Seek, Speed, parse
+from rl_lab.watching.messages import KINDS, Look, Malformed, Past, Press, Reasons, Restart, Seek, Speed, parse
 
 NESTED = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
     max_leaves=6,
 )
-FIELDS = st.sampled_from(["factor", "seed", "step", "agent", "action", "episode", "x"])
+FIELDS = st.sampled_from(["factor", "seed", "step", "agent", "action", "episode", "method", "seen", "x"])
 MESSAGES = st.fixed_dictionaries(
     {"type": st.sampled_from([*KINDS, "nothing"]) | NESTED},
 ) | st.builds(
@@ -33,6 +33,10 @@ MESSAGES = st.fixed_dictionaries(
         ('{"type": "speed", "factor": 0}', Speed(0.0)),
         ('{"type": "restart", "seed": null}', Restart(None)),
         ('{"type": "press", "action": 1}', Press(1)),
+        ('{"type": "past", "episode": "every:10"}', Past("every:10")),
+        ('{"type": "past", "episode": "0"}', Past("0")),
+        ('{"type": "reasons", "method": ""}', Reasons("")),
+        ('{"type": "look", "seen": false}', Look(False)),
     ],
 )
 def test_a_message_becomes_its_command(text, command):
@@ -55,6 +59,10 @@ def test_a_message_becomes_its_command(text, command):
         ('{"type": "speed", "factor": 1e5}', "factor 100000.0"),
         ('{"type": "restart", "seed": 2147483648}', "seed 2147483648"),
         ('{"type": "past", "episode": "../x"}', "episode '../x'"),
+        ('{"type": "past", "episode": "every:0"}', "allowed: best, worst, last, every:N, or a number"),
+        ('{"type": "past", "episode": "5\\n"}', "episode '5"),
+        ('{"type": "look", "seen": 1}', "seen is '1' (allowed: bool)"),
+        ('{"type": "reasons", "method": null}', "method is 'None' (allowed: str)"),
         ('{"type": "seek", "step": ' + "9" * 4050 + "}", "step of many digits"),
         ("[" * 4000, "no JSON"),
         ("x" * 5000, "a message of 5000 bytes"),

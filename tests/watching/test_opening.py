@@ -53,6 +53,17 @@ def test_a_page_begins_with_the_runs_seed_names_and_exact_values(page, run_dir):
     assert insight["regret"] == max(insight["optimal"]) - insight["optimal"][insight["chosen"]]
 
 
+def test_every_nth_training_episode_is_picked(page, run_dir):
+    session, rows = page.player.session, read_episodes(run_dir)
+    page.player._carry(session, Past("every:40"))
+    seen = []
+    while (past := session.view().figures["past"]) is not None:
+        seen.append(past["row"])
+        assert session.view().figures["episode_seed"] == rows[past["row"]]["seed"]
+        session.next_episode()
+    assert seen == list(range(0, len(rows), 40))
+
+
 @pytest.mark.parametrize("which", ["best", "worst", "last", "5"])
 def test_a_training_episode_is_played_again_with_its_return(page, run_dir, which):
     session, rows = page.player.session, read_episodes(run_dir)
@@ -108,6 +119,12 @@ def test_curves_of_the_run_are_told(page):
         (["--web", "a", "--port", "65536"], "port must be at most 65535"),
         (["--web", "/nowhere"], "/nowhere"),
         (["--web", "a", "--video", "x.mp4"], "--video"),
+        (["--web", "a", "--checkpoint", "1", "2", "3"], "two checkpoints at most, got 3"),
+        (
+            ["--web", "a", "--best", "--checkpoint", "1"],
+            "--best is one checkpoint (allowed: without --checkpoint 1)",
+        ),
+        (["--web", "random"], "allowed: with --env-id ID"),
     ],
 )
 def test_wrong_words_are_refused(words, complaint):
