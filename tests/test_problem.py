@@ -30,6 +30,20 @@ class TestProbing:
         assert not problem_on(CueRecall).spec.has_mask
         assert problem_on(CueRecall).model is problem_on(CueRecall).layout is None
 
+    def test_another_seed_asks_no_instance_again(self):
+        made = []
+
+        def make():
+            made.append(gymnasium.make("FrozenLake-v1"))
+            return made[-1]
+
+        problem = problem_on(make)
+        model = problem.model
+        problem.check()
+        count, other = len(made), problem.with_seed(9)
+        other.check()
+        assert (other.seed, other.model is model, other.spec, len(made)) == (9, True, problem.spec, count)
+
     def test_one_instance_is_made_when_it_is_first_asked_for(self):
         made = []
 

@@ -50,6 +50,7 @@ class Learning:
         ),
         "observations": ("bins", "bins_low", "bins_high"),
     }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = ("learning_rate", "learning_rate_final", "step_size", "gamma")
 
     learning_rate: float = 0.5
     """Step size at the start, in (0, 1]; 1/n and n^-w don't use it."""
@@ -71,6 +72,11 @@ class Learning:
     """Where the last interval ends, likewise; what lies beyond falls into the outermost interval."""
 
     def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            UsageError: one has a value that isn't allowed.
+        """
         within(self, 0.0, 1.0, "learning_rate", "learning_rate_final", "gamma")
         one_of(self, "step_size", tuple(STEP_SIZES))
         above(self, 0.0, "step_size_power")
@@ -97,6 +103,8 @@ class Config(Learning):
             "temperature", "temperature_final", "ucb_width",
         ),
     }  # fmt: skip
+
+    COMMON: ClassVar[tuple[str, ...]] = ("exploration", "epsilon_initial", "epsilon_final", "simulated")
 
     exploration: str = "epsilon-greedy"
     """How actions are chosen while learning: epsilon-greedy, boltzmann or ucb (upper confidence bounds)."""

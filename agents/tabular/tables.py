@@ -37,7 +37,11 @@ class Tables:
 
     def run(self, function: Callable, from_steps: int = COMPILED_FROM_STEPS) -> Callable:
         """Return a function of `rl_lab.mdp.learning` as it runs here: as machine code in runs that are long enough."""
-        return machine_code(function) if self.steps >= from_steps else function
+        if self.steps < from_steps:
+            return function
+        return lambda *args: machine_code(function)(
+            *args
+        )  # at the first call: greedy acting needs none of it
 
 
 class Taken(NamedTuple):

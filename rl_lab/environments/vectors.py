@@ -106,7 +106,7 @@ class SingleVector:
 
 
 class LocalVector:
-    """A vector of environments that are stepped one after another, at half of SyncVectorEnv's cost.
+    """A vector of environments that are stepped one after another, at less than SyncVectorEnv's cost.
 
     Observations are copies.
 

@@ -235,6 +235,9 @@ def compare_study(
 
     Args and errors are those of `run_study`, but for the engine, which is given by name, and `join`, which `compare`
     describes.
+
+    Raises:
+        UsageError: `batched` with another engine than the local one, too.
     """
     require_folder(out, "out")
     out = Path(out)

@@ -106,7 +106,11 @@ class AheadOfTime:
         self._parts, self.limit = parts, limit
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Refuse: what is resumed is simulated alone."""
+        """Do nothing that is of use: what is resumed is simulated alone.
+
+        Raises:
+            AssertionError: always.
+        """
         raise AssertionError("a resumed run isn't simulated ahead of time")
 
     def advance(self, env_steps: int) -> Part:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -145,6 +149,18 @@ def test_what_is_saved_goes_on_as_if_nothing_had_happened(name, fields):
     before, after = agent.state_dict(), other.state_dict()
     assert not np.array_equal(before["weights"]["q"], state["weights"]["q"])
     np.testing.assert_equal(after, before)
+
+
+def test_only_learning_loads_machine_code():
+    lines = (
+        "import gymnasium, sys; from toys import problem_on; from learners import table_agent;"
+        "problem = problem_on(lambda: gymnasium.make('FrozenLake-v1'), total_steps=10**7);"
+        "agent = table_agent('sarsa-lambda', problem); print('numba' in sys.modules)"
+    )
+    support = Path(__file__).parents[1] / "support"
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(support), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", lines], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -46,6 +46,14 @@ def test_counts_from_its_making(clock, time):
     assert seconds(clock) == (5.0, 5.0)
 
 
+def test_training_that_was_done_before_the_start_is_added(clock, time):
+    clock.start()
+    clock.add(7.0)
+    time.seconds += 2.0
+    assert clock.train_seconds == 9.0
+    assert clock.spent()["training"] == 2.0  # in this session
+
+
 def test_set_up_is_no_training(clock, time):
     time.seconds += 5
     clock.start()

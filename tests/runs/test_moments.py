@@ -62,6 +62,13 @@ def test_nothing_has_to_be_asked_before_the_next_moment():
     assert moments.next == 30
 
 
+@pytest.mark.parametrize(
+    ("env_steps", "after"), [(0, 2), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (8, 9), (9, 10), (10, 12)]
+)
+def test_the_step_at_which_something_is_due_next_is_known_from_the_step_alone(env_steps, after):
+    assert Moments(2, 3, 100, film_period=5).after(env_steps) == after
+
+
 def test_resumed_ones_go_on_from_where_they_were():
     moments = Moments(10, 25, 100)
     moments.at = 24
