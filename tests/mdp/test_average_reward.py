@@ -142,7 +142,7 @@ class TestByHand:
     @pytest.mark.parametrize("method", AVERAGE_METHODS)
     def test_classes_of_a_policy_are_joined_at_the_better_one(self, method):
         """Both states stay where they are in the first policy found, and only one home is optimal."""
-        solution = solve_average(build(TWO_HOMES, 2, 2), method)
+        solution = solve_average(build(TWO_HOMES, 2, 2), method, max_sweeps=1_000)
         assert (solution.gain, solution.policy.tolist()) == (pytest.approx(2.0), [1, 0])
         np.testing.assert_allclose(solution.bias, [-7.0, 0.0], atol=1e-12)
 
