@@ -15,8 +15,9 @@ import rl_lab
 from rl_lab.agents.dqn import Config, refuse
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.runs.fingerprint import fingerprint
+from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import UsageError
-from rl_lab.updates import q_updates
+from rl_lab.updates import compiling, q_updates
 from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.draws import HeadMasks, LossWithDraws
 from runs import SMALL_DQN, differences, learn
@@ -229,7 +230,6 @@ class TestHeadMasks:
 
 def uncompiled(key, function, *trees, should_stop):
     """What would be compiled, as a function of the leaves."""
-    from rl_lab.trees import map_leaves
 
     def run(leaves):
         rest = iter(leaves)
@@ -239,22 +239,30 @@ def uncompiled(key, function, *trees, should_stop):
     return run
 
 
+def traced(key, function, *trees, should_stop):
+    """The graph that would be compiled, as a function of the leaves."""
+    leaves = [torch.empty_strided(x.shape, x.stride(), dtype=x.dtype) for x in leaves_of(trees)]
+    graph = compiling._trace(function, trees, leaves)
+
+    def run(leaves):
+        with torch.no_grad():
+            return list(graph(*leaves))
+
+    return run
+
+
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_is_compiled_gives_the_eager_numbers(kind, monkeypatch):
-    fields = KINDS[kind] | {"gradient_steps_per_update": 2}
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [*((kind, uncompiled) for kind in KINDS), pytest.param("rainbow", traced, marks=pytest.mark.long)],
+)
+def test_what_is_compiled_gives_the_eager_numbers(kind, how, monkeypatch):
+    fields = KINDS[kind] | {"gradient_steps_per_update": 2, "total_steps": 44}
     eager = started(compile="no", **fields)
-    monkeypatch.setattr(q_updates, "compiled", uncompiled)
+    monkeypatch.setattr(q_updates, "compiled", how)
     compiled = started(compile="yes", **fields)
-    assert compiled.gradient_steps == eager.gradient_steps > 0
-    torch.testing.assert_close(weights_of(eager), weights_of(compiled), atol=2e-5, rtol=1e-4)
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
-def test_rainbow_compiles():
-    eager, compiled = (started(compile=choice, **RAINBOW) for choice in ("no", "yes"))
     assert compiled.updates._compile_key is not None
+    assert compiled.gradient_steps == eager.gradient_steps > 0
     torch.testing.assert_close(weights_of(eager), weights_of(compiled), atol=2e-5, rtol=1e-4)
 
 
