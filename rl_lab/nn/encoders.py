@@ -191,7 +191,12 @@ def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Mo
     if name in CONVOLUTIONAL or (name == "auto" and is_image(space, fields.channels)):
         kind = "cnn" if name == "auto" else name
         return image_layers(
-            kind, space, fields.pooling, fields.channels, fields.image_scale, layer_norm=fields.image_layer_norm
+            kind,
+            space,
+            fields.pooling,
+            fields.channels,
+            fields.image_scale,
+            layer_norm=fields.image_layer_norm,
         )
     return [Flat()]
 

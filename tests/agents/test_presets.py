@@ -232,26 +232,29 @@ def test_minatar_is_the_authors_file_and_network():
     rollout = said["NUM_ENVS"] * said["NUM_STEPS"]
     assert said.pop("NORM_TYPE") == "layer_norm"
     assert said.pop("LR_LINEAR_DECAY")
-    assert fields == {
-        "total_steps": said.pop("TOTAL_TIMESTEPS"),
-        "num_envs": said.pop("NUM_ENVS"),
-        "n_steps": said.pop("NUM_STEPS"),
-        "epsilon_initial": said.pop("EPS_START"),
-        "epsilon_final": said.pop("EPS_FINISH"),
-        "epsilon_fraction": said.pop("EPS_DECAY"),
-        "batch_size": rollout // said.pop("NUM_MINIBATCHES"),
-        "n_epochs": said.pop("NUM_EPOCHS"),
-        "learning_rate": said.pop("LR"),
-        "learning_rate_final": 0.0,
-        "max_grad_norm": said.pop("MAX_GRAD_NORM"),
-        "gamma": said.pop("GAMMA"),
-        "q_lambda": said.pop("LAMBDA"),
-        "encoder": "minatar",  # pqn_minatar.py: one convolution of 16 kernels 3x3 and 128 units, both normalised
-        "channels": "last",
-        "image_layer_norm": True,
-        "hidden": (128,),
-        "initialisation": "kaiming",  # he_normal
-    }
+    assert (
+        fields
+        == {
+            "total_steps": said.pop("TOTAL_TIMESTEPS"),
+            "num_envs": said.pop("NUM_ENVS"),
+            "n_steps": said.pop("NUM_STEPS"),
+            "epsilon_initial": said.pop("EPS_START"),
+            "epsilon_final": said.pop("EPS_FINISH"),
+            "epsilon_fraction": said.pop("EPS_DECAY"),
+            "batch_size": rollout // said.pop("NUM_MINIBATCHES"),
+            "n_epochs": said.pop("NUM_EPOCHS"),
+            "learning_rate": said.pop("LR"),
+            "learning_rate_final": 0.0,
+            "max_grad_norm": said.pop("MAX_GRAD_NORM"),
+            "gamma": said.pop("GAMMA"),
+            "q_lambda": said.pop("LAMBDA"),
+            "encoder": "minatar",  # pqn_minatar.py: one convolution of 16 kernels 3x3 and 128 units, both normalised
+            "channels": "last",
+            "image_layer_norm": True,
+            "hidden": (128,),
+            "initialisation": "kaiming",  # he_normal
+        }
+    )
     assert said == {}
     got = whole("pqn", fields)
     assert (got["layer_norm"], got["optimiser"], got["activation"]) == (True, "radam", "relu")
