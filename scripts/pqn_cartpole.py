@@ -90,8 +90,8 @@ def _run(agent: str, seed: int, total_steps: int | None) -> dict[str, Any]:
         run_dir = Path(folder) / "run"
         command = [
             sys.executable, "-m", "rl_lab", "train", "--agent", agent, "--env-id", "CartPole-v1", "--preset", PRESET,
-            "--seed", str(seed), "--run-dir", str(run_dir), "--eval-episodes", "20", "--wandb", "disabled",
-            "--video-episodes", "0", "--no-pictures",
+            "--seed", str(seed), "--run-dir", str(run_dir), "--eval-episodes", "20", "--eval-envs", "20", "--wandb",
+            "disabled", "--video-episodes", "0", "--no-pictures",
         ]  # fmt: skip
         if total_steps is not None:
             command += ["--total-steps", str(total_steps)]

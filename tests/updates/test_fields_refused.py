@@ -43,6 +43,7 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dqn-images": ("dqn", "lab/GridWorldPixels-v0", IMAGES | EARLY),
     "ppo": ("ppo", "CartPole-v1", TOOLBOX | {"n_steps": 16, "batch_size": 8, "n_epochs": 2}),
     "ppo-images": ("ppo", "lab/GridWorldPixels-v0", IMAGES | {"n_steps": 16, "batch_size": 8, "n_epochs": 2}),
+    "pqn": ("pqn", "CartPole-v1", TOOLBOX | {"n_steps": 16, "batch_size": 8}),
     "a2c-lstm": ("a2c", "CartPole-v1", TOOLBOX | {"memory": "lstm", "memory_layers": 2}),
 }
 
