@@ -10,8 +10,10 @@ import pytest
 from garnets import garnet
 from gymnasium import spaces
 
+from rl_lab.mdp import simulate
 from rl_lab.mdp.draws import stream_of
 from rl_lab.mdp.simulate import STREAM, Simulation
+from rl_lab.mdp.simulated_loop import make_loop
 from rl_lab.mdp.simulated_world import COIN, draw_at
 from rl_lab.seeding import Streams
 from rl_lab.training.registry import make_learner
@@ -107,6 +109,22 @@ def test_seeds_run_as_each_alone_and_go_on_after_a_stop(agent):
         restored.load_state_dict(alone.state_dict())
         restored.advance(150)
         assert np.array_equal(restored.knowledge.q[0], together.knowledge.q[k])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("agent", "fields"),
+    [("double-q-learning", {"exploration": "ucb"}), ("q-lambda", {"traces": "dutch"})],
+)
+def test_machine_code_of_other_rules_does_what_python_does(monkeypatch, agent, fields):
+    model = garnet(8, 6, 3, 2, ending=0.15, share=0.6)
+    compiled, plain = (simulated(agent, fields, model)[0] for _ in range(2))
+    compiled.advance(STEPS)
+    monkeypatch.setattr(simulate, "compiled_loop", make_loop)
+    with np.errstate(over="ignore"):
+        plain.advance(STEPS)
+    for name, array in plain.knowledge._asdict().items():
+        assert np.array_equal(array, getattr(compiled.knowledge, name)), name
 
 
 @pytest.mark.parametrize("agent", ["dyna-q", "dyna-q-plus", "learned-prioritised-sweeping"])

@@ -31,6 +31,7 @@ def summary_of(folder):
     }
 
 
+@pytest.mark.long
 def test_a_batched_comparison_shows_what_single_simulated_runs_show_and_one_failure_leaves_the_others_alone(
     tmp_path,
 ):
@@ -75,11 +76,11 @@ def test_simulated_runs_that_differ_in_the_seed_alone_are_together(monkeypatch):
 
 def test_agents_that_cannot_be_simulated_are_named():
     told = []
-    fields = simulated_fields(["q-learning", "dqn", "sarsa"], {"sarsa": {"simulated": False}}, told.append)
+    fields = simulated_fields(["q-learning", "random", "sarsa"], {"sarsa": {"simulated": False}}, told.append)
     assert fields == {"q-learning": {"simulated": True}, "sarsa": {"simulated": False}}
-    assert told == ["dqn: not simulated, each run in a process of its own"]
-    with pytest.raises(UsageError, match=r"batched does nothing for dqn \(allowed with tabular"):
-        simulated_fields(["dqn"], {}, told.append)
+    assert told == ["random: not simulated, each run in a process of its own"]
+    with pytest.raises(UsageError, match=r"batched does nothing for random \(allowed with tabular"):
+        simulated_fields(["random"], {}, told.append)
 
 
 def test_batches_run_on_this_machine_alone(tmp_path):
