@@ -62,7 +62,9 @@ def run(folder, name, num_envs, **asked):
 
 class TestResuming:
     @pytest.mark.parametrize("num_envs", [pytest.param(1, marks=pytest.mark.long), 3])
-    @pytest.mark.parametrize("name", RUNS)
+    @pytest.mark.parametrize(
+        "name", [pytest.param(n, marks=[pytest.mark.long] * (n == "pqn-compiled")) for n in RUNS]
+    )
     def test_a_stop_in_the_middle_of_a_rollout_changes_no_bit(self, whole_runs, tmp_path, name, num_envs):
         assert run(tmp_path, name, num_envs, stop_at=STOP * num_envs).summary is None
         saved = Checkpoints(tmp_path / "checkpoints").load()[1]["agent"]
