@@ -50,7 +50,7 @@ KINDS = {
     "means, munchausen": {"munchausen": True, "dueling": True, "gradient_steps_per_update": 2},
     "categorical, munchausen": {"distribution": "categorical", "munchausen": True},
 }
-WITH_MEMORY = {"memory": "gru", "memory_size": 6, "sequence_length": 5, "burn_in_steps": 2}
+WITH_MEMORY = {"memory": "lstm", "memory_size": 6, "sequence_length": 5, "burn_in_steps": 2}
 CART_POLE = partial(gymnasium.make, "CartPole-v1")
 
 
