@@ -166,7 +166,7 @@ def test_fields_and_packages_are_filled_in(site):
 @pytest.mark.parametrize(
     ("page", "agent", "titles"),
     [
-        ("dqn", "dqn", ["Learning", "Replay", "Exploration"]),
+        ("dqn", "dqn", ["Learning", "Replay", "Exploration", "Returns"]),
         ("policy-gradients", "ppo", ["Learning", "Rollout", "Network", "Optimiser"]),
     ],
 )
@@ -210,6 +210,7 @@ def test_the_readme_is_short_and_its_pictures_are_small():
 
 COMMANDS = (
     "train", "compare", "watch", "diagnose", "export", "record", "sync", "check-env", "solve", "benchmark", "verify",
+    "textbook",
 )  # fmt: skip
 OF_OTHERS = {
     "check",

@@ -27,6 +27,7 @@ _found.loader.exec_module(tables)
 
 SHORT = {
     "dqn": {"learning_starts_env_steps": 4, "replay_capacity": 20, "batch_size": 4, "hidden": (8,)},
+    "lstd": {"update_period_env_steps": 8, "capacity": 20},
     "ppo": {"n_steps": 8, "hidden": (8,), "n_epochs": 1},
     "sb3-ppo": {"n_steps": 8, "batch_size": 8, "n_epochs": 1, "hidden": (8,)},
     "sb3-dqn": {"replay_capacity": 20, "learning_starts_env_steps": 4, "batch_size": 4, "hidden": (8,)},

@@ -44,7 +44,7 @@ class ReturnFields(TrainedFields):
         ),
         "exploration": ("noisy", "noisy_sigma", "heads", "head_share", "prior_scale"),
     }  # fmt: skip
-    COMMON: ClassVar[tuple[str, ...]] = ("distribution", "noisy", "heads")
+    COMMON: ClassVar[tuple[str, ...]] = ()
 
     distribution: Literal["none", "categorical", "quantile", "implicit"] = "none"
     """What is learned of returns: none: their mean; categorical: C51; quantile: QR-DQN; implicit: IQN."""

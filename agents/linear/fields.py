@@ -34,6 +34,10 @@ class LinearFields:
         ),
         "exploration": ("epsilon_initial", "epsilon_final", "epsilon_fraction"),
     }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = (
+        "gamma", "features", "tilings", "tiles", "fourier_order", "low", "high", "epsilon_initial", "epsilon_final",
+        "epsilon_fraction",
+    )  # fmt: skip
 
     features: Literal["auto", "tiles", "fourier", "one-hot", "raw"] = "auto"
     """Tile coding; the Fourier basis; one feature for each discrete observation; or the entries of the observation.

@@ -42,6 +42,7 @@ class LeastSquaresFields(LinearFields):
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "learning": ("gamma", "ridge", "capacity", "update_period_env_steps"),
     }
+    COMMON: ClassVar[tuple[str, ...]] = ("ridge", "capacity", "update_period_env_steps")
 
     ridge: float = 0.1
     """Added to the diagonal of the system, above 0: draws weights that little is known of towards 0."""

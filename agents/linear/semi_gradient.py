@@ -43,6 +43,7 @@ class SemiGradientFields(LinearFields):
             "gamma", "learning_rate", "learning_rate_final", "trace_decay", "traces", "initial_value", "first_weights",
         ),
     }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = ("learning_rate", "learning_rate_final", "trace_decay")
 
     learning_rate: float = 0.5
     """Step size at the start, in (0, 1]. It is divided by the number of tilings, so that with tiles (and one-hot) it is

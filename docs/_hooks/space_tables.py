@@ -18,7 +18,8 @@ from rl_lab.types import UsageError
 AGENTS = {
     "random": "random",
     "q-learning": "q-learning",
-    "semi-gradient-sarsa": "semi-gradient-sarsa, semi-gradient-q, lstd, lspi",
+    "semi-gradient-sarsa": "semi-gradient-sarsa, semi-gradient-q",
+    "lstd": "lstd, lspi",
     "dqn": "dqn, pqn",
     "ppo": "ppo, a2c, reinforce",
     "clone": "clone",

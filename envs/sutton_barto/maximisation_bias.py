@@ -21,9 +21,9 @@ class MaximisationBias(BoardEnv):
     """Go right from A and end with nothing, or left to B, where each of `actions` ways out costs 0.1 on average.
 
     States are B (0), A (1), where an episode begins, and the end (2). In A action 0 goes left and 1 right, both for
-    nothing; the others are unavailable there. In B each action ends the episode with -0.1 plus noise. It takes one of
-    200 equally likely values, the means of 200 equally likely slices of the normal distribution scaled to variance 1,
-    so that the problem is finite. Going right is always best; the largest of many estimates in B says otherwise for
+    nothing; the others are unavailable there, and count as 1. In B each action ends the episode with -0.1 plus noise:
+    one of 200 equally likely values, the means of 200 equally likely slices of the normal distribution scaled to
+    variance 1, so that the problem is finite. Going right is always best; the largest of many estimates in B says otherwise for
     long. Undiscounted. The book names no number of actions; here it is 10.
 
     Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 6.7 (figure 6.5).
@@ -37,11 +37,13 @@ class MaximisationBias(BoardEnv):
 
 @lru_cache(maxsize=8)
 def _make_model(actions: int) -> TabularModel:
-    left, right = [A, 0, 1.0, B, 0.0, 0], [A, 1, 1.0, END, 0.0, 1]
+    left, right = [A, 0, 1.0, B, 0.0, 0], [[A, action, 1.0, END, 0.0, 1] for action in range(1, actions)]
     noise = [
         [B, action, 1.0 / LEVELS, END, MEAN + level, 1]
         for action in range(actions)
         for level in slice_normal(LEVELS)
     ]
-    rows = np.concatenate((np.array([left, right, *noise]), end_rows(np.array([END]), actions)))
-    return TabularModel.from_outcomes(rows, 3, actions, spread_evenly(np.array([A]), 3))
+    rows = np.concatenate((np.array([left, *right, *noise]), end_rows(np.array([END]), actions)))
+    available = np.ones((3, actions), np.bool_)
+    available[A, 2:] = False
+    return TabularModel.from_outcomes(rows, 3, actions, spread_evenly(np.array([A]), 3), available)

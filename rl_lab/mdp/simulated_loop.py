@@ -24,8 +24,8 @@ from rl_lab.mdp.learning.rules import (
     Q_LEARNING,
     double_q_error,
     expected_sarsa_error,
-    move,
-    move_half,
+    learn_entry,
+    learn_half,
     q_learning_error,
 )
 from rl_lab.mdp.learning.step_sizes import rate_at
@@ -153,10 +153,10 @@ def learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal):
     )  # fmt: skip
     if rule == DOUBLE_Q and coin < 0.5:
         error = double_q_error(own.first, own.second, c, a, r, ended, after, gamma, legal, after)
-        move_half(q, own.first, own.second, own.first_visits, c, a, error, size, now.rate, numbers.power)
+        learn_half(q, own.first, own.second, own.first_visits, c, a, error, size, now.rate, numbers.power)
     elif rule == DOUBLE_Q:
         error = double_q_error(own.second, own.first, c, a, r, ended, after, gamma, legal, after)
-        move_half(q, own.second, own.first, own.second_visits, c, a, error, size, now.rate, numbers.power)
+        learn_half(q, own.second, own.first, own.second_visits, c, a, error, size, now.rate, numbers.power)
     else:
         if rule == Q_LEARNING:
             error = q_learning_error(q, c, a, r, ended, after, gamma, legal, after)
@@ -164,7 +164,7 @@ def learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal):
             error = expected_sarsa_error(
                 q, c, a, r, ended, after, gamma, behaviour, now.parameter, own.tried, legal, after
             )
-        move(q, own.visits, c, a, error, size, now.rate, numbers.power)
+        learn_entry(q, own.visits, c, a, error, size, now.rate, numbers.power)
     return abs(error)
 
 

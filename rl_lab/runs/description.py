@@ -38,9 +38,25 @@ NOT_HASHED = (
 )  # fmt: skip
 # A field that was added later is left out of the hash while its value means what older versions did, so that the hashes
 # of older runs stay the same. That value is the default if it changes no result, otherwise what `as_done_before` says.
-LATER = {"wrappers": (), "final_policy": "last", "selection_episodes": 20, "horizon_steps": None}
-# The same for fields of an agent that has the first of them: SB3's.
-LATER_OF_AGENT = {"flush_denormals": False, "normalise_observations": False, "normalise_rewards": False}
+LATER = {
+    "wrappers": (), "final_policy": "last", "selection_episodes": 20, "horizon_steps": None, "eval_cvar_level": None,
+}  # fmt: skip
+# The same for fields of agents, for each agent that has the first field of a group: others always had what is in it.
+LATER_OF_AGENTS: tuple[dict[str, Any], ...] = (
+    {"flush_denormals": False, "normalise_observations": False, "normalise_rewards": False},  # SB3's
+    {"image_layer_norm": False},
+    {
+        "distribution": "none", "v_min": -10.0, "v_max": 10.0, "atoms": 51, "quantiles": 200, "fractions": 64,
+        "target_fractions": 64, "acting_fractions": 32, "cosines": 64, "munchausen": False, "munchausen_alpha": 0.9,
+        "munchausen_temperature": 0.03, "munchausen_lowest": -1.0, "noisy": False, "noisy_sigma": 0.5, "heads": 1,
+        "head_share": 1.0, "prior_scale": 0.0,
+    },
+    {
+        "step_size": "linear", "step_size_power": 0.7, "bins": (), "bins_low": (), "bins_high": (),
+        "exploration": "epsilon-greedy", "temperature": 1.0, "temperature_final": 0.05, "ucb_width": 1.0,
+        "simulated": False,
+    },
+)  # fmt: skip
 HASHED_FORMAT = 1  # so that equal configurations have equal hashes, whatever format they are stored in
 
 
@@ -184,8 +200,10 @@ def config_hash(description: RunDescription) -> str:
     """Return the SHA-256 of what decides a run's results, in hexadecimal digits."""
     hashed = {k: v for k, v in description.to_json().items() if k not in NOT_HASHED}
     before = as_done_before(hashed, hashed["fields"])
-    later = LATER_OF_AGENT if next(iter(LATER_OF_AGENT)) in hashed["fields"] else {}
-    fields = _without(hashed["fields"], before.pop("fields") | later)
+    fields = _without(hashed["fields"], before.pop("fields"))
+    for later in LATER_OF_AGENTS:
+        if next(iter(later)) in fields:
+            fields = _without(fields, later)
     text = json.dumps(
         _without(hashed, LATER | before) | {"format": HASHED_FORMAT, "fields": fields}, sort_keys=True
     )

@@ -54,7 +54,10 @@ def test_a_run_killed_and_resumed_twice_is_one_run_over_one_axis(tmp_path, capsy
     train_until(folder, 70, resume=True)
     command = [sys.executable, "-m", "rl_lab", "train", "--resume", "--run-dir", str(folder)]
     subprocess.run(command, check=True, capture_output=True)
-    time.sleep(0.5)
+    for _ in range(600):
+        if len(list((folder / "wandb").glob("segment-*.json"))) == 3:
+            break
+        time.sleep(0.1)
     assert len(list((folder / "wandb").glob("segment-*.json"))) == 3
     code, out, err = call(capsys, sync, folder, "--mode", "offline")
     assert (code, err) == (0, "")

@@ -23,7 +23,7 @@ class TestTrainRefuses:
     @pytest.mark.parametrize(
         ("words", "named"),
         [
-            (["--agent", "sarsa-max", "--env-id", "FrozenLake-v1"], ["'sarsa-max'", "q-learning", "dqn"]),
+            (["--agent", "magic", "--env-id", "FrozenLake-v1"], ["'magic'", "q-learning", "dqn"]),
             (["--agent", "q-learnin", "--env-id", "FrozenLake-v1"], ["'q-learnin'", "close: q-learning"]),
             (["--agent", "q-learning", "--env-id", "FrozenLak-v1"], ["'FrozenLak-v1'", "FrozenLake-v1"]),
             (["--agent", "q-learning", "--env-id", "lab/Nothing-v0"], ["'lab/Nothing-v0'"]),

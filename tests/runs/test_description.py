@@ -11,6 +11,7 @@ import pytest
 
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import (
+    LATER_OF_AGENTS,
     RunDescription,
     config_hash,
     describe,
@@ -22,6 +23,7 @@ from rl_lab.runs.migrations import migrate_config
 from rl_lab.runs.scrubbing import REMOVED
 from rl_lab.storage import formats
 from rl_lab.storage.errors import CheckpointError, FormatTooNew
+from rl_lab.training.registry import config_of
 from rl_lab.types import UsageError
 from toys import Identity, problem_on
 
@@ -236,3 +238,13 @@ class TestUpgrading:
         before = path.read_bytes()
         upgrade_description(folder)
         assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("agent", ["dqn", "ppo", "q-learning", "sb3-dqn"])
+def test_what_later_fields_of_agents_stand_for_are_their_defaults(agent):
+    """So a new run has the hash that a run of the same fields had before there were more."""
+    defaults = {field.name: field.default for field in dataclasses.fields(config_of(agent))}
+    known = [later for later in LATER_OF_AGENTS if next(iter(later)) in defaults]
+    assert known
+    for later in known:
+        assert later == {name: defaults[name] for name in later}

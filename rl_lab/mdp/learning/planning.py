@@ -15,7 +15,7 @@ from __future__ import annotations
 from math import sqrt
 
 from rl_lab.mdp.learning.exploring import is_legal, largest
-from rl_lab.mdp.learning.rules import move
+from rl_lab.mdp.learning.rules import learn_entry
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -78,7 +78,9 @@ def plan(
             terminated = outcomes[pair, place, 1] == 1
         reward += bonus * sqrt(float(now - last[pair]))
         value = 0.0 if terminated else largest(q, after, legal, after)
-        move(q, visits, state, action, reward + gamma * value - q[state, action], size_kind, rate, power)
+        learn_entry(
+            q, visits, state, action, reward + gamma * value - q[state, action], size_kind, rate, power
+        )
 
 
 def update_dyna(
@@ -202,7 +204,7 @@ def sweep(
         pair = pop(queue, priority, place)
         state = pair // actions
         error = mean_error(q, outcomes, payments, seen, pair, gamma, legal)
-        move(q, visits, state, pair % actions, error, size_kind, rate, power)
+        learn_entry(q, visits, state, pair % actions, error, size_kind, rate, power)
         done += 1
         checked[0] += 1
         outcome = heads[state]

@@ -1,7 +1,7 @@
 """One-step rules of temporal-difference learning on tables, as functions that numba can compile.
 
-Each rule gives the error of one entry, `target - q[state, action]`; `move` learns from it. They are Q-learning (Watkins
-& Dayan, 1992, https://link.springer.com/article/10.1007/BF00992698), double Q-learning (van Hasselt, 2010,
+Each rule gives the error of one entry, `target - q[state, action]`; `learn_entry` learns from it. They are Q-learning
+(Watkins & Dayan, 1992, https://link.springer.com/article/10.1007/BF00992698), double Q-learning (van Hasselt, 2010,
 "Double Q-learning", https://papers.nips.cc/paper/3964-double-q-learning), SARSA (Rummery & Niranjan, 1994, "On-Line
 Q-Learning Using Connectionist Systems") and expected SARSA (van Seijen et al., 2009, "A Theoretical and Empirical
 Analysis of Expected Sarsa", https://doi.org/10.1109/ADPRL.2009.4927542).
@@ -55,15 +55,15 @@ def double_q_error(chooser, valuer, state, action, reward, terminated, next_stat
     return reward + gamma * value - chooser[state, action]
 
 
-def move(q, visits, state, action, error, size_kind, rate, power):
+def learn_entry(q, visits, state, action, error, size_kind, rate, power):
     """Count an update of an entry, and move the entry by its step size times the error."""
     visits[state, action] += 1
     q[state, action] += step_size(size_kind, rate, power, visits[state, action]) * error
 
 
-def move_half(q, half, other, visits, state, action, error, size_kind, rate, power):
+def learn_half(q, half, other, visits, state, action, error, size_kind, rate, power):
     """Move an entry of one of double Q-learning's two tables, and the mean of both in `q`, on which it acts."""
-    move(half, visits, state, action, error, size_kind, rate, power)
+    learn_entry(half, visits, state, action, error, size_kind, rate, power)
     q[state, action] = 0.5 * (half[state, action] + other[state, action])
 
 
@@ -97,8 +97,8 @@ def update_at_once(
     for i in range(len(state)):
         s, a = state[i], action[i]
         if rule != DOUBLE_Q:
-            move(q, visits, s, a, error[i], size_kind, rate, power)
+            learn_entry(q, visits, s, a, error[i], size_kind, rate, power)
         elif draw[i] < 0.5:
-            move_half(q, first, second, visits, s, a, error[i], size_kind, rate, power)
+            learn_half(q, first, second, visits, s, a, error[i], size_kind, rate, power)
         else:
-            move_half(q, second, first, second_visits, s, a, error[i], size_kind, rate, power)
+            learn_half(q, second, first, second_visits, s, a, error[i], size_kind, rate, power)

@@ -15,7 +15,7 @@ truncation it is the textbook's.
 from __future__ import annotations
 
 from rl_lab.mdp.learning.exploring import expected_value, probability
-from rl_lab.mdp.learning.rules import move
+from rl_lab.mdp.learning.rules import learn_entry
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -67,7 +67,7 @@ def learn_oldest(
     else:
         target = n_step_return(steps, rewards, marks, i, gamma, value)
     error = target - q[state, action]
-    move(q, visits, state, action, error, size_kind, rate, power)
+    learn_entry(q, visits, state, action, error, size_kind, rate, power)
     marks[i, 0], marks[i, 1] = (place + 1) % rewards.shape[1], marks[i, 1] - 1
     return error
 
@@ -93,7 +93,7 @@ def learn_episode(
         state, action = steps[i, k, 0], steps[i, k, 1]
         if action >= 0:
             error = value - q[state, action]
-            move(q, visits, state, action, error, size_kind, rate, power)
+            learn_entry(q, visits, state, action, error, size_kind, rate, power)
             learned, total = learned + 1, total + abs(error)
     marks[i, 0], marks[i, 1] = 0, 0
     return learned, total
