@@ -23,8 +23,8 @@ class MaximisationBias(BoardEnv):
     States are B (0), A (1), where an episode begins, and the end (2). In A action 0 goes left and 1 right, both for
     nothing; the others are unavailable there, and count as 1. In B each action ends the episode with -0.1 plus noise:
     one of 200 equally likely values, the means of 200 equally likely slices of the normal distribution scaled to
-    variance 1, so that the problem is finite. Going right is always best; the largest of many estimates in B says otherwise for
-    long. Undiscounted. The book names no number of actions; here it is 10.
+    variance 1, so that the problem is finite. Going right is always best; the largest of many estimates in B says
+    otherwise for long. Undiscounted. The book names no number of actions; here it is 10.
 
     Source: Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd ed., example 6.7 (figure 6.5).
     """

@@ -33,7 +33,8 @@ PLACED = {
         "held_out_confusion", "held_out_commonest",
     )},
     **{n: f"train/{n}" for n in (
-        "loss", "td_error", "epsilon", "learning_rate", "q_mean", "q_max", "best_arm", "best_score", "gain", "reward_error", "samples", "weight_max", "gradient_steps", "target_mean",
+        "best_arm", "best_score", "gain", "reward_error", "samples", "weight_max",
+        "loss", "td_error", "epsilon", "learning_rate", "q_mean", "q_max", "gradient_steps", "target_mean",
         "grad_norm", "episode_return_mean", "episode_length_mean", "episodes", "policy_loss", "value_loss",
         "entropy", "entropy_loss", "approx_kl", "clip_fraction", "explained_variance", "clip_range", "action_std",
         "train_accuracy", "sweep", "bound", "v_start", "truncated_at_resume",
