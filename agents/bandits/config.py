@@ -168,7 +168,7 @@ def refuse(agent: str, config: BanditFields, problem: Problem) -> str | None:
         return None
     return (
         f"{agent} learns one value for each action, and {spec.env_id} isn't known to be a bandit (allowed: a single"
-        " observation, a model in which neither rewards nor what follows depend on state and action; others with"
+        " observation, a model whose rewards don't depend on the state, nor next states on the action; others with"
         " ignore_observations)"
     )
 

@@ -11,10 +11,21 @@ stored carry; with all of these and `burn_in_steps`, `sequence_period_steps`, `p
 R2D2, Kapturowski et al. (2019), "Recurrent Experience Replay in Distributed Reinforcement Learning",
 https://openreview.net/forum?id=r1lyTjAqYX.
 
+With `distribution`: C51, Bellemare et al. (2017), https://arxiv.org/abs/1707.06887; QR-DQN, Dabney et al. (2018),
+https://arxiv.org/abs/1710.10044; IQN, Dabney et al. (2018), https://arxiv.org/abs/1806.06923; with `noisy`: Fortunato
+et al. (2018), https://arxiv.org/abs/1706.10295; with `heads`: Osband et al. (2016), https://arxiv.org/abs/1602.04621,
+and with `prior_scale`: Osband et al. (2018), https://arxiv.org/abs/1806.03335; with `munchausen`: Vieillard et al.
+(2020), https://arxiv.org/abs/2007.14430; all of Rainbow, Hessel et al. (2018), https://arxiv.org/abs/1710.02298, is the
+preset `rainbow`.
+
 Deviations from Mnih et al.: Adam replaces RMSProp, and the target period is counted in environment steps, which
 pass while collecting too, as in other implementations (the preset `nature` does both as they did). The Huber loss
 replaces clipped errors and has the same gradient. Evaluation is greedy, where they act at random one time in
 twenty. With `n_steps` the rewards in between are those of the behaviour policy, without a correction.
+
+Deviations from Osband et al.: the greedy policy follows the mean of the heads instead of a vote, and the heads that
+learn from a step are drawn for each place of the replay. The loss is the mean over heads, which divides each one's own
+gradient by their number. Deviations from IQN: it acts by fixed fractions, also while exploring.
 
 Deviations from R2D2: there is one actor instead of many with their own epsilons. `sequence_length` includes the
 burn-in: R2D2's windows of 80 steps after 40 of burn-in are a `sequence_length` of 120. A window that opens an

@@ -238,7 +238,8 @@ def gradient_steps_per_call(config: Config) -> int:
 def refuse(config: Config, spec: EnvSpec) -> str | None:
     """Return why the agent can't be built for these spaces (one line), or None if it can."""
     if not isinstance(spec.action_space, spaces.Discrete):
-        return f"dqn needs Discrete actions; {spec.env_id} has {show_space(spec.action_space)} {OTHERS}"
+        name = getattr(config, "NAME", "dqn")
+        return f"{name} needs Discrete actions; {spec.env_id} has {show_space(spec.action_space)} {OTHERS}"
     if (reason := refuse_trained(config, spec.observation_space) or refuse_returns(config, spec)) is not None:
         return reason
     if config.memory != "none":

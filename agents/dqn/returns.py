@@ -29,6 +29,7 @@ from rl_lab.updates.munchausen import Munchausen
 from rl_lab.updates.returns import CategoricalLoss, MeansLoss, QuantileLoss, ReturnLoss, ReturnRule
 from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, Scale, TDLoss
 
+LARGEST_RETURN = 1e30  # so that float32 holds what is computed with it
 DISTRIBUTIONS = ("none", "categorical", "quantile", "implicit")
 
 
@@ -108,7 +109,9 @@ def check_returns(config: Any) -> None:
         UsageError: one has a value that isn't allowed, or that another one rules out; the message names them.
     """
     one_of(config, "distribution", DISTRIBUTIONS)
-    finite(config, "v_min", "v_max", "munchausen_lowest", "prior_scale", "noisy_sigma")
+    finite(
+        config, "v_min", "v_max", "munchausen_lowest", "munchausen_temperature", "prior_scale", "noisy_sigma"
+    )
     at_least(config, 2, "atoms")
     at_least(config, 1, "quantiles", "fractions", "target_fractions", "acting_fractions", "cosines", "heads")
     at_least(config, 0, "noisy_sigma", "prior_scale")
@@ -117,6 +120,10 @@ def check_returns(config: Any) -> None:
     flags(config, "munchausen", "noisy")
     if config.v_min >= config.v_max:
         raise UsageError(f"v_min {config.v_min:g} must be below v_max {config.v_max:g}")
+    if max(-config.v_min, config.v_max) > LARGEST_RETURN:
+        raise UsageError(
+            f"v_min {config.v_min:g} and v_max {config.v_max:g} must lie within {LARGEST_RETURN:g} of 0"
+        )
     if config.munchausen_lowest > 0:
         raise UsageError(f"munchausen_lowest must be at most 0, got {config.munchausen_lowest:g}")
     for one, other, why in _excluded(config):
@@ -135,9 +142,21 @@ def _excluded(config: Any) -> list[tuple[str, str, str]]:
             config.munchausen and config.value_rescaling, "munchausen", "value_rescaling",
             "the temperature is in units of reward",
         ),
+        (
+            config.distribution == "categorical" and config.normalise_rewards, kind, "normalise_rewards",
+            "atoms are in units of reward",
+        ),
+        (
+            config.munchausen and config.normalise_rewards, "munchausen", "normalise_rewards",
+            "the temperature is in units of reward",
+        ),
         (config.noisy and config.heads > 1, "noisy", f"heads {config.heads}", "each explores by itself"),
         (has_prior and config.heads == 1, "prior_scale", "heads 1", "it keeps several heads apart"),
         (has_prior and distributed, "prior_scale", kind, "it is added to means"),
+        (
+            has_prior and config.normalise_observations, "prior_scale", "normalise_observations",
+            "a prior never changes, and would with the statistics",
+        ),
         (has_prior and config.memory != "none", "prior_scale", f"memory {config.memory!r}", "it has none"),
     )  # fmt: skip
     return [(one, other, why) for holds, one, other, why in pairs if holds]

@@ -20,7 +20,10 @@ COMPILABLE_OPTIMISERS = ("radam", "adam")
 
 @dataclass(frozen=True)
 class Config(TrainedFields):
-    """Fields of PQN; the defaults are the authors' for Atari, for any number of environments."""
+    """Fields of PQN; the defaults are the authors' for Atari, for any number of environments.
+
+    But rewards aren't clipped, and epsilon_final is their 0.05 for MinAtar (0.001 for Atari).
+    """
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "learning": ("gamma", "q_lambda", "reward_clip", "normalise_rewards", "compile"),

@@ -35,8 +35,9 @@ def envs(argv: Sequence[str]) -> int:
         UsageError: a wrong option, or no id contains the name that was asked for.
     """
     options: EnvsOptions = parse(EnvsOptions, argv, program="rl-lab envs", about=ABOUT)
-    for cause in load_namespaces():
-        print(cause)
+    for namespace, cause in load_namespaces().items():
+        if options.name is None or options.name.lower() in namespace.lower():
+            print(cause)
     rows = list(_rows(options.name))
     if not rows:
         raise UsageError(
@@ -46,14 +47,14 @@ def envs(argv: Sequence[str]) -> int:
     return 0
 
 
-def load_namespaces() -> list[str]:
-    """Import the modules that register ids; return why some can't be imported, a line each."""
-    causes = []
+def load_namespaces() -> dict[str, str]:
+    """Import the modules that register ids; return why some can't be imported, a line for each namespace."""
+    causes = {}
     for entry in entry_points(group="rl_lab.envs"):
         try:
             entry.load()
         except ImportError as error:
-            causes.append(f"{entry.name}/* needs a package that is missing: {error}")
+            causes[entry.name] = f"{entry.name}/* needs a package that is missing: {error}"
     return causes
 
 

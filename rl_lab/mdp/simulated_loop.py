@@ -40,7 +40,7 @@ AT_ONCE, WINDOWS, TRACES = range(3)  # families: of `learning.rules`, `learning.
 
 
 class Kind(NamedTuple):
-    """How is learned and how actions are chosen, by the codes of `rl_lab.mdp.learning`."""
+    """How it learns and how actions are chosen, by the codes of `rl_lab.mdp.learning`."""
 
     family: int
     rule: int

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rl_lab.nn.encoders import DenseLayer, dense
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.layers import Linear
-from rl_lab.nn.return_kinds import ImplicitQuantiles, Means, ReturnKind, midpoints
+from rl_lab.nn.return_kinds import Means, ReturnKind, midpoints
 from rl_lab.types import Array
 
 InNumpy = Callable[[Sequence[nn.Module]], Callable[[Any], Array] | None]  # see `acting.numpy_sequential`
@@ -181,8 +181,3 @@ class EachHead(nn.Module):
     def in_numpy(self, chain: InNumpy) -> Callable[[Array], Array] | None:
         """Return the same as a function of arrays; None if a layer has no such form."""
         return self.head.each_in_numpy(chain)
-
-
-def implicit(kind: ReturnKind) -> bool:
-    """Return whether outputs are asked for at fractions."""
-    return isinstance(kind, ImplicitQuantiles)

@@ -212,7 +212,14 @@ def config_hash(description: RunDescription) -> str:
 
 def _without(fields: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields, but for those that have the same value in `later`."""
-    return {name: value for name, value in fields.items() if name not in later or value != later[name]}
+    return {
+        n: value for n, value in fields.items() if n not in later or _in_json(value) != _in_json(later[n])
+    }
+
+
+def _in_json(value: Any) -> Any:
+    """Return a value as it is once it has been stored."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def write_description(folder: Path, description: RunDescription) -> None:

@@ -57,7 +57,7 @@ def draw(found: Maze) -> Figure:
         axes,
         "Planning spreads what was found over the whole maze",
         "episode",
-        "regret: steps too many",
+        "regret: excess steps",
     )
     axes.set_xlim(2, len(found.steps[0]))
     axes.set_ylim(0, 800 - SHORTEST)

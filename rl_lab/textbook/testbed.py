@@ -60,7 +60,7 @@ def draw(found: Testbed) -> Figure:
         label = f"ε = {epsilon:g}" + (" (greedy)" if epsilon == 0 else "")
         left.plot(np.arange(1, len(regret) + 1), regret, color=colour, linewidth=1.3, label=label)
         right.plot(np.arange(1, len(optimal) + 1), optimal, color=colour, linewidth=1.3, label=label)
-    name(left, "How much an arm pays less than the best one", "step", "mean regret per step")
+    name(left, "How much less an arm pays than the best one", "step", "mean regret per step")
     name(right, "How often the best arm is pulled", "step", "optimal action")
     left.set_ylim(0, best * 1.02)
     book_scale(left, "mean reward", lambda regret: best - regret, lambda reward: best - reward)

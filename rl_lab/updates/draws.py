@@ -140,7 +140,7 @@ def _for_all(given: Given, batch: Batch) -> Given:
 class HeadMasks:
     """Which heads learn from which steps: each head from a share of them, drawn independently.
 
-    A place of the replay has the same heads for ever, so a step does as long as it is held, and nothing has to be
+    A place of the replay always has the same heads, so a step does as long as it is held, and nothing has to be
     stored: a place's heads follow from the run's seed.
     """
 

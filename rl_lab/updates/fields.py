@@ -119,7 +119,8 @@ def make_optimiser(
     config: OptimiserFields, network: nn.Module, optimisers: Mapping[str, Any] = OPTIMISERS
 ) -> torch.optim.Optimizer:
     """Make the optimiser of a network's weights, with its penalties and weight decay."""
-    optimiser = optimisers[config.optimiser](network.parameters(), config.learning_rate)
+    learned = [p for p in network.parameters() if p.requires_grad]
+    optimiser = optimisers[config.optimiser](learned, config.learning_rate)
     regularise(optimiser, l1=config.l1, l2=config.l2, weight_decay=config.weight_decay, biases=False)
     return optimiser
 

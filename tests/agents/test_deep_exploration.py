@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ RESULTS = ROOT / "scripts" / "results" / "deep_sea.json"
 @pytest.fixture(scope="module")
 def script():
     spec = importlib.util.spec_from_file_location("deep_sea_script", ROOT / "scripts" / "deep_sea.py")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 

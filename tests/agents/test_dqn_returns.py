@@ -278,7 +278,14 @@ def test_vanilla_stays_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "kind", ["rainbow", "implicit, munchausen, noisy", "quantile, double, heads", "memory"]
+    "kind",
+    [
+        "rainbow",
+        "implicit, munchausen, noisy",
+        "quantile, double, heads",
+        "means, heads, prioritised",
+        "memory",
+    ],
 )
 def test_a_stopped_run_resumes_to_the_bit(kind, tmp_path):
     own = KINDS.get(kind, WITH_MEMORY | {"heads": 3, "head_share": 0.5, "distribution": "categorical"})

@@ -8,7 +8,8 @@ https://proceedings.mlr.press/v32/seijen14.html.
 
 Of each environment's traces only those are kept that aren't negligible: `entry` int64 [N, C] holds their places in the
 flattened table, `trace` float64 [N, C] their sizes and `count` int64 [N] their number. `old` float64 [N] is the value
-from which the last step bootstrapped. Each entry moves by its own step size.
+from which the last step bootstrapped. Each entry moves by its own step size; Dutch traces hold the step sizes with
+which their entries were visited.
 
 TD(lambda) learns values of states: its table has one action, which is taken in every state.
 """
@@ -80,10 +81,10 @@ def follow_traces(
     elif trace_kind == REPLACING:
         trace[i, place] = 1.0
     else:
-        trace[i, place] = (1.0 - size) * trace[i, place] + 1.0
+        trace[i, place] = (1.0 - size) * trace[i, place] + size
     error = reward + gamma * next_value - value
     for k in range(kept):
-        own = step_size(size_kind, rate, power, times[entry[i, k]])
+        own = 1.0 if trace_kind == DUTCH else step_size(size_kind, rate, power, times[entry[i, k]])
         values[entry[i, k]] += own * (error + correction) * trace[i, k]
     values[visited] -= size * correction
     count[i], old[i] = kept, next_value

@@ -22,11 +22,11 @@ def learn(rule, kind, q, episode, *, rate=0.3, truncated=False):
     count, old = np.zeros(1, np.int64), np.zeros(1)
     pending, pending_reward = np.full((1, 3), -1), np.zeros(1)
     for t, (s, a, r, after) in enumerate(episode):
-        last = t == len(episode) - 1
+        last, size = t == len(episode) - 1, rate[t] if isinstance(rate, list) else rate
         traces.learn_by_traces(
             rule, q, visits, visits, entry, trace, count, old, pending, pending_reward, 0,
             s, a, r, last and not truncated, last and truncated, after, t == 0,
-            GAMMA, GAMMA * LAMBDA, kind, EPSILON_GREEDY, EPSILON, BY_TIME, rate, 0.0, ALL_LEGAL,
+            GAMMA, GAMMA * LAMBDA, kind, EPSILON_GREEDY, EPSILON, BY_TIME, size, 0.0, ALL_LEGAL,
         )  # fmt: skip
     assert count[0] == 0
     assert pending[0, 0] == -1
@@ -47,9 +47,9 @@ def textbook(rule, kind, q, episode, rate, truncated):
         value = 0.0 if last and not truncated else value
         e *= GAMMA * LAMBDA
         here = q[s, a]
-        e[s, a] = {0: e[s, a] + 1, 1: 1, 2: (1 - rate) * e[s, a] + 1}[kind]
+        e[s, a] = {0: e[s, a] + 1, 1: 1, 2: (1 - rate) * e[s, a] + rate}[kind]
         wrong = here - old if kind == traces.DUTCH and old is not None else 0.0
-        q += rate * (r + GAMMA * value - here + wrong) * e
+        q += (1.0 if kind == traces.DUTCH else rate) * (r + GAMMA * value - here + wrong) * e
         q[s, a] -= rate * wrong
         old = value
     return q
@@ -81,8 +81,16 @@ def lambda_return(episode, values, start, end, terminated):
     raise AssertionError
 
 
-@pytest.mark.parametrize("rule", [traces.SARSA_LAMBDA, traces.TD_LAMBDA])
-def test_dutch_traces_equal_the_online_lambda_return_algorithm(rule):
+@pytest.mark.parametrize(
+    ("rule", "rates"),
+    [
+        (traces.SARSA_LAMBDA, [0.3] * 12),
+        (traces.TD_LAMBDA, [0.3] * 12),
+        (traces.TD_LAMBDA, [1 / (1 + t) for t in range(12)]),
+    ],
+    ids=["sarsa", "td", "td-falling"],
+)
+def test_dutch_traces_equal_the_online_lambda_return_algorithm(rule, rates):
     """Section 12.4: after every step all earlier ones are learned again, from returns that end there."""
     for seed in range(5):
         rng = np.random.default_rng(seed)
@@ -95,12 +103,11 @@ def test_dutch_traces_equal_the_online_lambda_return_algorithm(rule):
             q = start.copy()
             for t in range(end):
                 s, a = episode[t][:2]
-                q[s, a] += 0.3 * (lambda_return(episode, values, t, end, True) - q[s, a])
-        np.testing.assert_allclose(learn(rule, traces.DUTCH, start, episode), q, rtol=1e-6)
+                q[s, a] += rates[t] * (lambda_return(episode, values, t, end, True) - q[s, a])
+        np.testing.assert_allclose(learn(rule, traces.DUTCH, start, episode, rate=rates), q, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [traces.ACCUMULATING, traces.DUTCH])
-def test_with_tiny_steps_the_changes_are_those_of_the_offline_forward_view(kind):
+def test_with_tiny_steps_the_changes_are_those_of_the_offline_forward_view():
     rate = 1e-9
     rng = np.random.default_rng(3)
     q, episode = drawn_table(rng), drawn_episode(rng, 12)
@@ -108,7 +115,7 @@ def test_with_tiny_steps_the_changes_are_those_of_the_offline_forward_view(kind)
     expected = np.zeros_like(q)
     for t, (s, a, _, _) in enumerate(episode):
         expected[s, a] += lambda_return(episode, values, t, len(episode), True) - q[s, a]
-    change = (learn(traces.SARSA_LAMBDA, kind, q, episode, rate=rate) - q) / rate
+    change = (learn(traces.SARSA_LAMBDA, traces.ACCUMULATING, q, episode, rate=rate) - q) / rate
     np.testing.assert_allclose(change, expected, atol=1e-5)
 
 
