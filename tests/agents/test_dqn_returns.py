@@ -298,6 +298,16 @@ def test_a_stopped_run_resumes_to_the_bit(kind, tmp_path):
     assert differences(fingerprint(whole), fingerprint(stopped)) == set()
 
 
+@pytest.mark.parametrize("optimiser", ["adam", "radam", "rmsprop"])
+def test_priors_are_left_alone_by_every_optimiser(optimiser):
+    agent = started(heads=2, prior_scale=1.0, optimiser=optimiser)
+    assert agent.gradient_steps > 0
+    fixed = [p for p in agent.trained.network.parameters() if not p.requires_grad]
+    held = {id(p) for group in agent.trained.optimiser.param_groups for p in group["params"]}
+    assert fixed
+    assert held.isdisjoint(map(id, fixed))
+
+
 # Fields ---------------------------------------------------------------------------------------------------------
 
 
@@ -316,6 +326,11 @@ def test_a_stopped_run_resumes_to_the_bit(kind, tmp_path):
         ({"distribution": "categorical", "value_rescaling": True}, "atoms are in units of reward"),
         ({"munchausen": True, "double": True}, "munchausen and double exclude each other"),
         ({"munchausen": True, "value_rescaling": True}, "temperature is in units of reward"),
+        ({"munchausen": True, "normalise_rewards": True}, "temperature is in units of reward"),
+        ({"distribution": "categorical", "normalise_rewards": True}, "atoms are in units of reward"),
+        ({"munchausen_temperature": float("inf")}, "munchausen_temperature"),
+        ({"v_max": 1e39}, "v_max 1e.39 must lie within 1e.30 of 0"),
+        ({"prior_scale": 1.0, "heads": 2, "normalise_observations": True}, "a prior never changes"),
         ({"noisy": True, "heads": 2}, "noisy and heads 2 exclude each other"),
         ({"prior_scale": 1.0}, "prior_scale and heads 1 exclude each other"),
         ({"prior_scale": 1.0, "heads": 2, "distribution": "quantile"}, "it is added to means"),
