@@ -31,6 +31,7 @@ def _counted(monkeypatch):
     monkeypatch.setattr(benchmark, "timed", half_a_second)
 
 
+@pytest.mark.long
 def test_seconds_are_those_of_a_million_steps():
     model = frozen_lake()
     assert (model.num_states, model.num_actions) == (64, 4)

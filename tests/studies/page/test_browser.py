@@ -107,7 +107,9 @@ def strokes(tab) -> list[str]:
 
 
 @needs_browser
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), pytest.param(400, "dark", marks=pytest.mark.long)]
+)
 def test_every_figure_is_there_nothing_runs_over_and_axe_finds_no_serious_fault(opened, width, scheme):
     from axe_playwright_python.base import AXE_SCRIPT
 
@@ -231,6 +233,7 @@ def test_films_play_side_by_side(tab):
     assert len(tops) == 1
 
 
+@pytest.mark.long
 @needs_browser
 def test_light_and_dark_can_be_exchanged(opened):
     with opened() as tab:
