@@ -26,6 +26,7 @@ QUIET_SECONDS = 600.0  # after its last row a run that hasn't ended doesn't coun
 POINTS = 400  # of a curve at most: beyond, every second is dropped
 CURVES = {"training": "episode_return_mean", "evaluation": "eval_return_mean"}
 READ_BYTES = 2**22  # of rows at one look
+TAIL_BYTES = 256  # of the last rows, by which it is noticed that a resume has cut them back
 
 
 class Curve:
@@ -80,8 +81,9 @@ class Following:
         self.folder, self._load = Path(folder), load
         self._seconds, self._load_seconds = seconds, load_seconds
         self._read = 0  # bytes of metrics.jsonl
-        self._rest = b""
+        self._rest = self._tail = b""
         self._curves = {name: Curve() for name in CURVES}
+        self._seen: tuple[str, int] | None = None
         self._seen = self._newest()
         self._looked = self._loaded = -1e9
         self.env_steps = 0  # of the last row
@@ -93,7 +95,7 @@ class Following:
             manifests = Checkpoints(self.folder / CHECKPOINTS).manifests()
             return (manifests[-1].name, manifests[-1].stat().st_mtime_ns) if manifests else None
         except FileNotFoundError:  # the run has just swept one away
-            return self._seen if hasattr(self, "_seen") else None
+            return self._seen
 
     def is_due(self) -> bool:
         """Return whether it is time for a look."""
@@ -113,25 +115,29 @@ class Following:
         return notice, policy
 
     def _read_rows(self) -> bool:
-        """Read rows that were appended; return whether there were any."""
-        path = self.folder / METRICS
+        """Read rows that were appended; return whether there were any.
+
+        After a resume has cut rows back, all are read again; also if the file has since grown longer than it was.
+        """
         try:
-            size = path.stat().st_size
-            if size < self._read:  # cut back on resume
-                self._read, self._rest = 0, b""
-                self._curves = {name: Curve() for name in CURVES}
-            if size == self._read:
-                return False
-            with path.open("rb") as file:
-                file.seek(self._read)
+            with (self.folder / METRICS).open("rb") as file:
+                file.seek(self._read - len(self._tail))
+                if file.read(len(self._tail)) != self._tail:
+                    self._forget_rows()
+                    file.seek(0)
                 data = file.read(READ_BYTES)
         except OSError:
             return False
         self._read += len(data)
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._add(line)
         return bool(lines)
+
+    def _forget_rows(self) -> None:
+        self._read, self._rest, self._tail, self.env_steps = 0, b"", b"", 0
+        self._curves = {name: Curve() for name in CURVES}
 
     def _add(self, line: bytes) -> None:
         row = parse_row(line)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.types import UsageError
 from rl_lab.watching.following import Curve, Following
 
@@ -42,6 +43,26 @@ def test_rows_that_a_resumed_run_drops_are_dropped_here(tmp_path):
     following.look()
     (tmp_path / "metrics.jsonl").write_text(row(10, episode_return_mean=1.0))
     assert following.look()[0]["curves"]["training"] == [(10.0, 1.0)]
+
+
+@pytest.mark.parametrize("steps", [(10, 15, 18, 19), (10, 15, 25, 30)], ids=["fewer steps", "more steps"])
+def test_dropped_rows_are_noticed_if_the_file_has_grown_longer_since(tmp_path, steps):
+    following = Following(tmp_path, lambda: None)
+    append(tmp_path, "".join(row(n, episode_return_mean=1.0) for n in (10, 20, 22)))
+    following.look()
+    (tmp_path / "metrics.jsonl").write_text("".join(row(n, episode_return_mean=2.0) for n in steps))
+    notice = following.look()[0]
+    assert notice["curves"]["training"] == [(n, 2.0) for n in steps]
+    assert notice["env_steps"] == steps[-1]
+    assert following.look()[0] is None
+
+
+def test_a_checkpoint_that_is_swept_away_at_the_first_look_is_none(tmp_path, monkeypatch):
+    def swept(checkpoints):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Checkpoints, "manifests", swept)
+    assert Following(tmp_path, lambda: None).look() == (None, None)
 
 
 def test_a_newer_checkpoint_is_loaded_once_and_again_later_if_it_can_not_be_yet(tmp_path):
