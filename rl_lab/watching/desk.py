@@ -10,7 +10,7 @@ from typing import Any
 from rl_lab.agent import Policy
 from rl_lab.runs.description import read_description
 from rl_lab.runs.rows import EPISODES, read_actions
-from rl_lab.training.loading import load_policy
+from rl_lab.training.loading import load_newest
 from rl_lab.types import Array
 from rl_lab.watching.courtesy import NICE, TRAINING_FRAMES, give_way
 from rl_lab.watching.following import Following, is_training
@@ -38,7 +38,7 @@ class Desk:
     def __init__(self, shown: Sequence[Watched], agents: Sequence[Agent], save_to: Path):
         self._shown, self._agents, self._save_to = shown, agents, save_to
         self._following = {
-            i: Following(one.folder, partial(load_policy, one.folder))
+            i: Following(one.folder, partial(load_newest, one.folder))
             for i, one in enumerate(shown)
             if one.folder is not None and one.is_newest
         }

@@ -21,7 +21,7 @@ from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.types import UsageError
 
 SECONDS = 2.0  # between two looks
-LOAD_SECONDS = 10.0  # between two policies that are loaded
+LOAD_SECONDS = 10.0  # between two attempts to load a policy
 QUIET_SECONDS = 600.0  # after its last row a run that hasn't ended doesn't count as one that trains
 POINTS = 400  # of a curve at most: beyond, every second is dropped
 CURVES = {"training": "episode_return_mean", "evaluation": "eval_return_mean"}
@@ -65,15 +65,15 @@ class Following:
     """What is new in a run directory since the last look.
 
     Args:
-        load: returns the policy of the newest checkpoint.
+        load: returns the policy of the newest checkpoint, and the checkpoint's environment step.
         seconds: between two looks.
-        load_seconds: between two policies that are loaded.
+        load_seconds: between two attempts to load a policy.
     """
 
     def __init__(
         self,
         folder: Path,
-        load: Callable[[], Policy],
+        load: Callable[[], tuple[Policy, int]],
         *,
         seconds: float = SECONDS,
         load_seconds: float = LOAD_SECONDS,
@@ -107,11 +107,11 @@ class Following:
         notice = self._notice() if self._read_rows() else None
         newest, policy = self._newest(), None
         if newest != self._seen and self._looked - self._loaded >= self._load_seconds:
-            # It may be half written or being swept away: the next look finds it, or a newer one.
+            self._loaded = self._looked  # a failed attempt counts, too
+            # It may be half written or being swept away: a later look finds it, or a newer one.
             with suppress(UsageError, CheckpointCorrupt, OSError):
-                policy, self._seen = self._load(), newest
-                self._loaded = self._looked
-                self.checkpoint = 0 if newest is None else int(newest[0].partition("-")[0])
+                policy, self.checkpoint = self._load()
+                self._seen = newest
         return notice, policy
 
     def _read_rows(self) -> bool:
