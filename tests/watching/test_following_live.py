@@ -59,7 +59,7 @@ def until(holds) -> None:
 def test_a_run_that_trains_is_followed_and_let_go_first(training, monkeypatch):
     process, folder = training
     gave_way, told = [], []
-    monkeypatch.setattr(desk_module, "give_way", lambda: gave_way.append(1))
+    monkeypatch.setattr(desk_module, "give_way", lambda: gave_way.append(1) or True)
     page = live_page([watched(folder)], Guard(1))
     session, desk = page.player.session, page.player._idle.__self__
     (run,) = desk._following.values()
