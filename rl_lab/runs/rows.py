@@ -65,14 +65,14 @@ class RowFiles:
             self._files[ACTIONS].write(e.actions.tobytes())
 
     def flush(self) -> None:
-        """Hand everything written to the operating system.
+        """Hand everything written to the operating system, the actions before the episodes that list them.
 
         Raises:
             NotWritten: it refused (the disk is full, say).
         """
-        for name, file in self._files.items():
+        for name in (METRICS, ACTIONS, EPISODES):
             with _as_not_written(name):
-                file.flush()
+                self._files[name].flush()
 
     def positions(self) -> dict[str, int]:
         """Return the length of each file in bytes; so much of it is on the disk, even after a power cut."""
@@ -158,18 +158,18 @@ def is_number(value: Any) -> bool:
 
 
 def read_episodes(folder: Path) -> list[dict[str, float]]:
-    """Return the rows of episodes.csv as numbers."""
-    with (Path(folder) / EPISODES).open(newline="") as file:
-        return [
-            {k: float(v) if k == "return" else int(v) for k, v in row.items()} for row in csv.DictReader(file)
-        ]
+    """Return the rows of episodes.csv as numbers, without a half-written last line."""
+    lines = (Path(folder) / EPISODES).read_text().split("\n")[:-1]
+    return [
+        {k: float(v) if k == "return" else int(v) for k, v in row.items()} for row in csv.DictReader(lines)
+    ]
 
 
 def read_actions(folder: Path, row: int, action_space: Any) -> np.ndarray:
     """Return the actions [length, ...] of the episode in row `row` (from 0) of episodes.csv.
 
     Raises:
-        UsageError: there is no such row.
+        UsageError: there is no such row, or its actions aren't written yet, as may be while the run trains.
     """
     episodes = read_episodes(folder)
     if not 0 <= row < len(episodes):
@@ -181,6 +181,11 @@ def read_actions(folder: Path, row: int, action_space: Any) -> np.ndarray:
     with (Path(folder) / ACTIONS).open("rb") as file:
         file.seek(before * item)
         data = file.read(length * item)
+    if len(data) < length * item:
+        raise UsageError(
+            f"training episode {row} of {folder} can't be played yet: {ACTIONS} ends before its actions do"
+            " (allowed: an earlier one, or this one later)"
+        )
     return np.frombuffer(data, dtype=dtype).reshape(length, *shape)
 
 

@@ -32,12 +32,26 @@ def load_policy(run_dir: str | Path, *, best: bool = False, at_step: int | None 
         CheckpointCorrupt: no checkpoint is whole.
         FormatTooNew: a newer version wrote it.
     """
+    return _load(run_dir, best, at_step)[0]
+
+
+def load_newest(run_dir: str | Path) -> tuple[Policy, int]:
+    """Return what `load_policy` does without options, and the environment step of the checkpoint that it is from.
+
+    Raises:
+        UsageError, CheckpointCorrupt, FormatTooNew: see `load_policy`.
+    """
+    return _load(run_dir, best=False, at_step=None)
+
+
+def _load(run_dir: str | Path, best: bool, at_step: int | None) -> tuple[Policy, int]:
+    """Return a policy and its checkpoint's environment step; see `load_policy`."""
     description = read_description(Path(run_dir))
     learner = make_learner(description.agent, **description.fields)
-    weights = read_weights(run_dir, best=best, at_step=at_step)
+    weights, env_steps = _read(run_dir, best, at_step)
     with limited_threads(description.config.threads):
         policy = learner.load(problem_of(description.config, learner, for_acting=True), weights)
-    return with_eval_gamma(policy, description.config.eval_gamma)
+    return with_eval_gamma(policy, description.config.eval_gamma), env_steps
 
 
 def with_eval_gamma(policy: Policy, gamma: float | None) -> Policy:
@@ -66,6 +80,11 @@ def read_weights(run_dir: str | Path, *, best: bool = False, at_step: int | None
         CheckpointCorrupt: no checkpoint is whole.
         FormatTooNew: a newer version wrote it.
     """
+    return _read(run_dir, best, at_step)[0]
+
+
+def _read(run_dir: str | Path, best: bool, at_step: int | None) -> tuple[dict[str, Any], int]:
+    """Return weights and their checkpoint's environment step; see `read_weights`."""
     folder = Path(run_dir)
     read_description(folder)
     if best and at_step is not None:
@@ -73,11 +92,12 @@ def read_weights(run_dir: str | Path, *, best: bool = False, at_step: int | None
     checkpoints = Checkpoints(folder / CHECKPOINTS)
     try:
         # No migrations: weights are stored alike in all formats.
-        _, members = checkpoints.load(only=("weights", "selected"), best=best, at_step=at_step)
+        env_steps, members = checkpoints.load(only=("weights", "selected"), best=best, at_step=at_step)
     except CheckpointMissing as error:
         raise UsageError(_missing(folder, checkpoints.steps(), at_step)) from error
     as_learned = best or at_step is not None
-    return members["weights"] if as_learned else members.get("selected", members["weights"])
+    weights = members["weights"] if as_learned else members.get("selected", members["weights"])
+    return weights, env_steps
 
 
 def _missing(folder: Path, steps: list[int], at_step: int | None) -> str:

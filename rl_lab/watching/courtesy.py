@@ -6,12 +6,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-NICE = 19  # the least priority that there is
+NICE = 19  # the lowest priority
 TRAINING_FRAMES = 6.0  # pictures a second at most while a run that is followed trains
 
 
 def give_way(nice: int = NICE) -> bool:
-    """Give all threads of this process the least priority; return whether the system lets it be set.
+    """Give all threads of this process the lowest priority; return whether the system lets it be set.
 
     Threads that begin later inherit it. It can't be taken back.
     """

@@ -10,7 +10,7 @@ from typing import Any
 from rl_lab.agent import Policy
 from rl_lab.runs.description import read_description
 from rl_lab.runs.rows import EPISODES, read_actions
-from rl_lab.training.loading import load_policy
+from rl_lab.training.loading import load_newest
 from rl_lab.types import Array
 from rl_lab.watching.courtesy import NICE, TRAINING_FRAMES, give_way
 from rl_lab.watching.following import Following, is_training
@@ -22,8 +22,12 @@ from rl_lab.watching.sources import Watched
 from rl_lab.watching.thoughts import Thoughts
 
 GENTLE = (
-    f"The run is being trained: so as not to slow it, the viewer has the least priority (nice {NICE}) and shows at"
+    f"The run is being trained: so as not to slow it, the viewer has the lowest priority (nice {NICE}) and shows at"
     f" most {TRAINING_FRAMES:g} pictures a second."
+)
+ONLY_FEWER = (
+    f"The run is being trained: so as not to slow it, the viewer shows at most {TRAINING_FRAMES:g} pictures a second;"
+    " its priority can't be lowered on this system."
 )
 
 
@@ -38,11 +42,11 @@ class Desk:
     def __init__(self, shown: Sequence[Watched], agents: Sequence[Agent], save_to: Path):
         self._shown, self._agents, self._save_to = shown, agents, save_to
         self._following = {
-            i: Following(one.folder, partial(load_policy, one.folder))
+            i: Following(one.folder, partial(load_newest, one.folder))
             for i, one in enumerate(shown)
             if one.folder is not None and one.is_newest
         }
-        self._is_gentle = False
+        self._gentle = ""  # what the pages were told of it
         self.tell: Callable[[dict[str, Any]], None] = lambda notice: None
 
     def carry(self, session: Session, command: Command) -> str | None:
@@ -108,12 +112,10 @@ class Desk:
         """Take little from runs that train, and return in a line that this is done; "" where none trains."""
         trains = any(is_training(following.folder) for following in self._following.values())
         session.frames_per_second = TRAINING_FRAMES if trains else FRAMES_PER_SECOND
-        if trains != self._is_gentle:
-            self._is_gentle = trains
-            if trains:
-                give_way()
-            self.tell({"type": "gentle", "text": GENTLE if trains else ""})
-        return GENTLE if trains else ""
+        if trains != bool(self._gentle):
+            self._gentle = "" if not trains else GENTLE if give_way() else ONLY_FEWER
+            self.tell({"type": "gentle", "text": self._gentle})
+        return self._gentle
 
 
 def _free_place(folder: Path) -> Path:

@@ -21,11 +21,12 @@ from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.types import UsageError
 
 SECONDS = 2.0  # between two looks
-LOAD_SECONDS = 10.0  # between two policies that are loaded
+LOAD_SECONDS = 10.0  # between two attempts to load a policy
 QUIET_SECONDS = 600.0  # after its last row a run that hasn't ended doesn't count as one that trains
 POINTS = 400  # of a curve at most: beyond, every second is dropped
 CURVES = {"training": "episode_return_mean", "evaluation": "eval_return_mean"}
 READ_BYTES = 2**22  # of rows at one look
+TAIL_BYTES = 256  # of the last rows, by which it is noticed that a resume has cut them back
 
 
 class Curve:
@@ -64,15 +65,15 @@ class Following:
     """What is new in a run directory since the last look.
 
     Args:
-        load: returns the policy of the newest checkpoint.
+        load: returns the policy of the newest checkpoint, and the checkpoint's environment step.
         seconds: between two looks.
-        load_seconds: between two policies that are loaded.
+        load_seconds: between two attempts to load a policy.
     """
 
     def __init__(
         self,
         folder: Path,
-        load: Callable[[], Policy],
+        load: Callable[[], tuple[Policy, int]],
         *,
         seconds: float = SECONDS,
         load_seconds: float = LOAD_SECONDS,
@@ -80,8 +81,9 @@ class Following:
         self.folder, self._load = Path(folder), load
         self._seconds, self._load_seconds = seconds, load_seconds
         self._read = 0  # bytes of metrics.jsonl
-        self._rest = b""
+        self._rest = self._tail = b""
         self._curves = {name: Curve() for name in CURVES}
+        self._seen: tuple[str, int] | None = None
         self._seen = self._newest()
         self._looked = self._loaded = -1e9
         self.env_steps = 0  # of the last row
@@ -93,7 +95,7 @@ class Following:
             manifests = Checkpoints(self.folder / CHECKPOINTS).manifests()
             return (manifests[-1].name, manifests[-1].stat().st_mtime_ns) if manifests else None
         except FileNotFoundError:  # the run has just swept one away
-            return self._seen if hasattr(self, "_seen") else None
+            return self._seen
 
     def is_due(self) -> bool:
         """Return whether it is time for a look."""
@@ -105,33 +107,37 @@ class Following:
         notice = self._notice() if self._read_rows() else None
         newest, policy = self._newest(), None
         if newest != self._seen and self._looked - self._loaded >= self._load_seconds:
-            # It may be half written or being swept away: the next look finds it, or a newer one.
+            self._loaded = self._looked  # a failed attempt counts, too
+            # It may be half written or being swept away: a later look finds it, or a newer one.
             with suppress(UsageError, CheckpointCorrupt, OSError):
-                policy, self._seen = self._load(), newest
-                self._loaded = self._looked
-                self.checkpoint = 0 if newest is None else int(newest[0].partition("-")[0])
+                policy, self.checkpoint = self._load()
+                self._seen = newest
         return notice, policy
 
     def _read_rows(self) -> bool:
-        """Read rows that were appended; return whether there were any."""
-        path = self.folder / METRICS
+        """Read rows that were appended; return whether there were any.
+
+        After a resume has cut rows back, all are read again; also if the file has since grown longer than it was.
+        """
         try:
-            size = path.stat().st_size
-            if size < self._read:  # cut back on resume
-                self._read, self._rest = 0, b""
-                self._curves = {name: Curve() for name in CURVES}
-            if size == self._read:
-                return False
-            with path.open("rb") as file:
-                file.seek(self._read)
+            with (self.folder / METRICS).open("rb") as file:
+                file.seek(self._read - len(self._tail))
+                if file.read(len(self._tail)) != self._tail:
+                    self._forget_rows()
+                    file.seek(0)
                 data = file.read(READ_BYTES)
         except OSError:
             return False
         self._read += len(data)
+        self._tail = (self._tail + data)[-TAIL_BYTES:]
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._add(line)
         return bool(lines)
+
+    def _forget_rows(self) -> None:
+        self._read, self._rest, self._tail, self.env_steps = 0, b"", b"", 0
+        self._curves = {name: Curve() for name in CURVES}
 
     def _add(self, line: bytes) -> None:
         row = parse_row(line)

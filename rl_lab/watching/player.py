@@ -14,9 +14,8 @@ from rl_lab.types import UsageError
 from rl_lab.watching.messages import Command
 from rl_lab.watching.session import Session, View
 
-EARLY = (
-    0.95  # share of a view's time after which the next may come, so that none is left out at the very rate
-)
+# Share of a view's time after which the next may come, so that none is dropped at exactly that rate.
+EARLY = 0.95
 WAITING_COMMANDS = 256  # more than that are refused
 Reply = Callable[[dict[str, Any]], None]
 Carry = Callable[[Session, Command], "str | None"]
@@ -38,6 +37,7 @@ class Player(threading.Thread):
         carry: carries out commands.
         idle: called whenever nothing was asked for, a few times a second at least; returns whether the view changed.
         is_seen: whether anybody looks; while nobody does, nothing is played.
+        on_refusal: called with a message for the pages when the session can't go on; it is paused then.
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class Player(threading.Thread):
         carry: Carry = carry_out,
         idle: Callable[[Session], bool] = lambda session: False,
         is_seen: Callable[[], bool] = lambda: True,
+        on_refusal: Reply = lambda message: None,
     ):
         super().__init__(name="session", daemon=True)
         self.session = session
         self._on_view, self._on_end, self._carry, self._idle = on_view, on_end, carry, idle
-        self._is_seen = is_seen
+        self._is_seen, self._on_refusal = is_seen, on_refusal
         self._commands: queue.Queue[tuple[Command, Reply] | None] = queue.Queue(WAITING_COMMANDS)
         self._due = self._show_due = 0.0
         self._stopping = False
@@ -79,9 +80,8 @@ class Player(threading.Thread):
             self._show()
             while not self._stopping:
                 self._turn()
-        except (
-            Exception
-        ) as raised:  # environments and policies may raise anything: it is reported where it is seen
+        # Environments and policies may raise anything: it is reported where it is seen.
+        except Exception as raised:
             error = raised
         finally:
             self.session.close()
@@ -94,13 +94,22 @@ class Player(threading.Thread):
         except queue.Empty:
             changed = self._is_seen() and self._idle(self.session)
             if self._plays() and time.monotonic() >= self._due:
-                changed = self.session.advance() or changed
+                changed = self._advance() or changed
                 self._set_due()
             if changed:
                 self._show_in_time()
             return
         if item is not None:
             self._do(*item)
+
+    def _advance(self) -> bool:
+        """Advance the session; if it can't go on, pause it and say why. Return whether the view changed."""
+        try:
+            return self.session.advance()
+        except UsageError as error:
+            self.session.pause()
+            self._on_refusal({"type": "error", "text": str(error)})
+            return True
 
     def _wait(self) -> float:
         """Return the seconds until something is due, never so many that a following run would look frozen."""

@@ -37,9 +37,8 @@ class Client:
         self.news = asyncio.Event()
         self.looks = True  # as long as its page doesn't say that it is hidden
         self._packer = Packer()
-        self._lock = (
-            asyncio.Lock()
-        )  # one message at a time goes out, so that who doesn't read isn't listened to
+        # One message at a time goes out, so that a client that doesn't read isn't read from.
+        self._lock = asyncio.Lock()
 
     async def send_text(self, body: Mapping[str, Any]) -> None:
         """Send a JSON object."""
@@ -78,6 +77,15 @@ class Broadcast:
         self.notices = {**self.notices, str(notice["type"]): notice}
         self.call(self._wake)
 
+    def say(self, message: dict[str, Any]) -> None:
+        """Send a message to those who are here now; called from any thread."""
+        for client in tuple(self.clients):
+            self.answer(client, message)
+
+    def answer(self, client: Client, message: Mapping[str, Any]) -> None:
+        """Send a message to one client; called from any thread."""
+        self.call(lambda: asyncio.ensure_future(_quietly(client.send_text(message))))
+
     def is_seen(self) -> bool:
         """Return whether anybody looks; called from any thread."""
         return any(client.looks for client in tuple(self.clients))
@@ -111,7 +119,8 @@ class LivePage:
         idle: Callable[[Session], bool] = lambda session: False,
     ):
         self.guard, self.broadcast = guard, Broadcast()
-        self.player = Player(session, self.broadcast.show, self._ended, carry, idle, self.broadcast.is_seen)
+        seen, say = self.broadcast.is_seen, self.broadcast.say
+        self.player = Player(session, self.broadcast.show, self._ended, carry, idle, seen, say)
         self.error: Exception | None = None
         self.note = ""  # a line for whoever starts the server
         self.on_failure: Callable[[], None] = lambda: None
@@ -202,11 +211,7 @@ class LivePage:
             client.looks = command.seen
             client.news.set()
             return
-
-        def reply(answer: Mapping[str, Any]) -> None:
-            self.broadcast.call(lambda: asyncio.ensure_future(_quietly(client.send_text(answer))))
-
-        self.player.ask(command, reply)
+        self.player.ask(command, lambda answer: self.broadcast.answer(client, answer))
 
     async def _send(self, client: Client) -> None:
         """Send what is new, whenever the client has taken what was sent before."""

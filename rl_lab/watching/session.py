@@ -119,34 +119,44 @@ class Session:
         self._pending: int | None = None  # of a key that was pressed, maybe released, and not played yet
         self._idle = idle_action(self.agents[0].track.lane.envs.env, self.agents[0].action_names)
         self._begun = 0
-        self._begin()
+        self._begin(None)
 
     # Episodes --------------------------------------------------------------------------------------------
 
     def restart(self, seed: int | None = None) -> None:
         """Begin the first episode of a seed, or without one the open episode once more."""
-        self._keep_played()
+        past = self.past
         if seed is not None:
-            self.seed, self.episode, self.past = seed, 0, None
-        self._begin()
+            self.seed, self.episode, past = seed, 0, None
+        self._begin(past)
 
     def next_episode(self) -> None:
-        """Begin the next of the picked training episodes; without any, or after the last, that of the seed."""
-        self._keep_played()
+        """Begin the next of the picked training episodes; without any, or after the last, that of the seed.
+
+        Raises:
+            UsageError: the actions of the training episode can't be read; the open episode stays.
+        """
         if self.past is None:
             self.episode += 1
+            self._begin(None)
         else:
-            self.past = self.past.following()
-        self._begin()
+            self._begin(self.past.following())
 
     def show_past(self, past: Pick) -> None:
-        """Play training episodes of the first agent once more; others play their own from the same seeds."""
-        self._keep_played()
-        self.hand_back()
-        self.past = past
-        self._begin()
+        """Play training episodes of the first agent once more; others play their own from the same seeds.
 
-    def _begin(self) -> None:
+        Raises:
+            UsageError: the actions of the first one can't be read; the open episode stays.
+        """
+        self._begin(past)
+        self.hand_back()
+
+    def _begin(self, past: Pick | None) -> None:
+        script = (
+            None if past is None else past.actions_of(past.episode)
+        )  # before anything changes: it may fail
+        self._keep_played()
+        self.past = past
         seed = evaluation_seed(self.seed, self.episode) if self.past is None else self.past.episode.seed
         self._begun += 1
         self.position, self._pending, self._held = 0, None, None
@@ -155,8 +165,7 @@ class Session:
                 policy, agent.note = agent.fresh
                 agent.track.lane.replace(policy)
                 agent.fresh = None
-            script = self.past.actions_of(self.past.episode) if self.past is not None and i == 0 else None
-            agent.track.begin(seed, script)
+            agent.track.begin(seed, script if i == 0 else None)
 
     # Time ------------------------------------------------------------------------------------------------
 
@@ -175,6 +184,9 @@ class Session:
 
         Returns:
             Whether there was one; not if a human is to move and presses no key.
+
+        Raises:
+            UsageError: see `next_episode`.
         """
         if self.is_over:
             self.next_episode()

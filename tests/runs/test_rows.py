@@ -18,7 +18,7 @@ from rl_lab.runs.rows import (
     read_episodes,
     read_rows,
 )
-from rl_lab.storage.errors import CheckpointCorrupt
+from rl_lab.storage.errors import CheckpointCorrupt, NotWritten
 from rl_lab.types import UsageError
 
 ACTION = spaces.Discrete(4)
@@ -82,3 +82,38 @@ def test_a_file_that_is_too_short_is_never_padded(rows, tmp_path):
     rows.row({"env_steps": 1})
     with pytest.raises(CheckpointCorrupt, match=r"metrics\.jsonl has 17 bytes, 99 at the last checkpoint"):
         rows.cut_back({METRICS: 99})
+
+
+def test_an_episode_whose_actions_are_not_written_yet_is_refused_in_a_line(rows, tmp_path):
+    rows.episode(episode(0, 3, 1))
+    rows.episode(episode(1, 2))
+    rows.flush()
+    with (tmp_path / ACTIONS).open("r+b") as file:
+        file.truncate(2 * stored_dtype(ACTION).itemsize)
+    assert read_actions(tmp_path, 0, ACTION).tolist() == [3, 1]
+    with pytest.raises(
+        UsageError, match=r"training episode 1 of .* can't be played yet: actions/actions\.bin"
+    ):
+        read_actions(tmp_path, 1, ACTION)
+
+
+def test_a_half_written_episode_is_left_out(rows, tmp_path):
+    rows.episode(episode(0, 3, 1))
+    rows.flush()
+    with (tmp_path / EPISODES).open("a") as file:
+        file.write("20,0,1,6,0.")
+    assert [row["episode"] for row in read_episodes(tmp_path)] == [0]
+
+
+def test_episodes_are_not_flushed_before_their_actions(rows, tmp_path, monkeypatch):
+    class Full:
+        """A file that the file system refuses to write."""
+
+        def flush(self):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(rows._files, ACTIONS, Full())
+    rows._files[EPISODES].write(b"a row\n")
+    with pytest.raises(NotWritten, match=r"actions\.bin could not be written"):
+        rows.flush()
+    assert (tmp_path / EPISODES).read_bytes() == b""

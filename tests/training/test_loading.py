@@ -15,7 +15,7 @@ from rl_lab.runs.rows import read_rows
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.training import loading
-from rl_lab.training.loading import load_policy, read_weights, with_eval_gamma
+from rl_lab.training.loading import load_newest, load_policy, read_weights, with_eval_gamma
 from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import problem_of
 from rl_lab.types import UsageError
@@ -54,6 +54,17 @@ def test_the_last_checkpoint_is_read_unless_the_best_is_asked_for(twice, best, v
     assert (read_weights(twice, best=best)["q"] == value).all()
     shown = load_policy(twice, best=best).inspect(np.arange(2), (), np.ones(2, np.bool_))
     assert (shown["q_values"] == value).all()
+
+
+def test_the_newest_policy_comes_with_the_step_of_the_checkpoint_that_was_whole(twice):
+    def newest():
+        policy, env_steps = load_newest(twice)
+        return policy.inspect(np.arange(1), (), np.ones(1, np.bool_))["q_values"][0, 0], env_steps
+
+    assert newest() == (1.0, 1)
+    Checkpoints(twice / CHECKPOINTS).manifests()[-1].write_text("{}")
+    with pytest.warns(UserWarning, match="passed over"):
+        assert newest() == (0.0, 0)
 
 
 def test_a_policy_is_loaded_with_the_threads_of_its_run(run, monkeypatch):

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.types import UsageError
 from rl_lab.watching.following import Curve, Following
 
@@ -44,8 +45,28 @@ def test_rows_that_a_resumed_run_drops_are_dropped_here(tmp_path):
     assert following.look()[0]["curves"]["training"] == [(10.0, 1.0)]
 
 
+@pytest.mark.parametrize("steps", [(10, 15, 18, 19), (10, 15, 25, 30)], ids=["fewer steps", "more steps"])
+def test_dropped_rows_are_noticed_if_the_file_has_grown_longer_since(tmp_path, steps):
+    following = Following(tmp_path, lambda: None)
+    append(tmp_path, "".join(row(n, episode_return_mean=1.0) for n in (10, 20, 22)))
+    following.look()
+    (tmp_path / "metrics.jsonl").write_text("".join(row(n, episode_return_mean=2.0) for n in steps))
+    notice = following.look()[0]
+    assert notice["curves"]["training"] == [(n, 2.0) for n in steps]
+    assert notice["env_steps"] == steps[-1]
+    assert following.look()[0] is None
+
+
+def test_a_checkpoint_that_is_swept_away_at_the_first_look_is_none(tmp_path, monkeypatch):
+    def swept(checkpoints):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Checkpoints, "manifests", swept)
+    assert Following(tmp_path, lambda: None).look() == (None, None)
+
+
 def test_a_newer_checkpoint_is_loaded_once_and_again_later_if_it_can_not_be_yet(tmp_path):
-    answers = [UsageError("half written"), "policy"]
+    answers = [UsageError("half written"), ("policy", 20)]
 
     def load():
         answer = answers.pop(0)
@@ -55,10 +76,36 @@ def test_a_newer_checkpoint_is_loaded_once_and_again_later_if_it_can_not_be_yet(
 
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "000000000010-a.json").write_text("{}")
-    following = Following(tmp_path, load)
+    following = Following(tmp_path, load, load_seconds=0.0)
     assert following.look()[1] is None  # it is the one that is watched already
     (tmp_path / "checkpoints" / "000000000020-b.json").write_text("{}")
     assert [following.look()[1] for _ in range(3)] == [None, "policy", None]
+
+
+def test_a_checkpoint_that_can_not_be_loaded_is_not_tried_at_every_look(tmp_path):
+    tries = []
+
+    def load():
+        tries.append(1)
+        raise UsageError("damaged")
+
+    following = Following(tmp_path, load, load_seconds=1000.0)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "000000000020-b.json").write_text("{}")
+    assert [following.look()[1] for _ in range(3)] == [None] * 3
+    assert len(tries) == 1
+
+
+def test_the_checkpoint_is_the_one_that_was_loaded_though_a_newer_one_came_meanwhile(tmp_path):
+    def load():
+        (tmp_path / "checkpoints" / "000000000030-c.json").write_text("{}")
+        return "policy", 30
+
+    following = Following(tmp_path, load)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "000000000020-b.json").write_text("{}")
+    assert following.look()[1] == "policy"
+    assert following.checkpoint == 30
 
 
 def test_looks_are_rare(tmp_path):

@@ -59,7 +59,7 @@ def until(holds) -> None:
 def test_a_run_that_trains_is_followed_and_let_go_first(training, monkeypatch):
     process, folder = training
     gave_way, told = [], []
-    monkeypatch.setattr(desk_module, "give_way", lambda: gave_way.append(1))
+    monkeypatch.setattr(desk_module, "give_way", lambda: gave_way.append(1) or True)
     page = live_page([watched(folder)], Guard(1))
     session, desk = page.player.session, page.player._idle.__self__
     (run,) = desk._following.values()
@@ -111,7 +111,7 @@ def test_a_run_counts_as_training_while_its_rows_grow_and_it_has_not_ended(tmp_p
 def test_policies_that_come_soon_after_one_another_are_not_all_loaded(tmp_path):
     loaded = []
     (tmp_path / "checkpoints").mkdir()
-    run = following.Following(tmp_path, lambda: loaded.append(1) or "policy", load_seconds=1000.0)
+    run = following.Following(tmp_path, lambda: (loaded.append(1), 10), load_seconds=1000.0)
     for number in (10, 20, 30):
         (tmp_path / "checkpoints" / f"{number:012d}-a.json").write_text("{}")
         run.look()

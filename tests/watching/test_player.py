@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rl_lab.types import UsageError
 from rl_lab.watching import player as module
 from rl_lab.watching.player import Player
 from rl_lab.watching.session import FRAMES_PER_SECOND
@@ -66,3 +67,19 @@ def test_while_nobody_looks_nothing_is_played_and_nothing_is_looked_after():
     for _ in range(3):
         player._turn()
     assert (len(played), len(idle)) == (3, 3)
+
+
+def test_a_session_that_can_not_go_on_is_paused_and_the_page_is_told():
+    def advance():
+        raise UsageError("its actions aren't there yet")
+
+    session = SimpleNamespace(playing=True, is_over=True, frames_per_second=60.0, seconds_to_next=0.0)
+    session.advance, session.view = advance, lambda: "the view"
+    session.pause = lambda: setattr(session, "playing", False)
+    said, seen = [], []
+    player = Player(session, seen.append, on_refusal=said.append)
+    player._wait = lambda: 1e-4
+    for _ in range(3):
+        player._turn()
+    assert said == [{"type": "error", "text": "its actions aren't there yet"}]
+    assert seen == ["the view"]
