@@ -16,6 +16,7 @@ from gymnasium import spaces
 from learners import NAMES, learner, table_agent
 from rl_lab.envs.sutton_barto.random_walk import RandomWalk
 from rl_lab.evaluation.exact import action_probabilities, exact_figures
+from rl_lab.policies import for_episode
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training.loop import start, train
 from rl_lab.types import Step
@@ -194,6 +195,23 @@ def test_prediction_finds_the_values_of_the_random_walk(trace_decay):
     assert (action_probabilities(policy, problem.model, 4) == 1.0).all()
     shown = policy.inspect(np.array([3]), (), np.array([True]))
     assert shown["value"][0] == agent.q[3, 0]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_watched_episodes_of_a_prediction_follow_from_their_seeds(first):
+    problem = problem_on(lambda: gymnasium.make("FrozenLake-v1"))
+    problem.spec.action_space.start = np.int64(first)
+    policy = table_agent("td-prediction", problem).policy(explore=False)
+
+    def drawn(seed: int) -> list[int]:
+        playing, found = for_episode(policy, seed), []
+        state = playing.initial_state(1)
+        for _ in range(20):
+            found += playing.act(np.array([0]), state, np.array([False])).action.tolist()
+        return found
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert set(drawn(1)) == {first, first + 1, first + 2, first + 3}
 
 
 # Observations -------------------------------------------------------------------------------------------
