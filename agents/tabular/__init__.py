@@ -20,7 +20,7 @@ from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
 from rl_lab.training.simulation import Simulated
 
-from .agent import MakeRule, Tabular
+from .agent import MakeRule, Tabular, rows_of
 from .config import (
     TRACES,
     Config,
@@ -55,7 +55,8 @@ def learner(
     """
     build = partial(Tabular, make_rule=make_rule, predicts=predicts)
     stepping = Interaction(config, build, partial(refuse, name), takes_datasets=off_policy)
-    return Simulated(name, stepping, simulated_by) if getattr(config, "simulated", False) else stepping
+    simulated = getattr(config, "simulated", False)
+    return Simulated(name, stepping, simulated_by, rows_of) if simulated else stepping
 
 
 def _at_once(rule: int) -> MakeRule:
