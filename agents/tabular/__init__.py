@@ -38,6 +38,7 @@ from .config import (
 )
 from .learning import AtOnce, ByTraces, ByWindows
 from .planning import Dyna, Sweeping
+from .room import refuse_number
 from .simulated import simulated_by
 from .tables import Rule, Tables
 
@@ -54,7 +55,13 @@ def learner(
         predicts: it learns the values of states for a policy that acts uniformly at random.
     """
     build = partial(Tabular, make_rule=make_rule, predicts=predicts)
-    stepping = Interaction(config, build, partial(refuse, name), takes_datasets=off_policy)
+    stepping = Interaction(
+        config,
+        build,
+        partial(refuse, name),
+        takes_datasets=off_policy,
+        refuse_number=partial(refuse_number, name),
+    )
     simulated = getattr(config, "simulated", False)
     return Simulated(name, stepping, simulated_by, rows_of) if simulated else stepping
 
