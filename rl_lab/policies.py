@@ -190,6 +190,10 @@ class Shifted:
         """Return the policy's carry at the start of an episode."""
         return self._policy.initial_state(num_envs)
 
+    def for_episode(self, seed: int) -> Shifted:
+        """Return one that shifts what the policy does in the episode with this seed."""
+        return Shifted(for_episode(self._policy, seed), self._first)
+
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
         """Return the policy's decision with the number added to its actions [N]."""
         decision = self._policy.act(obs, state, is_first, mask)

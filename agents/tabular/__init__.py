@@ -20,7 +20,7 @@ from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
 from rl_lab.training.simulation import Simulated
 
-from .agent import MakeRule, Tabular
+from .agent import MakeRule, Tabular, rows_of
 from .config import (
     TRACES,
     Config,
@@ -38,6 +38,7 @@ from .config import (
 )
 from .learning import AtOnce, ByTraces, ByWindows
 from .planning import Dyna, Sweeping
+from .room import refuse_number
 from .simulated import simulated_by
 from .tables import Rule, Tables
 
@@ -54,8 +55,15 @@ def learner(
         predicts: it learns the values of states for a policy that acts uniformly at random.
     """
     build = partial(Tabular, make_rule=make_rule, predicts=predicts)
-    stepping = Interaction(config, build, partial(refuse, name), takes_datasets=off_policy)
-    return Simulated(name, stepping, simulated_by) if getattr(config, "simulated", False) else stepping
+    stepping = Interaction(
+        config,
+        build,
+        partial(refuse, name),
+        takes_datasets=off_policy,
+        refuse_number=partial(refuse_number, name),
+    )
+    simulated = getattr(config, "simulated", False)
+    return Simulated(name, stepping, simulated_by, rows_of) if simulated else stepping
 
 
 def _at_once(rule: int) -> MakeRule:

@@ -8,6 +8,7 @@ import numpy as np
 
 from rl_lab.mdp.learning.exploring import choose_all, probability
 from rl_lab.policies import random_actions
+from rl_lab.seeding import seed_of
 from rl_lab.types import Array, Decision, Obs, State
 
 from .tables import ALL_LEGAL, Tables, own
@@ -84,6 +85,14 @@ class UniformPolicy:
         """Return (); the actions that follow are drawn from a generator that is asked for anew."""
         self._rng = self._generator()
         return ()
+
+    def for_episode(self, seed: int) -> UniformPolicy:
+        """Return one whose draws follow from an episode's seed, so that watched episodes differ from one another."""
+
+        def generator() -> np.random.Generator:
+            return np.random.default_rng(seed_of(seed, "prediction episode"))
+
+        return UniformPolicy(self._values, self._row_of, self._num_actions, generator)
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
         """Draw an action for each environment, int64 [N]."""

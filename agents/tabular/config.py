@@ -83,8 +83,8 @@ class Learning:
         within(self, 0.0, 1.0, "step_size_power")
         at_least(self, -1e12, "initial_value")
         finite(self, "initial_value")
-        if any(type(n) is not int or n < 1 for n in self.bins):
-            raise UsageError(f"bins must be whole numbers from 1, got {self.bins}")
+        if any(type(n) is not int or not 1 <= n <= MOST_ENTRIES for n in self.bins):
+            raise UsageError(f"bins must be whole numbers from 1 to {MOST_ENTRIES}, got {self.bins}")
 
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""

@@ -20,6 +20,7 @@ from rl_lab.studies.running import (
     run_worker,
 )
 from rl_lab.training.registry import config_of
+from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
 
 MOST_RUNS = 100  # in one process, which gets their folders on its command line
@@ -30,26 +31,44 @@ RunOutcome = str | Stopped | None
 """Of a run: why it failed, that it was stopped, or None if it is done."""
 
 
-def can_simulate(agent: str) -> bool:
-    """Return whether an agent of a study has a field that lets it be simulated."""
-    return FIELD in {field.name for field in dataclasses.fields(config_of(learner_of(agent)))}
+def why_not_simulated(agent: str, runs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return why an agent of a study can't be simulated (one line), or None if it can on all environments.
+
+    Args:
+        runs: the fields of its runs on each environment, without seed and folder.
+    """
+    name = learner_of(agent)
+    if FIELD not in {field.name for field in dataclasses.fields(config_of(name))}:
+        return "it has no field simulated"
+    for fields in runs:
+        try:
+            learner, config = configure(name, {**fields, FIELD: True})
+            if (reason := learner.refuse(problem_of(config, learner))) is not None:
+                return reason
+        except UsageError as error:
+            return str(error)
+    return None
 
 
 def simulated_fields(
-    agents: Sequence[str], fields_of: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None]
+    reasons: Mapping[str, str | None], fields_of: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    """Return the fields for single agents of a study, with those simulated that can be; tell which can't.
+    """Return the fields for single agents of a study, with those simulated that can be; tell which can't, and why.
+
+    Args:
+        reasons: for each agent of the study, why it can't be simulated, or None if it can.
 
     Raises:
         UsageError: none can be.
     """
-    able = [agent for agent in agents if can_simulate(agent)]
+    able = [agent for agent, reason in reasons.items() if reason is None]
+    others = [f"{agent} ({reason})" for agent, reason in reasons.items() if reason is not None]
     if not able:
         raise UsageError(
-            f"batched does nothing for {', '.join(agents)} (allowed with tabular agents, such as q-learning)"
+            f"batched does nothing for {', '.join(others)} (allowed with tabular agents, such as q-learning)"
         )
-    if others := [agent for agent in agents if agent not in able]:
-        tell(f"{', '.join(others)}: not simulated, each run in a process of its own")
+    if others:
+        tell(f"not simulated, each run in a process of its own: {', '.join(others)}")
     return {
         **{a: dict(f) for a, f in fields_of.items()},
         **{a: {FIELD: True, **fields_of.get(a, {})} for a in able},

@@ -24,6 +24,7 @@ class Interaction:
         build_agent: makes the agent.
         refuse: returns why an agent with this config can't take such an environment (one line), or None.
         takes_datasets: False for an agent that can only learn from actions it has chosen itself.
+        refuse_number: returns why it can't take so many environments of this kind, or None; asked after `refuse`.
     """
 
     resumes = True
@@ -36,14 +37,17 @@ class Interaction:
         refuse: Callable[[Any, EnvSpec], str | None],
         *,
         takes_datasets: bool = True,
+        refuse_number: Callable[[Any, EnvSpec, int], str | None] = lambda config, spec, num_envs: None,
     ):
         self.config, self.Config = config, type(config)
         self.takes_datasets = takes_datasets
-        self.build_agent, self._refuse = build_agent, refuse
+        self.build_agent, self._refuse, self._refuse_number = build_agent, refuse, refuse_number
 
     def refuse(self, problem: Problem) -> str | None:
         """Return why the agent can't take this problem (one line), or None if it can."""
-        return self._refuse(self.config, problem.spec)
+        if (reason := self._refuse(self.config, problem.spec)) is not None:
+            return reason
+        return self._refuse_number(self.config, problem.spec, problem.num_envs)
 
     def resolved(self, problem: Problem) -> Interaction:
         """Return this learner with what its config leaves to "auto" decided by the config's `resolve`, if it has one.

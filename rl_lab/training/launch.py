@@ -45,10 +45,10 @@ from rl_lab.training.extension import extended, write_extension
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import load_policy, read_weights, with_eval_gamma
 from rl_lab.training.migrations import member_migrations
-from rl_lab.training.preparing import Prepared, prepare
-from rl_lab.training.registry import config_of, make_learner, preset_fields
+from rl_lab.training.preparing import Prepared, prepare, prepare_seeds
+from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.training.result import Result
-from rl_lab.training.setup import configs_of, problem_of, require_accepted
+from rl_lab.training.setup import problem_of, require_accepted
 from rl_lab.training.simulated_together import simulate_together
 from rl_lab.training.simulation import Simulated
 from rl_lab.types import EnvironmentFault, UsageError
@@ -121,21 +121,9 @@ def learn(
     """
     given = (preset_fields(agent, preset) if preset else {}) | fields | ({"env_id": env_id} if env_id else {})
     if num_seeds is not None:
-        runs = [given | own for own in _seeds_and_folders(agent, given, count("num_seeds", num_seeds))]
-        return learn_together(agent, runs, progress=progress, signals=signals, callbacks=callbacks)
+        runs, like = prepare_seeds(agent, given, count("num_seeds", num_seeds))
+        return learn_together(agent, runs, progress=progress, signals=signals, callbacks=callbacks, like=like)
     return _carry_out(prepare(agent, given), progress, signals, Callbacks(callbacks))
-
-
-def _seeds_and_folders(agent: str, given: Mapping[str, Any], num_seeds: int) -> list[dict[str, Any]]:
-    """Return the seed and the folder of each of several runs."""
-    if "simulated" not in {f.name for f in dataclasses.fields(config_of(agent))}:
-        raise UsageError(
-            f"num_seeds {num_seeds} can't be given to agent {agent!r} (allowed: agents that can be simulated)"
-        )
-    _, config = configs_of(agent, {**given, "simulated": True})
-    folder = make_run_folder(config, f"{agent}-{num_seeds}seeds")
-    seeds = range(config.seed, config.seed + num_seeds)
-    return [{"seed": seed, "run_dir": str(folder / f"seed-{seed}"), "simulated": True} for seed in seeds]
 
 
 def learn_together(
@@ -146,6 +134,7 @@ def learn_together(
     signals: bool = False,
     callbacks: Sequence[Callback] = (),
     failed: Callable[[Mapping[str, Any], Exception], None] | None = None,
+    like: Problem | None = None,
 ) -> list[Result]:
     """Train an agent in several runs that are simulated together, each as it would be alone.
 
@@ -153,13 +142,14 @@ def learn_together(
         runs: the fields of each run; they differ in seed and run_dir alone.
         progress: as for `learn`, for all runs or for each one.
         failed: takes the fields of a run and the exception that ended it, and the others go on; None: it is raised.
+        like: the problem of one of the runs, where it is known.
 
     Returns:
         The results, in order; they end with a run that was stopped. Other arguments and errors are those of `learn`.
     """
     if not runs:
         return []
-    first = prepare(agent, runs[0])
+    first = prepare(agent, runs[0], like)
     if not isinstance(first.learner, Simulated):
         raise UsageError(
             f"agent {agent!r} can't learn with several seeds at once (allowed: with simulated=True)"

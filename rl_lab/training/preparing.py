@@ -11,11 +11,19 @@ from typing import Any
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import RunDescription, describe, read_description
-from rl_lab.runs.directory import require_run_folder
+from rl_lab.runs.directory import make_run_folder, require_run_folder
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import read_weights
 from rl_lab.training.readings import differing_reading
-from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum, resolved
+from rl_lab.training.registry import config_of
+from rl_lab.training.setup import (
+    configs_of,
+    configure,
+    problem_of,
+    require_accepted,
+    require_optimum,
+    resolved,
+)
 from rl_lab.types import UsageError
 
 
@@ -52,6 +60,30 @@ def prepare(agent: str, given: Mapping[str, Any], like: Problem | None = None) -
     require_optimum(config, problem)
     description = describe(agent, learner.config, config, problem)  # W&B's settings may be refused
     return Prepared(agent, learner, config, problem, description)
+
+
+def prepare_seeds(
+    agent: str, given: Mapping[str, Any], num_seeds: int
+) -> tuple[list[dict[str, Any]], Problem]:
+    """Check a run, and make the folder for several that differ from it in the seed and are simulated together.
+
+    Returns:
+        The fields of each run, and the problem of the first.
+
+    Raises:
+        UsageError: a wrong name or value, and there is no folder; or none can be made.
+    """
+    if "simulated" not in {f.name for f in dataclasses.fields(config_of(agent))}:
+        raise UsageError(
+            f"num_seeds {num_seeds} can't be given to agent {agent!r} (allowed: agents that can be simulated)"
+        )
+    fields = {**given, "simulated": True}
+    _, config = configs_of(agent, fields)
+    inner = {} if config.run_dir is None else {"run_dir": str(Path(config.run_dir, f"seed-{config.seed}"))}
+    problem = prepare(agent, fields | inner).problem
+    folder = make_run_folder(config, f"{agent}-{num_seeds}seeds")
+    seeds = range(config.seed, config.seed + num_seeds)
+    return [fields | {"seed": seed, "run_dir": str(folder / f"seed-{seed}")} for seed in seeds], problem
 
 
 def _require_same_reading(learner: Learner, problem: Problem, source: str) -> None:

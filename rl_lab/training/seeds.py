@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rl_lab.checks import count
@@ -37,7 +37,10 @@ def simulate(
     learner, config = configure(agent, fields | {"env_id": env_id, "simulated": True})
     if not isinstance(learner, simulation.Simulated):
         raise UsageError(f"agent {agent!r} can't be simulated")
-    chosen = range(count("seeds", seeds)) if isinstance(seeds, int) else [count("seed", s, 0) for s in seeds]
+    if isinstance(seeds, Iterable):
+        chosen: Sequence[int] = [count("seed", seed, 0) for seed in seeds]
+    else:
+        chosen = range(count("seeds", seeds))
     problem = problem_of(config, learner)
     require_accepted(learner, problem)
     return evaluated(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from rl_lab.mdp.simulate import Simulation, all_cores
+from rl_lab.mdp.simulate import Simulation
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.moments import Moments
@@ -19,7 +19,9 @@ BYTES_A_STEP = 17  # of a stretch: action, reward, termination
 def simulate_together(
     learner: Simulated, problem: Problem, configs: Sequence[RunConfig]
 ) -> Iterator[AheadOfTime | None]:
-    """Yield each run's stretches, in order; None if values left all bounds in it or in one simulated beside it.
+    """Yield each run's stretches, in order; None for a run that is to be simulated by itself, while it is carried out.
+
+    That is so if values left all bounds in it or in one simulated beside it, or if the memory can't hold its stretches.
 
     Args:
         problem: of one of the runs; the others differ from it in the seed.
@@ -28,6 +30,9 @@ def simulate_together(
     stops = stops_of(configs[0])
     seeds = [config.seed for config in configs]
     size = _group_size(learner.simulation(problem, seeds[:1]), stops)
+    if size == 0:
+        yield from [None] * len(seeds)
+        return
     for start in range(0, len(seeds), size):
         group = seeds[start : start + size]
         yield from _ahead(learner.simulation(problem, group), stops)
@@ -43,9 +48,9 @@ def stops_of(config: RunConfig) -> list[int]:
 
 
 def _group_size(simulation: Simulation, stops: list[int]) -> int:
-    """Return how many runs are simulated together: as many as the memory holds, and at least one for each core."""
+    """Return how many runs are simulated together: as many as the memory holds, which may be none."""
     state = sum(array.nbytes for array in simulation.knowledge) + simulation.knowledge.q.nbytes
-    return max(all_cores(), MEMORY_BYTES // (len(stops) * state + BYTES_A_STEP * stops[-1]))
+    return MEMORY_BYTES // (len(stops) * state + BYTES_A_STEP * stops[-1])
 
 
 def _ahead(simulation: Simulation, stops: list[int]) -> Iterator[AheadOfTime | None]:

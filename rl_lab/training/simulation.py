@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from rl_lab.agent import Agent, Policy
-from rl_lab.environments.table_rows import count_rows, make_row_of
 from rl_lab.function_class import FunctionClass
 from rl_lab.mdp.simulate import SimulatedLearner, Simulation
 from rl_lab.problem import Problem
@@ -18,8 +18,12 @@ from rl_lab.seeding import Streams
 from rl_lab.training.initial_weights import load_initial_weights
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.simulated_session import AheadOfTime, Live, SimulatedSession
+from rl_lab.types import Array, Obs
 
 Describe = Callable[[Any, int], SimulatedLearner | None]  # agent, horizon
+RowsOf = Callable[
+    [Any, spaces.Space], tuple[int, Callable[[Obs], Array]]
+]  # config, space -> number of rows, and observations [N, ...] -> rows [N]
 
 
 class Simulated:
@@ -29,15 +33,17 @@ class Simulated:
         name: of the agent.
         interaction: the same agent, as it learns from steps.
         describe: returns an agent as simulations take it, or None if its rule isn't simulated.
+        rows_of: returns how an agent with this config numbers the observations of a space.
     """
 
     resumes = True
     stops_early = True
     takes_datasets = False
 
-    def __init__(self, name: str, interaction: Interaction, describe: Describe):
+    def __init__(self, name: str, interaction: Interaction, describe: Describe, rows_of: RowsOf):
         self.config, self.Config = interaction.config, interaction.Config
         self._name, self._interaction, self._describe = name, interaction, describe
+        self._rows_of = rows_of
         self._ahead: AheadOfTime | None = None
 
     def refuse(self, problem: Problem) -> str | None:
@@ -107,14 +113,15 @@ class Simulated:
         described = self._describe(agent, problem.horizon)
         assert described is not None
         assert problem.model is not None
-        space, model = problem.spec.observation_space, problem.model
+        num_cells, row_of = self._rows_of(self.config, problem.spec.observation_space)
+        model = problem.model
         made = Simulation(
             model,
             described,
             seeds,
             time_limit=problem.spec.max_episode_steps,
-            cells=np.asarray(make_row_of(space)(model.observe(np.arange(model.num_states)))),
-            num_cells=count_rows(space),
+            cells=np.asarray(row_of(model.observe(np.arange(model.num_states)))),
+            num_cells=num_cells,
             threads=threads,
         )
         if problem.initial_weights is not None:

@@ -153,3 +153,14 @@ def test_a_simulation_is_told_how_observations_stand_in_the_table():
     made = make_learner("q-learning", simulated=True).simulation(problem, [0])
     assert isinstance(made, Simulation)
     assert (made.cells.tolist(), made.num_cells) == ([1, 2, 3, 4, 5, 6], 8)
+
+
+def test_a_simulation_is_told_into_which_bins_observations_fall():
+    model = garnet(8, 6, 3, 2, share=1.0)
+    problem = problem_in(model)
+    problem.spec = replace(problem.spec, observation_space=spaces.Box(0.0, 6.0, (1,)))
+    object.__setattr__(model, "observe", lambda states: np.asarray(states, float)[:, None] + 0.5)
+    learner = make_learner("q-learning", simulated=True, bins=(2,))
+    assert learner.refuse(problem) is None
+    made = learner.simulation(problem, [0])
+    assert (made.cells.tolist(), made.num_cells) == ([0, 0, 0, 1, 1, 1], 2)

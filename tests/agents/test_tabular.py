@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from gymnasium import spaces
 from learners import NAMES, learner, table_agent
 from rl_lab.envs.sutton_barto.random_walk import RandomWalk
 from rl_lab.evaluation.exact import action_probabilities, exact_figures
+from rl_lab.policies import for_episode
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training.loop import start, train
-from rl_lab.types import Step
+from rl_lab.types import Step, UsageError
 from toys import Identity, Masked, interact, problem_on, spec_of
 
 
@@ -196,6 +198,23 @@ def test_prediction_finds_the_values_of_the_random_walk(trace_decay):
     assert shown["value"][0] == agent.q[3, 0]
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_watched_episodes_of_a_prediction_follow_from_their_seeds(first):
+    problem = problem_on(lambda: gymnasium.make("FrozenLake-v1"))
+    problem.spec.action_space.start = np.int64(first)
+    policy = table_agent("td-prediction", problem).policy(explore=False)
+
+    def drawn(seed: int) -> list[int]:
+        playing, found = for_episode(policy, seed), []
+        state = playing.initial_state(1)
+        for _ in range(20):
+            found += playing.act(np.array([0]), state, np.array([False])).action.tolist()
+        return found
+
+    assert drawn(1) == drawn(1) != drawn(2)
+    assert set(drawn(1)) == {first, first + 1, first + 2, first + 3}
+
+
 # Observations -------------------------------------------------------------------------------------------
 
 
@@ -242,6 +261,33 @@ def test_blackjack_is_taken_as_it_is():
     assert interact(table_agent("sarsa", problem), problem).q.shape == (32 * 11 * 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "num_envs", "words"),
+    [
+        (
+            "n-step-sarsa",
+            {"n_steps": 10**13},
+            1,
+            "10000000000000 remembered steps, of n_steps 10000000000000",
+        ),
+        ("tree-backup", {"n_steps": 10**7}, 6, "60000000 remembered steps"),
+        ("dyna-q", {"planning_steps": 10**13}, 1, "imagined steps at once, of planning_steps 10000000000000"),
+        ("q-lambda", {"trace_decay": 1.0, "gamma": 1.0}, 10**6, "64000000 traces, of trace_decay 1.0"),
+        ("td-prediction", {"trace_decay": 1.0, "gamma": 1.0}, 10**6, None),
+        ("q-learning", {}, 10**8, None),
+        ("learned-prioritised-sweeping", {"planning_steps": 10**13}, 1, None),
+    ],
+)
+def test_rules_that_would_need_too_much_memory_are_refused_in_a_line(name, fields, num_envs, words):
+    problem = problem_on(lambda: gymnasium.make("FrozenLake-v1"))
+    reason = learner(name, **fields).refuse(dataclasses.replace(problem, num_envs=num_envs))
+    if words is None:
+        assert reason is None
+    else:
+        assert words in reason
+        assert reason.endswith(f"and num_envs {num_envs} (allowed: up to 50000000)")
+
+
 class TestBins:
     BOX = spaces.Box(np.array([-1.0, 0.0]), np.array([1.0, np.inf]), dtype=np.float64)
 
@@ -276,6 +322,10 @@ class TestBins:
         assert words in line
         assert "\n" not in line
         assert line.startswith("sarsa")
+
+    def test_have_no_more_intervals_than_a_table_has_entries(self):
+        with pytest.raises(UsageError, match="bins must be whole numbers from 1 to 50000000, got"):
+            learner("q-learning", bins=(10**19,))
 
     def test_let_a_table_learn_of_a_box(self):
         problem = problem_on(lambda: gymnasium.make("MountainCar-v0"), total_steps=400)

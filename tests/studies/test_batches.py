@@ -9,8 +9,10 @@ import pytest
 import rl_lab
 from rl_lab.studies import batches
 from rl_lab.studies.batches import batches_of, run_batch, simulated_fields
+from rl_lab.studies.compare import with_simulation
 from rl_lab.studies.results import run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task
+from rl_lab.studies.study import Study
 from rl_lab.types import UsageError
 
 FIELDS = {
@@ -76,11 +78,38 @@ def test_simulated_runs_that_differ_in_the_seed_alone_are_together(monkeypatch):
 
 def test_agents_that_cannot_be_simulated_are_named():
     told = []
-    fields = simulated_fields(["q-learning", "random", "sarsa"], {"sarsa": {"simulated": False}}, told.append)
+    reasons = {"q-learning": None, "random": "it acts", "sarsa": None}
+    fields = simulated_fields(reasons, {"sarsa": {"simulated": False}}, told.append)
     assert fields == {"q-learning": {"simulated": True}, "sarsa": {"simulated": False}}
-    assert told == ["random: not simulated, each run in a process of its own"]
-    with pytest.raises(UsageError, match=r"batched does nothing for random \(allowed with tabular"):
-        simulated_fields(["random"], {}, told.append)
+    assert told == ["not simulated, each run in a process of its own: random (it acts)"]
+    with pytest.raises(
+        UsageError, match=r"batched does nothing for random \(it acts\) \(allowed with tabular"
+    ):
+        simulated_fields({"random": "it acts"}, {}, told.append)
+
+
+@pytest.mark.parametrize(
+    ("agent", "env_ids", "fields", "why"),
+    [
+        ("q-learning", ("FrozenLake-v1", "CliffWalking-v1"), {}, None),
+        ("random", ("FrozenLake-v1",), {}, "it has no field simulated"),
+        ("dyna-q", ("FrozenLake-v1",), {}, "dyna-q isn't simulated"),
+        ("q-learning", ("FrozenLake-v1", "Blackjack-v1"), {}, "Blackjack-v1 gives no model"),
+        ("q-learning", ("FrozenLake-v1",), {"num_envs": 2}, "num_envs 2 can't be simulated"),
+        ("q-learning", ("FrozenLake-v1",), {"dataset": "nowhere"}, "can't learn from dataset"),
+    ],
+)
+def test_agents_are_simulated_where_all_of_their_runs_can_be(agent, env_ids, fields, why):
+    told = []
+    study = Study(env_ids, ("sarsa@500", agent), seeds=2, fields_of={agent: fields})
+    if "Blackjack-v1" in env_ids:
+        with pytest.raises(UsageError, match=r"batched does nothing for sarsa@500 \(.*" + why):
+            with_simulation(study, told.append)
+        return
+    found = with_simulation(study, told.append)
+    assert found.fields_of["sarsa@500"] == {"simulated": True}
+    assert found.fields_of[agent] == (fields if why else {"simulated": True})
+    assert [why in line for line in told] == ([True] if why else [])
 
 
 def test_batches_run_on_this_machine_alone(tmp_path):

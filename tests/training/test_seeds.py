@@ -25,8 +25,9 @@ def test_each_seed_learns_what_a_simulated_run_learns(tmp_path):
 
 
 def test_fields_and_numbers_of_seeds_are_checked():
-    with pytest.raises(UsageError, match="seeds"):
-        rl_lab.simulate("q-learning", "FrozenLake-v1", seeds=0)
+    for wrong in (0, np.int64(0), 2.5, None):
+        with pytest.raises(UsageError, match="seeds must be"):
+            rl_lab.simulate("q-learning", "FrozenLake-v1", seeds=wrong)
     with pytest.raises(UsageError, match="simulated needs a finite MDP"):
         rl_lab.simulate("q-learning", "Blackjack-v1", seeds=2)
     with pytest.raises(UsageError, match="simulated"):

@@ -103,8 +103,7 @@ def test_groups_of_seeds_are_as_large_as_the_memory_holds(tmp_path, monkeypatch)
 
     one = learn(tmp_path / "one", num_seeds=3)
     sizes = []
-    monkeypatch.setattr(simulated_together, "MEMORY_BYTES", 0)
-    monkeypatch.setattr(simulated_together, "all_cores", lambda: 2)
+    monkeypatch.setattr(simulated_together, "_group_size", lambda simulation, stops: 2)
     whole = simulated_together._ahead
     monkeypatch.setattr(
         simulated_together, "_ahead", lambda s, stops: sizes.append(len(s.seeds)) or whole(s, stops)
@@ -114,16 +113,27 @@ def test_groups_of_seeds_are_as_large_as_the_memory_holds(tmp_path, monkeypatch)
     assert [files_of(a) for a in one] == [files_of(b) for b in two]
 
 
-def test_the_size_of_a_group_follows_from_what_its_runs_keep(tmp_path, monkeypatch):
+def test_a_run_that_exceeds_the_memory_by_itself_is_not_simulated_ahead(tmp_path, monkeypatch):
+    from rl_lab.training import simulated_together
+
+    one = learn(tmp_path / "one", num_seeds=2)
+    monkeypatch.setattr(simulated_together, "MEMORY_BYTES", 1_000)
+    monkeypatch.setattr(simulated_together, "_ahead", None)
+    two = learn(tmp_path / "two", num_seeds=2)
+    assert [files_of(a) for a in one] == [files_of(b) for b in two]
+
+
+def test_the_size_of_a_group_follows_from_what_its_runs_keep(monkeypatch):
     from rl_lab.training import simulated_together
 
     class Sized:
         knowledge = Knowledge(*[np.zeros(0)] * 15)._replace(q=np.zeros(100))
 
-    monkeypatch.setattr(simulated_together, "all_cores", lambda: 1)
     kept = 3 * (2 * 800) + 17 * 30  # at three stops the table twice, and 30 steps
     monkeypatch.setattr(simulated_together, "MEMORY_BYTES", 7 * kept + 1)
     assert simulated_together._group_size(Sized(), [10, 20, 30]) == 7
+    monkeypatch.setattr(simulated_together, "MEMORY_BYTES", kept - 1)
+    assert simulated_together._group_size(Sized(), [10, 20, 30]) == 0
 
 
 def test_a_warm_start_begins_with_the_table_of_another_run(tmp_path):
@@ -154,6 +164,20 @@ def test_what_cannot_be_simulated_is_refused_in_a_line(tmp_path, agent, env_id, 
 def test_several_seeds_of_an_agent_that_cannot_be_simulated_are_refused(tmp_path):
     with pytest.raises(UsageError, match="num_seeds 2 can't be given to agent 'random'"):
         rl_lab.learn("random", "FrozenLake-v1", num_seeds=2, run_dir=tmp_path / "run", **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("agent", "fields", "why"),
+    [
+        ("dyna-q", {}, "dyna-q isn't simulated"),
+        ("q-learning", {"num_envs": 2}, "num_envs 2 can't be simulated"),
+        ("q-learning", {"init_from": "nowhere"}, "nowhere"),
+    ],
+)
+def test_several_seeds_that_are_refused_leave_no_folder(tmp_path, agent, fields, why):
+    with pytest.raises(UsageError, match=why):
+        learn(tmp_path / "run", agent, num_seeds=2, **fields)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
