@@ -42,7 +42,10 @@ class TestRefuses:
             (["--agents", "random", "--keep-horizon"], ["keep_horizon does nothing", "holds no study"]),
             (["--agents", "random", "--batched"], ["batched does nothing for random", "q-learning"]),
             (["--agents", "q-learning", "--batched"], ["CartPole-v1", "Discrete"]),
-            (["--agents", "sarsa", "--batched", "--engine", "ray"], ["batched", "engine 'ray'", "'local'"]),
+            (
+                ["--env-id", "FrozenLake-v1", "--agents", "sarsa", "--batched", "--engine", "ray"],
+                ["batched", "engine 'ray'", "'local'"],
+            ),
             ([], ["--agents"]),
         ],
         ids=lambda value: " ".join(value) or "nobody",
