@@ -22,8 +22,8 @@ def script():
 
 
 @pytest.mark.long
-def test_heads_solve_a_sea_of_12_within_300_episodes_and_epsilon_does_not(script):
-    heads = script.explored("heads", 12, 300, seed=0)
+def test_heads_solve_a_sea_of_12_within_900_episodes_and_epsilon_does_not(script):
+    heads = script.explored("heads", 12, 900, seed=0)
     assert heads["treasures"] > 20
     assert heads["regret"] < 0.02
     assert script.explored("epsilon-greedy", 12, 300, seed=0)["treasures"] == 0
