@@ -2,9 +2,9 @@
 
 Each rule gives the error of one entry, `target - q[state, action]`; `learn_entry` learns from it. They are Q-learning
 (Watkins & Dayan, 1992, https://link.springer.com/article/10.1007/BF00992698), double Q-learning (van Hasselt, 2010,
-"Double Q-learning", https://papers.nips.cc/paper/3964-double-q-learning), SARSA (Rummery & Niranjan, 1994, "On-Line
-Q-Learning Using Connectionist Systems") and expected SARSA (van Seijen et al., 2009, "A Theoretical and Empirical
-Analysis of Expected Sarsa", https://doi.org/10.1109/ADPRL.2009.4927542).
+"Double Q-learning", https://papers.nips.cc/paper/3964-double-q-learning) and expected SARSA (van Seijen et al., 2009,
+"A Theoretical and Empirical Analysis of Expected Sarsa", https://doi.org/10.1109/ADPRL.2009.4927542). SARSA (Rummery &
+Niranjan, 1994, "On-Line Q-Learning Using Connectionist Systems") learns from windows of one step; see `windows`.
 
 `q` is float64 [S, A], `visits` int64 [S, A] counts the updates of each entry. Legal actions of the next state are row
 `row` of `legal`, and behaviours are given as `kind` and `parameter`; see `exploring`. `terminated` alone removes the
@@ -21,19 +21,12 @@ from rl_lab.mdp.learning.step_sizes import step_size
 Q_LEARNING = 0
 EXPECTED_SARSA = 1
 DOUBLE_Q = 2
-SARSA = 3
 
 
 def q_learning_error(q, state, action, reward, terminated, next_state, gamma, legal, row):
     """Return the error of Q-learning."""
     best = 0.0 if terminated else largest(q, next_state, legal, row)
     return reward + gamma * best - q[state, action]
-
-
-def sarsa_error(q, state, action, reward, terminated, next_state, next_action, gamma):
-    """Return the error of SARSA."""
-    value = 0.0 if terminated else q[next_state, next_action]
-    return reward + gamma * value - q[state, action]
 
 
 def expected_sarsa_error(

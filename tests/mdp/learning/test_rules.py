@@ -52,12 +52,6 @@ def test_steps_are_learned_as_in_the_textbook(rule, masked):
     assert visits.sum() == 60
 
 
-def test_sarsa_bootstraps_from_the_next_action():
-    q = np.array([[1.0, 2.0], [3.0, 5.0]])
-    assert rules.sarsa_error(q, 0, 1, 4.0, False, 1, 0, 0.5) == 4 + 0.5 * 3 - 2
-    assert rules.sarsa_error(q, 0, 1, 4.0, True, 1, 0, 0.5) == 4 - 2
-
-
 @pytest.mark.parametrize(
     ("kind", "visits", "size"),
     [(BY_TIME, 7, 0.25), (ONE_OVER_N, 1, 1.0), (ONE_OVER_N, 4, 0.25), (POWER, 16, 0.125)],
