@@ -26,6 +26,8 @@ Where only one bound is finite, its magnitude (at least 1) stands for the width.
 UNIT_TOLERANCE = 4.0
 """The same for entries that are declared in [0, 1]: images of 0 to 255 are often taken for such."""
 
+MOST_KNOWN = 1024  # observations of a Discrete space that are made beforehand
+
 Check = Callable[[Any], Obs]
 
 
@@ -53,8 +55,12 @@ def observation_check(space: spaces.Space) -> Check:
 
 def _discrete(space: spaces.Discrete) -> Check:
     first, beyond, dtype = int(space.start), int(space.start + space.n), space.dtype.type
+    known = [dtype(index) for index in range(first, beyond)] if space.n <= MOST_KNOWN else []
+    many = len(known)
 
     def check(value: Any) -> Any:
+        if type(value) is int and 0 <= value - first < many:
+            return known[value - first]
         index = _as_index(value)
         if index is None or not first <= index < beyond:
             raise Refused(f"{show(value)} (allowed: an integer from {first} to {beyond - 1})")

@@ -57,7 +57,8 @@ class VectorEnv(Protocol):
         """Close all environments."""
 
 
-_FLAGS = np.zeros(1, np.bool_), np.ones(1, np.bool_)  # vectors of one flag, made once
+NEVER, ALWAYS = np.zeros(1, np.bool_), np.ones(1, np.bool_)  # vectors of one flag, made once and never written to
+_FLAGS = NEVER, ALWAYS
 for _flag in _FLAGS:
     _flag.flags.writeable = False
 
@@ -90,7 +91,7 @@ class SingleVector:
         obs, reward, terminated, truncated, info = self.env.step(self._action(action))
         return (
             self._batch(obs),
-            np.array([reward]),
+            array_of_one(reward),
             _FLAGS[terminated],
             _FLAGS[truncated],
             _vector_info(info) if "action_mask" in info or "life_lost" in info else {},
@@ -197,10 +198,17 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
     if isinstance(space, spaces.Tuple):
         columns = [_batcher(part) for part in space.spaces]
         return lambda obs: tuple(batch(x) for batch, x in zip(columns, obs, strict=True))
-    dtype = space.dtype
+    dtype, axes = space.dtype, 1 + len(space.shape or ())
     if space.shape == ():
-        return lambda obs: np.array((obs,), dtype=dtype)
-    return lambda obs: np.array(obs[None])  # the contract has checked the dtype
+        return lambda obs: array_of_one(obs, dtype)
+    return lambda obs: np.array(obs, ndmin=axes)  # the contract has checked the dtype
+
+
+def array_of_one(number: Any, dtype: Any = np.float64, *, empty: Callable[..., Array] = np.empty) -> Array:
+    """Return a number as an array [1]; making it and writing into it is faster than `np.array([number])`."""
+    array = empty(1, dtype)
+    array[0] = number
+    return array
 
 
 class ReadInfo(gymnasium.Wrapper):
