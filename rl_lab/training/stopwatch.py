@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
@@ -12,16 +11,19 @@ from rl_lab.environments.vectors import StepResult, VectorEnv
 from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
 
+PARTS = ("compile", "act", "step", "store", "update", "record", "reset")
+
+
 class Stopwatch:
-    """Adds up seconds by name."""
+    """Adds up the seconds of each part."""
 
     def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)  # since the last row
+        self.seconds = dict.fromkeys(PARTS, 0.0)  # since the last row
 
     def take(self) -> dict[str, float]:
-        """Return the seconds since the last row as its columns, and begin anew."""
-        out = {f"{name}_seconds": round(seconds, 6) for name, seconds in self.seconds.items()}
-        self.seconds.clear()
+        """Return the seconds since the last row as its columns, those that there are, and begin anew."""
+        out = {f"{name}_seconds": round(seconds, 6) for name, seconds in self.seconds.items() if seconds}
+        self.seconds.update(dict.fromkeys(PARTS, 0.0))
         return out
 
 
