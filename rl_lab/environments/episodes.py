@@ -21,7 +21,9 @@ from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.trees import leaves_of
 from rl_lab.types import Array, Cursor, Obs, Step
 
-BATCH = 64  # steps that are taken in together: one by one would cost more than stepping the environment
+BATCH = 256  # steps that are taken in together: one by one would cost more than stepping the environment
+BATCH_BYTES = 2**20  # of observations; larger batches are shortened to it, down to SHORTEST_BATCH steps
+SHORTEST_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class OpenEpisode:
 
 
 class Batch:
-    """What is recorded of up to BATCH vector steps, copied into arrays [BATCH, N, ...].
+    """What is recorded of up to `size` vector steps, copied into arrays [size, N, ...].
 
     Keeping the steps themselves instead would spread them over so much memory that everything else in the loop slows
     down.
@@ -85,10 +87,13 @@ class Batch:
 
     def __init__(self, step: Step, dtype: np.dtype):
         def room(array: Array, dtype: np.dtype | None = None) -> Array:
-            return np.zeros((BATCH, *array.shape), dtype or array.dtype)
+            return np.zeros((self.size, *array.shape), dtype or array.dtype)
 
+        leaves = leaves_of(step.next_obs, sort_keys=True)
+        most = BATCH_BYTES // max(1, sum(leaf.nbytes for leaf in leaves))
+        self.size = max(SHORTEST_BATCH, min(BATCH, most))
         self.actions, self.rewards = room(step.action, dtype), room(step.reward)
-        self.leaves = [room(leaf) for leaf in leaves_of(step.next_obs, sort_keys=True)]
+        self.leaves = [room(leaf) for leaf in leaves]
         self._only_leaf = self.leaves[0] if isinstance(step.next_obs, np.ndarray) else None
         self._opens = True  # where the loop begins, all episodes may be new
         self.clear()
@@ -150,7 +155,7 @@ class EpisodeTracker:
         batch = self._batch
         if batch is None:
             batch = self._batch = Batch(step, self._dtype)
-        if batch.add(step, at.is_first) == BATCH:
+        if batch.add(step, at.is_first) == batch.size:
             self.flush()
 
     def flush(self) -> None:

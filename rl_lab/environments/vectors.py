@@ -19,6 +19,7 @@ from rl_lab.environments.actions import several_actions, single_action, vector_a
 from rl_lab.environments.contract import Contract
 from rl_lab.types import Array, Obs, UsageError
 
+EMPTY = np.empty  # looked up at every step
 READ = ("action_mask", "life_lost")  # the entries of `info` that the lab reads
 
 StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
@@ -88,10 +89,12 @@ class SingleVector:
 
     def step(self, action: Array) -> StepResult:
         """Step the environment with its action [1, ...]; raise ValueError for one outside its space."""
-        obs, reward, terminated, truncated, info = self.env.step(self._action(action))
+        obs, number, terminated, truncated, info = self.env.step(self._action(action))
+        reward = EMPTY(1)  # faster than np.array([number])
+        reward[0] = number
         return (
             self._batch(obs),
-            array_of_one(reward),
+            reward,
             _FLAGS[terminated],
             _FLAGS[truncated],
             _vector_info(info) if "action_mask" in info or "life_lost" in info else {},
@@ -200,15 +203,14 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
         return lambda obs: tuple(batch(x) for batch, x in zip(columns, obs, strict=True))
     dtype, axes = space.dtype, 1 + len(space.shape or ())
     if space.shape == ():
-        return lambda obs: array_of_one(obs, dtype)
+
+        def batch_of_number(obs: Any) -> Array:
+            batch = EMPTY(1, dtype)
+            batch[0] = obs
+            return batch
+
+        return batch_of_number
     return lambda obs: np.array(obs, ndmin=axes)  # the contract has checked the dtype
-
-
-def array_of_one(number: Any, dtype: Any = np.float64, *, empty: Callable[..., Array] = np.empty) -> Array:
-    """Return a number as an array [1]; making it and writing into it is faster than `np.array([number])`."""
-    array = empty(1, dtype)
-    array[0] = number
-    return array
 
 
 class ReadInfo(gymnasium.Wrapper):
