@@ -14,6 +14,8 @@ import gymnasium
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from rl_lab.environments.contract import Contract
+from rl_lab.environments.form_vector import FormVector
+from rl_lab.environments.forms import FEWEST, equals_single_envs, form_maker, make_form
 from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_globally
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
@@ -260,7 +262,41 @@ def make_envs(
         render_mode=render_mode,
     )
     _load_namespace(env_id)
-    return vector_of(make, num_envs, vector=vector, env_timeout_seconds=env_timeout_seconds)
+    plain = not (wrappers or life_loss_terminates or render_mode)
+    if (form := _form(env_id, num_envs, dict(env_kwargs or {}), preprocess, plain, vector)) is not None:
+        return form
+    return vector_of(
+        make,
+        num_envs,
+        vector="sync" if vector == "own" else vector,
+        env_timeout_seconds=env_timeout_seconds,
+    )
+
+
+def _form(
+    env_id: str, num_envs: int, kwargs: dict[str, Any], preprocess: str, plain: bool, vector: str
+) -> FormVector | None:
+    """Return the vectorised form of an environment if it is to be used; None: single environments are.
+
+    Args:
+        plain: nothing is wrapped around the environment, and nothing is drawn.
+
+    Raises:
+        UsageError: it was asked for, and there is none that fits.
+    """
+    if num_envs == 1 or vector not in ("sync", "own") or (vector == "sync" and num_envs < FEWEST):
+        return None
+    fits = plain and resolve_preprocessing(env_id, preprocess) == "none"
+    with _as_usage_errors(env_id, kwargs):
+        maker = form_maker(env_id, kwargs) if fits else None
+        if maker is None and vector == "own":
+            raise UsageError(
+                f"vector own needs a vectorised form, and {env_id} has none that takes these arguments and wrappers"
+                " (allowed: sync, async)"
+            )
+        if maker is None or (vector == "sync" and not equals_single_envs(maker)):
+            return None
+        return FormVector(make_form(env_id, maker, num_envs, kwargs), env_id)
 
 
 def vector_of(
