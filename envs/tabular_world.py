@@ -7,6 +7,7 @@ from bisect import bisect_right
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.environments.forms import Generators
 from rl_lab.envs.vectorised import Draws, Shown
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
@@ -39,13 +40,13 @@ class TabularWorld:
         self._states = np.zeros(num_envs, np.int64)
         self._steps = np.zeros(num_envs, np.int64)
 
-    def open(self, i: int, generator: np.random.Generator) -> None:
+    def open(self, i: int, generators: Generators) -> None:
         """Start an episode in a state drawn from the model's `initial`."""
         last, index = len(self._starts) - 1, 0
         if last:
-            index = bisect_right(self._start_sums, generator.random(), 0, last)
+            index = bisect_right(self._start_sums, generators[i].random(), 0, last)
         self._states[i], self._steps[i] = self._starts[index], 0
-        self._draws.open(i, generator)
+        self._draws.open(i, generators)
 
     def step(self, actions: Array) -> tuple[Array, Array, Array]:
         """Draw one outcome in each environment. Raises ValueError for an action without outcomes there."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from rl_lab.types import Array
 class World(Protocol):
     """What the N environments of a vector play, in arrays."""
 
-    def open(self, i: int, generator: np.random.Generator) -> None:
+    def open(self, i: int, generators: Generators) -> None:
         """Start an episode in environment i, drawn from its generator."""
 
     def step(self, actions: Array) -> tuple[Array, Array, Array]:
@@ -76,7 +76,7 @@ class VectorisedEnv(VectorEnv):
             The observations of all, [N, ...], and info.
         """
         for i in self._generators.open(seed, options).tolist():
-            self._world.open(i, self._generators[i])
+            self._world.open(i, self._generators)
             self._steps[i] = 0
         return self._world.see(), self._inform()
 
@@ -106,22 +106,22 @@ def make_vectorised(
 class Draws:
     """The numbers in 0..1 that N generators draw one after the other, handed out in arrays."""
 
-    AHEAD = 32  # that are drawn at once, for calls cost more than numbers
+    AHEAD = 32  # that are drawn at once, for a call takes longer than numbers
 
     def __init__(self, num_envs: int):
-        self._generators: list[Any] = [None] * num_envs
+        self._generators: list[Generators | Mapping[int, np.random.Generator]] = [{}] * num_envs
         self._numbers = np.zeros((num_envs, self.AHEAD))
         self._next = np.full(num_envs, self.AHEAD)
 
-    def open(self, i: int, generator: np.random.Generator) -> None:
-        """Let the numbers of environment i come from this generator, as it is now."""
-        self._generators[i], self._next[i] = generator, self.AHEAD
+    def open(self, i: int, generators: Generators | Mapping[int, np.random.Generator]) -> None:
+        """Let the numbers of environment i come from generators[i], as it is when the first one is taken."""
+        self._generators[i], self._next[i] = generators, self.AHEAD
 
     def take(self, places: Array) -> Array:
         """Return the next number of some environments, float64 [K]; places int64 [K] without repetition."""
         following = self._next[places]
         for i in places[following == self.AHEAD].tolist():
-            self._numbers[i] = self._generators[i].random(self.AHEAD)
+            self._numbers[i] = self._generators[i][i].random(self.AHEAD)
             self._next[i] = 0
         following = self._next[places]
         self._next[places] = following + 1

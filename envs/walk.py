@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rl_lab.environments.forms import Generators
 from rl_lab.envs.vectorised import Draws, Shown
 from rl_lab.types import Array
 
@@ -36,10 +37,11 @@ class Walk:
         self._draws = Draws(num_envs)
         self._states = np.zeros(num_envs, np.int64)
 
-    def open(self, i: int, generator: np.random.Generator) -> None:
+    def open(self, i: int, generators: Generators) -> None:
         """Start in a start cell drawn from the generator."""
-        self._states[i] = self._starts[generator.integers(len(self._starts))]
-        self._draws.open(i, generator)
+        several = len(self._starts) > 1  # otherwise numpy would draw nothing
+        self._states[i] = self._starts[generators[i].integers(len(self._starts)) if several else 0]
+        self._draws.open(i, generators)
 
     def step(self, actions: Array) -> tuple[Array, Array, Array]:
         """Move, or slip, in each environment."""

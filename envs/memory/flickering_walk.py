@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rl_lab.environments.forms import Generators
 from rl_lab.envs.vectorised import Draws
 from rl_lab.envs.walk import Walk
 from rl_lab.types import Array
@@ -23,10 +24,10 @@ class FlickeringWalk:
         self._draws = Draws(num_envs)
         self._blank = np.zeros(num_envs, np.bool_)
 
-    def open(self, i: int, generator: np.random.Generator) -> None:
+    def open(self, i: int, generators: Generators) -> None:
         """Start a walk, and draw whether the start is seen from a stream of its own."""
-        self._draws.open(i, generator.spawn(1)[0])
-        self._walk.open(i, generator)
+        self._draws.open(i, {i: generators[i].spawn(1)[0]})
+        self._walk.open(i, generators)
         self._flicker(np.array([i]))
 
     def step(self, actions: Array) -> tuple[Array, Array, Array]:

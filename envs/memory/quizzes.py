@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rl_lab.environments.forms import Generators
 from rl_lab.types import Array
 
 
@@ -16,8 +17,9 @@ class Chains:
         self._bits = np.zeros((num_envs, num_bits), np.int64)
         self._query, self._steps = np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64)
 
-    def open(self, i: int, generator: np.random.Generator) -> None:
+    def open(self, i: int, generators: Generators) -> None:
         """Draw the bits, and which of them is asked for."""
+        generator = generators[i]
         self._bits[i] = generator.integers(2, size=self._num_bits)
         self._query[i] = generator.integers(self._num_bits)
         self._steps[i] = 0
@@ -51,9 +53,9 @@ class Repetitions:
         self._shown = np.zeros((num_envs, length + 1), np.int64)
         self._steps = np.zeros(num_envs, np.int64)
 
-    def open(self, i: int, generator: np.random.Generator) -> None:
+    def open(self, i: int, generators: Generators) -> None:
         """Draw the symbols."""
-        self._shown[i] = generator.integers(self._symbols, size=self._length + 1)
+        self._shown[i] = generators[i].integers(self._symbols, size=self._length + 1)
         self._steps[i] = 0
 
     def step(self, actions: Array) -> tuple[Array, Array, Array]:

@@ -62,10 +62,14 @@ def equals_single_envs(form: Any) -> bool:
 
 
 class Generators:
-    """One random generator for each of n environments, seeded as single environments seed theirs."""
+    """One random generator for each of N environments, seeded as single environments seed theirs.
+
+    It is made when it is first asked for: that takes longer than a step of most environments, and some never draw.
+    """
 
     def __init__(self, num_envs: int):
-        self.of: list[np.random.Generator | None] = [None] * num_envs
+        self._made: list[np.random.Generator | None] = [None] * num_envs
+        self._seeds: list[int | None] = [None] * num_envs
 
     def open(self, seed: int | Sequence[int | None] | None, options: Mapping[str, Any] | None) -> Array:
         """Seed the generators of the environments that a reset is for.
@@ -80,7 +84,7 @@ class Generators:
         Raises:
             UsageError: there aren't N seeds, or the mask isn't bool [N].
         """
-        count = len(self.of)
+        count = len(self._seeds)
         seeds = [seed + i for i in range(count)] if isinstance(seed, int) else seed
         seeds = [None] * count if seeds is None else seeds
         mask = (
@@ -95,12 +99,13 @@ class Generators:
             )
         opened = np.flatnonzero(mask)
         for i in opened.tolist():
-            if seeds[i] is not None or self.of[i] is None:
-                self.of[i] = np_random(seeds[i])[0]
+            if seeds[i] is not None:
+                self._made[i], self._seeds[i] = None, seeds[i]
         return opened
 
     def __getitem__(self, i: int) -> np.random.Generator:
-        """Return the generator of an environment that has been reset."""
-        generator = self.of[i]
-        assert generator is not None
+        """Return the generator of environment i, as it is after what was drawn from it since its seed."""
+        generator = self._made[i]
+        if generator is None:
+            generator = self._made[i] = np_random(self._seeds[i])[0]
         return generator
