@@ -31,24 +31,30 @@ MAKING = frozenset(
 )
 
 
-def form_maker(env_id: str, env_kwargs: Mapping[str, Any]) -> Callable[..., VectorEnv] | None:
+FormMaker = Callable[..., VectorEnv]
+
+
+def form_maker(env_id: str, env_kwargs: Mapping[str, Any], *, must_load: bool = False) -> FormMaker | None:
     """Return what makes the vectorised form of an environment with these arguments; None if it has none.
 
-    Raises:
-        ImportError: the form needs a package that isn't installed.
+    Args:
+        must_load: raise an ImportError where the form can't be imported; otherwise there is none then.
     """
     spec = gymnasium.registry.get(env_id.rpartition(":")[2])
     if spec is None or spec.additional_wrappers or MAKING & {**spec.kwargs, **env_kwargs}.keys():
         return None
     entry_point: Any = spec.vector_entry_point
-    if isinstance(entry_point, str):
+    if not isinstance(entry_point, str):
+        return entry_point
+    try:
         return load_env_creator(SEEDED.get(entry_point, entry_point))
-    return entry_point
+    except ImportError:
+        if must_load:
+            raise
+        return None
 
 
-def make_form(
-    env_id: str, maker: Callable[..., VectorEnv], num_envs: int, env_kwargs: Mapping[str, Any]
-) -> VectorEnv:
+def make_form(env_id: str, maker: FormMaker, num_envs: int, env_kwargs: Mapping[str, Any]) -> VectorEnv:
     """Make the vectorised form of an environment with what `form_maker` returned."""
     limit = "max_episode_steps"  # None means what the spec says
     kwargs = {key: value for key, value in env_kwargs.items() if key != limit or value is not None}
