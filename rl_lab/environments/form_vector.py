@@ -40,7 +40,7 @@ class FormVector(MaskedVector):
         self._name = name
         self._space = batch_space(form.single_observation_space, form.num_envs)
         self._check = observation_check(self._space)
-        self._steps, self._note_at = 0, 1
+        self._steps, self._note_at = 0, 1  # of the vector; the next one whose observations meet their bounds
         self._over = np.ones(self.num_envs, np.bool_)  # before the first reset
         self._has_mask: bool | None = None  # unknown before the first reset
 
@@ -49,7 +49,6 @@ class FormVector(MaskedVector):
     ) -> tuple[Obs, dict[str, Array]]:
         """Reset all environments, or those in options["reset_mask"]; raise EnvironmentFault where that fails."""
         opened = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
-        self._steps += not self._steps
         obs, info = self._asked(lambda: self.envs.reset(seed=list(seed), options=options), "reset", 2)
         self._over = self._over & ~opened
         return self._observation(obs), self._read(info, ~opened)
@@ -63,6 +62,7 @@ class FormVector(MaskedVector):
         """
         assert not np.count_nonzero(self._over)  # a finished environment is reset first
         given = self._action(action)
+        self._steps += 1
         obs, reward, terminated, truncated, info = self._asked(lambda: self.envs.step(given), "step", 5)
         reward = self._column("reward", reward, "biuf").astype(np.float64, copy=False)
         if not np.isfinite(reward).all():
@@ -74,7 +74,6 @@ class FormVector(MaskedVector):
         if self._steps == self._note_at:
             self._note_at *= 2
             self._note_bounds(obs)
-        self._steps += 1
         return obs, reward, terminated, truncated, self._read(info, self._over)
 
     def _asked(self, ask: Callable[[], Any], method: str, parts: int) -> tuple[Any, ...]:
@@ -126,5 +125,5 @@ class FormVector(MaskedVector):
             warnings.warn(self.notes[-1], stacklevel=3)
 
     def _fault(self, what: str) -> EnvironmentFault:
-        at = f"step {self._steps} of all {self.num_envs} environments"
-        return EnvironmentFault(f"the vector of {self._name} ({at}): {what}")
+        at = f"step {self._steps}" if self._steps else "before the first step"
+        return EnvironmentFault(f"the vector of {self._name} ({self.num_envs} environments, {at}): {what}")

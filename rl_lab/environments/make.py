@@ -320,7 +320,7 @@ def other_episodes(
     maker = chosen_form(env_id, num_envs, kwargs, layers, vector)
     if maker is None or equals_single_envs(maker):
         return None
-    return f"the vector of {env_id} draws episodes of its own: with the same seed they aren't those of single environments"
+    return f"the vector of {env_id} plays episodes of its own: with the same seed, single environments play others"
 
 
 def vector_of(
