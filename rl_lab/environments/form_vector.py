@@ -32,6 +32,8 @@ class FormVector(MaskedVector):
         UsageError: it resets environments by itself, or a space has no fixed shape.
     """
 
+    checked = True  # observations are finite
+
     def __init__(self, form: gymnasium.vector.VectorEnv, name: str):
         super().__init__(form)
         require_known(form.single_observation_space, form.single_action_space)
