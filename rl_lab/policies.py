@@ -41,9 +41,9 @@ def random_tie(rng: np.random.Generator) -> Choose:
     """
 
     def choose(q_values: Array, mask: Array | None = None) -> Array:
-        values = legal(q_values, mask)
+        values = q_values if mask is None else legal(q_values, mask)
         if len(values) == 1:
-            return np.array([_random_best(values[0].tolist(), rng.random((values.shape[1],)))])
+            return np.array([random_best(values[0].tolist(), rng)])
         best = values == values.max(axis=-1, keepdims=True)
         # 1 - random() lies in (0, 1], so that one of the best always beats the zeros of the others
         return (best * (1.0 - rng.random(best.shape))).argmax(axis=-1)
@@ -51,9 +51,9 @@ def random_tie(rng: np.random.Generator) -> Choose:
     return choose
 
 
-def _random_best(values: list[float], draws: Array) -> int:
+def random_best(values: list[float], rng: np.random.Generator) -> int:
     """Return what `random_tie` chooses for a single environment: numbers cost less than arrays of a few."""
-    best = max(values)
+    draws, best = rng.random(len(values)), max(values)
     if values.count(best) == 1:
         return values.index(best)
     heights = (1.0 - draws).tolist()
@@ -131,7 +131,9 @@ class ValuePolicy:
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
         """Choose an action for each observation, int64 [N]."""
         if self._explore is not None:
-            return self._exploring(self._explore, obs, state, is_first, mask)
+            alone = len(is_first) == 1
+            exploring = self._exploring_alone if alone else self._exploring
+            return exploring(self._explore, obs, state, is_first, mask)
         q_values, state = self._values(obs, state, is_first)
         return Decision(greedy(q_values, mask), state)
 
@@ -139,8 +141,6 @@ class ValuePolicy:
         self, explore: EpsilonGreedy, obs: Obs, state: State, is_first: Array, mask: Array | None
     ) -> Decision:
         num_envs = len(is_first)
-        if num_envs == 1:
-            return self._exploring_alone(explore, obs, state, is_first, mask)
         random = explore.rng.random(num_envs) < explore.epsilon()
         count = np.count_nonzero(random)
         if count == num_envs and self._initial_state is None:  # neither values nor a carry are needed

@@ -15,6 +15,8 @@ def constant(value: float) -> Schedule:
 
 def linear(start: float, end: float, over_steps: float, *, warm_up_steps: float = 0) -> Schedule:
     """Return the schedule that moves linearly from `start` at step 0 to `end` at `over_steps`, then stays there."""
+    if not warm_up_steps:  # the same numbers from a single call: it is asked at every step
+        return lambda step: end if step >= over_steps else start + (end - start) * (step / over_steps)
     return _after_warm_up(start, end, over_steps, warm_up_steps, lambda share: start + (end - start) * share)
 
 

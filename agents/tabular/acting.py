@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from rl_lab.agent import Policy
 from rl_lab.mdp.learning.exploring import choose_all, probability
-from rl_lab.policies import random_actions
+from rl_lab.policies import random_actions, random_best
 from rl_lab.seeding import seed_of
 from rl_lab.types import Array, Decision, Obs, State
 
@@ -62,6 +63,33 @@ class Exploring:
         ]
         q = tables.q[rows] if mask is None else np.where(mask, tables.q[rows], -np.inf)
         return {"q_values": q, "probabilities": np.array(probabilities).reshape(q.shape)}
+
+
+class Alone:
+    """Chooses as the epsilon-greedy policy over a table, from the same draws, and faster for a single environment.
+
+    Args:
+        policy: for several environments, for masks, and for `inspect`.
+        q: the live table [S, A].
+        epsilon: returns the probability of a random action.
+        rng: as `policy` has it.
+    """
+
+    def __init__(
+        self, policy: Policy, q: Array, row_of: RowsOf, epsilon: Callable[[], float], rng: np.random.Generator
+    ):
+        self._policy, self._q, self._row_of, self._epsilon, self._rng = policy, q, row_of, epsilon, rng
+        self._num_actions = q.shape[1]
+        self.initial_state, self.inspect = policy.initial_state, policy.inspect
+
+    def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
+        """Choose an action for each environment, int64 [N]."""
+        if mask is not None or len(is_first) != 1:
+            return self._policy.act(obs, state, is_first, mask)
+        rng = self._rng
+        if rng.random() < self._epsilon():
+            return Decision(random_actions(rng, 1, self._num_actions))
+        return Decision(np.array([random_best(self._q[self._row_of(obs)[0]].tolist(), rng)]))
 
 
 class UniformPolicy:

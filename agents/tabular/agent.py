@@ -20,10 +20,10 @@ from rl_lab.schedules import Schedule, constant, linear
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.types import Array, Metrics, Obs, State, Step
 
-from .acting import Exploring, RowsOf, UniformPolicy
+from .acting import Alone, Exploring, RowsOf, UniformPolicy
 from .bins import count_bins, make_bin_of
 from .config import BEHAVIOURS, PARAMETERS, STEP_SIZES, Config, Learning
-from .tables import ALL_LEGAL, Now, Rule, Tables, Taken, own
+from .tables import ALL_LEGAL, LearnOne, Now, Rule, Tables, Taken, own
 
 MakeRule = Callable[[Any, Tables, int], Rule]  # config, tables, number of environments
 
@@ -81,6 +81,7 @@ class Tabular:
         self._kind, self._parameter = behaviour_of(config, problem.horizon)
         self._size_kind, self._power = STEP_SIZES[config.step_size], config.step_size_power
         self._learning_rate = linear(config.learning_rate, config.learning_rate_final, problem.horizon)
+        self._learn_one: LearnOne | None = None if self._kind == UCB else getattr(self.rule, "learn_one", None)
         self._counts = self._size_kind != BY_TIME or self._kind == UCB
         self._step: Step | None = None
 
@@ -94,7 +95,10 @@ class Tabular:
             drawing = Exploring(self.tables, self._row_of, self._kind, self._now_parameter, self._rng)
             return shifted(drawing, self._first_action)
         exploring = EpsilonGreedy(self._rng, self._now_parameter, random_tie(self._rng)) if explore else None
-        return shifted(ValuePolicy(self._values, self.q.shape[1], explore=exploring), self._first_action)
+        policy: Policy = ValuePolicy(self._values, self._num_actions, explore=exploring)
+        if explore:
+            policy = Alone(policy, self.q, self._row_of, self._now_parameter, self._rng)
+        return shifted(policy, self._first_action)
 
     def _uniform(self, explore: bool) -> UniformPolicy:
         def generator() -> np.random.Generator:
@@ -130,6 +134,8 @@ class Tabular:
         step, self._step = self._step, None
         if step is None:
             return None
+        if self._learn_one is not None and step.next_mask is None and len(step.reward) == 1:
+            return self._update_alone(step, self._learn_one)
         if not isfinite(sum(rewards := step.reward.tolist())):
             raise FloatingPointError(f"reward {rewards} at env step {self.env_steps}")
         taken, steps = self._taken(step), self.env_steps
@@ -143,6 +149,21 @@ class Tabular:
             return None
         self.gradient_steps += 1
         return {"td_error": error}
+
+    def _update_alone(self, step: Step, learn_one: LearnOne) -> Metrics:
+        """Do the same for a single environment, with numbers alone."""
+        reward, steps = step.reward.item(), self.env_steps
+        if not isfinite(reward):
+            raise FloatingPointError(f"reward {[reward]} at env step {steps}")
+        error = learn_one(
+            self._row_of(step.obs).item(), step.action.item() - self._first_action, reward,
+            step.terminated.item(), self._row_of(step.next_obs).item(),
+            self._size_kind, self._learning_rate(steps) if self._size_kind == BY_TIME else 0.0, self._power,
+        )  # fmt: skip
+        if not isfinite(error):
+            raise FloatingPointError(f"temporal-difference error {abs(error)} at env step {steps}")
+        self.gradient_steps += 1
+        return {"td_error": abs(error)}
 
     def _taken(self, step: Step) -> Taken:
         """Return a step in rows of the table; the masks that it shows are noted."""

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.mdp.learning.rules import DOUBLE_Q, EXPECTED_SARSA, update_at_once
+from rl_lab.mdp.learning.rules import DOUBLE_Q, EXPECTED_SARSA, Q_LEARNING, update_at_once
+from rl_lab.mdp.learning.step_sizes import BY_TIME, step_size
 from rl_lab.mdp.learning.traces import most_traces, update_traces
 from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
 from rl_lab.mdp.simulated_loop import AT_ONCE, TRACES, WINDOWS
@@ -47,6 +48,21 @@ class AtOnce:
         )  # fmt: skip
         # in Python, numbers are read from a view of memory in a third of the time
         self._arrays: tuple[Any, ...] = tuple(a.data for a in arrays) if self.takes_numbers else arrays
+
+        self.learn_one = self._q_learning if self.takes_numbers and rule == Q_LEARNING else None
+
+    def _q_learning(
+        self, state: int, action: int, reward: float, terminated: bool, next_state: int,
+        size_kind: int, rate: float, power: float,
+    ) -> float:  # fmt: skip
+        """Learn from one step by Q-learning as `update_at_once` does, and return the error."""
+        best = 0.0 if terminated else max(self._tables.q[next_state].tolist())
+        q, visits = self._arrays[0], self._arrays[3]
+        value = q[state, action]
+        error = reward + self._gamma * best - value
+        visits[state, action] = count = visits[state, action] + 1
+        q[state, action] = value + (rate if size_kind == BY_TIME else step_size(size_kind, rate, power, count)) * error
+        return error
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments."""

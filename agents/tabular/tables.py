@@ -71,6 +71,10 @@ class Now(NamedTuple):
     power: float
 
 
+LearnOne = Callable[[int, int, float, bool, int, int, float, float], float]
+"""Learns from one step: state, action, reward, terminated, next state, size_kind, rate, power -> the error."""
+
+
 class Rule(Protocol):
     """Learns from steps; the tables are given at construction."""
 

@@ -154,14 +154,14 @@ def single_action(space: spaces.Space) -> Callable[[Array], Any]:
     It raises ValueError for an action outside the space.
     """
     if isinstance(space, spaces.Discrete):
-        first, beyond = int(space.start), int(space.start) + int(space.n)
+        first, beyond, int64 = int(space.start), int(space.start) + int(space.n), np.int64
 
         def discrete(action: Array) -> np.int64:
             a = action.item()  # comparing Python's numbers takes a fifth of the time
-            if not first <= a < beyond or a != int(a):
+            if not first <= a < beyond or (type(a) is not int and a != int(a)):
                 raise outside(a, space)
             chosen = action[0]
-            return chosen if type(chosen) is np.int64 else np.int64(a)
+            return chosen if type(chosen) is int64 else int64(a)
 
         return discrete
 

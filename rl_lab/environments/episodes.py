@@ -7,7 +7,7 @@ rebuilds its environment, and the hash shows whether the rebuilt episode is the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,9 @@ from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.trees import leaves_of
 from rl_lab.types import Array, Cursor, Obs, Step
 
-BATCH = 64  # steps that are taken in together: one by one would cost more than stepping the environment
+BATCH = 256  # steps that are taken in together: one by one would cost more than stepping the environment
+BATCH_BYTES = 2**20  # of observations; larger batches are shortened to it, down to SHORTEST_BATCH steps
+SHORTEST_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,70 @@ class OpenEpisode:
         return "-".join(hasher.hexdigest() for hasher in self.hashers)
 
 
+class Batch:
+    """What is recorded of up to `size` vector steps, copied into arrays [size, N, ...].
+
+    Keeping the steps themselves instead would spread them over so much memory that everything else in the loop slows
+    down.
+
+    Args:
+        step: shows the shapes and types of those to come.
+        dtype: of stored actions.
+    """
+
+    def __init__(self, step: Step, dtype: np.dtype):
+        def room(array: Array, dtype: np.dtype | None = None) -> Array:
+            return np.zeros((self.size, *array.shape), dtype or array.dtype)
+
+        leaves = leaves_of(step.next_obs, sort_keys=True)
+        most = BATCH_BYTES // max(1, sum(leaf.nbytes for leaf in leaves))
+        self.size = max(SHORTEST_BATCH, min(BATCH, most))
+        self.actions, self.rewards = room(step.action, dtype), room(step.reward)
+        self.leaves = [room(leaf) for leaf in leaves]
+        self._only_leaf = self.leaves[0] if isinstance(step.next_obs, np.ndarray) else None
+        self._opens = True  # where the loop begins, all episodes may be new
+        self.clear()
+
+    def clear(self) -> None:
+        """Make room for the next steps."""
+        self.count = 0
+        self.opened: dict[int, Obs] = {}  # the observations before a step that may open an episode, by its place
+        self._ends: list[tuple[int, Array, Step]] = []  # place, where an episode ends (bool [N]), and the step
+
+    def add(self, step: Step, done: Array) -> int:
+        """Take in a step, and where an episode ends with it, bool [N]; return how many steps there are."""
+        k = self.count
+        if self._opens:
+            self.opened[k] = step.obs
+        self.actions[k] = step.action
+        self.rewards[k] = step.reward
+        if self._only_leaf is not None:
+            self._only_leaf[k] = step.next_obs
+        else:
+            for column, leaf in zip(self.leaves, leaves_of(step.next_obs, sort_keys=True), strict=True):
+                column[k] = leaf
+        self._opens = 1 in done.tobytes()  # a third of the cost of `any`
+        if self._opens:
+            self._ends.append((k, done, step))
+        self.count = k + 1
+        return self.count
+
+    def segments(self, num_envs: int) -> Iterator[tuple[int, int, int, tuple[bool, bool] | None]]:
+        """Yield the stretches [start, end) that episode ends cut out, in the order of their ends.
+
+        Each comes as (start, end, env_index, how it ends), the last being (terminated, truncated), or None where the
+        episode is left open.
+        """
+        starts = [0] * num_envs
+        for t, done, step in self._ends:
+            for i in done.nonzero()[0].tolist():
+                yield starts[i], t + 1, i, (bool(step.terminated[i]), bool(step.truncated[i]))
+                starts[i] = t + 1
+        for i, begin in enumerate(starts):
+            if begin < self.count:
+                yield begin, self.count, i, None
+
+
 class EpisodeTracker:
     """Follows the steps of a vector: passes finished episodes to `sink` and keeps the open ones."""
 
@@ -81,39 +147,33 @@ class EpisodeTracker:
         self._dtype = stored_dtype(action_space)
         self._open = [OpenEpisode() for _ in range(num_envs)]
         self._numbers = [0] * num_envs
-        self._steps: list[Step] = []
-        self._done: list[Array] = []
+        self._batch: Batch | None = None  # made by the first step, which shows the shapes
         self._env_steps = 0
 
     def add(self, step: Step, at: Cursor) -> None:
         """Take in one step; `at` is the cursor after it."""
-        self._steps.append(step)
-        self._done.append(at.is_first)
-        if len(self._steps) >= BATCH:
+        batch = self._batch
+        if batch is None:
+            batch = self._batch = Batch(step, self._dtype)
+        if batch.add(step, at.is_first) == batch.size:
             self.flush()
 
     def flush(self) -> None:
         """Process all steps that were added."""
-        if not self._steps:
+        if (batch := self._batch) is None or not batch.count:
             return
-        actions = _stack([s.action for s in self._steps]).astype(self._dtype)  # [K, N, ...]
-        rewards = _stack([s.reward for s in self._steps])  # [K, N]
-        done = _stack(self._done)  # [K, N]
-        if isinstance(self._steps[0].next_obs, np.ndarray):
-            leaves = [_stack([s.next_obs for s in self._steps])]
-        else:
-            observed = [leaves_of(s.next_obs, sort_keys=True) for s in self._steps]
-            leaves = [_stack(column) for column in zip(*observed, strict=True)]
-        for start, end, i in _segments(done):
-            self._open[i].open([x[i : i + 1] for x in leaves_of(self._steps[start].obs, sort_keys=True)])
+        for start, end, i, over in batch.segments(len(self._open)):
+            if (obs := batch.opened.get(start)) is not None:
+                self._open[i].open([x[i : i + 1] for x in leaves_of(obs, sort_keys=True)])
             self._open[i].extend(
-                actions[start:end, i], rewards[start:end, i], [x[start:end, i] for x in leaves]
+                batch.actions[start:end, i].copy(),
+                batch.rewards[start:end, i],
+                [x[start:end, i] for x in batch.leaves],
             )
-            if done[end - 1, i]:
-                step, env_steps = self._steps[end - 1], self._env_steps + end * len(self._open)
-                self._finish(i, env_steps, bool(step.terminated[i]), bool(step.truncated[i]))
-        self._env_steps += done.size
-        self._steps, self._done = [], []
+            if over is not None:
+                self._finish(i, self._env_steps + end * len(self._open), *over)
+        self._env_steps += batch.count * len(self._open)
+        batch.clear()
 
     def _finish(self, i: int, env_steps: int, terminated: bool, truncated: bool) -> None:
         """Pass the open episode of environment i to the sink and open the next one."""
@@ -224,21 +284,3 @@ class EpisodeTracker:
         return obs, merge_masks(unplayed, mask_of(info), mask)
 
 
-def _stack(arrays: Sequence[Array]) -> Array:
-    """Return K arrays [N, ...] as one [K, N, ...]: `np.stack`, at a third of its cost for small arrays."""
-    return np.concatenate(arrays).reshape(len(arrays), *arrays[0].shape)
-
-
-def _segments(done: Array) -> Iterator[tuple[int, int, int]]:
-    """Yield (start, end, env_index) of the stretches [start, end) that episode ends (done: bool [K, N]) cut out.
-
-    Stretches come in the order of their ends.
-    """
-    steps, num_envs = done.shape
-    starts = [0] * num_envs
-    for t, i in np.argwhere(done):
-        yield starts[i], int(t) + 1, int(i)
-        starts[i] = int(t) + 1
-    for i, begin in enumerate(starts):
-        if begin < steps:
-            yield begin, steps, i

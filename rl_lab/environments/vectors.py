@@ -19,13 +19,18 @@ from rl_lab.environments.actions import several_actions, single_action, vector_a
 from rl_lab.environments.contract import Contract
 from rl_lab.types import Array, Obs, UsageError
 
-READ = ("action_mask", "life_lost")  # the entries of `info` that the lab reads
+EMPTY = np.empty  # looked up at every step
+AXES = {"action_mask": 2, "life_lost": 1}  # of the entries of `info` that the lab reads, in a vector
+READ = tuple(AXES)
 
 StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
 
 
 class VectorEnv(Protocol):
-    """N environments without autoreset."""
+    """N environments without autoreset.
+
+    One whose observations are known to be finite in their own dtype also has the attribute `checked`, True.
+    """
 
     num_envs: int
     single_observation_space: spaces.Space
@@ -57,7 +62,8 @@ class VectorEnv(Protocol):
         """Close all environments."""
 
 
-_FLAGS = np.zeros(1, np.bool_), np.ones(1, np.bool_)  # vectors of one flag, made once
+NEVER, ALWAYS = np.zeros(1, np.bool_), np.ones(1, np.bool_)  # vectors of one flag, made once and never written to
+_FLAGS = NEVER, ALWAYS
 for _flag in _FLAGS:
     _flag.flags.writeable = False
 
@@ -70,6 +76,7 @@ class SingleVector:
     """
 
     num_envs = 1
+    checked = True  # by the contract
 
     def __init__(self, env: gymnasium.Env):
         self.env = env if isinstance(env, Contract) else Contract(env)
@@ -87,10 +94,12 @@ class SingleVector:
 
     def step(self, action: Array) -> StepResult:
         """Step the environment with its action [1, ...]; raise ValueError for one outside its space."""
-        obs, reward, terminated, truncated, info = self.env.step(self._action(action))
+        obs, number, terminated, truncated, info = self.env.step(self._action(action))
+        reward = EMPTY(1)  # faster than np.array([number])
+        reward[0] = number
         return (
             self._batch(obs),
-            np.array([reward]),
+            reward,
             _FLAGS[terminated],
             _FLAGS[truncated],
             _vector_info(info) if "action_mask" in info or "life_lost" in info else {},
@@ -116,6 +125,8 @@ class LocalVector:
     Raises:
         UsageError: their spaces differ.
     """
+
+    checked = True  # by the contract
 
     def __init__(self, envs: Sequence[Contract]):
         self.envs, self.num_envs = list(envs), len(envs)
@@ -197,10 +208,16 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
     if isinstance(space, spaces.Tuple):
         columns = [_batcher(part) for part in space.spaces]
         return lambda obs: tuple(batch(x) for batch, x in zip(columns, obs, strict=True))
-    dtype = space.dtype
+    dtype, axes = space.dtype, 1 + len(space.shape or ())
     if space.shape == ():
-        return lambda obs: np.array((obs,), dtype=dtype)
-    return lambda obs: np.array(obs[None])  # the contract has checked the dtype
+
+        def batch_of_number(obs: Any) -> Array:
+            batch = EMPTY(1, dtype)
+            batch[0] = obs
+            return batch
+
+        return batch_of_number
+    return lambda obs: np.array(obs, ndmin=axes)  # the contract has checked the dtype
 
 
 class ReadInfo(gymnasium.Wrapper):
@@ -225,7 +242,7 @@ def _read(info: Mapping[str, Any]) -> dict[str, Any]:
 
 def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
     """Return the entries of one environment's info that the lab reads, bool with a leading axis of one."""
-    return {key: np.array((info[key],), dtype=np.bool_) for key in READ if key in info}
+    return {key: np.array(info[key], np.bool_, ndmin=axes) for key, axes in AXES.items() if key in info}
 
 
 class MaskedVector:

@@ -9,7 +9,7 @@ import numpy as np
 
 from rl_lab.agent import Policy
 from rl_lab.environments.masks import mask_of, merge_masks
-from rl_lab.environments.vectors import StepResult, VectorEnv
+from rl_lab.environments.vectors import NEVER, StepResult, VectorEnv
 from rl_lab.seeding import EpisodeSeeds
 from rl_lab.types import Array, Cursor, Decision, Metrics, Obs, State, Step
 
@@ -59,24 +59,28 @@ def train(
 
     Every yield is a point at which to save: the cursor, the agent and the random streams hold everything.
     """
-    while at.env_steps < total_steps:
-        decision = policy.act(at.obs, at.state, at.is_first, at.mask)
-        next_obs, reward, terminated, truncated, info = envs.step(decision.action)
-        next_mask = mask_of(info)
-        done = terminated | truncated
+    checked = getattr(envs, "checked", False)
+    act, step_envs, observe, update = policy.act, envs.step, agent.observe, agent.update
+    obs, is_first, state, mask, env_steps, episodes = at
+    while env_steps < total_steps:
+        action, next_state, extras = act(obs, state, is_first, mask)
+        next_obs, reward, terminated, truncated, info = step_envs(action)
+        next_mask = mask_of(info) if info else None
+        done = terminated.copy() if truncated is NEVER else terminated | truncated
         if "life_lost" in info:
             terminated = terminated | info["life_lost"]  # zeroes the bootstrap; the episode goes on
         step = Step(
-            at.obs, decision.action, reward, terminated, truncated, next_obs,
-            at.is_first, at.state, decision.state, at.mask, next_mask, decision.extras,
+            obs, action, reward, terminated, truncated, next_obs,
+            is_first, state, next_state, mask, next_mask, extras, checked,
         )  # fmt: skip
-        agent.observe(step)
-        metrics = agent.update()
-        obs, mask = (
-            reset_done(envs, seeds, done, next_mask) if np.count_nonzero(done) else (next_obs, next_mask)
-        )
-        at = Cursor(obs, done, decision.state, mask, at.env_steps + envs.num_envs, seeds.episodes)
-        yield step, metrics, at
+        observe(step)
+        metrics = update()
+        obs, mask, is_first, state = next_obs, next_mask, done, next_state
+        if 1 in done.tobytes():  # a third of the cost of `any`
+            obs, mask = reset_done(envs, seeds, done, next_mask)
+            episodes = seeds.episodes
+        env_steps += envs.num_envs
+        yield step, metrics, Cursor(obs, is_first, state, mask, env_steps, episodes)
 
 
 def reset_done(

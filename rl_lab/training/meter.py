@@ -12,16 +12,18 @@ class Meter:
 
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = {}  # name: [count, sum or maximum]
+        self._maxima: set[str] = set()  # names of maxima, of those that have come
 
     def add(self, metrics: Metrics) -> None:
         """Take the metrics of one update in."""
         for name, value in metrics.items():
-            is_max = name.endswith("_max")
             entry = self._values.get(name)
             if entry is None:
-                entry = self._values[name] = [0, float("-inf") if is_max else 0.0]
+                entry = self._values[name] = [0, float("-inf") if name.endswith("_max") else 0.0]
+                if name.endswith("_max"):
+                    self._maxima.add(name)
             entry[0] += 1
-            entry[1] = max(entry[1], value) if is_max else entry[1] + value
+            entry[1] = max(entry[1], value) if name in self._maxima else entry[1] + value
 
     def take(self) -> dict[str, float]:
         """Return the averages and maxima, and begin anew."""
@@ -36,3 +38,4 @@ class Meter:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self._values = {name: list(entry) for name, entry in state.items()}
+        self._maxima = {name for name in state if name.endswith("_max")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
@@ -12,16 +11,19 @@ from rl_lab.environments.vectors import StepResult, VectorEnv
 from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
 
+PARTS = ("compile", "act", "step", "store", "update", "record", "reset")
+
+
 class Stopwatch:
-    """Adds up seconds by name."""
+    """Adds up the seconds of each part."""
 
     def __init__(self) -> None:
-        self.seconds: defaultdict[str, float] = defaultdict(float)  # since the last row
+        self.seconds = dict.fromkeys(PARTS, 0.0)  # since the last row
 
     def take(self) -> dict[str, float]:
-        """Return the seconds since the last row as its columns, and begin anew."""
-        out = {f"{name}_seconds": round(seconds, 6) for name, seconds in self.seconds.items()}
-        self.seconds.clear()
+        """Return the seconds since the last row as its columns, those that there are, and begin anew."""
+        out = {f"{name}_seconds": round(seconds, 6) for name, seconds in self.seconds.items() if seconds}
+        self.seconds.update(dict.fromkeys(PARTS, 0.0))
         return out
 
 
@@ -66,10 +68,10 @@ class TimedAgent:
 class TimedVector:
     """Times how long environments take to step and to be reset."""
 
-    __slots__ = ("_reset", "_seconds", "_step", "num_envs")
+    __slots__ = ("_reset", "_seconds", "_step", "checked", "num_envs")
 
     def __init__(self, envs: VectorEnv, watch: Stopwatch):
-        self.num_envs = envs.num_envs
+        self.num_envs, self.checked = envs.num_envs, getattr(envs, "checked", False)
         self._step, self._reset, self._seconds = envs.step, envs.reset, watch.seconds
 
     def step(self, action: Array) -> StepResult:
