@@ -53,6 +53,14 @@ class TestChoice:
             assert isinstance(envs.envs, OwnVector)
             assert isinstance(make_envs(OWN, 1, vector="own"), SingleVector)
 
+    def test_any_form_may_promise_to_equal_single_environments(self):
+        class Promising(OwnVector):
+            equals_single_envs = True
+
+        with registered(Promising):
+            assert isinstance(make_envs(OWN, FEWEST).envs, Promising)
+            assert isinstance(make_envs(OWN, FEWEST - 1), LocalVector)
+
     def test_a_form_whose_package_is_missing_is_none(self):
         with registered("no_such_module:Form"):
             assert isinstance(make_envs(OWN, FEWEST), LocalVector)
