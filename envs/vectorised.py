@@ -67,7 +67,7 @@ class VectorisedEnv(VectorEnv):
         self._limit = None if max_episode_steps == -1 else max_episode_steps
         self._steps = np.zeros(num_envs, np.int64)  # of each open episode
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Reset all environments, or those in options["reset_mask"], with a seed for each.

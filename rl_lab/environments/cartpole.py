@@ -40,9 +40,9 @@ class CartPoleVector(CartPoleVectorEnv):
         limit = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
         super().__init__(num_envs, limit, sutton_barto_reward=sutton_barto_reward)
         self._generators = Generators(num_envs)
-        self.state: Array = np.zeros((4, num_envs))
+        self.state: Array = np.zeros((4, num_envs))  # type: ignore[assignment]
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Array, dict[str, Any]]:
         """Reset all environments, or those in options["reset_mask"], with a seed for each.

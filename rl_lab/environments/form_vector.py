@@ -36,6 +36,7 @@ class FormVector(MaskedVector):
 
     def __init__(self, form: gymnasium.vector.VectorEnv, name: str):
         super().__init__(form)
+        self.form: Any = form
         require_known(form.single_observation_space, form.single_action_space)
         self.equals_single_envs = equals_single_envs(form)
         self.notes: list[str] = []  # what is allowed and should be known, each said once
@@ -51,7 +52,7 @@ class FormVector(MaskedVector):
     ) -> tuple[Obs, dict[str, Array]]:
         """Reset all environments, or those in options["reset_mask"]; raise EnvironmentFault where that fails."""
         opened = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
-        obs, info = self._asked(lambda: self.envs.reset(seed=list(seed), options=options), "reset", 2)
+        obs, info = self._asked(lambda: self.form.reset(seed=list(seed), options=options), "reset", 2)
         self._over = self._over & ~opened
         return self._observation(obs), self._read(info, ~opened)
 

@@ -47,11 +47,12 @@ def form_maker(env_id: str, env_kwargs: Mapping[str, Any], *, must_load: bool = 
     if not isinstance(entry_point, str):
         return entry_point
     try:
-        return load_env_creator(SEEDED.get(entry_point, entry_point))
+        maker: Any = load_env_creator(SEEDED.get(entry_point, entry_point))
     except ImportError:
         if must_load:
             raise
         return None
+    return maker
 
 
 def make_form(env_id: str, maker: FormMaker, num_envs: int, env_kwargs: Mapping[str, Any]) -> VectorEnv:

@@ -140,7 +140,7 @@ def _quieten(module: Any) -> None:
 
 
 @contextmanager
-def _as_usage_errors(env_id: str, kwargs: dict[str, Any]) -> Iterator[None]:
+def _as_usage_errors(env_id: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
     """Turn errors about an environment's id, arguments or installation into a UsageError of one line."""
     try:
         yield
