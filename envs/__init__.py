@@ -7,20 +7,54 @@ environments and what they are built on stand directly in here. Making and wrapp
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import gymnasium
 
 from rl_lab.envs.time_limits import CARTPOLE_STEPS, CONTINUING_STEPS, GRID_STEPS, STAR_STEPS, WANDER_STEPS
 
 
-def _register(name: str, entry_point: str, max_episode_steps: int | None, **kwargs: Any) -> None:
-    """Register `lab/<name>-v0`; `entry_point` is "module:class" within this package."""
+@dataclass(frozen=True)
+class _Vectorised:
+    """Makes the vectorised form of the environment "module:class"; what that takes is loaded only then."""
+
+    entry_point: str
+    equals_single_envs: ClassVar[bool] = True
+
+    def __call__(self, **kwargs: Any) -> Any:
+        from rl_lab.envs.vectorised import make_vectorised
+
+        return make_vectorised(self.entry_point, **kwargs)
+
+
+def _register(
+    name: str,
+    entry_point: str,
+    max_episode_steps: int | None,
+    *,
+    vector: str | bool = True,
+    **kwargs: Any,
+) -> None:
+    """Register `lab/<name>-v0`.
+
+    Args:
+        entry_point: "module:class" within this package.
+        vector: that of the vectorised form, as "module:class". True: the class has a method `world`. False: there is no
+            such form.
+    """
     env_id = f"lab/{name}-v0"
     if env_id in gymnasium.registry:  # this package is being imported again
         return
     entry_point = f"rl_lab.envs.{entry_point}"
-    gymnasium.register(id=env_id, entry_point=entry_point, max_episode_steps=max_episode_steps, kwargs=kwargs)
+    own = f"rl_lab.envs.{vector}" if isinstance(vector, str) else None
+    gymnasium.register(
+        id=env_id,
+        entry_point=entry_point,
+        vector_entry_point=_Vectorised(entry_point) if vector is True else own,
+        max_episode_steps=max_episode_steps,
+        kwargs=kwargs,
+    )
 
 
 _register("GridWorld", "gridworld:GridWorld", GRID_STEPS, observation="state")
@@ -49,10 +83,13 @@ _register("Garnet", "garnet:Garnet", CONTINUING_STEPS)
 # Problems that need memory.
 _register("TMaze", "memory.tmaze:TMaze", None)
 _register("MemoryChain", "memory.memory_chain:MemoryChain", None)
-_register("CartPolePositions", "memory.cartpole_positions:CartPolePositions", CARTPOLE_STEPS)
+_register(
+    "CartPolePositions", "memory.cartpole_positions:CartPolePositions", CARTPOLE_STEPS,
+    vector="memory.cartpole_positions:CartPolePositionsVector",
+)  # fmt: skip
 _register("RepeatPrevious", "memory.repeat_previous:RepeatPrevious", None)
 _register("Catch", "memory.catch:Catch", None)
 _register("FlickeringGridWorld", "memory.flickering_gridworld:FlickeringGridWorld", GRID_STEPS)
 
 # Labelled examples: supervised learning in the form of an environment.
-_register("Examples", "labelled:LabelledExamples", None)
+_register("Examples", "labelled:LabelledExamples", None, vector=False)

@@ -12,6 +12,8 @@ from rl_lab.envs.checks import require_action, require_finite
 from rl_lab.envs.drawing.picture import Moment, Picture, start_trail
 from rl_lab.envs.maps import MOVES, Grid, check_rewards, parse_map
 from rl_lab.envs.pictured import PicturedEnv
+from rl_lab.envs.vectorised import Shown
+from rl_lab.envs.walk import Walk
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
@@ -129,6 +131,13 @@ class GridWorld(PicturedEnv):
         if self.render_mode == "human":
             self.render()
         return self._see(), float(self._entering[self._state]), bool(self._final[self._state]), False, {}
+
+    def world(self, num_envs: int) -> Walk:
+        """Return what so many of these grid worlds play, in arrays."""
+        shown = Shown(self._observe, len(self._final), self.observation_space)
+        return Walk(
+            self.grid.neighbours, self._entering, self._final, self._starts, self.slip, shown, num_envs
+        )
 
     def model(self) -> TabularModel:
         """Return the finite MDP that is played, with this form of observation."""

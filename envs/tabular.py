@@ -13,6 +13,7 @@ from gymnasium import spaces
 from rl_lab.envs.checks import require_action
 from rl_lab.envs.drawing.picture import Moment, start_trail
 from rl_lab.envs.pictured import PicturedEnv
+from rl_lab.envs.tabular_world import TabularWorld
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
@@ -75,6 +76,10 @@ class TabularEnv(PicturedEnv):
         if self.render_mode == "human":
             self.render()
         return self._see(), reward, terminated, False, self._inform()
+
+    def world(self, num_envs: int) -> TabularWorld:
+        """Return what so many of these environments play, in arrays."""
+        return TabularWorld(self._model, self._tables.sums, self.observation_space, num_envs)
 
     def _find_row(self, action: Any) -> int:
         row = self._state * self._tables.num_actions + require_action(action, self._tables.num_actions)

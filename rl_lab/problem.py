@@ -42,6 +42,8 @@ class Problem:
     initial_weights: Mapping[str, Any] | None = None  # for a warm start; None for fresh weights
     dataset: Dataset | None = None  # recorded steps to learn from; None if the agent acts itself
     horizon_steps: int | None = None  # over which schedules are spread; None: over the budget
+    other_episodes: str | None = None
+    """Why several environments play other episodes than single ones do (a line); None: they play the same."""
     trial_seconds: float | None = None
     """Longest that a step may take where the environment is first tried in a process of its own; None: it isn't."""
 
@@ -88,6 +90,7 @@ class Problem:
         """
         fault = self.model_fault
         known = [] if fault is None else [f"{fault} (so nothing exact is reported)"]
+        known += [] if self.other_episodes is None else [self.other_episodes]
         if self.dataset is None:
             known += self._try(lambda: brief_check(self._single))
         return [f"warning: {line}" for line in known]

@@ -98,5 +98,9 @@ class EpisodeSeeds:
 
     def advance(self, done: np.ndarray) -> list[int | None]:
         """Open the next episode where `done`, bool [N]; return its seed there and None elsewhere, [N]."""
-        self.episodes = tuple(k + int(d) for k, d in zip(self.episodes, done, strict=True))
-        return [episode_seed(self.seed, i, self.episodes[i]) if d else None for i, d in enumerate(done)]
+        episodes, seeds = list(self.episodes), [None] * len(self.episodes)  # type: tuple[list[int], list[int | None]]
+        for i in done.nonzero()[0].tolist():  # a few of many
+            episodes[i] += 1
+            seeds[i] = episode_seed(self.seed, i, episodes[i])
+        self.episodes = tuple(episodes)
+        return seeds

@@ -8,7 +8,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
+from gymnasium.vector.utils import batch_space
 
+from rl_lab.environments.cartpole import CartPoleVector
 from rl_lab.envs.checks import require_action, require_render_mode
 from rl_lab.envs.time_limits import CARTPOLE_STEPS
 from rl_lab.types import Array
@@ -81,6 +83,20 @@ class CartPolePositions(gymnasium.Env):
     def close(self) -> None:
         """Close the window if there is one."""
         self._cartpole.close()
+
+
+class CartPolePositionsVector(CartPoleVector):
+    """Many of these environments as one vector that is stepped in arrays and plays what single ones play."""
+
+    def __init__(self, num_envs: int = 1, max_episode_steps: int = CARTPOLE_STEPS) -> None:
+        """Make the carts. Raises UsageError for a limit below 1."""
+        super().__init__(num_envs, max_episode_steps)
+        self.single_observation_space = CartPolePositions().observation_space
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+
+    def _see(self) -> Array:
+        """Return positions and angles, float32 [N, 2]."""
+        return np.ascontiguousarray(super()._see()[:, POSITIONS])
 
 
 def _hide_velocities(obs: Array) -> Array:

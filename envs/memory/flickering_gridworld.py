@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 
 from rl_lab.envs.gridworld import GridWorld
+from rl_lab.envs.memory.flickering_walk import FlickeringWalk
 from rl_lab.envs.memory.memoryless import hide_observations, search_memoryless
 from rl_lab.mdp.rows import NeverEnds
 from rl_lab.mdp.solve import solve
@@ -95,6 +96,10 @@ class FlickeringGridWorld(gymnasium.Env):
         """Move; the observation is uint8 [H, W, 3]. Raises ValueError for an action other than 0, 1, 2 or 3."""
         obs, reward, terminated, truncated, info = self._grid_world.step(action)
         return self._flicker(obs), reward, terminated, truncated, info
+
+    def world(self, num_envs: int) -> FlickeringWalk:
+        """Return what so many of these grid worlds play, in arrays."""
+        return FlickeringWalk(self._grid_world.world(num_envs), self.blank_probability, num_envs)
 
     def render(self) -> Any:
         """Return the grid world's picture uint8 [H, W, 3], darkened where the agent sees nothing."""

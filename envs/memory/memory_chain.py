@@ -10,6 +10,7 @@ from gymnasium import spaces
 from rl_lab.envs.checks import require_whole
 from rl_lab.envs.drawing.picture import Moment, Picture
 from rl_lab.envs.memory.quiz import Quiz
+from rl_lab.envs.memory.quizzes import Chains
 from rl_lab.types import Array
 
 
@@ -53,6 +54,10 @@ class MemoryChain(Quiz):
     def memoryless_return(self) -> float:
         """The best expected return of a policy that sees only the current observation."""
         return 0.0
+
+    def world(self, num_envs: int) -> Chains:
+        """Return what so many chains play, in arrays."""
+        return Chains(self.length, self.num_bits, num_envs)
 
     def _prepare(self) -> None:
         self.bits = self.np_random.integers(2, size=self.num_bits)

@@ -9,6 +9,7 @@ from gymnasium import spaces
 from rl_lab.envs.checks import require_whole
 from rl_lab.envs.drawing.picture import Moment, Picture
 from rl_lab.envs.memory.quiz import Quiz
+from rl_lab.envs.memory.quizzes import Repetitions
 
 
 class RepeatPrevious(Quiz):
@@ -51,6 +52,10 @@ class RepeatPrevious(Quiz):
     def memoryless_return(self) -> float:
         """The best expected return of a policy that sees only the current observation."""
         return 1.0 if self.k == 0 else 2.0 / self.symbols - 1.0
+
+    def world(self, num_envs: int) -> Repetitions:
+        """Return what so many of these environments play, in arrays."""
+        return Repetitions(self.k, self.symbols, self.length, num_envs)
 
     def _prepare(self) -> None:
         self.shown = self.np_random.integers(self.symbols, size=self.length + 1).tolist()

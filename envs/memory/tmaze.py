@@ -11,6 +11,7 @@ from gymnasium import spaces
 from rl_lab.envs.checks import require_whole
 from rl_lab.envs.drawing.picture import Picture
 from rl_lab.envs.tabular import TabularEnv, end_rows, spread_evenly
+from rl_lab.envs.tabular_world import TabularWorld
 from rl_lab.mdp.model import TabularModel
 from rl_lab.types import Array
 
@@ -70,6 +71,12 @@ class TMaze(TabularEnv):
         """Move. Raises ValueError for an action other than 0, 1, 2 or 3."""
         obs, reward, terminated, _, info = super().step(action)
         return obs, reward, terminated, not terminated and self._moment.steps >= self.max_steps, info
+
+    def world(self, num_envs: int) -> TabularWorld:
+        """Return what so many mazes play, in arrays."""
+        return TabularWorld(
+            self._model, self._tables.sums, self.observation_space, num_envs, limit=self.max_steps
+        )
 
     def _make_picture(self) -> Picture:
         from rl_lab.envs.drawing.memory_panels import tmaze_panel

@@ -96,11 +96,13 @@ class Batch:
         self.leaves = [room(leaf) for leaf in leaves]
         self._only_leaf = self.leaves[0] if isinstance(step.next_obs, np.ndarray) else None
         self._opens = True  # where the loop begins, all episodes may be new
+        self._num_envs = len(step.reward)
         self.clear()
 
     def clear(self) -> None:
         """Make room for the next steps."""
         self.count = 0
+        self._starts = [0] * self._num_envs  # of what is left of each environment's steps
         # By the place of a step that may open an episode, the observations before it.
         self.opened: dict[int, Obs] = {}
         # A step that ends an episode: its place, where one ends (bool [N]), and the step itself.
@@ -124,20 +126,22 @@ class Batch:
         self.count = k + 1
         return self.count
 
-    def segments(self, num_envs: int) -> Iterator[tuple[int, int, int, tuple[bool, bool] | None]]:
-        """Yield the stretches [start, end) that episode ends cut out, in the order of their ends.
+    def ended(self) -> Iterator[tuple[int, int, int, tuple[bool, bool]]]:
+        """Take out the stretches [start, end) that close an episode, in the order of their ends.
 
-        Each comes as (start, end, env_index, how it ends), the last being (terminated, truncated), or None where the
-        episode is left open.
+        Each comes as (start, end, env_index, how it ends), the last being (terminated, truncated).
         """
-        starts = [0] * num_envs
-        for t, done, step in self._ends:
+        starts, ends, self._ends = self._starts, self._ends, []
+        for t, done, step in ends:
             for i in done.nonzero()[0].tolist():
                 yield starts[i], t + 1, i, (bool(step.terminated[i]), bool(step.truncated[i]))
                 starts[i] = t + 1
-        for i, begin in enumerate(starts):
+
+    def left_open(self) -> Iterator[tuple[int, int, int]]:
+        """Yield what is left once `ended` has taken its part, as (start, end, env_index)."""
+        for i, begin in enumerate(self._starts):
             if begin < self.count:
-                yield begin, self.count, i, None
+                yield begin, self.count, i
 
 
 class EpisodeTracker:
@@ -160,22 +164,36 @@ class EpisodeTracker:
         if batch.add(step, at.is_first) == batch.size:
             self.flush()
 
+    def settle(self) -> None:
+        """Pass on the episodes that have ended; what was added of open ones waits for `flush`, which comes less often.
+
+        Of many environments few end an episode between two rows of metrics.
+        """
+        if (batch := self._batch) is None:
+            return
+        for start, end, i, over in batch.ended():
+            self._extend(batch, start, end, i)
+            self._finish(i, self._env_steps + end * len(self._open), *over)
+
     def flush(self) -> None:
         """Process all steps that were added."""
         if (batch := self._batch) is None or not batch.count:
             return
-        for start, end, i, over in batch.segments(len(self._open)):
-            if (obs := batch.opened.get(start)) is not None:
-                self._open[i].open([x[i : i + 1] for x in leaves_of(obs, sort_keys=True)])
-            self._open[i].extend(
-                batch.actions[start:end, i].copy(),
-                batch.rewards[start:end, i],
-                [x[start:end, i] for x in batch.leaves],
-            )
-            if over is not None:
-                self._finish(i, self._env_steps + end * len(self._open), *over)
+        self.settle()
+        for start, end, i in batch.left_open():
+            self._extend(batch, start, end, i)
         self._env_steps += batch.count * len(self._open)
         batch.clear()
+
+    def _extend(self, batch: Batch, start: int, end: int, i: int) -> None:
+        """Add the steps [start, end) of environment i to its open episode."""
+        if (obs := batch.opened.get(start)) is not None:
+            self._open[i].open([x[i : i + 1] for x in leaves_of(obs, sort_keys=True)])
+        self._open[i].extend(
+            batch.actions[start:end, i].copy(),
+            batch.rewards[start:end, i],
+            [x[start:end, i] for x in batch.leaves],
+        )
 
     def _finish(self, i: int, env_steps: int, terminated: bool, truncated: bool) -> None:
         """Pass the open episode of environment i to the sink and open the next one."""

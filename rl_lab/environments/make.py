@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
 from rl_lab.environments.contract import Contract
+from rl_lab.environments.form_vector import FormVector
+from rl_lab.environments.forms import FEWEST, FormMaker, equals_single_envs, form_maker, make_form
 from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_globally
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
@@ -25,6 +27,7 @@ from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
 
 PREPROCESSING = ("auto", "none", "atari")
+VECTORS = ("sync", "async", "own")
 # Atari games as they were called before they had a namespace; ale_py registers them still.
 FORMER_GAME = re.compile(r"[A-Z]\w*?(NoFrameskip|Deterministic)?-v[04]")
 
@@ -137,7 +140,7 @@ def _quieten(module: Any) -> None:
 
 
 @contextmanager
-def _as_usage_errors(env_id: str, kwargs: dict[str, Any]) -> Iterator[None]:
+def _as_usage_errors(env_id: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
     """Turn errors about an environment's id, arguments or installation into a UsageError of one line."""
     try:
         yield
@@ -242,14 +245,17 @@ def make_envs(
     """Make a vector of environments. For the other arguments see `make_env`.
 
     Args:
-        vector: "sync" (all in this process) or "async" (each in its own).
+        vector: "sync" (all in this process), "async" (each in its own) or "own" (a vectorised form of the environment).
+            With "sync", 8 environments or more are played in a form that promises to equal single environments.
         env_timeout_seconds: the longest that a step or reset may take in a process of its own.
 
     Raises:
-        UsageError: an unknown environment or `vector`, or `num_envs` below 1.
+        UsageError: an unknown environment or `vector`, `num_envs` below 1, or "own" where there is no such form.
     """
     if num_envs < 1:
         raise UsageError(f"num_envs must be at least 1, got {num_envs}")
+    if vector not in VECTORS:
+        raise UsageError(f"vector {vector!r} is unknown (allowed: {', '.join(VECTORS)})")
     make = partial(
         make_env,
         env_id,
@@ -260,7 +266,61 @@ def make_envs(
         render_mode=render_mode,
     )
     _load_namespace(env_id)
+    layers = Layers(tuple(wrappers), preprocess, life_loss_terminates, render_mode)
+    kwargs = dict(env_kwargs or {})
+    if (maker := chosen_form(env_id, num_envs, kwargs, layers, vector)) is not None:
+        with _as_usage_errors(env_id, kwargs):
+            return FormVector(make_form(env_id, maker, num_envs, kwargs), env_id)
+    vector = "sync" if vector == "own" else vector
     return vector_of(make, num_envs, vector=vector, env_timeout_seconds=env_timeout_seconds)
+
+
+class Layers(NamedTuple):
+    """What is put around an environment, or drawn of it; see `make_env`."""
+
+    wrappers: tuple[str, ...] = ()
+    preprocess: str = "auto"
+    life_loss_terminates: bool = False
+    render_mode: str | None = None
+
+
+def chosen_form(
+    env_id: str, num_envs: int, kwargs: Mapping[str, Any], layers: Layers, vector: str
+) -> FormMaker | None:
+    """Return what makes the vectorised form in which environments are played; None: they are played one by one.
+
+    Raises:
+        UsageError: a form was asked for, and there is none that fits.
+    """
+    if num_envs == 1 or vector == "async" or (vector == "sync" and num_envs < FEWEST):
+        return None
+    _load_namespace(env_id)
+    plain = layers._replace(preprocess="auto") == Layers()
+    fits = plain and resolve_preprocessing(env_id, layers.preprocess) == "none"
+    if vector == "sync":
+        maker = form_maker(env_id, kwargs) if fits else None
+        return maker if equals_single_envs(maker) else None
+    with _as_usage_errors(env_id, kwargs):
+        if (maker := form_maker(env_id, kwargs, must_load=True) if fits else None) is None:
+            raise UsageError(
+                f"vector own needs a vectorised form, and {env_id} has none that takes these arguments and wrappers"
+                " (allowed: sync, async)"
+            )
+    return maker
+
+
+def other_episodes(
+    env_id: str, num_envs: int, kwargs: Mapping[str, Any], layers: Layers, vector: str
+) -> str | None:
+    """Return in a line why a vector plays other episodes than single environments do; None: they are the same.
+
+    Raises:
+        UsageError: a vectorised form was asked for, and there is none that fits.
+    """
+    maker = chosen_form(env_id, num_envs, kwargs, layers, vector)
+    if maker is None or equals_single_envs(maker):
+        return None
+    return f"the vector of {env_id} plays episodes of its own: with the same seed, single environments play others"
 
 
 def vector_of(
@@ -276,7 +336,7 @@ def vector_of(
         UsageError: `vector` is unknown.
     """
     if vector not in ("sync", "async"):
-        raise UsageError(f"vector {vector!r} is unknown (allowed: sync, async)")
+        raise UsageError(f"vector {vector!r} is unknown (allowed: sync, async, own)")
     if vector == "async":
         return WorkerVector([partial(_held, make, i) for i in range(num_envs)], env_timeout_seconds)
     if num_envs == 1:

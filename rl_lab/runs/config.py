@@ -90,8 +90,8 @@ class RunConfig:
     are; by default the budget."""
     num_envs: int = 1
     """Environments stepped together."""
-    vector: Literal["sync", "async"] = "sync"
-    """How several environments run: all in this process (sync), or each in its own (async)."""
+    vector: Literal["sync", "async", "own"] = "sync"
+    """How several environments run: in this process (sync), one in each (async), or as a vector of their own (own)."""
     env_timeout_seconds: float = 60.0
     """The longest that a step or reset may take in a process of its own; the run ends with an error then."""
     seed: int = 0

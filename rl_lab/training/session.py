@@ -112,7 +112,7 @@ class Session:
     def _moment(self) -> bool:
         """Push a row, evaluate and save where due; return whether to stop."""
         env_steps = self.at.env_steps
-        self.tracker.flush()
+        self.tracker.settle()
         if self.run.row_due(env_steps):
             values: dict[str, Any] = {**self.meter.take(), **self.agent.diagnostics()}
             values["gradient_steps"] = self.agent.gradient_steps

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rl_lab.datasets.dataset import Dataset
-from rl_lab.environments.make import make_envs
+from rl_lab.environments.make import Layers, make_envs, other_episodes
 from rl_lab.environments.vectors import VectorEnv
 from rl_lab.mdp.rows import NeverEnds, NotConverged
 from rl_lab.problem import Problem
@@ -112,8 +112,19 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
         device=resolve_device("auto" if for_acting else config.device),
         make=make,
         dataset=None if config.dataset is None or for_acting else Dataset(config.dataset),
+        other_episodes=other_episodes_of(config),
         trial_seconds=config.env_timeout_seconds if config.vector == "async" else None,
     )
+
+
+def other_episodes_of(config: RunConfig) -> str | None:
+    """Return in a line why a run's environments play other episodes than single ones do; None: they are the same.
+
+    Raises:
+        UsageError: a vectorised form was asked for, and there is none that fits.
+    """
+    layers = Layers(config.wrappers, config.preprocess, config.life_loss_terminates)
+    return other_episodes(config.env_id, config.num_envs, config.env_kwargs, layers, config.vector)
 
 
 def require_accepted(learner: Learner, problem: Problem) -> None:

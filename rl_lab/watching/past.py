@@ -15,6 +15,7 @@ from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import RunDescription
 from rl_lab.runs.rows import EPISODES, read_actions, read_episodes
 from rl_lab.storage.versions import versions
+from rl_lab.training.setup import other_episodes_of
 from rl_lab.types import Array, Decision, Obs, State, UsageError
 from rl_lab.watching.sources import Watched
 
@@ -254,8 +255,10 @@ def require_episodes(config: RunConfig, choice: str) -> None:
     """Check that a run has played training episodes.
 
     Raises:
-        UsageError: it learned from a dataset.
+        UsageError: it learned from a dataset, or its vector played other episodes than single environments do.
     """
+    if other := other_episodes_of(config):
+        raise UsageError(f"--training-episode {choice}: {other} (allowed: without it)")
     if config.dataset:
         raise UsageError(
             f"--training-episode {choice}: this run played no training episodes, it learned from"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from hashlib import blake2b
 from typing import Any
 
@@ -79,6 +81,28 @@ class TestEpisodeTracker:
             found = [blake2b(b"".join(x.tobytes() for x in c), digest_size=16).hexdigest() for c in columns]
             assert digest == "-".join(found)
             assert len(state["actions"].get(str(i), ())) == len(seen[i]) - 1
+
+    def test_ended_episodes_are_passed_on_at_once_if_asked_and_all_else_is_the_same(self):
+        num_envs, rng = 4, random.Random(0)
+        envs = make_envs("test/Counting-v0", num_envs)
+        found: list[list[Any]] = [[], []]
+        asked, other = (EpisodeTracker(SEED, num_envs, envs.single_action_space, f.append) for f in found)
+        policy, seeds = Scripted(sometimes_end), EpisodeSeeds(SEED, num_envs)
+        ended = 0
+        for step, _, at in train(
+            Collector(), policy, envs, seeds, 700 * num_envs, start(policy, envs, seeds)
+        ):
+            asked.add(step, at)
+            other.add(step, at)
+            ended += int(at.is_first.sum())
+            if rng.random() < 0.1:
+                asked.settle()
+                assert len(found[0]) == ended
+        envs.close()
+        states = [tracker.state_dict(at.obs) for tracker in (asked, other)]
+        np.testing.assert_equal(*states)
+        np.testing.assert_equal(*([dataclasses.asdict(e) for e in episodes] for episodes in found))
+        assert ended > 20
 
 
 def test_large_observations_make_shorter_batches():

@@ -96,7 +96,7 @@ class TestRefusals:
             make_envs("test/Counting-v0", num_envs)
 
     def test_an_unknown_vector(self):
-        with pytest.raises(UsageError, match=r"vector 'threads' is unknown \(allowed: sync, async\)"):
+        with pytest.raises(UsageError, match=r"vector 'threads' is unknown \(allowed: sync, async, own\)"):
             make_envs("test/Counting-v0", 2, vector="threads")
 
 

@@ -1,0 +1,132 @@
+"""A vectorised form as the lab's loop takes it: what it gives is checked, for all its environments at once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector.utils import batch_space
+
+from rl_lab.environments.actions import mask_size
+from rl_lab.environments.forms import equals_single_envs
+from rl_lab.environments.known_spaces import require_known
+from rl_lab.environments.masks import KEY
+from rl_lab.environments.observed import Refused, observation_check, outside, show, show_error
+from rl_lab.environments.vectors import READ, MaskedVector, StepResult
+from rl_lab.trees import map_leaves
+from rl_lab.types import Array, EnvironmentFault, Obs
+
+
+class FormVector(MaskedVector):
+    """A vectorised form that is held to what `Contract` asks of single environments.
+
+    Observations are copies: the form's own arrays are taken as such where it equals single environments.
+
+    Args:
+        name: of the environment, for messages.
+
+    Raises:
+        UsageError: it resets environments by itself, or a space has no fixed shape.
+    """
+
+    checked = True  # observations are finite
+
+    def __init__(self, form: gymnasium.vector.VectorEnv, name: str):
+        super().__init__(form)
+        self.form: Any = form
+        require_known(form.single_observation_space, form.single_action_space)
+        self.equals_single_envs = equals_single_envs(form)
+        self.notes: list[str] = []  # what is allowed and should be known, each said once
+        self._name = name
+        self._space = batch_space(form.single_observation_space, form.num_envs)
+        self._check = observation_check(self._space)
+        self._steps, self._note_at = 0, 1  # of the vector; the next one whose observations meet their bounds
+        self._over = np.ones(self.num_envs, np.bool_)  # before the first reset
+        self._has_mask: bool | None = None  # unknown before the first reset
+
+    def reset(
+        self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
+    ) -> tuple[Obs, dict[str, Array]]:
+        """Reset all environments, or those in options["reset_mask"]; raise EnvironmentFault where that fails."""
+        opened = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
+        obs, info = self._asked(lambda: self.form.reset(seed=list(seed), options=options), "reset", 2)
+        self._over = self._over & ~opened
+        return self._observation(obs), self._read(info, ~opened)
+
+    def step(self, action: Array) -> StepResult:
+        """Step all environments with actions [N, ...].
+
+        Raises:
+            ValueError: an action is outside the space.
+            EnvironmentFault: the form fails, or what it gives breaks the contract.
+        """
+        assert not np.count_nonzero(self._over)  # a finished environment is reset first
+        given = self._action(action)
+        self._steps += 1
+        obs, reward, terminated, truncated, info = self._asked(lambda: self.envs.step(given), "step", 5)
+        reward = self._column("reward", reward, "biuf").astype(np.float64, copy=False)
+        if not np.isfinite(reward).all():
+            raise self._fault(f"reward: {show(reward)} (allowed: finite numbers)")
+        terminated = self._column("terminated", terminated, "b")
+        truncated = self._column("truncated", truncated, "b")
+        self._over = terminated | truncated
+        obs = self._observation(obs)
+        if self._steps == self._note_at:
+            self._note_at *= 2
+            self._note_bounds(obs)
+        return obs, reward, terminated, truncated, self._read(info, self._over)
+
+    def _asked(self, ask: Callable[[], Any], method: str, parts: int) -> tuple[Any, ...]:
+        try:
+            answer = ask()
+        except Exception as error:
+            raise self._fault(f"{method} raised {show_error(error)}") from error
+        if not isinstance(answer, tuple) or len(answer) != parts:
+            raise self._fault(f"{method} returned {show(answer)} (allowed: a tuple of {parts} parts)")
+        return answer
+
+    def _observation(self, obs: Any) -> Obs:
+        try:
+            obs = self._check(obs)
+        except Refused as refused:
+            raise self._fault(f"observation: {refused}") from None
+        return obs if self.equals_single_envs else map_leaves(np.array, obs)
+
+    def _column(self, field: str, values: Any, kinds: str) -> Array:
+        """Return numbers or flags [N]."""
+        column: Array = np.asarray(values)
+        if column.shape != (self.num_envs,) or column.dtype.kind not in kinds:
+            raise self._fault(f"{field}: {show(values)} (allowed: an array of shape ({self.num_envs},))")
+        return column
+
+    def _read(self, info: Any, free: Array) -> dict[str, Array]:
+        """Return the entries of info that the lab reads, bool [N, ...]; where `free`, no action has to be legal."""
+        if not isinstance(info, dict):
+            raise self._fault(f"info: {show(info)} (allowed: a dict)")
+        if self._has_mask is None:
+            self._has_mask = KEY in info
+        if self._has_mask != (KEY in info):
+            raise self._fault("action mask: given at some times (allowed: always, or never)")
+        read = {key: np.asarray(info[key]) for key in READ if key in info}
+        for key, values in read.items():
+            size = (mask_size(self.single_action_space),) if key == KEY else ()
+            if values.shape != (self.num_envs, *size) or not ((values == 0) | (values == 1)).all():
+                allowed = f"0 or 1, of shape {(self.num_envs, *size)}"
+                raise self._fault(f"info {key!r}: {show(values)} (allowed: {allowed})")
+            read[key] = values.astype(np.bool_)
+        if KEY in read and not (legal := read[KEY].any(axis=1) | free).all():
+            raise self._fault(f"action mask: none is legal in environment {int(np.argmin(legal))}")
+        return read
+
+    def _note_bounds(self, obs: Any) -> None:
+        """Say once that observations lie outside their bounds, if they do."""
+        if not self.notes and (where := outside(self._space, obs)):
+            self.notes.append(f"the vector of {self._name}: observation {where} is kept as it is")
+            warnings.warn(self.notes[-1], stacklevel=3)
+
+    def _fault(self, what: str) -> EnvironmentFault:
+        at = f"step {self._steps}" if self._steps else "before the first step"
+        return EnvironmentFault(f"the vector of {self._name} ({self.num_envs} environments, {at}): {what}")
