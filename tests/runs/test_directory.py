@@ -113,6 +113,17 @@ class TestCheckpoints:
         loaded = directory.load({1: lambda members: members | {"added": {}}, 2: dict})
         assert loaded.keys() == {"weights", "added"}
 
+    @pytest.mark.parametrize("saved", [True, False])
+    def test_a_resume_removes_what_a_kill_left(self, tmp_path, directory, saved):
+        if saved:
+            save(directory, 1)
+        segments = tmp_path / "checkpoints" / "segments"
+        segments.mkdir(parents=True, exist_ok=True)
+        before = sorted(segments.iterdir())
+        (segments / f"{'0' * 64}.npy").write_bytes(b"rows of a checkpoint that never came")
+        assert (directory.load({}) is not None) == saved
+        assert sorted(segments.iterdir()) == before
+
     def test_first_score_is_the_best_and_equal_ones_are_not(self, directory):
         assert not directory.is_best(None)
         assert directory.is_best(-5.0)

@@ -276,7 +276,9 @@ class TestAccidents:
         rows = large.rows()
         small_disk.fill(leave=PAGE)
         large.roll(2000)
-        store.write_ahead(2, {"m": large.tree()})
+        for _ in range(2):
+            store.write_ahead(2, {"m": large.tree()})
+        store.close()
         with pytest.raises(NotWritten, match=FULL) as raised:
             store.save(2, {"m": large.tree()})
         assert re.fullmatch(r".* could not be written: .*", str(raised.value))
