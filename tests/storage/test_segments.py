@@ -234,6 +234,24 @@ class TestAhead:
         assert len(names(tmp_path)) == 1
         assert rows_on_disk(tmp_path) == [20]
 
+    def test_many_small_rings_wait_too(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(segments, "LEAST_BYTES", 4 * ROW)
+        store, array = Checkpoints(tmp_path), np.zeros((9, 2), np.int64)
+        for rows, files in ((3, 0), (4, 1)):  # together more than enough, but 3 rows of a ring aren't
+            store.write_ahead(rows, {"m": {str(k): Ring(array, rows) for k in range(5)}})
+            store.close()
+            assert len(list(tmp_path.rglob("*.npy"))) == files
+
+    def test_a_ring_that_starts_over_is_written_anew(self, tmp_path):
+        store, reel = Checkpoints(tmp_path), Reel(20)
+        reel.roll(12)
+        store.write_ahead(1, {"m": reel.tree()})
+        other = Reel(20)
+        other.roll(5)
+        other.wide[:5] += 1
+        store.save(2, {"m": other.tree()})
+        assert rows_of(Checkpoints(tmp_path).load()[1]["m"], 20) == other.rows()
+
     def test_no_thread_outlives_its_folder(self, tmp_path, reel):
         before = threading.active_count()
         store = Checkpoints(tmp_path)

@@ -53,10 +53,22 @@ def test_nothing_else_differs_nor_after_a_stop(tmp_path, monkeypatch, num_envs):
 def test_a_checkpoint_writes_a_bounded_part_also_after_a_resume(tmp_path, written):
     learn(tmp_path, "dqn", "CartPole-v1", stop_at=330, total_steps=500, **ROOMY)
     rl_lab.resume(tmp_path)
-    headers = 128 * 6  # of .npy files: four columns, the frames, and the frames' other part at the array's end
+    headers = (
+        128 * 6
+    )  # of .npy files: four columns, the frames, and the frames' other part at the array's end
     assert len(written["saves"]) >= 4  # at 200, 330, 400 and 500, and where an evaluation was the best
     assert max(written["saves"]) <= LIMIT + headers
     assert written["ahead"][-1] > 5 * LIMIT
+
+
+def test_it_is_done_when_it_is_worth_it(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        Checkpoints, "write_ahead", lambda store, env_steps, members: asked.append(env_steps) or 100
+    )
+    rarely = {"eval_every_steps": 10_000, "checkpoint_every_steps": 10_000}
+    learn(tmp_path, "q-learning", "FrozenLake-v1", total_steps=600, **rarely)
+    assert asked == [256, 356, 456, 556]
 
 
 def test_a_run_that_fails_leaves_no_thread(tmp_path, monkeypatch):
