@@ -237,8 +237,12 @@ class TestAhead:
     def test_many_small_rings_wait_too(self, tmp_path, monkeypatch):
         monkeypatch.setattr(segments, "LEAST_BYTES", 4 * ROW)
         store, array = Checkpoints(tmp_path), np.zeros((9, 2), np.int64)
-        for rows, files in ((3, 0), (4, 1)):  # together more than enough, but 3 rows of a ring aren't
-            store.write_ahead(rows, {"m": {str(k): Ring(array, rows) for k in range(5)}})
+        for rows, files, period in (
+            (2, 0, 2),
+            (4, 1, 4),
+        ):  # ten rows are enough in all, but not two of a ring
+            rings = {str(k): Ring(array, rows) for k in range(5)}
+            assert store.write_ahead(rows, {"m": rings}) == period
             store.close()
             assert len(list(tmp_path.rglob("*.npy"))) == files
 
