@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 
 from rl_lab.storage.errors import CheckpointCorrupt, CheckpointError, NotWritten
 
-Bytes = bytes | np.ndarray  # an array is contiguous, and counts as the bytes of its memory
+Bytes = bytes | memoryview  # a view of an array is contiguous, and counts as the bytes of its memory
 
 _MALFORMED = (
     SafetensorError,
@@ -161,11 +161,11 @@ def json_bytes(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def npy_parts(array: np.ndarray) -> tuple[bytes, np.ndarray]:
+def npy_parts(array: np.ndarray) -> tuple[bytes, memoryview]:
     """Return the header and the data of an array [...] as a .npy file; the data are copied only if they must be."""
     header, data = io.BytesIO(), np.ascontiguousarray(array)
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(data))
-    return header.getvalue(), data
+    return header.getvalue(), data.data
 
 
 def size_of(*data: Bytes) -> int:

@@ -361,7 +361,7 @@ def test_npy_files_are_those_of_numpy(array):
     file = io.BytesIO()
     np.save(file, np.ascontiguousarray(array))
     parts = npy_parts(array)
-    assert b"".join(map(bytes, map(memoryview, parts))) == file.getvalue()
+    assert b"".join(map(bytes, parts)) == file.getvalue()
     assert size_of(*parts) == len(file.getvalue())
     assert sha256(*parts) == sha256(file.getvalue())
 
