@@ -215,9 +215,11 @@ COMMANDS = (
 OF_OTHERS = {
     "check",
     "evaluations",
+    "every",
+    "frames",
     "note",
     "pages",
-}  # of sha256sum and scripts/soak.py, of scripts/study_results.py
+}  # of sha256sum, scripts/soak.py and scripts/saving.py, of scripts/study_results.py
 
 
 @pytest.fixture(scope="module")

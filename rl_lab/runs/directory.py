@@ -49,9 +49,11 @@ class RunDirectory:
         """
         self._sweep_temporaries()
         try:
-            return self.checkpoints.load(migrations=migrations)[1]
+            members = self.checkpoints.load(migrations=migrations)[1]
         except CheckpointMissing:
-            return None
+            members = None
+        self.checkpoints.sweep_segments()
+        return members
 
     def _sweep_temporaries(self) -> None:
         """Remove the temporary files that a killed run left."""
@@ -81,7 +83,8 @@ class RunDirectory:
         write_json(self.folder / SUMMARY, summary)
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files, once what is being written in the background is on the disk."""
+        self.checkpoints.close()
         self.rows.close()
 
 

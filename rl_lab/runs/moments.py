@@ -1,4 +1,4 @@
-"""The moments of a run at which something is due: a row, an evaluation, a checkpoint."""
+"""The moments of a run at which something is due: a row, an evaluation, a checkpoint, writing ahead."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import NamedTuple
 from rl_lab.runs.config import RunConfig
 from rl_lab.schedules import crossings
 
+FIRST_LOOK = 256  # environment steps after which it is first looked whether there is anything to write ahead
+
 
 class Due(NamedTuple):
     """What is due at a moment."""
@@ -14,13 +16,15 @@ class Due(NamedTuple):
     evaluation: bool
     checkpoint: bool
     film: bool = False
+    writing_ahead: bool = False  # of the next checkpoint
 
 
 class Moments:
     """Says when rows, evaluations and checkpoints are due; each has a period in environment steps.
 
     With N environments a step goes on by N, so something is due once a multiple of its period has been
-    reached or passed since the last moment.
+    reached or passed since the last moment. When a checkpoint's rows are to be written ahead isn't a period of
+    the config: `write_ahead_in` says so each time.
     """
 
     def __init__(
@@ -30,6 +34,10 @@ class Moments:
         self._film = film_period  # None: no films are due
         self.at = 0  # env_steps of the last moment
         self.next = 0  # env_steps before which nothing is due
+        self._ahead_period, self._ahead_at = (
+            FIRST_LOOK,
+            FIRST_LOOK,
+        )  # of writing ahead, and env_steps when it is due
 
     @classmethod
     def of(cls, config: RunConfig) -> Moments:
@@ -56,9 +64,17 @@ class Moments:
     def advance(self, env_steps: int) -> Due:
         """Go on to a new moment and return what is due there besides a row."""
         before, self.at = self.at, env_steps
-        self.next = self.after(env_steps)
+        if writing_ahead := env_steps >= self._ahead_at:
+            self._ahead_at = env_steps + self._ahead_period
+        self.next = min(self.after(env_steps), self._ahead_at)
         return Due(
             evaluation=crossings(before, env_steps, self._evaluation) > 0,
             checkpoint=crossings(before, env_steps, self._checkpoint) > 0,
             film=self._film is not None and crossings(before, env_steps, self._film) > 0,
+            writing_ahead=writing_ahead,
         )
+
+    def write_ahead_in(self, env_steps: int) -> None:
+        """Set after how many environment steps, counted from the last moment, it is due to write ahead."""
+        self._ahead_period, self._ahead_at = env_steps, self.at + env_steps
+        self.next = min(self.after(self.at), self._ahead_at)

@@ -186,7 +186,7 @@ class Run:
 
         Args:
             policy: the greedy policy.
-            members: returns the state trees of a checkpoint; called only when one is due.
+            members: returns the state trees of a checkpoint; called only when one is due, or to be written ahead.
         """
         due = self._moments.advance(env_steps)
         if env_steps >= self.total_steps:
@@ -202,6 +202,8 @@ class Run:
             score = None if figures is None else figures["eval_return_mean"]
             if self.stopped or due.checkpoint or self._directory.is_best(score):
                 self.save(env_steps, members(), score)
+            elif due.writing_ahead:
+                self._write_ahead(env_steps, members())
             if due.film and not self.stopped:
                 self._film(env_steps, policy)
         return self.stopped
@@ -256,6 +258,11 @@ class Run:
         with self._clock.saving():
             path = self._directory.checkpoints.save(env_steps, members, {"score": score})
         self._tell("checkpoint", {"env_steps": env_steps, "score": score, "path": str(path)})
+
+    def _write_ahead(self, env_steps: int, members: Members) -> None:
+        """Start to write what is large of the next checkpoint, so that it won't be waited for."""
+        with self._clock.saving():
+            self._moments.write_ahead_in(self._directory.checkpoints.write_ahead(env_steps, members))
 
     def _state(self, env_steps: int) -> dict[str, Any]:
         return {

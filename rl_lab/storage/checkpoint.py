@@ -3,9 +3,9 @@
 A checkpoint is a manifest (JSON) that lists immutable segments, each named by the SHA-256 of its
 bytes: JSON for structure and scalars, safetensors for arrays, .npy for the rows of ring buffers.
 Checkpoints that are kept share segments, so that saving a large replay again only adds the new
-rows. Segments are written first, then the manifest, each to a temporary file that is synced and
-renamed: a kill at any moment leaves the previous checkpoint whole. Every byte is verified before
-it is decoded.
+rows, most of which were written ahead (see `segments`). Segments are written first, then the
+manifest, each to a temporary file that is synced and renamed: a kill at any moment leaves the
+previous checkpoint whole. Every byte is verified before it is decoded.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from safetensors.numpy import save as save_safetensors
 
 from rl_lab.storage import formats
 from rl_lab.storage.errors import CheckpointCorrupt, CheckpointError, CheckpointMissing
-from rl_lab.storage.files import json_bytes, malformed_as_corrupt, npy_bytes, sha256, write_atomically
+from rl_lab.storage.files import json_bytes, malformed_as_corrupt, sha256, write_atomically
 from rl_lab.storage.formats import Migrations
 from rl_lab.storage.manifests import require_manifest
-from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild
+from rl_lab.storage.segments import RingSegments, Segments
+from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild, rings_of
 
-SEGMENT_BYTES = 2**26  # at most, of a segment of a ring
 MIGRATIONS: Migrations = {1: dict, 2: dict}  # of manifests: all have the same layout
 
 
@@ -42,9 +42,9 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep_last: int = 2, keep_best: int = 0):
         self.folder = Path(folder)
-        self._segments = self.folder / "segments"
+        self._segments = Segments(self.folder / "segments")
         self._keep_last, self._keep_best = keep_last, keep_best
-        self._rings: dict[str, list[dict[str, Any]]] = {}  # what is on disk already, by path
+        self._rings = RingSegments(self._segments)
 
     # Writing -------------------------------------------------------------------------------------
 
@@ -60,8 +60,8 @@ class Checkpoints:
             NotWritten: the disk is full, say; the previous checkpoint is whole.
             TypeError: a key or a leaf that can't be stored.
         """
-        self._segments.mkdir(parents=True, exist_ok=True)
-        body = {
+        self._segments.make_folder()
+        body: dict[str, Any] = {
             "format": formats.FORMAT,
             "env_steps": env_steps,
             "info": info or {},
@@ -70,6 +70,7 @@ class Checkpoints:
         data = json_bytes(body)
         path = self.folder / f"{env_steps:012d}-{sha256(data)[:16]}.json"
         write_atomically(path, data)
+        self._rings.saved({f"{name}/{ring}" for name, m in body["members"].items() for ring in m["rings"]})
         self._sweep(keep=path)
         return path
 
@@ -77,35 +78,30 @@ class Checkpoints:
         tensors: dict[str, np.ndarray] = {}
         rings: dict[str, Ring] = {}
         structure = encode(tree, "", tensors, rings)
+        stored = self._rings.write({f"{name}/{path}": ring for path, ring in rings.items()})
         return {
-            "structure": self._write_segment(json_bytes(structure), ".json"),
-            "tensors": self._write_segment(save_safetensors(tensors), ".safetensors") if tensors else None,
-            "rings": {path: self._write_ring(f"{name}/{path}", ring) for path, ring in rings.items()},
+            "structure": self._segments.write(".json", json_bytes(structure)),
+            "tensors": self._segments.write(".safetensors", save_safetensors(tensors)) if tensors else None,
+            "rings": {path: stored[f"{name}/{path}"] for path in rings},
         }
 
-    def _write_ring(self, path: str, ring: Ring) -> dict[str, Any]:
-        """Write the rows that no segment holds yet; forget segments whose rows have all been overwritten."""
-        capacity, oldest = len(ring.array), max(0, ring.written - len(ring.array))
-        known = [s for s in self._rings.get(path, []) if s["stop"] > oldest and s["stop"] <= ring.written]
-        first = max(oldest, max((s["stop"] for s in known), default=0))
-        rows = max(1, SEGMENT_BYTES // max(1, ring.array[:1].nbytes))
-        while (
-            first < ring.written
-        ):  # in stretches that end at the array's end, so that saving takes little memory
-            row = first % capacity
-            stretch = ring.array[row : min(row + rows, capacity, row + ring.written - first)]
-            stop = first + len(stretch)
-            known.append({"start": first, "stop": stop} | self._write_segment(npy_bytes(stretch), ".npy"))
-            first = stop
-        self._rings[path] = known
-        return {"written": ring.written, "capacity": capacity, "segments": known}
+    def write_ahead(self, env_steps: int, members: dict[str, Any]) -> int:
+        """Start to write, in the background, what the rings of named state trees have gathered for the next checkpoint.
 
-    def _write_segment(self, data: bytes, suffix: str) -> dict[str, Any]:
-        sha = sha256(data)
-        path = self._segments / (sha + suffix)
-        if not path.exists() or sha256(path.read_bytes()) != sha:  # shared, unless it is damaged
-            write_atomically(path, data)
-        return {"file": path.name, "sha256": sha, "bytes": len(data)}
+        The next `save` waits for it. What can't be written is left to that `save`, which raises what is wrong.
+
+        Returns:
+            The number of environment steps after which it is worth being called again.
+        """
+        rings = {f"{n}/{path}": ring for n, tree in members.items() for path, ring in rings_of(tree)}
+        period = self._rings.write_ahead(rings, env_steps)
+        if gone := self._rings.overwritten():
+            self._remove_segments(gone - self._used(self.manifests()))
+        return period
+
+    def close(self) -> None:
+        """Wait for what is being written in the background."""
+        self._rings.finish()
 
     def _sweep(self, keep: Path) -> None:
         """Remove manifests that aren't kept, then segments that no manifest uses, and temporaries."""
@@ -114,11 +110,22 @@ class Checkpoints:
         for path in manifests:
             if path not in kept:
                 path.unlink()
-        used = self._used(kept)
-        for path in self._segments.iterdir():
-            if path.name not in used and path.is_file():
-                path.unlink()
+        self._remove_segments(self._segments.names() - self._used(kept))
         self.sweep_temporaries()
+
+    def _remove_segments(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self._segments.folder / name).unlink(missing_ok=True)
+
+    def sweep_segments(self) -> None:
+        """Remove the segments that no checkpoint lists, unless a checkpoint can't be read."""
+        try:
+            used = {
+                segment["file"] for path in self.manifests() for segment in _segments_of(read_manifest(path))
+            }
+        except CheckpointError:
+            return
+        self._remove_segments(self._segments.names() - used)
 
     def sweep_temporaries(self) -> None:
         """Remove the temporary files of writes that were killed."""
@@ -214,7 +221,9 @@ class Checkpoints:
         chosen = {n: m for n, m in body["members"].items() if only is None or n in only}
         for segment in _segments_of({"members": chosen}):
             self._verify(segment)
-        self._rings |= {f"{n}/{p}": r["segments"] for n, m in chosen.items() for p, r in m["rings"].items()}
+        self._rings.found(
+            {f"{n}/{p}": r["segments"] for n, m in chosen.items() for p, r in m["rings"].items()}
+        )
         members = {name: self._decode(member) for name, member in chosen.items()}
         return stored["format"], body["env_steps"], members
 
@@ -234,7 +243,7 @@ class Checkpoints:
         name = segment["file"]
         if Path(name).name != name:
             raise CheckpointCorrupt(f"segment {name!r} lies outside its folder")
-        return self._segments / name
+        return self._segments.folder / name
 
     def _decode(self, member: dict[str, Any]) -> Any:
         tensors = load_safetensors(self._path(member["tensors"]).read_bytes()) if member["tensors"] else {}

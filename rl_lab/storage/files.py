@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ import numpy as np
 from safetensors import SafetensorError
 
 from rl_lab.storage.errors import CheckpointCorrupt, CheckpointError, NotWritten
+
+Bytes = bytes | memoryview  # a view of an array is contiguous, and counts as the bytes of its memory
 
 _MALFORMED = (
     SafetensorError,
@@ -55,7 +58,7 @@ def replacing(path: str | Path, check: Callable[[Path], None] | None = None) -> 
     """
     path = Path(path)
     target = Path(os.path.realpath(path)) if path.is_symlink() else path
-    temporary = target.with_name(f".{target.name[:60]}.{os.getpid()}.tmp")
+    temporary = target.with_name(f".{target.name[:60]}.{os.getpid()}-{threading.get_native_id()}.tmp")
     try:
         if target.exists() and not target.is_file():
             raise NotWritten(f"{path} could not be written: it is not a regular file")
@@ -72,8 +75,8 @@ def replacing(path: str | Path, check: Callable[[Path], None] | None = None) -> 
             temporary.unlink(missing_ok=True)
 
 
-def write_atomically(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all; a device or pipe, such as /dev/stdout, is written to as it is.
+def write_atomically(path: str | Path, *data: Bytes) -> None:
+    """Write a file whole or not at all, part after part; a device or pipe, such as /dev/stdout, is written to as it is.
 
     Raises:
         NotWritten: the file system refused; the file is as it was.
@@ -82,12 +85,12 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     if path.exists() and not path.is_file() and not path.is_dir():
         try:
             with path.open("wb") as file:
-                file.write(data)
+                file.writelines(data)
         except OSError as error:
             raise NotWritten(f"{path} could not be written: {reason_of(error)}") from error
         return
-    with replacing(path, _require_size(len(data))) as temporary:
-        temporary.write_bytes(data)
+    with replacing(path, _require_size(size_of(*data))) as temporary, temporary.open("wb") as file:
+        file.writelines(data)
 
 
 def move(source: Path, target: Path) -> None:
@@ -158,13 +161,21 @@ def json_bytes(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
-def npy_bytes(array: np.ndarray) -> bytes:
-    """Return an array of any shape as the bytes of a .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+def npy_parts(array: np.ndarray) -> tuple[bytes, memoryview]:
+    """Return the header and the data of an array [...] as a .npy file; the data are copied only if they must be."""
+    header, data = io.BytesIO(), np.ascontiguousarray(array)
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(data))
+    return header.getvalue(), data.data
 
 
-def sha256(data: bytes) -> str:
-    """Return the SHA-256 of `data` in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
+def size_of(*data: Bytes) -> int:
+    """Return the length of all parts together, in bytes."""
+    return sum(memoryview(part).nbytes for part in data)
+
+
+def sha256(*data: Bytes) -> str:
+    """Return the SHA-256 of all parts, one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(part)
+    return digest.hexdigest()

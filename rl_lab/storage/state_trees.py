@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,19 @@ def encode(tree: Any, path: str, tensors: dict[str, np.ndarray], rings: dict[str
         tensors[path] = np.array(tree, order="C")  # a copy: leaves may be live
         return {"$tensor": path}
     return tree.item() if isinstance(tree, np.generic) else tree
+
+
+def rings_of(tree: Any, path: str = "") -> Iterator[tuple[str, Ring]]:
+    """Yield (path, ring) of each ring in a tree, with the paths that `encode` gives them; nothing is copied."""
+    if isinstance(tree, Ring):
+        yield path, tree
+    elif isinstance(tree, dict):
+        numbered = any(isinstance(key, int) for key in tree)
+        for i, (key, part) in enumerate(tree.items()):
+            yield from rings_of(part, f"{path}/{i if numbered else _escape(key)}")
+    elif isinstance(tree, list | tuple):
+        for i, part in enumerate(tree):
+            yield from rings_of(part, f"{path}/{i}")
 
 
 def _key(key: Any) -> str:

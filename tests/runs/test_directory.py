@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,8 @@ from rl_lab.runs.directory import (
     remove_failed_start,
     require_no_run,
 )
-from rl_lab.storage import formats
+from rl_lab.storage import formats, segments
+from rl_lab.storage.state_trees import Ring
 from rl_lab.types import UsageError
 
 
@@ -112,6 +115,33 @@ class TestCheckpoints:
             save(directory, 7)
         loaded = directory.load({1: lambda members: members | {"added": {}}, 2: dict})
         assert loaded.keys() == {"weights", "added"}
+
+    @pytest.mark.parametrize("saved", [True, False])
+    def test_a_resume_removes_what_a_kill_left(self, tmp_path, directory, saved):
+        if saved:
+            save(directory, 1)
+        folder = tmp_path / "checkpoints" / "segments"
+        folder.mkdir(parents=True, exist_ok=True)
+        before = sorted(folder.iterdir())
+        (folder / f"{'0' * 64}.npy").write_bytes(b"rows of a checkpoint that never came")
+        assert (directory.load({}) is not None) == saved
+        assert sorted(folder.iterdir()) == before
+
+    def test_closing_waits_for_what_is_written_ahead(self, tmp_path, directory, monkeypatch):
+        before = threading.active_count()
+        original = segments.write_atomically
+
+        def slow(*args):
+            time.sleep(0.05)
+            original(*args)
+
+        monkeypatch.setattr(segments, "write_atomically", slow)
+        monkeypatch.setattr(segments, "AHEAD_BYTES", 1)
+        monkeypatch.setattr(segments, "LEAST_BYTES", 1)
+        directory.checkpoints.write_ahead(4, {"agent": {"ring": Ring(np.zeros((4, 2)), 4)}})
+        directory.close()
+        assert threading.active_count() == before
+        assert len(list(tmp_path.rglob("*.npy"))) == 1
 
     def test_first_score_is_the_best_and_equal_ones_are_not(self, directory):
         assert not directory.is_best(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rl_lab.runs.config import RunConfig
-from rl_lab.runs.moments import Due, Moments
+from rl_lab.runs.moments import FIRST_LOOK, Due, Moments
 
 NOTHING = Due(evaluation=False, checkpoint=False)
 
@@ -80,3 +80,32 @@ def test_periods_are_those_of_the_config():
     config = RunConfig("E", total_steps=1000, log_every_steps=7, eval_every_steps=11)
     assert [at for at, *_ in found(Moments.of(config), range(1, 15))] == [7, 11, 14]
     assert found(Moments.of(config), [199, 200])[-1] == (200, False, False, True)  # a fifth of the budget
+
+
+class TestWritingAhead:
+    """It follows no period of the config: each time, it is said when the next one is due."""
+
+    def test_is_first_due_after_a_few_steps_then_as_it_was_said(self):
+        moments, due = Moments(10_000, 10_000, 10_000), []
+        for env_steps in range(1, 1_000):
+            if env_steps >= moments.next and moments.advance(env_steps).writing_ahead:
+                due.append(env_steps)
+                moments.write_ahead_in(300 if len(due) == 1 else 40)
+        assert due == [FIRST_LOOK, FIRST_LOOK + 300, *range(FIRST_LOOK + 340, 1_000, 40)]
+
+    def test_is_put_off_by_as_much_again_where_a_checkpoint_is_due_too(self):
+        moments = Moments(10_000, 10_000, FIRST_LOOK)
+        moments.advance(FIRST_LOOK - 1)
+        assert moments.next == FIRST_LOOK
+        assert moments.advance(FIRST_LOOK) == Due(evaluation=False, checkpoint=True, writing_ahead=True)
+        assert not moments.advance(2 * FIRST_LOOK - 1).writing_ahead
+        assert moments.advance(2 * FIRST_LOOK).writing_ahead
+
+    def test_changes_nothing_of_what_else_is_due(self):
+        quick, slow = Moments(7, 11, 13), Moments(7, 11, 13)
+        quick.write_ahead_in(1)
+        for env_steps in range(1, 100):
+            assert quick.row_due(env_steps) == slow.row_due(env_steps)
+            ours, theirs = quick.advance(env_steps), slow.advance(env_steps)
+            assert ours._replace(writing_ahead=False) == theirs._replace(writing_ahead=False)
+            assert quick.after(env_steps) == slow.after(env_steps)

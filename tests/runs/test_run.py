@@ -145,10 +145,10 @@ def test_regret_of_q_learning_shrinks_with_steps_on_slippery_ice(tmp_path):
 
 
 def test_a_large_ring_is_saved_in_bounded_stretches(tmp_path, monkeypatch):
-    from rl_lab.storage import checkpoint
+    from rl_lab.storage import segments
     from rl_lab.storage.state_trees import Ring
 
-    monkeypatch.setattr(checkpoint, "SEGMENT_BYTES", 64)
+    monkeypatch.setattr(segments, "SEGMENT_BYTES", 64)
     array = np.arange(100.0).reshape(50, 2)  # 16 bytes a row
     writer = Checkpoints(tmp_path)
     writer.save(1, {"replay": {"x": Ring(array, 70)}})

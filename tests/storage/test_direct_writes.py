@@ -22,7 +22,6 @@ NO_FILES = {"copy"}  # also a method of arrays and dicts: counted only as shutil
 
 ALLOWED = {
     "storage/files.py:write_atomically": "the helper itself; a device is written to as it is",
-    "storage/files.py:npy_bytes": "into memory",
     "storage/places.py:_require_room": "tries whether a file can be made, and removes it",
     "storage/locking.py:exclusive": "a lock, whose content doesn't matter",
     "runs/rows.py:RowFiles.__init__": "rows are appended, and cut back to the last checkpoint by a resume",

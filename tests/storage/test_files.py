@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 
 import numpy as np
 import pytest
 
 from disks import FULL
 from rl_lab.mdp.exchange import load_model, save_model
+from rl_lab.storage import files
 from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.files import reason_of, replacing, require_zip, write_atomically, write_json
 from tabular_envs import model_of
@@ -53,6 +55,30 @@ class TestReplacing:
             write()
         assert raised.value is error
         assert list(tmp_path.iterdir()) == []
+
+    def test_two_threads_may_write_the_same_file_at_once(self, tmp_path, monkeypatch):
+        both, errors = threading.Barrier(2, timeout=20), []
+        sync = files.sync
+
+        def together(path):
+            if path.suffix == ".tmp":
+                both.wait()  # two temporaries are there
+            sync(path)
+
+        def write():
+            try:
+                write_atomically(tmp_path / "a.txt", b"one", b" text")
+            except NotWritten as error:
+                errors.append(error)
+
+        monkeypatch.setattr(files, "sync", together)
+        threads = [threading.Thread(target=write) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert errors == []
+        assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"one text"]
 
     def test_nothing_written_is_a_failure(self, tmp_path):
         with pytest.raises(NotWritten, match="No such file"), replacing(tmp_path / "a.txt"):

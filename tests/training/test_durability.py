@@ -17,6 +17,7 @@ import rl_lab
 import rl_lab.agents.dqn
 import rl_lab.agents.tabular
 from disks import FULL, PAGE
+from eager import write_ahead_early
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints, read_manifest
 from rl_lab.storage.errors import CheckpointError, CheckpointMissing, NotWritten
@@ -60,9 +61,13 @@ def live(folder, name):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["q-learning", "mlp"])
-def test_ten_sigkills_at_random_moments_lose_nothing(players, name, tmp_path):
-    """Those that are killed are forks, in which a run begins at once; new processes play the rest."""
+def test_ten_sigkills_at_random_moments_lose_nothing(players, name, tmp_path, monkeypatch):
+    """Those that are killed are forks, in which a run begins at once; new processes play the rest.
+
+    They write their replays ahead, so that kills fall into that, too; the undisturbed run doesn't.
+    """
     rng, folder = random.Random(name), tmp_path / "killed"
+    write_ahead_early(monkeypatch)
     players[0].play("start_until", str(tmp_path / "whole"), name, 1, None)
     kills = tries = 0
     while kills < 10:

@@ -1,0 +1,21 @@
+"""scripts/saving.py measures checkpoints of images: at a small scale, what it says is true."""
+
+from __future__ import annotations
+
+import json
+
+from commands import run_script
+
+
+def test_the_script_writes_what_it_found(tmp_path):
+    options = ("--frames", 60, "--every", 20, "--num-envs", 2, "--folder", tmp_path)
+    done = run_script("saving.py", *options, "--json", tmp_path / "found.json")
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" frames: saved in ")[0] for line in done.stdout.splitlines()] == ["20", "40", "60"]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert (found["frames"], found["every"], found["num_envs"]) == (60, 20, 2)
+    sizes = [saved["disk_mb"] for saved in found["checkpoints"]]
+    opened = 2 * 3 / 60  # frames of the stacks that opened the two episodes, to those of 60 steps
+    assert sizes[-1] >= 60 * 84 * 84 / 1e6 * (1 + opened)
+    assert 0.1 < sizes[0] < sizes[1] < sizes[2] < 1.0
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
