@@ -18,13 +18,13 @@ from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_global
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
 from rl_lab.environments.named_wrappers import wrapped
+from rl_lab.environments.protocols import PREPROCESSING, PROTOCOLS, Protocol, protocol_of
 from rl_lab.environments.trial import marked
 from rl_lab.environments.vectors import LocalVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
 
-PREPROCESSING = ("auto", "none", "atari")
 # Atari games as they were called before they had a namespace; ale_py registers them still.
 FORMER_GAME = re.compile(r"[A-Z]\w*?(NoFrameskip|Deterministic)?-v[04]")
 
@@ -43,22 +43,34 @@ def make_env(
     Wrappers, from the inside out: the environment's own; those that are named; `OwnGlobals` if any of these draws
     from global generators, else `LateDraws` around what is neither Gymnasium's, ALE's nor the lab's; for Atari,
     preprocessing (84x84 grey, every 4th frame) and a stack of 4 frames; `MaskFromObservation` where a Dict
-    observation holds the mask; `LifeLoss`.
+    observation holds the mask; `LifeLoss`. A game under a protocol is stacks of pictures already, and takes no wrappers
+    beneath them.
 
     Args:
-        env_kwargs: keyword arguments for the environment.
+        env_kwargs: keyword arguments for the environment; under a protocol the fields of `Protocol`.
         wrappers: names of wrappers, "module:Class", from the inside out.
-        preprocess: "auto" (Atari preprocessing for the games of ale_py), "atari" or "none".
+        preprocess: "auto" (Gymnasium's Atari preprocessing for the games of ale_py), "atari", "none", or the name of one
+            of the `PROTOCOLS` for games.
         life_loss_terminates: report lost lives in `info`, so that they zero the bootstrap.
 
     Raises:
         UsageError: an unknown id, wrong arguments, a missing package, or a wrapper with memory across episodes.
     """
     _load_namespace(env_id)
+    if (protocol := _protocol(env_id, env_kwargs, wrappers, preprocess)) is not None:
+        with _as_usage_errors(env_id, dict(env_kwargs or {})):
+            from rl_lab.environments.atari import make_game
+
+            env = marked(make_game(env_id, protocol, render_mode))
+        return LifeLoss(env) if life_loss_terminates else env
     kwargs = dict(env_kwargs or {}) | ({"render_mode": render_mode} if render_mode else {})
     is_atari = resolve_preprocessing(env_id, preprocess) == "atari"
     if is_atari:
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
+        if not wrappers:
+            kwargs.setdefault(
+                "obs_type", "grayscale"
+            )  # it looks at the screen itself, and needs no other picture
     with _as_usage_errors(env_id, kwargs):
         _require_map(env_id, kwargs)
         kind = _globals_wrapper(env_id, kwargs, wrappers)
@@ -69,6 +81,24 @@ def make_env(
         env = _atari(env) if is_atari else env
     env = MaskFromObservation(env) if MaskFromObservation.fits(env) else env
     return LifeLoss(env) if life_loss_terminates else env
+
+
+def _protocol(
+    env_id: str, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[str], preprocess: str
+) -> Protocol | None:
+    """Return the protocol under which a game is played, or None for another kind of preprocessing.
+
+    Raises:
+        UsageError: no game, wrong arguments, or wrappers beneath it.
+    """
+    if resolve_preprocessing(env_id, preprocess) not in PROTOCOLS:
+        return None
+    if wrappers:
+        raise UsageError(
+            f"wrappers {', '.join(wrappers)} go beneath preprocess, and protocol {preprocess!r} has no place for them"
+            " (allowed: preprocess atari or none)"
+        )
+    return protocol_of(preprocess, env_kwargs or {})
 
 
 # Environments and wrappers that draw from generators of their own alone, by the modules they are in.
@@ -200,17 +230,18 @@ def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
 
 
 def resolve_preprocessing(env_id: str, preprocess: str) -> str:
-    """Return "atari" or "none"; "auto" means "atari" for the games of ale_py, under any of their ids.
+    """Return the preprocessing by name; "auto" means "atari" for the games of ale_py, under any of their ids, else "none".
 
     Raises:
-        UsageError: an unknown name, or "atari" for another environment.
+        UsageError: an unknown name, or one for games with another environment.
     """
-    if preprocess == "atari" and not _is_game(env_id):
-        raise UsageError(f"preprocess 'atari' needs a game, ALE/..., not {env_id!r}")
     if preprocess not in PREPROCESSING:
         raise UsageError(f"preprocess {preprocess!r} is unknown (allowed: {', '.join(PREPROCESSING)})")
-    is_atari = preprocess == "atari" or (preprocess == "auto" and _is_game(env_id))
-    return "atari" if is_atari else "none"
+    if preprocess == "auto":
+        return "atari" if _is_game(env_id) else "none"
+    if preprocess != "none" and not _is_game(env_id):
+        raise UsageError(f"preprocess {preprocess!r} needs a game, ALE/..., not {env_id!r}")
+    return preprocess
 
 
 def _is_game(env_id: str) -> bool:
@@ -242,7 +273,8 @@ def make_envs(
     """Make a vector of environments. For the other arguments see `make_env`.
 
     Args:
-        vector: "sync" (all in this process) or "async" (each in its own).
+        vector: "sync" (all in this process; games under a protocol in ale_py's own vector, with threads) or "async" (each
+            in its own).
         env_timeout_seconds: the longest that a step or reset may take in a process of its own.
 
     Raises:
@@ -260,6 +292,13 @@ def make_envs(
         render_mode=render_mode,
     )
     _load_namespace(env_id)
+    protocol = _protocol(env_id, env_kwargs, wrappers, preprocess)
+    together = num_envs > 1 and vector in ("sync", "own") and render_mode is None
+    if protocol is not None and protocol.in_one_vector and together:
+        with _as_usage_errors(env_id, dict(env_kwargs or {})):
+            from rl_lab.environments.atari import GameVector
+
+            return GameVector(env_id, num_envs, protocol, watches_lives=life_loss_terminates)
     return vector_of(make, num_envs, vector=vector, env_timeout_seconds=env_timeout_seconds)
 
 
