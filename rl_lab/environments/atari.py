@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ale_py
@@ -22,7 +23,7 @@ from gymnasium import spaces, utils
 from rl_lab.environments.actions import vector_action
 from rl_lab.environments.protocols import SIDE, STACK, Protocol
 from rl_lab.environments.vectors import StepResult
-from rl_lab.types import Array, EnvironmentFault, Obs
+from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
 
 SPACE = spaces.Box(0, 255, (STACK, SIDE, SIDE), np.uint8)
 
@@ -111,7 +112,7 @@ class Game(AtariEnv):
         return self._shown(), float(reward), over, self._elapsed >= limit and not over, self._get_info()
 
     def _shown(self) -> Array:
-        """Take the picture of the last frames, and return the stack that it completes, a new array."""
+        """Take the picture of the last frames, and return a copy of the stack that it completes."""
         newest = self._frames[0]
         if self.protocol.maxpool:
             np.maximum(newest, self._frames[1], out=newest)
@@ -119,20 +120,35 @@ class Game(AtariEnv):
         stack[:-1] = self._stack[1:]
         cv2.resize(newest, (SIDE, SIDE), dst=stack[-1], interpolation=cv2.INTER_AREA)
         self._stack = stack
-        return stack
+        return stack.copy()
 
 
 def first_draw(seed: int) -> int:
     """Return the first number, below 2**32, of the Mersenne Twister with a seed."""
-    return int(np.random.RandomState(seed).randint(0, 2**32, dtype=np.uint32))  # noqa: NPY002
+    return int(np.random.RandomState(seed).randint(0, 2**32, dtype=np.uint32))
 
 
 def make_game(env_id: str, protocol: Protocol, render_mode: str | None = None) -> gymnasium.Env:
-    """Make one game from any of its registered ids; of the id only the game counts."""
+    """Make one game from any of its registered ids; of the id only the game counts.
+
+    Raises:
+        UsageError: it has no such mode or difficulty.
+    """
     spec = copy.deepcopy(gymnasium.spec(env_id.rpartition(":")[2]))
     spec.entry_point, spec.vector_entry_point = Game, None
     spec.kwargs = {"game": spec.kwargs["game"], "protocol": protocol}
-    return gymnasium.make(spec, disable_env_checker=True, render_mode=render_mode)
+    try:
+        return gymnasium.make(spec, disable_env_checker=True, render_mode=render_mode)
+    except RuntimeError as error:
+        ale = Game(spec.kwargs["game"], replace(protocol, mode=None, difficulty=None)).ale
+        raise UsageError(
+            f"environment {env_id!r} with mode {protocol.mode}, difficulty {protocol.difficulty}: {error} (allowed: modes"
+            f" {_listed(ale.getAvailableModes())}; difficulties {_listed(ale.getAvailableDifficulties())})"
+        ) from error
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 class GameVector:

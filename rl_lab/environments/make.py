@@ -49,8 +49,8 @@ def make_env(
     Args:
         env_kwargs: keyword arguments for the environment; under a protocol the fields of `Protocol`.
         wrappers: names of wrappers, "module:Class", from the inside out.
-        preprocess: "auto" (Gymnasium's Atari preprocessing for the games of ale_py), "atari", "none", or the name of one
-            of the `PROTOCOLS` for games.
+        preprocess: "auto" (Gymnasium's Atari preprocessing for the games of ale_py), "atari", "none", or for games the
+            name of one of the `PROTOCOLS`.
         life_loss_terminates: report lost lives in `info`, so that they zero the bootstrap.
 
     Raises:
@@ -230,7 +230,7 @@ def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
 
 
 def resolve_preprocessing(env_id: str, preprocess: str) -> str:
-    """Return the preprocessing by name; "auto" means "atari" for the games of ale_py, under any of their ids, else "none".
+    """Return the preprocessing by name; "auto" means "atari" for ale_py's games, under any of their ids, else "none".
 
     Raises:
         UsageError: an unknown name, or one for games with another environment.
@@ -273,8 +273,8 @@ def make_envs(
     """Make a vector of environments. For the other arguments see `make_env`.
 
     Args:
-        vector: "sync" (all in this process; games under a protocol in ale_py's own vector, with threads) or "async" (each
-            in its own).
+        vector: "sync" (all in this process; games under a protocol in ale_py's own vector, with threads) or "async"
+            (each in its own).
         env_timeout_seconds: the longest that a step or reset may take in a process of its own.
 
     Raises:

@@ -63,7 +63,7 @@ def test_dopamine_is_its_files(agent, preset):
     if got["prioritised"]:
         # sqrt of the priorities, and weights of 1 / sqrt(probability)
         assert (got["priority_alpha"], got["priority_beta"]) == (0.5, 0.5)
-    assert not (got["double"] or got["dueling"] or got["noisy"])
+    assert {got["double"], got["dueling"], got["noisy"]} == {False}
     assert "life_loss_terminates" not in fields  # atari_lib.py: terminal_on_life_loss False
     assert fields["preprocess"] == "dopamine"
 

@@ -201,9 +201,7 @@ def test_nature_is_the_papers_table():
     protocol = PROTOCOLS[fields["preprocess"]]
     assert protocol.repeat_action_probability == 0.0  # sticky actions came later: Machado et al. (2018)
     assert not protocol.full_action_space
-    assert (
-        protocol.maxpool
-    )  # "the maximum value for each pixel colour value over the frame being encoded and the previous"
+    assert protocol.maxpool  # "the maximum value for each pixel colour value over" two frames
     rmsprop = inspect.signature(CentredRMSprop.__init__).parameters
     assert protocol.frameskip == table.pop("action repeat")
     assert protocol.noop_max == table.pop("no-op max")
