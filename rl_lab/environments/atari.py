@@ -142,8 +142,8 @@ def make_game(env_id: str, protocol: Protocol, render_mode: str | None = None) -
     except RuntimeError as error:
         ale = Game(spec.kwargs["game"], replace(protocol, mode=None, difficulty=None)).ale
         raise UsageError(
-            f"environment {env_id!r} with mode {protocol.mode}, difficulty {protocol.difficulty}: {error} (allowed: modes"
-            f" {_listed(ale.getAvailableModes())}; difficulties {_listed(ale.getAvailableDifficulties())})"
+            f"environment {env_id!r} with mode {protocol.mode}, difficulty {protocol.difficulty}: {error} (allowed:"
+            f" modes {_listed(ale.getAvailableModes())}; difficulties {_listed(ale.getAvailableDifficulties())})"
         ) from error
 
 

@@ -57,10 +57,10 @@ def test_a_mode_that_the_game_lacks_is_said_in_one_line():
 
 
 def test_they_are_for_games_without_wrappers_beneath():
-    with pytest.raises(UsageError, match="preprocess 'nature' needs a game, ALE/..., not 'CartPole-v1'"):
+    with pytest.raises(UsageError, match=r"preprocess 'nature' needs a game, ALE/..., not 'CartPole-v1'"):
         make_env("CartPole-v1", preprocess="nature")
     with pytest.raises(
-        UsageError, match="wrappers gymnasium.wrappers:FlattenObservation go beneath preprocess"
+        UsageError, match=r"wrappers gymnasium.wrappers:FlattenObservation go beneath preprocess"
     ):
         make_env(PONG, wrappers=["gymnasium.wrappers:FlattenObservation"], preprocess="nature")
 
