@@ -26,8 +26,8 @@ counts. Above 1 the lab is faster."""
 
 Name = Literal["acting", "atari", "dp", "dqn", "guards", "nn", "ppo", "replay", "sb3", "tabular", "viewer"]
 BENCHMARKS: dict[Name, str] = {
-    "acting": "training", "atari": "atari", "dp": "dp", "dqn": "training", "guards": "guards", "nn": "nn", "ppo": "training",
-    "replay": "replay", "sb3": "training", "tabular": "tabular", "viewer": "viewer",
+    "acting": "training", "atari": "atari", "dp": "dp", "dqn": "training", "guards": "guards", "nn": "nn",
+    "ppo": "training", "replay": "replay", "sb3": "training", "tabular": "tabular", "viewer": "viewer",
 }  # fmt: skip
 """The module in rl_lab.benchmarks of each benchmark; only that of the one asked for is imported."""
 
