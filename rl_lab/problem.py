@@ -155,9 +155,22 @@ def frame_stack_of(env: gymnasium.Env) -> int:
     while isinstance(env, gymnasium.Wrapper) and type(env) in LEAVE_OBSERVATIONS_ALONE:
         env = env.env
     space = env.observation_space
-    if not isinstance(env, wrappers.FrameStackObservation) or not isinstance(space, spaces.Box):
-        return 1
-    return env.stack_size if space.shape[0] == env.stack_size else 1
+    size = (
+        env.stack_size if isinstance(env, wrappers.FrameStackObservation) else getattr(env, "frame_stack", 1)
+    )
+    return size if isinstance(space, spaces.Box) and space.shape[:1] == (size,) else 1
+
+
+def frames_per_step_of(env: gymnasium.Env) -> int | None:
+    """Return the frames of an Atari game for which an action is held; None for others, and where it varies."""
+    game, skipped = env.unwrapped, 1
+    while isinstance(env, gymnasium.Wrapper):
+        skipped *= env.frame_skip if isinstance(env, wrappers.AtariPreprocessing) else 1
+        env = env.env
+    frames = (
+        getattr(game, "frames_per_step", getattr(game, "_frameskip", None)) if hasattr(game, "ale") else None
+    )
+    return frames * skipped if isinstance(frames, int) else None
 
 
 def probe(problem: Problem) -> Probed:
@@ -184,6 +197,7 @@ def probe(problem: Problem) -> Probed:
             has_mask=mask_of(info) is not None,
             has_lives="life_lost" in info,
             frame_stack=1 if env is None else frame_stack_of(env),
+            frames_per_step=None if env is None else frames_per_step_of(env),
         )
         model = None if env is None else extract_model(env)
         if env is None:

@@ -356,6 +356,7 @@ SPEED = {
     "net of 64-64 |": ("dqn", "net (64, 64)"),
     "SBX": ("sbx", "not clipped"),
     "acting and storing, CartPole": ("acting", "acting and storing"),
+    "Pong, zoo": ("atari", ""),
     "every reward": ("guards", "every reward"),
     "gamma 0.999": ("dp", "gamma 0.999"),
     "in simulation, one sequence": ("tabular", "one sequence"),

@@ -115,8 +115,12 @@ class PolicyGradient:
             self.rollout.add(step)
         except FloatingPointError as error:
             raise at_env_step(error, self.env_steps + self.num_envs) from None
-        self.trained.statistics.observe_rewards(step.reward, step.is_first)
+        self.trained.statistics.observe_rewards(self._clipped(step.reward), step.is_first)
         self.env_steps += self.num_envs
+
+    def _clipped(self, reward: Array) -> Array:
+        bound = self.config.reward_clip
+        return reward if bound is None else np.clip(reward, -bound, bound)
 
     def update(self) -> Metrics | None:
         """Learn from the rollout if it has ended, and begin a new one; return metrics, or None before its end.
@@ -153,9 +157,9 @@ class PolicyGradient:
         columns, config = rollout.columns, self.config
         stops = stops_of(columns)
         next_value = next_values(columns, columns["value"], stops & ~columns["terminated"], self._evaluate)
+        reward = self.trained.statistics.scaled(self._clipped(columns["reward"]))
         advantage = gae(
-            self.trained.statistics.scaled(columns["reward"]), columns["value"], next_value,
-            columns["terminated"], stops, config.gamma, self.method.gae_lambda,
+            reward, columns["value"], next_value, columns["terminated"], stops, config.gamma, self.method.gae_lambda
         ).astype(np.float32)  # fmt: skip
         fields = {
             "obs": columns["obs"],

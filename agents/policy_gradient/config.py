@@ -34,11 +34,13 @@ class Config(TrainedFields):
     """Fields that the three algorithms share."""
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "learning": ("gamma", "ent_coef", "vf_coef", "normalise_advantages", "normalise_rewards", "compile"),
+        "learning": (
+            "gamma", "ent_coef", "vf_coef", "normalise_advantages", "reward_clip", "normalise_rewards", "compile",
+        ),
         "rollout": ("n_steps",),
         "network": ("share_encoder", "log_std_initial"),
         "optimiser": ("linear_decay",),
-    }
+    }  # fmt: skip
     COMMON: ClassVar[tuple[str, ...]] = ("gamma", "n_steps", "ent_coef", "linear_decay")
 
     learning_rate: float = 3e-4
@@ -65,6 +67,8 @@ class Config(TrainedFields):
     """Normalise the advantages of each minibatch to mean 0 and standard deviation 1."""
     share_encoder: bool = False
     """Let policy and value share the encoder and the memory instead of having their own."""
+    reward_clip: float | None = None
+    """Largest size of each step's reward when learning; None: no bound. Reported returns aren't clipped."""
     normalise_rewards: bool = False
     """Divide rewards by the running standard deviation of the discounted return when learning."""
     log_std_initial: float = 0.0
@@ -82,6 +86,7 @@ class Config(TrainedFields):
         """
         check_trained(self)
         within(self, 0.0, 1.0, "gamma")
+        above(self, 0.0, "reward_clip")
         at_least(self, 0, "ent_coef", "vf_coef")
         at_least(self, 1, "n_steps")
         at_least(self, -20, "log_std_initial")

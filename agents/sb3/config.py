@@ -263,7 +263,7 @@ class OnPolicyConfig(SharedConfig):
     FIXED: ClassVar[Mapping[str, Any]] = {
         "optimiser": "adam", "activation": "tanh", "initialisation": "orthogonal", "share_encoder": False,
         "normalise_advantages": True, "clip_range_value": None, "target_kl": None, "log_std_initial": 0.0,
-        "layer_norm": False, "memory": "none", "average_decay": 0.0, "max_grad_value": None,
+        "layer_norm": False, "memory": "none", "average_decay": 0.0, "max_grad_value": None, "reward_clip": None,
     }  # fmt: skip
 
     def __post_init__(self) -> None:

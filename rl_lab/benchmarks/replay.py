@@ -111,12 +111,14 @@ def opening(space: spaces.Box, rng: np.random.Generator, num_envs: int) -> Any:
 
 def sizes() -> list[dict[str, Any]]:
     """Return rows of the bytes per transition on both sides, when a million of them are kept."""
-    rows = []
-    for name, space, stack, actions in (("CartPole", VECTORS, 1, 2), ("Atari", STACKS, 4, 18)):
-        spec = EnvSpec(name, space, spaces.Discrete(actions), 1, None, False, frame_stack=stack)
-        theirs = ReplayBuffer(100, space, spec.action_space, "cpu", handle_timeout_termination=True)
-        names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
-        sb3_bytes = sum(getattr(theirs, n).nbytes for n in names) / theirs.buffer_size
-        ours = replay_bytes(1_000_000, spec) / 1_000_000
-        rows.append(row(f"a transition of {name}, of a million", "sb3", "bytes", ours, sb3_bytes))
-    return rows
+    return [size("CartPole", VECTORS, stack=1, actions=2), size("Atari", STACKS, stack=4, actions=18)]
+
+
+def size(name: str, space: spaces.Box, *, stack: int, actions: int) -> dict[str, Any]:
+    """Return a row of the bytes per transition on both sides, when a million of them are kept."""
+    spec = EnvSpec(name, space, spaces.Discrete(actions), 1, None, False, frame_stack=stack)
+    theirs = ReplayBuffer(100, space, spec.action_space, "cpu", handle_timeout_termination=True)
+    names = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+    sb3_bytes = sum(getattr(theirs, n).nbytes for n in names) / theirs.buffer_size
+    ours = replay_bytes(1_000_000, spec) / 1_000_000
+    return row(f"a transition of {name}, of a million", "sb3", "bytes", ours, sb3_bytes)

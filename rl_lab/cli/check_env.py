@@ -36,7 +36,7 @@ class CheckEnvOptions:
     """Arguments of the environment, as name=value."""
     wrappers: tuple[str, ...] = ()
     """Wrappers around the environment, each module:Class, from the inside out."""
-    preprocess: Literal["auto", "none", "atari"] = "auto"
+    preprocess: Literal["auto", "none", "atari", "nature", "dopamine", "machado", "v5"] = "auto"
     """Wrappers of the environment, as rl-lab train has them."""
     steps: int = 1000
     """At least so many steps are played."""

@@ -45,7 +45,7 @@ class RecordOptions:
     """Arguments of that environment, as name=value."""
     wrappers: tuple[str, ...] = ()
     """Wrappers around that environment, each module:Class, from the inside out."""
-    preprocess: Literal["auto", "none", "atari"] | None = None
+    preprocess: Literal["auto", "none", "atari", "nature", "dopamine", "machado", "v5"] | None = None
     """Wrappers of that environment; by default auto: Atari's for ALE ids, none for all others."""
     episodes: int | None = None
     """Episodes to record; by default 100, unless --steps is given."""

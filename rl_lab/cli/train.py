@@ -82,8 +82,9 @@ def train(argv: Sequence[str]) -> int:
 
 def _told(summary: dict[str, Any]) -> str:
     """Return the summary as one readable line."""
+    frames = f" ({summary['env_frames']} frames)" if "env_frames" in summary else ""
     parts = [
-        f"{summary['env_steps']} environment steps in {summary['train_seconds']:.1f} s"
+        f"{summary['env_steps']} environment steps{frames} in {summary['train_seconds']:.1f} s"
         f" ({summary['env_steps_per_second']:.0f} steps/s of training)"
     ]
     names = {

@@ -20,13 +20,13 @@ from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_global
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
 from rl_lab.environments.named_wrappers import wrapped
+from rl_lab.environments.protocols import PREPROCESSING, PROTOCOLS, Protocol, protocol_of
 from rl_lab.environments.trial import marked
 from rl_lab.environments.vectors import LocalVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.types import UsageError
 
-PREPROCESSING = ("auto", "none", "atari")
 VECTORS = ("sync", "async", "own")
 # Atari games as they were called before they had a namespace; ale_py registers them still.
 FORMER_GAME = re.compile(r"[A-Z]\w*?(NoFrameskip|Deterministic)?-v[04]")
@@ -46,22 +46,32 @@ def make_env(
     Wrappers, from the inside out: the environment's own; those that are named; `OwnGlobals` if any of these draws
     from global generators, else `LateDraws` around what is neither Gymnasium's, ALE's nor the lab's; for Atari,
     preprocessing (84x84 grey, every 4th frame) and a stack of 4 frames; `MaskFromObservation` where a Dict
-    observation holds the mask; `LifeLoss`.
+    observation holds the mask; `LifeLoss`. A game under a protocol is stacks of pictures already, and takes no wrappers
+    beneath them.
 
     Args:
-        env_kwargs: keyword arguments for the environment.
+        env_kwargs: keyword arguments for the environment; under a protocol the fields of `Protocol`.
         wrappers: names of wrappers, "module:Class", from the inside out.
-        preprocess: "auto" (Atari preprocessing for the games of ale_py), "atari" or "none".
+        preprocess: "auto" (Gymnasium's Atari preprocessing for the games of ale_py), "atari", "none", or for games the
+            name of one of the `PROTOCOLS`.
         life_loss_terminates: report lost lives in `info`, so that they zero the bootstrap.
 
     Raises:
         UsageError: an unknown id, wrong arguments, a missing package, or a wrapper with memory across episodes.
     """
     _load_namespace(env_id)
+    if (protocol := _protocol(env_id, env_kwargs, wrappers, preprocess)) is not None:
+        with _as_usage_errors(env_id, dict(env_kwargs or {})):
+            from rl_lab.environments.atari import make_game
+
+            env = marked(make_game(env_id, protocol, render_mode))
+        return LifeLoss(env) if life_loss_terminates else env
     kwargs = dict(env_kwargs or {}) | ({"render_mode": render_mode} if render_mode else {})
     is_atari = resolve_preprocessing(env_id, preprocess) == "atari"
     if is_atari:
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
+        if not wrappers:  # the preprocessing looks at the screen itself, and needs no other picture
+            kwargs.setdefault("obs_type", "grayscale")
     with _as_usage_errors(env_id, kwargs):
         _require_map(env_id, kwargs)
         kind = _globals_wrapper(env_id, kwargs, wrappers)
@@ -72,6 +82,24 @@ def make_env(
         env = _atari(env) if is_atari else env
     env = MaskFromObservation(env) if MaskFromObservation.fits(env) else env
     return LifeLoss(env) if life_loss_terminates else env
+
+
+def _protocol(
+    env_id: str, env_kwargs: Mapping[str, Any] | None, wrappers: Sequence[str], preprocess: str
+) -> Protocol | None:
+    """Return the protocol under which a game is played, or None for another kind of preprocessing.
+
+    Raises:
+        UsageError: no game, wrong arguments, or wrappers beneath it.
+    """
+    if resolve_preprocessing(env_id, preprocess) not in PROTOCOLS:
+        return None
+    if wrappers:
+        raise UsageError(
+            f"wrappers {', '.join(wrappers)} go beneath preprocess, and protocol {preprocess!r} has no place for them"
+            " (allowed: preprocess atari or none)"
+        )
+    return protocol_of(preprocess, env_kwargs or {})
 
 
 # Environments and wrappers that draw from generators of their own alone, by the modules they are in.
@@ -203,17 +231,18 @@ def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
 
 
 def resolve_preprocessing(env_id: str, preprocess: str) -> str:
-    """Return "atari" or "none"; "auto" means "atari" for the games of ale_py, under any of their ids.
+    """Return the preprocessing by name; "auto" means "atari" for ale_py's games, under any of their ids, else "none".
 
     Raises:
-        UsageError: an unknown name, or "atari" for another environment.
+        UsageError: an unknown name, or one for games with another environment.
     """
-    if preprocess == "atari" and not _is_game(env_id):
-        raise UsageError(f"preprocess 'atari' needs a game, ALE/..., not {env_id!r}")
     if preprocess not in PREPROCESSING:
         raise UsageError(f"preprocess {preprocess!r} is unknown (allowed: {', '.join(PREPROCESSING)})")
-    is_atari = preprocess == "atari" or (preprocess == "auto" and _is_game(env_id))
-    return "atari" if is_atari else "none"
+    if preprocess == "auto":
+        return "atari" if _is_game(env_id) else "none"
+    if preprocess != "none" and not _is_game(env_id):
+        raise UsageError(f"preprocess {preprocess!r} needs a game, ALE/..., not {env_id!r}")
+    return preprocess
 
 
 def _is_game(env_id: str) -> bool:
@@ -245,8 +274,9 @@ def make_envs(
     """Make a vector of environments. For the other arguments see `make_env`.
 
     Args:
-        vector: "sync" (all in this process), "async" (each in its own) or "own" (a vectorised form of the environment).
-            With "sync", 8 environments or more are played in a form that promises to equal single environments.
+        vector: "sync" (all in this process), "async" (each in its own) or "own" (a vectorised form of the environment,
+            which for games under a protocol is ale_py's, with threads). With "sync", 8 environments or more are played
+            in a form that promises to equal single environments; several games under a protocol in ale_py's.
         env_timeout_seconds: the longest that a step or reset may take in a process of its own.
 
     Raises:
@@ -266,6 +296,13 @@ def make_envs(
         render_mode=render_mode,
     )
     _load_namespace(env_id)
+    protocol = _protocol(env_id, env_kwargs, wrappers, preprocess)
+    together = num_envs > 1 and vector in ("sync", "own") and render_mode is None
+    if protocol is not None and protocol.in_one_vector and together:
+        with _as_usage_errors(env_id, dict(env_kwargs or {})):
+            from rl_lab.environments.atari import GameVector
+
+            return GameVector(env_id, num_envs, protocol, watches_lives=life_loss_terminates)
     layers = Layers(tuple(wrappers), preprocess, life_loss_terminates, render_mode)
     kwargs = dict(env_kwargs or {})
     if (maker := chosen_form(env_id, num_envs, kwargs, layers, vector)) is not None:
@@ -295,6 +332,9 @@ def chosen_form(
     if num_envs == 1 or vector == "async" or (vector == "sync" and num_envs < FEWEST):
         return None
     _load_namespace(env_id)
+    protocol = _protocol(env_id, kwargs, layers.wrappers, layers.preprocess)
+    if protocol is not None and protocol.in_one_vector:
+        return None  # ale_py's own vector plays it
     plain = layers._replace(preprocess="auto") == Layers()
     fits = plain and resolve_preprocessing(env_id, layers.preprocess) == "none"
     if vector == "sync":

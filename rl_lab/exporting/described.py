@@ -92,10 +92,10 @@ def _making(trained: Trained) -> list[str]:
     config = trained.description.config
     kwargs = scrub(dict(config.env_kwargs))
     spec = trained.problem.spec
-    if config.env_id.startswith("lab/") or config.wrappers or config.preprocess == "atari" or spec.has_lives:
+    if config.env_id.startswith("lab/") or config.wrappers or config.preprocess != "none" or spec.has_lives:
         arguments = [repr(config.env_id), repr(kwargs)]
         arguments += [f"wrappers={list(config.wrappers)!r}"] if config.wrappers else []
-        arguments += [f"preprocess={config.preprocess!r}"] if config.preprocess == "atari" else []
+        arguments += [f"preprocess={config.preprocess!r}"] if config.preprocess != "none" else []
         return [
             "from rl_lab.environments.make import make_env  # only for this environment, which the lab makes",
             "",

@@ -78,9 +78,9 @@ class RunConfig:
     """Arguments of the environment, as name=value."""
     wrappers: tuple[str, ...] = ()
     """Wrappers around the environment, each module:Class, from the inside out, beneath preprocess."""
-    preprocess: Literal["auto", "none", "atari"] = "auto"
-    """Wrappers of the environment. atari: 84x84 grey images, every 4th frame, 4 of them stacked; auto: atari for
-    ale_py's games, none for all others."""
+    preprocess: Literal["auto", "none", "atari", "nature", "dopamine", "machado", "v5"] = "auto"
+    """What is made of Atari games: 4 grey 84x84 pictures of every 4th frame, by Gymnasium's wrappers (atari) or under a
+    protocol, whose fields env_kwargs may change; auto: atari for ale_py's games, none for all others."""
     life_loss_terminates: bool = False
     """Zero the bootstrap when a life is lost; the episode and its return go on."""
     total_steps: int = 50_000

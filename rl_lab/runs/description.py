@@ -41,10 +41,12 @@ NOT_HASHED = (
 LATER = {
     "wrappers": (), "final_policy": "last", "selection_episodes": 20, "horizon_steps": None, "eval_cvar_level": None,
 }  # fmt: skip
+HASHED = object()  # of a field that only says which agents a group is for: no value equals it
 # The same for fields of agents, for each agent that has the first field of a group: others always had what is in it.
 LATER_OF_AGENTS: tuple[dict[str, Any], ...] = (
     {"flush_denormals": False, "normalise_observations": False, "normalise_rewards": False},  # SB3's
     {"image_layer_norm": False},
+    {"log_std_initial": HASHED, "reward_clip": None},  # policy gradients'
     {
         "distribution": "none", "v_min": -10.0, "v_max": 10.0, "atoms": 51, "quantiles": 200, "fractions": 64,
         "target_fractions": 64, "acting_fractions": 32, "cosines": 64, "munchausen": False, "munchausen_alpha": 0.9,

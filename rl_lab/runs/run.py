@@ -51,6 +51,7 @@ class Run:
         progress: shows rows to a person.
         callbacks: hear of rows, evaluations and checkpoints, and may ask the run to stop.
         load: makes a policy of weights; needed where a run may end with another policy than the last.
+        frames_per_step: frames of an Atari game for which an action is held; None for others.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Run:
         progress: Progress | None = None,
         callbacks: Callbacks | None = None,
         load: Callable[[Any], Policy] | None = None,
+        frames_per_step: int | None = None,
     ):
         config = description.config
+        self._frames_per_step = frames_per_step
         self.restored = restored
         self.stop_requested = False  # a signal sets it; it is honoured at the next step boundary
         # Set by a callback, and honoured at the next step boundary too; it doesn't count as the first of two signals.
@@ -363,6 +366,7 @@ class Run:
             figures=figures,
             weights=weights,
             callback_stops=self._callback_stops,
+            frames_per_step=self._frames_per_step,
         )
 
     def _show(self, env_steps: int, policy: Policy) -> None:

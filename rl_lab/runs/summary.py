@@ -22,6 +22,7 @@ def summarise(
     figures: Mapping[str, Any],
     weights: Any,
     callback_stops: Sequence[Mapping[str, Any]] = (),
+    frames_per_step: int | None = None,
 ) -> dict[str, Any]:
     """Return the contents of summary.json.
 
@@ -31,7 +32,9 @@ def summarise(
         figures: the learner's own results and those of the last evaluation.
         weights: the tree of the final weights.
         callback_stops: the env_steps and the reason of each stop that a callback asked for, before the run was resumed.
+        frames_per_step: of an Atari game, for which an action is held; None for others, whose summary names no frames.
     """
+    frames = {} if frames_per_step is None else {"env_frames": env_steps * frames_per_step}
     stops = {"callback_stops": list(callback_stops)} if callback_stops else {}
     return {
         "agent": description.agent,
@@ -40,6 +43,7 @@ def summarise(
         "total_steps": description.config.total_steps,
         "eval_gamma": description.eval_gamma,
         "env_steps": env_steps,
+        **frames,
         "stopped_early": stopped_early,
         **stops,
         "gradient_steps": gradient_steps,

@@ -306,7 +306,7 @@ def _run(
         evaluator = RunEvaluator(config, problem, folder)
         run = Run(
             description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks,
-            load=partial(learner.load, problem),
+            load=partial(learner.load, problem), frames_per_step=problem.spec.frames_per_step,
         )  # fmt: skip
         mirroring.start(folder, description)  # now that the rows are cut back
         with stop_on_signals(run, enabled=signals), watch_over(run, shown.note, config.stall_seconds):

@@ -92,6 +92,16 @@ class TestRollouts:
         assert (np.abs(raw) > 0.5).any()
         np.testing.assert_array_equal(np.concatenate(taken)[..., 0], raw.clip(-0.5, 0.5))
 
+    def test_rewards_are_clipped_and_then_normalised(self):
+        problem, steps = problem_on(Repeat, num_envs=3, total_steps=21), []
+        agent = agent_on(problem, n_steps=8, gamma=0.0, hidden=(8,), reward_clip=0.3, normalise_rewards=True)
+        interact(agent, problem, lambda step: steps.append(step.reward))
+        scale = agent.trained.statistics.reward_scale
+        assert abs(scale - 1) > 0.1
+        rewards = np.concatenate(steps)
+        assert (np.abs(rewards) > 0.3).any()
+        np.testing.assert_allclose(agent.rollout_batch().target, rewards.clip(-0.3, 0.3) * scale, rtol=1e-5)
+
     @pytest.mark.parametrize("memory", ["lstm", "attention"])
     @pytest.mark.parametrize("share_encoder", [False, True])
     def test_an_unrolled_rollout_finds_what_was_acted_on(self, memory, share_encoder):

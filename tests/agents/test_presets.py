@@ -8,14 +8,18 @@ import json
 from pathlib import Path
 
 import pytest
-from gymnasium.wrappers import AtariPreprocessing
 from sb3_contrib import QRDQN, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
 
+from rl_lab.environments.protocols import PROTOCOLS
 from rl_lab.runs.config import RunConfig
 from rl_lab.training.registry import agent_names, config_of, make_config, preset_fields, presets_of
 from rl_lab.updates.optimisers import CentredRMSprop
 
+ATARI = {
+    ("dqn", "dopamine"), ("dqn", "rainbow:dopamine"), ("c51", "dopamine"), ("dqn", "zoo:atari"), ("ppo", "zoo:atari"),
+    ("pqn", "atari"),
+}  # fmt: skip
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "scripts" / "results"
 
@@ -194,10 +198,13 @@ FRAMES = 50_000_000
 def test_nature_is_the_papers_table():
     fields = preset_fields("dqn", "nature")
     table = dict(NATURE_TABLE)
-    atari = inspect.signature(AtariPreprocessing.__init__).parameters
+    protocol = PROTOCOLS[fields["preprocess"]]
+    assert protocol.repeat_action_probability == 0.0  # sticky actions came later: Machado et al. (2018)
+    assert not protocol.full_action_space
+    assert protocol.maxpool  # "the maximum value for each pixel colour value over" two frames
     rmsprop = inspect.signature(CentredRMSprop.__init__).parameters
-    assert atari["frame_skip"].default == table.pop("action repeat")
-    assert atari["noop_max"].default == table.pop("no-op max")
+    assert protocol.frameskip == table.pop("action repeat")
+    assert protocol.noop_max == table.pop("no-op max")
     assert table.pop("agent history length") == 4  # the stack; test_dqn_config.py looks at the problem's
     for momentum in ("gradient momentum", "squared gradient momentum"):
         assert rmsprop["decay"].default == table.pop(momentum)
@@ -222,11 +229,10 @@ def test_nature_is_the_papers_table():
         "loss": "huber",  # "we also clip the error term to be between -1 and 1"
         "max_grad_norm": None,
         "reward_clip": 1.0,  # "we clipped all positive rewards at 1 and all negative rewards at -1"
-        "preprocess": "atari",
+        "preprocess": "nature",  # whose own fields are below
         "encoder": "cnn",
         "hidden": (512,),  # "the final hidden layer is fully-connected and consists of 512 rectifier units"
         "life_loss_terminates": True,  # as in the authors' code
-        "env_kwargs": {"repeat_action_probability": 0.0},  # sticky actions came later: Machado et al. (2018)
     }
     assert table == {}
     got = whole("dqn", fields)
@@ -258,7 +264,7 @@ def test_rainbow_is_the_papers_table():
     }  # fmt: skip
     nature = preset_fields("dqn", "nature")  # "the same preprocessing, network and update period as DQN"
     same = (
-        "total_steps", "env_kwargs", "preprocess", "life_loss_terminates", "encoder", "hidden", "batch_size",
+        "total_steps", "preprocess", "life_loss_terminates", "encoder", "hidden", "batch_size",
         "replay_capacity", "gamma", "reward_clip", "max_grad_norm", "train_period_env_steps",
         "gradient_steps_per_update",
     )  # fmt: skip
@@ -400,6 +406,7 @@ def test_results_were_measured_with_the_presets_budget(file):
 
 def test_no_preset_is_without_a_table():
     pinned = {("dqn", "nature"), ("dqn", "rainbow"), ("dqn", "rainbow:atari"), ("pqn", "minatar")}
+    pinned |= ATARI  # test_atari_presets.py
     pinned |= {(agent, f"recommended:{env_id}") for agent, env_id in RECOMMENDED}
     pinned |= {(agent, f"zoo:{env_id}") for agent in ZOO for env_id in ZOO[agent]}
     assert {(agent, preset) for agent in agent_names() for preset in presets_of(agent)} == pinned

@@ -11,6 +11,7 @@ import pytest
 
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import (
+    HASHED,
     LATER_OF_AGENTS,
     RunDescription,
     config_hash,
@@ -24,6 +25,7 @@ from rl_lab.runs.scrubbing import REMOVED
 from rl_lab.storage import formats
 from rl_lab.storage.errors import CheckpointError, FormatTooNew
 from rl_lab.training.registry import config_of
+from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
 from toys import Identity, problem_on
 
@@ -247,4 +249,25 @@ def test_what_later_fields_of_agents_stand_for_are_their_defaults(agent):
     known = [later for later in LATER_OF_AGENTS if next(iter(later)) in defaults]
     assert known
     for later in known:
-        assert later == {name: defaults[name] for name in later}
+        new = {name: value for name, value in later.items() if value is not HASHED}
+        assert new == {name: defaults[name] for name in new}
+
+
+@pytest.mark.parametrize(
+    ("agent", "is_hashed"), [("dqn", True), ("pqn", True), ("ppo", False), ("a2c", False)]
+)
+def test_unclipped_rewards_are_hashed_where_they_could_always_be_clipped(agent, is_hashed):
+    """Policy gradients got the bound later; the fields that they had before are hashed as ever."""
+    fields = {"env_id": "CartPole-v1", "total_steps": 1000}
+    found = [config_hash(description_of(agent, fields, without)) for without in ((), ("reward_clip",))]
+    assert (found[0] != found[1]) == is_hashed
+    if not is_hashed:
+        assert config_hash(description_of(agent, fields, ("log_std_initial",))) != found[0]
+
+
+def description_of(agent, fields, without):
+    """Describe a run; its agent's fields lack those named in `without`."""
+    learner, config = configure(agent, fields)
+    described = describe(agent, learner.config, config, problem_of(config, learner))
+    left = {name: value for name, value in described.fields.items() if name not in without}
+    return dataclasses.replace(described, fields=left)

@@ -46,5 +46,10 @@ def test_steps_a_second_are_those_of_training(seconds, rate):
     assert summary(seconds=SECONDS | {"train_seconds": seconds})["env_steps_per_second"] == rate
 
 
+def test_frames_of_games_are_counted_beside_decisions():
+    assert summary(frames_per_step=4)["env_frames"] == 4 * 304
+    assert "env_frames" not in summary()
+
+
 def test_hash_follows_the_weights():
     assert summary(weights={"w": np.arange(3.0) + 1})["weights_sha256"] != summary()["weights_sha256"]

@@ -1,0 +1,70 @@
+"""The protocols under which games are played: what env_kwargs change, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from rl_lab.environments.make import make_env, make_envs, resolve_preprocessing
+from rl_lab.environments.protocols import PREPROCESSING, PROTOCOLS, Protocol, protocol_of
+from rl_lab.types import UsageError
+
+PONG = "ALE/Pong-v5"
+
+
+def test_every_protocol_is_a_preprocessing():
+    assert set(PREPROCESSING) == {"auto", "none", "atari"} | set(PROTOCOLS)
+
+
+def test_arguments_of_the_environment_change_a_protocol_and_leave_the_rest():
+    assert protocol_of("nature", {}) == Protocol(noop_max=30)
+    assert protocol_of("nature", {"noop_max": 0, "repeat_action_probability": 0.25}) == PROTOCOLS["dopamine"]
+    assert PROTOCOLS["nature"] == Protocol(noop_max=30)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (
+            {"frame_skip": 4},
+            r"env_kwargs 'frame_skip' is unknown to protocol 'v5' \(allowed: repeat_action_prob",
+        ),
+        ({"noop_max": -1}, "noop_max must be a whole number of at least 0, got -1"),
+        ({"noop_max": 1.5}, "noop_max must be a whole number of at least 0, got 1.5"),
+        ({"frameskip": 0}, "frameskip must be a whole number of at least 1, got 0"),
+        ({"max_num_frames_per_episode": 0}, "max_num_frames_per_episode must be .* at least 1, got 0"),
+        ({"repeat_action_probability": 1.1}, "repeat_action_probability must lie between 0 and 1, got 1.1"),
+        (
+            {"repeat_action_probability": "0.1"},
+            "repeat_action_probability must lie between 0 and 1, got '0.1'",
+        ),
+        ({"maxpool": 1}, "maxpool must be true or false, got 1"),
+        ({"mode": "hard"}, "mode must be a whole number, got 'hard'"),
+    ],
+)
+def test_what_makes_no_sense_is_said_in_one_line(given, says):
+    for make in (make_env, lambda *arguments, **more: make_envs(arguments[0], 2, *arguments[1:], **more)):
+        with pytest.raises(UsageError, match=says) as caught:
+            make(PONG, given, preprocess="v5")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_mode_that_the_game_lacks_is_said_in_one_line():
+    with pytest.raises(
+        UsageError, match=r"with mode 77, difficulty None: .*allowed: modes 0, 1; diff"
+    ) as caught:
+        make_env(PONG, {"mode": 77}, preprocess="nature")
+    assert "\n" not in str(caught.value)
+
+
+def test_they_are_for_games_without_wrappers_beneath():
+    with pytest.raises(UsageError, match=r"preprocess 'nature' needs a game, ALE/..., not 'CartPole-v1'"):
+        make_env("CartPole-v1", preprocess="nature")
+    with pytest.raises(
+        UsageError, match=r"wrappers gymnasium.wrappers:FlattenObservation go beneath preprocess"
+    ):
+        make_env(PONG, wrappers=["gymnasium.wrappers:FlattenObservation"], preprocess="nature")
+
+
+def test_a_name_is_itself_and_auto_stays_gymnasiums_preprocessing():
+    assert [resolve_preprocessing(PONG, name) for name in PROTOCOLS] == list(PROTOCOLS)
+    assert resolve_preprocessing(PONG, "auto") == "atari"
