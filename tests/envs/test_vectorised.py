@@ -35,6 +35,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("lab/GridWorldPixels-v0", {"map": "S.\n.G", "slip": 0.3}),
     ("lab/FlickeringGridWorld-v0", {"map": "S.\n.G", "slip": 0.2}),
     ("lab/TMaze-v0", {"length": 2, "max_steps": 5}),
+    ("lab/TMaze-v0", {"length": 1, "max_steps": 2}),  # most episodes end in the step in which they would be cut
     ("lab/MemoryChain-v0", {"length": 3, "num_bits": 3}),
     ("lab/RepeatPrevious-v0", {"k": 0, "length": 5}),
     ("lab/RepeatPrevious-v0", {"k": 2, "length": 5}),
