@@ -20,7 +20,7 @@ from rl_lab.schedules import Schedule, constant, linear
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.types import Array, Metrics, Obs, State, Step
 
-from .acting import Alone, Exploring, RowsOf, UniformPolicy
+from .acting import MOST_ANSWERS, Alone, Exploring, RowsOf, UniformPolicy
 from .bins import count_bins, make_bin_of
 from .config import BEHAVIOURS, PARAMETERS, STEP_SIZES, Config, Learning
 from .tables import ALL_LEGAL, LearnOne, Now, Rule, Tables, Taken, own
@@ -81,7 +81,7 @@ class Tabular:
         self._kind, self._parameter = behaviour_of(config, problem.horizon)
         self._size_kind, self._power = STEP_SIZES[config.step_size], config.step_size_power
         self._learning_rate = linear(config.learning_rate, config.learning_rate_final, problem.horizon)
-        self._learn_one: LearnOne | None = None if self._kind == UCB else getattr(self.rule, "learn_one", None)
+        self._learn_one = None if self._kind == UCB else self.rule.learn_one  # UCB counts choices in arrays
         self._counts = self._size_kind != BY_TIME or self._kind == UCB
         self._step: Step | None = None
 
@@ -96,7 +96,7 @@ class Tabular:
             return shifted(drawing, self._first_action)
         exploring = EpsilonGreedy(self._rng, self._now_parameter, random_tie(self._rng)) if explore else None
         policy: Policy = ValuePolicy(self._values, self._num_actions, explore=exploring)
-        if explore:
+        if explore and self._num_actions <= MOST_ANSWERS:
             policy = Alone(policy, self.q, self._row_of, self._now_parameter, self._rng)
         return shifted(policy, self._first_action)
 
