@@ -7,25 +7,18 @@ environments and what they are built on stand directly in here. Making and wrapp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 
 from rl_lab.envs.time_limits import CARTPOLE_STEPS, CONTINUING_STEPS, GRID_STEPS, STAR_STEPS, WANDER_STEPS
 
 
-@dataclass(frozen=True)
-class _Vectorised:
-    """Makes the vectorised form of the environment "module:class"; what that takes is loaded only then."""
-
-    entry_point: str
-    equals_single_envs: ClassVar[bool] = True
-
-    def __call__(self, **kwargs: Any) -> Any:
-        from rl_lab.envs.vectorised import make_vectorised
-
-        return make_vectorised(self.entry_point, **kwargs)
+def _vector_entry_point(entry_point: str, vector: str | bool) -> str | None:
+    """Return where the vectorised form of an environment is made; see `_register`."""
+    if vector is True:
+        return f"rl_lab.envs.vectorised:{entry_point.replace(':', '.')}"
+    return f"rl_lab.envs.{vector}" if vector else None
 
 
 def _register(
@@ -46,12 +39,10 @@ def _register(
     env_id = f"lab/{name}-v0"
     if env_id in gymnasium.registry:  # this package is being imported again
         return
-    entry_point = f"rl_lab.envs.{entry_point}"
-    own = f"rl_lab.envs.{vector}" if isinstance(vector, str) else None
     gymnasium.register(
         id=env_id,
-        entry_point=entry_point,
-        vector_entry_point=_Vectorised(entry_point) if vector is True else own,
+        entry_point=f"rl_lab.envs.{entry_point}",
+        vector_entry_point=_vector_entry_point(entry_point, vector),
         max_episode_steps=max_episode_steps,
         kwargs=kwargs,
     )

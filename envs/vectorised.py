@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from gymnasium import spaces
@@ -93,14 +94,29 @@ class VectorisedEnv(VectorEnv):
         return {} if masks is None else {"action_mask": masks}
 
 
-def make_vectorised(
-    entry_point: str, num_envs: int = 1, max_episode_steps: int | None = None, **kwargs: Any
-) -> VectorisedEnv:
-    """Make the vectorised form of the environment "module:class", which has a method `world`."""
-    env: Any = load_env_creator(entry_point)(**kwargs)
-    return VectorisedEnv(
-        env.world(num_envs), num_envs, env.observation_space, env.action_space, max_episode_steps
-    )
+@dataclass(frozen=True)
+class Maker:
+    """Makes the vectorised form of the environment "module:class", which has a method `world`."""
+
+    entry_point: str
+    equals_single_envs: ClassVar[bool] = True
+
+    def __call__(
+        self, num_envs: int = 1, max_episode_steps: int | None = None, **kwargs: Any
+    ) -> VectorisedEnv:
+        """Make the form of so many environments with these arguments."""
+        env: Any = load_env_creator(self.entry_point)(**kwargs)
+        return VectorisedEnv(
+            env.world(num_envs), num_envs, env.observation_space, env.action_space, max_episode_steps
+        )
+
+
+def __getattr__(name: str) -> Maker:
+    """Return what makes the form of "module.class" in this package, so that Gymnasium's registry can name it."""
+    module, _, class_name = name.rpartition(".")
+    if not module:
+        raise AttributeError(name)
+    return Maker(f"rl_lab.envs.{module}:{class_name}")
 
 
 class Draws:

@@ -21,7 +21,7 @@ def seed_of(seed: int, *path: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little") >> 1
 
 
-@lru_cache(maxsize=128)  # it is asked for when an episode begins, and again when it ends
+@lru_cache(maxsize=8192)  # it is asked for when an episode begins, and again when it ends
 def episode_seed(seed: int, env_index: int, episode: int) -> int:
     """Return the seed with which environment `env_index` starts its training episode `episode`."""
     return seed_of(seed, "env", env_index, episode)

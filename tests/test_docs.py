@@ -361,6 +361,11 @@ SPEED = {
     "gamma 0.999": ("dp", "gamma 0.999"),
     "in simulation, one sequence": ("tabular", "one sequence"),
     "through `env.step`, recorded": ("tabular", "through env.step"),
+    "seeded episodes with random actions": ("vectors", "steps of CartPole-v1 in seeded"),
+    "GridWorld-v0, likewise": ("vectors", "steps of lab/GridWorld-v0 in seeded"),
+    "as a run that is recorded": ("vectors", "recorded in a run"),
+    "DQN acts and stores": ("vectors", "DQN acts and stores"),
+    "four gradient steps for 32": ("vectors", "PPO learns"),
 }
 
 

@@ -129,7 +129,7 @@ def learning(num_envs: int, steps: int) -> Work:
     )
 
 
-def vectors(steps: int = 204_800, beside_sb3: int = 51_200, numbers: tuple[int, ...] = NUMBERS) -> list[Work]:
+def vectors(steps: int = 102_400, beside_sb3: int = 25_600, numbers: tuple[int, ...] = NUMBERS) -> list[Work]:
     """Return playing, recording, acting, storing and learning in 8 to 512 environments.
 
     Args:

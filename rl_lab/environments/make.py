@@ -376,7 +376,7 @@ def vector_of(
         UsageError: `vector` is unknown.
     """
     if vector not in ("sync", "async"):
-        raise UsageError(f"vector {vector!r} is unknown (allowed: sync, async, own)")
+        raise UsageError(f"vector {vector!r} is unknown (allowed: sync, async)")
     if vector == "async":
         return WorkerVector([partial(_held, make, i) for i in range(num_envs)], env_timeout_seconds)
     if num_envs == 1:

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("lab/GridWorldPixels-v0", {"map": "S.\n.G", "slip": 0.3}),
     ("lab/FlickeringGridWorld-v0", {"map": "S.\n.G", "slip": 0.2}),
     ("lab/TMaze-v0", {"length": 2, "max_steps": 5}),
+    (
+        "lab/TMaze-v0",
+        {"length": 1, "max_steps": 2},
+    ),  # most episodes end in the step in which they would be cut
     ("lab/MemoryChain-v0", {"length": 3, "num_bits": 3}),
     ("lab/RepeatPrevious-v0", {"k": 0, "length": 5}),
     ("lab/RepeatPrevious-v0", {"k": 2, "length": 5}),
@@ -102,6 +107,12 @@ def test_carts_are_equal_whatever_the_seed_and_however_many(seed, num_envs):
 def test_random_models_are_equal_whatever_their_rows(seed, branching, num_envs):
     kwargs = {"states": 9, "branching": branching, "problem_seed": seed, "max_episode_steps": 11}
     assert play_both("lab/Garnet-v0", kwargs, num_envs, 40, seed) == 3 * num_envs
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_a_dataset_can_tell_of_the_environment(env_id):
+    spec = gymnasium.spec(env_id)
+    assert EnvSpec.from_json(spec.to_json()) == spec
 
 
 def test_gymnasium_makes_them_too():
