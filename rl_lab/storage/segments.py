@@ -20,7 +20,7 @@ from rl_lab.storage.files import Bytes, npy_parts, sha256, size_of, write_atomic
 from rl_lab.storage.state_trees import Ring
 
 SEGMENT_BYTES = 2**26  # at most, of a segment of a ring
-AHEAD_BYTES = 2**25  # of new rows, all rings together, are written before their checkpoint comes
+AHEAD_BYTES = 2**24  # of new rows, all rings together, are written before their checkpoint comes
 LEAST_BYTES = 2**18  # fewer new bytes of a ring wait for the checkpoint, which saves files
 WRITERS = 8  # threads, since most of the time goes into waiting for the disk
 
