@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 
-from commands import run_script
+from commands import SCRIPTS
 
 
-def test_the_script_writes_what_it_found(tmp_path):
-    options = ("--frames", 60, "--every", 20, "--num-envs", 2, "--folder", tmp_path)
-    done = run_script("saving.py", *options, "--json", tmp_path / "found.json")
-    assert done.returncode == 0, done.stderr
-    assert [line.split(" frames: saved in ")[0] for line in done.stdout.splitlines()] == ["20", "40", "60"]
+def test_the_script_writes_what_it_found(tmp_path, monkeypatch, capsys):
+    options = ["--frames", 60, "--every", 20, "--num-envs", 2, "--folder", tmp_path]
+    words = [*map(str, options), "--json", str(tmp_path / "found.json")]
+    monkeypatch.setattr(sys, "argv", ["saving.py", *words])
+    assert runpy.run_path(str(SCRIPTS / "saving.py"))["main"]() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(" frames: saved in ")[0] for line in lines] == ["20", "40", "60"]
     found = json.loads((tmp_path / "found.json").read_text())
     assert (found["frames"], found["every"], found["num_envs"]) == (60, 20, 2)
     sizes = [saved["disk_mb"] for saved in found["checkpoints"]]

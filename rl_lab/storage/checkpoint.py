@@ -94,10 +94,9 @@ class Checkpoints:
             The number of environment steps after which it is worth being called again.
         """
         rings = {f"{n}/{path}": ring for n, tree in members.items() for path, ring in rings_of(tree)}
-        period = self._rings.write_ahead(rings, env_steps)
-        if gone := self._rings.overwritten():
+        if gone := self._rings.overwritten(rings):  # before equal rows are found on the disk
             self._remove_segments(gone - self._used(self.manifests()))
-        return period
+        return self._rings.write_ahead(rings, env_steps)
 
     def close(self) -> None:
         """Wait for what is being written in the background."""

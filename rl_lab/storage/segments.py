@@ -20,7 +20,7 @@ from rl_lab.storage.files import Bytes, npy_parts, sha256, size_of, write_atomic
 from rl_lab.storage.state_trees import Ring
 
 SEGMENT_BYTES = 2**26  # at most, of a segment of a ring
-AHEAD_BYTES = 2**25  # of new rows, all rings together, are written before their checkpoint comes
+AHEAD_BYTES = 2**24  # of new rows, all rings together, are written before their checkpoint comes
 LEAST_BYTES = 2**18  # fewer new bytes of a ring wait for the checkpoint, which saves files
 WRITERS = 8  # threads, since most of the time goes into waiting for the disk
 
@@ -110,6 +110,14 @@ class RingSegments:
         self._on_disk = {path: self._on_disk[path] for path in paths}
         self._ahead.clear()
 
+    def overwritten(self, rings: Mapping[str, Ring]) -> set[str]:
+        """Return, once, the files written ahead whose rows were overwritten before any checkpoint listed them."""
+        self.finish()
+        self._forget_overwritten(rings)
+        gone = self._ahead - self.files()
+        self._ahead -= gone
+        return gone
+
     def write_ahead(self, rings: Mapping[str, Ring], env_steps: int) -> int:
         """Start to write new rows in the background, if they are many; the rings may change at once.
 
@@ -151,12 +159,6 @@ class RingSegments:
             return
         self._add(pieces, segments)
         self._ahead |= {segment["file"] for segment in segments}
-
-    def overwritten(self) -> set[str]:
-        """Return, once, the files written ahead whose rows were overwritten before any checkpoint listed them."""
-        gone = self._ahead - self.files()
-        self._ahead -= gone
-        return gone
 
     def _add(self, pieces: list[_Piece], segments: list[Segment]) -> None:
         for piece, segment in zip(pieces, segments, strict=True):

@@ -208,6 +208,16 @@ class TestAhead:
         store.close()
         assert Checkpoints(tmp_path).load()[0] == 1
 
+    def test_rows_like_those_that_they_overwrite_stay(self, tmp_path):
+        """Their file is the one whose first rows are gone."""
+        store, array = Checkpoints(tmp_path), np.zeros((10, 2), np.int64)
+        for written in (10, 20, 30):
+            store.write_ahead(written, {"m": {"ring": Ring(array, written)}})
+        store.save(1, {"m": {"ring": Ring(array, 30)}})
+        found = np.ones((10, 2), np.int64)
+        Checkpoints(tmp_path).load()[1]["m"]["ring"].copy_into(found)
+        assert (found == 0).all()
+
     def test_says_when_enough_will_have_gathered(self, tmp_path, reel):
         store = Checkpoints(tmp_path)
         rows = ROW + 3  # bytes a step, of both rings
