@@ -188,7 +188,11 @@ class GameVector:
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
-        """Reset all games, or those in options["reset_mask"], bool [N]; the others keep their observations."""
+        """Reset all games, or those in options["reset_mask"], bool [N]; the others keep their observations.
+
+        Raises:
+            EnvironmentFault: ale_py failed.
+        """
         mask = (options or {}).get("reset_mask")
         chosen = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask, np.bool_)
         wanted = [one for one, is_chosen in zip(seed, chosen, strict=True) if is_chosen]
@@ -202,7 +206,12 @@ class GameVector:
         return obs, self._info(np.zeros(self.num_envs, np.bool_))
 
     def step(self, action: Array) -> StepResult:
-        """Step all games with actions [N]; raise ValueError for one outside the space."""
+        """Step all games with actions [N].
+
+        Raises:
+            ValueError: an action is outside the space.
+            EnvironmentFault: ale_py failed.
+        """
         assert not np.count_nonzero(self._over)  # a finished game is reset first
         action = self._action(action)
         try:
