@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rl_lab.benchmarks.replay import STACKS, size
@@ -66,7 +67,7 @@ def lab_seconds(agent: str, shares: dict[str, float], **fields: Any) -> float:
         summary = learn(agent, f"ALE/{GAME}-v5", run_dir=f"{folder}/run", **QUIET, **fields).summary
         assert summary is not None
         seconds = summary["train_seconds"]
-        shares |= shares_of(f"{folder}/run", seconds) | {
+        shares |= shares_of(Path(folder) / "run", seconds) | {
             "decisions_per_second": fields["total_steps"] / seconds
         }
     return seconds

@@ -10,7 +10,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import ale_py
 import cv2
@@ -37,7 +37,9 @@ class Game(AtariEnv):
 
     frame_stack = STACK
 
-    def __init__(self, game: str, protocol: Protocol, render_mode: str | None = None):
+    def __init__(
+        self, game: str, protocol: Protocol, render_mode: Literal["human", "rgb_array"] | None = None
+    ):
         super().__init__(
             game,
             mode=protocol.mode,
@@ -68,9 +70,7 @@ class Game(AtariEnv):
             self.ale.setInt("random_seed", seed)
         return seed or 0, seed or 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Array, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, Any]:
         """Load the game anew with a seed in [0, 2**31), or go on with the draws of before; then begin an episode."""
         gymnasium.Env.reset(self, seed=seed)
         if seed is not None:
@@ -97,7 +97,7 @@ class Game(AtariEnv):
         draw = self.np_random.integers(2**32) if seed is None else first_draw(seed)
         return (int(draw) * self.protocol.noop_max) >> 32
 
-    def step(self, action: Any) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Array, float, bool, bool, Any]:
         """Hold an action for some frames; the reward is their sum."""
         reward, over, limit = 0, False, self.protocol.max_num_frames_per_episode
         held = self._action_set[int(action)]
@@ -135,7 +135,8 @@ def make_game(env_id: str, protocol: Protocol, render_mode: str | None = None) -
         UsageError: it has no such mode or difficulty.
     """
     spec = copy.deepcopy(gymnasium.spec(env_id.rpartition(":")[2]))
-    spec.entry_point, spec.vector_entry_point = Game, None
+    make: Any = Game
+    spec.entry_point, spec.vector_entry_point = make, None
     spec.kwargs = {"game": spec.kwargs["game"], "protocol": protocol}
     try:
         return gymnasium.make(spec, disable_env_checker=True, render_mode=render_mode)
@@ -187,10 +188,15 @@ class GameVector:
     def reset(
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
-        """Reset all games, or those in options["reset_mask"], bool [N]; the others keep their observations."""
+        """Reset all games, or those in options["reset_mask"], bool [N]; the others keep their observations.
+
+        Raises:
+            EnvironmentFault: ale_py failed.
+        """
         mask = (options or {}).get("reset_mask")
         chosen = np.ones(self.num_envs, np.bool_) if mask is None else np.asarray(mask, np.bool_)
-        seeds = np.array([-1 if seed[i] is None else seed[i] for i in np.flatnonzero(chosen)], np.int64)
+        wanted = [one for one, is_chosen in zip(seed, chosen, strict=True) if is_chosen]
+        seeds = np.array([-1 if one is None else one for one in wanted], np.int64)
         try:
             obs, info = self._envs.reset(seed=seeds, options={"reset_mask": chosen})
         except RuntimeError as error:
@@ -200,7 +206,12 @@ class GameVector:
         return obs, self._info(np.zeros(self.num_envs, np.bool_))
 
     def step(self, action: Array) -> StepResult:
-        """Step all games with actions [N]; raise ValueError for one outside the space."""
+        """Step all games with actions [N].
+
+        Raises:
+            ValueError: an action is outside the space.
+            EnvironmentFault: ale_py failed.
+        """
         assert not np.count_nonzero(self._over)  # a finished game is reset first
         action = self._action(action)
         try:
