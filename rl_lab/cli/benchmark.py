@@ -24,10 +24,10 @@ from rl_lab.types import UsageError
 ABOUT = """Time the lab beside a peer: both sides take turns in one run, and the ratio of their medians is what
 counts. Above 1 the lab is faster."""
 
-Name = Literal["acting", "dp", "dqn", "guards", "nn", "ppo", "replay", "sb3", "tabular", "viewer"]
+Name = Literal["acting", "batched", "dp", "dqn", "guards", "nn", "ppo", "replay", "sb3", "tabular", "viewer"]
 BENCHMARKS: dict[Name, str] = {
-    "acting": "training", "dp": "dp", "dqn": "training", "guards": "guards", "nn": "nn", "ppo": "training",
-    "replay": "replay", "sb3": "training", "tabular": "tabular", "viewer": "viewer",
+    "acting": "training", "batched": "seeds", "dp": "dp", "dqn": "training", "guards": "guards", "nn": "nn",
+    "ppo": "training", "replay": "replay", "sb3": "training", "tabular": "tabular", "viewer": "viewer",
 }  # fmt: skip
 """The module in rl_lab.benchmarks of each benchmark; only that of the one asked for is imported."""
 
@@ -37,7 +37,7 @@ class BenchmarkOptions:
     """What the command takes."""
 
     name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-    """Benchmark: acting, dp, dqn, guards, nn, ppo, replay, sb3, tabular, viewer."""
+    """Benchmark: acting, batched, dp, dqn, guards, nn, ppo, replay, sb3, tabular, viewer."""
     json: str | None = None
     """File for the results."""
     turns: int = 5
