@@ -10,11 +10,11 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.nn.acting_together import Prepared, joint_arrays, joint_q_values
 from rl_lab.replay.footprint import refuse_capacity
-from rl_lab.types import EnvSpec, Metrics, Obs, Step
+from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
 from rl_lab.updates.compile_process import CompilationStopped
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.optimisers import OPTIMISERS
-from rl_lab.updates.stacked import Stack, refuse_stacking, release_weights, stack_weights
+from rl_lab.updates.stacked import Stack, joint_forward, refuse_stacking, release_weights, stack_weights
 from rl_lab.updates.stacked_q import Figures, StackedQUpdates, figures_of_each
 
 from .agent import DQN
@@ -69,7 +69,9 @@ class DQNsTogether:
             return None
         joint = joint_arrays(network, self._stack.weights)
         values = None if joint is None else joint_q_values(network, joint)
-        return None if values is None else Prepared(lambda obs: (values(obs),), len(self.agents))
+        if values is None:
+            return Prepared(joint_forward(network, self._stack), len(self.agents))
+        return Prepared(lambda obs: (values(obs),), len(self.agents))
 
     def look(self, observations: dict[int, Obs]) -> None:
         """Take the observations [N, ...] that agents are about to act on, by their numbers."""
@@ -82,7 +84,11 @@ class DQNsTogether:
         assert agent is not None
         if prepared is None:
             return agent.policy(explore=True)
-        return agent.policy(explore=True, computed=lambda obs, state, is_first: (*prepared.outputs(k), ()))
+
+        def values(obs: Obs, state: State, is_first: Array) -> tuple[Array, State]:
+            return prepared.outputs(k)[0], ()
+
+        return agent.policy(explore=True, computed=values)
 
     # Learning ----------------------------------------------------------------------------------------
 

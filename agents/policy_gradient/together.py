@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from gymnasium import spaces
 
 from rl_lab.agent import Policy
 from rl_lab.nn.acting_together import Prepared, joint_arrays, joint_outputs
+from rl_lab.nn.distributions import CategoricalHead
 from rl_lab.trees import join_leaves
-from rl_lab.types import Metrics, Obs, Step
+from rl_lab.types import Array, Metrics, Obs, State, Step
 from rl_lab.updates.compile_process import CompilationStopped
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.minibatches import Minibatch, minibatches
 from rl_lab.updates.optimisers import POLICY_OPTIMISERS
-from rl_lab.updates.stacked import Stack, refuse_stacking
+from rl_lab.updates.stacked import Stack, joint_forward, refuse_stacking
 from rl_lab.updates.stacked_policy import StackedPolicyUpdates
 
 from .agent import STEP_FIGURES, PolicyGradient
@@ -66,11 +68,14 @@ class PolicyGradientsTogether:
         """Return what computes the outputs of all networks at once; None if each does it by itself."""
         if not isinstance(first.trained.space, spaces.Box):
             return None
-        joint = joint_arrays(first.trained.network, self._stack.weights)
-        outputs = None if joint is None else joint_outputs(first.trained.network, joint)
-        if outputs is None:
+        network = first.trained.network
+        joint = joint_arrays(network, self._stack.weights)
+        outputs = None if joint is None else joint_outputs(network, joint)
+        if outputs is not None:
+            return Prepared(lambda obs: tuple(compute(obs) for compute in outputs), len(self.agents))
+        if not isinstance(network.policy_head, CategoricalHead):
             return None
-        return Prepared(lambda obs: tuple(compute(obs) for compute in outputs), len(self.agents))
+        return Prepared(joint_forward(network, self._stack), len(self.agents))
 
     def look(self, observations: dict[int, Obs]) -> None:
         """Take the observations [N, ...] that agents are about to act on, by their numbers."""
@@ -83,7 +88,12 @@ class PolicyGradientsTogether:
         assert agent is not None
         if prepared is None:
             return agent.policy(explore=True)
-        return agent.policy(explore=True, computed=lambda obs, state, is_first: (*prepared.outputs(k), ()))
+
+        def outputs(obs: Obs, state: State, is_first: Array) -> tuple[Any, Array, State]:
+            parameters, value = prepared.outputs(k)
+            return parameters, value, ()
+
+        return agent.policy(explore=True, computed=outputs)
 
     # Learning ----------------------------------------------------------------------------------------
 
@@ -148,7 +158,7 @@ class PolicyGradientsTogether:
 def _stacked(parts: Sequence[Minibatch]) -> Minibatch:
     """Return minibatches [B, ...] of memoryless networks as one [K, B, ...]."""
     names = [name for name in Minibatch._fields if name not in ("is_first", "state")]
-    fields = {}
+    fields: dict[str, Any] = {}
     for name in names:
         trees = [getattr(part, name) for part in parts]
         fields[name] = (

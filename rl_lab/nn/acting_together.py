@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from torch import Tensor, nn
@@ -103,14 +103,14 @@ class Prepared:
     """Outputs of K networks for the observations at hand, computed at once when the first of them is asked for.
 
     Args:
-        compute: maps obs [K, N, ...] to a tuple of outputs [K, N, ...].
+        compute: maps obs [K, N, ...] to outputs [K, N, ...].
         number: K.
     """
 
-    def __init__(self, compute: Callable[[Array], tuple[Array, ...]], number: int):
+    def __init__(self, compute: Callable[[Array], Sequence[Array]], number: int):
         self._compute, self._number = compute, number
         self._obs: Array | None = None
-        self._outputs: tuple[Array, ...] | None = None
+        self._outputs: Sequence[Array] | None = None
 
     def look(self, observations: dict[int, Array]) -> None:
         """Take the observations [N, ...] of the networks that will be asked, by their numbers."""

@@ -125,14 +125,15 @@ class Lockstep:
 
     def _step(self, loops: Mapping[int, Iterator[Any]]) -> None:
         """Let each session take a vector step, and all agents learn."""
-        taken = {}
+        taken: dict[int, Any] = {}
         self._look()
         for number in list(self._sessions):
             try:
                 taken[number] = next(loops[number], None)
             except Exception as error:
                 self._fail(number, error)
-        for number in [number for number, step in taken.items() if step is None]:  # the budget is spent
+        spent = [number for number, step in taken.items() if step is None]  # their budgets
+        for number in spent:
             del taken[number]
             self._end(number)
         if not taken:

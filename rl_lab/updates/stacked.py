@@ -10,11 +10,12 @@ import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rl_lab.trees import leaves_of, map_leaves
-from rl_lab.updates.compiling import signature_of, traced
+from rl_lab.updates.compiling import signature_of, traced, with_weights
 from rl_lab.updates.gradients import Clip, flush_subnormals
 
 Gradients = dict[str, Tensor]
@@ -56,7 +57,7 @@ class Stack:
         self,
         networks: Sequence[nn.Module],
         optimisers: Sequence[torch.optim.Optimizer],
-        make_optimiser: Callable[[list[Tensor]], torch.optim.Optimizer],
+        make_optimiser: Callable[[Sequence[nn.Parameter]], torch.optim.Optimizer],
     ):
         self._networks, self._optimisers = list(networks), list(optimisers)
         self.weights = stack_weights(networks)
@@ -155,6 +156,27 @@ def traced_call(
         graph.recompile()
         _TRACED[key] = _script(graph, tuple(map(torch.zeros_like, leaves_of(trees))))
     return _TRACED[key]
+
+
+def joint_forward(network: nn.Module, stack: Stack) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """Return a function from obs [K, N, ...] to what each of K memoryless networks makes of them, [K, N, ...] each.
+
+    Args:
+        network: provides the structure of the networks; its last output, a carry, is left out.
+    """
+
+    def single(weights: dict[str, Tensor], obs: Tensor) -> list[Tensor]:
+        return list(with_weights(network, weights)(obs)[:-1])
+
+    device, key = stack.parameters[0].device, ("forward", repr(network))
+
+    def run(obs: np.ndarray) -> list[np.ndarray]:
+        trees = stack.weights, torch.as_tensor(obs, device=device)
+        call = traced_call(key, over_networks(single, trees, 0), *trees)
+        with torch.no_grad():
+            return [output.cpu().numpy() for output in call(*leaves_of(trees))]
+
+    return run
 
 
 def _script(graph: torch.fx.GraphModule, examples: tuple[Tensor, ...]) -> Callable[..., Sequence[Tensor]]:

@@ -87,9 +87,17 @@ class StackedPolicyUpdates:
 
     def _function_of(self, trees: tuple[Any, ...], should_stop: Callable[[], bool] = never) -> CompiledCall:
         def single(coefficient: Tensor, bounds: Tensor, *own: Any) -> tuple[Tensor]:
-            *fixed, batch = own
+            weights, averages, squares, batch = own
             return take_compiled_step(
-                self._network, self._objective, self._clip, *fixed, coefficient, bounds, batch
+                self._network,
+                self._objective,
+                self._clip,
+                weights,
+                averages,
+                squares,
+                coefficient,
+                bounds,
+                batch,
             )
 
         key = self._key, signature_of(trees[-1])

@@ -85,18 +85,16 @@ class StackedQUpdates:
     def batch(self, drawn: Sequence[Any]) -> Batch:
         """Return what the replays drew as batches [K, S, B, ...] on the networks' device."""
         steps = max(1, len(drawn[0].action) // self._batch_size)
-        parts = [tuple(getattr(one, name) for name in FIELDS) for one in drawn]
-        present = [i for i, part in enumerate(parts[0]) if part is not None]
-        joined = dict(
-            zip(present, join_leaves(np.stack, [tuple(p[i] for i in present) for p in parts]), strict=True)
-        )
-        fields = [joined.get(i) for i in range(len(FIELDS))]
-        fields[FIELDS.index("terminated")] = fields[FIELDS.index("terminated")].astype(np.float32)
 
         def split(x: Any) -> Tensor:
             return self._tensor(x.reshape(len(drawn), steps, -1, *x.shape[2:]))
 
-        return map_leaves(split, Batch(*fields))
+        fields: dict[str, Any] = {}
+        for name in FIELDS:
+            parts = [getattr(one, name) for one in drawn]
+            fields[name] = None if parts[0] is None else map_leaves(split, join_leaves(np.stack, parts))
+        fields["terminated"] = fields["terminated"].float()
+        return Batch(**fields)
 
     def compile(self, batch: Batch, should_stop: Callable[[], bool]) -> None:
         """Compile the gradient steps on batches like this one, unless they are eager; nothing is learned.
@@ -144,11 +142,12 @@ class StackedQUpdates:
     ) -> CompiledCall:
         """Return the compiled function of a part's gradient steps."""
 
-        def single(rates: Tensor, *trees: Any) -> tuple[Tensor, ...]:
-            *fixed, batch = trees
+        def single(rates: Tensor, *own: Any) -> tuple[Tensor, ...]:
+            weights, targets, averages, squares, batch = own
             return take_compiled_steps(
-                self._network, self._network, self._loss, self._clip, *fixed, rates, batch
-            )
+                self._network, self._network, self._loss, self._clip,
+                weights, targets, averages, squares, rates, batch,
+            )  # fmt: skip
 
         arguments = rates, *trees
         key = self._key, signature_of((rates, trees[-1]))

@@ -13,7 +13,7 @@ from rl_lab.nn.acting_together import Prepared, joint_arrays, joint_outputs, joi
 from rl_lab.nn.actor_critic import make_acting_outputs, make_actor_critic
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.joint_distributions import make_distribution
-from rl_lab.updates.stacked import stack_weights
+from rl_lab.updates.stacked import Stack, joint_forward, stack_weights
 
 CPU = torch.device("cpu")
 BOX = spaces.Box(-1.0, 1.0, (2, 3), np.float32)
@@ -51,7 +51,21 @@ def test_logits_and_state_values_are_those_of_each_network(share_encoder):
         np.testing.assert_allclose(to_value(obs)[k], value, rtol=1e-5, atol=1e-6)
 
 
-def test_networks_without_a_joint_form_act_by_themselves():
+def test_networks_without_a_form_in_numpy_act_together_in_torch():
+    networks = [make_q_network(BOX, 3, hidden=(4,), layer_norm=True) for _ in range(2)]
+    optimisers = [torch.optim.SGD(network.parameters(), lr=0.1) for network in networks]
+    stack = Stack(networks, optimisers, lambda weights: torch.optim.SGD(weights, lr=0.1))
+    together, obs = joint_forward(networks[0], stack), observations(2, 3)
+    for _ in range(2):
+        [found] = together(obs)
+        for k, network in enumerate(networks):
+            alone = make_acting_values(network, CPU)(obs[k], (), np.zeros(3, bool))[0]
+            np.testing.assert_allclose(found[k], alone, rtol=1e-5, atol=1e-6)
+        for weight in stack.weights.values():  # the networks are followed as they learn
+            weight.mul_(1.5)
+
+
+def test_networks_without_a_joint_form_are_left_to_others():
     plain, normed = make_q_network(BOX, 3, hidden=(4,)), make_q_network(BOX, 3, hidden=(4,), layer_norm=True)
     assert joint_q_values(normed, joint_arrays(normed, stack_weights([normed]))) is None
     assert joint_q_values(plain, joint_arrays(plain, stack_weights([plain]))) is not None
