@@ -98,7 +98,7 @@ def test_the_progress_display_is_closed_if_the_run_cannot_begin(tmp_path, monkey
         raise OSError("no run")
 
     monkeypatch.setattr(running, "make_progress", lambda total_steps, at: shown)
-    monkeypatch.setattr(launch, "Run", refuses)
+    monkeypatch.setattr(running, "Run", refuses)
     with pytest.raises(OSError, match="no run"):
         launch.learn("random", "FrozenLake-v1", progress=True, run_dir=tmp_path, **QUICK)
     assert shown.closed == 1
