@@ -56,7 +56,7 @@ def seeds_work(agent: str, seeds: int, fields: dict[str, Any], compile_: str, *,
     )
 
 
-def batched(seeds: int = SEEDS, steps: int = 30_000) -> list[Work]:
+def batched(seeds: int = SEEDS, steps: int = 20_000) -> list[Work]:
     """Return dqn and ppo on CartPole, eager and compiled; a ratio of seeds / 4 or more is the bar of dqn.
 
     Args:
