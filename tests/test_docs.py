@@ -359,6 +359,7 @@ SPEED = {
     "Pong, zoo": ("atari", ""),
     "every reward": ("guards", "every reward"),
     "gamma 0.999": ("dp", "gamma 0.999"),
+    "eight seeds as one program": ("batched", "seeds as one program"),
     "in simulation, one sequence": ("tabular", "one sequence"),
     "through `env.step`, recorded": ("tabular", "through env.step"),
     "seeded episodes with random actions": ("vectors", "steps of CartPole-v1 in seeded"),

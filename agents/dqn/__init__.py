@@ -37,9 +37,11 @@ from __future__ import annotations
 
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
+from rl_lab.training.lockstep import Together
 
 from .agent import DQN
 from .config import Config, gradient_steps_per_call, refuse
+from .together import DQNsTogether, refuse_number, refuse_together
 
 __all__ = ["DQN", "Config", "build", "gradient_steps_per_call", "refuse"]
 
@@ -47,4 +49,4 @@ __all__ = ["DQN", "Config", "build", "gradient_steps_per_call", "refuse"]
 @built_from(Config)
 def build(config: Config) -> Interaction:
     """Learn action values with a deep Q-network, with or without memory; Discrete actions."""
-    return Interaction(config, DQN, refuse)
+    return Interaction(config, DQN, refuse, together=Together(refuse_together, DQNsTogether, refuse_number))

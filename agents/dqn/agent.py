@@ -84,11 +84,16 @@ class DQN:
         """Return the probability of a random action at the current step."""
         return self._epsilon(self.env_steps)
 
-    def policy(self, *, explore: bool) -> Policy:
-        """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
+    def policy(self, *, explore: bool, computed: Values | None = None) -> Policy:
+        """Return the exploring policy of the network, or the greedy one of its average (or itself without one).
+
+        Args:
+            explore: whether it explores.
+            computed: the network's values, where they are computed elsewhere.
+        """
         trained = self.trained
         network = trained.network if explore else trained.average.network
-        values = acting = make_acting_values(network, trained.device)
+        values = acting = computed or make_acting_values(network, trained.device)
         initial_state = trained.initial_state
         if explore:
             acting, initial_state = self.returns.exploring(network, values, initial_state)
@@ -151,18 +156,25 @@ class DQN:
         Raises:
             FloatingPointError: a loss or gradient isn't finite; that step and those after it aren't taken.
         """
+        calls = range(self.calls_due())
+        return figures_of([self.learn(self.draw()) for _ in calls]) if calls else None
+
+    def calls_due(self) -> int:
+        """Move the target network if it is due; return how many calls of the update are due, and prepare for them."""
         config, after = self.config, self.env_steps
         before = after - self.num_envs
         self.target.follow_env_steps(before, after)
         due = crossings(before, after, config.train_period_env_steps) * config.gradient_steps_per_update
         if not due or after <= config.learning_starts_env_steps or not self.buffer.can_sample:
-            return None
+            return 0
         if self.gradient_steps == 0 and self.trained.statistics.any:
             self.target.copy()  # the weights are still equal, but the target's normaliser has seen nothing yet
         set_learning_rate(self.trained.optimiser, self.trained.learning_rate(after))
-        calls = range(due // self._gradient_steps_per_call)
-        rows = self._gradient_steps_per_call * config.batch_size
-        return figures_of([self.learn(self.sample(rows, after)) for _ in calls])
+        return due // self._gradient_steps_per_call
+
+    def draw(self) -> Any:
+        """Draw what one call learns from: transitions, or windows of them."""
+        return self.sample(self._gradient_steps_per_call * self.config.batch_size, self.env_steps)
 
     def learn(self, drawn: Transitions | Sequences) -> Outcome:
         """Take a gradient step on each batch of what was drawn, and update the priorities.
@@ -170,32 +182,35 @@ class DQN:
         Raises:
             FloatingPointError: a loss or gradient isn't finite; that step and those after it aren't taken.
         """
-        before = self.gradient_steps
         try:
-            learned = self.updates.learn(drawn, before)
+            learned = self.updates.learn(drawn, self.gradient_steps)
         except FloatingPointError as error:
             raise at_env_step(error, self.env_steps) from None
-        taken = len(learned.outcome.loss)
-        self.gradient_steps += taken
-        if self.trained.average.decay:
-            self.trained.average.follow(before, taken)
-        self.target.follow_gradient_steps(before, self.gradient_steps)
+        self.count(len(learned.outcome.loss))
         if learned.errors is not None:
             self.buffer.update_priorities(drawn.index, learned.errors)
         return learned.outcome
 
-    def compile_updates(self, example: Step, should_stop: Callable[[], bool]) -> None:
-        """Compile the update for steps like `example`, or return early once `should_stop` says so.
+    def count(self, taken: int) -> None:
+        """Count gradient steps that were taken; the average and the target network follow."""
+        before = self.gradient_steps
+        self.gradient_steps += taken
+        if self.trained.average.decay:
+            self.trained.average.follow(before, taken)
+        self.target.follow_gradient_steps(before, self.gradient_steps)
 
-        A small replay of its own shows what will be drawn.
-        """
+    def compile_updates(self, example: Step, should_stop: Callable[[], bool]) -> None:
+        """Compile the update for steps like `example`, or return early once `should_stop` says so."""
+        with suppress(CompilationStopped):
+            self.updates.compile(self.updates.batch(self.draw_like(example)), should_stop)
+
+    def draw_like(self, example: Step) -> Any:
+        """Return what one call draws, filled with `example`, from a small replay of its own."""
         replay = make_replay(replace(self.config, replay_capacity=EXAMPLE_ROWS * self.num_envs), self._spec)
         for _ in range(EXAMPLE_ROWS):
             replay.add(self._stored(example))
         rows = self._gradient_steps_per_call * self.config.batch_size
-        drawn = replay.sample(rows, np.random.Generator(np.random.PCG64(0)))
-        with suppress(CompilationStopped):
-            self.updates.compile(self.updates.batch(drawn), should_stop)
+        return replay.sample(rows, np.random.Generator(np.random.PCG64(0)))
 
     def _augment(self, batch: Batch) -> Batch:
         """Return the batch with scaled rewards, shifted images and random draws, as far as the config asks for them."""

@@ -16,9 +16,11 @@ from __future__ import annotations
 
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import built_from
+from rl_lab.training.lockstep import Together
 
 from .agent import PolicyGradient
 from .config import A2CConfig, Config, PPOConfig, ReinforceConfig, refuse
+from .together import PolicyGradientsTogether, refuse_together
 
 __all__ = ["A2CConfig", "Config", "PPOConfig", "PolicyGradient", "ReinforceConfig", "refuse"]
 
@@ -42,4 +44,5 @@ def build_ppo(config: PPOConfig) -> Interaction:
 
 
 def _build(config: Config) -> Interaction:
-    return Interaction(config, PolicyGradient, refuse, takes_datasets=False)
+    together = Together(refuse_together, PolicyGradientsTogether)
+    return Interaction(config, PolicyGradient, refuse, takes_datasets=False, together=together)

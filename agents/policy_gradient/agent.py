@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from rl_lab.nn.actor_critic import ActorCritic, StochasticPolicy, make_acting_outputs, make_actor_critic
+from rl_lab.nn.actor_critic import (
+    ActorCritic,
+    Outputs,
+    StochasticPolicy,
+    make_acting_outputs,
+    make_actor_critic,
+)
 from rl_lab.nn.attended import attention_figures
 from rl_lab.nn.distributions import GaussianHead
 from rl_lab.nn.joint_distributions import make_distribution
@@ -41,6 +47,8 @@ from rl_lab.updates.trained import Trained
 
 from .config import Config
 
+STEP_FIGURES = (*FIGURES, "grad_norm")  # of a gradient step
+
 
 class PolicyGradient:
     """Learns a policy and its value from rollouts of the policy itself."""
@@ -60,21 +68,20 @@ class PolicyGradient:
             else None,
             compiles=self.compiles,
         )
-        objective = Objective(
+        self.objective = Objective(
             self.distribution.evaluate, self.method.surrogate, config.vf_coef, config.ent_coef,
             config.normalise_advantages, self.method.value_clip,
         )  # fmt: skip
         self.updates = PolicyUpdates(
             self.trained.network,
-            objective,
+            self.objective,
             self.trained.optimiser,
             self.trained.clip,
             self.trained.compile_key,
         )
-        self._explore_rng, self._order_rng = streams["explore"], streams["minibatches"]
-        self._outputs = make_acting_outputs(self.trained.network, self.trained.device)
+        self._explore_rng, self.order_rng = streams["explore"], streams["minibatches"]
         self.rollout = Rollout(config.n_steps)
-        self._clip_range = _clip_range(config, problem.horizon)
+        self.clip_range = _clip_range(config, problem.horizon)
         self.collect_env_steps = self.num_envs * (1 if self.method.whole_episodes else config.n_steps)
         self.env_steps, self.gradient_steps = 0, 0
 
@@ -85,12 +92,22 @@ class PolicyGradient:
 
     # Acting ------------------------------------------------------------------------------------------
 
-    def policy(self, *, explore: bool) -> StochasticPolicy:
-        """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
+    @property
+    def _outputs(self) -> Outputs:
+        """The live network as a function of numpy arrays, over the memory that its weights have now."""
+        return make_acting_outputs(self.trained.network, self.trained.device)
+
+    def policy(self, *, explore: bool, computed: Outputs | None = None) -> StochasticPolicy:
+        """Return the exploring policy of the network, or the greedy one of its average (or itself without one).
+
+        Args:
+            explore: whether it explores.
+            computed: the network's outputs, where they are computed elsewhere.
+        """
         trained = self.trained
         average = trained.average.network
         return StochasticPolicy(
-            self._outputs if explore else make_acting_outputs(average, trained.device),
+            (computed or self._outputs) if explore else make_acting_outputs(average, trained.device),
             self.distribution,
             trained.initial_state,
             self._explore_rng if explore else None,
@@ -128,10 +145,13 @@ class PolicyGradient:
         Raises:
             FloatingPointError: a loss or gradient isn't finite; the weights are those before that step.
         """
-        if not self._has_ended():
+        if not self.has_ended():
             return None
         whole = self.rollout_batch()
-        figures = self.learn(whole)
+        return self.begin_anew(whole, self.learn(whole))
+
+    def begin_anew(self, whole: Minibatch, figures: dict[str, float]) -> Metrics:
+        """Begin a new rollout after what was found in learning from the whole of the last one; return its metrics."""
         self._observe_rollout()
         self.rollout.clear()
         value, target = (x.cpu().numpy() for x in (whole.value, whole.target))
@@ -143,7 +163,8 @@ class PolicyGradient:
             columns = self.rollout.columns
             self.trained.statistics.observe(joined(columns["obs"]))
 
-    def _has_ended(self) -> bool:
+    def has_ended(self) -> bool:
+        """Return whether the rollout has ended."""
         if self.rollout.is_full or not self.method.whole_episodes:
             return self.rollout.is_full
         ends = self.rollout.columns["terminated"] | self.rollout.columns["truncated"]
@@ -184,12 +205,12 @@ class PolicyGradient:
             FloatingPointError: a loss or gradient isn't finite; the weights are those before that step.
         """
         set_learning_rate(self.trained.optimiser, self.trained.learning_rate(self.env_steps))
-        clip_range = self._clip_range(self.env_steps)
+        clip_range = self.clip_range(self.env_steps)
         target_kl = self.method.target_kl
         max_kl = float("inf") if target_kl is None else 1.5 * target_kl
         size, epochs = self.method.batch_size, self.method.n_epochs
         found = []
-        for batch in minibatches(whole, size, epochs, self._order_rng):
+        for batch in minibatches(whole, size, epochs, self.order_rng):
             try:
                 batch = batch._replace(obs=self.trained.shift(batch.obs, bool(batch.state)))
                 taken = self.updates(batch, clip_range, max_kl, self.gradient_steps)
@@ -200,19 +221,23 @@ class PolicyGradient:
                 break
             self.trained.average.follow(self.gradient_steps, 1)
             self.gradient_steps += 1
-        return dict(zip((*FIGURES, "grad_norm"), np.mean(found, axis=0).tolist(), strict=True))
+        return dict(zip(STEP_FIGURES, np.mean(found, axis=0).tolist(), strict=True))
 
     def compile_updates(self, example: Step, should_stop: Callable[[], bool]) -> None:
         """Compile the steps on each kind of minibatch, or return early once `should_stop` says so.
 
         A rollout of its own, filled with `example`, shows what minibatches there will be.
         """
-        whole = self._batch_of(filled(self.config.n_steps, example))
+        whole = self.batch_like(example)
         order = np.random.Generator(np.random.PCG64(0))
         with suppress(CompilationStopped):
             for batch in minibatches(whole, self.method.batch_size, 1, order):
                 batch = batch._replace(obs=self.trained.shift(batch.obs, bool(batch.state)))
                 self.updates.compile(batch, should_stop)
+
+    def batch_like(self, example: Step) -> Minibatch:
+        """Return a whole rollout of nothing but `example`."""
+        return self._batch_of(filled(self.config.n_steps, example))
 
     # State -------------------------------------------------------------------------------------------
 
@@ -220,7 +245,7 @@ class PolicyGradient:
         """Return the schedules' current values, and with Box actions their standard deviation."""
         found = {"learning_rate": self.trained.learning_rate(self.env_steps)}
         if self.method.clip_range:
-            found["clip_range"] = self._clip_range(self.env_steps)
+            found["clip_range"] = self.clip_range(self.env_steps)
         heads = self.trained.network.policy_head.modules()
         if deviations := [head.log_std.detach().exp() for head in heads if isinstance(head, GaussianHead)]:
             found["action_std"] = float(torch.cat(deviations).mean())

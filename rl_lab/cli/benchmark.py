@@ -25,11 +25,11 @@ ABOUT = """Time the lab beside a peer: both sides take turns in one run, and the
 counts. Above 1 the lab is faster."""
 
 Name = Literal[
-    "acting", "atari", "dp", "dqn", "guards", "nn", "ppo", "replay", "sb3", "tabular", "vectors", "viewer"
+    "acting", "atari", "batched", "dp", "dqn", "guards", "nn", "ppo", "replay", "sb3", "tabular", "vectors", "viewer"
 ]  # fmt: skip
 BENCHMARKS: dict[Name, str] = {
-    "acting": "training", "atari": "atari", "dp": "dp", "dqn": "training", "guards": "guards", "nn": "nn",
-    "ppo": "training", "replay": "replay", "sb3": "training", "tabular": "tabular", "vectors": "vectors",
+    "acting": "training", "atari": "atari", "batched": "seeds", "dp": "dp", "dqn": "training", "guards": "guards",
+    "nn": "nn", "ppo": "training", "replay": "replay", "sb3": "training", "tabular": "tabular", "vectors": "vectors",
     "viewer": "viewer",
 }  # fmt: skip
 """The module in rl_lab.benchmarks of each benchmark; only that of the one asked for is imported."""
@@ -40,7 +40,7 @@ class BenchmarkOptions:
     """What the command takes."""
 
     name: Annotated[Name, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-    """Benchmark: acting, atari, dp, dqn, guards, nn, ppo, replay, sb3, tabular, vectors, viewer."""
+    """Benchmark: acting, atari, batched, dp, dqn, guards, nn, ppo, replay, sb3, tabular, vectors, viewer."""
     json: str | None = None
     """File for the results."""
     turns: int = 5

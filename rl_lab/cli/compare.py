@@ -51,8 +51,9 @@ class CompareOptions:
     workers: int = 1
     """Runs at a time, each in its own process."""
     batched: bool = False
-    """Simulate tabular agents on the environments' models, all seeds of an agent together in one process; it sets their
-    field simulated. Each run is as it would be alone."""
+    """Let all seeds of an agent learn together in one process: tabular agents in a simulation of the environment's
+    model (it sets their field simulated), each run as it would be alone; dqn, ppo and a2c as one program, each run as
+    it would be alone within rounding."""
     engine: Literal["local", "ray"] = "local"
     """What carries out the runs: this machine, or a Ray cluster (that of RAY_ADDRESS, or one started here)."""
     join: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -96,7 +97,7 @@ def compare(argv: Sequence[str]) -> int:
     Raises:
         UsageError: a wrong option, name or value, or a folder that holds another study.
     """
-    from rl_lab.studies.compare import compare_study, with_simulation
+    from rl_lab.studies.compare import compare_study, with_batches
     from rl_lab.studies.engines.engine import EngineFault
     from rl_lab.studies.live import make_board
     from rl_lab.studies.running import Stopped
@@ -106,7 +107,7 @@ def compare(argv: Sequence[str]) -> int:
         with make_board() as board:
             study = study_of(options)
             found = compare_study(
-                with_simulation(study, board.tell) if options.batched else study,
+                with_batches(study, board.tell) if options.batched else study,
                 options.out,
                 workers=options.workers,
                 tell=board.tell,

@@ -52,6 +52,7 @@ class Run:
         callbacks: hear of rows, evaluations and checkpoints, and may ask the run to stop.
         load: makes a policy of weights; needed where a run may end with another policy than the last.
         frames_per_step: frames of an Atari game for which an action is held; None for others.
+        clock: measures the run's seconds; by default one that takes all of this process's time for the run's.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Run:
         callbacks: Callbacks | None = None,
         load: Callable[[Any], Policy] | None = None,
         frames_per_step: int | None = None,
+        clock: Clock | None = None,
     ):
         config = description.config
         self._frames_per_step = frames_per_step
@@ -82,7 +84,7 @@ class Run:
         self._told_of_films = False
         self._callbacks = callbacks or Callbacks()
         self._callback_stops: list[dict[str, Any]] = []  # of all sessions: env_steps and reason
-        self._clock, self._moments, self._episodes = Clock(), Moments.of(config), EpisodeStatistics()
+        self._clock, self._moments, self._episodes = clock or Clock(), Moments.of(config), EpisodeStatistics()
         self._spending = Spending()
         self._selection, self._load = Selection(config.final_policy), load
         self.final_policy: Policy | None = None  # that the run has ended with

@@ -1,4 +1,7 @@
-"""Runs of a study that are simulated together: the seeds of an agent on an environment, in one process."""
+"""Runs of a study that learn together: the seeds of an agent on an environment, in one process.
+
+Tabular agents are simulated on the environment's model. Networks learn as one program.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from rl_lab.studies.running import (
     learner_of,
     run_worker,
 )
+from rl_lab.training.preparing import why_not_together
 from rl_lab.training.registry import config_of
 from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
@@ -26,62 +30,71 @@ from rl_lab.types import UsageError
 MOST_RUNS = 100  # in one process, which gets their folders on its command line
 OWN = ("seed", "run_dir")  # in which the runs of a batch differ
 FIELD = "simulated"
+ALLOWED = "tabular agents, such as q-learning, and with dqn, ppo and a2c"
 
 RunOutcome = str | Stopped | None
 """Of a run: why it failed, that it was stopped, or None if it is done."""
 
 
-def why_not_simulated(agent: str, runs: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return why an agent of a study can't be simulated (one line), or None if it can on all environments.
+def why_not_batched(agent: str, runs: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return why the seeds of an agent of a study can't learn together (one line), or None if they can everywhere.
 
     Args:
         runs: the fields of its runs on each environment, without seed and folder.
     """
     name = learner_of(agent)
-    if FIELD not in {field.name for field in dataclasses.fields(config_of(name))}:
-        return "it has no field simulated"
+    wanted = {FIELD: True} if is_simulated(agent) else {}
     for fields in runs:
         try:
-            learner, config = configure(name, {**fields, FIELD: True})
-            if (reason := learner.refuse(problem_of(config, learner))) is not None:
-                return reason
+            learner, config = configure(name, {**fields, **wanted})
+            problem = problem_of(config, learner)
+            reason = learner.refuse(problem) or why_not_together(learner, problem)
         except UsageError as error:
             return str(error)
+        if reason is not None:
+            return reason
     return None
 
 
-def simulated_fields(
+def is_simulated(agent: str) -> bool:
+    """Return whether the seeds of an agent learn together in a simulation, if they do."""
+    return FIELD in {field.name for field in dataclasses.fields(config_of(learner_of(agent)))}
+
+
+def batched_fields(
     reasons: Mapping[str, str | None], fields_of: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None]
 ) -> dict[str, dict[str, Any]]:
-    """Return the fields for single agents of a study, with those simulated that can be; tell which can't, and why.
+    """Return the fields for single agents of a study, with those simulated that can be; tell which aren't batched.
 
     Args:
-        reasons: for each agent of the study, why it can't be simulated, or None if it can.
+        reasons: for each agent of the study, why its seeds can't learn together, or None if they can.
 
     Raises:
-        UsageError: none can be.
+        UsageError: none can.
     """
     able = [agent for agent, reason in reasons.items() if reason is None]
     others = [f"{agent} ({reason})" for agent, reason in reasons.items() if reason is not None]
     if not able:
-        raise UsageError(
-            f"batched does nothing for {', '.join(others)} (allowed with tabular agents, such as q-learning)"
-        )
+        raise UsageError(f"batched does nothing for {', '.join(others)} (allowed with {ALLOWED})")
     if others:
-        tell(f"not simulated, each run in a process of its own: {', '.join(others)}")
+        tell(f"not batched, each run in a process of its own: {', '.join(others)}")
+    simulated = [agent for agent in able if is_simulated(agent)]
     return {
         **{a: dict(f) for a, f in fields_of.items()},
-        **{a: {FIELD: True, **fields_of.get(a, {})} for a in able},
+        **{a: {FIELD: True, **fields_of.get(a, {})} for a in simulated},
     }
 
 
 def batches_of(tasks: Sequence[Task]) -> list[list[Task]]:
-    """Return the runs in groups: those that are simulated and differ in seed and folder alone are together."""
+    """Return the runs in groups: those that can learn together and differ in seed and folder alone are in one."""
     groups: dict[Any, list[Task]] = {}
+    able: dict[Any, bool] = {}
     for number, task in enumerate(tasks):
         shared = {name: value for name, value in task.fields.items() if name not in OWN}
-        key = (task.agent, repr(sorted(shared.items()))) if task.fields.get(FIELD) else number
-        groups.setdefault(key, []).append(task)
+        key = task.agent, repr(sorted(shared.items()))
+        if key not in able:
+            able[key] = _learns_with_others(task.agent, shared)
+        groups.setdefault(key if able[key] else number, []).append(task)
     return [
         group[start : start + MOST_RUNS]
         for group in groups.values()
@@ -89,8 +102,12 @@ def batches_of(tasks: Sequence[Task]) -> list[list[Task]]:
     ]
 
 
+def _learns_with_others(agent: str, fields: Mapping[str, Any]) -> bool:
+    return bool(fields.get(FIELD)) if is_simulated(agent) else why_not_batched(agent, [fields]) is None
+
+
 def run_batch(tasks: Sequence[Task], stop: StopFlag, reports: Sequence[Report]) -> list[RunOutcome]:
-    """Carry out runs that are simulated together, in one process; return what became of each.
+    """Carry out runs that learn together, in one process; return what became of each.
 
     What the process prints is kept in log.txt of the first; why a run failed, in its error.txt.
 

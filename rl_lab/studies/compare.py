@@ -14,7 +14,7 @@ from urllib.parse import quote
 from rl_lab.checks import count, plain_value
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
-from rl_lab.studies.batches import simulated_fields, why_not_simulated
+from rl_lab.studies.batches import batched_fields, why_not_batched
 from rl_lab.studies.decision import Plan, decision_of
 from rl_lab.studies.engines.choice import make_engine
 from rl_lab.studies.foreign.join import read_joins
@@ -141,8 +141,9 @@ def compare(
         join: runs that the study doesn't carry out, which are shown beside its own: "NAME=PATH" (run directories, a
             folder with SB3's monitor.csv or evaluations.npz, or a CSV file of scores), "NAME@ENV_ID=PATH" where the
             files don't say what was played, or "zoo:AGENT" (scores published by rl-baselines3-zoo).
-        batched: simulate tabular agents on the environments' models, all seeds of an agent together in one process; it
-            sets their field `simulated`. Each run is as it would be alone.
+        batched: let all seeds of an agent learn together in one process: tabular agents in a simulation of the
+            environment's model (it sets their field `simulated`), each run as it would be alone; dqn, ppo and a2c as
+            one program, each run as it would be alone within rounding.
         fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
 
     Raises:
@@ -178,7 +179,7 @@ def compare(
     made = keep_horizons(made, Path(out)) if keep_horizon else made
     progress = is_watched() if progress is None else progress
     with make_board() if progress else NoBoard() as board:
-        made = with_simulation(made, board.tell) if batched else made
+        made = with_batches(made, board.tell) if batched else made
         return compare_study(
             made,
             out,
@@ -192,19 +193,19 @@ def compare(
         )
 
 
-def with_simulation(study: Study, tell: Callable[[str], None] = _print) -> Study:
-    """Return a study whose agents are simulated where all of their runs can be; tell which agents aren't, and why.
+def with_batches(study: Study, tell: Callable[[str], None] = _print) -> Study:
+    """Return a study whose tabular agents are simulated where all of their runs can be; tell what isn't batched.
 
     Raises:
-        UsageError: none can be.
+        UsageError: nothing can be batched.
     """
     reasons = {
-        agent: why_not_simulated(
+        agent: why_not_batched(
             agent, [study.fields_for(agent, env_id) | {"env_id": env_id} for env_id in study.env_ids]
         )
         for agent in study.agents
     }
-    return replace(study, fields_of=simulated_fields(reasons, study.fields_of, tell))
+    return replace(study, fields_of=batched_fields(reasons, study.fields_of, tell))
 
 
 def plan_of(until_decided: bool, **numbers: Any) -> Plan | None:

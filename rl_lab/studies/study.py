@@ -214,7 +214,7 @@ def run_study(
         signals: on SIGINT or SIGTERM, let the current runs save and stop; a second signal ends them at once.
         board: shows the state of each run while they go on.
         engine: carries out the runs; by default this machine does, each in a process of its own.
-        batched: simulate the seeds of an agent on an environment together, where its fields say that it is simulated.
+        batched: let the seeds of an agent on an environment learn together, where they can.
         claimed: called before the first run, when nothing is refused any more and `out` holds this study.
 
     Raises:

@@ -50,7 +50,7 @@ def _work(agent: str, fields: dict[str, Any], pipe: int | None = None, progress:
 def _work_batch(
     agent: str, fields: dict[str, Any], batch: list[dict[str, Any]], pipe: int | None = None
 ) -> int:
-    """Do runs that are simulated together; those that were stopped before are resumed, each alone.
+    """Do runs that learn together; those that were stopped before are resumed, each alone.
 
     Why a run failed is written into its folder; the others go on.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rl_lab.agent import Agent, Policy
@@ -12,6 +13,7 @@ from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
 from rl_lab.seeding import Streams
 from rl_lab.training.experience import experience
+from rl_lab.training.lockstep import LearnsTogether, Together
 from rl_lab.training.session import BuildAgent, Session
 from rl_lab.types import EnvSpec
 
@@ -25,6 +27,7 @@ class Interaction:
         refuse: returns why an agent with this config can't take such an environment (one line), or None.
         takes_datasets: False for an agent that can only learn from actions it has chosen itself.
         refuse_number: returns why it can't take so many environments of this kind, or None; asked after `refuse`.
+        together: how several of these agents learn as one program; None if they can't.
     """
 
     resumes = True
@@ -38,10 +41,25 @@ class Interaction:
         *,
         takes_datasets: bool = True,
         refuse_number: Callable[[Any, EnvSpec, int], str | None] = lambda config, spec, num_envs: None,
+        together: Together | None = None,
     ):
         self.config, self.Config = config, type(config)
         self.takes_datasets = takes_datasets
         self.build_agent, self._refuse, self._refuse_number = build_agent, refuse, refuse_number
+        self.together = together
+
+    def refuse_together(self, problem: Problem, number: int) -> str | None:
+        """Return why so many of these agents can't learn as one program (one line), or None if they can."""
+        if self.together is None:
+            return "several seeds of it don't learn as one program"
+        if (reason := self.together.refuse(self.config)) is not None:
+            return reason
+        return self.together.refuse_number(self.config, problem.spec, number)
+
+    def learns_together(self, agents: Sequence[Agent]) -> LearnsTogether:
+        """Return what lets several of these agents, which have taken no steps yet, learn as one program."""
+        assert self.together is not None
+        return self.together.make(agents)
 
     def refuse(self, problem: Problem) -> str | None:
         """Return why the agent can't take this problem (one line), or None if it can."""
@@ -86,10 +104,19 @@ class Interaction:
             UsageError: the weights of a warm start don't fit.
             FloatingPointError: weights have become infinite or nan.
         """
-        source = experience(problem)
-        try:
-            session = Session(self.config, self.build_agent, problem, run, source)
+        with self.session(problem, run) as session:
             session.go()
             return session.greedy
+
+    @contextmanager
+    def session(self, problem: Problem, run: Run) -> Iterator[Session]:
+        """Return a session at its start, or where the run was left; its environments are closed after the `with` block.
+
+        Raises:
+            UsageError: the weights of a warm start don't fit.
+        """
+        source = experience(problem)
+        try:
+            yield Session(self.config, self.build_agent, problem, run, source)
         finally:
             source.envs.close()

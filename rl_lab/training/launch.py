@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from shlex import quote
-from typing import Any, Self, overload
+from typing import Any, overload
 
 from rl_lab.checks import count
-from rl_lab.evaluation.evaluator import RunEvaluator
 from rl_lab.problem import Problem
 from rl_lab.runs.callbacks import Callback, Callbacks
 from rl_lab.runs.description import (
     RunDescription,
     read_description,
     upgrade_description,
-    write_description,
 )
 from rl_lab.runs.directory import (
     CHECKPOINTS,
-    RunDirectory,
-    make_run_folder,
     read_summary,
-    remove_failed_start,
-    require_no_run,
 )
-from rl_lab.runs.progress import MakeProgress, NullProgress, Progress, make_progress
-from rl_lab.runs.run import Members, Run
+from rl_lab.runs.progress import MakeProgress
 from rl_lab.runs.signals import stop_on_signals
-from rl_lab.runs.tracking import Mirror, NullMirror, start_mirror
-from rl_lab.runs.wandb_settings import resolve_mode
 from rl_lab.runs.watchdog import watch_over
-from rl_lab.runs.watched import is_watched
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.locking import exclusive
 from rl_lab.storage.places import require_folder
 from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.training.devices import limited_threads
 from rl_lab.training.extension import extended, write_extension
-from rl_lab.training.learner import Learner
-from rl_lab.training.loading import load_policy, read_weights, with_eval_gamma
-from rl_lab.training.migrations import member_migrations
-from rl_lab.training.preparing import Prepared, prepare, prepare_seeds
+from rl_lab.training.loading import load_policy, read_weights
+from rl_lab.training.preparing import Prepared, prepare, prepare_seeds, require_together
 from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.training.result import Result
+from rl_lab.training.running import Opened, opened_run, started, telling_how_to_resume
 from rl_lab.training.setup import problem_of, require_accepted
 from rl_lab.training.simulated_together import simulate_together
 from rl_lab.training.simulation import Simulated
-from rl_lab.types import EnvironmentFault, UsageError
+from rl_lab.training.together import train_together
+from rl_lab.types import UsageError
 
 
 class CannotResume(UsageError):
@@ -102,8 +88,9 @@ def learn(
     The thread counts of torch and BLAS are those of the field `threads` while it runs; afterwards they are as before.
 
     Args:
-        num_seeds: of runs that are simulated together, on all cores: seed, seed + 1, ..., each in a folder seed-<seed>
-            within run_dir, and each as it would be alone. For tabular agents, whose field `simulated` is set.
+        num_seeds: of runs that learn together: seed, seed + 1, ..., each in a folder seed-<seed> within run_dir, and
+            each as it would be alone. Tabular agents are simulated, on all cores: their field `simulated` is set. dqn,
+            ppo and a2c learn as one program, which equals single runs within rounding.
         preset: named fields of the agent; those in `fields` take precedence.
         progress: show a bar, or plain lines without a terminal or notebook; or what makes another display; None:
             only in a terminal or notebook. Without it, lines that aren't rows become Python's warnings.
@@ -136,7 +123,7 @@ def learn_together(
     failed: Callable[[Mapping[str, Any], Exception], None] | None = None,
     like: Problem | None = None,
 ) -> list[Result]:
-    """Train an agent in several runs that are simulated together, each as it would be alone.
+    """Train an agent in several runs that are simulated together or learn as one program, each as it would be alone.
 
     Args:
         runs: the fields of each run; they differ in seed and run_dir alone.
@@ -145,20 +132,27 @@ def learn_together(
         like: the problem of one of the runs, where it is known.
 
     Returns:
-        The results, in order; they end with a run that was stopped. Other arguments and errors are those of `learn`.
+        The results, in order; simulated ones end with a run that was stopped. Other arguments and errors are those of
+        `learn`.
     """
     if not runs:
         return []
     first = prepare(agent, runs[0], like)
-    if not isinstance(first.learner, Simulated):
-        raise UsageError(
-            f"agent {agent!r} can't learn with several seeds at once (allowed: with simulated=True)"
-        )
+    require_together(agent, first.learner, first.problem, len(runs))
     prepared = [first, *(prepare(agent, fields, first.problem) for fields in runs[1:])]
     shown = list(progress) if isinstance(progress, Sequence) else [progress] * len(runs)
+
+    def fail(number: int, error: Exception) -> None:
+        if failed is None:
+            raise error
+        failed(runs[number], error)
+
+    if not isinstance(first.learner, Simulated):
+        heard = [Callbacks(callbacks) for _ in runs]
+        return train_together(prepared, shown, heard, signals=signals, failed=fail)
     results: list[Result] = []
     parts = simulate_together(first.learner, first.problem, [one.config for one in prepared])
-    for fields, one, show, ahead in zip(runs, prepared, shown, parts, strict=True):
+    for number, (one, show, ahead) in enumerate(zip(prepared, shown, parts, strict=True)):
         assert isinstance(one.learner, Simulated)
         learner = one.learner if ahead is None else one.learner.from_ahead(ahead)
         try:
@@ -166,9 +160,7 @@ def learn_together(
                 _carry_out(dataclasses.replace(one, learner=learner), show, signals, Callbacks(callbacks))
             )
         except Exception as error:
-            if failed is None:
-                raise
-            failed(fields, error)
+            fail(number, error)
             continue
         if results[-1].summary is None:
             break
@@ -179,17 +171,16 @@ def _carry_out(
     prepared: Prepared, progress: bool | MakeProgress | None, signals: bool, callbacks: Callbacks
 ) -> Result:
     """Learn in a fresh run directory; errors are those of `learn`."""
-    learner, problem, description = prepared.learner, prepared.problem, prepared.description
-    folder = make_run_folder(prepared.config, prepared.agent)
-    with exclusive(folder):
-        require_no_run(folder)
-        write_description(folder, description)
-        try:
-            with _telling_how_to_resume(learner, folder):
-                return _run(learner, description, problem, folder, progress, signals, callbacks)
-        except Exception:
-            remove_failed_start(folder)
-            raise
+    with limited_threads(prepared.config.threads), started(prepared, progress, callbacks) as opened:
+        _learn(opened, signals)
+    return opened.result()
+
+
+def _learn(opened: Opened, signals: bool) -> None:
+    """Let the learner of a run learn in the run directory that this process has locked."""
+    run, learner, stall_seconds = opened.run, opened.learner, opened.description.config.stall_seconds
+    with stop_on_signals(run, enabled=signals), watch_over(run, opened.shown.note, stall_seconds):
+        opened.policy = learner.learn(opened.problem, run)
 
 
 def resume(
@@ -237,8 +228,13 @@ def resume(
         upgrade_description(folder)
         if longer is not None:
             write_extension(folder, longer)
-        with _telling_how_to_resume(learner, folder):
-            return _run(learner, description, problem, folder, progress, signals, heard, resuming=True)
+        with (
+            telling_how_to_resume(learner, folder),
+            limited_threads(description.config.threads),
+            opened_run(learner, description, problem, folder, progress, heard, resuming=True) as opened,
+        ):
+            _learn(opened, signals)
+        return opened.result()
 
 
 def _with_initial_weights(problem: Problem, description: RunDescription, folder: Path) -> Problem:
@@ -268,112 +264,3 @@ def _require_same_dataset(problem: Problem, description: RunDescription) -> None
             f"dataset {str(problem.dataset.path)!r} has SHA-256 {problem.dataset.sha256[:12]}...,"
             f" the run began with {began_with[:12]}... (allowed: the same)"
         )
-
-
-def _restored(directory: RunDirectory, problem: Problem) -> Members | None:
-    """Return the members of the last checkpoint, in the current format; None if there is none yet."""
-    return directory.load(member_migrations(problem.spec))
-
-
-def _run(
-    learner: Learner,
-    description: RunDescription,
-    problem: Problem,
-    folder: Path,
-    progress: bool | MakeProgress | None,
-    signals: bool,
-    callbacks: Callbacks,
-    *,
-    resuming: bool = False,
-) -> Result:
-    """Let the learner learn in a run directory that this process has locked.
-
-    Raises:
-        CallbackFailed: a callback raised an exception.
-    """
-    config = description.config
-    callbacks.run_dir = folder
-    with (
-        limited_threads(config.threads),
-        _Showing(progress) as showing,
-        _Mirroring(showing) as mirroring,  # around the run's files: its end may take a minute
-        closing(RunDirectory(folder, config.keep_checkpoints, config.keep_best)) as directory,
-    ):
-        restored = _restored(directory, problem) if resuming else None
-        shown = showing.start(config.total_steps, restored["run"]["at"] if restored else 0)
-        for line in problem.warnings:
-            shown.note(line)
-        evaluator = RunEvaluator(config, problem, folder)
-        run = Run(
-            description, directory, evaluator, restored=restored, progress=shown, callbacks=callbacks,
-            load=partial(learner.load, problem), frames_per_step=problem.spec.frames_per_step,
-        )  # fmt: skip
-        mirroring.start(folder, description)  # now that the rows are cut back
-        with stop_on_signals(run, enabled=signals), watch_over(run, shown.note, config.stall_seconds):
-            policy = learner.learn(problem, run)
-        mirroring.ending = "stopped" if run.summary is None else "finished"
-    if callbacks.error is not None:
-        raise callbacks.error
-    policy = with_eval_gamma(run.final_policy or policy, config.eval_gamma)
-    return Result(
-        folder, policy, run.summary, learner.resumes,
-        agent=description.agent, env_id=config.env_id, stopped_by=run.stopped_by,
-        env_steps=run.stopped_at if run.summary is None else run.summary["env_steps"],
-    )  # fmt: skip
-
-
-@contextmanager
-def _telling_how_to_resume(learner: Learner, folder: Path) -> Iterator[None]:
-    """Add to what ends a run from outside, its environment or the file system, how the run goes on, if it can."""
-    try:
-        yield
-    except (EnvironmentFault, NotWritten) as error:
-        if learner.resumes and (env_steps := Checkpoints(folder / CHECKPOINTS).last_step()) is not None:
-            command = f"rl-lab train --resume --run-dir={quote(str(folder))}"
-            error.add_note(
-                f"it was saved at {env_steps} environment steps; continue from there with: {command}"
-            )
-        raise
-
-
-class _Showing:
-    """Holds the display that was asked for once it is started, and closes it at the end of a `with` block."""
-
-    def __init__(self, progress: bool | MakeProgress | None):
-        self.display: Progress = NullProgress()
-        self._wanted = is_watched() if progress is None else progress
-
-    def start(self, total_steps: int, at: int) -> Progress:
-        """Return the display."""
-        if self._wanted:
-            make = make_progress if self._wanted is True else self._wanted
-            self.display = make(total_steps, at)
-        return self.display
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.display.close()
-
-
-class _Mirroring:
-    """Mirrors a run once it is started, and tells the mirror at the end of a `with` block how the run ended."""
-
-    def __init__(self, showing: _Showing) -> None:
-        self.ending = "failed"
-        self._showing = showing
-        self._mirror: Mirror | NullMirror = NullMirror()
-
-    def start(self, folder: Path, description: RunDescription) -> None:
-        """Start mirroring, as W&B's settings say now, on resume too."""
-        self._mirror = start_mirror(folder, resolve_mode(description.requested_wandb).mode)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self.ending = "stopped"
-        self._mirror.close(self.ending, doing=self._showing.display.doing)
-        self._showing.display.doing("")

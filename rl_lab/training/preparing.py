@@ -12,6 +12,7 @@ from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import RunDescription, describe, read_description
 from rl_lab.runs.directory import make_run_folder, require_run_folder
+from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import read_weights
 from rl_lab.training.readings import differing_reading
@@ -24,6 +25,7 @@ from rl_lab.training.setup import (
     require_optimum,
     resolved,
 )
+from rl_lab.training.simulation import Simulated
 from rl_lab.types import UsageError
 
 
@@ -65,7 +67,7 @@ def prepare(agent: str, given: Mapping[str, Any], like: Problem | None = None) -
 def prepare_seeds(
     agent: str, given: Mapping[str, Any], num_seeds: int
 ) -> tuple[list[dict[str, Any]], Problem]:
-    """Check a run, and make the folder for several that differ from it in the seed and are simulated together.
+    """Check a run, and make the folder for several that differ from it in the seed and learn together.
 
     Returns:
         The fields of each run, and the problem of the first.
@@ -73,17 +75,35 @@ def prepare_seeds(
     Raises:
         UsageError: a wrong name or value, and there is no folder; or none can be made.
     """
-    if "simulated" not in {f.name for f in dataclasses.fields(config_of(agent))}:
-        raise UsageError(
-            f"num_seeds {num_seeds} can't be given to agent {agent!r} (allowed: agents that can be simulated)"
-        )
-    fields = {**given, "simulated": True}
+    can_be_simulated = "simulated" in {f.name for f in dataclasses.fields(config_of(agent))}
+    fields = {**given, "simulated": True} if can_be_simulated else dict(given)
     _, config = configs_of(agent, fields)
     inner = {} if config.run_dir is None else {"run_dir": str(Path(config.run_dir, f"seed-{config.seed}"))}
-    problem = prepare(agent, fields | inner).problem
+    prepared = prepare(agent, fields | inner)
+    problem = prepared.problem
+    require_together(agent, prepared.learner, problem, num_seeds)
     folder = make_run_folder(config, f"{agent}-{num_seeds}seeds")
     seeds = range(config.seed, config.seed + num_seeds)
     return [fields | {"seed": seed, "run_dir": str(folder / f"seed-{seed}")} for seed in seeds], problem
+
+
+def require_together(agent: str, learner: Learner, problem: Problem, num_seeds: int) -> None:
+    """Check that several runs of a learner can learn together.
+
+    Raises:
+        UsageError: they can't.
+    """
+    if (reason := why_not_together(learner, problem, num_seeds)) is not None:
+        raise UsageError(f"num_seeds {num_seeds} can't be given to agent {agent!r}: {reason}")
+
+
+def why_not_together(learner: Learner, problem: Problem, num_seeds: int = 2) -> str | None:
+    """Return why so many runs of a learner can't learn together (one line), or None if they can."""
+    if isinstance(learner, Simulated):
+        return None
+    if not isinstance(learner, Interaction):
+        return "it doesn't act in environments"
+    return learner.refuse_together(problem, num_seeds)
 
 
 def _require_same_reading(learner: Learner, problem: Problem, source: str) -> None:

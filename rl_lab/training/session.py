@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
 
-from rl_lab.agent import Agent, Compiles, HasResults
+from rl_lab.agent import Agent, Compiles, HasResults, Policy
 from rl_lab.environments.episodes import EpisodeTracker
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Members, Run
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training.experience import Experience
 from rl_lab.training.initial_weights import load_initial_weights
-from rl_lab.training.loop import start, train
+from rl_lab.training.loop import Learning, start, train
 from rl_lab.training.meter import Meter
 from rl_lab.training.stopwatch import Stopwatch, TimedAgent, TimedPolicy, TimedVector
-from rl_lab.types import Cursor, Step
+from rl_lab.types import Cursor, Metrics, Step
 
 
 class BuildAgent(Protocol):
@@ -69,23 +69,41 @@ class Session:
 
     def go(self) -> None:
         """Interact until the budget is spent or the run says to stop; finish the run unless it goes on later."""
-        run, tracker, seconds = self.run, self.tracker, self.watch.seconds
-        loop = train(
-            TimedAgent(self.agent, self.watch),
+        if not (self.catch_up() or self._stopped_at_compiling()):
+            for step, metrics, at in self.steps():
+                if self.take(step, metrics, at) and self.moment():
+                    break
+        self.end()
+
+    def catch_up(self) -> bool:
+        """Do what a stop left undone, and start the run's clock; return whether the run is over already."""
+        return self.run.catch_up(self.at.env_steps, self.greedy, self.members)
+
+    def steps(self, learner: Learning | None = None) -> Iterator[tuple[Step, Metrics | None, Cursor]]:
+        """Return the loop, which yields after every vector step.
+
+        Args:
+            learner: takes the place of the agent.
+        """
+        return train(
+            TimedAgent(learner or self.agent, self.watch),
             TimedPolicy(self.acting, self.watch),
             TimedVector(self.envs, self.watch),
-            self.seeds, run.total_steps, self.at,
+            self.seeds, self.run.total_steps, self.at,
         )  # fmt: skip
-        over = run.catch_up(self.at.env_steps, self.greedy, self.members) or self._stopped_at_compiling()
-        for step, metrics, self.at in () if over else loop:
-            began = perf_counter()
-            tracker.add(step, self.at)
-            seconds["record"] += perf_counter() - began
-            if metrics is not None:
-                self.meter.add(metrics)
-            if run.due(self.at.env_steps) and self._moment():
-                break
-        if not run.stopped:
+
+    def take(self, step: Step, metrics: Metrics | None, at: Cursor) -> bool:
+        """Take in a vector step; return whether `moment` has anything to do."""
+        began, self.at = perf_counter(), at
+        self.tracker.add(step, at)
+        self.watch.seconds["record"] += perf_counter() - began
+        if metrics is not None:
+            self.meter.add(metrics)
+        return self.run.due(at.env_steps)
+
+    def end(self) -> None:
+        """Finish the run unless it goes on later."""
+        if not self.run.stopped:
             self._finish()
 
     def _stopped_at_compiling(self) -> bool:
@@ -95,12 +113,12 @@ class Session:
             return False
         began, drawn = perf_counter(), self.streams.state_dict()
         with run.compiling():
-            agent.compile_updates(self._example(), lambda: run.stop_requested)
+            agent.compile_updates(self.example(), lambda: run.stop_requested)
         self.streams.load_state_dict(drawn)
         self.watch.seconds["compile"] += perf_counter() - began
         return run.stop_requested and run.moment(at.env_steps, self.greedy, self.members)
 
-    def _example(self) -> Step:
+    def example(self) -> Step:
         """Return a step that looks like those to come: it leads nowhere and is never learned from."""
         at, no = self.at, np.zeros(self.envs.num_envs, np.bool_)
         decision = self.acting.act(at.obs, at.state, at.is_first, at.mask)
@@ -109,7 +127,7 @@ class Session:
             at.mask, at.mask, decision.extras,
         )  # fmt: skip
 
-    def _moment(self) -> bool:
+    def moment(self) -> bool:
         """Push a row, evaluate and save where due; return whether to stop."""
         env_steps = self.at.env_steps
         self.tracker.settle()
@@ -118,6 +136,15 @@ class Session:
             values["gradient_steps"] = self.agent.gradient_steps
             self.run.row(env_steps, values | self.watch.take())
         return self.run.moment(env_steps, self.greedy, self.members)
+
+    def renew_policies(self, exploring: Policy | None = None) -> None:
+        """Ask the agent for its policies again, once its weights lie elsewhere in memory.
+
+        Args:
+            exploring: takes the place of the agent's own exploring policy.
+        """
+        self.greedy = self.agent.policy(explore=False)
+        self.acting = self.source.acting(exploring or self.agent.policy(explore=True))
 
     def _finish(self) -> None:
         self.tracker.flush()

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-from rl_lab.agent import Agent, Policy
+from rl_lab.agent import Policy
 from rl_lab.environments.vectors import StepResult, VectorEnv
+from rl_lab.training.loop import Learning
 from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
 PARTS = ("compile", "act", "step", "store", "update", "record", "reset")
@@ -47,7 +48,7 @@ class TimedAgent:
 
     __slots__ = ("_observe", "_seconds", "_update")
 
-    def __init__(self, agent: Agent, watch: Stopwatch):
+    def __init__(self, agent: Learning, watch: Stopwatch):
         self._observe, self._update, self._seconds = agent.observe, agent.update, watch.seconds
 
     def observe(self, step: Step) -> None:

@@ -103,19 +103,29 @@ def with_weights(module: nn.Module, weights: dict[str, Tensor]) -> Callable[...,
 def _load_or_compile(
     function: Callable[..., Sequence[Tensor]], trees: tuple[Any, ...], should_stop: Callable[[], bool]
 ) -> CompiledCall:
-    leaves = [  # fresh ones: among those given, two may share memory, which tracing would take for a rule
-        torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves_of(trees)
-    ]
-    traced = _trace(function, trees, leaves)
-    name = _digest(traced, leaves)
+    leaves = _fresh_leaves(trees)
+    graph = _trace(function, trees, leaves)
+    name = _digest(graph, leaves)
     try:
-        library = find_library(name) or keep_library(name, _compile(traced, leaves, should_stop))
+        library = find_library(name) or keep_library(name, _compile(graph, leaves, should_stop))
     except (OSError, NotWritten) as error:
         raise cannot_keep(library_folder(), error) from error
     # A private class of torch: its public loader leaves a copy of the package behind in every process.
     from torch._C._aoti import AOTIModelContainerRunnerCpu
 
     return AOTIModelContainerRunnerCpu(str(library), 1).run
+
+
+def traced(function: Callable[..., Sequence[Tensor]], *trees: Any) -> torch.fx.GraphModule:
+    """Return a function of trees of tensors as torch's operations on their leaves, uncompiled."""
+    return _trace(function, trees, _fresh_leaves(trees))
+
+
+def _fresh_leaves(trees: tuple[Any, ...]) -> list[Tensor]:
+    """Return tensors like the leaves: among those given, two may share memory, which tracing would take for a rule."""
+    return [
+        torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device=x.device) for x in leaves_of(trees)
+    ]
 
 
 def _trace(

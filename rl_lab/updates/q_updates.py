@@ -217,7 +217,7 @@ def take_compiled_steps(
     valid = torch.ones((), dtype=torch.bool)
     taken = []
     for k, coefficient in enumerate(coefficients.unbind()):
-        gradients, found = _gradients(online, loss, weights, select(batch, k))
+        gradients, found = gradients_of(online, loss, weights, select(batch, k))
         norm = clip_named_gradients(gradients, clip)
         valid = valid & torch.isfinite(found[0]) & torch.isfinite(norm)
         for name, average, square in zip(weights, averages, squares, strict=True):
@@ -226,9 +226,11 @@ def take_compiled_steps(
     return tuple(map(torch.stack, zip(*taken, strict=True)))
 
 
-def _gradients(
+def gradients_of(
     module: nn.Module, loss: Loss, weights: dict[str, Tensor], batch: Batch
 ) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    """Return the gradients by name, of the weights' shapes, and the parts of an `Outcome` but for the norm."""
+
     def of(weights: dict[str, Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         found = loss(with_weights(module, weights), batch)
         return found[0], found

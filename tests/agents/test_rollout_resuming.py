@@ -12,7 +12,7 @@ import pytest
 import rl_lab
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.storage.checkpoint import Checkpoints
-from rl_lab.training import launch
+from rl_lab.training import running
 from rl_lab.training.loading import read_weights
 from rl_lab.updates.compiling import has_compiler
 from runs import asking_to_stop, differences, learn
@@ -97,7 +97,7 @@ class TestResuming:
         for folder, change in ((tmp_path, leave_out), (tmp_path / "again", lambda m: None)):
             changed = copy.deepcopy(members)
             change(changed)
-            monkeypatch.setattr(launch, "_restored", lambda *_, changed=changed: changed)
+            monkeypatch.setattr(running, "_restored", lambda *_, changed=changed: changed)
             rl_lab.resume(folder)
         same = fingerprint(whole_runs(name, 3))
         assert differences(same, fingerprint(tmp_path / "again")) == set()

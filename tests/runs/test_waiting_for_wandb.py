@@ -10,7 +10,7 @@ import pytest
 from rl_lab.runs import tracking
 from rl_lab.runs.progress import NullProgress
 from rl_lab.runs.tracking import Mirror, NullMirror
-from rl_lab.training import launch
+from rl_lab.training import running
 from runs import learn
 
 
@@ -68,7 +68,7 @@ def test_nothing_is_waited_for_without_wandb():
 
 
 def test_a_run_shows_the_wait_before_its_display_is_closed(mirror_of, monkeypatch, tmp_path):
-    monkeypatch.setattr(launch, "start_mirror", lambda folder, mode: mirror_of(0.6))
+    monkeypatch.setattr(running, "start_mirror", lambda folder, mode: mirror_of(0.6))
     shown = Heard()
     learn(tmp_path / "run", "random", "FrozenLake-v1", total_steps=20, progress=lambda *at: shown)
     assert shown.heard[-3:] == ["waiting up to 60 s for W&B", "", "closed"]

@@ -1,4 +1,4 @@
-"""Comparisons of simulated agents: the seeds of an agent run together, and each as it would alone."""
+"""Comparisons in batches: the seeds of an agent learn together, and each as it would alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 import rl_lab
 from rl_lab.studies import batches
-from rl_lab.studies.batches import batches_of, run_batch, simulated_fields
-from rl_lab.studies.compare import with_simulation
+from rl_lab.studies.batches import batched_fields, batches_of, run_batch
+from rl_lab.studies.compare import with_batches
 from rl_lab.studies.results import run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task
 from rl_lab.studies.study import Study
@@ -64,35 +64,41 @@ def test_a_batched_comparison_shows_what_single_simulated_runs_show_and_one_fail
     assert study["fields"]["q-learning"]["simulated"] is True
 
 
-def test_simulated_runs_that_differ_in_the_seed_alone_are_together(monkeypatch):
+def test_runs_that_differ_in_the_seed_alone_are_together_where_they_can_be(monkeypatch):
     monkeypatch.setattr("rl_lab.studies.batches.MOST_RUNS", 3)
     tasks = [
         *(task("sarsa", seed, simulated=True) for seed in range(4)),
         task("sarsa", 0, simulated=True, gamma=0.5),
         *(task("dqn", seed) for seed in range(2)),
         task("sarsa@500", 1, simulated=True, horizon_steps=500),
+        *(task("dqn", seed, noisy=True) for seed in range(2)),
+        *(task("sarsa", seed) for seed in range(2)),
     ]
     groups = batches_of(tasks)
-    assert [[tasks.index(t) for t in group] for group in groups] == [[0, 1, 2], [3], [4], [5], [6], [7]]
+    assert [[tasks.index(t) for t in group] for group in groups] == [
+        [0, 1, 2], [3], [4], [5, 6], [7], [8], [9], [10], [11],
+    ]  # fmt: skip
 
 
 def test_agents_that_cannot_be_simulated_are_named():
     told = []
     reasons = {"q-learning": None, "random": "it acts", "sarsa": None}
-    fields = simulated_fields(reasons, {"sarsa": {"simulated": False}}, told.append)
+    fields = batched_fields(reasons, {"sarsa": {"simulated": False}}, told.append)
     assert fields == {"q-learning": {"simulated": True}, "sarsa": {"simulated": False}}
-    assert told == ["not simulated, each run in a process of its own: random (it acts)"]
+    assert told == ["not batched, each run in a process of its own: random (it acts)"]
     with pytest.raises(
         UsageError, match=r"batched does nothing for random \(it acts\) \(allowed with tabular"
     ):
-        simulated_fields({"random": "it acts"}, {}, told.append)
+        batched_fields({"random": "it acts"}, {}, told.append)
 
 
 @pytest.mark.parametrize(
     ("agent", "env_ids", "fields", "why"),
     [
         ("q-learning", ("FrozenLake-v1", "CliffWalking-v1"), {}, None),
-        ("random", ("FrozenLake-v1",), {}, "it has no field simulated"),
+        ("random", ("FrozenLake-v1",), {}, "several seeds of it don't learn as one program"),
+        ("reinforce", ("FrozenLake-v1",), {}, "reinforce learns from whole episodes"),
+        ("sb3-dqn", ("FrozenLake-v1",), {}, "it doesn't act in environments"),
         ("dyna-q", ("FrozenLake-v1",), {}, "dyna-q isn't simulated"),
         ("q-learning", ("FrozenLake-v1", "Blackjack-v1"), {}, "Blackjack-v1 gives no model"),
         ("q-learning", ("FrozenLake-v1",), {"num_envs": 2}, "num_envs 2 can't be simulated"),
@@ -104,9 +110,9 @@ def test_agents_are_simulated_where_all_of_their_runs_can_be(agent, env_ids, fie
     study = Study(env_ids, ("sarsa@500", agent), seeds=2, fields_of={agent: fields})
     if "Blackjack-v1" in env_ids:
         with pytest.raises(UsageError, match=r"batched does nothing for sarsa@500 \(.*" + why):
-            with_simulation(study, told.append)
+            with_batches(study, told.append)
         return
-    found = with_simulation(study, told.append)
+    found = with_batches(study, told.append)
     assert found.fields_of["sarsa@500"] == {"simulated": True}
     assert found.fields_of[agent] == (fields if why else {"simulated": True})
     assert [why in line for line in told] == ([True] if why else [])

@@ -15,7 +15,7 @@ from rl_lab.runs.config import RunConfig
 from rl_lab.runs.progress import NullProgress
 from rl_lab.runs.rows import read_rows
 from rl_lab.storage.locking import exclusive
-from rl_lab.training import launch
+from rl_lab.training import launch, running
 from rl_lab.training.learner import Learner
 from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import problem_of, resolved
@@ -97,8 +97,8 @@ def test_the_progress_display_is_closed_if_the_run_cannot_begin(tmp_path, monkey
     def refuses(*args, **kwargs):
         raise OSError("no run")
 
-    monkeypatch.setattr(launch, "make_progress", lambda total_steps, at: shown)
-    monkeypatch.setattr(launch, "Run", refuses)
+    monkeypatch.setattr(running, "make_progress", lambda total_steps, at: shown)
+    monkeypatch.setattr(running, "Run", refuses)
     with pytest.raises(OSError, match="no run"):
         launch.learn("random", "FrozenLake-v1", progress=True, run_dir=tmp_path, **QUICK)
     assert shown.closed == 1

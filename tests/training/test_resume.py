@@ -24,7 +24,7 @@ from rl_lab.runs.rows import ACTIONS, EPISODES, METRICS, read_episodes
 from rl_lab.seeding import Streams
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointCorrupt
-from rl_lab.training import launch as learning
+from rl_lab.training import running
 from rl_lab.types import UsageError
 from rl_lab.updates import compile_choice
 from rl_lab.updates.compiling import has_compiler
@@ -305,7 +305,7 @@ class TestNothingCanBeLeftOut:
         shutil.copytree(stopped, folder)
         members = copy.deepcopy(Checkpoints(folder / "checkpoints").load()[1])
         leave_out(members)
-        monkeypatch.setattr(learning, "_restored", lambda *args: members)
+        monkeypatch.setattr(running, "_restored", lambda *args: members)
         try:
             rl_lab.resume(folder)
         except Exception:

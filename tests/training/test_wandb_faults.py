@@ -16,7 +16,7 @@ from commands import call
 from mirrored import service_of, wait_for
 from rl_lab.cli.train import train
 from rl_lab.runs.tracking import Mirror
-from rl_lab.training import launch
+from rl_lab.training import running
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("nothing_of_wandb")]  # each starts processes of W&B
 
@@ -28,7 +28,7 @@ def struck(monkeypatch):
     """Return a function that strikes the mirror as soon as training has started it."""
 
     def strike(blow) -> None:
-        start = launch.start_mirror
+        start = running.start_mirror
 
         def started(run_dir, mode):
             mirror = start(run_dir, mode)
@@ -36,7 +36,7 @@ def struck(monkeypatch):
                 blow(mirror.process.pid)
             return mirror
 
-        monkeypatch.setattr(launch, "start_mirror", started)
+        monkeypatch.setattr(running, "start_mirror", started)
 
     return strike
 

@@ -1,0 +1,207 @@
+"""Networks that learn as one program: each does what it would do alone, and none knows of the others."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import nn
+
+from networks import make_q_network
+from rl_lab.replay.transitions import Transitions
+from rl_lab.updates import stacked_q
+from rl_lab.updates.compiling import has_compiler
+from rl_lab.updates.gradients import Clip, clip_gradients
+from rl_lab.updates.optimisers import OPTIMISERS
+from rl_lab.updates.q_updates import QUpdates, figures_of
+from rl_lab.updates.stacked import Stack, clip_stacked, stack_weights, traced_call
+from rl_lab.updates.stacked_q import StackedQUpdates, figures_of_each
+from rl_lab.updates.td import RESCALED, TDLoss
+from rl_lab.updates.trained import optimiser_state
+
+SPACE = spaces.Box(-1.0, 1.0, (4,), np.float32)
+NETWORKS, ACTIONS, BATCH = 3, 3, 8
+VARIANTS = {
+    "vanilla": (TDLoss(False, "huber"), Clip(None, 10.0), {}, "adam"),
+    "double, dueling, rescaled, clipped": (
+        TDLoss(True, "squared", RESCALED), Clip(0.05, 0.1), {"dueling": True}, "adam",
+    ),
+    "normalised": (TDLoss(True, "huber"), Clip(None, 0.5, True), {"layer_norm": True}, "radam"),
+}  # fmt: skip
+
+
+def networks(**fields) -> list[nn.Module]:
+    """Return networks with different weights, always the same ones."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return [make_q_network(SPACE, ACTIONS, hidden=(16,), **fields) for _ in range(NETWORKS)]
+
+
+class Learners:
+    """The same networks twice: learning as one program, and each alone."""
+
+    def __init__(self, variant: str, compile_key: str | None = None):
+        loss, clip, fields, name = VARIANTS[variant]
+        self.own, targets = networks(**fields), networks(**fields)[::-1]
+        self.alone = copy.deepcopy(self.own)
+        self.optimisers = [OPTIMISERS[name](list(n.parameters()), 1e-3) for n in self.own]
+        self.alone_optimisers = [OPTIMISERS[name](list(n.parameters()), 1e-3) for n in self.alone]
+        self.solo = [
+            QUpdates(n, copy.deepcopy(t).requires_grad_(False), loss, o, clip, batch_size=BATCH)
+            for n, t, o in zip(self.alone, targets, self.alone_optimisers, strict=True)
+        ]
+        self.stack = Stack(self.own, self.optimisers, lambda weights: OPTIMISERS[name](weights, 1e-3))
+        self.joint = StackedQUpdates(
+            self.own[0], self.stack, stack_weights(targets), loss, clip, compile_key, batch_size=BATCH
+        )
+
+    def distance(self, k: int) -> float:
+        """Return the largest difference between the weights that network k has learned both ways."""
+        pairs = zip(self.own[k].parameters(), self.alone[k].parameters(), strict=True)
+        return max(float((p - q).detach().abs().max()) for p, q in pairs)
+
+
+def drawn(rng: np.random.Generator, steps: int, *, masks: bool = False) -> Transitions:
+    """Return what a replay draws for so many gradient steps."""
+    rows = steps * BATCH
+    mask = (rng.random((rows, ACTIONS)) < 0.7) | (np.arange(ACTIONS) == 0)
+    return Transitions(
+        obs=rng.normal(size=(rows, 4)).astype(np.float32),
+        action=rng.integers(ACTIONS, size=rows),
+        reward=(3 * rng.normal(size=rows)).astype(np.float32),
+        discount=rng.choice([0.99, 0.9801], rows).astype(np.float32),
+        terminated=rng.random(rows) < 0.2,
+        next_obs=rng.normal(size=(rows, 4)).astype(np.float32),
+        next_mask=mask if masks else None,
+        weight=rng.random(rows).astype(np.float32) if masks else None,
+        index=np.arange(rows),
+        age=0.0,
+    )
+
+
+def uncompiled(key, function, *trees, should_stop=None):
+    """Take the place of `compiled`: the operations are the same, without a compiler."""
+    call = traced_call(("uncompiled", key), function, *trees)
+
+    def run(leaves):
+        with torch.no_grad():
+            return call(*leaves)
+
+    return run
+
+
+def learn_both_ways(both: Learners, calls: int, steps: int, *, masks: bool, atol: float) -> None:
+    """Let networks learn from the same transitions both ways, and compare what was found."""
+    rng = np.random.default_rng(0)
+    for call in range(calls):
+        each = [drawn(rng, steps, masks=masks) for _ in both.own]
+        found, failed = both.joint(each, call * steps)
+        assert not failed
+        figures = figures_of_each([found])
+        for k, (solo, one) in enumerate(zip(both.solo, each, strict=True)):
+            outcome = solo.learn(one, call * steps).outcome
+            torch.testing.assert_close(found.loss[k], outcome.loss, atol=atol, rtol=1e-4)
+            torch.testing.assert_close(found.norm[k], outcome.norm, atol=atol, rtol=1e-4)
+            torch.testing.assert_close(found.target[k], outcome.target, atol=atol, rtol=1e-4)
+            assert figures[k] == pytest.approx(figures_of([outcome]), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(("variant", "steps"), list(zip(VARIANTS, (1, 3, 2), strict=True)), ids=VARIANTS)
+def test_networks_learn_together_what_they_learn_alone(variant, steps):
+    both, first = Learners(variant), networks(**VARIANTS[variant][2])
+    learn_both_ways(both, 60 // steps, steps, masks=variant != "vanilla", atol=1e-4)
+    for k in range(NETWORKS):
+        assert both.distance(k) < 1e-5
+        moved = zip(both.own[k].parameters(), first[k].parameters(), strict=True)
+        assert max(float((p - q).detach().abs().max()) for p, q in moved) > 0.002
+        mine, other = optimiser_state(both.optimisers[k]), optimiser_state(both.alone_optimisers[k])
+        for number, state in mine.items():
+            assert int(state["step"]) == int(other[number]["step"]) == 60
+            torch.testing.assert_close(state["exp_avg"], other[number]["exp_avg"], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+def test_compiled_steps_of_all_equal_eager_ones_of_each():
+    both = Learners("vanilla", "stacked test")
+    learn_both_ways(both, 60, 1, masks=False, atol=1e-4)
+    assert max(map(both.distance, range(NETWORKS))) < 1e-4
+
+
+def test_what_is_compiled_equals_eager_steps_of_each(monkeypatch):
+    monkeypatch.setattr(stacked_q, "compiled", uncompiled)
+    both = Learners("double, dueling, rescaled, clipped", "stacked test")
+    learn_both_ways(both, 10, 4, masks=True, atol=1e-4)
+    assert max(map(both.distance, range(NETWORKS))) < 1e-4
+    for optimiser in both.optimisers:
+        assert int(optimiser_state(optimiser)["0"]["step"]) == 40
+
+
+def test_compiled_steps_stop_for_a_network_that_fails_and_not_for_the_others(monkeypatch):
+    monkeypatch.setattr(stacked_q, "compiled", uncompiled)
+    both, rng = Learners("vanilla", "stacked test"), np.random.default_rng(1)
+    each = [drawn(rng, 2) for _ in both.own]
+    each[0].reward[3] = np.inf
+    _, failed = both.joint(each, 7)
+    assert {k: "at gradient step 7" in str(error) for k, error in failed.items()} == {0: True}
+    assert both.distance(0) == 0.0  # its weights are where they were
+    for k in (1, 2):
+        both.solo[k].learn(each[k], 7)
+        assert both.distance(k) < 1e-6
+
+
+def test_a_network_that_fails_is_named_and_the_others_go_on():
+    both, rng = Learners("vanilla"), np.random.default_rng(1)
+    each = [drawn(rng, 2) for _ in both.own]
+    each[1].reward[BATCH + 3] = np.nan
+    _, failed = both.joint(each, 40)
+    assert list(failed) == [1]
+    assert "loss nan" in str(failed[1])
+    assert "at gradient step 41" in str(failed[1])
+    for k in (0, 2):
+        both.solo[k].learn(each[k], 40)
+        assert both.distance(k) < 1e-6
+
+
+def test_weights_and_state_are_rows_of_the_joint_ones_until_a_network_is_released():
+    both, rng = Learners("vanilla"), np.random.default_rng(2)
+    both.joint([drawn(rng, 1) for _ in both.own], 0)
+    name, weight = next(iter(both.own[1].named_parameters()))
+    assert weight.data_ptr() == both.stack.weights[name][1].data_ptr()
+    state = both.optimisers[1].state[weight]["exp_avg"]
+    both.stack.release(1)
+    kept, kept_state = weight.clone(), both.optimisers[1].state[weight]["exp_avg"].clone()
+    both.joint([drawn(rng, 1) for _ in both.own], 1)
+    assert torch.equal(weight, kept)
+    assert torch.equal(both.optimisers[1].state[weight]["exp_avg"], kept_state)
+    assert not torch.equal(state, kept_state)  # the row that it had goes on
+    other = next(both.own[2].parameters())
+    assert other.data_ptr() == both.stack.weights[name][2].data_ptr()
+
+
+@pytest.mark.parametrize(
+    "clip", [Clip(), Clip(0.1), Clip(None, 0.5), Clip(0.3, 0.5), Clip(None, 3.0, True), Clip(normalise=True)]
+)
+def test_gradients_are_clipped_by_the_norm_of_each_network(clip):
+    rng = np.random.default_rng(3)
+    sizes = np.array([0.01, 1.0, 0.0], np.float32)
+    joint = {
+        name: torch.from_numpy(
+            (rng.normal(size=(3, *shape)) * sizes.reshape(3, *[1] * len(shape))).astype(np.float32)
+        )
+        for name, shape in (("weight", (4, 2)), ("bias", (4,)))
+    }
+    each = []
+    for k in range(3):
+        parameters = [nn.Parameter(torch.zeros(g.shape[1:])) for g in joint.values()]
+        for parameter, gradient in zip(parameters, joint.values(), strict=True):
+            parameter.grad = gradient[k].clone()
+        each.append((clip_gradients(parameters, clip), [p.grad for p in parameters]))
+    norms = clip_stacked(joint, clip)
+    for k, (norm, gradients) in enumerate(each):
+        torch.testing.assert_close(norms[k], norm)
+        for own, gradient in zip(gradients, joint.values(), strict=True):
+            torch.testing.assert_close(gradient[k], own)
