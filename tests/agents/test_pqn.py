@@ -15,7 +15,19 @@ from rl_lab.problem import Problem
 from rl_lab.seeding import Streams
 from rl_lab.trees import map_leaves
 from rl_lab.types import EnvironmentFault, UsageError
-from toys import Counting, CueRecall, Identity, Masked, Staggered, interact, problem_on, spec_of, vector
+from toys import (
+    Counting,
+    CueRecall,
+    Identity,
+    Masked,
+    Staggered,
+    StaggeredMasks,
+    copied,
+    interact,
+    problem_on,
+    spec_of,
+    vector,
+)
 
 GAMMA, LAMBDA = 0.9, 0.7
 
@@ -29,22 +41,6 @@ def mean_return(agent: PQN, make, episodes: int) -> float:
 
 
 # What is learned from -------------------------------------------------------------------------------
-
-
-class StaggeredMasks(Staggered):
-    """With one action that is illegal, another one at every step."""
-
-    def reset(self, *, seed=None, options=None):
-        return super().reset(seed=seed)[0], self._mask()
-
-    def step(self, action):
-        assert self._legal[action]
-        return *super().step(action)[:-1], self._mask()
-
-    def _mask(self):
-        self._legal = np.ones(3, np.int8)
-        self._legal[self.np_random.integers(3)] = 0
-        return {"action_mask": self._legal}
 
 
 class Unmoved:
@@ -78,7 +74,7 @@ class Unmoved:
             return learn(whole)
 
         self.agent.learn = heard
-        interact(self.agent, problem, lambda step: self.steps.append(map_step(step)))
+        interact(self.agent, problem, lambda step: self.steps.append(copied(step)))
 
     def rollouts(self):
         """The steps of each rollout, and what was learned from them as [T, N]."""
@@ -91,13 +87,6 @@ class Unmoved:
         goes_on = np.zeros(len(mask) if mask is not None else 3, np.bool_)
         q = self.agent.policy(explore=True).inspect(obs, state, goes_on, mask)["q_values"]
         return q[i].max()
-
-
-def map_step(step):
-    """A copy, as the environment may use its arrays again."""
-    return dataclasses.replace(
-        step, **{f.name: map_leaves(np.copy, getattr(step, f.name)) for f in dataclasses.fields(step)}
-    )
 
 
 def mixed_returns(unmoved: Unmoved, steps, i: int, t: int) -> float:
@@ -147,7 +136,7 @@ class TestTargets:
         """No flag says so; only the next step opens an episode."""
         agent = agent_on(problem_on(Staggered), n_steps=2, gamma=GAMMA, q_lambda=LAMBDA, hidden=(8,))
         problem, steps = problem_on(Staggered, total_steps=1), []
-        interact(agent_on(problem, hidden=(8,)), problem, lambda step: steps.append(map_step(step)))
+        interact(agent_on(problem, hidden=(8,)), problem, lambda step: steps.append(copied(step)))
         first = steps[0]
         agent.observe(first)
         agent.observe(dataclasses.replace(first, obs=first.obs + 1))
@@ -159,7 +148,7 @@ class TestTargets:
     def test_rewards_are_clipped_and_then_normalised(self):
         problem, steps = problem_on(Staggered, num_envs=3, total_steps=21), []
         agent = agent_on(problem, n_steps=8, gamma=0.0, hidden=(8,), reward_clip=0.5, normalise_rewards=True)
-        interact(agent, problem, lambda step: steps.append(map_step(step)))
+        interact(agent, problem, lambda step: steps.append(copied(step)))
         scale = agent.trained.statistics.reward_scale
         assert abs(scale - 1) > 0.1
         expected = np.clip(np.concatenate([step.reward for step in steps]), -0.5, 0.5) * scale
