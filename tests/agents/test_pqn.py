@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -159,6 +160,48 @@ class TestTargets:
         monkeypatch.setattr("rl_lab.agents.pqn.agent.MOST_ROWS", 6)
         for one, other in zip(whole, Unmoved(StaggeredMasks).batches, strict=True):
             torch.testing.assert_close(one.target, other.target, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm", "attention"])
+class TestResets:
+    """A rollout is unrolled in one go; the twins never reset a carry, but begin each episode with a blank one."""
+
+    def test_values_are_those_of_each_episode_seen_alone(self, memory):
+        unmoved = Unmoved(Staggered, memory=memory, memory_size=8, context=3)
+        policy, goes_on = unmoved.agent.policy(explore=True), np.zeros(1, np.bool_)
+        expected = np.empty((len(unmoved.steps), 3))
+        for i in range(3):
+            for t, step in enumerate(unmoved.steps):
+                carry = policy.initial_state(1) if step.is_first[i] else carry  # noqa: F821
+                obs = step.obs[i : i + 1]
+                expected[t, i] = policy.inspect(obs, carry, goes_on)["q_values"][0, step.action[i]]
+                carry = policy.act(obs, carry, goes_on).state
+        found = [unmoved.agent.updates.learn(batch, 0).outcome.prediction[0] for batch in unmoved.batches]
+        np.testing.assert_allclose(torch.cat(found), expected, atol=1e-5)
+
+    def test_loss_and_gradient_are_those_of_the_parts_between_resets(self, memory):
+        unmoved = Unmoved(Staggered, memory=memory, memory_size=8, context=3, max_grad_norm=None)
+        agent, inside = unmoved.agent, 0
+        network, blank = agent.trained.network, map_leaves(torch.as_tensor, agent.trained.initial_state(1))
+        for batch in unmoved.batches:
+            loss = torch.zeros(())
+            for i in range(3):
+                begins = batch.is_first[:, i].nonzero().flatten().tolist()
+                inside += sum(at > 0 for at in begins)
+                for start, stop in pairwise(sorted({0, *begins, unmoved.ROWS})):
+                    part = slice(start, stop), slice(i, i + 1)
+                    carry = blank if start in begins else map_leaves(lambda x: x[i : i + 1], batch.state)  # noqa: B023
+                    q = network(batch.obs[part], carry, torch.zeros(stop - start, 1, dtype=torch.bool))[0]
+                    chosen = q.gather(-1, batch.action[part].unsqueeze(-1)).squeeze(-1)
+                    loss = loss + 0.5 * (chosen - batch.target[part]).square().sum() / batch.target.numel()
+            outcome = agent.updates.learn(batch, 0).outcome
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            norm = torch.cat([g.flatten() for g in gradients]).norm()
+            torch.testing.assert_close(outcome.loss[0], loss.detach(), rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(outcome.norm[0], norm, rtol=1e-4, atol=1e-6)
+            for p, g in zip(network.parameters(), gradients, strict=True):
+                torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-5)
+        assert inside > 5
 
 
 # Learning --------------------------------------------------------------------------------------------
