@@ -13,9 +13,7 @@ from rl_lab.types import Array, Decision, Obs, State, Step
 
 Values = Callable[[Obs, State, Array], tuple[Array, State]]  # obs, carry, is_first -> q [N, A], next carry
 Choose = Callable[[Array, Array | None], Array]  # q [N, A], mask -> action [N]
-Figures = Callable[
-    [Obs, State, Array], dict[str, Array]
-]  # obs, carry, is_first -> figures [N, ...] for `inspect`
+Figures = Callable[[Obs, State, Array], dict[str, Array]]  # obs, carry, is_first -> figures [N, ...]
 
 
 def for_episode(policy: Policy, seed: int) -> Policy:

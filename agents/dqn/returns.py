@@ -26,7 +26,7 @@ from rl_lab.updates.compile_choice import refuse_compiling
 from rl_lab.updates.draws import Drawing, HeadMasks, LossWithDraws
 from rl_lab.updates.fields import TrainedFields
 from rl_lab.updates.munchausen import Munchausen
-from rl_lab.updates.returns import CategoricalLoss, MeansLoss, QuantileLoss, ReturnLoss, ReturnRule
+from rl_lab.updates.returns import CategoricalLoss, DistributionLoss, MeansLoss, QuantileLoss, ReturnRule
 from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, Scale, TDLoss
 
 LARGEST_RETURN = 1e30  # so that float32 holds what is computed with it
@@ -198,7 +198,7 @@ def make_rule(config: Any) -> ReturnRule | None:
     if not config.learns_returns:
         return None
     kind, loss = kind_of(config), MeansLoss(config.loss, scale_of(config))
-    chosen: ReturnLoss = loss
+    chosen: DistributionLoss = loss
     if isinstance(kind, Categorical):
         chosen = CategoricalLoss(kind)
     elif isinstance(kind, Quantiles):

@@ -151,9 +151,7 @@ class PQN:
         if not self.rollout.is_full:
             return None
         figures = self.learn(self.rollout_batch())
-        if (
-            self.config.normalise_observations
-        ):  # only now, so that acting and learning see the same statistics
+        if self.config.normalise_observations:  # not before, so that acting and learning see the same
             self.trained.statistics.observe(joined(self.rollout.columns["obs"]))
         self.rollout.clear()
         return figures

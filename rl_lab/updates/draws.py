@@ -7,7 +7,7 @@ from the run's named streams, which a checkpoint holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,8 +89,9 @@ class LossWithDraws:
 
     inner: Any
     """The loss, `td.TDLoss` or one of its kind."""
-    learns: HeadMasks | None = None
-    """Which heads learn from which steps; None: all from all."""
+    learns: HeadMasks | None = field(default=None, compare=False)
+    """Which heads learn from which steps; None: all from all. It only makes batches, and compiled gradient steps begin
+    with these: the steps of one seed serve all others."""
 
     def batch(self, drawn: Any, size: int, tensor: Callable[[Any], Tensor]) -> Batch:
         """Return what was drawn from the replay as K batches."""

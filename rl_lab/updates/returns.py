@@ -33,7 +33,7 @@ class Distribution(NamedTuple):
         return self.atoms.mean(-1) if self.weights is None else (self.atoms * self.weights).sum(-1)
 
 
-class ReturnLoss(Protocol):
+class DistributionLoss(Protocol):
     """The distance of what a network says of one action from a target."""
 
     @property
@@ -196,7 +196,7 @@ class QuantileLoss:
 class ReturnRule:
     """What becomes of one batch: the loss of the chosen actions' outputs against targets from the target network."""
 
-    loss: ReturnLoss
+    loss: DistributionLoss
     """Of one action's outputs."""
     soft: Munchausen | None = None
     """Values successors by a softmax policy, and rewards likely actions; None: the best action is taken."""

@@ -112,9 +112,7 @@ class Batch(NamedTuple):
     state: tuple[Tensor, ...] = ()  # windows: the carry before them, each part [K, B, ...]
     bootstrap: Tensor | None = None  # windows: int64 [K, T, B], index of the observation to bootstrap from
     opens: Tensor | None = None  # windows: bool [K, B], the window opens an episode, so its carry is exact
-    next_q: Tensor | None = (
-        None  # float32 [K, B, A]: the target network's values; outputs with a rule (`returns`)
-    )
+    next_q: Tensor | None = None  # float32 [K, B, A]: of the target network; outputs with a rule (`returns`)
     now_q: Tensor | None = None  # the same at `obs`, for rules that need it
     draws: Any = None  # what is drawn anew for every batch, `draws.Draws`
 

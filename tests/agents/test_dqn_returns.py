@@ -54,8 +54,8 @@ WITH_MEMORY = {"memory": "lstm", "memory_size": 6, "sequence_length": 5, "burn_i
 CART_POLE = partial(gymnasium.make, "CartPole-v1")
 
 
-def started(make=CART_POLE, total_steps=60, num_envs=2, **fields):
-    problem = problem_on(make, num_envs=num_envs, total_steps=total_steps)
+def started(make=CART_POLE, total_steps=60, num_envs=2, seed=0, **fields):
+    problem = problem_on(make, num_envs=num_envs, total_steps=total_steps, seed=seed)
     return interact(agent_on(problem, **BRIEF | fields), problem)
 
 
@@ -262,6 +262,45 @@ def test_what_is_compiled_gives_the_eager_numbers(kind, how, monkeypatch):
     monkeypatch.setattr(q_updates, "compiled", how)
     compiled = started(compile="yes", **fields)
     assert compiled.updates._compile_key is not None
+    assert compiled.gradient_steps == eager.gradient_steps > 0
+    torch.testing.assert_close(weights_of(eager), weights_of(compiled), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+def test_what_is_compiled_for_one_seed_serves_all(monkeypatch):
+    """With another share of heads too, as it only says what batches hold; with other quantiles not."""
+
+    def key_of(seed, **fields):
+        keys = []
+
+        def kept(key, *rest, **more):
+            keys.append(key)
+            return uncompiled(key, *rest, **more)
+
+        monkeypatch.setattr(q_updates, "compiled", kept)
+        started(total_steps=24, compile="yes", seed=seed, **KINDS["quantile, double, heads"] | fields)
+        (key,) = keys
+        return key
+
+    assert key_of(0) == key_of(1) == key_of(0, head_share=0.7) != key_of(0, quantiles=6)
+
+
+@pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"distribution": "categorical"},
+        {"distribution": "quantile"},
+        {"distribution": "implicit"},
+        {"munchausen": True},
+    ],
+    ids=["c51", "qr-dqn", "iqn", "munchausen"],
+)
+def test_the_traced_step_of_each_part_gives_the_eager_numbers(fields, monkeypatch):
+    fields = {"total_steps": 28, "hidden": (4,), "cosines": 2} | fields
+    eager = started(compile="no", **fields)
+    monkeypatch.setattr(q_updates, "compiled", traced)
+    compiled = started(compile="yes", **fields)
     assert compiled.gradient_steps == eager.gradient_steps > 0
     torch.testing.assert_close(weights_of(eager), weights_of(compiled), atol=2e-5, rtol=1e-4)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +16,19 @@ from rl_lab.problem import Problem
 from rl_lab.seeding import Streams
 from rl_lab.trees import map_leaves
 from rl_lab.types import EnvironmentFault, UsageError
-from toys import Counting, CueRecall, Identity, Masked, Staggered, interact, problem_on, spec_of, vector
+from toys import (
+    Counting,
+    CueRecall,
+    Identity,
+    Masked,
+    Staggered,
+    StaggeredMasks,
+    copied,
+    interact,
+    problem_on,
+    spec_of,
+    vector,
+)
 
 GAMMA, LAMBDA = 0.9, 0.7
 
@@ -29,22 +42,6 @@ def mean_return(agent: PQN, make, episodes: int) -> float:
 
 
 # What is learned from -------------------------------------------------------------------------------
-
-
-class StaggeredMasks(Staggered):
-    """With one action that is illegal, another one at every step."""
-
-    def reset(self, *, seed=None, options=None):
-        return super().reset(seed=seed)[0], self._mask()
-
-    def step(self, action):
-        assert self._legal[action]
-        return *super().step(action)[:-1], self._mask()
-
-    def _mask(self):
-        self._legal = np.ones(3, np.int8)
-        self._legal[self.np_random.integers(3)] = 0
-        return {"action_mask": self._legal}
 
 
 class Unmoved:
@@ -78,7 +75,7 @@ class Unmoved:
             return learn(whole)
 
         self.agent.learn = heard
-        interact(self.agent, problem, lambda step: self.steps.append(map_step(step)))
+        interact(self.agent, problem, lambda step: self.steps.append(copied(step)))
 
     def rollouts(self):
         """The steps of each rollout, and what was learned from them as [T, N]."""
@@ -91,13 +88,6 @@ class Unmoved:
         goes_on = np.zeros(len(mask) if mask is not None else 3, np.bool_)
         q = self.agent.policy(explore=True).inspect(obs, state, goes_on, mask)["q_values"]
         return q[i].max()
-
-
-def map_step(step):
-    """A copy, as the environment may use its arrays again."""
-    return dataclasses.replace(
-        step, **{f.name: map_leaves(np.copy, getattr(step, f.name)) for f in dataclasses.fields(step)}
-    )
 
 
 def mixed_returns(unmoved: Unmoved, steps, i: int, t: int) -> float:
@@ -147,7 +137,7 @@ class TestTargets:
         """No flag says so; only the next step opens an episode."""
         agent = agent_on(problem_on(Staggered), n_steps=2, gamma=GAMMA, q_lambda=LAMBDA, hidden=(8,))
         problem, steps = problem_on(Staggered, total_steps=1), []
-        interact(agent_on(problem, hidden=(8,)), problem, lambda step: steps.append(map_step(step)))
+        interact(agent_on(problem, hidden=(8,)), problem, lambda step: steps.append(copied(step)))
         first = steps[0]
         agent.observe(first)
         agent.observe(dataclasses.replace(first, obs=first.obs + 1))
@@ -159,7 +149,7 @@ class TestTargets:
     def test_rewards_are_clipped_and_then_normalised(self):
         problem, steps = problem_on(Staggered, num_envs=3, total_steps=21), []
         agent = agent_on(problem, n_steps=8, gamma=0.0, hidden=(8,), reward_clip=0.5, normalise_rewards=True)
-        interact(agent, problem, lambda step: steps.append(map_step(step)))
+        interact(agent, problem, lambda step: steps.append(copied(step)))
         scale = agent.trained.statistics.reward_scale
         assert abs(scale - 1) > 0.1
         expected = np.clip(np.concatenate([step.reward for step in steps]), -0.5, 0.5) * scale
@@ -170,6 +160,48 @@ class TestTargets:
         monkeypatch.setattr("rl_lab.agents.pqn.agent.MOST_ROWS", 6)
         for one, other in zip(whole, Unmoved(StaggeredMasks).batches, strict=True):
             torch.testing.assert_close(one.target, other.target, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("memory", ["gru", "lstm", "attention"])
+class TestResets:
+    """A rollout is unrolled in one go; the twins never reset a carry, but begin each episode with a blank one."""
+
+    def test_values_are_those_of_each_episode_seen_alone(self, memory):
+        unmoved = Unmoved(Staggered, memory=memory, memory_size=8, context=3)
+        policy, goes_on = unmoved.agent.policy(explore=True), np.zeros(1, np.bool_)
+        expected = np.empty((len(unmoved.steps), 3))
+        for i in range(3):
+            for t, step in enumerate(unmoved.steps):
+                carry = policy.initial_state(1) if step.is_first[i] else carry  # noqa: F821
+                obs = step.obs[i : i + 1]
+                expected[t, i] = policy.inspect(obs, carry, goes_on)["q_values"][0, step.action[i]]
+                carry = policy.act(obs, carry, goes_on).state
+        found = [unmoved.agent.updates.learn(batch, 0).outcome.prediction[0] for batch in unmoved.batches]
+        np.testing.assert_allclose(torch.cat(found), expected, atol=1e-5)
+
+    def test_loss_and_gradient_are_those_of_the_parts_between_resets(self, memory):
+        unmoved = Unmoved(Staggered, memory=memory, memory_size=8, context=3, max_grad_norm=None)
+        agent, inside = unmoved.agent, 0
+        network, blank = agent.trained.network, map_leaves(torch.as_tensor, agent.trained.initial_state(1))
+        for batch in unmoved.batches:
+            loss = torch.zeros(())
+            for i in range(3):
+                begins = batch.is_first[:, i].nonzero().flatten().tolist()
+                inside += sum(at > 0 for at in begins)
+                for start, stop in pairwise(sorted({0, *begins, unmoved.ROWS})):
+                    part = slice(start, stop), slice(i, i + 1)
+                    carry = blank if start in begins else map_leaves(lambda x: x[i : i + 1], batch.state)  # noqa: B023
+                    q = network(batch.obs[part], carry, torch.zeros(stop - start, 1, dtype=torch.bool))[0]
+                    chosen = q.gather(-1, batch.action[part].unsqueeze(-1)).squeeze(-1)
+                    loss = loss + 0.5 * (chosen - batch.target[part]).square().sum() / batch.target.numel()
+            outcome = agent.updates.learn(batch, 0).outcome
+            gradients = torch.autograd.grad(loss, list(network.parameters()))
+            norm = torch.cat([g.flatten() for g in gradients]).norm()
+            torch.testing.assert_close(outcome.loss[0], loss.detach(), rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(outcome.norm[0], norm, rtol=1e-4, atol=1e-6)
+            for p, g in zip(network.parameters(), gradients, strict=True):
+                torch.testing.assert_close(p.grad, g, rtol=1e-3, atol=1e-5)
+        assert inside > 5
 
 
 # Learning --------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import subprocess
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from rl_lab.training.registry import config_of, presets_of
 
 ROOT = Path(__file__).parents[2]
 STUDIES = {path.stem: path for path in sorted((ROOT / "scripts" / "studies").glob("*.yaml"))}
+RUNNABLE = [  # the extra `games` is one that tests do without
+    pytest.param(
+        name, marks=pytest.mark.skipif(name == "minatar" and not find_spec("minatar"), reason="no MinAtar")
+    )
+    for name in STUDIES
+]
 # Fields of runs that are over soon.
 TINY = {
     "total_steps": 64, "eval_episodes": 1, "eval_every_steps": 64, "eval_max_steps": 20, "eval_envs": 1,
@@ -41,7 +48,7 @@ def tiny(file: StudyFile) -> StudyFile:
 
 
 def test_they_are_those_that_the_pages_name():
-    assert set(STUDIES) == {"classic", "exact", "memory", "pixels"}
+    assert set(STUDIES) == {"classic", "exact", "memory", "minatar", "pixels", "qr-dqn"}
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -52,15 +59,34 @@ def test_says_what_it_asks_and_how_long_it_takes_on_what(name):
     assert file.seeds >= 3
 
 
-def test_classic_is_both_families_beside_sb3s_at_the_zoos_settings():
-    study = read_study_file(STUDIES["classic"]).study()
+@pytest.mark.parametrize(
+    ("name", "agents"),
+    [("classic", {"dqn", "sb3-dqn", "ppo", "sb3-ppo"}), ("qr-dqn", {"qr-dqn", "sb3-qrdqn"})],
+)
+def test_agents_stand_beside_sb3s_at_the_zoos_settings(name, agents):
+    study = read_study_file(STUDIES[name]).study()
     assert study.seeds == 10
     assert set(study.env_ids) == {"CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3"}
-    assert set(study.agents) == {"dqn", "sb3-dqn", "ppo", "sb3-ppo"}
+    assert set(study.agents) == agents
     for env_id in study.env_ids:
         for agent in study.agents:
             preset = presets_of(agent)[f"zoo:{env_id}"]
             assert preset.items() <= study.fields_for(agent, env_id).items()
+
+
+def test_minatar_is_played_with_the_authors_pqn_and_all_parts_of_rainbow():
+    study = read_study_file(STUDIES["minatar"]).study()
+    assert study.seeds == 5
+    assert study.env_ids == ("MinAtar/Breakout-v1", "MinAtar/Asterix-v1")
+    pqn, rainbow, dqn = (study.fields_for(agent, study.env_ids[0]) for agent in ("pqn", "c51", "dqn"))
+    assert [fields.pop("hidden") for fields in (pqn, rainbow, dqn)] == [[128]] * 3
+    own = presets_of("pqn")["minatar"] | {"total_steps": 1_000_000}
+    assert own.pop("hidden") == (128,)
+    assert pqn.items() >= own.items()
+    parts = {"distribution": "categorical"} | rainbow
+    assert parts.items() >= presets_of("dqn")["rainbow"].items()
+    for name in ("total_steps", "encoder", "channels", "gamma"):
+        assert {fields.get(name, 0.99) for fields in (rainbow, dqn)} == {pqn[name]}
 
 
 def test_both_sides_of_exact_and_pixels_have_the_same_hyperparameters():
@@ -89,7 +115,7 @@ def _mappings(node):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_every_agent_takes_every_environment_as_the_file_says(name, tmp_path):
     file = read_study_file(STUDIES[name])
     tasks = tasks_of(file.study(), tmp_path, lambda line: None)
@@ -99,7 +125,7 @@ def test_every_agent_takes_every_environment_as_the_file_says(name, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", RUNNABLE)
 def test_runs_with_tiny_budgets(name, tmp_path):
     file = dataclasses.replace(tiny(read_study_file(STUDIES[name])), seeds=1)
     tasks = tasks_of(file.study(), tmp_path, lambda line: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,8 @@ from rl_lab.environments.make import vector_of
 from rl_lab.problem import Problem
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training.loop import start, train
-from rl_lab.types import EnvSpec
+from rl_lab.trees import map_leaves
+from rl_lab.types import EnvSpec, Step
 
 
 class Counting(gymnasium.Env):
@@ -155,6 +157,22 @@ class Staggered(gymnasium.Env):
         return self.np_random.uniform(-1, 1, 3).astype(np.float32)
 
 
+class StaggeredMasks(Staggered):
+    """With one action that is illegal, another one at every step."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], self._mask()
+
+    def step(self, action):
+        assert self._legal[action]
+        return *super().step(action)[:-1], self._mask()
+
+    def _mask(self):
+        self._legal = np.ones(3, np.int8)
+        self._legal[self.np_random.integers(3)] = 0
+        return {"action_mask": self._legal}
+
+
 class Repeat(gymnasium.Env):
     """Box actions: the closer to the observation the better; 10 steps."""
 
@@ -200,6 +218,12 @@ def interact(agent, problem: Problem, observe=lambda step: None):
     for step, _, _ in train(agent, acting, envs, seeds, problem.total_steps, start(acting, envs, seeds)):
         observe(step)
     return agent
+
+
+def copied(step: Step) -> Step:
+    """A copy, as the environment may use its arrays again."""
+    parts = {f.name: map_leaves(np.copy, getattr(step, f.name)) for f in dataclasses.fields(step)}
+    return dataclasses.replace(step, **parts)
 
 
 def agent_on(problem: Problem, **fields):
