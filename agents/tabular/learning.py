@@ -9,7 +9,7 @@ import numpy as np
 from rl_lab.mdp.learning.rules import DOUBLE_Q, EXPECTED_SARSA, update_at_once
 from rl_lab.mdp.learning.traces import most_traces, update_traces
 from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
-from rl_lab.mdp.simulated_loop import AT_ONCE, TRACES, WINDOWS
+from rl_lab.mdp.simulated_learners import AT_ONCE, TRACES, WINDOWS
 from rl_lab.types import Array
 
 from .tables import COMPILED_FROM_STEPS_AT_ONCE, Now, Tables, Taken, load_arrays
