@@ -355,7 +355,7 @@ SPEED = {
     "SBX": ("sbx", "not clipped"),
     "acting and storing, CartPole": ("acting", "acting and storing"),
     "every reward": ("guards", "every reward"),
-    "gamma 0.999": ("dp", "gamma 0.999"),
+    "gamma 0.999, one outcome": ("dp", "states at gamma 0.999"),
     "in simulation, one sequence": ("tabular", "one sequence"),
     "through `env.step`, recorded": ("tabular", "through env.step"),
 }
