@@ -78,6 +78,7 @@ class Learning:
             UsageError: one has a value that isn't allowed.
         """
         within(self, 0.0, 1.0, "learning_rate", "learning_rate_final", "gamma")
+        above(self, 0.0, "learning_rate")
         one_of(self, "step_size", tuple(STEP_SIZES))
         above(self, 0.0, "step_size_power")
         within(self, 0.0, 1.0, "step_size_power")

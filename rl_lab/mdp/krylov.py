@@ -37,9 +37,8 @@ def correct(chain: Chain, values: Array, fraction: float, most: int) -> tuple[Ar
     size = len(values)
     system = linalg.LinearOperator((size, size), matvec=multiply, dtype=np.float64)
     steps = min(most, size)
-    with threadpool_limits(
-        1, "blas"
-    ):  # its products of two vectors would wait for threads longer than they take
+    # One thread: products of two vectors would wait for others longer than they take.
+    with threadpool_limits(1, "blas"):
         found, _ = linalg.gmres(system, swept - values, rtol=fraction, atol=0.0, restart=steps, maxiter=1)
     if not np.isfinite(found).all():
         return swept, products + 1, False
