@@ -358,7 +358,7 @@ SPEED = {
     "acting and storing, CartPole": ("acting", "acting and storing"),
     "Pong, zoo": ("atari", ""),
     "every reward": ("guards", "every reward"),
-    "gamma 0.999": ("dp", "gamma 0.999"),
+    "gamma 0.999, one outcome": ("dp", "states at gamma 0.999"),
     "eight seeds as one program": ("batched", "seeds as one program"),
     "in simulation, one sequence": ("tabular", "one sequence"),
     "through `env.step`, recorded": ("tabular", "through env.step"),

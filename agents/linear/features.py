@@ -16,7 +16,7 @@ into the features that aren't 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations, product
+from itertools import combinations
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -168,13 +168,16 @@ def fourier_coefficients(dimensions: int, order: int, interactions: int | None =
         interactions: most dimensions that one feature combines; None for all.
     """
     most = dimensions if interactions is None else min(interactions, dimensions)
-    rows = []
+    blocks = []
     for combined in range(most + 1):
+        values = (
+            1 + np.indices((order,) * combined).reshape(combined, order**combined).T
+        )  # [order^combined, combined]
         for which in combinations(range(dimensions), combined):
-            for values in product(range(1, order + 1), repeat=combined):
-                rows.append(np.zeros(dimensions, np.int64))
-                rows[-1][list(which)] = values
-    return np.stack(rows)
+            block = np.zeros((len(values), dimensions), np.int64)
+            block[:, list(which)] = values
+            blocks.append(block)
+    return np.concatenate(blocks)
 
 
 class OneHot:

@@ -20,7 +20,6 @@ from rl_lab.checks import above, at_least
 from rl_lab.mdp.td_fixed_point import TDRule
 from rl_lab.policies import counted_from_zero
 from rl_lab.problem import Problem
-from rl_lab.replay.footprint import MEMORY_SHARE, free_memory
 from rl_lab.schedules import crossings
 from rl_lab.seeding import Streams
 from rl_lab.types import EnvSpec, Metrics, Step
@@ -28,6 +27,7 @@ from rl_lab.types import EnvSpec, Metrics, Step
 from .fields import LinearFields, epsilon_of, make_features, refuse_features
 from .function_class import LinearClass
 from .least_squares import Iterated, lspi, lstd_q
+from .room import refuse_oversize
 from .samples import SampleStore
 from .transitions import NextActions, no_transitions, transitions_of
 from .values import Actor, LinearValues
@@ -219,17 +219,6 @@ def refuse(agent: str, config: LeastSquaresFields, spec: EnvSpec) -> str | None:
         return reason
     if config.capacity < spec.num_envs:
         return f"capacity must be at least num_envs {spec.num_envs}, got {config.capacity}"
-    return _refuse_oversize(config, spec)
-
-
-def _refuse_oversize(config: LeastSquaresFields, spec: EnvSpec) -> str | None:
-    """Return why the samples and their features would take too much memory (one line), or None if they wouldn't."""
+    assert isinstance(spec.action_space, spaces.Discrete)
     features = make_features(config, spec.observation_space)
-    numbers = 2 * (
-        features.dimensions + 3 * features.width
-    )  # points, and features while solving, a few of them twice
-    allowed = MEMORY_SHARE * free_memory()
-    if 8 * numbers * config.capacity <= allowed:
-        return None
-    fits = int(allowed / (8 * numbers))
-    return f"capacity {config.capacity} would need {8e-9 * numbers * config.capacity:.1f} GB (allowed: up to {fits})"
+    return refuse_oversize(config.capacity, features, int(spec.action_space.n))

@@ -11,19 +11,20 @@ the episode, so that no action follows, its value is the mean over the policy th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from gymnasium import spaces
 
 from rl_lab.agent import Policy
-from rl_lab.checks import finite, one_of, within
+from rl_lab.checks import above, finite, one_of, within
 from rl_lab.mdp.td_fixed_point import TDRule
 from rl_lab.policies import counted_from_zero, legal
 from rl_lab.problem import Problem
 from rl_lab.schedules import Schedule, linear
 from rl_lab.seeding import Streams
-from rl_lab.types import Array, EnvSpec, Metrics, Step
+from rl_lab.types import Array, EnvSpec, Metrics, Step, UsageError
 
 from .features import Active, Features
 from .fields import LinearFields, epsilon_of, make_features, refuse_features
@@ -67,8 +68,11 @@ class SemiGradientFields(LinearFields):
         """
         super().__post_init__()
         within(self, 0.0, 1.0, "learning_rate", "learning_rate_final", "trace_decay")
+        above(self, 0.0, "learning_rate")
         one_of(self, "traces", ("accumulating", "replacing"))
         finite(self, "initial_value")
+        if wrong := [weight for weight in self.first_weights or () if not isfinite(weight)]:
+            raise UsageError(f"first_weights must be finite numbers, got {wrong[0]}")
 
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""

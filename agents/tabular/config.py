@@ -78,6 +78,7 @@ class Learning:
             UsageError: one has a value that isn't allowed.
         """
         within(self, 0.0, 1.0, "learning_rate", "learning_rate_final", "gamma")
+        above(self, 0.0, "learning_rate")
         one_of(self, "step_size", tuple(STEP_SIZES))
         above(self, 0.0, "step_size_power")
         within(self, 0.0, 1.0, "step_size_power")
@@ -224,15 +225,21 @@ class TraceConfig(Config):
 class PredictionConfig(Learning):
     """Fields of TD prediction."""
 
-    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {"returns": ("trace_decay", "traces")}
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "simulation": ("simulated",), "returns": ("trace_decay", "traces"),
+    }  # fmt: skip
+    COMMON: ClassVar[tuple[str, ...]] = ("simulated",)
 
     trace_decay: float = 0.0
     """Lambda: how much of a trace is left after a step, beside gamma; 0 is TD(0)."""
     traces: str = "accumulating"
     """What a visit does to its state's trace: accumulating, replacing or dutch (true online)."""
+    simulated: bool = False
+    """Learn in a compiled simulation of the environment's model instead of its steps, hundreds of times as fast."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        flags(self, "simulated")
         within(self, 0.0, 1.0, "trace_decay")
         one_of(self, "traces", tuple(TRACES))
 

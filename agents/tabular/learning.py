@@ -10,7 +10,7 @@ from rl_lab.mdp.learning.rules import DOUBLE_Q, EXPECTED_SARSA, Q_LEARNING, upda
 from rl_lab.mdp.learning.step_sizes import BY_TIME, step_size
 from rl_lab.mdp.learning.traces import most_traces, update_traces
 from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
-from rl_lab.mdp.simulated_loop import AT_ONCE, TRACES, WINDOWS
+from rl_lab.mdp.simulated_learners import AT_ONCE, TRACES, WINDOWS
 from rl_lab.types import Array
 
 from .tables import COMPILED_FROM_STEPS_AT_ONCE, LearnOne, Now, Tables, Taken, load_arrays

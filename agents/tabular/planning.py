@@ -6,28 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from rl_lab.mdp.learning.planning import update_dyna, update_sweeping
-from rl_lab.types import Array
+from rl_lab.mdp.learning.planning import fresh_model, fresh_queue, update_dyna, update_sweeping
+from rl_lab.mdp.learning.records import Sizes, Step
+from rl_lab.mdp.simulated_learners import DYNA, DYNA_PLUS, PLANNING, SWEEPING
 
 from .learning import AtOnce
 from .tables import LearnOne, Now, Tables, Taken, load_arrays
-
-
-class Model:
-    """The last outcomes of each action in each state.
-
-    Args:
-        outcomes: how many are remembered, M.
-    """
-
-    def __init__(self, tables: Tables, outcomes: int):
-        pairs = tables.q.size
-        self.arrays: dict[str, Array] = {
-            "outcomes": np.zeros((pairs, outcomes, 2), np.int64),
-            "payments": np.zeros((pairs, outcomes)),
-            "seen": np.zeros(pairs, np.int64),
-            "visited": np.zeros(len(tables.q) + 1, np.int64),
-        }
 
 
 class Dyna:
@@ -48,15 +32,20 @@ class Dyna:
         self._tables, self._gamma, self._direct, self._steps = tables, gamma, direct, steps
         self._bonus, self._untried = bonus or 0.0, bonus is not None
         self._update = tables.run(update_dyna)
-        self._arrays = Model(tables, outcomes).arrays | {"last": np.zeros(tables.q.size, np.int64)}
+        self._model = fresh_model(*tables.size, outcomes)
+        self._arrays = {**self._model._asdict(), "last": np.zeros(tables.q.size, np.int64)}
+        self.simulated = {
+            "family": PLANNING, "rule": DYNA if bonus is None else DYNA_PLUS, "planning_steps": steps,
+            "outcomes": outcomes, "bonus": self._bonus,
+        }  # fmt: skip
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments, then plan as many times N steps."""
         tables, learned = self._tables, self._direct.learn(taken, now)
+        draws = tables.draws((self._steps * len(taken.state), 3))
         self._update(
-            tables.q, tables.visits, *self._arrays.values(), now.env_steps,
-            tables.draws((self._steps * len(taken.state), 3)), *taken[:4], taken.next_state,
-            self._gamma, self._bonus, self._untried, *now[3:], tables.legal,
+            tables.table, self._model, self._arrays["last"], now.env_steps, draws, Step(*taken[:7]),
+            self._gamma, self._bonus, self._untried, Sizes(*now[3:]),
         )  # fmt: skip
         return learned
 
@@ -79,24 +68,27 @@ class Sweeping:
     knows_legal = True
 
     def __init__(self, tables: Tables, gamma: float, *, backups: int, outcomes: int, threshold: float):
-        pairs = tables.q.size
         self._tables, self._gamma, self._backups, self._threshold = tables, gamma, backups, threshold
         self._update = tables.run(update_sweeping)
-        self._arrays = Model(tables, outcomes).arrays | {
-            "queue": np.zeros(pairs + 1, np.int64),
-            "priority": np.zeros(pairs),
-            "place": np.full(pairs, -1),
-            "heads": np.full(len(tables.q), -1),
-            "links": np.full((pairs * outcomes, 2), -1),
-            "checked": np.zeros(pairs + 1, np.int64),
+        self._model, self._queue = (
+            fresh_model(*tables.size, outcomes),
+            fresh_queue(*tables.size, outcomes),
+        )
+        self._arrays = {
+            "queue" if name == "pairs" else name: array
+            for name, array in (self._model._asdict() | self._queue._asdict()).items()
         }
+        self.simulated = {
+            "family": PLANNING, "rule": SWEEPING, "planning_steps": backups, "outcomes": outcomes,
+            "threshold": threshold,
+        }  # fmt: skip
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Take one step of N environments into the model, then do as many backups as are allowed for each."""
         tables, count = self._tables, len(taken.state)
         done, total = self._update(
-            tables.q, tables.visits, *self._arrays.values(), self._backups * count, self._threshold,
-            *taken[:4], taken.next_state, self._gamma, *now[3:], tables.legal,
+            tables.table, self._model, self._queue, self._backups * count, self._threshold, Step(*taken[:7]),
+            self._gamma, Sizes(*now[3:]),
         )  # fmt: skip
         return done, total / count
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from rl_lab.mdp.learning.traces import TD_LAMBDA
-from rl_lab.mdp.simulate import SimulatedLearner
-from rl_lab.mdp.simulated_loop import TRACES, Kind, Numbers
+from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
+from rl_lab.mdp.simulated_learners import Kind, Numbers, SimulatedLearner
 
 from .agent import Tabular
-from .config import BEHAVIOURS, STEP_SIZES, Config
+from .config import BEHAVIOURS, STEP_SIZES, Config, Learning
+
+OF_THE_KIND = ("family", "rule", "trace", "greedy_target")  # the rest of what a rule tells are numbers
 
 
 def simulated_by(agent: Tabular, horizon: int) -> SimulatedLearner | None:
@@ -17,17 +18,10 @@ def simulated_by(agent: Tabular, horizon: int) -> SimulatedLearner | None:
         horizon: environment steps over which schedules are spread.
     """
     config, how = agent.config, dict(getattr(agent.rule, "simulated", {}))
-    if not how or not isinstance(config, Config) or (how["family"], how["rule"]) == (TRACES, TD_LAMBDA):
+    if not how:
         return None
-    start, end, steps = {
-        "epsilon-greedy": (
-            config.epsilon_initial,
-            config.epsilon_final,
-            config.epsilon_fraction * horizon,
-        ),
-        "boltzmann": (config.temperature, config.temperature_final, horizon),
-        "ucb": (config.ucb_width, config.ucb_width, 1),
-    }[config.exploration]
+    codes = {name: how.pop(name) for name in OF_THE_KIND if name in how}
+    behaviour, start, end, steps = _behaviour(config, horizon)
     numbers = Numbers(
         gamma=config.gamma,
         parameter_start=start,
@@ -37,8 +31,23 @@ def simulated_by(agent: Tabular, horizon: int) -> SimulatedLearner | None:
         rate_end=config.learning_rate_final,
         rate_steps=float(horizon),
         power=config.step_size_power,
-        decay=how.pop("decay", 0.0),
-        n=how.pop("n", 1),
+        **{"decay": 0.0, "n": 1, **how},
     )
-    kind = Kind(behaviour=BEHAVIOURS[config.exploration], size=STEP_SIZES[config.step_size], **how)
+    kind = Kind(behaviour=behaviour, size=STEP_SIZES[config.step_size], **codes)
     return SimulatedLearner(kind, numbers, config.initial_value)
+
+
+def _behaviour(config: Learning, horizon: int) -> tuple[int, float, float, float]:
+    """Return the code of how it acts; the parameter at the start and at the end, and the steps between them."""
+    if not isinstance(config, Config):  # it predicts, and acts at random whatever this says
+        return EPSILON_GREEDY, 1.0, 1.0, 1.0
+    start, end, steps = {
+        "epsilon-greedy": (
+            config.epsilon_initial,
+            config.epsilon_final,
+            config.epsilon_fraction * horizon,
+        ),
+        "boltzmann": (config.temperature, config.temperature_final, horizon),
+        "ucb": (config.ucb_width, config.ucb_width, 1),
+    }[config.exploration]
+    return BEHAVIOURS[config.exploration], start, end, steps

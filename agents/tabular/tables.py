@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from rl_lab.mdp.learning.compiled import machine_code
+from rl_lab.mdp.learning.records import Table
 from rl_lab.types import Array
 
 # Loading compiled functions takes a second: as long as so many steps take in Python
@@ -34,6 +35,16 @@ class Tables:
         legal = np.ones(q.shape, np.bool_) if has_mask else ALL_LEGAL
         visits, tried = np.zeros(q.shape, np.int64), np.zeros(q.shape, np.int64)
         return cls(q, visits, tried, legal, draws, steps)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The numbers of states and of actions."""
+        return self.q.shape[0], self.q.shape[1]
+
+    @property
+    def table(self) -> Table:
+        """What rules of `rl_lab.mdp.learning` read and write."""
+        return Table(self.q, self.visits, self.tried, self.legal)
 
     def run(self, function: Callable, from_steps: int = COMPILED_FROM_STEPS) -> Callable:
         """Return a function of `rl_lab.mdp.learning` as it runs here: as machine code in runs that are long enough."""

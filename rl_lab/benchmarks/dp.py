@@ -39,9 +39,28 @@ def ending_model(states: int, share: float = 1e-3) -> TabularModel:
     return replace(model, terminated=np.random.default_rng(1).random(len(model.terminated)) < share)
 
 
-def solve_model(model: Any, gamma: float) -> Any:
-    """Solve by the default method until the error of V is certified to be at most DP_ERROR, in absolute terms."""
-    solution = solve(model, gamma, tolerance=DP_ERROR * (1 - gamma), threads=DP_THREADS)
+def grid_model(side: int, slip: float = 0.2, step_reward: float = -0.01) -> TabularModel:
+    """Return a square grid whose last cell ends the episode with a reward of 1; a move goes astray to either side."""
+    row, column = np.divmod(np.arange(side * side), side)
+    moves = ((-1, 0), (0, 1), (1, 0), (0, -1))
+    edge = side - 1
+    to = np.stack([np.clip(row + r, 0, edge) * side + np.clip(column + c, 0, edge) for r, c in moves], axis=1)
+    successor = np.stack([to, np.roll(to, 1, axis=1), np.roll(to, -1, axis=1)], axis=2)  # [S, 4, 3]
+    probability = np.broadcast_to([1 - slip, slip / 2, slip / 2], successor.shape).copy()
+    ends = successor == side * side - 1
+    return TabularModel.from_arrays(
+        probability, successor.astype(np.int32), np.where(ends, 1.0, step_reward), ends
+    )
+
+
+def solve_model(model: Any, gamma: float, largest: float | None = None) -> Any:
+    """Solve by the default method until the error of V is certified to be at most DP_ERROR, in absolute terms.
+
+    Args:
+        largest: the size up to which values may go; by default that of rewards from 0 to 1.
+    """
+    relative = DP_ERROR * (1 - gamma) if largest is None else DP_ERROR / largest
+    solution = solve(model, gamma, tolerance=relative, threads=DP_THREADS)
     assert solution.bound <= DP_ERROR
     return solution
 
@@ -93,8 +112,15 @@ def repeat(sweep: Sweep, states: int, sweeps: int) -> Array:
     return values
 
 
-def quantecon_work(model: Any, gamma: float, method: str) -> Work:
-    """Return the solution by our default method and by one of QuantEcon's."""
+def quantecon_work(
+    model: Any, gamma: float, method: str, what: str = "", largest: float | None = None
+) -> Work:
+    """Return the solution by our default method and by one of QuantEcon's.
+
+    Args:
+        what: kind of the model, for its name.
+        largest: as for `solve_model`.
+    """
     problem = quantecon_problem(model, gamma)
 
     def solve_theirs() -> None:
@@ -102,9 +128,9 @@ def quantecon_work(model: Any, gamma: float, method: str) -> Work:
         problem.solve(method, epsilon=DP_ERROR, max_iter=100_000)
 
     return Work(
-        f"optimum of {model.num_states} states at gamma {gamma} to {DP_ERROR}, {DP_THREADS} threads",
+        f"optimum of {model.num_states} states{what} at gamma {gamma} to {DP_ERROR}, {DP_THREADS} threads",
         f"quantecon {method}",
-        lambda: timed(lambda: solve_model(model, gamma)),
+        lambda: timed(lambda: solve_model(model, gamma, largest)),
         lambda: timed(solve_theirs),
     )
 
@@ -146,13 +172,16 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, solutio
 """
 
 
-def dp(states: int = 200_000, most: int = 1_000_000, dense: int = 1_000, ending: int = 100_000) -> list[Work]:
-    """Return dynamic programming on sparse random models, with 4 actions of 5 successors each.
+def dp(
+    states: int = 200_000, most: int = 1_000_000, dense: int = 1_000, ending: int = 100_000, side: int = 316
+) -> list[Work]:
+    """Return dynamic programming on sparse random models, with 4 actions of 5 successors each, and on a grid.
 
     Args:
         most: states of the largest model.
         dense: states of the model that is solved with dense arrays.
         ending: states of the model with rare ends that is solved with a discount close to 1.
+        side: cells along one side of the grid.
     """
     model, largest = random_model(states), quantecon_work(random_model(most), 0.99, "mpi")
     return [
@@ -161,6 +190,7 @@ def dp(states: int = 200_000, most: int = 1_000_000, dense: int = 1_000, ending:
         quantecon_work(model, 0.95, "mpi"),
         pymdptoolbox_work(dense, 0.95),
         quantecon_work(ending_model(ending), 0.999, "mpi"),
+        quantecon_work(grid_model(side), 0.999, "mpi", " of a slippery grid", largest=10.0),
         replace(largest, ours=lambda: fresh_seconds(most, 0.99)),
     ]
 

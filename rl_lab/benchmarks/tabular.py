@@ -15,8 +15,8 @@ from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
 from rl_lab.mdp.learning.rules import Q_LEARNING
 from rl_lab.mdp.learning.step_sizes import BY_TIME
 from rl_lab.mdp.model import TabularModel, extract_model
-from rl_lab.mdp.simulate import SimulatedLearner, Simulation, all_cores, simulate
-from rl_lab.mdp.simulated_loop import AT_ONCE, Kind, Numbers
+from rl_lab.mdp.simulate import Simulation, all_cores, simulate
+from rl_lab.mdp.simulated_learners import AT_ONCE, Kind, Numbers, SimulatedLearner
 from rl_lab.training.launch import learn
 
 ENV_ID, TIME_LIMIT, GAMMA = "FrozenLake8x8-v1", 200, 0.99

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
+from rl_lab.checks import at_least
 from rl_lab.cli.groups import Part
 from rl_lab.cli.parsing import asks_for_help, parse_parts
 from rl_lab.cli.words import plain_words
@@ -29,7 +30,11 @@ MORE = "--help-all shows every option."
 class TrainOptions:
     """What the command itself takes."""
 
-    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {"run": ("agent", "preset", "config", "resume")}
+    GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "run": ("agent", "preset", "config", "resume", "num_seeds")
+    }
+
+    COMMON: ClassVar[tuple[str, ...]] = ("agent", "preset", "config", "resume")
 
     agent: str
     """Name of the agent; rl-lab agents lists them."""
@@ -39,6 +44,18 @@ class TrainOptions:
     """YAML or JSON file of fields, such as a run's config.json; preset and options override it."""
     resume: bool = False
     """Continue the run in --run-dir; a larger budget extends it."""
+    num_seeds: int | None = None
+    """Train so many runs at once, whose seeds count on from the given one; tabular agents, in a compiled simulation."""
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: one has a value that isn't allowed.
+        """
+        at_least(self, 1, "num_seeds")
+        if self.resume and self.num_seeds is not None:
+            raise UsageError(f"num_seeds {self.num_seeds} can't be given with --resume (allowed: one run)")
 
 
 @dataclass(frozen=True)
@@ -61,6 +78,8 @@ def train(argv: Sequence[str]) -> int:
     if options.resume:
         budget = fields["total_steps"]
         result = resume(fields["run_dir"], total_steps=budget, progress=True, signals=True)
+    elif options.num_seeds is not None:
+        return _train_seeds(options.agent, options.num_seeds, fields)
     else:
         result = learn(options.agent, progress=True, signals=True, **fields)
     if result.summary is None and not result.resumes:
@@ -78,6 +97,25 @@ def train(argv: Sequence[str]) -> int:
     print(_told(result.summary))
     print(f"run directory: {result.run_dir}")
     return 0
+
+
+def _train_seeds(agent: str, num_seeds: int, fields: dict[str, Any]) -> int:
+    """Train an agent with several seeds; return the exit code."""
+    from rl_lab.training.launch import learn
+
+    results = learn(agent, num_seeds=num_seeds, progress=True, signals=True, **fields)
+    for result in results:
+        if result.summary is not None:
+            print(f"{result.run_dir.name}: {_told(result.summary)}")
+    last = results[-1]
+    print(f"run directories: {last.run_dir.parent}")
+    if last.summary is not None:
+        return 0
+    print(
+        f"stopped after saving {last.run_dir.name}, {num_seeds - len(results)} of {num_seeds} not begun;"
+        f" continue this one with: rl-lab train --resume --run-dir={quote(str(last.run_dir))}"
+    )
+    return STOPPED
 
 
 def _told(summary: dict[str, Any]) -> str:

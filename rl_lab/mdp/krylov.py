@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import linalg
+from threadpoolctl import threadpool_limits
 
 from rl_lab.mdp.sweeps import Chain
 from rl_lab.types import Array
@@ -36,7 +37,9 @@ def correct(chain: Chain, values: Array, fraction: float, most: int) -> tuple[Ar
     size = len(values)
     system = linalg.LinearOperator((size, size), matvec=multiply, dtype=np.float64)
     steps = min(most, size)
-    found, _ = linalg.gmres(system, swept - values, rtol=fraction, atol=0.0, restart=steps, maxiter=1)
+    # One thread: products of two vectors would wait for others longer than they take.
+    with threadpool_limits(1, "blas"):
+        found, _ = linalg.gmres(system, swept - values, rtol=fraction, atol=0.0, restart=steps, maxiter=1)
     if not np.isfinite(found).all():
         return swept, products + 1, False
     corrected, smaller = chain.sweep(values + found)

@@ -22,7 +22,9 @@ from rl_lab.types import Array
 TIE_TOLERANCE = 1e-12  # relative to the largest value: true ties differ only by rounding
 ROUNDING = 4e-15  # relative to the largest value: changes of this size are noise
 EVALUATION_FRACTION = 0.1  # modified policy iteration evaluates until changes have fallen to this fraction
-EVALUATION_SWEEPS = 100  # at most, between two improvements
+EVALUATION_SWEEPS = (
+    20  # at most, between two improvements: values spread as far over a grid, then the policy follows
+)
 PATIENCE = 4  # sweeps after which it is seen how fast they contract
 KRYLOV_FRACTION = 0.03  # at most, to which a correction is asked to shrink the residual
 KRYLOV_PRODUCTS = 20  # at most, in place of sweeps

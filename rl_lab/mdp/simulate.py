@@ -18,38 +18,16 @@ import numpy as np
 
 from rl_lab.mdp.draws import streams_of
 from rl_lab.mdp.greedy_returns import greedy_actions, greedy_returns
-from rl_lab.mdp.learning.exploring import UCB
-from rl_lab.mdp.learning.rules import DOUBLE_Q
-from rl_lab.mdp.learning.traces import most_traces
-from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT
 from rl_lab.mdp.model import TabularModel
-from rl_lab.mdp.simulated_loop import (
-    AT_ONCE,
-    TRACES,
-    WINDOWS,
-    Kind,
-    Knowledge,
-    Numbers,
-    Open,
-    Sums,
-    compiled_loop,
-)
+from rl_lab.mdp.simulated_learners import SimulatedLearner, fresh_knowledge
+from rl_lab.mdp.simulated_loop import Open, Sums, compiled_loop
 from rl_lab.mdp.simulated_world import begin, world_of
 from rl_lab.mdp.solve import solve
+from rl_lab.mdp.uniform_values import root_mean_squared_errors, uniform_return
 from rl_lab.types import Array
 
 PIECES_PER_THREAD = 4  # so that a thread that is held up leaves its pieces to the others
-STREAM = "simulation"
-
-
-@dataclass(frozen=True)
-class SimulatedLearner:
-    """A tabular learner as a simulation takes it."""
-
-    kind: Kind
-    numbers: Numbers
-    initial_value: float = 0.0
-    """Of every entry of the table."""
+STREAMS = ("simulation", "planning")  # of the draws of steps, and of those of imagined steps
 
 
 class Trail(NamedTuple):
@@ -98,8 +76,8 @@ class Simulation:
         self.num_cells = model.num_states if num_cells is None else num_cells
         self.limit = time_limit
         self.world = world_of(model, time_limit, self.cells, self.num_cells)
-        self.streams = streams_of(self.seeds, STREAM)
-        self.knowledge = _fresh_knowledge(
+        self.streams = np.hstack([streams_of(self.seeds, name) for name in STREAMS])
+        self.knowledge = fresh_knowledge(
             learner, len(self.seeds), self.num_cells, model.num_actions, time_limit
         )
         self.sums = _no_sums(len(self.seeds))
@@ -178,7 +156,7 @@ class Simulation:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self.env_steps = int(state["env_steps"])
-        self.knowledge = Knowledge(**_copied(state["knowledge"]))
+        self.knowledge = self.knowledge._replace(**_copied(state["knowledge"]))
         self.opened, self.sums = Open(**_copied(state["opened"])), Sums(**_copied(state["sums"]))
 
 
@@ -202,48 +180,6 @@ def _no_sums(count: int) -> Sums:
     return Sums(np.zeros(count, np.int64), np.zeros(count), np.zeros(count, np.int64), np.zeros(count))
 
 
-def _fresh_knowledge(
-    learner: SimulatedLearner, count: int, cells: int, actions: int, time_limit: int | None
-) -> Knowledge:
-    """Return what `count` learners begin with."""
-    kind, numbers = learner.kind, learner.numbers
-    double, table = kind.family == AT_ONCE and kind.rule == DOUBLE_Q, (count, cells, actions)
-    first_visit = kind.family == WINDOWS and kind.rule == FIRST_VISIT
-    window = _window_of(kind, numbers, time_limit) if kind.family == WINDOWS else 0
-    traces = most_traces(numbers.decay, cells * actions) if kind.family == TRACES else 0
-    halves = (count, 2, cells if double else 0, actions)
-    return Knowledge(
-        q=np.full(table, learner.initial_value),
-        visits=np.zeros((count, 0, actions) if double else table, np.int64),
-        tried=np.zeros(table if kind.behaviour == UCB else (count, 0, actions), np.int64),
-        halves=np.full(halves, learner.initial_value),
-        half_visits=np.zeros(halves, np.int64),
-        stamp=np.full(table if first_visit else (count, 0, actions), -1, np.int64),
-        steps=np.zeros((count, window, 2), np.int64),
-        rewards=np.zeros((count, window)),
-        marks=np.zeros((count, 3), np.int64),
-        entry=np.zeros((count, traces), np.int64),
-        trace=np.zeros((count, traces)),
-        kept=np.zeros(count, np.int64),
-        old=np.zeros(count),
-        pending=np.full((count, 3), -1, np.int64),
-        pending_reward=np.zeros(count),
-    )
-
-
-def _window_of(kind: Kind, numbers: Numbers, time_limit: int | None) -> int:
-    """Return how many steps wait to be learned from at most.
-
-    Raises:
-        ValueError: Monte Carlo needs episodes that end.
-    """
-    if kind.rule not in (EVERY_VISIT, FIRST_VISIT):
-        return numbers.n
-    if time_limit is None:
-        raise ValueError("Monte Carlo learns from whole episodes, and needs a time limit here")
-    return time_limit
-
-
 @dataclass(frozen=True, eq=False)
 class Simulated:
     """What K simulated learners have come to, and how they came there."""
@@ -253,13 +189,21 @@ class Simulated:
     env_steps: Array
     """The steps after which the learners were evaluated, int64 [E]."""
     greedy_return: Array
-    """Expected discounted return of each greedy policy from the start, without the time limit, [K, E]; exact."""
+    """Expected discounted return of each greedy policy from the start, without the time limit, [K, E]; exact.
+
+    Of the policy that acts uniformly at random where its values are learned.
+    """
     optimal_return: float
     """The largest that is possible."""
     episode_return: Array
     """Mean undiscounted return of the episodes that ended since the evaluation before, [K, E]; nan if none did."""
     q: Array
-    """The tables at the end, [K, C, A]."""
+    """The tables at the end, [K, C, A]; [K, C, 1] where values of states are learned."""
+    value_error: Array | None = None
+    """Where values of states are learned, the root of their mean squared error over the states that can be met, [K, E].
+
+    What they should be is computed with the learner's own discount, without the time limit; exact.
+    """
 
     @property
     def regret(self) -> Array:
@@ -311,10 +255,29 @@ def evaluated(
     every = max(1, total_steps // 10) if evaluate_every is None else evaluate_every
     points = [*range(every, total_steps, every), total_steps]
     shape = (len(simulation.seeds), len(points))
-    returns, earned = np.zeros(shape), np.full(shape, np.nan)
+    returns, earned, errors = np.zeros(shape), np.full(shape, np.nan), []
     for e, point in enumerate(points):
         simulation.advance(point)
-        returns[:, e] = greedy_returns(model, simulation.greedy(), gamma)
+        returns[:, e] = _returns(simulation, gamma)
+        errors.append(_value_errors(simulation))
         sums = simulation.take_sums()
         np.divide(sums.returns, sums.episodes, out=earned[:, e], where=sums.episodes > 0)
-    return Simulated(tuple(simulation.seeds), np.array(points), returns, best, earned, simulation.knowledge.q)
+    return Simulated(
+        tuple(simulation.seeds), np.array(points), returns, best, earned, simulation.knowledge.q,
+        np.stack(errors, axis=1) if simulation.learner.kind.predicts else None,
+    )  # fmt: skip
+
+
+def _returns(simulation: Simulation, gamma: float) -> Array:
+    """Return the expected return of what each learner has come to do, [K]."""
+    if simulation.learner.kind.predicts:
+        return np.full(len(simulation.seeds), uniform_return(simulation.model, gamma))
+    return greedy_returns(simulation.model, simulation.greedy(), gamma)
+
+
+def _value_errors(simulation: Simulation) -> Array:
+    """Return how wrong each learner's values of states are, [K]; nan if it learns values of actions."""
+    kind, gamma, q = simulation.learner.kind, simulation.learner.numbers.gamma, simulation.knowledge.q
+    if not kind.predicts:
+        return np.full(len(q), np.nan)
+    return root_mean_squared_errors(simulation.model, q[..., 0], simulation.cells, gamma)

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rl_lab.jit import compile_kernel
-from rl_lab.mdp import draws, outcome_tables, simulated_world
+from rl_lab.mdp import draws, outcome_tables, simulated_learners, simulated_world
 from rl_lab.mdp.learning import compiled
-from rl_lab.mdp.learning.exploring import EPSILON_GREEDY, UCB, choose
+from rl_lab.mdp.learning.exploring import EPSILON_GREEDY, UCB, choose, random_legal
+from rl_lab.mdp.learning.planning import imagine, remember, sweep, take_in
+from rl_lab.mdp.learning.records import Sizes, Table
 from rl_lab.mdp.learning.rules import (
     DOUBLE_Q,
     Q_LEARNING,
@@ -31,59 +33,19 @@ from rl_lab.mdp.learning.rules import (
 from rl_lab.mdp.learning.step_sizes import rate_at
 from rl_lab.mdp.learning.traces import learn_by_traces
 from rl_lab.mdp.learning.windows import learn_by_windows
-from rl_lab.mdp.simulated_world import AMONG, COIN, EXPLORE, begin, draw_at, follow
+from rl_lab.mdp.simulated_learners import (
+    AT_ONCE,
+    DYNA_PLUS,
+    SWEEPING,
+    TRACES,
+    WINDOWS,
+    Kind,
+    arrays_of,
+)
+from rl_lab.mdp.simulated_world import AMONG, COIN, EXPLORE, begin, draw_at, follow, planning_draw
 from rl_lab.types import Array
 
 # mypy: disable-error-code="no-untyped-def"
-
-AT_ONCE, WINDOWS, TRACES = range(3)  # families: of `learning.rules`, `learning.windows` and `learning.traces`
-
-
-class Kind(NamedTuple):
-    """How it learns and how actions are chosen, by the codes of `rl_lab.mdp.learning`."""
-
-    family: int
-    rule: int
-    behaviour: int
-    size: int
-    trace: int = 0
-    greedy_target: bool = False
-    """Learn about the greedy policy, whatever acts; for rules of `learning.windows`."""
-
-
-class Numbers(NamedTuple):
-    """The numbers of a rule. What changes with time goes linearly from start to end, and stays as it is then."""
-
-    gamma: float
-    parameter_start: float  # of the behaviour
-    parameter_end: float
-    parameter_steps: float
-    rate_start: float
-    rate_end: float
-    rate_steps: float
-    power: float
-    decay: float  # gamma * lambda
-    n: int
-
-
-class Knowledge(NamedTuple):
-    """What K learners know, C cells each; arrays that a rule doesn't need are empty but for their K."""
-
-    q: Array  # float64 [K, C, A]: what they act on
-    visits: Array  # int64 [K, C, A]: updates of q
-    tried: Array  # int64 [K, C, A]: how often each action was chosen; for UCB
-    halves: Array  # float64 [K, 2, C, A]: double Q-learning's tables, whose mean q is
-    half_visits: Array  # int64 [K, 2, C, A]
-    stamp: Array  # int64 [K, C, A]: first-visit Monte Carlo's last episode
-    steps: Array  # int64 [K, W, 2]: steps that are still to be learned from; see `learning.windows`
-    rewards: Array  # float64 [K, W]
-    marks: Array  # int64 [K, 3]
-    entry: Array  # int64 [K, T]: traces; see `learning.traces`
-    trace: Array  # float64 [K, T]
-    kept: Array  # int64 [K]: how many of them there are
-    old: Array  # float64 [K]
-    pending: Array  # int64 [K, 3]
-    pending_reward: Array  # float64 [K]
 
 
 class Open(NamedTuple):
@@ -103,19 +65,6 @@ class Sums(NamedTuple):
     errors: Array  # float64 [K]: the sum of the sizes of their errors
     episodes: Array  # int64 [K]: that ended
     returns: Array  # float64 [K]: the sum of their returns
-
-
-class Own(NamedTuple):
-    """The arrays of one learner, as in `Knowledge`."""
-
-    q: Array
-    visits: Array
-    tried: Array
-    first: Array
-    second: Array
-    first_visits: Array
-    second_visits: Array
-    stamp: Array
 
 
 class Step(NamedTuple):
@@ -188,12 +137,29 @@ def learn_with_traces(rule, trace, behaviour, size, numbers, own, knowledge, k, 
     )  # fmt: skip
 
 
-def arrays_of(knowledge, k):
-    """Return the arrays of learner k."""
-    return Own(
-        knowledge.q[k], knowledge.visits[k], knowledge.tried[k], knowledge.halves[k, 0],
-        knowledge.halves[k, 1], knowledge.half_visits[k, 0], knowledge.half_visits[k, 1], knowledge.stamp[k],
+def learn_by_planning(rule, size, numbers, own, stream, step, now, legal):
+    """Learn from a step by a rule of `learning.planning`; return whether a value moved, and the |error| if so."""
+    c, a, r, ended, after, gamma = (
+        step.cell, step.action, step.reward, step.ended, step.next_cell, numbers.gamma,
     )  # fmt: skip
+    table = Table(own.q, own.visits, own.tried, legal)
+    sizes = Sizes(size, now.rate, numbers.power)
+    if rule == SWEEPING:
+        shown = take_in(table, own.model, own.queue, numbers.threshold, c, a, r, ended, after, gamma)
+        done = sweep(table, own.model, own.queue, numbers.planning_steps, numbers.threshold, gamma, sizes)
+        return (1, shown) if done > 0 else (0, 0.0)
+    error = q_learning_error(own.q, c, a, r, ended, after, gamma, legal, after)
+    learn_entry(own.q, own.visits, c, a, error, size, now.rate, numbers.power)
+    remember(own.model, own.q.shape[1], c, a, r, ended, after)
+    own.last[c * own.q.shape[1] + a] = step.number + 1
+    for imagined in range(numbers.planning_steps):
+        place = step.number * numbers.planning_steps + imagined
+        imagine(
+            table, own.model, own.last, step.number + 1,
+            planning_draw(stream, place, 0), planning_draw(stream, place, 1), planning_draw(stream, place, 2),
+            gamma, numbers.bonus, rule == DYNA_PLUS, sizes,
+        )  # fmt: skip
+    return 1, abs(error)
 
 
 def put_down(sums, k, learned, errors, episodes, returns):
@@ -211,19 +177,23 @@ def make_loop(kind: Kind) -> Callable[..., None]:
     and the outcome of each step, unless they are [K, 0].
     """
     family, rule, behaviour, size, trace, greedy_target = kind
+    predicts = kind.predicts
 
     def simulate(first, last, start, stop, numbers, world, streams, knowledge, opened, sums, taken, came):
-        legal, num_actions = world.legal, knowledge.q.shape[2]
+        legal, num_actions = world.legal, world.num_actions
         for k in range(first, last):
             own, stream = arrays_of(knowledge, k), streams[k]
             state, cell, length, earned = opened.state[k], opened.cell[k], opened.length[k], opened.earned[k]
             learned, errors, episodes, returns = 0, 0.0, 0, 0.0
             now = settings_at(numbers, start)
             for number in range(start, stop):
-                action = choose(
-                    behaviour, now.parameter, own.q, cell, own.tried, legal, cell,
-                    draw_at(stream, number, EXPLORE), draw_at(stream, number, AMONG),
-                )  # fmt: skip
+                if predicts:
+                    action = random_legal(num_actions, legal, cell, draw_at(stream, number, AMONG))
+                else:
+                    action = choose(
+                        behaviour, now.parameter, own.q, cell, own.tried, legal, cell,
+                        draw_at(stream, number, EXPLORE), draw_at(stream, number, AMONG),
+                    )  # fmt: skip
                 if action < 0:  # none is best among values that are nan
                     opened.broken[k] = number
                     break
@@ -233,7 +203,8 @@ def make_loop(kind: Kind) -> Callable[..., None]:
                 column = follow(world, stream, number, row)
                 reward, ended, after = world.reward[column], world.ends[column], world.cell[column]
                 cut = not ended and length + 1 >= world.limit
-                step = Step(number, cell, action, reward, ended, cut, after, length == 0)
+                entry = 0 if predicts else action
+                step = Step(number, cell, entry, reward, ended, cut, after, length == 0)
                 now = settings_at(numbers, number + 1)
                 if family == AT_ONCE:
                     coin = draw_at(stream, number, COIN) if rule == DOUBLE_Q else 0.0
@@ -245,10 +216,15 @@ def make_loop(kind: Kind) -> Callable[..., None]:
                     more, error = learn_later(
                         rule, target, parameter, size, numbers, own, knowledge, k, step, now, legal
                     )
-                else:
+                elif family == TRACES:
+                    known = (
+                        legal[:0] if predicts else legal
+                    )  # a table of states has one action, which is legal
                     more, error = learn_with_traces(
-                        rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal
+                        rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, known
                     )
+                else:
+                    more, error = learn_by_planning(rule, size, numbers, own, stream, step, now, legal)
                 learned, errors, earned, length = learned + more, errors + error, earned + reward, length + 1
                 if taken.shape[1] > 0:
                     taken[k, number - start], came[k, number - start] = row, column
@@ -265,7 +241,7 @@ def make_loop(kind: Kind) -> Callable[..., None]:
 
 CALLED: tuple[Callable, ...] = (
     draws.mix, draws.draw, outcome_tables.draw_outcome, draw_at, begin, follow, settings_at, arrays_of,
-    learn_at_once, put_down, learn_later, learn_with_traces,
+    learn_at_once, put_down, learn_later, learn_with_traces, learn_by_planning, planning_draw,
 )  # fmt: skip
 
 
@@ -283,6 +259,6 @@ def _make_callable() -> None:
 def compiled_loop(kind: Kind) -> Any:
     """Return the loop of a kind as machine code; compiling takes seconds, once per machine."""
     _make_callable()
-    modules = (draws, outcome_tables, simulated_world, *compiled.MODULES)
+    modules = (draws, outcome_tables, simulated_world, simulated_learners, *compiled.MODULES)
     # Without Python's check for divisions by 0, which would keep loops from being taken apart; none occurs.
     return compile_kernel(make_loop(kind), modules, error_model="numpy")

@@ -16,6 +16,7 @@ from rl_lab.types import Array
 # The draws of a step, by their place in it.
 EXPLORE, AMONG, OUTCOME, COIN, BEGINNING = range(5)
 DRAWS = 8  # of a step; the others are spare
+PLANNING_DRAWS = 4  # of an imagined step; one is spare
 
 
 class World(NamedTuple):
@@ -36,6 +37,7 @@ class World(NamedTuple):
         Array  # bool [C, A]: legal actions in the states that a cell shows; [0, A] if all actions are legal
     )
     limit: int  # steps after which an episode is cut
+    num_actions: int
 
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -65,6 +67,7 @@ def world_of(model: TabularModel, time_limit: int | None, cells: Array, num_cell
         ends=tables.ends,
         legal=_legal_in(model, cells, num_cells),
         limit=NO_LIMIT if time_limit is None else time_limit,
+        num_actions=model.num_actions,
     )
 
 
@@ -89,6 +92,12 @@ def draw_at(stream, step, place):
     """Return the number in [0, 1) at a place of a step."""
     position = np.uint64(step) * np.uint64(DRAWS) + np.uint64(place)
     return draw(stream[0], stream[1], position)
+
+
+def planning_draw(stream, place, which):
+    """Return one of the three numbers in [0, 1) that an imagined step takes; `place` counts these steps."""
+    position = np.uint64(place) * np.uint64(PLANNING_DRAWS) + np.uint64(which)
+    return draw(stream[2], stream[3], position)
 
 
 def begin(world, stream, step):

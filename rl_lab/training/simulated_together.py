@@ -56,6 +56,7 @@ def _group_size(simulation: Simulation, stops: list[int]) -> int:
 def _ahead(simulation: Simulation, stops: list[int]) -> Iterator[AheadOfTime | None]:
     parts: list[deque[Part]] = [deque() for _ in simulation.seeds]
     limit = simulation.limit
+    simulation.prepare()  # which isn't training
     try:
         for stop in stops:
             for kept, part in zip(parts, parts_of(simulation, stop), strict=True):

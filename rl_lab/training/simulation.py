@@ -11,14 +11,16 @@ from gymnasium import spaces
 
 from rl_lab.agent import Agent, Policy
 from rl_lab.function_class import FunctionClass
-from rl_lab.mdp.simulate import SimulatedLearner, Simulation
+from rl_lab.mdp.simulate import Simulation
+from rl_lab.mdp.simulated_learners import SimulatedLearner, bytes_of_one
 from rl_lab.problem import Problem
+from rl_lab.replay.footprint import MEMORY_SHARE, free_memory
 from rl_lab.runs.run import Run
 from rl_lab.seeding import Streams
 from rl_lab.training.initial_weights import load_initial_weights
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.simulated_session import AheadOfTime, Live, SimulatedSession
-from rl_lab.types import Array, Obs
+from rl_lab.types import Array, Obs, UsageError
 
 Describe = Callable[[Any, int], SimulatedLearner | None]  # agent, horizon
 RowsOf = Callable[
@@ -107,19 +109,19 @@ class Simulated:
 
         Raises:
             ValueError: the model can't be simulated with this rule.
-            UsageError: the weights of a warm start don't fit.
+            UsageError: the weights of a warm start don't fit, or the memory doesn't hold so many learners.
         """
-        agent = self._agent(problem)
+        agent, model, limit = self._agent(problem), problem.model, problem.spec.max_episode_steps
         described = self._describe(agent, problem.horizon)
         assert described is not None
-        assert problem.model is not None
+        assert model is not None
         num_cells, row_of = self._rows_of(self.config, problem.spec.observation_space)
-        model = problem.model
+        _require_memory(bytes_of_one(described, num_cells, model.num_actions, limit), len(seeds))
         made = Simulation(
             model,
             described,
             seeds,
-            time_limit=problem.spec.max_episode_steps,
+            time_limit=limit,
             cells=np.asarray(row_of(model.observe(np.arange(model.num_states)))),
             num_cells=num_cells,
             threads=threads,
@@ -131,3 +133,13 @@ class Simulated:
 
     def _agent(self, problem: Problem) -> Agent:
         return self._interaction.build_agent(self.config, problem, Streams(problem.seed))
+
+
+def _require_memory(nbytes: int, seeds: int) -> None:
+    """Raise UsageError if as many learners as seeds, of so many bytes each, exceed what the memory can hold."""
+    allowed = MEMORY_SHARE * free_memory()
+    if nbytes * seeds > allowed:
+        raise UsageError(
+            f"{seeds} seeds of what is learned need {nbytes * seeds / 1e9:.1f} GB, {allowed / 1e9:.1f} GB may be used"
+            f" (allowed: up to {int(allowed // nbytes)} at once)"
+        )

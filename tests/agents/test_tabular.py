@@ -20,6 +20,7 @@ from rl_lab.evaluation.exact import action_probabilities, exact_figures
 from rl_lab.policies import for_episode
 from rl_lab.seeding import EpisodeSeeds, Streams
 from rl_lab.training.loop import start, train
+from rl_lab.training.registry import make_learner
 from rl_lab.types import Step, UsageError
 from toys import Identity, Masked, interact, problem_on, spec_of
 
@@ -332,3 +333,10 @@ class TestBins:
         agent = interact(table_agent("sarsa-lambda", problem, bins=(10,)), problem)
         assert agent.q.shape == (100, 3)
         assert agent.q.any()
+
+
+@pytest.mark.parametrize("agent", ["q-learning", "sarsa-lambda", "td-prediction"])
+def test_a_step_size_of_nothing_is_refused_at_the_start_and_taken_at_the_end(agent):
+    with pytest.raises(UsageError, match=r"learning_rate must be greater than 0.0, got 0.0"):
+        make_learner(agent, learning_rate=0.0)
+    assert make_learner(agent, learning_rate_final=0.0)

@@ -14,6 +14,7 @@ from rl_lab.benchmarks.dp import (
     copy_bandwidth,
     dp,
     fresh_seconds,
+    grid_model,
     jacobi_sides,
     jacobi_work,
     pymdptoolbox_work,
@@ -57,6 +58,22 @@ def test_the_optimum_is_that_of_quantecon(model, method):
     np.testing.assert_allclose(solve_model(model, 0.9).v, theirs.v, atol=2 * DP_ERROR)
 
 
+def test_a_grid_goes_where_its_moves_lead_and_ends_in_its_last_cell():
+    grid = grid_model(3, slip=0.2, step_reward=-0.5)
+    down = slice(*grid.indptr[[5 * 4 + 2, 5 * 4 + 3]])  # from the middle of the right edge
+    assert sorted(
+        zip(
+            grid.successor[down],
+            grid.probability[down],
+            grid.reward[down],
+            grid.terminated[down],
+            strict=True,
+        )
+    ) == [(4, 0.1, -0.5, False), (5, 0.1, -0.5, False), (8, 0.8, 1.0, True)]
+    theirs = quantecon_problem(grid, 0.999).solve("mpi", epsilon=DP_ERROR, max_iter=100_000)
+    np.testing.assert_allclose(solve_model(grid, 0.999, largest=10.0).v, theirs.v[:9], atol=2 * DP_ERROR)
+
+
 def test_both_sides_of_every_work_solve_the_model(model):
     works = [jacobi_work(model, 0.9, sweeps=5), quantecon_work(model, 0.9, "mpi"), pymdptoolbox_work(20, 0.9)]
     for work in works:
@@ -90,13 +107,14 @@ def test_the_benchmark_has_a_work_for_each_peer(monkeypatch):
     monkeypatch.setattr(
         benchmark, "fresh_seconds", lambda states, gamma: asked.append((states, gamma)) or 1.0
     )
-    works = dp(20, most=40, dense=10, ending=30)
+    works = dp(20, most=40, dense=10, ending=30, side=5)
     assert [(work.peer, work.work.split(" states")[0].split()[-1]) for work in works] == [
         ("scipy CSR", "20"),
         ("quantecon vi", "20"),
         ("quantecon mpi", "20"),
         ("pymdptoolbox policy iteration", "10"),
         ("quantecon mpi", "30"),
+        ("quantecon mpi", "25"),
         ("quantecon mpi", "40"),
     ]
     assert (works[-1].ours(), asked) == (1.0, [(40, 0.99)])

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mdptoolbox.mdp import PolicyIteration
 from quantecon.markov import DiscreteDP
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import rl_lab
 from rl_lab.mdp import krylov, methods
@@ -314,6 +315,17 @@ class TestSlowContraction:
         assert np.abs(solution.v - optimum_of_large(slow, 0.9)).max() <= solution.bound
         assert seen == sorted(set(seen))
 
+    def test_a_correction_keeps_blas_to_one_thread_and_gives_it_back(self, slow, monkeypatch):
+        sweeps, seen = PlainSweeps(list_rows(slow), 0.9999), []
+        values, chosen, _ = sweeps.improve(np.zeros(slow.num_states))
+        solver = krylov.linalg.gmres
+        monkeypatch.setattr(
+            krylov.linalg, "gmres", lambda *a, **k: seen.append(blas_threads()) or solver(*a, **k)
+        )
+        with threadpool_limits(2, "blas"):
+            krylov.correct(sweeps.follow(chosen), values, 1e-3, 5)
+            assert (seen, blas_threads()) == ([{1}], {2})
+
     @pytest.mark.parametrize("kind", [PlainSweeps, CompiledSweeps])
     def test_a_correction_shrinks_the_residual_as_asked(self, slow, kind):
         sweeps = kind(list_rows(slow), 0.9999, *([1] if kind is CompiledSweeps else []))
@@ -330,6 +342,11 @@ class TestSlowContraction:
         same, used, worked = krylov.correct(chain, values, 1e-9, 1)  # one product finds no correction
         np.testing.assert_array_equal(same, chain.sweep(values)[0])
         assert (used <= 6, worked) == (True, False)
+
+
+def blas_threads() -> set[int]:
+    """Return how many threads each BLAS of this process may use."""
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
 def optimum_by_dense_solves(model: TabularModel, gamma: float) -> np.ndarray:

@@ -10,12 +10,14 @@ from rl_lab.evaluation.exact import expected_return, limited_return, optimal_ret
 from rl_lab.mdp import simulate as module
 from rl_lab.mdp.greedy_returns import greedy_actions
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
-from rl_lab.mdp.learning.step_sizes import ONE_OVER_N
+from rl_lab.mdp.learning.step_sizes import BY_TIME, ONE_OVER_N
+from rl_lab.mdp.learning.traces import TD_LAMBDA
 from rl_lab.mdp.learning.windows import EVERY_VISIT
 from rl_lab.mdp.model import TabularModel
 from rl_lab.mdp.simulate import Simulation, simulate
-from rl_lab.mdp.simulated_loop import WINDOWS, Kind, make_loop
-from simulated import PLAIN_Q, happened, learner
+from rl_lab.mdp.simulated_learners import TRACES, WINDOWS, Kind
+from rl_lab.mdp.simulated_loop import make_loop
+from simulated import PLAIN_Q, happened, in_python, learner  # noqa: F401  a fixture
 
 MODEL = garnet(5, 8, 3, 3, ending=0.1, share=1.0)
 MASKED = garnet(6, 8, 4, 2, ending=0.1, share=0.5)
@@ -116,6 +118,19 @@ def test_greedy_policies_are_evaluated_exactly_and_learn():
         assert found.greedy_return[k, -1] == pytest.approx(expected_return(MODEL, policy, 0.9), rel=1e-9)
     assert (found.regret > -1e-9).all()
     assert (found.regret[:, -1] < 0.02 * abs(found.optimal_return)).all()
+
+
+@pytest.mark.usefixtures("in_python")
+def test_predicted_values_come_near_those_of_acting_at_random():
+    kind = Kind(TRACES, TD_LAMBDA, EPSILON_GREEDY, BY_TIME)
+    options = {"evaluate_every": 300, "time_limit": 50, "threads": 1}
+    found = simulate(MASKED, learner(kind, rate=(0.5, 0.01), over=3_000), range(5), 3_000, **options)
+    assert found.q.shape == (5, 8, 1)
+    assert found.value_error[:, -1].mean() < 0.5 * found.value_error[:, 0].mean()
+    assert found.value_error[:, -1].mean() < 0.3
+    uniform = MASKED.available / MASKED.available.sum(axis=1, keepdims=True)
+    assert found.greedy_return == pytest.approx(expected_return(MASKED, uniform, 0.9), rel=1e-12)
+    assert simulate(MASKED, learner(), [0], 10, **options).value_error is None
 
 
 def test_the_last_step_is_evaluated_and_a_discount_of_evaluation_may_differ():

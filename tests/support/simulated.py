@@ -11,8 +11,8 @@ from rl_lab.mdp import simulate as module
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
 from rl_lab.mdp.learning.rules import Q_LEARNING
 from rl_lab.mdp.learning.step_sizes import BY_TIME
-from rl_lab.mdp.simulate import SimulatedLearner
-from rl_lab.mdp.simulated_loop import AT_ONCE, Kind, Numbers, make_loop
+from rl_lab.mdp.simulated_learners import AT_ONCE, Kind, Numbers, SimulatedLearner
+from rl_lab.mdp.simulated_loop import make_loop
 
 PLAIN_Q = Kind(AT_ONCE, Q_LEARNING, EPSILON_GREEDY, BY_TIME)  # the one kind that quick tests compile
 

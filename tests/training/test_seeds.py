@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import rl_lab
+from rl_lab.training import simulation
 from rl_lab.types import UsageError
 
 
@@ -32,3 +33,11 @@ def test_fields_and_numbers_of_seeds_are_checked():
         rl_lab.simulate("q-learning", "Blackjack-v1", seeds=2)
     with pytest.raises(UsageError, match="simulated"):
         rl_lab.simulate("random", "FrozenLake-v1", seeds=2)
+
+
+def test_more_seeds_than_the_memory_holds_are_refused_with_the_number_that_would_fit(monkeypatch):
+    monkeypatch.setattr(simulation, "free_memory", lambda: 100_000_000)
+    with pytest.raises(
+        UsageError, match=r"50 seeds .* need 0\.3 GB, 0\.1 GB may be used \(allowed: up to 12 at once\)"
+    ):
+        rl_lab.simulate("learned-prioritised-sweeping", "Taxi-v4", seeds=50)

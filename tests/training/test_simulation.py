@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import rl_lab
-from rl_lab.mdp.simulated_loop import Knowledge
+from rl_lab.mdp.simulated_learners import Knowledge
 from rl_lab.runs.rows import read_episodes, read_rows
 from rl_lab.training.simulated_session import ends_of
 from rl_lab.types import UsageError
@@ -127,7 +127,7 @@ def test_the_size_of_a_group_follows_from_what_its_runs_keep(monkeypatch):
     from rl_lab.training import simulated_together
 
     class Sized:
-        knowledge = Knowledge(*[np.zeros(0)] * 15)._replace(q=np.zeros(100))
+        knowledge = Knowledge(*[np.zeros(0)] * len(Knowledge._fields))._replace(q=np.zeros(100))
 
     kept = 3 * (2 * 800) + 17 * 30  # at three stops the table twice, and 30 steps
     monkeypatch.setattr(simulated_together, "MEMORY_BYTES", 7 * kept + 1)
@@ -169,7 +169,6 @@ def test_several_seeds_of_an_agent_that_cannot_be_simulated_are_refused(tmp_path
 @pytest.mark.parametrize(
     ("agent", "fields", "why"),
     [
-        ("dyna-q", {}, "dyna-q isn't simulated"),
         ("q-learning", {"num_envs": 2}, "num_envs 2 can't be simulated"),
         ("q-learning", {"init_from": "nowhere"}, "nowhere"),
     ],

@@ -8,9 +8,9 @@ from inspect import getmembers, isfunction
 from types import ModuleType
 
 from rl_lab.jit import compile_kernel
-from rl_lab.mdp.learning import exploring, planning, rules, step_sizes, traces, windows
+from rl_lab.mdp.learning import exploring, planning, records, rules, step_sizes, traces, windows
 
-MODULES: tuple[ModuleType, ...] = (step_sizes, exploring, rules, traces, windows, planning)
+MODULES: tuple[ModuleType, ...] = (records, step_sizes, exploring, rules, traces, windows, planning)
 
 
 @lru_cache(maxsize=1)

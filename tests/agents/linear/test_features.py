@@ -92,6 +92,11 @@ class TestFourier:
         fourier = Fourier(SQUARE, np.array([[0, 0], [1, 0], [3, 4]]))
         assert fourier.step_scale.tolist() == [1.0, 1.0, 0.2]
 
+    def test_stand_in_the_order_of_how_many_dimensions_they_combine(self):
+        assert fourier_coefficients(2, 2).tolist() == [
+            [0, 0], [1, 0], [2, 0], [0, 1], [0, 2], [1, 1], [1, 2], [2, 1], [2, 2],
+        ]  # fmt: skip
+
     @pytest.mark.parametrize("interactions", [None, 1, 2, 3])
     def test_are_counted_without_making_them(self, interactions):
         config = LinearFields(features="fourier", fourier_order=3, fourier_interactions=interactions)

@@ -10,6 +10,7 @@ import rl_lab.envs  # noqa: F401  registers lab/*
 from by_hand import agent_for, learned, states_after, step_of
 from rl_lab.agents.linear import build_lspi, build_lstd, build_q, build_sarsa
 from rl_lab.envs.sutton_barto.baird import FIRST_WEIGHTS
+from rl_lab.types import UsageError
 from toys import ConstantReward, Counting, Identity, Masked, interact, problem_on
 
 STEADY = {"learning_rate": 0.5, "learning_rate_final": 0.5, "gamma": 0.5}
@@ -263,3 +264,13 @@ def test_bairds_star_makes_q_diverge_and_least_squares_not():
         solved.values.weights[...] = FIRST_WEIGHTS
         interact(solved, problem)
         np.testing.assert_allclose(solved.values.weights, 0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize("build", [build_q, build_sarsa])
+def test_step_sizes_of_nothing_and_weights_that_are_no_numbers_are_refused(build):
+    with pytest.raises(UsageError, match=r"learning_rate must be greater than 0.0, got 0.0"):
+        build(learning_rate=0.0)
+    assert build(learning_rate_final=0.0)
+    for wrong in (float("nan"), float("inf")):
+        with pytest.raises(UsageError, match=f"first_weights must be finite numbers, got {wrong}"):
+            build(first_weights=(1.0, wrong))

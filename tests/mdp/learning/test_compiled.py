@@ -8,6 +8,7 @@ import pytest
 from rl_lab.mdp.learning import exploring, planning, rules, step_sizes, traces, windows
 from rl_lab.mdp.learning.compiled import machine_code
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
+from rl_lab.mdp.learning.records import Sizes, Step, Table
 from tables import ALL_LEGAL, drawn_table
 
 S, A, N = 5, 3, 2
@@ -81,34 +82,31 @@ def by_traces(update, trial: int):
     return stretch(learn, trial, 20), q, visits
 
 
-def by_dyna(update, trial: int):
-    q, visits, last = np.zeros((S, A)), counts(), counts(S * A)
-    outcomes, payments = counts((S * A, 2, 2)), np.zeros((S * A, 2))
-    seen, visited = counts(S * A), counts(S + 1)
+def planner(trial: int):
+    """Return a table, a model that remembers two outcomes, and how far entries move."""
+    table, sizes = Table(np.zeros((S, A)), counts(), counts(), ALL_LEGAL), Sizes(trial % 3, 0.8, 0.7)
+    return table, planning.fresh_model(S, A, 2), sizes
 
-    def learn(t, rng, legal, state, action, reward, over, cut, after, first):
+
+def by_dyna(update, trial: int):
+    (table, model, sizes), last = planner(trial), counts(S * A)
+
+    def learn(t, rng, legal, *step):
         return update(
-            q, visits, outcomes, payments, seen, visited, last, t, rng.random((3, 3)),
-            state, action, reward, over, after, 0.9, 0.01, trial % 2 == 0, trial % 3, 0.1, 0.7, legal,
+            table._replace(legal=legal), model, last, t, rng.random((3, 3)), Step(*step), 0.9, 0.01,
+            trial % 2 == 0, sizes,
         )  # fmt: skip
 
-    return stretch(learn, trial, 20), q, visits
+    return stretch(learn, trial, 20), table, model
 
 
 def by_sweeping(update, trial: int):
-    q, visits = np.zeros((S, A)), counts()
-    outcomes, payments = counts((S * A, 2, 2)), np.zeros((S * A, 2))
-    seen, visited, queue, priority = counts(S * A), counts(S + 1), counts(S * A + 1), np.zeros(S * A)
-    place, heads, links = np.full(S * A, -1), np.full(S, -1), np.full((S * A * 2, 2), -1)
-    checked = counts(S * A + 1)
+    (table, model, sizes), queue = planner(trial), planning.fresh_queue(S, A, 2)
 
-    def learn(t, rng, legal, state, action, reward, over, cut, after, first):
-        return update(
-            q, visits, outcomes, payments, seen, visited, queue, priority, place, heads, links, checked, 3, 1e-3,
-            state, action, reward, over, after, 0.9, trial % 3, 0.8, 0.7, legal,
-        )  # fmt: skip
+    def learn(t, rng, legal, *step):
+        return update(table._replace(legal=legal), model, queue, 3, 1e-3, Step(*step), 0.9, sizes)
 
-    return stretch(learn, trial, 20), q, visits
+    return stretch(learn, trial, 20), table, model, queue
 
 
 def choosing(choose, trial: int):

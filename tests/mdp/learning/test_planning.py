@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rl_lab.mdp.learning import planning
+from rl_lab.mdp.learning.records import Sizes, Step, Table
 from rl_lab.mdp.learning.step_sizes import BY_TIME
 from tables import ALL_LEGAL
 
@@ -13,33 +14,34 @@ S, A, GAMMA, RATE = 5, 3, 0.9, 0.4
 NO, KAPPA = 0, 0.05
 
 
-class Model:
-    """The arrays of a learned model that remembers M outcomes."""
+class Planner:
+    """A table, and a learned model that remembers M outcomes."""
 
     def __init__(self, remembered: int):
-        self.q, self.visits = np.zeros((S, A)), np.zeros((S, A), np.int64)
-        self.outcomes = np.zeros((S * A, remembered, 2), np.int64)
-        self.payments, self.seen = np.zeros((S * A, remembered)), np.zeros(S * A, np.int64)
-        self.visited, self.last = np.zeros(S + 1, np.int64), np.zeros(S * A, np.int64)
-        self.queue, self.priority = np.zeros(S * A + 1, np.int64), np.zeros(S * A)
-        self.place, self.heads = np.full(S * A, -1), np.full(S, -1)
-        self.links = np.full((S * A * remembered, 2), -1)
-        self.checked = np.zeros(S * A + 1, np.int64)
+        self.table = Table(
+            np.zeros((S, A)), np.zeros((S, A), np.int64), np.zeros((S, A), np.int64), ALL_LEGAL
+        )
+        self.model, self.queue = (
+            planning.fresh_model(S, A, remembered),
+            planning.fresh_queue(S, A, remembered),
+        )
+        self.q, self.last = self.table.q, np.zeros(S * A, np.int64)
 
     def dyna(self, now, draws, step, bonus=0.0, untried=False):
-        columns = [np.array([x]) for x in step]
         planning.update_dyna(
-            self.q, self.visits, self.outcomes, self.payments, self.seen, self.visited, self.last, now, draws,
-            *columns, GAMMA, bonus, untried, BY_TIME, RATE, 0.0, ALL_LEGAL,
+            self.table, self.model, self.last, now, draws, one(step), GAMMA, bonus, untried, Sizes(BY_TIME, RATE, 0.0)
         )  # fmt: skip
 
     def sweep(self, step, backups, threshold=1e-6, rate=1.0):
-        columns = [np.array([x]) for x in step]
         return planning.update_sweeping(
-            self.q, self.visits, self.outcomes, self.payments, self.seen, self.visited,
-            self.queue, self.priority, self.place, self.heads, self.links, self.checked,
-            backups, threshold, *columns, GAMMA, BY_TIME, rate, 0.0, ALL_LEGAL,
+            self.table, self.model, self.queue, backups, threshold, one(step), GAMMA, Sizes(BY_TIME, rate, 0.0)
         )  # fmt: skip
+
+
+def one(step):
+    """Return a step (state, action, reward, terminated, next state) as that of one environment."""
+    state, action, reward, over, after = (np.array([x]) for x in step)
+    return Step(state, action, reward, over, np.array([False]), after, np.array([False]))
 
 
 def drawn_steps(rng, count):
@@ -56,7 +58,7 @@ def drawn_steps(rng, count):
 @pytest.mark.parametrize("remembered", [1, 3])
 def test_imagined_steps_are_learned_as_in_the_textbook(remembered, bonus, untried):
     rng = np.random.default_rng(remembered)
-    model, q, known, states, last = Model(remembered), np.zeros((S, A)), {}, [], {}
+    model, q, known, states, last = Planner(remembered), np.zeros((S, A)), {}, [], {}
     for now, step in enumerate(drawn_steps(rng, 40), start=1):
         draws = rng.random((4, 3))
         model.dyna(now, draws, step, bonus, untried)
@@ -65,7 +67,7 @@ def test_imagined_steps_are_learned_as_in_the_textbook(remembered, bonus, untrie
         memory = known.setdefault((s, a), [])
         memory += [(r, over, after)]
         if len(memory) > remembered:  # as a ring: the newest takes the place of the oldest
-            memory[(model.seen[s * A + a] - 1) % remembered] = memory.pop()
+            memory[(model.model.seen[s * A + a] - 1) % remembered] = memory.pop()
         last[s, a] = now
         for first, second, third in draws:
             s = states[int(first * len(states))]
@@ -81,7 +83,7 @@ def test_imagined_steps_are_learned_as_in_the_textbook(remembered, bonus, untrie
 @pytest.mark.parametrize("remembered", [1, 3])
 def test_sweeping_without_end_solves_the_remembered_model(remembered):
     rng = np.random.default_rng(remembered)
-    model, known = Model(remembered), {}
+    model, known = Planner(remembered), {}
     for s, a, r, over, after in drawn_steps(rng, 40):
         model.sweep((s, a, r, over, after), backups=1_000, threshold=1e-9)
         known.setdefault((s, a), []).append((r, over, after))
@@ -91,11 +93,11 @@ def test_sweeping_without_end_solves_the_remembered_model(remembered):
             targets = [r + GAMMA * (not over) * q[after].max() for r, over, after in memory[-remembered:]]
             q[s, a] = np.mean(targets)
     np.testing.assert_allclose(model.q, q, atol=1e-7)
-    assert model.queue[0] == 0
+    assert model.queue.pairs[0] == 0
 
 
 def test_the_pair_with_the_largest_error_is_backed_up_first_and_its_predecessors_follow():
-    model = Model(1)
+    model = Planner(1)
     assert model.sweep((0, 0, 0.0, False, 1), backups=9) == (0, 0.0)  # nothing to learn
     assert model.sweep((3, 0, 2.0, True, 4), backups=0) == (0, 2.0)
     assert model.sweep((1, 0, 5.0, True, 4), backups=1) == (1, 5.0)
@@ -107,18 +109,18 @@ def test_the_pair_with_the_largest_error_is_backed_up_first_and_its_predecessors
 
 
 def test_errors_up_to_the_threshold_are_left_alone():
-    model = Model(1)
+    model = Planner(1)
     assert model.sweep((1, 0, 0.5, True, 4), backups=9, threshold=0.5) == (0, 0.5)
     assert model.sweep((1, 0, 0.6, True, 4), backups=9, threshold=0.5) == (1, 0.6)
 
 
 def test_the_queue_gives_pairs_by_priority_and_only_raises_them():
     rng = np.random.default_rng(0)
-    model, largest = Model(1), {}
+    queue, largest = planning.fresh_queue(S, A, 1), {}
     for _ in range(60):
         pair, value = int(rng.integers(S * A)), float(rng.random())
-        planning.push(model.queue, model.priority, model.place, pair, value)
+        planning.push(queue, pair, value)
         largest[pair] = max(value, largest.get(pair, 0.0))
-    order = [int(planning.pop(model.queue, model.priority, model.place)) for _ in range(int(model.queue[0]))]
+    order = [int(planning.pop(queue)) for _ in range(int(queue.pairs[0]))]
     assert order == sorted(largest, key=lambda pair: -largest[pair])
-    assert (model.place == -1).all()
+    assert (queue.place == -1).all()
