@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_origin
 import tyro
 
 from rl_lab.checks import close_names, whole_number
-from rl_lab.cli.groups import Part, boxes, flat
+from rl_lab.cli.groups import Part, boxes, flat, with_texts
 from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import parse_pairs
 from rl_lab.storage.errors import NotWritten
@@ -54,6 +54,9 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
+    except MemoryError as error:
+        print(f"error: not enough memory{f': {error}' if str(error) else ''}", file=sys.stderr)
+        code = 1
     except Exception as error:
         if isinstance(error, OSError) and error.errno in REFUSALS:
             print(f"error: {_refused(error)}", file=sys.stderr)
@@ -124,6 +127,8 @@ def parse(
     if default is not None:
         arguments["default"] = default
     if asks_for_help(argv):
+        if default is None:  # no boxes, which have their texts already
+            kind, arguments["config"] = with_texts(kind), (tyro.conf.DisallowNone, *markers)
         return tyro.cli(kind, **arguments)
     said = io.StringIO()
     with _wide_terminal(), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):

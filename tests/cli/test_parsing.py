@@ -20,7 +20,10 @@ class Options:
     big: bool = False
     """Whether it is big."""
     bound: float | None = None
-    """Bound."""
+    """Bound, in a text that goes on
+    on a second line."""
+    names: tuple[str, ...] = ()
+    """Names."""
 
     def __post_init__(self):
         if self.learning_rate < 0:
@@ -43,6 +46,16 @@ class TestMain:
 
     def test_a_code_is_passed_on(self, capsys):
         assert call(capsys, lambda argv: 75) == (75, "", "")
+
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [(("no room for 8 TiB",), "not enough memory: no room for 8 TiB"), ((), "not enough memory")],
+    )
+    def test_a_lack_of_memory_is_one_line(self, capsys, words, named):
+        def greedy(argv):
+            raise MemoryError(*words)
+
+        assert call(capsys, greedy) == (1, "", f"error: {named}\n")
 
     def test_an_interrupt_is_one_line(self, capsys):
         def interrupted(argv):
@@ -82,3 +95,10 @@ class TestParse:
         assert (code, err) == (0, "")
         assert "usage: rl-lab echo" in out
         assert "Step size. (default: 0.5)" in out
+
+    def test_help_keeps_no_line_breaks_of_docstrings_and_says_no_empty_defaults(self, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "120")
+        out = call(capsys, echo, "--help")[1]
+        assert "Bound, in a text that goes on on a second line." in out
+        for nothing in ("None", "(default: )", "(default: False)"):
+            assert nothing not in out
