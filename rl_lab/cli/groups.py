@@ -113,7 +113,9 @@ def with_texts(kind: type) -> type:
 
 def _with_help(hint: Any, text: str | None, default: Any, brief: bool) -> Any:
     """Attach the text of a field to its type; the brief one leaves defaults out that say nothing."""
-    says_nothing = default is None or default is False or default == {} or default == ()
+    says_nothing = (
+        default is None or default is False or (isinstance(default, dict | list | tuple) and not default)
+    )
     hide_default = brief and says_nothing
     return Annotated[hint, tyro.conf.arg(help=text, help_behavior_hint="" if hide_default else None)]
 

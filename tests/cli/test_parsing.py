@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -24,6 +24,8 @@ class Options:
     on a second line."""
     names: tuple[str, ...] = ()
     """Names."""
+    pairs: dict[str, int] = field(default_factory=dict)
+    """Pairs."""
 
     def __post_init__(self):
         if self.learning_rate < 0:
