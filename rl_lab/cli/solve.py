@@ -25,7 +25,7 @@ from rl_lab.storage.places import require_file
 from rl_lab.types import Array, UsageError
 
 ABOUT = """Solve the finite MDP of an environment exactly and print the optimum. The model must be known: that of
-Gymnasium's toy-text, of most of lab/*, and of environments with a method model()."""
+FrozenLake, Taxi and CliffWalking, of most of lab/*, and of environments with a method model()."""
 
 Method = Literal[
     "value-iteration", "gauss-seidel", "prioritised-sweeping", "policy-iteration", "modified-policy-iteration",
