@@ -24,6 +24,10 @@ from rl_lab.types import EnvironmentFault, UsageError
 PROGRAM = "rl-lab"
 NO_TYPE = re.compile(r"(?P<head>.*?): no type matching .* - <class '\w+'>: (?P<cause>.*)")
 """tyro's complaint about an option that may also be None; the last cause is that of the other type."""
+NO_PARSE = re.compile(
+    r"(?P<head>Error parsing \S+): .*Could not find valid parse for arguments: \[(?P<words>.*)\]"
+)
+"""tyro's complaint about a list of numbers, which names no type."""
 HELP = ("-h", "--help", "--help-all")
 BRIEF = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)  # the short help names no None and no --no-...
 
@@ -177,6 +181,10 @@ def _one_line(box: str) -> str:
     first, last = (rules[0] + 1, rules[1]) if len(rules) > 1 else (0, len(lines))
     text = " ".join(line for line in lines[first:last] if line)
     text = re.sub(r"^Error parsing \w+: ", "", text)  # the class whose check refused a value
+    if (unread := NO_PARSE.fullmatch(text)) is not None:
+        kind = re.search(r"\b(INT|FLOAT)\b", " ".join(lines[last:]))
+        if kind is not None:
+            return f"{unread['head']}: {unread['words']} must be {'whole ' * (kind[1] == 'INT')}numbers"
     if (several := NO_TYPE.fullmatch(text)) is not None:
         text = f"{several['head']}: {several['cause']}"
     if text == "Unrecognized options:":

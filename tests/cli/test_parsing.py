@@ -24,6 +24,10 @@ class Options:
     on a second line."""
     names: tuple[str, ...] = ()
     """Names."""
+    widths: tuple[int, ...] = ()
+    """Widths."""
+    bounds: tuple[float, ...] | None = None
+    """Bounds."""
     pairs: dict[str, int] = field(default_factory=dict)
     """Pairs."""
 
@@ -78,6 +82,8 @@ class TestParse:
             (["--learning-rat", "1"], ["--learning-rat", "(close: --learning-rate; --help-all lists all"]),
             (["--learning-rate"], ["--learning-rate"]),
             (["--learning-rate", "-1"], ["error: learning_rate must be at least 0, got -1.0"]),
+            (["--widths", "2.5"], ["error: Error parsing --widths: '2.5' must be whole numbers\n"]),
+            (["--bounds", "1", "b"], ["error: Error parsing --bounds: '1', 'b' must be numbers\n"]),
             (["stray"], ["stray"]),
             ([""], ["Unrecognized options: '' (an empty word) (--help-all lists all options)"]),
             (["--no-such"], ["error: Unrecognized options: --no-such (--help-all lists all options)\n"]),
