@@ -17,7 +17,7 @@ from rl_lab.function_class import Table
 from rl_lab.mdp.average_reward import AVERAGE_METHODS, Multichain, TooManyStates, solve_average
 from rl_lab.mdp.methods import METHODS
 from rl_lab.mdp.model import TabularModel
-from rl_lab.mdp.rows import NeverEnds
+from rl_lab.mdp.rows import NeverEnds, NotConverged
 from rl_lab.mdp.solve import solve
 from rl_lab.policies import shifted
 from rl_lab.problem import Problem
@@ -126,8 +126,8 @@ class DynamicProgramming:
         """Solve the model, unless the restored run has its solution, and finish the run.
 
         Raises:
-            UsageError: without a discount some episode never ends, or the average reward depends on the start.
-            NotConverged: `max_sweeps` weren't enough.
+            UsageError: without a discount some episode never ends, the average reward depends on the start, or
+                `max_sweeps` weren't enough.
         """
         run.start_clock()
         weights = self._solve(problem, run) if run.restored is None else run.restored["weights"]
@@ -144,6 +144,9 @@ class DynamicProgramming:
             return _solve_discounted(problem.model, self.method, self.config, run)
         except (NeverEnds, Multichain, TooManyStates) as error:
             raise UsageError(str(error)) from error
+        except NotConverged as error:
+            smaller = ", a smaller gamma" if isinstance(self.config, Config) else ""
+            raise UsageError(f"{error} (allowed: more max_sweeps, a larger tolerance{smaller})") from error
 
     def function_class(self, problem: Problem, weights: dict[str, Any]) -> Table:
         """Return that every policy can be expressed."""

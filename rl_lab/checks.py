@@ -226,6 +226,13 @@ def at_least(config: Any, least: float, *names: str) -> None:
             raise UsageError(f"{name} must be at least {least}, got {value}")
 
 
+def at_most(config: Any, most: float, *names: str) -> None:
+    """Raise UsageError where a field is above `most`; None passes."""
+    for name, value in _numbers(config, names):
+        if not value <= most:
+            raise UsageError(f"{name} must be at most {most}, got {value}")
+
+
 def above(config: Any, bound: float, *names: str) -> None:
     """Raise UsageError where a field isn't greater than `bound` (so for nan too); None passes."""
     for name, value in _numbers(config, names):

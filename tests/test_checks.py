@@ -60,6 +60,7 @@ class Config:
     [
         ("at_least", (5, "steps", "limit")),
         ("at_least", (0.5, "rate")),
+        ("at_most", (5, "steps", "limit")),
         ("above", (4, "steps", "limit")),
         ("within", (0.5, 5, "steps", "rate", "limit")),
         ("finite", ("steps", "rate", "limit")),
@@ -80,6 +81,8 @@ def test_what_is_allowed_passes_and_none_too(check, arguments):
         ("at_least", {"rate": math.nan}, (0, "rate"), "rate must be at least 0, got nan"),
         ("at_least", {"steps": 5.0}, (1, "steps"), "steps must be a whole number, got 5.0"),
         ("at_least", {"rate": "1"}, (1, "rate"), "rate must be a number, got '1'"),
+        ("at_most", {"steps": 6}, (5, "rate", "steps"), "steps must be at most 5, got 6"),
+        ("at_most", {"rate": math.nan}, (0, "rate"), "rate must be at most 0, got nan"),
         ("above", {"rate": 0.0}, (0, "rate"), "rate must be greater than 0, got 0.0"),
         ("above", {"rate": math.nan}, (0, "rate"), "rate must be greater than 0, got nan"),
         ("within", {"rate": 1.5}, (0.0, 1.0, "rate"), "rate must be between 0.0 and 1.0, got 1.5"),

@@ -186,6 +186,8 @@ def _refuse_space(
     agent: str, kind: str, config: LinearFields, space: spaces.Space, env_id: str
 ) -> str | None:
     found = show_space(space)
+    if kind in ("one-hot", "raw") and (given := [name for name in ("low", "high") if getattr(config, name)]):
+        return f"{given[0]} {getattr(config, given[0])} does nothing for features {kind!r} of {agent} on {env_id}"
     if kind == "one-hot":
         if count_rows(space) is not None:
             return None

@@ -82,8 +82,8 @@ class Learning:
         one_of(self, "step_size", tuple(STEP_SIZES))
         above(self, 0.0, "step_size_power")
         within(self, 0.0, 1.0, "step_size_power")
-        at_least(self, -1e12, "initial_value")
         finite(self, "initial_value")
+        at_least(self, -1e12, "initial_value")
         if any(type(n) is not int or not 1 <= n <= MOST_ENTRIES for n in self.bins):
             raise UsageError(f"bins must be whole numbers from 1 to {MOST_ENTRIES}, got {self.bins}")
 
@@ -313,6 +313,8 @@ def refuse(name: str, config: Learning, spec: EnvSpec) -> str | None:
             rows: int | None = count_bins(config.bins, config.bins_low, config.bins_high, space)
         except UsageError as error:
             return f"{name}: {error} (of {spec.env_id})"
+    elif given := [field for field in ("bins_low", "bins_high") if getattr(config, field)]:
+        return f"{name}: {given[0]} {getattr(config, given[0])} does nothing without bins"
     else:
         rows = count_rows(space)
     if rows is None:

@@ -31,14 +31,14 @@ class CompareOptions:
     env_id: tuple[str, ...] = ()
     """Environments: Gymnasium ids, namespace/id of an installed package, or module:id."""
     agents: tuple[str, ...] = ()
-    """Agents, as rl-lab agents lists them; Stable-Baselines3's are sb3-dqn, sb3-ppo and sb3-a2c."""
+    """Agents, as rl-lab agents lists them; the names of Stable-Baselines3's begin with sb3-."""
     seeds: int | None = None
     """Number of seeds of each agent; by default 3."""
     first_seed: int | None = None
     """Lowest seed, which the others follow; by default 0. Presets tell on which seeds they were chosen: take others."""
     until_decided: bool = False
     """Add seeds in groups until it is decided for each pair of agents on each environment which one is better, or
-    max-seeds are reached; for --seeds."""
+    max-seeds are reached; instead of --seeds."""
     alpha: float | None = None
     """With --until-decided, the probability of calling any two equal agents different, over all looks, pairs and
     environments; by default 0.05."""

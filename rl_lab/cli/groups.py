@@ -98,9 +98,24 @@ def field_texts(kind: type) -> Mapping[str, str]:
     return texts
 
 
+def with_texts(kind: type) -> type:
+    """Return a dataclass with the same fields, whose texts are one line each: tyro would keep their line breaks."""
+    hints, texts = get_type_hints(kind, include_extras=True), field_texts(kind)
+    fields = []
+    for field in dc.fields(kind):
+        made = field.default if field.default_factory is dc.MISSING else field.default_factory()
+        hint = _with_help(hints[field.name], texts.get(field.name), made, True)
+        fields.append(
+            (field.name, hint, dc.field(default=field.default, default_factory=field.default_factory))
+        )  # type: ignore[call-overload]
+    return dc.make_dataclass(kind.__name__, fields)
+
+
 def _with_help(hint: Any, text: str | None, default: Any, brief: bool) -> Any:
     """Attach the text of a field to its type; the brief one leaves defaults out that say nothing."""
-    says_nothing = default is None or default is False or default == {}
+    says_nothing = (
+        default is None or default is False or (isinstance(default, dict | list | tuple) and not default)
+    )
     hide_default = brief and says_nothing
     return Annotated[hint, tyro.conf.arg(help=text, help_behavior_hint="" if hide_default else None)]
 

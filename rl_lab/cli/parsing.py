@@ -14,7 +14,7 @@ from typing import Any, NoReturn, get_origin
 import tyro
 
 from rl_lab.checks import close_names, whole_number
-from rl_lab.cli.groups import Part, boxes, flat
+from rl_lab.cli.groups import Part, boxes, flat, with_texts
 from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import parse_pairs
 from rl_lab.storage.errors import NotWritten
@@ -24,6 +24,10 @@ from rl_lab.types import EnvironmentFault, UsageError
 PROGRAM = "rl-lab"
 NO_TYPE = re.compile(r"(?P<head>.*?): no type matching .* - <class '\w+'>: (?P<cause>.*)")
 """tyro's complaint about an option that may also be None; the last cause is that of the other type."""
+NO_PARSE = re.compile(
+    r"(?P<head>Error parsing \S+): .*Could not find valid parse for arguments: \[(?P<words>.*)\]"
+)
+"""tyro's complaint about a list of numbers, which names no type."""
 HELP = ("-h", "--help", "--help-all")
 BRIEF = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)  # the short help names no None and no --no-...
 
@@ -54,6 +58,9 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
+    except MemoryError as error:
+        print(f"error: not enough memory{f': {error}' if str(error) else ''}", file=sys.stderr)
+        code = 1
     except Exception as error:
         if isinstance(error, OSError) and error.errno in REFUSALS:
             print(f"error: {_refused(error)}", file=sys.stderr)
@@ -124,6 +131,8 @@ def parse(
     if default is not None:
         arguments["default"] = default
     if asks_for_help(argv):
+        if default is None:  # no boxes, which have their texts already
+            kind, arguments["config"] = with_texts(kind), (tyro.conf.DisallowNone, *markers)
         return tyro.cli(kind, **arguments)
     said = io.StringIO()
     with _wide_terminal(), contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
@@ -172,6 +181,10 @@ def _one_line(box: str) -> str:
     first, last = (rules[0] + 1, rules[1]) if len(rules) > 1 else (0, len(lines))
     text = " ".join(line for line in lines[first:last] if line)
     text = re.sub(r"^Error parsing \w+: ", "", text)  # the class whose check refused a value
+    if (unread := NO_PARSE.fullmatch(text)) is not None:
+        kind = re.search(r"\b(INT|FLOAT)\b", " ".join(lines[last:]))
+        if kind is not None:
+            return f"{unread['head']}: {unread['words']} must be {'whole ' * (kind[1] == 'INT')}numbers"
     if (several := NO_TYPE.fullmatch(text)) is not None:
         text = f"{several['head']}: {several['cause']}"
     if text == "Unrecognized options:":

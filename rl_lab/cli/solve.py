@@ -25,7 +25,7 @@ from rl_lab.storage.places import require_file
 from rl_lab.types import Array, UsageError
 
 ABOUT = """Solve the finite MDP of an environment exactly and print the optimum. The model must be known: that of
-Gymnasium's toy-text, of most of lab/*, and of environments with a method model()."""
+FrozenLake, Taxi and CliffWalking, of most of lab/*, and of environments with a method model()."""
 
 Method = Literal[
     "value-iteration", "gauss-seidel", "prioritised-sweeping", "policy-iteration", "modified-policy-iteration",
@@ -139,13 +139,14 @@ def _average(model: TabularModel, max_steps: int | None, options: SolveOptions) 
     left = int(np.count_nonzero(~solution.solved))
     part = "" if not left else f", apart from {left} states that the start doesn't lead to"
     known = f"error at most {solution.bias_bound:.1g}"
+    recurrent = int(np.count_nonzero(solution.recurrent))
     lines = [
         _header(model, options, solution.sweeps) + f"; {solution.structure}{part}",
         f"optimal average reward per step: {solution.gain:.6g} (error at most {solution.bound:.1g}), episodes"
         " following one another",
         f"bias: {np.nanmin(solution.bias):.6g} to {np.nanmax(solution.bias):.6g}"
         f" ({known if np.isfinite(solution.bias_bound) else 'its error is not certified in so large a model'});"
-        f" {int(np.count_nonzero(solution.recurrent))} states are visited for ever",
+        f" {recurrent} {'state is' if recurrent == 1 else 'states are'} visited for ever",
     ]
     arrays = {"bias": solution.bias, "gain": solution.gain, "bias_bound": solution.bias_bound}
     return lines, _table("bias", solution.bias, solution.optimal_actions), arrays | _arrays(solution)

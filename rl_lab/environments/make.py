@@ -181,11 +181,23 @@ def _as_usage_errors(env_id: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"environment {env_id!r} needs a package that is missing: {error}") from error
     except (gymnasium.error.Error, TypeError, ValueError, LookupError, AssertionError) as error:
-        raise UsageError(f"environment {env_id!r} with {kwargs}: {_first_line(error)}") from error
+        cause, mode = _first_line(error), kwargs.get("render_mode")
+        if mode and ("'render_mode'" in cause or (len(kwargs) == 1 and cause.endswith("takes no arguments"))):
+            raise UsageError(
+                f"environment {env_id!r} can't be drawn: it takes no render_mode {mode!r} ({cause})"
+            ) from error
+        with_kwargs = f" with {kwargs}" if kwargs else ""
+        raise UsageError(f"environment {env_id!r}{with_kwargs}: {cause}") from error
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    """Return the first line of an error, with the name of its class where it says nothing or only a missing key.
+
+    What Gymnasium adds to a TypeError is left out: the id and the arguments.
+    """
+    said, name = str(error).partition(" was raised from the environment creator")[0], type(error).__name__
+    lines = said.strip().splitlines()
+    return name if not lines else f"{name}: {lines[0]}" if isinstance(error, LookupError) else lines[0]
 
 
 def _unknown(env_id: str) -> str:

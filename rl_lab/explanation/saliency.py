@@ -147,7 +147,8 @@ def _images(network: Any, space: spaces.Space) -> list[Found]:
     ]
     if not found:
         raise UsageError(
-            "saliency needs an image among the observations, and there is none (allowed: attribution)"
+            "saliency needs an image among the observations, and there is none (the live page and attribution, in"
+            " Python, explain numbers)"
         )
     return found
 

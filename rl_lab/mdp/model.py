@@ -270,7 +270,8 @@ def why_no_model(env: gymnasium.Env, env_id: str) -> str:
         return (
             f"with fickle_passenger {env_id} keeps a state that its table doesn't have (allowed: without it)"
         )
-    return f"{env_id} gives no model (allowed: toy-text, lab/*)"
+    known = "FrozenLake, Taxi, CliffWalking, most of lab/*, or an environment with a method model()"
+    return f"{env_id} gives no model (allowed: {known})"
 
 
 def _from_toy_text(base: Any) -> TabularModel | None:

@@ -17,6 +17,7 @@ import yaml
 from rl_lab.checks import (
     above,
     at_least,
+    at_most,
     finite,
     flags,
     one_of,
@@ -182,20 +183,18 @@ class RunConfig:
             if isinstance(path := getattr(self, name), os.PathLike):  # config.json holds text
                 object.__setattr__(self, name, os.fspath(path))
         object.__setattr__(self, "wrappers", _names("wrappers", self.wrappers))
-        at_least(
-            self, 1, "total_steps", "num_envs", "threads", "eval_envs", "eval_max_steps", "keep_checkpoints"
-        )
+        at_least(self, 1, "total_steps", "threads", "eval_max_steps", "keep_checkpoints")
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
-        at_least(self, 1, "horizon_steps", "eval_total_steps", "video_every_steps")
+        at_most(self, 65_536, "num_envs", "eval_envs")  # more would fill the memory before the first step
+        at_least(self, 1, "num_envs", "eval_envs", "horizon_steps", "eval_total_steps", "video_every_steps")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")
         within(self, 0.0, 1.0, "eval_gamma", "eval_cvar_level")
         above(self, 0.0, "eval_cvar_level", "env_timeout_seconds", "stall_seconds")
-        at_least(self, 1, "stop_after_evals")
+        at_least(self, 1, "stop_after_evals", "selection_episodes")
         at_least(self, 0, "stop_min_delta")
         finite(self, "stop_at_return", "stop_min_delta")
         flags(self, "life_loss_terminates", "pictures")
         storable("env_kwargs", self.env_kwargs)
-        at_least(self, 1, "selection_episodes")
         if self.final_policy == "last" and self.selection_episodes != RunConfig.selection_episodes:
             raise UsageError(
                 f"selection_episodes {self.selection_episodes} does nothing without final_policy best"

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from rl_lab.checks import count, plain_value
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
-from rl_lab.studies.batches import batched_fields, why_not_batched
+from rl_lab.studies.batches import FIELD, batched_fields, why_not_batched
 from rl_lab.studies.decision import Plan, decision_of
 from rl_lab.studies.engines.choice import make_engine
 from rl_lab.studies.foreign.join import read_joins
@@ -197,8 +197,10 @@ def with_batches(study: Study, tell: Callable[[str], None] = _print) -> Study:
     """Return a study whose tabular agents are simulated where all of their runs can be; tell what isn't batched.
 
     Raises:
-        UsageError: nothing can be batched.
+        UsageError: nothing can be batched, or the study's fields for all agents say that none is simulated.
     """
+    if study.fields.get(FIELD) is False:
+        raise UsageError(f"batched and {FIELD} False rule each other out (allowed: one of them)")
     reasons = {
         agent: why_not_batched(
             agent, [study.fields_for(agent, env_id) | {"env_id": env_id} for env_id in study.env_ids]

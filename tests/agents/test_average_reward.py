@@ -46,3 +46,15 @@ def test_it_solves_another_problem_than_the_discounted_one(tmp_path):
 def test_what_has_no_one_average_is_refused_in_a_line(env_id, named, tmp_path):
     with pytest.raises(rl_lab.UsageError, match=f"^{named}"):
         rl_lab.learn(agent="average-policy-iteration", env_id=env_id, run_dir=tmp_path / "run", **BRIEF)
+
+
+@pytest.mark.parametrize(
+    ("agent", "named"),
+    [
+        ("value-iteration", r"residual.*\(allowed: more max_sweeps, a larger tolerance, a smaller gamma\)$"),
+        ("relative-value-iteration", r"gain.*\(allowed: more max_sweeps, a larger tolerance\)$"),
+    ],
+)
+def test_too_few_sweeps_are_said_in_a_line_that_names_what_helps(agent, named, tmp_path):
+    with pytest.raises(rl_lab.UsageError, match=rf"stopped after max_sweeps = 1 with .*{named}"):
+        rl_lab.learn(agent=agent, env_id="FrozenLake-v1", max_sweeps=1, run_dir=tmp_path / "run", **BRIEF)

@@ -314,6 +314,8 @@ class TestBins:
                 "bins_low -1.0 of entry 0 must be below bins_high -1.0",
             ),
             ({}, "Box with bins"),
+            ({"bins_low": (-1.0, 0.0)}, "bins_low (-1.0, 0.0) does nothing without bins"),
+            ({"bins_high": (1.0, 1.0)}, "bins_high (1.0, 1.0) does nothing without bins"),
             ({"bins": (9_999,), "bins_high": (1.0, 1.0)}, "would need a table of"),
         ],
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -20,7 +20,16 @@ class Options:
     big: bool = False
     """Whether it is big."""
     bound: float | None = None
-    """Bound."""
+    """Bound, in a text that goes on
+    on a second line."""
+    names: tuple[str, ...] = ()
+    """Names."""
+    widths: tuple[int, ...] = ()
+    """Widths."""
+    bounds: tuple[float, ...] | None = None
+    """Bounds."""
+    pairs: dict[str, int] = field(default_factory=dict)
+    """Pairs."""
 
     def __post_init__(self):
         if self.learning_rate < 0:
@@ -44,6 +53,16 @@ class TestMain:
     def test_a_code_is_passed_on(self, capsys):
         assert call(capsys, lambda argv: 75) == (75, "", "")
 
+    @pytest.mark.parametrize(
+        ("words", "named"),
+        [(("no room for 8 TiB",), "not enough memory: no room for 8 TiB"), ((), "not enough memory")],
+    )
+    def test_a_lack_of_memory_is_one_line(self, capsys, words, named):
+        def greedy(argv):
+            raise MemoryError(*words)
+
+        assert call(capsys, greedy) == (1, "", f"error: {named}\n")
+
     def test_an_interrupt_is_one_line(self, capsys):
         def interrupted(argv):
             raise KeyboardInterrupt
@@ -63,6 +82,8 @@ class TestParse:
             (["--learning-rat", "1"], ["--learning-rat", "(close: --learning-rate; --help-all lists all"]),
             (["--learning-rate"], ["--learning-rate"]),
             (["--learning-rate", "-1"], ["error: learning_rate must be at least 0, got -1.0"]),
+            (["--widths", "2.5"], ["error: Error parsing --widths: '2.5' must be whole numbers\n"]),
+            (["--bounds", "1", "b"], ["error: Error parsing --bounds: '1', 'b' must be numbers\n"]),
             (["stray"], ["stray"]),
             ([""], ["Unrecognized options: '' (an empty word) (--help-all lists all options)"]),
             (["--no-such"], ["error: Unrecognized options: --no-such (--help-all lists all options)\n"]),
@@ -82,3 +103,10 @@ class TestParse:
         assert (code, err) == (0, "")
         assert "usage: rl-lab echo" in out
         assert "Step size. (default: 0.5)" in out
+
+    def test_help_keeps_no_line_breaks_of_docstrings_and_says_no_empty_defaults(self, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "120")
+        out = call(capsys, echo, "--help")[1]
+        assert "Bound, in a text that goes on on a second line." in out
+        for nothing in ("None", "(default: )", "(default: False)"):
+            assert nothing not in out

@@ -72,6 +72,10 @@ class TestAverageReward:
         assert bias.startswith("bias: -0.176821 to 0.561741 (error at most ")
         assert bias.endswith("; 10 states are visited for ever")
 
+    def test_a_single_state_that_is_visited_for_ever_is_one_state(self, capsys):
+        out = call(capsys, solve, "--env-id", "lab/Cliff-v0", "--method", "average-policy-iteration")[1]
+        assert out.splitlines()[-1].endswith("; 1 state is visited for ever")
+
     def test_states_left_out_are_counted(self, capsys):
         out = call(capsys, solve, "--env-id", "lab/WindyGrid-v0", "--method", "average-policy-iteration")[1]
         assert "; communicating, apart from 8 states that the start doesn't lead to" in out

@@ -63,16 +63,31 @@ class TestRefusals:
                 " needs a package that is missing: No module named 'b2'",
             ),
             (DependencyNotInstalled("pip install b2"), " needs a package that is missing: pip install b2"),
-            (ValueError("\nfirst line\nsecond line"), " with {}: first line"),
-            (AssertionError(), " with {}: AssertionError"),
+            (ValueError("\nfirst line\nsecond line"), ": first line"),
+            (AssertionError(), ": AssertionError"),
+            (KeyError("9x9"), ": KeyError: '9x9'"),
         ],
-        ids=["module", "dependency", "two lines", "no text"],
+        ids=["module", "dependency", "two lines", "no text", "a key"],
     )
     def test_an_environment_that_cannot_be_made(self, failing, error, says):
         failing(error)
         with pytest.raises(UsageError) as caught:
             make_env("test/Failing-v0")
         assert str(caught.value) == f"environment 'test/Failing-v0'{says}"
+
+    def test_an_environment_that_takes_no_render_mode_is_not_drawn(self, failing):
+        said = "Failing.__init__() got an unexpected keyword argument 'render_mode'"
+        failing(TypeError(said))
+        with pytest.raises(UsageError) as caught:
+            make_env("test/Failing-v0", render_mode="rgb_array")
+        assert str(caught.value) == (
+            f"environment 'test/Failing-v0' can't be drawn: it takes no render_mode 'rgb_array' ({said})"
+        )
+        failing(TypeError("Failing() takes no arguments"))
+        with pytest.raises(UsageError, match=r"can't be drawn.*takes no arguments\)$"):
+            make_env("test/Failing-v0", render_mode="rgb_array")
+        with pytest.raises(UsageError, match=r"with \{'size': 3.*argument 'size'$"):
+            make_env("test/Failing-v0", {"size": 3}, render_mode="rgb_array")
 
     def test_other_errors_are_bugs_and_pass_through(self, failing):
         failing(ZeroDivisionError())

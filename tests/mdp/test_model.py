@@ -165,8 +165,11 @@ class TestExtraction:
             "the wrappers around FrozenLake-v1 may change"
         )
         assert why_no_model(gymnasium.make("CartPole-v1"), "CartPole-v1").startswith(
-            "CartPole-v1 gives no model"
+            "CartPole-v1 gives no model (allowed: FrozenLake, Taxi, CliffWalking, "
         )
+        assert "toy-text" not in why_no_model(
+            gymnasium.make("Blackjack-v1"), "Blackjack-v1"
+        )  # it is toy-text
 
     @pytest.mark.parametrize(
         "wrap",

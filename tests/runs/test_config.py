@@ -28,6 +28,7 @@ def ended(command) -> int:
         ("--stop-at-return nan", "stop_at_return must be a finite number, got nan"),
         ("--stop-at-return inf", "stop_at_return must be a finite number, got inf"),
         ("--stop-at-return high", "'high'"),
+        ("--num-envs 1000000000", "num_envs must be at most 65536, got 1000000000"),
         ("--stop-after-evals 0", "stop_after_evals must be at least 1, got 0"),
         ("--stop-after-evals 2.5", "'2.5'"),
         ("--stop-after-evals 2 --stop-min-delta -1", "stop_min_delta must be at least 0, got -1"),

@@ -118,6 +118,12 @@ def test_agents_are_simulated_where_all_of_their_runs_can_be(agent, env_ids, fie
     assert [why in line for line in told] == ([True] if why else [])
 
 
+def test_what_forbids_simulation_for_all_agents_is_refused():
+    study = Study(("FrozenLake-v1",), ("q-learning",), seeds=2, fields={"simulated": False})
+    with pytest.raises(UsageError, match="batched and simulated False rule each other out"):
+        with_batches(study, print)
+
+
 def test_batches_run_on_this_machine_alone(tmp_path):
     with pytest.raises(UsageError, match="batched can't be combined with engine 'ray'"):
         rl_lab.compare(

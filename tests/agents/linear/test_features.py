@@ -157,6 +157,8 @@ class TestRefusals:
             ({"low": (0.0, 2.0)}, spaces.Box(0, 1, (2,)), "low must be below high in each dimension"),
             ({"tiles": (2, 2, 2)}, spaces.Box(0, 1, (2,)), "tiles has 3 numbers; the observations of toy have 2"),
             ({"features": "tiles"}, spaces.Discrete(4), "'tiles' of it need a Box; toy has Discrete"),
+            ({"low": (0.0,)}, spaces.Discrete(4), r"low \(0.0,\) does nothing for features 'one-hot' of it on toy"),
+            ({"features": "raw", "high": (1.0,)}, spaces.Box(0, 1, (1,)), r"high \(1.0,\) does nothing for .*'raw'"),
             ({"features": "one-hot"}, spaces.Box(0, 1, (2,)), "need discrete observations; toy has Box"),
             ({}, spaces.Box(0, 255, (84, 84), np.uint8), "would need more than 10.12 weights for toy"),
             ({"tiles": (9,), "tilings": 1}, spaces.Box(0, 1, (2,)), "would need 300 weights .* .allowed: up to 200"),
