@@ -269,7 +269,9 @@ class TestRefusals:
     def test_a_step_that_is_not_finite_is_refused_whoever_hands_it_over(self, what):
         problem, steps = problem_on(Counting, total_steps=3), []
         agent = interact(agent_on(problem, n_steps=16, batch_size=8), problem, steps.append)
-        broken = dataclasses.replace(steps[-1], **{what: getattr(steps[-1], what) * np.float32(np.nan)})
+        broken = dataclasses.replace(
+            steps[-1], checked=False, **{what: getattr(steps[-1], what) * np.float32(np.nan)}
+        )
         with pytest.raises(FloatingPointError, match="that is not finite"):
             agent.observe(broken)
         assert agent.rollout.filled == 3
