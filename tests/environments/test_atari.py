@@ -84,12 +84,11 @@ def test_many_in_one_vector_are_single_ones_with_the_same_seeds():
     [
         ("Breakout", "machado", SHORT),
         ("Pong", "v5", {"frameskip": 3, "maxpool": False, "max_num_frames_per_episode": 500}),
-        ("Seaquest", "dopamine", {}),
     ],
 )
 def test_many_are_single_ones_under_every_protocol(game, protocol, env_kwargs):
-    terminated, truncated, _ = play_both(game, protocol, env_kwargs, 3, 400)
-    assert truncated if env_kwargs else terminated
+    _, truncated, _ = play_both(game, protocol, env_kwargs, 3, 300)
+    assert truncated
 
 
 def test_an_episode_is_its_seed_and_its_actions_whatever_was_played_before(pongs):
