@@ -43,7 +43,7 @@ from .oracle import OraclePolicy
 
 
 class ClonePolicy(ValuePolicy):
-    """Takes the likeliest legal action; its network outputs logits, not values."""
+    """Takes the likeliest legal action; its network outputs logits times a temperature, not values."""
 
     def __init__(
         self,
@@ -52,9 +52,10 @@ class ClonePolicy(ValuePolicy):
         initial_state: Callable[[int], State] | None = None,
         network: QNetwork | None = None,
         figures: Figures | None = None,
+        temperature: float = 1.0,
     ):
         super().__init__(values, classes.num_outputs, initial_state, network=network, figures=figures)
-        self._classes = classes
+        self._classes, self._temperature = classes, temperature
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
         """Choose an action for each observation, [N, ...]."""
@@ -62,9 +63,9 @@ class ClonePolicy(ValuePolicy):
         return Decision(self._classes.to_actions(self._classes.predict(logits, mask)), state)
 
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return `logits` [N, M], the network's outputs, with -inf for illegal actions."""
+        """Return `logits` [N, M], the network's outputs divided by the temperature, with -inf for illegal actions."""
         shown = super().inspect(obs, state, is_first, mask)
-        return {"logits": shown.pop("q_values"), **shown}
+        return {"logits": shown.pop("q_values") / self._temperature, **shown}
 
 
 class Clone:
@@ -108,6 +109,7 @@ class Clone:
             trained.initial_state,
             network,
             attention_figures(network, trained.device),
+            self.config.temperature,
         )
         if not explore or not self.config.oracle:
             return clone

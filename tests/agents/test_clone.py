@@ -30,6 +30,7 @@ from rl_lab.agents.clone.labelled_steps import (
 from rl_lab.cli.train import train
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.make import make_envs
+from rl_lab.explanation.insight import softmax_by_entry
 from rl_lab.mdp.rows import NeverEnds, NotConverged
 from rl_lab.policies import greedy
 from rl_lab.problem import Problem
@@ -232,6 +233,16 @@ class TestHeldOut:
         seen = policy.inspect(obs, (), np.ones(3, bool), mask)
         assert set(seen) == {"logits"}
         np.testing.assert_array_equal(greedy(seen["logits"]), [1, 2, 3])
+
+    def test_shows_the_probabilities_that_it_has_learned_with_its_temperature(self):
+        agent = Clone(Config(hidden=(), temperature=0.5), problem_on(Identity), Streams(0))
+        with torch.no_grad():
+            agent.trained.network.head.weight.zero_()
+            agent.trained.network.head.bias.copy_(torch.tensor([0.0, 1.0, 1.0, 0.0]))
+        policy, obs = agent.policy(explore=False), np.zeros(1, np.int64)
+        logits = policy.inspect(obs, (), np.ones(1, bool))["logits"]
+        chances = np.exp([0.0, 2.0, 2.0, 0.0]) / np.exp([0.0, 2.0, 2.0, 0.0]).sum()  # outputs / 0.5
+        np.testing.assert_allclose(softmax_by_entry(logits[0], [4]), chances, rtol=1e-6)
 
 
 SMALL = {"hidden": (16,), "batch_size": 8, "replay_capacity": 120, "learning_starts_env_steps": 20}

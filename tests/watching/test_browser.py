@@ -324,3 +324,21 @@ def test_labels_of_an_axis_are_whole(browser):
             canvas.remove(); return Math.min(...said); }); }"""
     with served(session_of(balancing())) as (_, port), Tab(browser, port) as page:
         assert page.tab.evaluate(script) >= 0
+
+
+@needs_browser
+def test_a_legend_says_whose_training_each_curve_shows(browser):
+    session = session_of(balancing(), balancing())
+    with served(session) as (live, port), Tab(browser, port) as page:
+        for agent, evaluated in ((0, [[20, 2.0]]), (1, [])):
+            curves = {"training": [[10, 1.0], [20, 3.0]], "evaluation": evaluated}
+            live.broadcast.tell(
+                {"type": f"curves {agent}", "agent": agent, "env_steps": 20, "curves": curves}
+            )
+        page.until("document.querySelectorAll('#legend .legend').length === 3")
+        assert page.tab.locator("#legend .legend").all_text_contents() == [
+            "agent 0: training episodes", "agent 0: evaluations", "agent 1: training episodes",
+        ]  # fmt: skip
+        colours = page.tab.locator("#legend i").evaluate_all("all => all.map(i => i.style.background)")
+        assert colours == ["var(--first)", "var(--optimum)", "var(--second)"]
+        assert page.tab.locator("#training").is_visible()

@@ -30,7 +30,7 @@ export class Agent {
     this.names = about.action_names;
     this.element = document.getElementById("agent").content.firstElementChild.cloneNode(true);
     this.element.setAttribute("aria-label", about.label);
-    this.part("h2").textContent = about.label;
+    this.label = this.part("h2").textContent = about.label;
     this.stage = new Stage(this.part(".stage"), about.label);
     this.map = new GridMap(this.element);
     this.bars = new Bars(this.part(".bars"));

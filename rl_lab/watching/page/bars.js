@@ -1,6 +1,7 @@
 // What each action is worth to the agent, as bars, with the exact optimum beside it where it is known.
 
 import { extent, short } from "./numbers.js";
+import { legend } from "./plot.js";
 
 const KINDS = { q_values: "Q-values", probabilities: "Probabilities of the actions" };
 const LEGENDS = { q_values: ["learned", "exact optimum"], probabilities: ["probability", "exact Q-value"] };
@@ -70,15 +71,6 @@ export class Bars {
       parts.item.dataset.exact = String(exact);
     }
   }
-}
-
-function legend(colour, text) {
-  const item = document.createElement("span");
-  item.className = "legend";
-  const mark = document.createElement("i");
-  mark.style.background = `var(--${colour})`;
-  item.append(mark, text);
-  return item;
 }
 
 function row(name, exact) {

@@ -4,7 +4,7 @@ import { Agent } from "./agent.js";
 import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { Keyboard } from "./keyboard.js";
-import { drawLines } from "./plot.js";
+import { drawLines, legend } from "./plot.js";
 
 const byId = (id) => document.getElementById(id);
 const send = (type, fields) => connection.send(type, fields);
@@ -68,10 +68,13 @@ function plotSoon() {
 function plotTraining() {
   const lines = [];
   for (const [agent, notice] of curves) {
-    lines.push({ points: notice.curves.training, colour: agent ? "second" : "first" });
-    lines.push({ points: notice.curves.evaluation, colour: agent ? "bad" : "optimum", dots: true });
+    const whose = agents.length > 1 ? `${agents[agent].label}: ` : "";
+    lines.push({ points: notice.curves.training, colour: agent ? "second" : "first", name: `${whose}training episodes` });
+    lines.push({ points: notice.curves.evaluation, colour: agent ? "bad" : "optimum", dots: true, name: `${whose}evaluations` });
   }
-  byId("training").hidden = !lines.some((line) => line.points.length);
+  const shown = lines.filter((line) => line.points.length);
+  byId("legend").replaceChildren(...shown.map((line) => legend(line.colour, line.name)));
+  byId("training").hidden = !shown.length;
   if (!byId("training").hidden) drawLines(byId("curves"), lines);
 }
 
@@ -95,7 +98,7 @@ const texts = {
   failed: (message) => { failed = true; banner(message.text); },
   curves: (message) => {
     curves.set(message.agent, message);
-    byId("followed").textContent = `Training has taken ${message.env_steps.toLocaleString("en")} steps. Lines: training episodes; dots: evaluations.`;
+    byId("followed").textContent = `Training has taken ${message.env_steps.toLocaleString("en")} steps.`;
     plotTraining();
   },
   checkpoint: (message) => toast(`A newer checkpoint (step ${message.env_steps.toLocaleString("en")}) acts from the next episode on.`),

@@ -6,6 +6,16 @@ export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
+/** Return what tells which colour is what. */
+export function legend(colour, text) {
+  const item = document.createElement("span");
+  item.className = "legend";
+  const mark = document.createElement("i");
+  mark.style.background = `var(--${colour})`;
+  item.append(mark, text);
+  return item;
+}
+
 /** Return a 2D context in CSS pixels, with the canvas cleared, and its size. */
 export function prepared(canvas) {
   const ratio = devicePixelRatio || 1;

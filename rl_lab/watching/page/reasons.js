@@ -1,6 +1,7 @@
 // What each number of an observation contributed to the chosen action, as bars to both sides of nothing.
 
 import { short } from "./numbers.js";
+import { legend } from "./plot.js";
 
 const MOST = 24; // numbers, those that matter most
 
@@ -27,15 +28,6 @@ export class Contributions {
     }
     this.list.replaceChildren(...order.map((i) => row(given.names[i], given.contributions[i], largest)));
   }
-}
-
-function legend(colour, text) {
-  const item = document.createElement("span");
-  item.className = "legend";
-  const mark = document.createElement("i");
-  mark.style.background = `var(--${colour})`;
-  item.append(mark, text);
-  return item;
 }
 
 function row(name, value, largest) {
