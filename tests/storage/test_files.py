@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -14,7 +15,16 @@ from disks import FULL
 from rl_lab.mdp.exchange import load_model, save_model
 from rl_lab.storage import files
 from rl_lab.storage.errors import NotWritten
-from rl_lab.storage.files import reason_of, replacing, require_zip, write_atomically, write_json
+from rl_lab.storage.files import (
+    npy_parts,
+    reason_of,
+    replacing,
+    require_zip,
+    sha256,
+    size_of,
+    write_atomically,
+    write_json,
+)
 from tabular_envs import model_of
 
 CHAIN = model_of("RandomWalk")
@@ -185,3 +195,19 @@ def test_an_archive_that_lost_its_end_or_a_bit_is_found(lost, tmp_path):
     path.write_bytes(data[:200] + bytes([data[200] ^ 1]) + data[201:])
     with pytest.raises(ValueError, match=re.escape("member v.npy is damaged") + "|can't be read"):
         require_zip(path)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6.0).reshape(2, 3), np.ones((3, 2), np.float32).T, np.arange(12, dtype=np.uint8)[::3],
+        np.zeros((2, 0, 3)), np.array([True, False]), np.ones(3, ">i8"), np.ones((1, 2), np.float16),
+    ],
+)  # fmt: skip
+def test_npy_files_are_those_of_numpy(array):
+    file = io.BytesIO()
+    np.save(file, np.ascontiguousarray(array))
+    parts = npy_parts(array)
+    assert b"".join(map(bytes, parts)) == file.getvalue()
+    assert size_of(*parts) == len(file.getvalue())
+    assert sha256(*parts) == sha256(file.getvalue())

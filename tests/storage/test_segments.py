@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -19,7 +18,6 @@ from disks import FULL, PAGE
 from rl_lab.storage import segments
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import NotWritten
-from rl_lab.storage.files import npy_parts, sha256, size_of
 from rl_lab.storage.state_trees import Ring, encode, rings_of
 
 ROW = 16  # bytes of a row of a reel's first ring
@@ -358,22 +356,6 @@ def test_many_rings_are_written_by_several_threads_and_equal_ones_share_a_file(t
         found = np.zeros((3, 2), np.int64)
         loaded[str(k)].copy_into(found)
         assert (found == k // 2).all()
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.arange(6.0).reshape(2, 3), np.ones((3, 2), np.float32).T, np.arange(12, dtype=np.uint8)[::3],
-        np.zeros((2, 0, 3)), np.array([True, False]), np.ones(3, ">i8"), np.ones((1, 2), np.float16),
-    ],
-)  # fmt: skip
-def test_npy_files_are_those_of_numpy(array):
-    file = io.BytesIO()
-    np.save(file, np.ascontiguousarray(array))
-    parts = npy_parts(array)
-    assert b"".join(map(bytes, parts)) == file.getvalue()
-    assert size_of(*parts) == len(file.getvalue())
-    assert sha256(*parts) == sha256(file.getvalue())
 
 
 KEYS = st.text(max_size=3).filter(lambda key: not key.startswith("$"))
