@@ -62,7 +62,7 @@ def test_a_peer_that_is_missing_is_said_in_one_line(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["zzz"], ["'zzz'", "allowed: acting, dp"]),
+        (["zzz"], ["'zzz'", "allowed: acting, batched"]),
         (["dqm"], ["'dqm'", "close: dqn"]),
         (["acting", "--turns", "0"], ["turns", "at least 1", "got 0"]),
         ([], ["NAME"]),

@@ -120,7 +120,7 @@ def test_whatever_the_updates_need_is_compiled_before_the_first_step(
         lambda function, trees, should_stop: compiled_at.append(len(steps)) or uncompiled(function, trees),
     )  # fmt: skip
     monkeypatch.setattr(compile_choice, "has_compiler", lambda: True)
-    monkeypatch.setattr(Session, "_moment", lambda self: steps.append(self.at.env_steps))
+    monkeypatch.setattr(Session, "moment", lambda self: steps.append(self.at.env_steps))
     monkeypatch.setattr(Run, "due", lambda self, env_steps: True)
     learn(tmp_path, agent, env_id, **(COMMON | fields))
     assert len(steps) > 50
