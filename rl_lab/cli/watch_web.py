@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 ABOUT = """Watch trained agents play on a live page in the browser: play, pause, step, scrub, take over with the
 keyboard, and see what the agent thinks. The server answers this machine alone, unless --host says otherwise."""
 NEEDED = ("starlette", "uvicorn", "websockets")
+WAIT_SECONDS = 1.0  # between two looks for a first checkpoint
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ def _shown(options: WebOptions) -> list[Watched]:
 
     if any(is_training(Path(name)) for name in options.run_dirs):
         give_way()  # before loading takes its time
+    for name in options.run_dirs:
+        _await_checkpoint(Path(name))
     from rl_lab.runs.config import parse_pairs
     from rl_lab.watching.beside import watched_beside
     from rl_lab.watching.sources import Environment, ModelFile
@@ -124,6 +128,17 @@ def _shown(options: WebOptions) -> list[Watched]:
         environment if has_environment else None,
         None if file == ModelFile() else file,
     )
+
+
+def _await_checkpoint(folder: Path) -> None:
+    """Wait while a run trains that hasn't saved anything yet, and say so; another folder isn't waited for."""
+    from rl_lab.training.loading import kept_steps
+    from rl_lab.watching.following import is_training
+
+    if is_training(folder) and not kept_steps(folder):
+        print(f"waiting for the first checkpoint of {str(folder)!r} (Ctrl-C ends it)", flush=True)
+        while is_training(folder) and not kept_steps(folder):
+            time.sleep(WAIT_SECONDS)
 
 
 def require_consistent(options: WebOptions) -> None:
