@@ -107,7 +107,7 @@ def with_texts(kind: type) -> type:
         hint = _with_help(hints[field.name], texts.get(field.name), made, True)
         fields.append(
             (field.name, hint, dc.field(default=field.default, default_factory=field.default_factory))
-        )  # type: ignore[call-overload]
+        )
     return dc.make_dataclass(kind.__name__, fields)
 
 
