@@ -105,8 +105,9 @@ def with_texts(kind: type) -> type:
     for field in dc.fields(kind):
         made = field.default if field.default_factory is dc.MISSING else field.default_factory()
         hint = _with_help(hints[field.name], texts.get(field.name), made, True)
-        given: Any = {"default": field.default, "default_factory": field.default_factory}
-        fields.append((field.name, hint, dc.field(**given)))
+        fields.append(
+            (field.name, hint, dc.field(default=field.default, default_factory=field.default_factory))
+        )
     return dc.make_dataclass(kind.__name__, fields)
 
 
