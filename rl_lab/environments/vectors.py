@@ -26,7 +26,10 @@ StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
 
 
 class VectorEnv(Protocol):
-    """N environments without autoreset."""
+    """N environments without autoreset.
+
+    One whose observations are known to be finite in their own dtype also has the attribute `checked`, True.
+    """
 
     num_envs: int
     single_observation_space: spaces.Space
@@ -72,6 +75,7 @@ class SingleVector:
     """
 
     num_envs = 1
+    checked = True  # by the contract
 
     def __init__(self, env: gymnasium.Env):
         self.env = env if isinstance(env, Contract) else Contract(env)
@@ -120,6 +124,8 @@ class LocalVector:
     Raises:
         UsageError: their spaces differ.
     """
+
+    checked = True  # by the contract
 
     def __init__(self, envs: Sequence[Contract]):
         self.envs, self.num_envs = list(envs), len(envs)

@@ -98,14 +98,14 @@ def _write(column: Any, at: int | slice, value: Any) -> None:
 
 def _require_finite_step(step: Step) -> None:
     require_finite("reward", step.reward)
-    _require_finite("next observation", step.next_obs)
-    if np.count_nonzero(step.is_first):  # the others were checked already, as successors in the step before
-        _require_finite("observation", step.obs)
+    _require_finite("next observation", step.next_obs, step.checked)
+    if 1 in step.is_first.tobytes():  # the others were checked already, as successors in the step before
+        _require_finite("observation", step.obs, step.checked)
 
 
-def _require_finite(name: str, obs: Obs, path: str = "") -> None:
+def _require_finite(name: str, obs: Obs, checked: bool, path: str = "") -> None:
     if isinstance(obs, dict | tuple):
         for key, part in obs.items() if isinstance(obs, dict) else enumerate(obs):
-            _require_finite(name, part, f"{path}[{key!r}]")
-    elif obs.dtype.kind == "f":
+            _require_finite(name, part, checked, f"{path}[{key!r}]")
+    elif obs.dtype.kind == "f" and not (checked and obs.dtype.itemsize <= 4):
         require_finite(name, obs, path)

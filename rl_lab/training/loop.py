@@ -59,6 +59,7 @@ def train(
 
     Every yield is a point at which to save: the cursor, the agent and the random streams hold everything.
     """
+    checked = getattr(envs, "checked", False)
     act, step_envs, observe, update = policy.act, envs.step, agent.observe, agent.update
     obs, is_first, state, mask, env_steps, episodes = at
     while env_steps < total_steps:
@@ -70,7 +71,7 @@ def train(
             terminated = terminated | info["life_lost"]  # zeroes the bootstrap; the episode goes on
         step = Step(
             obs, action, reward, terminated, truncated, next_obs,
-            is_first, state, next_state, mask, next_mask, extras,
+            is_first, state, next_state, mask, next_mask, extras, checked,
         )  # fmt: skip
         observe(step)
         metrics = update()

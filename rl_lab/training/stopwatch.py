@@ -68,10 +68,10 @@ class TimedAgent:
 class TimedVector:
     """Times how long environments take to step and to be reset."""
 
-    __slots__ = ("_reset", "_seconds", "_step", "num_envs")
+    __slots__ = ("_reset", "_seconds", "_step", "checked", "num_envs")
 
     def __init__(self, envs: VectorEnv, watch: Stopwatch):
-        self.num_envs = envs.num_envs
+        self.num_envs, self.checked = envs.num_envs, getattr(envs, "checked", False)
         self._step, self._reset, self._seconds = envs.step, envs.reset, watch.seconds
 
     def step(self, action: Array) -> StepResult:
