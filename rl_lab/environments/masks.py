@@ -15,7 +15,7 @@ from rl_lab.environments.observed import Refused, as_array, show, show_error
 from rl_lab.types import Array, UsageError
 
 KEY = "action_mask"
-BYTES = "?bB"  # the characters of dtypes whose bytes are the mask's entries
+BOOL, INT8, UINT8 = map(np.dtype, ("?", "b", "B"))  # whose bytes are the mask's entries
 MOST_KNOWN = 1024  # masks that a reader remembers
 ARRAY = np.ndarray  # looked up at every step
 
@@ -43,8 +43,10 @@ class MaskReader:
         Most masks come again, and looking them up takes a fifth of checking them.
         """
         value = info.get(KEY)
-        if type(value) is ARRAY and value.ndim == 1 and value.dtype.char in BYTES:
-            return self._known.get(value.tobytes())
+        if type(value) is ARRAY and value.ndim == 1:
+            dtype = value.dtype
+            if dtype is BOOL or dtype is INT8 or dtype is UINT8:
+                return self._known.get(value.tobytes())
         return None
 
     def read(self, info: Mapping[str, Any], over: bool, terminated: bool) -> Array | None:
@@ -71,7 +73,7 @@ class MaskReader:
         if (known := self.again({KEY: value})) is not None:
             return known
         mask = self._checked(self._cast(value), over)
-        if type(value) is ARRAY and value.dtype.char in BYTES and len(self._known) < MOST_KNOWN:
+        if type(value) is ARRAY and value.dtype in (BOOL, INT8, UINT8) and len(self._known) < MOST_KNOWN:
             held = value.tobytes()
             if mask.tobytes() == held:  # it leaves an action legal as it is
                 self._known[held] = mask
@@ -169,7 +171,9 @@ def mask_of(info: Mapping[str, Array]) -> Array | None:
     Where no action is legal, as in environments that a masked reset left alone, all count as legal.
     """
     mask = info.get(KEY)
-    return None if mask is None else mask | ~mask.any(axis=-1, keepdims=True)
+    if mask is None or (len(mask) == 1 and 1 in mask.tobytes()):
+        return mask
+    return mask | ~mask.any(axis=-1, keepdims=True)
 
 
 def merge_masks(reset: Array, fresh: Array | None, mask: Array | None) -> Array | None:

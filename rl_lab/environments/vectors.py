@@ -20,7 +20,8 @@ from rl_lab.environments.contract import Contract
 from rl_lab.types import Array, Obs, UsageError
 
 EMPTY = np.empty  # looked up at every step
-READ = ("action_mask", "life_lost")  # the entries of `info` that the lab reads
+AXES = {"action_mask": 2, "life_lost": 1}  # of the entries of `info` that the lab reads, in a vector
+READ = tuple(AXES)
 
 StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
 
@@ -241,7 +242,7 @@ def _read(info: Mapping[str, Any]) -> dict[str, Any]:
 
 def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
     """Return the entries of one environment's info that the lab reads, bool with a leading axis of one."""
-    return {key: np.array((info[key],), dtype=np.bool_) for key in READ if key in info}
+    return {key: np.array(info[key], np.bool_, ndmin=axes) for key, axes in AXES.items() if key in info}
 
 
 class MaskedVector:
