@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 import pytest
 
 from counting import SEED, Collector, Scripted, sometimes_end
-from rl_lab.environments.episodes import EpisodeTracker
-from rl_lab.environments.make import make_envs
+from rl_lab.environments import episodes
+from rl_lab.environments.episodes import Batch, EpisodeTracker
+from rl_lab.environments.make import make_envs, vector_of
 from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.training.loop import start, train
+from rl_lab.trees import leaves_of
+from rl_lab.types import Step
+from toys import Counting, Parts
 
 
 class TestEpisodeTracker:
+    @pytest.mark.parametrize("batch", [1, 7, 64])
     @pytest.mark.parametrize("num_envs", [1, 4])
-    def test_one_row_an_episode_in_the_order_in_which_they_ended(self, num_envs):
+    def test_one_row_an_episode_in_the_order_in_which_they_ended(self, num_envs, batch, monkeypatch):
         """Against the steps themselves; 200 vector steps cross several batches."""
+        monkeypatch.setattr(episodes, "BATCH", batch)
+        monkeypatch.setattr(episodes, "SHORTEST_BATCH", 1)
         envs = make_envs("test/Counting-v0", num_envs)
         found: list[Any] = []
         tracker = EpisodeTracker(SEED, num_envs, envs.single_action_space, found.append)
@@ -44,3 +53,38 @@ class TestEpisodeTracker:
         ] == [row[:-1] for row in expected]
         assert [tuple(e.actions.tolist()) for e in found] == [row[-1] for row in expected]
         assert len(found) > 20
+
+    @pytest.mark.parametrize("batch", [1, 5, 256])
+    @pytest.mark.parametrize("make", [Counting, Parts])
+    def test_open_episodes_are_hashed_leaf_by_leaf_whatever_the_batch(self, make, batch, monkeypatch):
+        """The hash of each open episode equals one of all its observations and rewards, in order."""
+        monkeypatch.setattr(episodes, "BATCH", batch)
+        monkeypatch.setattr(episodes, "SHORTEST_BATCH", 1)
+        envs = vector_of(make, 3)
+        tracker = EpisodeTracker(SEED, 3, envs.single_action_space, lambda episode: None)
+        seen: list[list[list[Any]]] = [[] for _ in range(3)]  # by environment: reward, then leaves, of each step
+        policy, seeds = Scripted(lambda obs, mask: 1), EpisodeSeeds(SEED, 3)
+        for step, _, at in train(Collector(), policy, envs, seeds, 3 * 41, start(policy, envs, seeds)):
+            tracker.add(step, at)
+            for i in range(3):
+                if step.is_first[i]:
+                    seen[i] = [[None, *(leaf[i] for leaf in leaves_of(step.obs, sort_keys=True))]]
+                seen[i].append([step.reward[i], *(x[i] for x in leaves_of(step.next_obs, sort_keys=True))])
+                if at.is_first[i]:
+                    seen[i] = [[None, *(leaf[i] for leaf in leaves_of(at.obs, sort_keys=True))]]
+        state = tracker.state_dict(at.obs)
+        envs.close()
+        for i, digest in enumerate(state["digests"]):
+            columns = [[x for x in column if x is not None] for column in zip(*seen[i], strict=True)]
+            found = [blake2b(b"".join(x.tobytes() for x in c), digest_size=16).hexdigest() for c in columns]
+            assert digest == "-".join(found)
+            assert len(state["actions"].get(str(i), ())) == len(seen[i]) - 1
+
+
+def test_large_observations_make_shorter_batches():
+    def step(size: int) -> Step:
+        obs, one = np.zeros((1, size), np.uint8), np.zeros(1)
+        return Step(obs, one, one, one, one, obs, one, (), (), None, None)
+
+    sizes = [Batch(step(nbytes), np.dtype(np.uint8)).size for nbytes in (4, 2**13, 2**16)]
+    assert sizes == [256, 128, 64]

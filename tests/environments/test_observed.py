@@ -230,3 +230,47 @@ def test_what_passes_has_the_declared_form_and_the_given_values(value, space):
         assert (out.shape, out.dtype) == (space.shape, space.dtype)
         assert np.allclose(out.astype(np.float64), value.astype(np.float64), rtol=1e-6)
         assert space.contains(out) or out.dtype.kind == "f"
+
+
+FEW = {
+    "unit": spaces.Box(0.0, 1.0, (3,), np.float32),
+    "narrow": spaces.Box(-1e-3, 1e-3, (2, 1), np.float32),
+    "wide": spaces.Box(-1e30, 1e30, (2,), np.float32),
+    "endless": spaces.Box(-np.inf, np.inf, (2,), np.float32),
+    "one-sided": spaces.Box(np.float32([3.0, -np.inf]), np.float32([np.inf, 5.0])),
+    "away from zero": spaces.Box(1000.0, 1001.0, (2,), np.float32),
+}
+
+
+@pytest.mark.parametrize("name", FEW)
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_few_floats_of_any_bits_are_taken_where_each_is_finite_and_near_its_bounds(name, data):
+    """Against the bounds with the tolerance added, entry by entry."""
+    space = FEW[name]
+    bits = st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0, 1 << 31, 0x7F800000, 0xFF800000, 0x7FC00000]))
+    near = st.floats(-2000, 2000, width=32).map(lambda x: int(np.float32(x).view(np.uint32)))
+    value = data.draw(arrays.arrays(np.uint32, space.shape, elements=bits | near)).view(np.float32)
+    low, high = space.low.astype(float), space.high.astype(float)
+    one_sided = np.maximum(1.0, np.minimum(abs(low), abs(high)))
+    with np.errstate(invalid="ignore"):
+        width = np.where(np.isfinite(high - low), high - low, one_sided)
+    slack = np.where((low == 0) & (high == 1), 4.0, 100.0) * width
+    inside = np.isfinite(value) & (value >= low - slack) & (value <= high + slack)
+    if inside.all():
+        assert observation_check(space)(value) is value
+    else:
+        with pytest.raises(Refused):
+            observation_check(space)(value)
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(3, start=5), spaces.Discrete(2000), spaces.Discrete(3)])
+def test_numbers_of_a_discrete_space_come_in_its_own_type(space):
+    check, first, last = observation_check(space), int(space.start), int(space.start + space.n) - 1
+    for value in (first, last, np.int32(last), np.array(first)):
+        taken = check(value)
+        assert taken == value
+        assert type(taken) is np.int64
+    for value in (first - 1, last + 1):
+        with pytest.raises(Refused, match=f"allowed: an integer from {first} to {last}"):
+            check(value)
