@@ -61,7 +61,9 @@ class AtOnce:
         value = q[state, action]
         error = reward + self._gamma * best - value
         visits[state, action] = count = visits[state, action] + 1
-        q[state, action] = value + (rate if size_kind == BY_TIME else step_size(size_kind, rate, power, count)) * error
+        q[state, action] = (
+            value + (rate if size_kind == BY_TIME else step_size(size_kind, rate, power, count)) * error
+        )
         return error
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:

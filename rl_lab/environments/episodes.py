@@ -101,8 +101,12 @@ class Batch:
     def clear(self) -> None:
         """Make room for the next steps."""
         self.count = 0
-        self.opened: dict[int, Obs] = {}  # the observations before a step that may open an episode, by its place
-        self._ends: list[tuple[int, Array, Step]] = []  # place, where an episode ends (bool [N]), and the step
+        self.opened: dict[
+            int, Obs
+        ] = {}  # the observations before a step that may open an episode, by its place
+        self._ends: list[
+            tuple[int, Array, Step]
+        ] = []  # place, where an episode ends (bool [N]), and the step
 
     def add(self, step: Step, done: Array) -> int:
         """Take in a step, and where an episode ends with it, bool [N]; return how many steps there are."""
@@ -282,5 +286,3 @@ class EpisodeTracker:
             return obs, mask
         obs, info = envs.reset(seed=seeds.current(), options={"reset_mask": unplayed})
         return obs, merge_masks(unplayed, mask_of(info), mask)
-
-

@@ -62,7 +62,10 @@ class VectorEnv(Protocol):
         """Close all environments."""
 
 
-NEVER, ALWAYS = np.zeros(1, np.bool_), np.ones(1, np.bool_)  # vectors of one flag, made once and never written to
+NEVER, ALWAYS = (
+    np.zeros(1, np.bool_),
+    np.ones(1, np.bool_),
+)  # vectors of one flag, made once and never written to
 _FLAGS = NEVER, ALWAYS
 for _flag in _FLAGS:
     _flag.flags.writeable = False

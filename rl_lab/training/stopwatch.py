@@ -10,7 +10,6 @@ from rl_lab.agent import Agent, Policy
 from rl_lab.environments.vectors import StepResult, VectorEnv
 from rl_lab.types import Array, Decision, Metrics, Obs, State, Step
 
-
 PARTS = ("compile", "act", "step", "store", "update", "record", "reset")
 
 

@@ -248,7 +248,9 @@ FEW = {
 def test_a_few_floats_of_any_bits_are_taken_where_each_is_finite_and_near_its_bounds(name, data):
     """Against the bounds with the tolerance added, entry by entry."""
     space = FEW[name]
-    bits = st.one_of(st.integers(0, 2**32 - 1), st.sampled_from([0, 1 << 31, 0x7F800000, 0xFF800000, 0x7FC00000]))
+    bits = st.one_of(
+        st.integers(0, 2**32 - 1), st.sampled_from([0, 1 << 31, 0x7F800000, 0xFF800000, 0x7FC00000])
+    )
     near = st.floats(-2000, 2000, width=32).map(lambda x: int(np.float32(x).view(np.uint32)))
     value = data.draw(arrays.arrays(np.uint32, space.shape, elements=bits | near)).view(np.float32)
     low, high = space.low.astype(float), space.high.astype(float)

@@ -151,3 +151,19 @@ class TestLocal:
         assert obs.tolist() == [0, 0]
         envs.step(np.array([0, 0]))
         envs.close()
+
+
+class TestMasksOfAVector:
+    @pytest.mark.parametrize(
+        ("given", "legal"),
+        [
+            ([[True, False]], [[True, False]]),
+            ([[False, False]], [[True, True]]),  # nothing is known of it
+            ([[False, False], [False, True]], [[True, True], [False, True]]),
+        ],
+    )
+    def test_where_none_is_legal_all_are(self, given, legal):
+        assert mask_of({"action_mask": np.array(given)}).tolist() == legal
+
+    def test_none_come_where_there_are_none(self):
+        assert mask_of({}) is None

@@ -12,6 +12,7 @@ import pytest
 from counting import CASES, EPISODE, SEED, Collector, Scripted, collect, hashed_legal, sometimes_end
 from rl_lab.environments.make import make_envs
 from rl_lab.environments.masks import mask_of
+from rl_lab.environments.vectors import NEVER
 from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.training.loop import start, train
 from rl_lab.types import Step
@@ -164,3 +165,31 @@ class TestBudget:
         result = learn(tmp_path, "dqn", "CartPole-v1", total_steps=total, num_envs=num_envs, **fields)
         assert result.summary["env_steps"] == steps
         assert result.summary["total_steps"] == total
+
+
+class TestChecked:
+    @pytest.mark.parametrize("num_envs", [1, 3])
+    def test_steps_of_environments_under_contract_say_so(self, num_envs):
+        envs = make_envs("test/Counting-v0", num_envs)
+        steps, _ = collect(envs, Scripted(sometimes_end), 5)
+        assert [step.checked for step in steps] == [True] * 5
+
+    def test_those_of_others_do_not(self):
+        class Others:
+            num_envs = 1
+
+            def __init__(self):
+                self.inner = make_envs("test/Counting-v0", 1)
+                self.reset, self.step, self.close = self.inner.reset, self.inner.step, self.inner.close
+
+        steps, _ = collect(Others(), Scripted(sometimes_end), 5)
+        assert [step.checked for step in steps] == [False] * 5
+
+
+def test_flags_that_vectors_share_are_never_handed_on_as_where_episodes_begin():
+    envs = make_envs("test/Counting-v0", 1)
+    steps, cursors = collect(envs, Scripted(sometimes_end), 30)
+    for cursor in cursors:
+        cursor.is_first[...] = True  # it is the cursor's own
+    assert not NEVER[0]
+    assert not all(step.terminated[0] for step in steps)
