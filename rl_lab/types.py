@@ -57,9 +57,7 @@ class Step:
     mask: Array | None  # bool [N, A]: legal actions at obs; None without masks
     next_mask: Array | None  # bool [N, A]: legal actions at next_obs
     extras: Mapping[str, Array] = field(default_factory=dict)
-    checked: bool = (
-        False  # the environments' contract has found that observations are finite in their own dtype
-    )
+    checked: bool = False  # observations are known to be finite in their own dtype
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,9 +81,7 @@ class Tabular:
         self._kind, self._parameter = behaviour_of(config, problem.horizon)
         self._size_kind, self._power = STEP_SIZES[config.step_size], config.step_size_power
         self._learning_rate = linear(config.learning_rate, config.learning_rate_final, problem.horizon)
-        self._learn_one: LearnOne | None = (
-            None if self._kind == UCB else getattr(self.rule, "learn_one", None)
-        )
+        self._learn_one = None if self._kind == UCB else self.rule.learn_one  # UCB counts choices in arrays
         self._counts = self._size_kind != BY_TIME or self._kind == UCB
         self._step: Step | None = None
 

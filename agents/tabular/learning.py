@@ -13,7 +13,7 @@ from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
 from rl_lab.mdp.simulated_loop import AT_ONCE, TRACES, WINDOWS
 from rl_lab.types import Array
 
-from .tables import COMPILED_FROM_STEPS_AT_ONCE, Now, Tables, Taken, load_arrays
+from .tables import COMPILED_FROM_STEPS_AT_ONCE, LearnOne, Now, Tables, Taken, load_arrays
 
 NOTHING = np.zeros(0)
 
@@ -48,7 +48,6 @@ class AtOnce:
         )  # fmt: skip
         # in Python, numbers are read from a view of memory in a third of the time
         self._arrays: tuple[Any, ...] = tuple(a.data for a in arrays) if self.takes_numbers else arrays
-
         self.learn_one = self._q_learning if self.takes_numbers and rule == Q_LEARNING else None
 
     def _q_learning(
@@ -61,9 +60,8 @@ class AtOnce:
         value = q[state, action]
         error = reward + self._gamma * best - value
         visits[state, action] = count = visits[state, action] + 1
-        q[state, action] = (
-            value + (rate if size_kind == BY_TIME else step_size(size_kind, rate, power, count)) * error
-        )
+        size = rate if size_kind == BY_TIME else step_size(size_kind, rate, power, count)
+        q[state, action] = value + size * error
         return error
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
@@ -92,6 +90,7 @@ class ByTraces:
     """Watkins's Q(lambda), SARSA(lambda) or TD(lambda)."""
 
     takes_numbers = False
+    learn_one: LearnOne | None = None
     asks_behaviour = True
     knows_legal = True
 
@@ -140,6 +139,7 @@ class ByWindows:
     """
 
     takes_numbers = False
+    learn_one: LearnOne | None = None
     asks_behaviour = True
     knows_legal = True
 

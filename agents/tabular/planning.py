@@ -10,7 +10,7 @@ from rl_lab.mdp.learning.planning import update_dyna, update_sweeping
 from rl_lab.types import Array
 
 from .learning import AtOnce
-from .tables import Now, Tables, Taken, load_arrays
+from .tables import LearnOne, Now, Tables, Taken, load_arrays
 
 
 class Model:
@@ -38,6 +38,7 @@ class Dyna:
     """
 
     takes_numbers = False
+    learn_one: LearnOne | None = None
     asks_behaviour = False
     knows_legal = True
 
@@ -73,6 +74,7 @@ class Sweeping:
     """Backs up the entries whose remembered outcomes show the largest error, and then what leads to them."""
 
     takes_numbers = False
+    learn_one: LearnOne | None = None
     asks_behaviour = False
     knows_legal = True
 

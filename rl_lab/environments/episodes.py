@@ -101,12 +101,10 @@ class Batch:
     def clear(self) -> None:
         """Make room for the next steps."""
         self.count = 0
-        self.opened: dict[
-            int, Obs
-        ] = {}  # the observations before a step that may open an episode, by its place
-        self._ends: list[
-            tuple[int, Array, Step]
-        ] = []  # place, where an episode ends (bool [N]), and the step
+        # By the place of a step that may open an episode, the observations before it.
+        self.opened: dict[int, Obs] = {}
+        # A step that ends an episode: its place, where one ends (bool [N]), and the step itself.
+        self._ends: list[tuple[int, Array, Step]] = []
 
     def add(self, step: Step, done: Array) -> int:
         """Take in a step, and where an episode ends with it, bool [N]; return how many steps there are."""

@@ -19,7 +19,6 @@ from rl_lab.environments.actions import several_actions, single_action, vector_a
 from rl_lab.environments.contract import Contract
 from rl_lab.types import Array, Obs, UsageError
 
-EMPTY = np.empty  # looked up at every step
 AXES = {"action_mask": 2, "life_lost": 1}  # of the entries of `info` that the lab reads, in a vector
 READ = tuple(AXES)
 
@@ -62,10 +61,8 @@ class VectorEnv(Protocol):
         """Close all environments."""
 
 
-NEVER, ALWAYS = (
-    np.zeros(1, np.bool_),
-    np.ones(1, np.bool_),
-)  # vectors of one flag, made once and never written to
+# Vectors of one flag, made once and never written to.
+NEVER, ALWAYS = np.zeros(1, np.bool_), np.ones(1, np.bool_)
 _FLAGS = NEVER, ALWAYS
 for _flag in _FLAGS:
     _flag.flags.writeable = False
@@ -98,7 +95,7 @@ class SingleVector:
     def step(self, action: Array) -> StepResult:
         """Step the environment with its action [1, ...]; raise ValueError for one outside its space."""
         obs, number, terminated, truncated, info = self.env.step(self._action(action))
-        reward = EMPTY(1)  # faster than np.array([number])
+        reward = np.empty(1)  # faster than np.array([number])
         reward[0] = number
         return (
             self._batch(obs),
@@ -215,7 +212,7 @@ def _batcher(space: spaces.Space) -> Callable[[Any], Obs]:
     if space.shape == ():
 
         def batch_of_number(obs: Any) -> Array:
-            batch = EMPTY(1, dtype)
+            batch = np.empty(1, dtype)
             batch[0] = obs
             return batch
 

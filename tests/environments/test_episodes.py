@@ -62,9 +62,7 @@ class TestEpisodeTracker:
         monkeypatch.setattr(episodes, "SHORTEST_BATCH", 1)
         envs = vector_of(make, 3)
         tracker = EpisodeTracker(SEED, 3, envs.single_action_space, lambda episode: None)
-        seen: list[list[list[Any]]] = [
-            [] for _ in range(3)
-        ]  # by environment: reward, then leaves, of each step
+        seen: list[list[list[Any]]] = [[], [], []]  # by environment: reward, then leaves, of each step
         policy, seeds = Scripted(lambda obs, mask: 1), EpisodeSeeds(SEED, 3)
         for step, _, at in train(Collector(), policy, envs, seeds, 3 * 41, start(policy, envs, seeds)):
             tracker.add(step, at)
