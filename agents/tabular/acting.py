@@ -14,6 +14,7 @@ from rl_lab.types import Array, Decision, Obs, State
 
 from .tables import ALL_LEGAL, Tables, own
 
+MOST_ANSWERS = 1024  # decisions that are made beforehand, one for each action
 RowsOf = Callable[[Obs], Array]  # observations [N, ...] -> rows of the table, int64 [N]
 
 
@@ -68,6 +69,8 @@ class Exploring:
 class Alone:
     """Chooses as the epsilon-greedy policy over a table, from the same draws, and faster for a single environment.
 
+    The actions that it returns for one can't be written to, since they are made only once.
+
     Args:
         policy: for several environments, for masks, and for `inspect`.
         q: the live table [S, A].
@@ -79,7 +82,9 @@ class Alone:
         self, policy: Policy, q: Array, row_of: RowsOf, epsilon: Callable[[], float], rng: np.random.Generator
     ):
         self._policy, self._q, self._row_of, self._epsilon, self._rng = policy, q, row_of, epsilon, rng
-        self._num_actions = q.shape[1]
+        actions = np.arange(q.shape[1])[:, None]  # [A, 1]
+        actions.flags.writeable = False
+        self._answers = [Decision(action) for action in actions]
         self.initial_state, self.inspect = policy.initial_state, policy.inspect
 
     def act(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> Decision:
@@ -88,8 +93,8 @@ class Alone:
             return self._policy.act(obs, state, is_first, mask)
         rng = self._rng
         if rng.random() < self._epsilon():
-            return Decision(random_actions(rng, 1, self._num_actions))
-        return Decision(np.array([random_best(self._q[self._row_of(obs)[0]].tolist(), rng)]))
+            return self._answers[rng.integers(len(self._answers))]  # as `random_actions` draws it
+        return self._answers[random_best(self._q[self._row_of(obs)[0]].tolist(), rng)]
 
 
 class UniformPolicy:

@@ -20,7 +20,7 @@ from rl_lab.schedules import Schedule, constant, linear
 from rl_lab.seeding import Streams, seed_of
 from rl_lab.types import Array, Metrics, Obs, State, Step
 
-from .acting import Alone, Exploring, RowsOf, UniformPolicy
+from .acting import MOST_ANSWERS, Alone, Exploring, RowsOf, UniformPolicy
 from .bins import count_bins, make_bin_of
 from .config import BEHAVIOURS, PARAMETERS, STEP_SIZES, Config, Learning
 from .tables import ALL_LEGAL, LearnOne, Now, Rule, Tables, Taken, own
@@ -96,7 +96,7 @@ class Tabular:
             return shifted(drawing, self._first_action)
         exploring = EpsilonGreedy(self._rng, self._now_parameter, random_tie(self._rng)) if explore else None
         policy: Policy = ValuePolicy(self._values, self._num_actions, explore=exploring)
-        if explore:
+        if explore and self._num_actions <= MOST_ANSWERS:
             policy = Alone(policy, self.q, self._row_of, self._now_parameter, self._rng)
         return shifted(policy, self._first_action)
 
