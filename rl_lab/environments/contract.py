@@ -88,27 +88,29 @@ class Contract(gymnasium.Wrapper):
         except Refused as refused:
             raise self.fault(f"observation: {refused}") from None
         # What comes in a usual type passes at once: this is done at every step.
-        if type(reward) is not float:
-            usual = type(reward) is FLOAT32 or (type(reward) is int and -EXACT <= reward <= EXACT)
+        kind = type(reward)
+        if kind is not float:
+            usual = kind is FLOAT32 or (kind is int and -EXACT <= reward <= EXACT)
             reward = float(reward) if usual else self._checked("reward", as_reward, reward)
         if not isfinite(reward):
             reward = self._checked("reward", as_reward, reward)
         if type(terminated) is not bool:
-            is_numpy = type(terminated) is BOOL
-            terminated = bool(terminated) if is_numpy else self._checked("terminated", as_flag, terminated)
+            known = type(terminated) is BOOL
+            terminated = bool(terminated) if known else self._checked("terminated", as_flag, terminated)
         if type(truncated) is not bool:
-            is_numpy = type(truncated) is BOOL
-            truncated = bool(truncated) if is_numpy else self._checked("truncated", as_flag, truncated)
+            known = type(truncated) is BOOL
+            truncated = bool(truncated) if known else self._checked("truncated", as_flag, truncated)
         if self._steps == self._note_at:
             self._note_at *= 2  # steps 1, 2, 4, 8, ..., each in one episode: this is to be told, no fault
             self._note_bounds(obs)
-        if not self._masks.silent or type(info) is not dict or "action_mask" in info or "life_lost" in info:
-            mask = self._masks.again(info) if type(info) is dict and "life_lost" not in info else None
-            if mask is not None:
-                info = {**info, "action_mask": mask}
-            else:
-                info = self._with_mask(info, terminated or truncated, terminated)
-        return obs, reward, terminated, truncated, info
+        if type(info) is dict and "life_lost" not in info:
+            masks = self._masks
+            if "action_mask" not in info:
+                if masks.silent:
+                    return obs, reward, terminated, truncated, info
+            elif (mask := masks.again(info["action_mask"])) is not None:
+                return obs, reward, terminated, truncated, {**info, "action_mask": mask}
+        return obs, reward, terminated, truncated, self._with_mask(info, terminated or truncated, terminated)
 
     def _with_mask(self, info: Any, over: bool, terminated: bool) -> dict[str, Any]:
         """Return info, with the legal actions of environments that have masks as bool [A]."""

@@ -37,15 +37,14 @@ class MaskReader:
         self._given: bool | None = None  # unknown before the first reset
         self._known: dict[bytes, Array] = {}  # masks that were read and leave an action legal, by their bytes
 
-    def again(self, info: Mapping[str, Any]) -> Array | None:
-        """Return the mask in info if it has been read before; None means that `read` has to look.
+    def again(self, value: Any) -> Array | None:
+        """Return a mask as `read` returned it if it has been read before; None means that `read` has to look.
 
         Most masks come again, and looking them up takes a fifth of checking them.
         """
-        value = info.get(KEY)
         if type(value) is ARRAY and value.ndim == 1:
             dtype = value.dtype
-            if dtype is BOOL or dtype is INT8 or dtype is UINT8:
+            if dtype is INT8 or dtype is BOOL or dtype is UINT8:
                 return self._known.get(value.tobytes())
         return None
 
@@ -70,7 +69,7 @@ class MaskReader:
         if not given:
             return None
         value = info[KEY] if KEY in info else self._ask()
-        if (known := self.again({KEY: value})) is not None:
+        if (known := self.again(value)) is not None:
             return known
         mask = self._checked(self._cast(value), over)
         if type(value) is ARRAY and value.dtype in (BOOL, INT8, UINT8) and len(self._known) < MOST_KNOWN:
