@@ -43,3 +43,16 @@ def test_what_is_read_is_a_copy(dtype):
 def test_characters_are_no_mask():
     with pytest.raises(Refused):
         read(np.array([b"\1", b"\0", b"\1", b"\1"]))
+
+
+@pytest.mark.parametrize("stranger", [np.dtype("S1"), np.dtype("i2"), np.dtype("f4")])
+def test_other_types_with_the_bytes_of_a_mask_that_is_known_are_refused(stranger):
+    env = gymnasium.make("CartPole-v1")
+    env.action_space = gymnasium.spaces.Discrete(4)
+    reader, mask = MaskReader(env), np.array([1, 0, 1, 1], np.int8)
+    reader.read({"action_mask": mask}, False, False)
+    assert reader.again(mask) is not None
+    alike = np.frombuffer(mask.tobytes(), stranger)
+    assert reader.again(alike) is None
+    with pytest.raises(Refused):
+        reader.read({"action_mask": alike}, False, False)
