@@ -48,7 +48,8 @@ class AtOnce:
         )  # fmt: skip
         # in Python, numbers are read from a view of memory in a third of the time
         self._arrays: tuple[Any, ...] = tuple(a.data for a in arrays) if self.takes_numbers else arrays
-        self.learn_one = self._q_learning if self.takes_numbers and rule == Q_LEARNING else None
+        alone = self.takes_numbers and rule == Q_LEARNING
+        self.learn_one: LearnOne | None = self._q_learning if alone else None
 
     def _q_learning(
         self, state: int, action: int, reward: float, terminated: bool, next_state: int,

@@ -88,9 +88,8 @@ class Contract(gymnasium.Wrapper):
         except Refused as refused:
             raise self.fault(f"observation: {refused}") from None
         # What comes in a usual type passes at once: this is done at every step.
-        kind = type(reward)
-        if kind is not float:
-            usual = kind is FLOAT32 or (kind is int and -EXACT <= reward <= EXACT)
+        if type(reward) is not float:
+            usual = type(reward) is FLOAT32 or (type(reward) is int and -EXACT <= reward <= EXACT)
             reward = float(reward) if usual else self._checked("reward", as_reward, reward)
         if not isfinite(reward):
             reward = self._checked("reward", as_reward, reward)
