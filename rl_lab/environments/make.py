@@ -299,14 +299,9 @@ def make_envs(
     if vector not in VECTORS:
         raise UsageError(f"vector {vector!r} is unknown (allowed: {', '.join(VECTORS)})")
     make = partial(
-        make_env,
-        env_id,
-        env_kwargs,
-        wrappers=wrappers,
-        preprocess=preprocess,
-        life_loss_terminates=life_loss_terminates,
-        render_mode=render_mode,
-    )
+        make_env, env_id, env_kwargs, wrappers=wrappers, preprocess=preprocess,
+        life_loss_terminates=life_loss_terminates, render_mode=render_mode,
+    )  # fmt: skip
     _load_namespace(env_id)
     protocol = _protocol(env_id, env_kwargs, wrappers, preprocess)
     together = num_envs > 1 and vector in ("sync", "own") and render_mode is None

@@ -99,7 +99,7 @@ class TestRefuses:
         ("words", "named"),
         [
             ([], ["--env-id"]),
-            (["--env-id", "CartPole-v1"], ["'CartPole-v1'", "finite MDP", "toy-text"]),
+            (["--env-id", "CartPole-v1"], ["'CartPole-v1'", "finite MDP", "FrozenLake"]),
             (["--env-id", "FrozenLak-v1"], ["'FrozenLak-v1'", "FrozenLake-v1"]),
             (["--env-id", "FrozenLake-v1", "--method", "guessing"], ["'guessing'", "value-iteration"]),
             (

@@ -40,7 +40,7 @@ def test_what_was_stopped_says_which_run_goes_on_and_how_many_are_left(capsys, t
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--agent", "random"], ["num_seeds 2", "'random'", "agents that can be simulated"]),
+        (["--agent", "random"], ["num_seeds 2", "'random'", "don't learn as one program"]),
         (["--num-seeds", 0], ["num_seeds must be at least 1, got 0"]),
         (["--env-id", "Blackjack-v1"], ["simulated needs a finite MDP", "Blackjack-v1"]),
     ],
