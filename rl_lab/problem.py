@@ -42,6 +42,8 @@ class Problem:
     initial_weights: Mapping[str, Any] | None = None  # for a warm start; None for fresh weights
     dataset: Dataset | None = None  # recorded steps to learn from; None if the agent acts itself
     horizon_steps: int | None = None  # over which schedules are spread; None: over the budget
+    make_own: Callable[[int], VectorEnv] | None = None
+    """Likewise the vectorised form in which the agent learns, whatever it plays; None: `make` makes that too."""
     other_episodes: str | None = None
     """Why several environments play other episodes than single ones do (a line); None: they play the same."""
     trial_seconds: float | None = None

@@ -23,7 +23,7 @@ from rl_lab.types import Array, EnvironmentFault, Obs
 class FormVector(MaskedVector):
     """A vectorised form that is held to what `Contract` asks of single environments.
 
-    Observations are copies: the form's own arrays are taken as such where it equals single environments.
+    What it gives is copied: a form's own arrays are taken as such where it equals single environments.
 
     Args:
         name: of the environment, for messages.
@@ -100,7 +100,7 @@ class FormVector(MaskedVector):
         column: Array = np.asarray(values)
         if column.shape != (self.num_envs,) or column.dtype.kind not in kinds:
             raise self._fault(f"{field}: {show(values)} (allowed: an array of shape ({self.num_envs},))")
-        return column
+        return column if self.equals_single_envs else column.copy()
 
     def _read(self, info: Any, free: Array) -> dict[str, Array]:
         """Return the entries of info that the lab reads, bool [N, ...]; where `free`, no action has to be legal."""

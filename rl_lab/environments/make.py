@@ -20,7 +20,7 @@ from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_global
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
 from rl_lab.environments.named_wrappers import wrapped
-from rl_lab.environments.protocols import PREPROCESSING, PROTOCOLS, Protocol, protocol_of
+from rl_lab.environments.protocols import PROTOCOLS, Protocol, protocol_of, resolve_preprocessing
 from rl_lab.environments.trial import marked
 from rl_lab.environments.vectors import LocalVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
@@ -240,28 +240,6 @@ def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
                 f"wrapper {type(layer).__name__} remembers across episodes: normalise in the agent"
             )
         layer = layer.env
-
-
-def resolve_preprocessing(env_id: str, preprocess: str) -> str:
-    """Return the preprocessing by name; "auto" means "atari" for ale_py's games, under any of their ids, else "none".
-
-    Raises:
-        UsageError: an unknown name, or one for games with another environment.
-    """
-    if preprocess not in PREPROCESSING:
-        raise UsageError(f"preprocess {preprocess!r} is unknown (allowed: {', '.join(PREPROCESSING)})")
-    if preprocess == "auto":
-        return "atari" if _is_game(env_id) else "none"
-    if preprocess != "none" and not _is_game(env_id):
-        raise UsageError(f"preprocess {preprocess!r} needs a game, ALE/..., not {env_id!r}")
-    return preprocess
-
-
-def _is_game(env_id: str) -> bool:
-    """Return whether an id, with a module before it or not, is that of one of ale_py's games."""
-    name = env_id.rpartition(":")[2]
-    registered = gymnasium.registry.get(name)
-    return name.startswith("ALE/") or str(getattr(registered, "entry_point", "")).startswith("ale_py")
 
 
 def _atari(env: gymnasium.Env) -> gymnasium.Env:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium
+
 from rl_lab.types import UsageError
 
 PREPROCESSING = ("auto", "none", "atari", "nature", "dopamine", "machado", "v5")
@@ -94,3 +96,25 @@ def protocol_of(name: str, env_kwargs: Mapping[str, Any]) -> Protocol:
                 f"env_kwargs {given!r} is unknown to protocol {name!r} (allowed: {', '.join(known)})"
             )
     return dataclasses.replace(PROTOCOLS[name], **env_kwargs)
+
+
+def resolve_preprocessing(env_id: str, preprocess: str) -> str:
+    """Return the preprocessing by name; "auto" means "atari" for ale_py's games, under any of their ids, else "none".
+
+    Raises:
+        UsageError: an unknown name, or one for games with another environment.
+    """
+    if preprocess not in PREPROCESSING:
+        raise UsageError(f"preprocess {preprocess!r} is unknown (allowed: {', '.join(PREPROCESSING)})")
+    if preprocess == "auto":
+        return "atari" if _is_game(env_id) else "none"
+    if preprocess != "none" and not _is_game(env_id):
+        raise UsageError(f"preprocess {preprocess!r} needs a game, ALE/..., not {env_id!r}")
+    return preprocess
+
+
+def _is_game(env_id: str) -> bool:
+    """Return whether an id, with a module before it or not, is that of one of ale_py's games."""
+    name = env_id.rpartition(":")[2]
+    registered = gymnasium.registry.get(name)
+    return name.startswith("ALE/") or str(getattr(registered, "entry_point", "")).startswith("ale_py")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.checks import plain_fields, require_kinds, shown
-from rl_lab.environments.make import resolve_preprocessing
+from rl_lab.environments.protocols import resolve_preprocessing
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.migrations import as_done_before, migrate_config

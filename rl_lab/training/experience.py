@@ -55,7 +55,7 @@ class Played:
 
     def __init__(self, problem: Problem):
         self._problem = problem
-        self.envs = problem.make(problem.num_envs)
+        self.envs = (problem.make_own or problem.make)(problem.num_envs)
 
     def acting(self, policy: Policy) -> Policy:
         """Return the agent's own policy."""

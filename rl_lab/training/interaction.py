@@ -32,6 +32,7 @@ class Interaction:
 
     resumes = True
     stops_early = True
+    steps_vectors = True
 
     def __init__(
         self,

@@ -17,8 +17,9 @@ L = TypeVar("L")
 class Learner(Protocol):
     """Turns a problem into a policy. An entry point names a factory: `factory(**fields) -> Learner`.
 
-    Two more attributes are optional, and False unless given: `takes_datasets` (it can learn from recorded
-    steps) and `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop).
+    Three more attributes are optional, and False unless given: `takes_datasets` (it can learn from recorded
+    steps), `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop) and
+    `steps_vectors` (it steps the vector of environments that the run asks for).
     So is the method `resolved(problem) -> Learner`: it returns the learner with what its config leaves to
     "auto" decided. A method `budget_fields()` of the config names the fields by which what is learned depends on
     the budget; only runs of configs that have it, and name none, can be given a larger budget later.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rl_lab.datasets.dataset import Dataset
@@ -74,6 +75,15 @@ def _require_served(agent: str, learner: Learner, config: RunConfig) -> None:
             f"agent {agent!r} takes no steps while it learns, so that video_every_steps {config.video_every_steps}"
             " films nothing (allowed: agents that learn from steps)"
         )
+    if config.vector == "own" and config.dataset is not None:
+        raise UsageError(
+            f"vector own steps nothing where dataset {config.dataset!r} is learned from (allowed: sync, async)"
+        )
+    if config.vector == "own" and not getattr(learner, "steps_vectors", False):
+        raise UsageError(
+            f"agent {agent!r} doesn't step the lab's vectors, so that it can't learn in vector own"
+            " (allowed: sync, async)"
+        )
     if config.horizon_steps is not None and not hasattr(learner.config, "budget_fields"):
         raise UsageError(
             f"agent {agent!r} can't spread its schedules over horizon_steps {config.horizon_steps}"
@@ -92,13 +102,13 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
         UsageError: the device isn't there, or there is no such dataset.
     """
 
-    def make(n: int) -> VectorEnv:
+    def make(n: int, *, vector: str = "sync" if config.vector == "own" else config.vector) -> VectorEnv:
         return make_envs(
             config.env_id,
             n,
             **config.env_arguments,
             life_loss_terminates=config.life_loss_terminates,
-            vector="sync" if n == 1 else config.vector,
+            vector="sync" if n == 1 else vector,
             env_timeout_seconds=config.env_timeout_seconds,
         )
 
@@ -111,6 +121,7 @@ def problem_of(config: RunConfig, learner: Learner, *, for_acting: bool = False)
         seed=config.seed,
         device=resolve_device("auto" if for_acting else config.device),
         make=make,
+        make_own=partial(make, vector="own") if config.vector == "own" else None,
         dataset=None if config.dataset is None or for_acting else Dataset(config.dataset),
         other_episodes=other_episodes_of(config),
         trial_seconds=config.env_timeout_seconds if config.vector == "async" else None,

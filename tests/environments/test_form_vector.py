@@ -113,3 +113,20 @@ def test_observations_are_copies_and_rewards_float64():
     assert reward.dtype == np.float64
     again = envs.reset(seed=[5, None], options={"reset_mask": np.array([True, False])})[0]
     assert again.tolist() == [[35.0], [29.0]]
+
+
+def test_rewards_and_flags_stay_as_they_were_also_if_a_form_returns_the_same_arrays_again():
+    class Reusing(OwnVector):
+        reward, over = np.zeros(2), np.zeros(2, np.bool_)
+
+        def step(self, actions):
+            self.reward += 1
+            self.over[:] = self.reward == 1
+            return self._count, self.reward, self.over, ~self.over, {}
+
+    envs = FormVector(Reusing(2), "E-v0")
+    envs.reset(seed=[0, 1])
+    _, reward, terminated, *_ = envs.step(ZERO)
+    envs.reset(seed=[2, 3])
+    envs.step(ZERO)
+    assert (reward.tolist(), terminated.tolist()) == ([1.0, 1.0], [True, True])

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from rl_lab.environments.make import make_env, make_envs, resolve_preprocessing
-from rl_lab.environments.protocols import PREPROCESSING, PROTOCOLS, Protocol, protocol_of
+from rl_lab.environments.make import make_env, make_envs
+from rl_lab.environments.protocols import (
+    PREPROCESSING,
+    PROTOCOLS,
+    Protocol,
+    protocol_of,
+    resolve_preprocessing,
+)
 from rl_lab.types import UsageError
 
 PONG = "ALE/Pong-v5"

@@ -62,6 +62,19 @@ class TestWhatALearnerCannotDo:
         ):
             configure("value-iteration", LAKE | {"stop_at_return": 0.5})
 
+    @pytest.mark.parametrize(
+        ("agent", "fields", "says"),
+        [
+            ("sb3-dqn", {}, "agent 'sb3-dqn' doesn't step the lab's vectors"),
+            ("value-iteration", {}, "agent 'value-iteration' doesn't step"),
+            ("q-learning", {"simulated": True}, "agent 'q-learning' doesn't step"),
+            ("q-learning", {"dataset": "data"}, "steps nothing where dataset 'data' is learned from"),
+        ],
+    )
+    def test_learning_in_a_vector_of_the_environment_s_own(self, agent, fields, says):
+        with pytest.raises(UsageError, match=rf"{says}.* \(allowed: sync, async\)"):
+            configure(agent, LAKE | {"vector": "own", "num_envs": 2} | fields)
+
     def test_is_no_matter_to_one_that_can(self):
         _, config = configure("q-learning", LAKE | {"dataset": "data", "stop_at_return": 0.5})
         assert (config.dataset, config.stop_at_return) == ("data", 0.5)

@@ -106,6 +106,19 @@ class TestOtherEpisodes:
             ):
                 require_episodes(config, "best")
 
+    def test_are_learned_from_alone_and_evaluations_are_those_of_single_environments(self, tmp_path):
+        fields = {"num_envs": 3, "total_steps": 60, "eval_episodes": 4, "wandb": "disabled"}
+        with registered():
+            single = learn(tmp_path / "sync", "random", OWN, **fields, eval_envs=1).summary
+            for width in (1, 4):
+                with pytest.warns(UserWarning, match="plays episodes of its own"):
+                    own = learn(tmp_path / str(width), "random", OWN, **fields, vector="own", eval_envs=width)
+                assert own.summary["eval_returns"] == single["eval_returns"]
+                assert own.summary["eval_length_mean"] == single["eval_length_mean"] != 6  # the form's
+            alone = fields | {"num_envs": 1, "vector": "own"}
+            one = learn(tmp_path / "one", "random", OWN, **alone, eval_envs=4).summary
+            assert one["eval_returns"] == single["eval_returns"]
+
     def test_a_form_that_is_not_there_is_refused_before_there_is_a_folder(self, tmp_path):
         with pytest.raises(UsageError, match="vector own needs a vectorised form, and Acrobot-v1 has none"):
             learn(tmp_path / "run", "random", "Acrobot-v1", num_envs=2, vector="own", total_steps=10)
