@@ -113,3 +113,25 @@ def test_observations_are_copies_and_rewards_float64():
     assert reward.dtype == np.float64
     again = envs.reset(seed=[5, None], options={"reset_mask": np.array([True, False])})[0]
     assert again.tolist() == [[35.0], [29.0]]
+
+
+def test_rewards_and_flags_are_copies():
+    reward, terminated, truncated = np.zeros(2), NO.copy(), NO.copy()
+    envs = vector({"reward": reward, "terminated": terminated, "truncated": truncated})
+    envs.reset(seed=[3, 4])
+    _, *given, _ = envs.step(ZERO)
+    for own in (reward, terminated, truncated):  # as a form does that fills the same arrays at every step
+        own[:] = 1
+    assert not np.any(given)
+
+
+def test_a_form_that_changes_its_actions_changes_a_copy():
+    class Careless(OwnVector):
+        def step(self, actions):
+            actions[:] = 0
+            return super().step(actions)
+
+    envs, action = FormVector(Careless(2), "E-v0"), np.array([0, 1])
+    envs.reset(seed=[0, 1])
+    envs.step(action)
+    assert action.tolist() == [0, 1]
