@@ -33,7 +33,7 @@ def test_the_script_writes_what_it_found(tmp_path, monkeypatch, capsys):
         ("--frames", "0", "allowed: a whole number of at least 1"),
         ("--every", "1e3", "allowed: a whole number of at least 1"),
         ("--num-envs", "-1", "allowed: a whole number of at least 1"),
-        ("--frames", "1000000000000", "allowed: at most"),
+        ("--frames", "1000000000000", "allowed: up to "),
         ("--json", "/dev/null/found.json", "can't be written: Not a directory"),
         ("--folder", "/dev/null/folder", "can't be written into: Not a directory"),
     ],
