@@ -23,7 +23,8 @@ from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.files import write_json
-from rl_lab.types import EnvSpec, Step
+from rl_lab.storage.places import require_file, require_folder
+from rl_lab.types import EnvSpec, Step, UsageError
 
 STACK, SIZE, EPISODE_STEPS = 4, 84, 1_000
 SPACE = spaces.Box(0, 255, (STACK, SIZE, SIZE), np.uint8)
@@ -84,17 +85,15 @@ def size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def main() -> int:
-    """Measure, print and write what was found."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--frames", type=int, default=1_000_000, help="frames that the replay holds")
-    parser.add_argument("--every", type=int, default=200_000, help="frames between checkpoints")
-    parser.add_argument("--num-envs", type=int, default=1, help="environments that the frames come from")
-    parser.add_argument("--folder", help="where a folder is made for the checkpoints, and removed in the end")
-    parser.add_argument("--json", type=Path, help="file for the results")
-    options = parser.parse_args()
+def number(text: str) -> int:
+    """Return a whole number of at least 1. Raises ArgumentTypeError for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} (allowed: a whole number of at least 1)")
+    return int(text)
+
+
+def show(options: argparse.Namespace) -> list[Saved]:
+    """Measure, print what was found, and return it. Raises UsageError where so many frames don't fit into memory."""
     found = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         for saved in measure(options.frames, options.every, options.num_envs, Path(folder)):
@@ -103,6 +102,28 @@ def main() -> int:
                 f"{saved.frames} frames: saved in {saved.seconds:.2f} s after {saved.ahead_seconds:.2f} s"
                 f" of writing ahead; {saved.disk_mb:.0f} MB are on the disk"
             )
+    return found
+
+
+def main() -> int:
+    """Measure, print and write what was found."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--frames", type=number, default=1_000_000, help="frames that the replay holds")
+    parser.add_argument("--every", type=number, default=200_000, help="frames between checkpoints")
+    parser.add_argument("--num-envs", type=number, default=1, help="environments that the frames come from")
+    parser.add_argument("--folder", help="where a folder is made for the checkpoints, and removed in the end")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    options = parser.parse_args()
+    try:
+        if options.json:
+            require_file(options.json, "json").parent.mkdir(parents=True, exist_ok=True)
+        if options.folder:
+            require_folder(options.folder, "folder").mkdir(parents=True, exist_ok=True)
+        found = show(options)
+    except UsageError as error:
+        parser.error(str(error))
     if options.json:
         asked = {"frames": options.frames, "every": options.every, "num_envs": options.num_envs}
         write_json(options.json, asked | {"checkpoints": [asdict(saved) for saved in found]})

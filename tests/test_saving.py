@@ -6,6 +6,8 @@ import json
 import runpy
 import sys
 
+import pytest
+
 from commands import SCRIPTS
 
 
@@ -23,3 +25,23 @@ def test_the_script_writes_what_it_found(tmp_path, monkeypatch, capsys):
     assert sizes[-1] >= 60 * 84 * 84 / 1e6 * (1 + opened)
     assert 0.1 < sizes[0] < sizes[1] < sizes[2] < 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "allowed"),
+    [
+        ("--frames", "0", "allowed: a whole number of at least 1"),
+        ("--every", "1e3", "allowed: a whole number of at least 1"),
+        ("--num-envs", "-1", "allowed: a whole number of at least 1"),
+        ("--frames", "1000000000000", "allowed: up to "),
+        ("--json", "/dev/null/found.json", "can't be written: Not a directory"),
+        ("--folder", "/dev/null/folder", "can't be written into: Not a directory"),
+    ],
+)
+def test_what_it_cant_work_with_is_refused_before_any_work(option, value, allowed, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["saving.py", f"{option}={value}"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / "saving.py"))["main"]()
+    assert ended.value.code == 2
+    assert value in (last := capsys.readouterr().err.splitlines()[-1])
+    assert allowed in last

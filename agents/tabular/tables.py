@@ -92,9 +92,7 @@ class Rule(Protocol):
     takes_numbers: bool  # whether `Taken` is to hold lists of numbers instead of arrays
     asks_behaviour: bool  # whether it learns about the behaviour that acts
     knows_legal: bool  # whether it reads the legal actions of states from the tables
-    learn_one: (
-        LearnOne | None
-    )  # does the same for a single environment without masks; None where a rule can't
+    learn_one: LearnOne | None  # does the same for one environment without masks; None where a rule can't
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments; return how many steps were learned from, and their mean |error|."""

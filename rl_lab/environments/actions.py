@@ -191,7 +191,7 @@ def several_actions(space: spaces.Space) -> Callable[[Array], list[Any]]:
 
 
 def vector_action(space: spaces.Space) -> Callable[[Array], Any]:
-    """Return a function from an array of actions [N, ...] to what a Gymnasium vector of N environments takes.
+    """Return a function from an array of actions [N, ...] to what a Gymnasium vector of N environments takes, a copy.
 
     It raises ValueError for an action outside the space of one environment.
     """
@@ -202,7 +202,7 @@ def vector_action(space: spaces.Space) -> Callable[[Array], Any]:
             bad = (action < first) | (action >= beyond) | (action != action.astype(np.int64))
             if np.count_nonzero(bad):
                 raise outside(action[np.argmax(bad)], space)
-            return action.astype(space.dtype, copy=False)
+            return action.astype(space.dtype)
 
         return discrete
 

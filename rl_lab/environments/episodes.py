@@ -23,7 +23,8 @@ from rl_lab.types import Array, Cursor, Obs, Step
 
 BATCH = 256  # steps that are taken in together: one by one would cost more than stepping the environment
 BATCH_BYTES = 2**20  # of observations; larger batches are shortened to it, down to SHORTEST_BATCH steps
-SHORTEST_BATCH = 64
+SHORTEST_BATCH = 64  # as long as they take no more than MOST_BATCH_BYTES
+MOST_BATCH_BYTES = 2**26
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +91,9 @@ class Batch:
             return np.zeros((self.size, *array.shape), dtype or array.dtype)
 
         leaves = leaves_of(step.next_obs, sort_keys=True)
-        most = BATCH_BYTES // max(1, sum(leaf.nbytes for leaf in leaves))
-        self.size = max(SHORTEST_BATCH, min(BATCH, most))
+        step_bytes = max(1, sum(leaf.nbytes for leaf in leaves))
+        shortest = max(1, min(SHORTEST_BATCH, MOST_BATCH_BYTES // step_bytes))
+        self.size = max(shortest, min(BATCH, BATCH_BYTES // step_bytes))
         self.actions, self.rewards = room(step.action, dtype), room(step.reward)
         self.leaves = [room(leaf) for leaf in leaves]
         self._only_leaf = self.leaves[0] if isinstance(step.next_obs, np.ndarray) else None

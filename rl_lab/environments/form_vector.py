@@ -23,7 +23,7 @@ from rl_lab.types import Array, EnvironmentFault, Obs
 class FormVector(MaskedVector):
     """A vectorised form that is held to what `Contract` asks of single environments.
 
-    What it gives is copied: a form's own arrays are taken as such where it equals single environments.
+    What it gives are copies, but for the observations of a form that equals single environments: it gives them away.
 
     Args:
         name: of the environment, for messages.
@@ -96,11 +96,11 @@ class FormVector(MaskedVector):
         return obs if self.equals_single_envs else map_leaves(np.array, obs)
 
     def _column(self, field: str, values: Any, kinds: str) -> Array:
-        """Return numbers or flags [N]."""
-        column: Array = np.asarray(values)
+        """Return a copy of numbers or flags [N]: forms may go on to write into theirs."""
+        column: Array = np.array(values)
         if column.shape != (self.num_envs,) or column.dtype.kind not in kinds:
             raise self._fault(f"{field}: {show(values)} (allowed: an array of shape ({self.num_envs},))")
-        return column if self.equals_single_envs else column.copy()
+        return column
 
     def _read(self, info: Any, free: Array) -> dict[str, Array]:
         """Return the entries of info that the lab reads, bool [N, ...]; where `free`, no action has to be legal."""

@@ -54,9 +54,8 @@ class ObservationStore:
         self._ahead = np.arange(1, 1 + max(1, AHEAD // self.num_envs))[:, None] * self.num_envs  # [K, 1]
         self._split, self._join = _splitter(spec.observation_space), _joiner(spec.observation_space)
         self._back = np.arange(1 - self.stack, 1) * self.num_envs  # [stack]
-        self.next = np.array(
-            [[0], [self.num_envs]]
-        )  # [2, 1]: added to a position, gives it and its successor's
+        # [2, 1]: added to a position, gives it and its successor's
+        self.next = np.array([[0], [self.num_envs]])
         self._floats = [(k, path) for k, (path, _, dtype) in enumerate(self._leaves) if dtype.kind == "f"]
         self._wide = [(k, path) for k, path in self._floats if self._leaves[k][2].itemsize > 4]
         self._last: Obs = None  # the successor written last, compared by identity

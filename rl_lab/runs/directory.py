@@ -61,11 +61,9 @@ class RunDirectory:
         for path in (*self.folder.glob(".*.tmp"), *(self.folder / "pictures").glob(".*.tmp")):
             path.unlink(missing_ok=True)
         videos = self.folder / "videos"
-        for path in (
-            *videos.glob(".final.mp4.*.tmp"),
-            *videos.glob(".step-*.mp4.*.tmp"),
-        ):  # others film there too
-            path.unlink(missing_ok=True)
+        for pattern in (".final.mp4.*.tmp", ".step-*.mp4.*.tmp"):  # others film there too
+            for path in videos.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def is_best(self, score: float | None) -> bool:
         """Say whether a checkpoint with this score would be kept as the best of all so far."""

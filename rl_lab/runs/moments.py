@@ -34,10 +34,8 @@ class Moments:
         self._film = film_period  # None: no films are due
         self.at = 0  # env_steps of the last moment
         self.next = 0  # env_steps before which nothing is due
-        self._ahead_period, self._ahead_at = (
-            FIRST_LOOK,
-            FIRST_LOOK,
-        )  # of writing ahead, and env_steps when it is due
+        self._ahead_period = FIRST_LOOK  # of writing ahead
+        self._ahead_at = FIRST_LOOK  # env_steps at which it is due
 
     @classmethod
     def of(cls, config: RunConfig) -> Moments:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,16 @@ class Checkpoints:
     def write_ahead(self, env_steps: int, members: dict[str, Any]) -> int:
         """Start to write, in the background, what the rings of named state trees have gathered for the next checkpoint.
 
-        The next `save` waits for it. What can't be written is left to that `save`, which raises what is wrong.
+        The next `save` waits for it. What can't be written or removed is left to that `save`, which raises what is
+        wrong.
 
         Returns:
             The number of environment steps after which it is worth being called again.
         """
         rings = {f"{n}/{path}": ring for n, tree in members.items() for path, ring in rings_of(tree)}
         if gone := self._rings.overwritten(rings):  # before equal rows are found on the disk
-            self._remove_segments(gone - self._used(self.manifests()))
+            with suppress(OSError):
+                self._remove_segments(gone - self._used(self.manifests()))
         return self._rings.write_ahead(rings, env_steps)
 
     def close(self) -> None:

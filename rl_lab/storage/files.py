@@ -162,7 +162,7 @@ def json_bytes(value: Any) -> bytes:
 
 
 def npy_parts(array: np.ndarray) -> tuple[bytes, memoryview]:
-    """Return the header and the data of an array [...] as a .npy file; the data are copied only if they must be."""
+    """Return the header and the data of an array [R, ...] as a .npy file; the data are copied only if they must be."""
     header, data = io.BytesIO(), np.ascontiguousarray(array)
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(data))
     return header.getvalue(), data.data

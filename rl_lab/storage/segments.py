@@ -21,6 +21,7 @@ from rl_lab.storage.state_trees import Ring
 
 SEGMENT_BYTES = 2**26  # at most, of a segment of a ring
 AHEAD_BYTES = 2**24  # of new rows, all rings together, are written before their checkpoint comes
+MOST_AHEAD = 4  # times as much is copied at once, where more is new: a replay in an older format, say
 LEAST_BYTES = 2**18  # fewer new bytes of a ring wait for the checkpoint, which saves files
 WRITERS = 8  # threads, since most of the time goes into waiting for the disk
 
@@ -79,6 +80,7 @@ class RingSegments:
         self._segments = segments
         self._on_disk: dict[str, list[Segment]] = {}  # by path, successive rows
         self._ahead: set[str] = set()  # files written since the last checkpoint
+        self._refused = False  # whether the file system has refused to write ahead since the last checkpoint
         self._writing: tuple[list[_Piece], ThreadPoolExecutor, Future[list[Segment]]] | None = None
 
     def found(self, on_disk: Mapping[str, list[Segment]]) -> None:
@@ -109,6 +111,7 @@ class RingSegments:
         """Take note that a manifest lists the segments of these rings, and that there are no others."""
         self._on_disk = {path: self._on_disk[path] for path in paths}
         self._ahead.clear()
+        self._refused = False
 
     def overwritten(self, rings: Mapping[str, Ring]) -> set[str]:
         """Return, once, the files written ahead whose rows were overwritten before any checkpoint listed them."""
@@ -121,7 +124,7 @@ class RingSegments:
     def write_ahead(self, rings: Mapping[str, Ring], env_steps: int) -> int:
         """Start to write new rows in the background, if they are many; the rings may change at once.
 
-        What can't be written is left to the next checkpoint, which says what is wrong.
+        Once something can't be written, everything is left to the next checkpoint, which says what is wrong.
 
         Args:
             env_steps: after which there are these rings, at least 1.
@@ -135,17 +138,23 @@ class RingSegments:
             path: _row_bytes(ring) * (ring.written - self._next(path, ring)) for path, ring in rings.items()
         }
         gathered, limit = sum(new.values()), max(AHEAD_BYTES, LEAST_BYTES * len(rings))
-        if gathered >= limit:
+        if gathered >= limit and not self._refused:
             large = [path for path, size in new.items() if size >= LEAST_BYTES]
-            self._write_in_background([p for path in large for p in self._new_pieces(path, rings[path])])
-            gathered -= sum(new[path] for path in large)
+            pieces = (piece for path in large for piece in self._new_pieces(path, rings[path]))
+            gathered -= self._write_in_background(pieces, MOST_AHEAD * limit)
+        wanted = limit - gathered if gathered < limit else limit
         bytes_per_step = sum(ring.written * _row_bytes(ring) for ring in rings.values()) / env_steps
-        return max(1, ceil((limit - gathered) / bytes_per_step)) if bytes_per_step else env_steps
+        return max(1, ceil(wanted / bytes_per_step)) if bytes_per_step else env_steps
 
-    def _write_in_background(self, pieces: list[_Piece]) -> None:
-        copies = [piece._replace(rows=np.array(piece.rows, order="C")) for piece in pieces]
+    def _write_in_background(self, pieces: Iterator[_Piece], most: int) -> int:
+        """Start to write copies of the pieces, of no more once `most` bytes are copied; return how many are."""
+        copies, copied = [], 0
+        while copied < most and (piece := next(pieces, None)) is not None:
+            copies.append(piece._replace(rows=np.array(piece.rows, order="C")))
+            copied += piece.rows.nbytes
         thread = ThreadPoolExecutor(1, "rl_lab-segments")
         self._writing = copies, thread, thread.submit(_write_all, copies, self._segments)
+        return copied
 
     def finish(self) -> None:
         """Wait for what is being written in the background."""
@@ -156,6 +165,7 @@ class RingSegments:
         try:
             segments = future.result()
         except (CheckpointError, OSError):
+            self._refused = True
             return
         self._add(pieces, segments)
         self._ahead |= {segment["file"] for segment in segments}

@@ -55,9 +55,8 @@ class StoredRing:
             CheckpointCorrupt: a segment can't be decoded.
         """
         for first, path in self.segments:
-            with malformed_as_corrupt(
-                path
-            ):  # memory-mapped, so the header's size is checked against the file's
+            with malformed_as_corrupt(path):
+                # Memory-mapped, so that the header's size is checked against the file's.
                 rows = np.load(path, mmap_mode="r", allow_pickle=False)
             _copy_rows(rows, np.arange(first, first + len(rows)), array)
 
@@ -91,9 +90,8 @@ def encode(tree: Any, path: str, tensors: dict[str, np.ndarray], rings: dict[str
     Raises:
         TypeError: a key that is neither a string without "$" in front nor a whole number.
     """
-    if isinstance(tree, dict) and any(
-        isinstance(key, int) for key in tree
-    ):  # observations with numbers for keys
+    if isinstance(tree, dict) and any(isinstance(key, int) for key in tree):
+        # observations with numbers for keys
         parts = enumerate(tree.items())
         return {
             "$dict": [[_number_or_key(k), encode(v, f"{path}/{i}", tensors, rings)] for i, (k, v) in parts]

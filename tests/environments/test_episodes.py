@@ -110,5 +110,5 @@ def test_large_observations_make_shorter_batches():
         obs, one = np.zeros((1, size), np.uint8), np.zeros(1)
         return Step(obs, one, one, one, one, obs, one, (), (), None, None)
 
-    sizes = [Batch(step(nbytes), np.dtype(np.uint8)).size for nbytes in (4, 2**13, 2**16)]
-    assert sizes == [256, 128, 64]
+    sizes = [Batch(step(nbytes), np.dtype(np.uint8)).size for nbytes in (4, 2**13, 2**16, 2**22, 2**26 + 1)]
+    assert sizes == [256, 128, 64, 16, 1]

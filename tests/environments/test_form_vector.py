@@ -130,3 +130,15 @@ def test_rewards_and_flags_stay_as_they_were_also_if_a_form_returns_the_same_arr
     envs.reset(seed=[2, 3])
     envs.step(ZERO)
     assert (reward.tolist(), terminated.tolist()) == ([1.0, 1.0], [True, True])
+
+
+def test_a_form_that_changes_its_actions_changes_a_copy():
+    class Careless(OwnVector):
+        def step(self, actions):
+            actions[:] = 0
+            return super().step(actions)
+
+    envs, action = FormVector(Careless(2), "E-v0"), np.array([0, 1])
+    envs.reset(seed=[0, 1])
+    envs.step(action)
+    assert action.tolist() == [0, 1]

@@ -185,9 +185,8 @@ class TestAhead:
             reel.roll(10)
             store.write_ahead(reel.written, {"m": reel.tree()})
             store.close()
-            assert (
-                sum(rows_on_disk(tmp_path)) <= 40 + 50
-            )  # the checkpoint's, and those of the ring with one stretch
+            # the checkpoint's, and those of the ring with one stretch
+            assert sum(rows_on_disk(tmp_path)) <= 40 + 50
         assert kept <= names(tmp_path)
         assert Checkpoints(tmp_path).load()[0] == 1
         store.save(2, {"m": reel.tree()})
@@ -245,10 +244,8 @@ class TestAhead:
     def test_many_small_rings_wait_too(self, tmp_path, monkeypatch):
         monkeypatch.setattr(segments, "LEAST_BYTES", 4 * ROW)
         store, array = Checkpoints(tmp_path), np.zeros((9, 2), np.int64)
-        for rows, files, period in (
-            (2, 0, 2),
-            (4, 1, 4),
-        ):  # ten rows are enough in all, but not two of a ring
+        # ten rows are enough in all, but not two of a ring
+        for rows, files, period in ((2, 0, 2), (4, 1, 4)):
             rings = {str(k): Ring(array, rows) for k in range(5)}
             assert store.write_ahead(rows, {"m": rings}) == period
             store.close()
