@@ -45,8 +45,8 @@ class TrainOptions:
     resume: bool = False
     """Continue the run in --run-dir; a larger budget extends it."""
     num_seeds: int | None = None
-    """Train so many runs at once, whose seeds count on from the given one: tabular agents in a compiled simulation, dqn,
-    ppo and a2c as one program."""
+    """Train so many runs at once, whose seeds count on from the given one: tabular agents in a compiled simulation;
+    dqn, ppo and a2c as one program."""
 
     def __post_init__(self) -> None:
         """Check the options.

@@ -28,7 +28,6 @@ from rl_lab.training.setup import (
 from rl_lab.training.simulation import Simulated
 from rl_lab.types import UsageError
 
-
 LEARN_TOGETHER = "agents that can be simulated, such as q-learning, and dqn, ppo, a2c"
 
 

@@ -22,7 +22,7 @@ def processor_share(study: StudyResults) -> float | None:
 
 
 def clocks_note(study: StudyResults) -> str | None:
-    """Return what has to be said of the seconds of a study; None where runs had a process and a processor of their own."""
+    """Return what has to be said of the seconds of a study; None where runs shared no process or processor."""
     return " ".join(text for text in (_sharing(study), _waiting(study)) if text) or None
 
 
@@ -43,7 +43,7 @@ def _sharing(study: StudyResults) -> str | None:
 
 
 def _waiting(study: StudyResults) -> str | None:
-    """Return for how much of the time runs had a processor; None where they had one to themselves, or it isn't known."""
+    """Return how much of the time runs had a processor; None where they had one to themselves, or it isn't known."""
     share = processor_share(study)
     if share is None or share >= FREE:
         return None
