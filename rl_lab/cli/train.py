@@ -45,7 +45,8 @@ class TrainOptions:
     resume: bool = False
     """Continue the run in --run-dir; a larger budget extends it."""
     num_seeds: int | None = None
-    """Train so many runs at once, whose seeds count on from the given one; tabular agents, in a compiled simulation."""
+    """Train so many runs at once, whose seeds count on from the given one: tabular agents in a compiled simulation;
+    dqn, ppo and a2c as one program."""
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -107,15 +108,15 @@ def _train_seeds(agent: str, num_seeds: int, fields: dict[str, Any]) -> int:
     for result in results:
         if result.summary is not None:
             print(f"{result.run_dir.name}: {_told(result.summary)}")
-    last = results[-1]
-    print(f"run directories: {last.run_dir.parent}")
-    if last.summary is not None:
-        return 0
-    print(
-        f"stopped after saving {last.run_dir.name}, {num_seeds - len(results)} of {num_seeds} not begun;"
-        f" continue this one with: rl-lab train --resume --run-dir={quote(str(last.run_dir))}"
-    )
-    return STOPPED
+    print(f"run directories: {results[-1].run_dir.parent}")
+    stopped = [result.run_dir for result in results if result.summary is None]
+    missing = num_seeds - len(results)
+    for folder in stopped:
+        print(
+            f"stopped after saving {folder.name}{f', {missing} of {num_seeds} not begun' if missing else ''};"
+            f" continue this one with: rl-lab train --resume --run-dir={quote(str(folder))}"
+        )
+    return STOPPED if stopped else 0
 
 
 def _told(summary: dict[str, Any]) -> str:

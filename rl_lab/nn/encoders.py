@@ -52,10 +52,15 @@ class OneHot(nn.Module):
         super().__init__()
         self.n, self.start = n, start
 
+    def extra_repr(self) -> str:
+        """Return what tells it apart from others: programs of updates are shared between networks of equal repr."""
+        return f"{self.n}, start={self.start}"
+
     def forward(self, index: Tensor) -> Tensor:
         """Return the one-hot vectors float32 [B, n]."""
         index = index.long() - self.start if self.start else index.long()
-        return torch.zeros(len(index), self.n, device=index.device).scatter_(1, index.unsqueeze(1), 1.0)
+        zeros = torch.zeros(len(index), self.n, device=index.device)
+        return zeros.scatter(1, index.unsqueeze(1), 1.0)  # not in place, which `vmap` can't do
 
 
 class OneHots(nn.Module):
@@ -65,6 +70,11 @@ class OneHots(nn.Module):
         super().__init__()
         self.starts = list(starts)  # not buffers, since a compiled update is a function of parameters only
         self.places = [(k, i) for k, count in enumerate(counts) for i in range(count)]
+        self.counts = list(counts)
+
+    def extra_repr(self) -> str:
+        """Return what tells it apart from others, as for `OneHot`."""
+        return f"{self.counts}, starts={self.starts}"
 
     def forward(self, index: Tensor) -> Tensor:
         """Return the one-hot vectors side by side, float32 [B, sum of counts]."""
@@ -81,6 +91,10 @@ class Embeddings(nn.Module):
         offsets = np.cumsum([0, *counts[:-1]]) - np.array(starts)
         self.offsets = offsets.tolist()
         self.table = nn.Embedding(sum(counts), width)
+
+    def extra_repr(self) -> str:
+        """Return what tells it apart from others, as for `OneHot`."""
+        return f"offsets={self.offsets}"
 
     def forward(self, index: Tensor) -> Tensor:
         """Return the vectors side by side, float32 [B, components * width]."""

@@ -46,6 +46,7 @@ class Clock:
         now: seconds of a clock that never goes back.
         wall: seconds of the system's clock.
         cpu: CPU seconds of this process and those that it started.
+        together: runs that share this process, each of whose clocks tells its share.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Clock:
         now: Callable[[], float] = time.perf_counter,
         wall: Callable[[], float] = time.time,
         cpu: Callable[[], float] = cpu_of_tree,
+        together: int = 1,
     ):
-        self._now, self._wall, self._cpu = now, wall, cpu
+        self._now, self._wall, self._cpu, self._together = now, wall, cpu, together
         self._train_before = self._wall_before = self._cpu_before = 0.0  # seconds of earlier sessions
         self._compiled = 0.0  # of all sessions
         self._paused = self._evaluated = self._saved = 0.0
@@ -142,12 +144,14 @@ class Clock:
             self._paused += self._now() - began
 
     def state_dict(self) -> dict[str, float]:
-        """Return the seconds so far."""
+        """Return the seconds so far; `runs_together` are the most runs that shared a process, if there were several."""
         names = ("train_seconds", "wall_seconds", "cpu_seconds", "compile_seconds")
-        return {name: getattr(self, name) for name in names}
+        shared = {"runs_together": self._together} if self._together > 1 else {}
+        return {name: getattr(self, name) for name in names} | shared
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Add the seconds of earlier sessions; older versions measured no CPU seconds, nor compiling apart."""
         self._train_before, self._wall_before = state["train_seconds"], state["wall_seconds"]
         self._cpu_before = state.get("cpu_seconds", 0.0)
         self._compiled = state.get("compile_seconds", 0.0)
+        self._together = max(self._together, int(state.get("runs_together", 1)))

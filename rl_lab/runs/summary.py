@@ -28,7 +28,8 @@ def summarise(
 
     Args:
         stopped_early: why evaluations ended the run; None if they didn't.
-        seconds: those of the run's clock, `train_seconds`, `wall_seconds`, `cpu_seconds` and `compile_seconds`.
+        seconds: those of the run's clock, `train_seconds`, `wall_seconds`, `cpu_seconds` and `compile_seconds`, with
+            `runs_together` if they are its share of a process.
         figures: the learner's own results and those of the last evaluation.
         weights: the tree of the final weights.
         callback_stops: the env_steps and the reason of each stop that a callback asked for, before the run was resumed.
@@ -52,6 +53,7 @@ def summarise(
         "wall_seconds": seconds["wall_seconds"],
         "cpu_seconds": seconds["cpu_seconds"],
         "compile_seconds": seconds["compile_seconds"],
+        **{name: seconds[name] for name in ("runs_together",) if name in seconds},
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "episodes": episodes,
         **figures,

@@ -6,6 +6,7 @@ Tabular agents are simulated on the environment's model. Networks learn as one p
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,11 +37,12 @@ RunOutcome = str | Stopped | None
 """Of a run: why it failed, that it was stopped, or None if it is done."""
 
 
-def why_not_batched(agent: str, runs: Sequence[Mapping[str, Any]]) -> str | None:
+def why_not_batched(agent: str, runs: Sequence[Mapping[str, Any]], seeds: int) -> str | None:
     """Return why the seeds of an agent of a study can't learn together (one line), or None if they can everywhere.
 
     Args:
         runs: the fields of its runs on each environment, without seed and folder.
+        seeds: on each environment, of which at most MOST_RUNS learn in one process.
     """
     name = learner_of(agent)
     wanted = {FIELD: True} if is_simulated(agent) else {}
@@ -48,7 +50,7 @@ def why_not_batched(agent: str, runs: Sequence[Mapping[str, Any]]) -> str | None
         try:
             learner, config = configure(name, {**fields, **wanted})
             problem = problem_of(config, learner)
-            reason = learner.refuse(problem) or why_not_together(learner, problem)
+            reason = learner.refuse(problem) or why_not_together(learner, problem, min(seeds, MOST_RUNS))
         except UsageError as error:
             return str(error)
         if reason is not None:
@@ -89,11 +91,12 @@ def batches_of(tasks: Sequence[Task]) -> list[list[Task]]:
     """Return the runs in groups: those that can learn together and differ in seed and folder alone are in one."""
     groups: dict[Any, list[Task]] = {}
     able: dict[Any, bool] = {}
-    for number, task in enumerate(tasks):
-        shared = {name: value for name, value in task.fields.items() if name not in OWN}
-        key = task.agent, repr(sorted(shared.items()))
+    shared = [{name: value for name, value in task.fields.items() if name not in OWN} for task in tasks]
+    keys = [(task.agent, repr(sorted(fields.items()))) for task, fields in zip(tasks, shared, strict=True)]
+    seeds = Counter(keys)
+    for number, (task, key) in enumerate(zip(tasks, keys, strict=True)):
         if key not in able:
-            able[key] = _learns_with_others(task.agent, shared)
+            able[key] = _learns_with_others(task.agent, shared[number], seeds[key])
         groups.setdefault(key if able[key] else number, []).append(task)
     return [
         group[start : start + MOST_RUNS]
@@ -102,8 +105,8 @@ def batches_of(tasks: Sequence[Task]) -> list[list[Task]]:
     ]
 
 
-def _learns_with_others(agent: str, fields: Mapping[str, Any]) -> bool:
-    return bool(fields.get(FIELD)) if is_simulated(agent) else why_not_batched(agent, [fields]) is None
+def _learns_with_others(agent: str, fields: Mapping[str, Any], seeds: int) -> bool:
+    return bool(fields.get(FIELD)) if is_simulated(agent) else why_not_batched(agent, [fields], seeds) is None
 
 
 def run_batch(tasks: Sequence[Task], stop: StopFlag, reports: Sequence[Report]) -> list[RunOutcome]:

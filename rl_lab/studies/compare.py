@@ -203,7 +203,9 @@ def with_batches(study: Study, tell: Callable[[str], None] = _print) -> Study:
         raise UsageError(f"batched and {FIELD} False rule each other out (allowed: one of them)")
     reasons = {
         agent: why_not_batched(
-            agent, [study.fields_for(agent, env_id) | {"env_id": env_id} for env_id in study.env_ids]
+            agent,
+            [study.fields_for(agent, env_id) | {"env_id": env_id} for env_id in study.env_ids],
+            study.seeds,
         )
         for agent in study.agents
     }

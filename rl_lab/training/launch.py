@@ -99,7 +99,8 @@ def learn(
         fields: those of RunConfig and of the agent's own Config.
 
     Returns:
-        The result; with `num_seeds` a list of them, which ends early if a run was stopped.
+        The result; with `num_seeds` a list of them, in which simulated runs end with one that was stopped, and of the
+        others all that were stopped are without a summary.
 
     Raises:
         UsageError: a wrong name or value, or a run directory that holds another run or can't be written into.

@@ -132,6 +132,7 @@ class Lockstep:
                 taken[number] = next(loops[number], None)
             except Exception as error:
                 self._fail(number, error)
+        self._share_acting()
         spent = [number for number, step in taken.items() if step is None]  # their budgets
         for number in spent:
             del taken[number]
@@ -152,6 +153,13 @@ class Lockstep:
 
     def _look(self) -> None:
         self._learner.look({self._places[number]: s.at.obs for number, s in self._sessions.items()})
+
+    def _share_acting(self) -> None:
+        """Divide the seconds of acting equally: the first agent that acts has the outputs of all computed."""
+        watches = [session.watch.seconds for session in self._sessions.values()]
+        acting = sum(seconds["act"] for seconds in watches)
+        for seconds in watches:
+            seconds["act"] = acting / len(watches)
 
     def _tried(self, number: int, work: Callable[[], bool]) -> bool:
         """Return what a session says that does something alone; False if it failed."""

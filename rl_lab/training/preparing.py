@@ -28,6 +28,8 @@ from rl_lab.training.setup import (
 from rl_lab.training.simulation import Simulated
 from rl_lab.types import UsageError
 
+LEARN_TOGETHER = "agents that can be simulated, such as q-learning, and dqn, ppo, a2c"
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -94,7 +96,8 @@ def require_together(agent: str, learner: Learner, problem: Problem, num_seeds: 
         UsageError: they can't.
     """
     if (reason := why_not_together(learner, problem, num_seeds)) is not None:
-        raise UsageError(f"num_seeds {num_seeds} can't be given to agent {agent!r}: {reason}")
+        allowed = "" if "(allowed" in reason else f" (allowed: {LEARN_TOGETHER})"
+        raise UsageError(f"num_seeds {num_seeds} can't be given to agent {agent!r}: {reason}{allowed}")
 
 
 def why_not_together(learner: Learner, problem: Problem, num_seeds: int = 2) -> str | None:

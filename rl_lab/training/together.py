@@ -66,14 +66,14 @@ class _Batch:
         self.results: dict[int, Result] = {}
         self._rest, self._failed = rest, failed
         self._closing: dict[int, ExitStack] = {}
-        self._turns = Turns(number), Turns(number, cpu_of_tree)
+        self._turns, self._number = (Turns(number), Turns(number, cpu_of_tree)), number
 
     def open(
         self, number: int, prepared: Prepared, show: bool | MakeProgress | None, callbacks: Callbacks
     ) -> None:
         """Open a run and its session."""
         seconds, cpu = (partial(turns.seconds, number) for turns in self._turns)
-        clock = Clock(now=seconds, cpu=cpu)
+        clock = Clock(now=seconds, wall=seconds, cpu=cpu, together=self._number)
         closing = self._closing[number] = self._rest.enter_context(ExitStack())
         try:
             opened = closing.enter_context(started(prepared, show, callbacks, clock))

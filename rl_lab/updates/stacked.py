@@ -154,7 +154,7 @@ def traced_call(
         graph = traced(function, *trees)
         graph.graph.eliminate_dead_code()
         graph.recompile()
-        _TRACED[key] = _script(graph, tuple(map(torch.zeros_like, leaves_of(trees))))
+        _TRACED[key] = _script(graph, tuple(map(torch.clone, leaves_of(trees))))
     return _TRACED[key]
 
 

@@ -37,6 +37,15 @@ def test_what_was_stopped_says_which_run_goes_on_and_how_many_are_left(capsys, t
     assert json.loads((first / "summary.json").read_bytes())["env_steps"] == 200
 
 
+def test_all_runs_that_learn_as_one_program_are_stopped_and_each_says_how_it_goes_on(capsys, tmp_path):
+    words = ["--agent", "a2c", "--env-id", "CartPole-v1", *QUICK, "--total-steps", 200, "--num-seeds", 2]
+    with asking_to_stop(50):
+        code, out, _ = call(capsys, train, *words, "--hidden", 8, "--run-dir", tmp_path / "runs")
+    assert (code, "not begun" in out) == (STOPPED, False)
+    for seed in (0, 1):
+        assert f"--run-dir={tmp_path / f'runs/seed-{seed}'}\n" in out
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

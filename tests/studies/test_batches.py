@@ -64,6 +64,16 @@ def test_a_batched_comparison_shows_what_single_simulated_runs_show_and_one_fail
     assert study["fields"]["q-learning"]["simulated"] is True
 
 
+def test_replays_that_do_not_fit_into_memory_together_are_filled_one_by_one(monkeypatch):
+    monkeypatch.setattr("rl_lab.replay.footprint.free_memory", lambda: 10**7)
+    fields = {"replay_capacity": 50_000, "env_id": "CartPole-v1"}  # some 3 MB
+    tasks = [task("dqn", seed, **fields) for seed in range(5)]
+    assert batches_of(tasks) == [[task] for task in tasks]
+    assert batches_of(tasks[:2]) == [tasks[:2]]
+    with pytest.raises(UsageError, match="5 replays are held at once"):
+        with_batches(Study(("CartPole-v1",), ("dqn",), 5, {**FIELDS, "replay_capacity": 50_000}))
+
+
 def test_runs_that_differ_in_the_seed_alone_are_together_where_they_can_be(monkeypatch):
     monkeypatch.setattr("rl_lab.studies.batches.MOST_RUNS", 3)
     tasks = [

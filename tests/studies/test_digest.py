@@ -106,6 +106,17 @@ def test_seconds_of_a_shared_machine_are_called_so(study, files, tmp_path):
     assert json.loads(free["numbers.json"])["notes"] == []
 
 
+def test_seconds_of_runs_that_learned_together_are_called_shares(tmp_path):
+    describe(tmp_path, ["one", "two"], seeds=2)
+    for seed in range(2):
+        write_run(tmp_path, "one", seed, [0.5], **CLOCKS | {"cpu_seconds": 9.5})
+        write_run(tmp_path, "two", seed, [0.5], **CLOCKS | {"cpu_seconds": 9.5, "runs_together": 2 + seed})
+    [note] = json.loads(digest_of(contents_of(load_study(tmp_path)))["numbers.json"])["notes"]
+    assert note.startswith(
+        "Runs that learned together in one process: two (up to 3). Their seconds are their shares"
+    )
+
+
 def test_the_numbers_of_each_run_are_kept_with_its_curve(files):
     found = json.loads(files["numbers.json"])
     assert len(found["runs"]) == len(AGENTS) * SEEDS * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -51,7 +52,8 @@ def assert_alike(one, other):
     there = weights_of(other)
     for name, value in weights_of(one).items():
         np.testing.assert_allclose(value, there[name], atol=1e-4, err_msg=name)
-    assert one.summary.keys() == other.summary.keys()
+    assert one.summary.keys() - other.summary.keys() == {"runs_together"}
+    assert not other.summary.keys() - one.summary.keys()
     for key in ("seed", "env_steps", "gradient_steps", "eval_returns", "config_sha256"):
         assert one.summary[key] == other.summary[key]
     assert files_of(one.run_dir) == files_of(other.run_dir)
@@ -66,7 +68,13 @@ def assert_alike(one, other):
 
 @pytest.mark.parametrize("fields", [DQN, pytest.param(PPO, marks=pytest.mark.long)], ids=["dqn", "ppo"])
 def test_runs_that_learn_together_are_those_of_each_seed_alone(tmp_path, fields):
+    began = perf_counter()
     together = learn(tmp_path / "many", fields, num_seeds=3, seed=4)
+    seconds = [result.summary["wall_seconds"] for result in together]
+    assert max(seconds) < sum(seconds) < perf_counter() - began  # each one's share
+    assert {result.summary["runs_together"] for result in together} == {3}
+    firsts = [next(r for r in rows_of(result.run_dir) if "act_seconds" in r) for result in together]
+    assert len({row["act_seconds"] for row in firsts}) == 1
     assert [result.run_dir.name for result in together] == ["seed-4", "seed-5", "seed-6"]
     assert together[0].summary["gradient_steps"] > 200
     assert_alike(together[1], learn(tmp_path / "alone", fields, seed=5))

@@ -17,7 +17,7 @@ from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.gradients import Clip, clip_gradients
 from rl_lab.updates.optimisers import OPTIMISERS
 from rl_lab.updates.q_updates import QUpdates, figures_of
-from rl_lab.updates.stacked import Stack, clip_stacked, stack_weights, traced_call
+from rl_lab.updates.stacked import Stack, clip_stacked, joint_forward, stack_weights, traced_call
 from rl_lab.updates.stacked_q import StackedQUpdates, figures_of_each
 from rl_lab.updates.td import RESCALED, TDLoss
 from rl_lab.updates.trained import optimiser_state
@@ -107,6 +107,20 @@ def learn_both_ways(both: Learners, calls: int, steps: int, *, masks: bool, atol
             torch.testing.assert_close(found.norm[k], outcome.norm, atol=atol, rtol=1e-4)
             torch.testing.assert_close(found.target[k], outcome.target, atol=atol, rtol=1e-4)
             assert figures[k] == pytest.approx(figures_of([outcome]), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "space", [spaces.Discrete, lambda n, start: spaces.MultiDiscrete([n], start=[start])]
+)
+@pytest.mark.parametrize("encoder", ["onehot", "embedding"])
+def test_networks_of_spaces_that_start_elsewhere_share_no_program(space, encoder):
+    for start in (0, 1):
+        [network] = nets = [make_q_network(space(3, start=start), 2, hidden=(4,), encoder=encoder)]
+        obs = np.array([start, start + 2])
+        obs = obs if isinstance(space(3, start=0), spaces.Discrete) else obs[:, None]
+        stack = Stack(nets, [torch.optim.SGD(network.parameters())], torch.optim.SGD)
+        [found] = joint_forward(network, stack)(obs[None])
+        torch.testing.assert_close(torch.as_tensor(found[0]), network(torch.as_tensor(obs))[0])
 
 
 @pytest.mark.parametrize(("variant", "steps"), list(zip(VARIANTS, (1, 3, 2), strict=True)), ids=VARIANTS)
