@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from rl_lab.jit import is_compiled
 from rl_lab.mdp.draws import streams_of
 from rl_lab.mdp.greedy_returns import greedy_actions, greedy_returns
 from rl_lab.mdp.model import TabularModel
@@ -104,6 +105,11 @@ class Simulation:
         self.knowledge.q[...] = q
         if self.knowledge.halves.size:
             self.knowledge.halves[...] = q
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the loop is there as machine code; otherwise the first call compiles it, which takes seconds."""
+        return is_compiled(compiled_loop(self.learner.kind))
 
     def prepare(self) -> Self:
         """Compile the loop, so that no later call has to; return the simulation."""

@@ -22,6 +22,8 @@ LINE_COLUMNS = 80  # of a plain line, unless COLUMNS says otherwise
 BETWEEN = ", "  # two words of a line
 ROUTINE = ("", "evaluation")  # what a run does again and again, and what plain lines don't mention
 
+COMPILING = "compiling"  # how what is told begins, if it is left out of estimates of the time left
+
 WARNING = "warning: "  # how the line of a warning begins
 Spent = Mapping[str, float]  # seconds by what they were spent on
 
@@ -163,6 +165,8 @@ class Bar:
 
     def doing(self, what: str) -> None:
         """Show beside the bar what keeps it from moving."""
+        if self._doing.startswith(COMPILING):
+            self._bar.unpause()  # counts on from where it moved last, which is its start
         self._doing = what
         self._write()
 
@@ -192,6 +196,10 @@ class Pace:
         """Seconds since the start."""
         return time.monotonic() - self._started
 
+    def leave_out(self, seconds: float) -> None:
+        """Estimate as if so many seconds had not passed."""
+        self._started += seconds
+
     def rate(self, env_steps: int) -> float:
         """Return the steps per second."""
         return (env_steps - self._begun_at) / max(self.seconds, 1e-9)
@@ -209,6 +217,7 @@ class Lines:
         self._total, self._next = total_steps, at
         self._out = out or sys.stderr
         self._pace, self._figures = Pace(at), Figures()
+        self._compiling: Pace | None = None
 
     def aim(self, total_steps: int) -> None:
         """Count the time left to this step."""
@@ -236,6 +245,12 @@ class Lines:
 
     def doing(self, what: str) -> None:
         """Print what goes on, unless it comes again and again: the next line tells how long that took."""
+        if self._compiling is not None:
+            seconds, self._compiling = self._compiling.seconds, None
+            self._pace.leave_out(seconds)
+            self.note(f"compiled in {seconds:.0f} s")
+        if what.startswith(COMPILING):
+            self._compiling = Pace()
         if what not in ROUTINE:
             self.note(what)
 
@@ -250,6 +265,12 @@ class Lines:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def tell_watcher(line: str) -> None:
+    """Print a line on stderr if a person may be watching: in a terminal or a notebook."""
+    if is_watched():
+        print(line, file=sys.stderr, flush=True)
 
 
 def make_progress(total_steps: int, at: int = 0) -> Progress:

@@ -7,8 +7,10 @@ from typing import Any
 
 from rl_lab.checks import count
 from rl_lab.mdp.simulate import Simulated, evaluated
+from rl_lab.runs.progress import tell_watcher
 from rl_lab.training import simulation
 from rl_lab.training.setup import configure, problem_of, require_accepted
+from rl_lab.training.simulated_session import to_tell
 from rl_lab.types import UsageError
 
 
@@ -43,8 +45,11 @@ def simulate(
         chosen = range(count("seeds", seeds))
     problem = problem_of(config, learner)
     require_accepted(learner, problem)
+    simulated = learner.simulation(problem, list(chosen))
+    if told := to_tell(simulated):
+        tell_watcher(told)
     return evaluated(
-        learner.simulation(problem, list(chosen)),
+        simulated,
         config.total_steps,
         evaluate_every=None if evaluate_every is None else count("evaluate_every", evaluate_every),
         eval_gamma=config.eval_gamma,

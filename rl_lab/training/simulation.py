@@ -92,6 +92,7 @@ class Simulated:
             load_initial_weights(agent, problem.initial_weights)
         if self._ahead is None:
             source: Live | AheadOfTime = Live(self.simulation(problem, [problem.seed], threads=1))
+            source.prepare(run)
         else:
             source = self._ahead
         session = SimulatedSession(agent, problem, run, source)

@@ -206,3 +206,32 @@ def test_null_says_nothing(capsys):
 def test_null_turns_a_line_into_a_warning_of_pythons(line):
     with pytest.warns(UserWarning, match="^the film failed$"):
         NullProgress().note(line)
+
+
+def test_compiling_is_told_and_left_out_of_the_time_left(time):
+    out = io.StringIO()
+    lines = Lines(100, out=out)
+    lines.doing("compiling the simulation")
+    time[0] = 159.0
+    lines.doing("")
+    lines.doing("")
+    time[0] = 160.0
+    lines.show({"env_steps": 10})
+    assert out.getvalue().splitlines() == [
+        "compiling the simulation",
+        "compiled in 59 s",
+        "10/100 steps, 10 steps/s, 9 s left",
+    ]
+
+
+def test_the_bar_counts_from_the_end_of_compiling(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    bar = Bar(100)
+    now = [bar._bar.start_t]
+    bar._bar._time = lambda: now[0]
+    bar.doing("compiling the simulation")
+    now[0] += 59.0
+    bar.doing("")
+    now[0] += 1.0
+    assert bar._bar.format_dict["elapsed"] == pytest.approx(1.0)
+    bar.close()
