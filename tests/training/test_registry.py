@@ -133,7 +133,9 @@ class TestPresets:
         assert presets_of("mine") == {}
 
     def test_an_unknown_one_is_refused_with_those_there_are(self):
-        with pytest.raises(UsageError, match=r"'fast' .allowed: nature, dopamine, zoo:atari, zoo:CartPole-v1"):
+        with pytest.raises(
+            UsageError, match=r"'fast' .allowed: nature, dopamine, zoo:atari, zoo:CartPole-v1"
+        ):
             preset_fields("dqn", "fast")
         with pytest.raises(UsageError, match=r"'fast' .allowed: none"):
             preset_fields("random", "fast")
