@@ -120,11 +120,11 @@ def _train_seeds(agent: str, num_seeds: int, fields: dict[str, Any]) -> int:
 
 def _told(summary: dict[str, Any]) -> str:
     """Return the summary as one readable line."""
+    steps, seconds = summary["env_steps"], f"{summary['train_seconds']:.1f} s"
     frames = f" ({summary['env_frames']} frames)" if "env_frames" in summary else ""
-    parts = [
-        f"{summary['env_steps']} environment steps{frames} in {summary['train_seconds']:.1f} s"
-        f" ({summary['env_steps_per_second']:.0f} steps/s of training)"
-    ]
+    rate = f"({summary['env_steps_per_second']:.0f} steps/s of training)"
+    taken = f"{steps} environment steps{frames} in {seconds} {rate}"
+    parts = [taken if steps else f"done in {seconds}"]  # a solver takes no steps
     names = {
         "eval_return_mean": "mean return",
         "exact_eval_return": "exact return",

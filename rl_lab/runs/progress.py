@@ -134,7 +134,10 @@ class Bar:
     def show(self, row: dict[str, Any], spent: Spent | None = None) -> None:
         """Move the bar to the row's env_steps."""
         self._figures.row(row, spent)
-        self._move(row["env_steps"])
+        if "sweep" in row:  # of a solver, which takes no steps
+            self._bar.bar_format = f"sweep {row['sweep']} [{{elapsed}}]{{postfix}}"
+        else:
+            self._move(row["env_steps"])
         self._write()
 
     def evaluated(self, figures: Mapping[str, Any]) -> None:
@@ -218,6 +221,7 @@ class Lines:
         self._out = out or sys.stderr
         self._pace, self._figures = Pace(at), Figures()
         self._compiling: Pace | None = None
+        self._next_sweep = 1
 
     def aim(self, total_steps: int) -> None:
         """Count the time left to this step."""
@@ -227,15 +231,27 @@ class Lines:
         """Print the row if another tenth of the budget is done; the last is printed by `finish`."""
         steps = row["env_steps"]
         self._figures.row(row, spent)
+        if "sweep" in row:
+            self._show_sweep(row["sweep"])
+            return
         if steps < self._next or steps >= self._total:
             return
         self._next = steps + max(1, self._total // 10)
         left = self._pace.left(steps, self._total)
         self._print(steps, "time left unknown" if left is None else f"{left:.0f} s left")
 
+    def _show_sweep(self, sweep: int) -> None:
+        """Print the first sweep of a solver, which takes no steps, and each that is ten times the last one told."""
+        if sweep >= self._next_sweep:
+            self._next_sweep = 10 * sweep
+            self._tell(f"sweep {sweep}")
+
     def _print(self, steps: int, when: str) -> None:
+        """Print a line on steps."""
+        self._tell(f"{steps}/{self._total} steps, {self._pace.rate(steps):.0f} steps/s, {when}")
+
+    def _tell(self, text: str) -> None:
         """Print a line with as many figures as it has room for."""
-        text = f"{steps}/{self._total} steps, {self._pace.rate(steps):.0f} steps/s, {when}"
         figures = fitting(self._figures.words("eval return"), _columns() - len(text))
         self.note(BETWEEN.join([text, *figures]))
 

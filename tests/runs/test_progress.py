@@ -235,3 +235,22 @@ def test_the_bar_counts_from_the_end_of_compiling(monkeypatch):
     now[0] += 1.0
     assert bar._bar.format_dict["elapsed"] == pytest.approx(1.0)
     bar.close()
+
+
+def test_of_a_solver_sweeps_are_told_and_no_steps(time, monkeypatch):
+    out = io.StringIO()
+    lines = Lines(50_000, out=out)
+    for sweep in (1, 2, 9, 10, 11, 200):
+        lines.show({"env_steps": 0, "sweep": sweep, "bound": 1 / sweep})
+    lines.finish(0)
+    assert out.getvalue().splitlines() == [
+        "sweep 1, bound 1",
+        "sweep 10, bound 0.1",
+        "sweep 200, bound 0.005",
+    ]
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    bar = Bar(50_000)
+    bar.show({"env_steps": 0, "sweep": 7, "bound": 0.5})
+    assert str(bar._bar).startswith("sweep 7 [00:0")
+    assert "50" not in str(bar._bar)
+    bar.close()
