@@ -211,7 +211,7 @@ class TestFiles:
             env=os.environ,
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("return ")
+        assert done.stdout.startswith(f"return {found.rows[0].returns[0]:g} in ")  # the episode of the film
         assert found.files[-1].name == "table.md"
 
     def test_say_what_goes_in_and_comes_out(self, run_of, tmp_path):
