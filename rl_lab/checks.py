@@ -296,6 +296,19 @@ def close_names(name: str, allowed: Sequence[str]) -> list[str]:
     return found or [known for known in allowed if len(name) > 1 and name in known][:CLOSE_NAMES]
 
 
+def with_allowed(line: str, also: str) -> str:
+    """Return a refusal with something else that is allowed, in the bracket that it ends with or in one of its own."""
+    if line.endswith(")") and " (allowed: " in line:
+        return f"{line[:-1]}; or {also})"
+    return f"{line} (allowed: {also})"
+
+
+def without_allowed(line: str) -> str:
+    """Return a refusal without the bracket that it may end with, for a line that says itself what is allowed."""
+    head, bracket, _ = line.rpartition(" (allowed: ")
+    return head if bracket and line.endswith(")") else line
+
+
 def unknown_name(kind: str, name: str, allowed: Sequence[str], listing: str = "") -> str:
     """Return the message for an unknown name, with the names that are close to it or all that are allowed.
 

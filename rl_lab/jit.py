@@ -41,6 +41,20 @@ def compile_kernel(kernel: Callable, calling: Iterable[ModuleType] = (), **optio
     return numba.njit(nogil=True, **options)(kernel)
 
 
+def is_compiled(kernel: Any) -> bool:
+    """Return whether a kernel of `compile_kernel` has its machine code already, in this process or on disk."""
+    if kernel.signatures:
+        return True
+    folder, source = kernel.stats.cache_path, Path(kernel.__code__.co_filename)
+    if folder is None:  # compiled anew by each process
+        return False
+    newest = max(
+        (i.stat().st_mtime_ns for i in Path(folder).glob(f"{source.stem}.{kernel.__qualname__}-*.nbi")),
+        default=0,
+    )
+    return newest > source.stat().st_mtime_ns
+
+
 def _remove_outdated(folder: Path, kernel: Callable, calling: Iterable[ModuleType]) -> None:
     """Remove the cache's index of a function that was compiled before one of the modules it calls was changed.
 

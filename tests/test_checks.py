@@ -24,6 +24,8 @@ from rl_lab.checks import (
     unknown_name,
     whole_number,
     widths,
+    with_allowed,
+    without_allowed,
 )
 from rl_lab.types import UsageError
 
@@ -275,3 +277,11 @@ class TestCount:
     def test_is_whole_and_large_enough(self, value):
         with pytest.raises(UsageError, match="seeds must be"):
             count("seeds", value)
+
+
+def test_a_refusal_has_one_bracket_that_says_what_is_allowed():
+    assert with_allowed("no model (allowed: maps)", "others") == "no model (allowed: maps; or others)"
+    assert with_allowed("no model", "others") == "no model (allowed: others)"
+    assert with_allowed("model() fails (twice)", "others") == "model() fails (twice) (allowed: others)"
+    assert without_allowed("no model (allowed: model())") == "no model"
+    assert without_allowed("model() fails (twice)") == "model() fails (twice)"

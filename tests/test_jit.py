@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from rl_lab.jit import compile_kernel
+from rl_lab.jit import compile_kernel, is_compiled
 
 
 def test_without_a_folder_for_the_cache_a_kernel_still_compiles(monkeypatch):
@@ -82,6 +82,22 @@ def test_what_was_compiled_before_a_called_module_changed_is_compiled_again(tmp_
     os.utime(tmp_path / "called.py", (later, later))
     compile_kernel(caller.add, [called])
     assert not index.exists()
+
+
+def test_a_kernel_is_compiled_once_it_was_called_or_lies_on_the_disk(source, tmp_path, monkeypatch):
+    import numba
+
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    (tmp_path / "__pycache__").mkdir(exist_ok=True)
+    (tmp_path / "__pycache__").chmod(0o700)
+    kernel = compile_kernel(source)
+    assert not is_compiled(kernel)
+    kernel(1)
+    assert is_compiled(kernel)
+    assert is_compiled(compile_kernel(source))
+    later = (tmp_path / "plain.py").stat().st_mtime + 10
+    os.utime(tmp_path / "plain.py", (later, later))
+    assert not is_compiled(compile_kernel(source))
 
 
 def write_module(folder, name: str, text: str):

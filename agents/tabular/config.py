@@ -83,7 +83,7 @@ class Learning:
         above(self, 0.0, "step_size_power")
         within(self, 0.0, 1.0, "step_size_power")
         finite(self, "initial_value")
-        at_least(self, -1e12, "initial_value")
+        within(self, -1e12, 1e12, "initial_value")
         if any(type(n) is not int or not 1 <= n <= MOST_ENTRIES for n in self.bins):
             raise UsageError(f"bins must be whole numbers from 1 to {MOST_ENTRIES}, got {self.bins}")
 

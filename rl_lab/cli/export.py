@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from rl_lab.cli.parsing import parse
 from rl_lab.exporting.wanted import Wanted
+from rl_lab.runs.description import read_description
 
 ABOUT = """Write the greedy policy of a run as an ONNX or TorchScript file that runs without the lab, with a script that
 runs it, a description of its inputs and outputs, smaller variants, a table of what these cost, and a card: one page
@@ -54,6 +56,7 @@ def export(argv: Sequence[str]) -> int:
         FormatTooNew: a newer version wrote the run.
     """
     options: ExportOptions = parse(ExportOptions, argv, program="rl-lab export", about=ABOUT)
+    read_description(Path(options.run_dir))  # before torch is loaded
     from rl_lab.exporting.export import export as write
     from rl_lab.exporting.table import legend, printed
 

@@ -74,7 +74,11 @@ def boxes(parts: Sequence[Part], *, only_common: bool = False) -> tuple[type, An
         shown = common_fields(kind) if only_common else set(_field_names(kind))
         for title, names in groups_of(kind, part.rest).items():
             fields.setdefault(title, []).extend(
-                (name, _with_help(hints[name], texts.get(name), value, only_common), value)
+                (
+                    name,
+                    _flag(_with_help(hints[name], texts.get(name), value, only_common), value, only_common),
+                    value,
+                )
                 for name in names
                 if name in shown
                 for value in [getattr(part.default, name)]
@@ -118,6 +122,11 @@ def _with_help(hint: Any, text: str | None, default: Any, brief: bool) -> Any:
     )
     hide_default = brief and says_nothing
     return Annotated[hint, tyro.conf.arg(help=text, help_behavior_hint="" if hide_default else None)]
+
+
+def _flag(hint: Any, default: Any, brief: bool) -> Any:
+    """Leave the second form of a flag out of the brief help where it is off by default: --no-... would say nothing."""
+    return Annotated[hint, tyro.conf.FlagCreatePairsOff] if brief and default is False else hint
 
 
 def _nested(fields: Mapping[str, Iterable[tuple[str, Any, Any]]]) -> tuple[type, Any]:

@@ -29,7 +29,9 @@ NO_PARSE = re.compile(
 )
 """tyro's complaint about a list of numbers, which names no type."""
 HELP = ("-h", "--help", "--help-all")
-BRIEF = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)  # the short help names no None and no --no-...
+BRIEF = (
+    tyro.conf.DisallowNone,
+)  # the short help names no None; `boxes` leaves --no-... out where it says nothing
 
 REFUSALS = (
     errno.ENOSPC,

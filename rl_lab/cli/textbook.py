@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import tyro
+from tqdm import tqdm
 
 from rl_lab.checks import at_least
 from rl_lab.cli.parsing import parse
 from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.files import reason_of
 from rl_lab.storage.places import require_folder
+from rl_lab.types import UsageError
 
 ABOUT = """Make figures of Sutton and Barto, "Reinforcement Learning: An Introduction", 2nd edition, as PNGs: with all
 defaults all of them."""
@@ -21,6 +23,7 @@ defaults all of them."""
 Name = Literal["2.2", "4.2", "4.3", "6.2", "6.3", "6.5", "7.2", "8.2", "12.3"]
 """The names in `rl_lab.textbook.figures.FIGURES`."""
 FRAMES_PER_SECOND = 12
+FILMED = "8.2"  # the figure that has a film
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,11 @@ def textbook(argv: Sequence[str]) -> int:
 
     if options.film is not None:
         require_film(options.film, "film")
+        if options.figures and FILMED not in options.figures:
+            given = ", ".join(options.figures)
+            raise UsageError(
+                f"film {options.film!r} does nothing for figure {given} (allowed: with {FILMED})"
+            )
     folder = require_folder(options.out, "out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,6 +81,14 @@ def textbook(argv: Sequence[str]) -> int:
         over = "" if figure.runs is None else f", {runs:,} runs"
         print(f"{path}: {figure.about}{over} ({time.perf_counter() - begun:.1f} s)", flush=True)
     if options.film is not None:
-        write_video(options.film, film(options.seed), FRAMES_PER_SECOND)
+        bar = tqdm(desc=options.film, unit=" pictures", disable=None)  # only in a terminal
+
+        def tell(done: int, of: int) -> None:
+            bar.total = of
+            bar.update(done - bar.n)
+
+        print(f"{options.film}: values in a maze are learned and drawn ...", flush=True)
+        with bar:
+            write_video(options.film, film(options.seed, told=tell), FRAMES_PER_SECOND)
         print(f"{options.film}: values in a maze while they are learned")
     return 0

@@ -13,6 +13,7 @@ import tyro
 
 from rl_lab.checks import at_least
 from rl_lab.cli.groups import Part
+from rl_lab.cli.owners import with_owners
 from rl_lab.cli.parsing import asks_for_help, parse_parts
 from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import RunConfig, read_fields, split_fields
@@ -121,11 +122,11 @@ def _train_seeds(agent: str, num_seeds: int, fields: dict[str, Any]) -> int:
 
 def _told(summary: dict[str, Any]) -> str:
     """Return the summary as one readable line."""
+    steps, seconds = summary["env_steps"], f"{summary['train_seconds']:.1f} s"
     frames = f" ({summary['env_frames']} frames)" if "env_frames" in summary else ""
-    parts = [
-        f"{summary['env_steps']} environment steps{frames} in {summary['train_seconds']:.1f} s"
-        f" ({summary['env_steps_per_second']:.0f} steps/s of training)"
-    ]
+    rate = f"({summary['env_steps_per_second']:.0f} steps/s of training)"
+    taken = f"{steps} environment steps{frames} in {seconds} {rate}"
+    parts = [taken if steps else f"done in {seconds}"]  # a solver takes no steps
     names = {
         "eval_return_mean": "mean return",
         "exact_eval_return": "exact return",
@@ -161,7 +162,10 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
     given = stored.all_fields | {"run_dir": folder} if stored else loaded
     given |= preset_fields(agent, preset) if agent and preset else {}
     about = describe(agent) if asks_for_help(argv) else ""
-    parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=about)
+    try:
+        parsed = parse_parts(parts_of(agent, given), argv, program="rl-lab train", about=about)
+    except UsageError as error:
+        raise UsageError(with_owners(str(error), agent)) from None
     options = TrainOptions(**{field.name: parsed.pop(field.name) for field in dc.fields(TrainOptions)})
     if stored:
         begun = _completed(stored.agent, given) | {

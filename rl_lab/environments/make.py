@@ -17,6 +17,7 @@ from rl_lab.environments.contract import Contract
 from rl_lab.environments.form_vector import FormVector
 from rl_lab.environments.forms import FEWEST, FormMaker, equals_single_envs, form_maker, make_form
 from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_globally
+from rl_lab.environments.gymnasium_says import first_line, held_warnings
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
 from rl_lab.environments.named_wrappers import wrapped
@@ -72,7 +73,7 @@ def make_env(
         kwargs.setdefault("frameskip", 1)  # the preprocessing skips frames itself
         if not wrappers:  # the preprocessing looks at the screen itself, and needs no other picture
             kwargs.setdefault("obs_type", "grayscale")
-    with _as_usage_errors(env_id, kwargs):
+    with _as_usage_errors(env_id, kwargs), held_warnings():
         _require_map(env_id, kwargs)
         kind = _globals_wrapper(env_id, kwargs, wrappers)
         env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)  # the contract checks more, for less
@@ -181,23 +182,13 @@ def _as_usage_errors(env_id: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
     except gymnasium.error.DependencyNotInstalled as error:
         raise UsageError(f"environment {env_id!r} needs a package that is missing: {error}") from error
     except (gymnasium.error.Error, TypeError, ValueError, LookupError, AssertionError) as error:
-        cause, mode = _first_line(error), kwargs.get("render_mode")
+        cause, mode = first_line(error), kwargs.get("render_mode")
         if mode and ("'render_mode'" in cause or (len(kwargs) == 1 and cause.endswith("takes no arguments"))):
             raise UsageError(
                 f"environment {env_id!r} can't be drawn: it takes no render_mode {mode!r} ({cause})"
             ) from error
         with_kwargs = f" with {kwargs}" if kwargs else ""
         raise UsageError(f"environment {env_id!r}{with_kwargs}: {cause}") from error
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error, with the name of its class where it says nothing or only a missing key.
-
-    What Gymnasium adds to a TypeError is left out: the id and the arguments.
-    """
-    said, name = str(error).partition(" was raised from the environment creator")[0], type(error).__name__
-    lines = said.strip().splitlines()
-    return name if not lines else f"{name}: {lines[0]}" if isinstance(error, LookupError) else lines[0]
 
 
 def _unknown(env_id: str) -> str:

@@ -50,7 +50,8 @@ def card(
         notes=[f"{row.name}: {row.note}" for row in rows if row.note],
         video=video,
         replay=replay,
-        how=f"pip install numpy gymnasium {package}\npython play.py        # an episode; play.py SEED another one",
+        how=f"pip install numpy gymnasium {package}\n"
+        "python play.py        # the first evaluation episode; play.py SEED another one",
         interface=f"{file} runs without rl_lab. policy.json describes what goes in and what comes out.",
         sections=_sections(trained, files),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from rl_lab.evaluation.evaluate import evaluation_seed
 from rl_lab.exporting.acting import Trained
 from rl_lab.exporting.signature import described_actions
 from rl_lab.problem import Problem
@@ -76,13 +77,14 @@ def write_description_text(trained: Trained) -> bytes:
 
 
 def play_script(trained: Trained, file: str) -> bytes:
-    """Return play.py for a file, .onnx or .pt."""
+    """Return play.py for a file, .onnx or .pt; it plays the first evaluation episode unless it is given a seed."""
     package = "onnxruntime" if file.endswith(".onnx") else "torch"
     text = template("play.py.jinja").render(
         package=package,
         file=file,
         has_mask=trained.signature.has_mask,
         making=_making(trained),
+        seed=evaluation_seed(trained.description.config.seed, 0),
     )
     return text.encode()
 

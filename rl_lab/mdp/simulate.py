@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from threading import Event
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
+from rl_lab.jit import is_compiled
 from rl_lab.mdp.draws import streams_of
 from rl_lab.mdp.greedy_returns import greedy_actions, greedy_returns
 from rl_lab.mdp.model import TabularModel
@@ -27,6 +29,7 @@ from rl_lab.mdp.uniform_values import root_mean_squared_errors, uniform_return
 from rl_lab.types import Array
 
 PIECES_PER_THREAD = 4  # so that a thread that is held up leaves its pieces to the others
+MOST_STEPS = 1_000_000  # of all learners in one call of the loop: an interruption waits for its end
 STREAMS = ("simulation", "planning")  # of the draws of steps, and of those of imagined steps
 
 
@@ -105,6 +108,11 @@ class Simulation:
         if self.knowledge.halves.size:
             self.knowledge.halves[...] = q
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the loop is there as machine code; otherwise the first call compiles it, which takes seconds."""
+        return is_compiled(compiled_loop(self.learner.kind))
+
     def prepare(self) -> Self:
         """Compile the loop, so that no later call has to; return the simulation."""
         self.advance(self.env_steps)
@@ -119,12 +127,20 @@ class Simulation:
         count, steps = len(self.seeds), env_steps - self.env_steps
         trail = Trail(*(np.zeros((count, steps if record else 0), np.uint32) for _ in range(2)))
         loop = compiled_loop(self.learner.kind)
+        long = MOST_STEPS if not record else max(steps, 1)
+        starts = range(self.env_steps, max(env_steps, self.env_steps + 1), long)
+        together = max(1, MOST_STEPS // max(1, min(steps, long)))  # learners in one call
 
-        def run(first: int, last: int) -> None:
-            loop(
-                first, last, self.env_steps, env_steps, self.learner.numbers, self.world, self.streams,
-                self.knowledge, self.opened, self.sums, *trail,
-            )  # fmt: skip
+        def run(first: int, last: int, halted: Callable[[], bool]) -> None:
+            for low in range(first, last, together):
+                group = low, min(low + together, last)
+                for start in starts:
+                    if halted() or self.opened.broken[slice(*group)].any():
+                        return
+                    loop(
+                        *group, start, min(start + long, env_steps), self.learner.numbers, self.world,
+                        self.streams, self.knowledge, self.opened, self.sums, *trail,
+                    )  # fmt: skip
 
         _spread(run, count, self._threads)
         self.env_steps = env_steps
@@ -160,16 +176,24 @@ class Simulation:
         self.opened, self.sums = Open(**_copied(state["opened"])), Sums(**_copied(state["sums"]))
 
 
-def _spread(run: Callable[[int, int], None], count: int, threads: int) -> None:
-    """Call `run` on pieces of `count` learners, in threads; they are independent of one another."""
+def _spread(run: Callable[[int, int, Callable[[], bool]], None], count: int, threads: int) -> None:
+    """Call `run` on pieces of `count` learners, in threads; they are independent of one another.
+
+    Its last argument says whether to give up: the others have failed, or a person has interrupted them.
+    """
     pieces = 1 if threads == 1 else min(count, threads * PIECES_PER_THREAD)
     bounds = np.linspace(0, count, pieces + 1).astype(int).tolist()
     if pieces <= 1:
-        run(0, count)
+        run(0, count, lambda: False)
         return
+    halt = Event()
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(run, *pair) for pair in pairwise(bounds)]:
-            done.result()
+        try:
+            for done in [pool.submit(run, *pair, halt.is_set) for pair in pairwise(bounds)]:
+                done.result()
+        except BaseException:
+            halt.set()
+            raise
 
 
 def _copied(arrays: dict[str, Array]) -> dict[str, Array]:

@@ -185,6 +185,7 @@ class RunConfig:
         object.__setattr__(self, "wrappers", _names("wrappers", self.wrappers))
         at_least(self, 1, "total_steps", "threads", "eval_max_steps", "keep_checkpoints")
         at_least(self, 0, "seed", "eval_episodes", "video_episodes", "keep_best")
+        at_most(self, 10**15, "total_steps", "horizon_steps", "eval_total_steps")  # years at any speed
         at_most(self, 65_536, "num_envs", "eval_envs")  # more would fill the memory before the first step
         at_least(self, 1, "num_envs", "eval_envs", "horizon_steps", "eval_total_steps", "video_every_steps")
         at_least(self, 1, "eval_every_steps", "log_every_steps", "checkpoint_every_steps")

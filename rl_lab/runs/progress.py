@@ -22,6 +22,8 @@ LINE_COLUMNS = 80  # of a plain line, unless COLUMNS says otherwise
 BETWEEN = ", "  # two words of a line
 ROUTINE = ("", "evaluation")  # what a run does again and again, and what plain lines don't mention
 
+COMPILING = "compiling"  # how what is told begins, if it is left out of estimates of the time left
+
 WARNING = "warning: "  # how the line of a warning begins
 Spent = Mapping[str, float]  # seconds by what they were spent on
 
@@ -132,7 +134,10 @@ class Bar:
     def show(self, row: dict[str, Any], spent: Spent | None = None) -> None:
         """Move the bar to the row's env_steps."""
         self._figures.row(row, spent)
-        self._move(row["env_steps"])
+        if "sweep" in row:  # of a solver, which takes no steps
+            self._bar.bar_format = f"sweep {row['sweep']} [{{elapsed}}]{{postfix}}"
+        else:
+            self._move(row["env_steps"])
         self._write()
 
     def evaluated(self, figures: Mapping[str, Any]) -> None:
@@ -163,6 +168,8 @@ class Bar:
 
     def doing(self, what: str) -> None:
         """Show beside the bar what keeps it from moving."""
+        if self._doing.startswith(COMPILING):
+            self._bar.unpause()  # counts on from where it moved last, which is its start
         self._doing = what
         self._write()
 
@@ -192,6 +199,10 @@ class Pace:
         """Seconds since the start."""
         return time.monotonic() - self._started
 
+    def leave_out(self, seconds: float) -> None:
+        """Estimate as if so many seconds had not passed."""
+        self._started += seconds
+
     def rate(self, env_steps: int) -> float:
         """Return the steps per second."""
         return (env_steps - self._begun_at) / max(self.seconds, 1e-9)
@@ -209,6 +220,8 @@ class Lines:
         self._total, self._next = total_steps, at
         self._out = out or sys.stderr
         self._pace, self._figures = Pace(at), Figures()
+        self._compiling: Pace | None = None
+        self._next_sweep = 1
 
     def aim(self, total_steps: int) -> None:
         """Count the time left to this step."""
@@ -218,15 +231,27 @@ class Lines:
         """Print the row if another tenth of the budget is done; the last is printed by `finish`."""
         steps = row["env_steps"]
         self._figures.row(row, spent)
+        if "sweep" in row:
+            self._show_sweep(row["sweep"])
+            return
         if steps < self._next or steps >= self._total:
             return
         self._next = steps + max(1, self._total // 10)
         left = self._pace.left(steps, self._total)
         self._print(steps, "time left unknown" if left is None else f"{left:.0f} s left")
 
+    def _show_sweep(self, sweep: int) -> None:
+        """Print the first sweep of a solver, which takes no steps, and each that is ten times the last one told."""
+        if sweep >= self._next_sweep:
+            self._next_sweep = 10 * sweep
+            self._tell(f"sweep {sweep}")
+
     def _print(self, steps: int, when: str) -> None:
+        """Print a line on steps."""
+        self._tell(f"{steps}/{self._total} steps, {self._pace.rate(steps):.0f} steps/s, {when}")
+
+    def _tell(self, text: str) -> None:
         """Print a line with as many figures as it has room for."""
-        text = f"{steps}/{self._total} steps, {self._pace.rate(steps):.0f} steps/s, {when}"
         figures = fitting(self._figures.words("eval return"), _columns() - len(text))
         self.note(BETWEEN.join([text, *figures]))
 
@@ -236,6 +261,12 @@ class Lines:
 
     def doing(self, what: str) -> None:
         """Print what goes on, unless it comes again and again: the next line tells how long that took."""
+        if self._compiling is not None:
+            seconds, self._compiling = self._compiling.seconds, None
+            self._pace.leave_out(seconds)
+            self.note(f"compiled in {seconds:.0f} s")
+        if what.startswith(COMPILING):
+            self._compiling = Pace()
         if what not in ROUTINE:
             self.note(what)
 
@@ -250,6 +281,12 @@ class Lines:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+def tell_watcher(line: str) -> None:
+    """Print a line on stderr if a person may be watching: in a terminal or a notebook."""
+    if is_watched():
+        print(line, file=sys.stderr, flush=True)
 
 
 def make_progress(total_steps: int, at: int = 0) -> Progress:

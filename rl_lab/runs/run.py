@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 from rl_lab.agent import Policy
@@ -140,6 +140,15 @@ class Run:
     def compiling(self) -> AbstractContextManager[None]:
         """Count the length of a `with` block as compiling, a part of the training time."""
         return self._clock.compiling()
+
+    @contextmanager
+    def setting_up(self, what: str) -> Iterator[None]:
+        """Show what keeps training from its start for the length of a `with` block; "" for nothing."""
+        self._progress.doing(what)
+        try:
+            yield
+        finally:
+            self._progress.doing("")
 
     def _signalled(self) -> bool:
         self._signs += 1  # evaluations ask at every step

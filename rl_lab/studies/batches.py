@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rl_lab.checks import without_allowed
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.files import write_atomically
 from rl_lab.studies.results import ERROR
@@ -75,7 +76,9 @@ def batched_fields(
         UsageError: none can.
     """
     able = [agent for agent, reason in reasons.items() if reason is None]
-    others = [f"{agent} ({reason})" for agent, reason in reasons.items() if reason is not None]
+    others = [
+        f"{agent} ({without_allowed(reason)})" for agent, reason in reasons.items() if reason is not None
+    ]
     if not able:
         raise UsageError(f"batched does nothing for {', '.join(others)} (allowed with {ALLOWED})")
     if others:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rl_lab.checks import count
+from rl_lab.checks import count, shown
 from rl_lab.mdp.simulate import Simulated, evaluated
+from rl_lab.runs.progress import tell_watcher
 from rl_lab.training import simulation
+from rl_lab.training.registry import config_of
 from rl_lab.training.setup import configure, problem_of, require_accepted
+from rl_lab.training.simulated_session import to_tell
 from rl_lab.types import UsageError
+
+MOST_EVALUATIONS = 1_000_000  # of each seed
+MOST_SEEDS = 10_000_000
 
 
 def simulate(
@@ -34,18 +41,47 @@ def simulate(
         NeverEnds, NotConverged: the model can't be solved with this discount.
         FloatingPointError: a learner's values have become infinite or nan.
     """
+    if "num_seeds" in fields:
+        raise UsageError(f"num_seeds {shown(fields['num_seeds'])} is not a field here (allowed: seeds)")
+    if not isinstance(agent, str):
+        raise UsageError(f"agent must be text, got {shown(agent)}")
+    if "simulated" not in {field.name for field in dataclasses.fields(config_of(agent))}:
+        raise UsageError(f"agent {agent!r} can't be simulated (allowed: tabular agents, such as q-learning)")
     learner, config = configure(agent, fields | {"env_id": env_id, "simulated": True})
     if not isinstance(learner, simulation.Simulated):
         raise UsageError(f"agent {agent!r} can't be simulated")
-    if isinstance(seeds, Iterable):
-        chosen: Sequence[int] = [count("seed", seed, 0) for seed in seeds]
-    else:
-        chosen = range(count("seeds", seeds))
+    chosen = _seeds_of(seeds)
+    every = None if evaluate_every is None else count("evaluate_every", evaluate_every)
+    if every is not None and config.total_steps > MOST_EVALUATIONS * every:
+        least = -(-config.total_steps // MOST_EVALUATIONS)
+        raise UsageError(
+            f"evaluate_every {every} is too small for {config.total_steps} steps (allowed: from {least})"
+        )
     problem = problem_of(config, learner)
     require_accepted(learner, problem)
+    simulated = learner.simulation(problem, chosen)
+    if told := to_tell(simulated):
+        tell_watcher(told)
     return evaluated(
-        learner.simulation(problem, list(chosen)),
+        simulated,
         config.total_steps,
-        evaluate_every=None if evaluate_every is None else count("evaluate_every", evaluate_every),
+        evaluate_every=every,
         eval_gamma=config.eval_gamma,
     )
+
+
+def _seeds_of(seeds: Any) -> list[int]:
+    """Return the seeds that are asked for by their number or one by one.
+
+    Raises:
+        UsageError: they aren't such, or none, or too many.
+    """
+    if isinstance(seeds, Iterable):
+        chosen = [count("seed", seed, 0) for seed in seeds]
+        if not chosen:
+            raise UsageError(f"seeds must be one or more, got {shown(seeds)}")
+        return chosen
+    number = count("seeds", seeds)
+    if number > MOST_SEEDS:
+        raise UsageError(f"seeds must be at most {MOST_SEEDS}, got {number}")
+    return list(range(number))

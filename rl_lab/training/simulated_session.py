@@ -14,6 +14,7 @@ from rl_lab.environments.actions import stored_dtype
 from rl_lab.environments.episodes import Episode
 from rl_lab.mdp.simulate import Simulation, Trail
 from rl_lab.problem import Problem
+from rl_lab.runs.progress import COMPILING
 from rl_lab.runs.run import Members, Run
 from rl_lab.training.experience import NO_SEED
 from rl_lab.types import Array
@@ -56,8 +57,13 @@ class Live:
     earlier = False
 
     def __init__(self, simulation: Simulation):
-        self._simulation = simulation.prepare()  # which isn't training
+        self._simulation = simulation
         self.limit = simulation.limit
+
+    def prepare(self, run: Run) -> None:
+        """Compile what is simulated, which isn't training; the run shows it."""
+        with run.setting_up(to_tell(self._simulation)):
+            self._simulation.prepare()
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from the state of a `Part`."""
@@ -66,6 +72,11 @@ class Live:
     def advance(self, env_steps: int) -> Part:
         """Return the stretch that ends after so many steps."""
         return next(parts_of(self._simulation, env_steps))
+
+
+def to_tell(simulation: Simulation) -> str:
+    """Return in one line what the preparation of a simulation takes its time for; "" if it takes none."""
+    return "" if simulation.is_compiled else f"{COMPILING} the simulation, which takes up to minutes once"
 
 
 def parts_of(simulation: Simulation, env_steps: int) -> Iterator[Part]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rl_lab.mdp.simulate import Simulation
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.moments import Moments
-from rl_lab.training.simulated_session import AheadOfTime, Part, next_stop, parts_of
+from rl_lab.runs.progress import tell_watcher
+from rl_lab.training.simulated_session import AheadOfTime, Part, next_stop, parts_of, to_tell
 from rl_lab.training.simulation import Simulated
 
 MEMORY_BYTES = 2**28  # for the stretches of the runs that are simulated together
@@ -17,7 +18,10 @@ BYTES_A_STEP = 17  # of a stretch: action, reward, termination
 
 
 def simulate_together(
-    learner: Simulated, problem: Problem, configs: Sequence[RunConfig]
+    learner: Simulated,
+    problem: Problem,
+    configs: Sequence[RunConfig],
+    tell: Callable[[str], None] = tell_watcher,
 ) -> Iterator[AheadOfTime | None]:
     """Yield each run's stretches, in order; None for a run that is to be simulated by itself, while it is carried out.
 
@@ -26,6 +30,7 @@ def simulate_together(
     Args:
         problem: of one of the runs; the others differ from it in the seed.
         configs: of the runs, which differ in the seed and the folder.
+        tell: shows a line; of what takes long before the first stretch is there.
     """
     stops = stops_of(configs[0])
     seeds = [config.seed for config in configs]
@@ -35,7 +40,10 @@ def simulate_together(
         return
     for start in range(0, len(seeds), size):
         group = seeds[start : start + size]
-        yield from _ahead(learner.simulation(problem, group), stops)
+        simulation = learner.simulation(problem, group)
+        if told := to_tell(simulation):
+            tell(told)
+        yield from _ahead(simulation, stops)
 
 
 def stops_of(config: RunConfig) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.agent import Agent, Policy
+from rl_lab.checks import with_allowed
 from rl_lab.function_class import FunctionClass
 from rl_lab.mdp.simulate import Simulation
 from rl_lab.mdp.simulated_learners import SimulatedLearner, bytes_of_one
@@ -53,7 +54,8 @@ class Simulated:
         if (reason := self._interaction.refuse(problem)) is not None:
             return reason
         if problem.model is None:
-            return f"simulated needs a finite MDP, and {problem.no_model} (allowed: {self._name} without simulated)"
+            also = f"{self._name} without simulated"
+            return with_allowed(f"simulated needs a finite MDP, and {problem.no_model}", also)
         if problem.num_envs != 1:
             return (
                 f"num_envs {problem.num_envs} can't be simulated (allowed: 1; each seed has one environment)"
@@ -92,6 +94,7 @@ class Simulated:
             load_initial_weights(agent, problem.initial_weights)
         if self._ahead is None:
             source: Live | AheadOfTime = Live(self.simulation(problem, [problem.seed], threads=1))
+            source.prepare(run)
         else:
             source = self._ahead
         session = SimulatedSession(agent, problem, run, source)

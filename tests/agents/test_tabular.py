@@ -337,6 +337,13 @@ class TestBins:
         assert agent.q.any()
 
 
+@pytest.mark.parametrize("value", [1e300, -1e300, float("nan"), float("inf")])
+def test_initial_values_are_bounded_on_both_sides(value):
+    with pytest.raises(UsageError, match="initial_value must be "):
+        learner("q-learning", initial_value=value)
+    assert learner("q-learning", initial_value=1e12).config.initial_value == 1e12
+
+
 @pytest.mark.parametrize("agent", ["q-learning", "sarsa-lambda", "td-prediction"])
 def test_a_step_size_of_nothing_is_refused_at_the_start_and_taken_at_the_end(agent):
     with pytest.raises(UsageError, match=r"learning_rate must be greater than 0.0, got 0.0"):

@@ -87,6 +87,14 @@ class TestTexts:
         assert "layers" not in texts
 
 
+@dataclass(frozen=True)
+class Flags:
+    shown: bool = True
+    """Show it."""
+    hidden: bool = False
+    """Hide it."""
+
+
 class TestParts:
     @staticmethod
     def parse(argv):
@@ -110,3 +118,12 @@ class TestParts:
         assert "--hidden" not in short
         assert "Widths of the layers. (default: 8)" in whole
         assert "--no-own-field" in whole
+
+    def test_the_short_help_shows_both_forms_of_a_flag_that_is_on_by_default(self, capsys):
+        def parse(argv):
+            parse_parts([Part(Flags(), "mine")], argv, program="rl-lab try", about="Try it.")
+            return 0
+
+        out = call(capsys, parse, "--help")[1]
+        assert "--shown, --no-shown" in out
+        assert "--no-hidden" not in out

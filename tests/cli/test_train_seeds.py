@@ -7,6 +7,7 @@ import json
 import pytest
 
 from commands import QUICK, TABLE, call, require_refusal
+from rl_lab.cli.train import _told as told
 from rl_lab.cli.train import train
 from rl_lab.runs.signals import STOPPED
 from runs import asking_to_stop
@@ -63,3 +64,10 @@ def test_one_run_is_continued_at_a_time(capsys, tmp_path):
     assert call(capsys, train, *TABLE, *QUICK, "--total-steps", 20, "--run-dir", tmp_path / "run")[0] == 0
     found = call(capsys, train, "--resume", "--run-dir", tmp_path / "run", "--num-seeds", 2)
     require_refusal(found, "num_seeds 2 can't be given with --resume")
+
+
+def test_the_summary_of_a_solver_says_nothing_of_steps():
+    summary = {"env_steps": 0, "train_seconds": 0.52, "env_steps_per_second": 0.0, "regret": 0.0}
+    assert told(summary) == "done in 0.5 s, regret to it 0"
+    summary |= {"env_steps": 10, "env_steps_per_second": 20.0}
+    assert told(summary) == "10 environment steps in 0.5 s (20 steps/s of training), regret to it 0"

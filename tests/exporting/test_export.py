@@ -185,6 +185,11 @@ class TestMasks:
         np.testing.assert_array_equal(policy.act(obs, (), is_first, np.eye(6, dtype=bool)).action, obs)
 
 
+def test_a_folder_without_a_run_is_refused_before_anything_is_loaded(capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "rl_lab.exporting.export", None)  # importing it fails
+    require_refusal(call(capsys, command, tmp_path / "NOPE"), "NOPE", "holds no run")
+
+
 class TestFiles:
     def test_are_the_same_bytes_each_time(self, run_of, tmp_path):
         for name in ("a", "b"):
@@ -206,7 +211,7 @@ class TestFiles:
             env=os.environ,
         )
         assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("return ")
+        assert done.stdout.startswith(f"return {found.rows[0].returns[0]:g} in ")  # the episode of the film
         assert found.files[-1].name == "table.md"
 
     def test_say_what_goes_in_and_comes_out(self, run_of, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from garnets import garnet
@@ -49,6 +51,34 @@ def test_machine_code_does_what_python_does(monkeypatch):
         plain.advance(500)
     for name, array in arrays(plain).items():
         assert np.array_equal(array, arrays(compiled)[name]), name
+
+
+def test_long_simulations_run_in_several_calls_and_learn_the_same(monkeypatch):
+    whole, cut = (Simulation(MODEL, learner(), [1, 2, 3], time_limit=20, threads=1) for _ in range(2))
+    whole.advance(450)
+    monkeypatch.setattr(module, "MOST_STEPS", 200)
+    cut.advance(450)
+    assert cut.env_steps == 450
+    sums = ("errors", "returns")  # whose parts are added in another order
+    for name, array in arrays(whole).items():
+        assert np.array_equal(array, arrays(cut)[name]) or name in sums, name
+        np.testing.assert_allclose(array, arrays(cut)[name], rtol=1e-12)
+
+
+def test_an_interruption_ends_a_long_simulation(monkeypatch):
+    calls = []
+
+    def loop(first, *_):
+        calls.append(first)
+        if first == 0:
+            raise KeyboardInterrupt
+        time.sleep(0.002)
+
+    simulation = Simulation(MODEL, learner(), [1, 2, 3], time_limit=20, threads=3)
+    monkeypatch.setattr(module, "compiled_loop", lambda kind: loop)
+    with pytest.raises(KeyboardInterrupt):
+        simulation.advance(2_000 * module.MOST_STEPS)
+    assert len(calls) < 1_500
 
 
 def test_a_simulation_that_is_left_and_restored_goes_on_as_one_that_never_stopped():

@@ -206,3 +206,51 @@ def test_null_says_nothing(capsys):
 def test_null_turns_a_line_into_a_warning_of_pythons(line):
     with pytest.warns(UserWarning, match="^the film failed$"):
         NullProgress().note(line)
+
+
+def test_compiling_is_told_and_left_out_of_the_time_left(time):
+    out = io.StringIO()
+    lines = Lines(100, out=out)
+    lines.doing("compiling the simulation")
+    time[0] = 159.0
+    lines.doing("")
+    lines.doing("")
+    time[0] = 160.0
+    lines.show({"env_steps": 10})
+    assert out.getvalue().splitlines() == [
+        "compiling the simulation",
+        "compiled in 59 s",
+        "10/100 steps, 10 steps/s, 9 s left",
+    ]
+
+
+def test_the_bar_counts_from_the_end_of_compiling(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    bar = Bar(100)
+    now = [bar._bar.start_t]
+    bar._bar._time = lambda: now[0]
+    bar.doing("compiling the simulation")
+    now[0] += 59.0
+    bar.doing("")
+    now[0] += 1.0
+    assert bar._bar.format_dict["elapsed"] == pytest.approx(1.0)
+    bar.close()
+
+
+def test_of_a_solver_sweeps_are_told_and_no_steps(time, monkeypatch):
+    out = io.StringIO()
+    lines = Lines(50_000, out=out)
+    for sweep in (1, 2, 9, 10, 11, 200):
+        lines.show({"env_steps": 0, "sweep": sweep, "bound": 1 / sweep})
+    lines.finish(0)
+    assert out.getvalue().splitlines() == [
+        "sweep 1, bound 1",
+        "sweep 10, bound 0.1",
+        "sweep 200, bound 0.005",
+    ]
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    bar = Bar(50_000)
+    bar.show({"env_steps": 0, "sweep": 7, "bound": 0.5})
+    assert str(bar._bar).startswith("sweep 7 [00:0")
+    assert "50" not in str(bar._bar)
+    bar.close()

@@ -99,7 +99,7 @@ def test_agents_that_cannot_be_simulated_are_named():
     with pytest.raises(
         UsageError, match=r"batched does nothing for random \(it acts\) \(allowed with tabular"
     ):
-        batched_fields({"random": "it acts"}, {}, told.append)
+        batched_fields({"random": "it acts (allowed: others)"}, {}, told.append)
 
 
 @pytest.mark.parametrize(

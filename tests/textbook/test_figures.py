@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 from commands import call, require_refusal
 from rl_lab.cli.textbook import Name, textbook
+from rl_lab.environments.layout import layout_of
+from rl_lab.environments.make import make_env
 from rl_lab.textbook import bias, cliff, maze, planned, testbed, walks
 from rl_lab.textbook.control import DOUBLE_Q, Q_LEARNING, SARSA, Settings, learn
 from rl_lab.textbook.figures import FIGURES
@@ -168,6 +170,21 @@ class TestMaze:
         assert (np.array(list(found.steps.values())) >= maze.SHORTEST).all()
         assert "steps per episode, as in the book" in texts_of(maze.draw(found))
 
+    def test_a_picture_of_the_film_keeps_nothing_of_the_one_before(self):
+        layout = layout_of(make_env(maze.MAZE))
+        known, fresh = np.zeros((2, len(layout.cells), 4))
+        known[:, 1], fresh[3, 2] = 0.7, 0.4
+        one = maze._Picture(layout, 20)
+        first = one.of(known, 1_234)
+        picture = one.of(fresh, 5)
+        assert (picture != first).any()
+        np.testing.assert_array_equal(picture, maze._Picture(layout, 20).of(fresh, 5))
+
+    def test_the_film_tells_how_far_it_is(self):
+        told = []
+        pictures = list(maze.film(episodes=1, frames=3, told=lambda *done: told.append(done)))
+        assert told == [(k + 1, len(pictures)) for k in range(len(pictures))]
+
     def test_the_film_shows_values_that_grow(self):
         frames = list(maze.film(episodes=3, frames=4))
         assert 2 <= len(frames) <= 4
@@ -221,8 +238,10 @@ class TestCommand:
 
     def test_a_film_is_written_beside_the_figures(self, capsys, tmp_path, monkeypatch):
         pictures = [np.full((64, 64, 3), shade, np.uint8) for shade in (0, 128, 255)]
-        monkeypatch.setattr(maze, "film", lambda seed: iter(pictures))
-        out = call(capsys, textbook, "4.3", "--out", tmp_path, "--film", tmp_path / "maze.gif")[1]
+        monkeypatch.setattr(maze, "film", lambda seed, told: iter(pictures))
+        monkeypatch.setitem(FIGURES, "8.2", FIGURES["4.3"])
+        out = call(capsys, textbook, "8.2", "--out", tmp_path, "--film", tmp_path / "maze.gif")[1]
+        assert "are learned and drawn ..." in out.splitlines()[-2]
         assert out.splitlines()[-1] == f"{tmp_path}/maze.gif: values in a maze while they are learned"
         assert (tmp_path / "maze.gif").read_bytes()[:3] == b"GIF"
 
@@ -241,7 +260,8 @@ class TestCommand:
             (["9.9"], ["'9.9'", "2.2"]),
             (["--runs", "0"], ["runs", "0", "at least 1"]),
             (["--seed", "-1"], ["seed", "-1", "at least 0"]),
-            (["4.3", "--film", "maze.avi"], ["'maze.avi'", ".mp4"]),
+            (["8.2", "--film", "maze.avi"], ["'maze.avi'", ".mp4"]),
+            (["2.2", "--film", "x.gif"], ["film 'x.gif'", "2.2", "allowed: with 8.2"]),
             (["4.3", "--out", ""], ["out ''", "empty"]),
         ],
     )

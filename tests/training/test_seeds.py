@@ -35,6 +35,30 @@ def test_fields_and_numbers_of_seeds_are_checked():
         rl_lab.simulate("random", "FrozenLake-v1", seeds=2)
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"num_seeds": 0}, r"num_seeds 0 is not a field here \(allowed: seeds\)"),
+        ({"seeds": []}, r"seeds must be one or more, got \[\]"),
+        ({"seeds": 10**12}, "seeds must be at most 10000000, got 1000000000000"),
+        ({"agent": 5}, "agent must be text, got 5"),
+        ({"agent": "random"}, r"agent 'random' can't be simulated \(allowed: tabular agents"),
+        ({"agent": "q-lerning"}, r"unknown agent 'q-lerning' \(close: q-learning"),
+        ({"evaluate_every": 0}, "evaluate_every must be at least 1, got 0"),
+        ({"evaluate_every": "x"}, "evaluate_every must be a whole number, got 'x'"),
+        (
+            {"evaluate_every": 1, "total_steps": 10**15},
+            r"evaluate_every 1 is too .*\(allowed: from 1000000000\)",
+        ),
+        ({"total_steps": 10**20}, "total_steps must be at most 1000000000000000, got 1"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_in_a_line(fields, says):
+    given = {"agent": "q-learning", "env_id": "FrozenLake-v1", "seeds": 2, "total_steps": 10} | fields
+    with pytest.raises(UsageError, match=says):
+        rl_lab.simulate(**given)
+
+
 def test_more_seeds_than_the_memory_holds_are_refused_with_the_number_that_would_fit(monkeypatch):
     monkeypatch.setattr(simulation, "free_memory", lambda: 100_000_000)
     with pytest.raises(

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import rl_lab
+from rl_lab.mdp.simulate import Simulation
 from rl_lab.mdp.simulated_learners import Knowledge
+from rl_lab.runs.progress import NullProgress
 from rl_lab.runs.rows import read_episodes, read_rows
 from rl_lab.training.simulated_session import ends_of
 from rl_lab.types import UsageError
@@ -150,7 +152,7 @@ def test_a_warm_start_begins_with_the_table_of_another_run(tmp_path):
     ("agent", "env_id", "fields", "why"),
     [
         ("q-learning", "FrozenLake-v1", {"num_envs": 2}, "num_envs 2 can't be simulated"),
-        ("q-learning", "Blackjack-v1", {}, "simulated needs a finite MDP, and Blackjack-v1 gives no model"),
+        ("q-learning", "Blackjack-v1", {}, r"model\(\); or q-learning without simulated\)$"),
         ("q-learning", "FrozenLake-v1", {"dataset": "nowhere"}, "can't learn from dataset"),
     ],
 )
@@ -193,3 +195,22 @@ def test_several_seeds_that_are_refused_leave_no_folder(tmp_path, agent, fields,
 )
 def test_episodes_end_where_they_terminate_or_reach_the_limit(terminated, limit, ends):
     assert list(ends_of(np.array(terminated, bool), limit)) == ends
+
+
+class Told(NullProgress):
+    def __init__(self, *_):
+        self.done = []
+
+    def doing(self, what):
+        self.done.append(what)
+
+
+def test_a_run_that_has_to_compile_says_so(tmp_path, monkeypatch):
+    shown = Told()
+    monkeypatch.setattr(Simulation, "is_compiled", True)
+    learn(tmp_path / "warm", total_steps=20, progress=lambda *_: shown)
+    assert "compiling" not in " ".join(shown.done)
+    monkeypatch.setattr(Simulation, "is_compiled", False)
+    learn(tmp_path / "cold", total_steps=20, progress=lambda *_: shown)
+    assert "compiling the simulation, which takes up to minutes once" in shown.done
+    assert shown.done[-1] == ""

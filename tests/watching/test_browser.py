@@ -342,3 +342,42 @@ def test_a_legend_says_whose_training_each_curve_shows(browser):
         colours = page.tab.locator("#legend i").evaluate_all("all => all.map(i => i.style.background)")
         assert colours == ["var(--first)", "var(--optimum)", "var(--second)"]
         assert page.tab.locator("#training").is_visible()
+
+
+@needs_browser
+def test_pictures_stand_at_one_height_and_notes_cover_no_controls(browser):
+    heights = """() => {
+      const [one, other] = document.querySelectorAll(".agent");
+      one.querySelector(".agent-note").textContent = "acts as checkpoint 20";
+      one.querySelector(".agent-note").hidden = false;
+      other.querySelector(".agent-note").textContent = "";
+      other.querySelector(".agent-note").hidden = true;
+      return [one, other].map((agent) => agent.querySelector(".stage").getBoundingClientRect().top);
+    }"""
+    covered = """() => {
+      const toast = document.getElementById("toast");
+      toast.textContent = "A newer checkpoint (step 20) acts from the next episode on.";
+      toast.classList.add("shown");
+      const above = toast.getBoundingClientRect();
+      return ["controls", "settings"].filter((id) => {
+        const part = document.getElementById(id).getBoundingClientRect();
+        return part.height && above.bottom > part.top && above.top < part.bottom;
+      });
+    }"""
+    with served(session_of(balancing(), balancing())) as (_, port), Tab(browser, port) as page:
+        first, second = page.tab.evaluate(heights)
+        assert first == second
+        assert page.tab.evaluate(covered) == []
+
+
+@needs_browser
+def test_exact_values_beside_probabilities_tell_their_scale(browser):
+    script = """async () => {
+      const { Bars } = await import("/bars.js");
+      const figure = document.createElement("figure");
+      figure.innerHTML = "<figcaption></figcaption><ol></ol>";
+      new Bars(figure).show({ kind: "probabilities", values: [0.5, 0.5], optimal: [-2, 3], chosen: 0 }, ["a", "b"]);
+      return figure.querySelector("figcaption").textContent;
+    }"""
+    with served(session_of(balancing())) as (_, port), Tab(browser, port) as page:
+        assert page.tab.evaluate(script).endswith("exact Q-value, bars from -2 to 3")

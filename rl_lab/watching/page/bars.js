@@ -39,7 +39,8 @@ export class Bars {
     this.caption.replaceChildren(KINDS[kind] ?? "Actions");
     if (exact) {
       const [mine, best] = LEGENDS[kind] ?? LEGENDS.q_values;
-      this.caption.append(legend("first", mine), legend("optimum", best));
+      this.best = legend("optimum", best);
+      this.caption.append(legend("first", mine), this.best);
     }
     this.rows = Array.from({ length: count }, (_, i) => row(names[i] ?? String(i), exact));
     this.list.replaceChildren(...this.rows.map((one) => one.item));
@@ -51,6 +52,7 @@ export class Bars {
     const now = extent([...(likely ? [] : insight.values), ...(exact ?? [])]);
     if (now) this.seen = this.seen ? [Math.min(now[0], this.seen[0]), Math.max(now[1], this.seen[1])] : now;
     const [low, high] = this.seen ?? [0, 1];
+    if (likely && exact) this.best.lastChild.textContent = `${LEGENDS.probabilities[1]}, bars from ${short(low)} to ${short(high)}`;
     const span = high - low || 1;
     const spread = (value) => 0.04 + (0.96 * (value - low)) / span; // the lowest keeps a stump that can be seen
     return { value: likely ? (value) => value : spread, exact: spread };
