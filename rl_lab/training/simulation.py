@@ -93,10 +93,9 @@ class Simulated:
         if problem.initial_weights is not None:
             load_initial_weights(agent, problem.initial_weights)
         if self._ahead is None:
-            source: Live | AheadOfTime = Live(self.simulation(problem, [problem.seed], threads=1))
-            source.prepare(run)
-        else:
-            source = self._ahead
+            live = Live(self.simulation(problem, [problem.seed], threads=1))
+            live.prepare(run)
+        source: Live | AheadOfTime = live if self._ahead is None else self._ahead
         session = SimulatedSession(agent, problem, run, source)
         session.go()
         return session.greedy
