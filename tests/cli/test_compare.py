@@ -41,7 +41,7 @@ class TestRefuses:
             (["--agents", "random", "--until-decided"], ["needs two agents or more, got random"]),
             (["--agents", "random", "--keep-horizon"], ["keep_horizon does nothing", "holds no study"]),
             (["--agents", "random", "--batched"], ["batched does nothing for random", "q-learning"]),
-            (["--agents", "q-learning", "--batched"], ["CartPole-v1", "Discrete"]),
+            (["--agents", "q-learning", "--batched"], ["CartPole-v1", "discrete observations"]),
             (
                 ["--env-id", "FrozenLake-v1", "--agents", "sarsa", "--batched", "--engine", "ray"],
                 ["batched", "engine 'ray'", "'local'"],
