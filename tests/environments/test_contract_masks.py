@@ -7,6 +7,7 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
+from rl_lab.environments.contract import Contract
 from rl_lab.environments.make import vector_of
 from rl_lab.environments.masks import MaskFromObservation, MaskReader, mask_of
 from rl_lab.environments.observed import Refused
@@ -24,6 +25,19 @@ class TestMasks:
         *_, info = play(lambda: Told(mask), num_envs, vector)
         assert mask_of(info).tolist() == [[True, True, True, False]] * num_envs
         assert mask_of(info).dtype == np.bool_
+
+    def test_other_entries_of_info_stay_beside_a_mask_that_is_known(self):
+        class Noted(Told):
+            def step(self, action):
+                *rest, info = super().step(action)
+                return *rest, {**info, "note": len(info)}
+
+        env = Contract(Noted(np.ones(4, np.int8)))
+        env.reset(seed=0)
+        infos = [env.step(np.int64(0))[-1] for _ in range(2)]
+        assert [(sorted(info), info["action_mask"].dtype) for info in infos] == [
+            (["action_mask", "note"], np.dtype(np.bool_))
+        ] * 2
 
     def test_an_array_that_the_environment_changes_is_read_anew(self):
         reader, given = MaskReader(Told([1, 1, 1, 1])), np.array([1, 0, 0, 1], np.int8)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rl_lab.environments.make import make_env, make_envs
+from rl_lab.environments.atari import GameVector
+from rl_lab.environments.make import Layers, make_env, make_envs, other_episodes
 from rl_lab.environments.protocols import (
     PREPROCESSING,
     PROTOCOLS,
@@ -74,3 +75,13 @@ def test_they_are_for_games_without_wrappers_beneath():
 def test_a_name_is_itself_and_auto_stays_gymnasiums_preprocessing():
     assert [resolve_preprocessing(PONG, name) for name in PROTOCOLS] == list(PROTOCOLS)
     assert resolve_preprocessing(PONG, "auto") == "atari"
+
+
+def test_vector_own_is_that_of_the_games_which_plays_what_single_games_play():
+    layers = Layers(preprocess="nature")
+    assert other_episodes(PONG, 2, {}, layers, "own") is None
+    with pytest.raises(UsageError, match="vector own needs a vectorised form, and ALE/Pong-v5 has none"):
+        other_episodes(PONG, 2, {"mode": 0}, layers, "own")
+    envs = make_envs(PONG, 2, preprocess="nature", vector="own")
+    assert isinstance(envs, GameVector)
+    envs.close()
