@@ -7,7 +7,7 @@ memory, so they follow every in-place update.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -61,12 +61,16 @@ def numpy_sequential(modules: Iterable[nn.Module]) -> Layer | None:
 
     The modules must be on the CPU. None if one of them has no numpy form.
     """
-    layers = [_numpy_layer(module) for module in modules]
+    return in_sequence([_numpy_layer(module) for module in modules])
+
+
+def in_sequence(layers: Sequence[Layer | None]) -> Layer | None:
+    """Return a function that applies layers one after another, or None if one of them is None."""
     chain = [layer for layer in layers if layer is not None]
     if len(chain) < len(layers):
         return None
 
-    def run(x: Obs) -> Array:
+    def run(x: Array) -> Array:
         for layer in chain:
             x = layer(x)
         return x

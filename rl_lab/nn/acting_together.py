@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from torch import Tensor, nn
 
-from rl_lab.nn.acting import Layer
+from rl_lab.nn.acting import Layer, in_sequence
 from rl_lab.nn.actor_critic import ActorCritic
 from rl_lab.nn.distributions import GaussianHead
 from rl_lab.nn.layers import Flat
@@ -48,17 +48,7 @@ def joint_outputs(network: ActorCritic, joint: JointOf) -> tuple[Layer, Layer] |
 
 
 def _sequence(modules: Iterable[nn.Module], joint: JointOf) -> Layer | None:
-    layers = [_joint_layer(module, joint) for module in modules]
-    chain = [layer for layer in layers if layer is not None]
-    if len(chain) < len(layers):
-        return None
-
-    def run(x: Array) -> Array:
-        for layer in chain:
-            x = layer(x)
-        return x
-
-    return run
+    return in_sequence([_joint_layer(module, joint) for module in modules])
 
 
 def _joint_layer(module: nn.Module, joint: JointOf) -> Layer | None:
