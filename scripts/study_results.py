@@ -16,6 +16,7 @@ from rl_lab.cli.parsing import main, parse
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.digest import SUMMARY, insert, write_digest
+from rl_lab.studies.packing import PACKED, pack_runs
 from rl_lab.types import UsageError
 
 MOST_BYTES = 300_000  # that a repository keeps of a study
@@ -31,6 +32,8 @@ class Options:
     """Folder of the results; by default scripts/results/NAME, the name being that of the study's folder."""
     note: str = ""
     """What else has to be known of the runs, a sentence: it stands beside the tables."""
+    runs: bool = False
+    """Write runs.tar.xz, too: what the study needs of its finished runs to go on elsewhere."""
     pages: tuple[str, ...] = ()
     """Pages that get the summary, between <!-- study: NAME --> and <!-- end of study -->, NAME being that of out."""
 
@@ -49,6 +52,10 @@ def study_results(argv: Sequence[str]) -> int:
     for text in pages.values():
         insert(text, out.name, "")  # before anything is written
     sizes = write_digest(options.study, out, options.note)
+    if options.runs:
+        packed = pack_runs(options.study)
+        write_atomically(out / PACKED, packed)
+        print(f"{out / PACKED}: {len(packed) / 1000:.1f} kB")
     for name, size in sizes.items():
         print(f"{out / name}: {size / 1000:.1f} kB")
     if (whole := sum(sizes.values())) > MOST_BYTES:
