@@ -159,6 +159,7 @@ class TransitionReplay:
         self.oldest = 0  # row from which on everything is whole
         self._carry = [self.columns[f"state_{k}"] for k in range(len(carry))]
         self._reward_clip = reward_clip
+        self._total = total_of(spec.num_envs)
         self._ahead = np.arange(n_steps)[:, None]  # [n, 1]
         self._powers = gamma ** np.arange(n_steps + 1.0)
 
@@ -181,7 +182,7 @@ class TransitionReplay:
             FloatingPointError: a reward or observation isn't finite; nothing is stored.
             ValueError: observations aren't the stacks that the spec declares; nothing is stored.
         """
-        if not -LARGEST < sum(step.reward.tolist()) < LARGEST:
+        if not -LARGEST < self._total(step.reward) < LARGEST:
             require_finite("reward", step.reward)
         row = self.written % self.rows
         position, action, reward, terminated = self._always
@@ -339,6 +340,12 @@ class TransitionReplay:
         self.oldest = max(0, self.written - self.rows)
         if not self.observations.never_expires:
             self._expire()
+
+
+def total_of(num_envs: int) -> Callable[[Array], float]:
+    """Return a function that adds the rewards [N] of so many environments up, in the shortest time."""
+    alone: Any = np.ndarray.item
+    return alone if num_envs == 1 else lambda rewards: sum(rewards.tolist())
 
 
 class LazyReplay:

@@ -54,8 +54,8 @@ def poisoned(field):
 class TestUnguarded:
     @pytest.mark.parametrize("field", ["reward", "next_obs"])
     def test_lets_a_replay_take_what_is_no_number_within_the_block_alone(self, field):
-        replay, step = poisoned(field)
         with unguarded({}):
+            replay, step = poisoned(field)
             replay.add(step)
         replay, step = poisoned(field)
         with pytest.raises(FloatingPointError):
