@@ -37,6 +37,7 @@ class Session:
         self.agent = build(config, problem, self.streams)
         self.greedy = self.agent.policy(explore=False)
         self.acting = source.acting(self.agent.policy(explore=True))
+        self._frame_stack = problem.spec.frame_stack
         run.total_steps = _round_up(problem.total_steps, self.agent.collect_env_steps)
         self.tracker = EpisodeTracker(
             problem.seed, self.envs.num_envs, self.envs.single_action_space, source.sink(run.episode)
@@ -122,8 +123,11 @@ class Session:
         """Return a step that looks like those to come: it leads nowhere and is never learned from."""
         at, no = self.at, np.zeros(self.envs.num_envs, np.bool_)
         decision = self.acting.act(at.obs, at.state, at.is_first, at.mask)
+        obs = at.obs
+        if self._frame_stack > 1:  # of equal frames, as only such a stack is its own successor
+            obs = np.repeat(obs[:, -1:], self._frame_stack, axis=1)
         return Step(
-            at.obs, decision.action, np.zeros(len(no)), no, no, at.obs, at.is_first, at.state, decision.state,
+            obs, decision.action, np.zeros(len(no)), no, no, obs, at.is_first, at.state, decision.state,
             at.mask, at.mask, decision.extras,
         )  # fmt: skip
 

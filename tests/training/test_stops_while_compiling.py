@@ -15,6 +15,7 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
+from gymnasium.wrappers import FrameStackObservation
 
 import rl_lab
 from rl_lab.runs.fingerprint import fingerprint
@@ -36,6 +37,11 @@ TRAIN = str(ROOT / "scripts" / "train.py")
 
 if "test/Masked-v0" not in gymnasium.registry:
     gymnasium.register("test/Masked-v0", Masked)
+if "test/ZeroPadded-v0" not in gymnasium.registry:  # an episode's first frames differ from one another
+    gymnasium.register(
+        "test/ZeroPadded-v0",
+        lambda: FrameStackObservation(gymnasium.make("CartPole-v1"), 4, padding_type="zero"),
+    )
 MLP = {  # the steps of these two are compiled for other tests, too
     "learning_starts_env_steps": 40, "replay_capacity": 120, "batch_size": 8, "hidden": (16,),
     "train_period_env_steps": 4, "target_period_env_steps": 50,
@@ -104,6 +110,9 @@ SEVERAL = {"train_period_env_steps": 12, "gradient_steps_per_update": 4, "n_step
         ("dqn", "CartPole-v1", MLP | SEVERAL | {"double": True, "normalise_rewards": True}),
         ("dqn", "Taxi-v4", MLP | {"prioritised": True, "dueling": True, "value_rescaling": True}),
         ("dqn", "test/Masked-v0", MLP | {"num_envs": 3, "average_decay": 0.9}),
+        ("dqn", "test/ZeroPadded-v0", MLP | {"n_steps": 2}),
+        ("qr-dqn", "test/ZeroPadded-v0", MLP | {"num_envs": 2}),
+        ("ppo", "test/ZeroPadded-v0", PPO),
         ("ppo", "test/Masked-v0", PPO | {"batch_size": 12, "normalise_rewards": True}),
         ("ppo", "Pendulum-v1", PPO | {"num_envs": 3}),
         ("a2c", "CartPole-v1", {"optimiser": "adam", "hidden": (8,)}),
