@@ -25,7 +25,10 @@ IN_POLICY = ("encoder", "hidden", "activation", "share_encoder")
 def atari(
     acting_steps: int = 2_000, dqn_steps: int = 640, ppo_steps: int = 1_024
 ) -> list[Work | dict[str, Any]]:
-    """Return acting alone, DQN and PPO, each on eight games in one process, and the bytes of a transition."""
+    """Return acting alone, DQN and PPO, each on eight games in one process, and the bytes of a transition.
+
+    The agents' updates are eager and compiled, as in runs that are long.
+    """
     dqn = preset_fields("dqn", "zoo:atari") | {
         "num_envs": NUM_ENVS, "replay_capacity": CAPACITY, "train_period_env_steps": 4 * NUM_ENVS,
     }  # fmt: skip
@@ -39,8 +42,11 @@ def atari(
     ppo = preset_fields("ppo", "zoo:atari") | {"total_steps": ppo_steps, "num_envs": NUM_ENVS}
     return [
         beside_sb3("acting and storing", "dqn", acting),
-        beside_sb3("dqn", "dqn", learning),
-        beside_sb3("ppo", "ppo", ppo),
+        *(
+            beside_sb3(f"{agent}, compile {choice!r}", agent, fields | {"compile": choice})
+            for agent, fields in (("dqn", learning), ("ppo", ppo))
+            for choice in ("no", "yes")
+        ),
         size("Atari", STACKS, stack=4, actions=18),
     ]
 
@@ -48,7 +54,7 @@ def atari(
 def beside_sb3(name: str, agent: str, fields: dict[str, Any]) -> Work:
     """Return a run of an agent with these fields beside plain SB3's with the corresponding arguments."""
     shares: dict[str, float] = {}  # of the last turn
-    said = {name: value for name, value in fields.items() if name not in (*IN_WRAPPER, *IN_POLICY)}
+    said = {name: value for name, value in fields.items() if name not in (*IN_WRAPPER, *IN_POLICY, "compile")}
     arguments = sb3_arguments(
         said | {"hidden": ()}, f"sb3-{agent}"
     )  # behind the convolutions there are 512 units
@@ -62,11 +68,15 @@ def beside_sb3(name: str, agent: str, fields: dict[str, Any]) -> Work:
 
 
 def lab_seconds(agent: str, shares: dict[str, float], **fields: Any) -> float:
-    """Train in a run directory and return the seconds of training; `shares` is filled with how they were spent."""
+    """Train in a run directory and return the seconds of training, but for those of compiling.
+
+    Args:
+        shares: is filled with how they were spent.
+    """
     with tempfile.TemporaryDirectory() as folder:
         summary = learn(agent, f"ALE/{GAME}-v5", run_dir=f"{folder}/run", **QUIET, **fields).summary
         assert summary is not None
-        seconds = summary["train_seconds"]
+        seconds = summary["train_seconds"] - summary["compile_seconds"]
         shares |= shares_of(Path(folder) / "run", seconds) | {
             "decisions_per_second": fields["total_steps"] / seconds
         }

@@ -119,6 +119,8 @@ class TestCompile:
             (60_000, {"memory": "lstm"}, False),
             (60_000, {"optimiser": "rmsprop"}, False),
             (60_000, {"encoder": "cnn"}, False),
+            (199_996, {"encoder": "cnn"}, False),
+            (200_000, {"encoder": "cnn"}, True),  # 50,000 gradient steps
             (10, {"compile": "yes"}, True),
             (60_000, {"compile": "no"}, False),
         ],

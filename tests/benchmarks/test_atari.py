@@ -22,13 +22,14 @@ def rows():
 
 def test_rows_are_acting_learning_by_two_agents_and_bytes(rows):
     works = [row.work for row in rows if isinstance(row, Work)]
-    assert [work.split(",")[0] for work in works] == ["acting and storing", "dqn", "ppo"]
+    assert [work.split(",")[0] for work in works] == ["acting and storing", "dqn", "dqn", "ppo", "ppo"]
+    assert [row.ours.keywords["compile"] for row in rows[1:-1]] == ["no", "yes", "no", "yes"]
     assert rows[-1]["work"] == "a transition of Atari, of a million"
     assert rows[-1]["theirs"] == 2 * 4 * 84 * 84 + 8 + 3 * 4
 
 
 def test_both_sides_take_as_many_gradient_steps_of_the_same_size(rows):
-    acting, dqn, ppo = (
+    acting, dqn, _, ppo, _ = (
         (row.ours.args[0], row.ours.keywords, row.theirs.keywords) for row in rows if isinstance(row, Work)
     )
     for _, ours, theirs in (acting, dqn):
