@@ -211,7 +211,8 @@ def _evaluate(
         count, size = count + 1, _size(change, closed)
         if size <= max(target, ROUNDING * scale(values)):
             break
-        if krylov and count % PATIENCE == 0 and size > before * (target / size) ** (1.0 / KRYLOV_PRODUCTS):
+        slow = size > before * (target / size) ** (1.0 / KRYLOV_PRODUCTS)
+        if krylov and slow and count % PATIENCE == 0 and count < most:
             fraction = min(target / size, KRYLOV_FRACTION)
             values, used, worked = correct(chain, values, fraction, min(KRYLOV_PRODUCTS, most - count))
             count, krylov, failed = count + used, worked, not worked

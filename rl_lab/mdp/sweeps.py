@@ -19,6 +19,7 @@ from rl_lab.types import Array
 
 COMPILED_FROM = 20_000  # entries of `continuation`
 PIECES_PER_THREAD = 4  # so that a thread that is held up leaves its pieces to the others
+WORTH_PIECES = 200_000  # states from which a sweep takes so long that handing out pieces costs little beside it
 
 
 class Change(NamedTuple):
@@ -217,7 +218,7 @@ class Pieces:
     """
 
     def __init__(self, threads: int, size: int):
-        pieces = 1 if threads == 1 else threads * PIECES_PER_THREAD
+        pieces = threads * PIECES_PER_THREAD if threads > 1 and size >= WORTH_PIECES else threads
         self._bounds = np.linspace(0, size, pieces + 1).astype(np.int64)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
 

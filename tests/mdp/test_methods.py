@@ -297,9 +297,16 @@ class TestSlowContraction:
         assert np.abs(solution.v - truth).max() <= solution.bound + 1e-12
         assert solution.bound <= 1e-9 * np.abs(truth).max()
 
+    @pytest.mark.parametrize("max_sweeps", range(1, 60))
+    def test_wherever_the_sweeps_run_out_it_is_said(self, slow, max_sweeps):
+        """Also just before a correction, for which nothing is left then."""
+        with pytest.raises(NotConverged, match=f"stopped after max_sweeps = {max_sweeps} with a residual of"):
+            solve(slow, 0.9999, max_sweeps=max_sweeps)
+
     def test_values_of_a_policy_come_as_quickly(self, slow):
         policy = np.full(slow.available.shape, 1 / 3)
-        swept = evaluate_iteratively(slow, policy, 0.9999, max_sweeps=500)
+        # A bound of 1e-10 of the values is what rounding allows, or just not, depending on the processor.
+        swept = evaluate_iteratively(slow, policy, 0.9999, tolerance=1e-9, max_sweeps=500)
         direct = evaluate_directly(slow, policy, 0.9999)
         assert np.abs(swept.v - direct.v).max() <= swept.bound + direct.bound
 
