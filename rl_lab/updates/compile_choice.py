@@ -35,7 +35,7 @@ BREAK_EVEN_GRADIENT_STEPS = 15_000
 """Gradient steps from which compiling pays. It takes 10 to 30 seconds, once per machine for a network and its
 hyperparameters, and saves about a millisecond per step: it pays for itself by the second run at the latest."""
 BREAK_EVEN_WITH_IMAGES = 50_000
-"""The same for networks with convolutions, where it saves a third of a small picture's step, but a tenth of a game's."""
+"""The same for networks with convolutions, where it saves a third of a step on small pictures, a tenth on games."""
 
 
 def resolve_compile(config: Any, problem: Problem, gradient_steps: int, reason: str | None) -> Any:
