@@ -27,9 +27,11 @@ from rl_lab.environments.vectors import VectorEnv
 from rl_lab.mdp.model import extract_model
 from rl_lab.problem import Problem
 from rl_lab.runs.rows import read_rows
+from rl_lab.seeding import EpisodeSeeds
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.state_trees import weights_sha256
 from rl_lab.training.learner import Learner
+from rl_lab.training.loop import start, train
 
 SUMMARY_KEYS = {
     "agent", "env_id", "seed", "total_steps", "env_steps", "gradient_steps", "train_seconds",
@@ -183,6 +185,15 @@ def state_hash(agent: Agent, folder: Path) -> str:
     """Hash an agent's whole state by way of a checkpoint that writes it anew."""
     path = Checkpoints(folder).save(0, {"agent": agent.state_dict()})
     return path.name
+
+
+def learn_for(agent: Agent, problem: Problem, steps: int) -> None:
+    """Let an agent learn for so many environment steps."""
+    envs, seeds = problem.make(problem.num_envs), EpisodeSeeds(problem.seed, problem.num_envs)
+    policy = agent.policy(explore=True)
+    for _ in train(agent, policy, envs, seeds, steps, start(policy, envs, seeds)):
+        pass
+    envs.close()
 
 
 def require_works_from_construction(agent: Agent, make: Callable[[int], VectorEnv]) -> None:
