@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,14 @@ def test_ours_runs_in_ale_pys_own_vector(rows):
     assert isinstance(envs, GameVector)
     assert envs.reset(seed=[0, 1])[0].dtype == np.uint8
     envs.close()
+
+
+def test_compiling_counts_for_nothing(rows, monkeypatch):
+    summary, shares = {"train_seconds": 10.0, "compile_seconds": 6.0}, {}
+    monkeypatch.setattr(atari, "learn", lambda *args, **fields: SimpleNamespace(summary=summary))
+    monkeypatch.setattr(atari, "shares_of", lambda run_dir, seconds: {"of": seconds})
+    assert atari.lab_seconds("dqn", shares, total_steps=640) == 4.0
+    assert shares == {"of": 4.0, "decisions_per_second": 160.0}
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ from rl_lab.benchmarks import guards as benchmark
 from rl_lab.benchmarks.guards import KINDS, bare_adam_step, guards, unguarded
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.make import make_envs
+from rl_lab.replay import transitions
 from rl_lab.replay.transitions import TransitionReplay
 from rl_lab.types import EnvironmentFault
 from rl_lab.updates import compiling
@@ -60,6 +61,13 @@ class TestUnguarded:
         replay, step = poisoned(field)
         with pytest.raises(FloatingPointError):
             replay.add(step)
+
+    @pytest.mark.parametrize("num_envs", [1, 3])
+    def test_looks_at_no_reward(self, num_envs):
+        rewards = np.ones(num_envs)
+        with unguarded({}):
+            assert transitions.total_of(num_envs)(rewards) == 0.0
+        assert transitions.total_of(num_envs)(rewards) == num_envs
 
     def test_counts_every_step_of_an_update_as_finite(self):
         outcome = updates.Outcome(*[torch.full((3,), np.nan)] * len(updates.Outcome._fields))
