@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
+from rl_lab.mdp.learning.records import Behaviour, Sizes, Step
 from rl_lab.mdp.learning.rules import DOUBLE_Q, EXPECTED_SARSA, Q_LEARNING, update_at_once
 from rl_lab.mdp.learning.step_sizes import BY_TIME, step_size
-from rl_lab.mdp.learning.traces import most_traces, update_traces
-from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, update_windows
+from rl_lab.mdp.learning.traces import TraceRule, Traces, most_traces, update_traces
+from rl_lab.mdp.learning.windows import EVERY_VISIT, FIRST_VISIT, Window, WindowRule, update_windows
 from rl_lab.mdp.simulated_learners import AT_ONCE, TRACES, WINDOWS
 from rl_lab.types import Array
 
@@ -98,38 +100,37 @@ class ByTraces:
     def __init__(
         self, tables: Tables, gamma: float, rule: int, num_envs: int, *, trace_decay: float, trace_kind: int
     ):
-        self._tables, self._rule, self._gamma = tables, rule, gamma
-        self._decay, self._kind = gamma * trace_decay, trace_kind
-        self.simulated = {"family": TRACES, "rule": rule, "trace": trace_kind, "decay": self._decay}
+        self._tables, decay = tables, gamma * trace_decay
+        self._terms = TraceRule(rule, trace_kind, gamma, decay)
+        self.simulated = {"family": TRACES, "rule": rule, "trace": trace_kind, "decay": decay}
         self._update = tables.run(update_traces)
-        room = most_traces(self._decay, tables.q.size)
-        self._arrays = {
-            "entry": np.zeros((num_envs, room), np.int64),
-            "trace": np.zeros((num_envs, room)),
-            "count": np.zeros(num_envs, np.int64),
-            "old": np.zeros(num_envs),
-            "pending": np.full((num_envs, 3), -1),
-            "pending_reward": np.zeros(num_envs),
-        }
+        room = most_traces(decay, tables.q.size)
+        self._traces = Traces(
+            entry=np.zeros((num_envs, room), np.int64),
+            trace=np.zeros((num_envs, room)),
+            kept=np.zeros(num_envs, np.int64),
+            old=np.zeros(num_envs),
+            pending=np.full((num_envs, 3), -1),
+            pending_reward=np.zeros(num_envs),
+        )
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments."""
-        tables = self._tables
         return _mean(
             *self._update(
-                self._rule, tables.q, tables.visits, tables.tried, *self._arrays.values(), *taken[:7],
-                self._gamma, self._decay, self._kind, *now[1:], tables.legal,
+                self._terms, self._tables.table, self._traces, Step(*taken[:7]), Behaviour(*now[1:3]),
+                Sizes(*now[3:]),
             )
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """Return the traces and the steps that wait for their next action."""
-        return dict(self._arrays)
+        return {"count" if name == "kept" else name: a for name, a in self._traces._asdict().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore them."""
         if state:
-            load_arrays(self._arrays, state)
+            load_arrays(self.state_dict(), state)
 
 
 class ByWindows:
@@ -154,7 +155,7 @@ class ByWindows:
         n_steps: int = 1,
         greedy_target: bool = False,
     ):
-        self._tables, self._gamma, self._rule, self._n = tables, gamma, rule, n_steps
+        self._tables, self._terms = tables, WindowRule(rule, n_steps, gamma)
         self._greedy_target, self._grows = greedy_target, rule in (EVERY_VISIT, FIRST_VISIT)
         self.simulated = {"family": WINDOWS, "rule": rule, "n": n_steps, "greedy_target": greedy_target}
         self._update = tables.run(update_windows)
@@ -179,15 +180,14 @@ class ByWindows:
 
     def learn(self, taken: Taken, now: Now) -> tuple[int, float]:
         """Learn from one step of N environments."""
-        tables = self._tables
         if self._grows:
             self._grow()
         numbers = np.arange(now.env_steps, now.env_steps + len(taken.state))
-        policy = (0, 0.0) if self._greedy_target else now[1:3]
+        about = Behaviour(EPSILON_GREEDY, 0.0) if self._greedy_target else Behaviour(*now[1:3])
         return _mean(
             *self._update(
-                self._rule, self._n, tables.q, tables.visits, tables.tried, self._stamp, numbers,
-                *self._arrays.values(), *taken[:7], self._gamma, *policy, *now[3:], tables.legal,
+                self._terms, self._tables.table, Window(**self._arrays, stamp=self._stamp), numbers,
+                Step(*taken[:7]), about, Sizes(*now[3:]),
             )
         )  # fmt: skip
 

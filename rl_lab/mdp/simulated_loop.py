@@ -20,7 +20,7 @@ from rl_lab.mdp import draws, outcome_tables, simulated_learners, simulated_worl
 from rl_lab.mdp.learning import compiled
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY, UCB, choose, random_legal
 from rl_lab.mdp.learning.planning import imagine, remember, sweep, take_in
-from rl_lab.mdp.learning.records import Sizes, Table
+from rl_lab.mdp.learning.records import Behaviour, Sizes, Step, Table
 from rl_lab.mdp.learning.rules import (
     DOUBLE_Q,
     Q_LEARNING,
@@ -31,8 +31,8 @@ from rl_lab.mdp.learning.rules import (
     q_learning_error,
 )
 from rl_lab.mdp.learning.step_sizes import rate_at
-from rl_lab.mdp.learning.traces import learn_by_traces
-from rl_lab.mdp.learning.windows import learn_by_windows
+from rl_lab.mdp.learning.traces import TraceRule, Traces, learn_by_traces
+from rl_lab.mdp.learning.windows import Window, WindowRule, learn_by_windows
 from rl_lab.mdp.simulated_learners import (
     AT_ONCE,
     DYNA_PLUS,
@@ -67,19 +67,6 @@ class Sums(NamedTuple):
     returns: Array  # float64 [K]: the sum of their returns
 
 
-class Step(NamedTuple):
-    """What happened in a step."""
-
-    number: int
-    cell: int
-    action: int
-    reward: float
-    ended: bool
-    cut: bool
-    next_cell: int
-    is_first: bool
-
-
 class Now(NamedTuple):
     """The settings that change with time, at a step."""
 
@@ -98,7 +85,7 @@ def settings_at(numbers, step):
 def learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal):
     """Learn from a step by a rule that needs no next action; return the error."""
     q, c, a, r, ended, after, gamma = (
-        own.q, step.cell, step.action, step.reward, step.ended, step.next_cell, numbers.gamma,
+        own.q, step.state, step.action, step.reward, step.terminated, step.next_state, numbers.gamma,
     )  # fmt: skip
     if rule == DOUBLE_Q and coin < 0.5:
         error = double_q_error(own.first, own.second, c, a, r, ended, after, gamma, legal, after)
@@ -117,45 +104,42 @@ def learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal):
     return abs(error)
 
 
-def learn_later(rule, target, parameter, size, numbers, own, knowledge, k, step, now, legal):
+def learn_later(rule, numbers, own, knowledge, k, number, step, behaviour, sizes, legal):
     """Take in a step by a rule of `learning.windows`; return how many steps were learned from, and their |errors|."""
-    return learn_by_windows(
-        rule, numbers.n, own.q, own.visits, own.tried, own.stamp, step.number, knowledge.steps,
-        knowledge.rewards, knowledge.marks, k, step.cell, step.action, step.reward, step.ended, step.cut,
-        step.next_cell, step.is_first, numbers.gamma, target, parameter, size, now.rate, numbers.power,
-        legal,
-    )  # fmt: skip
+    terms, table = WindowRule(rule, numbers.n, numbers.gamma), Table(own.q, own.visits, own.tried, legal)
+    window = Window(knowledge.steps, knowledge.rewards, knowledge.marks, own.stamp)
+    return learn_by_windows(terms, table, window, k, number, step, behaviour, sizes)
 
 
-def learn_with_traces(rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, legal):
+def learn_with_traces(rule, trace, numbers, own, knowledge, k, step, behaviour, sizes, legal):
     """Take in a step by a rule of `learning.traces`; return how many steps were learned from, and their |errors|."""
-    return learn_by_traces(
-        rule, own.q, own.visits, own.tried, knowledge.entry, knowledge.trace, knowledge.kept, knowledge.old,
-        knowledge.pending, knowledge.pending_reward, k, step.cell, step.action, step.reward, step.ended,
-        step.cut, step.next_cell, step.is_first, numbers.gamma, numbers.decay, trace, behaviour,
-        now.parameter, size, now.rate, numbers.power, legal,
-    )  # fmt: skip
-
-
-def learn_by_planning(rule, size, numbers, own, stream, step, now, legal):
-    """Learn from a step by a rule of `learning.planning`; return whether a value moved, and the |error| if so."""
-    c, a, r, ended, after, gamma = (
-        step.cell, step.action, step.reward, step.ended, step.next_cell, numbers.gamma,
+    terms = TraceRule(rule, trace, numbers.gamma, numbers.decay)
+    traces = Traces(
+        knowledge.entry, knowledge.trace, knowledge.kept, knowledge.old, knowledge.pending,
+        knowledge.pending_reward,
     )  # fmt: skip
     table = Table(own.q, own.visits, own.tried, legal)
-    sizes = Sizes(size, now.rate, numbers.power)
+    return learn_by_traces(terms, table, traces, k, step, behaviour, sizes)
+
+
+def learn_by_planning(rule, numbers, own, stream, number, step, sizes, legal):
+    """Learn from a step by a rule of `learning.planning`; return whether a value moved, and the |error| if so."""
+    c, a, r, ended, after, gamma = (
+        step.state, step.action, step.reward, step.terminated, step.next_state, numbers.gamma,
+    )  # fmt: skip
+    table = Table(own.q, own.visits, own.tried, legal)
     if rule == SWEEPING:
         shown = take_in(table, own.model, own.queue, numbers.threshold, c, a, r, ended, after, gamma)
         done = sweep(table, own.model, own.queue, numbers.planning_steps, numbers.threshold, gamma, sizes)
         return (1, shown) if done > 0 else (0, 0.0)
     error = q_learning_error(own.q, c, a, r, ended, after, gamma, legal, after)
-    learn_entry(own.q, own.visits, c, a, error, size, now.rate, numbers.power)
+    learn_entry(own.q, own.visits, c, a, error, sizes.kind, sizes.rate, sizes.power)
     remember(own.model, own.q.shape[1], c, a, r, ended, after)
-    own.last[c * own.q.shape[1] + a] = step.number + 1
+    own.last[c * own.q.shape[1] + a] = number + 1
     for imagined in range(numbers.planning_steps):
-        place = step.number * numbers.planning_steps + imagined
+        place = number * numbers.planning_steps + imagined
         imagine(
-            table, own.model, own.last, step.number + 1,
+            table, own.model, own.last, number + 1,
             planning_draw(stream, place, 0), planning_draw(stream, place, 1), planning_draw(stream, place, 2),
             gamma, numbers.bonus, rule == DYNA_PLUS, sizes,
         )  # fmt: skip
@@ -204,27 +188,28 @@ def make_loop(kind: Kind) -> Callable[..., None]:
                 reward, ended, after = world.reward[column], world.ends[column], world.cell[column]
                 cut = not ended and length + 1 >= world.limit
                 entry = 0 if predicts else action
-                step = Step(number, cell, entry, reward, ended, cut, after, length == 0)
+                step = Step(cell, entry, reward, ended, cut, after, length == 0)
                 now = settings_at(numbers, number + 1)
+                sizes = Sizes(size, now.rate, numbers.power)
                 if family == AT_ONCE:
                     coin = draw_at(stream, number, COIN) if rule == DOUBLE_Q else 0.0
                     more = 1
                     error = learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal)
                 elif family == WINDOWS:
                     target = EPSILON_GREEDY if greedy_target else behaviour
-                    parameter = 0.0 if greedy_target else now.parameter
+                    about = Behaviour(target, 0.0 if greedy_target else now.parameter)
                     more, error = learn_later(
-                        rule, target, parameter, size, numbers, own, knowledge, k, step, now, legal
+                        rule, numbers, own, knowledge, k, number, step, about, sizes, legal
                     )
                 elif family == TRACES:
-                    known = (
-                        legal[:0] if predicts else legal
-                    )  # a table of states has one action, which is legal
+                    about = Behaviour(behaviour, now.parameter)
+                    # A table of states has one action, which is legal.
+                    known = legal[:0] if predicts else legal
                     more, error = learn_with_traces(
-                        rule, trace, behaviour, size, numbers, own, knowledge, k, step, now, known
+                        rule, trace, numbers, own, knowledge, k, step, about, sizes, known
                     )
                 else:
-                    more, error = learn_by_planning(rule, size, numbers, own, stream, step, now, legal)
+                    more, error = learn_by_planning(rule, numbers, own, stream, number, step, sizes, legal)
                 learned, errors, earned, length = learned + more, errors + error, earned + reward, length + 1
                 if taken.shape[1] > 0:
                     taken[k, number - start], came[k, number - start] = row, column

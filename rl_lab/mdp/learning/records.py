@@ -28,6 +28,14 @@ class Step(NamedTuple):
     is_first: Any  # whether the state opens an episode
 
 
+def step_of(steps: Step, i: int) -> Step:
+    """Return the step of environment i, given those of N in arrays [N]."""
+    return Step(
+        steps.state[i], steps.action[i], steps.reward[i], steps.terminated[i], steps.truncated[i],
+        steps.next_state[i], steps.is_first[i],
+    )  # fmt: skip
+
+
 class Behaviour(NamedTuple):
     """How actions are chosen; see `exploring`."""
 

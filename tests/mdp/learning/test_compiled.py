@@ -8,7 +8,9 @@ import pytest
 from rl_lab.mdp.learning import exploring, planning, rules, step_sizes, traces, windows
 from rl_lab.mdp.learning.compiled import machine_code
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
-from rl_lab.mdp.learning.records import Sizes, Step, Table
+from rl_lab.mdp.learning.records import Behaviour, Sizes, Step, Table
+from rl_lab.mdp.learning.traces import TraceRule, Traces
+from rl_lab.mdp.learning.windows import Window, WindowRule
 from tables import ALL_LEGAL, drawn_table
 
 S, A, N = 5, 3, 2
@@ -57,27 +59,30 @@ def at_once(update, trial: int):
 def by_windows(update, trial: int):
     q, visits, stamp = drawn_table(np.random.default_rng(trial), S, A), counts(), np.full((S, A), -1)
     room = 3 if trial % 4 < 2 else 20
-    steps, rewards, marks = counts((N, room, 2)), np.zeros((N, room)), counts((N, 3))
+    window = Window(counts((N, room, 2)), np.zeros((N, room)), counts((N, 3)), stamp)
+    terms, behaviour, sizes = (
+        WindowRule(trial % 4, 3, 0.9),
+        Behaviour(trial % 3, 0.4),
+        Sizes((trial // 3) % 3, 0.1, 0.7),
+    )
 
     def learn(t, rng, legal, *step):
-        return update(
-            trial % 4, 3, q, visits, visits + 1, stamp, np.arange(N) + N * t, steps, rewards, marks, *step,
-            0.9, trial % 3, 0.4, (trial // 3) % 3, 0.1, 0.7, legal,
-        )  # fmt: skip
+        table = Table(q, visits, visits + 1, legal)
+        return update(terms, table, window, np.arange(N) + N * t, Step(*step), behaviour, sizes)
 
     return stretch(learn, trial, 20), q, visits
 
 
 def by_traces(update, trial: int):
     q, visits = drawn_table(np.random.default_rng(trial), S, A), counts()
-    entry, trace, count = counts((N, S * A)), np.zeros((N, S * A)), counts(N)
-    old, pending, rewards = np.zeros(N), np.full((N, 3), -1), np.zeros(N)
+    found = Traces(
+        counts((N, S * A)), np.zeros((N, S * A)), counts(N), np.zeros(N), np.full((N, 3), -1), np.zeros(N)
+    )
+    terms = TraceRule(trial % 2, (trial // 2) % 3, 0.9, 0.8)
+    behaviour, sizes = Behaviour(trial % 3, 0.4), Sizes((trial // 3) % 3, 0.1, 0.7)
 
     def learn(t, rng, legal, *step):
-        return update(
-            trial % 2, q, visits, visits + 1, entry, trace, count, old, pending, rewards, *step,
-            0.9, 0.8, (trial // 2) % 3, trial % 3, 0.4, (trial // 3) % 3, 0.1, 0.7, legal,
-        )  # fmt: skip
+        return update(terms, Table(q, visits, visits + 1, legal), found, Step(*step), behaviour, sizes)
 
     return stretch(learn, trial, 20), q, visits
 
@@ -194,16 +199,17 @@ def test_sarsa_converges_to_the_values_of_the_policy_that_it_follows(gamma, size
     update, choose = machine_code(windows.update_windows), machine_code(exploring.choose_all)
     rng, envs, epsilon = np.random.default_rng(5), 20, 0.4
     q, visits, stamp = np.zeros((STATES, 2)), counts((STATES, 2)), np.full((1, 1), -1)
-    steps, rewards, marks = counts((envs, 1, 2)), np.zeros((envs, 1)), counts((envs, 3))
+    window = Window(counts((envs, 1, 2)), np.zeros((envs, 1)), counts((envs, 3)), stamp)
+    terms, table = WindowRule(windows.N_STEP_SARSA, 1, gamma), Table(q, visits, visits, ALL_LEGAL)
     state, is_first, action = rng.integers(STATES, size=envs), np.ones(envs, np.bool_), counts(envs)
     no = np.zeros(envs, np.bool_)
     for t in range(updates):
         choose(EPSILON_GREEDY, epsilon, q, state, visits, ALL_LEGAL, rng.random((envs, 2)), action)
         reward, over, after = outcome(rng, state, action)
         update(
-            windows.N_STEP_SARSA, 1, q, visits, visits, stamp, np.arange(envs) + t * envs, steps, rewards, marks,
-            state, action, reward, over, no, after, is_first,
-            gamma, EPSILON_GREEDY, epsilon, size_kind, 0.0, 0.7, ALL_LEGAL,
+            terms, table, window, np.arange(envs) + t * envs,
+            Step(state, action, reward, over, no, after, is_first),
+            Behaviour(EPSILON_GREEDY, epsilon), Sizes(size_kind, 0.0, 0.7),
         )  # fmt: skip
         state, is_first = np.where(over, rng.integers(STATES, size=envs), after), over
     own = fixed_point(gamma, epsilon)

@@ -7,6 +7,7 @@ import pytest
 
 from rl_lab.mdp.learning import traces
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
+from rl_lab.mdp.learning.records import Behaviour, Sizes, Step, Table
 from rl_lab.mdp.learning.step_sizes import BY_TIME
 from tables import ALL_LEGAL, drawn_episode, drawn_table, mean_value
 
@@ -14,22 +15,26 @@ GAMMA, LAMBDA, EPSILON = 0.9, 0.8, 0.2
 KINDS = [traces.ACCUMULATING, traces.REPLACING, traces.DUTCH]
 
 
+def no_traces(room):
+    """Return the traces of one environment, with room for so many."""
+    return traces.Traces(
+        np.zeros((1, room), np.int64), np.zeros((1, room)), np.zeros(1, np.int64), np.zeros(1), np.full((1, 3), -1),
+        np.zeros(1),
+    )  # fmt: skip
+
+
 def learn(rule, kind, q, episode, *, rate=0.3, truncated=False):
     """Learn one episode of (state, action, reward, next state), whose last step ends it; return the table."""
     q, visits = q.copy(), np.zeros(q.shape, np.int64)
-    room = traces.most_traces(GAMMA * LAMBDA, q.size)
-    entry, trace = np.zeros((1, room), np.int64), np.zeros((1, room))
-    count, old = np.zeros(1, np.int64), np.zeros(1)
-    pending, pending_reward = np.full((1, 3), -1), np.zeros(1)
+    terms = traces.TraceRule(rule, kind, GAMMA, GAMMA * LAMBDA)
+    table, held = Table(q, visits, visits, ALL_LEGAL), no_traces(traces.most_traces(terms.decay, q.size))
     for t, (s, a, r, after) in enumerate(episode):
         last, size = t == len(episode) - 1, rate[t] if isinstance(rate, list) else rate
-        traces.learn_by_traces(
-            rule, q, visits, visits, entry, trace, count, old, pending, pending_reward, 0,
-            s, a, r, last and not truncated, last and truncated, after, t == 0,
-            GAMMA, GAMMA * LAMBDA, kind, EPSILON_GREEDY, EPSILON, BY_TIME, size, 0.0, ALL_LEGAL,
-        )  # fmt: skip
-    assert count[0] == 0
-    assert pending[0, 0] == -1
+        step = Step(s, a, r, last and not truncated, last and truncated, after, t == 0)
+        behaviour, sizes = Behaviour(EPSILON_GREEDY, EPSILON), Sizes(BY_TIME, size, 0.0)
+        traces.learn_by_traces(terms, table, held, 0, step, behaviour, sizes)
+    assert held.kept[0] == 0
+    assert held.pending[0, 0] == -1
     return q
 
 
@@ -137,12 +142,9 @@ def test_an_action_that_is_not_greedy_cuts_the_traces_before_it():
 def test_traces_never_need_more_room_than_is_said(decay):
     room = traces.most_traces(decay, 10_000)
     q, visits = np.zeros((10_000, 1)), np.zeros((10_000, 1), np.int64)
-    entry, trace = np.zeros((1, room), np.int64), np.zeros((1, room))
-    count, old = np.zeros(1, np.int64), np.zeros(1)
+    terms, held = traces.TraceRule(traces.TD_LAMBDA, traces.ACCUMULATING, 1.0, decay), no_traces(room)
     states = [0] * 200 + list(range(1, 400))
     for state in states:
-        traces.follow_traces(
-            q, visits, entry, trace, count, old, 0, state, 0, 1.0, 0.0,
-            1.0, decay, traces.ACCUMULATING, BY_TIME, 0.1, 0.0,
-        )  # fmt: skip
-    assert count[0] <= room
+        table = Table(q, visits, visits, ALL_LEGAL)
+        traces.follow_traces(terms, table, held, 0, state, 0, 1.0, 0.0, Sizes(BY_TIME, 0.1, 0.0))
+    assert held.kept[0] <= room

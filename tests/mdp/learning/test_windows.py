@@ -7,26 +7,34 @@ import pytest
 
 from rl_lab.mdp.learning import windows
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
+from rl_lab.mdp.learning.records import Behaviour, Sizes, Step, Table
 from rl_lab.mdp.learning.step_sizes import BY_TIME, ONE_OVER_N
 from tables import ALL_LEGAL, drawn_episode, drawn_table, mean_value
 
 GAMMA, RATE, EPSILON = 0.9, 0.3, 0.2
+BEHAVIOUR = Behaviour(EPSILON_GREEDY, EPSILON)
+
+
+def empty_window(room, stamp):
+    """Return a window of one environment without steps."""
+    return windows.Window(
+        np.zeros((1, room, 2), np.int64), np.zeros((1, room)), np.zeros((1, 3), np.int64), stamp
+    )
 
 
 def learn(rule, n, q, episode, *, truncated=False, size_kind=BY_TIME, first=True):
     """Learn one episode of (state, action, reward, next state), whose last step ends it; return the table."""
     q, visits = q.copy(), np.zeros(q.shape, np.int64)
     room = len(episode) if rule in (windows.EVERY_VISIT, windows.FIRST_VISIT) else n
-    steps, rewards = np.zeros((1, room, 2), np.int64), np.zeros((1, room))
-    marks, stamp = np.zeros((1, 3), np.int64), np.full(q.shape, -1)
+    table, window = Table(q, visits, visits, ALL_LEGAL), empty_window(room, np.full(q.shape, -1))
     for t, (s, a, r, after) in enumerate(episode):
         last = t == len(episode) - 1
+        step = Step(s, a, r, last and not truncated, last and truncated, after, first and t == 0)
+        sizes = Sizes(size_kind, RATE, 0.0)
         windows.learn_by_windows(
-            rule, n, q, visits, visits, stamp, t, steps, rewards, marks, 0,
-            s, a, r, last and not truncated, last and truncated, after, first and t == 0,
-            GAMMA, EPSILON_GREEDY, EPSILON, size_kind, RATE, 0.0, ALL_LEGAL,
-        )  # fmt: skip
-    assert marks[0, 1] == 0
+            windows.WindowRule(rule, n, GAMMA), table, window, 0, t, step, BEHAVIOUR, sizes
+        )
+    assert window.marks[0, 1] == 0
     return q
 
 
@@ -98,12 +106,10 @@ def test_a_truncated_episode_of_monte_carlo_is_worth_what_its_last_state_is():
 
 def test_what_was_left_open_is_closed_before_the_next_episode():
     q, visits = np.array([[1.0, 1.0], [5.0, 9.0]]), np.zeros((2, 2), np.int64)
-    steps, rewards, marks = np.zeros((1, 3, 2), np.int64), np.zeros((1, 3)), np.zeros((1, 3), np.int64)
+    table, window = Table(q, visits, visits, ALL_LEGAL), empty_window(3, visits)
+    terms, sizes = windows.WindowRule(windows.N_STEP_SARSA, 3, GAMMA), Sizes(BY_TIME, RATE, 0.0)
     for is_first, reward in ((True, 2.0), (True, 0.0)):
-        windows.learn_by_windows(
-            windows.N_STEP_SARSA, 3, q, visits, visits, visits, 0, steps, rewards, marks, 0,
-            0, 0, reward, False, False, 1, is_first,
-            GAMMA, EPSILON_GREEDY, EPSILON, BY_TIME, RATE, 0.0, ALL_LEGAL,
-        )  # fmt: skip
+        step = Step(0, 0, reward, False, False, 1, is_first)
+        windows.learn_by_windows(terms, table, window, 0, 0, step, BEHAVIOUR, sizes)
     assert q[0, 0] == pytest.approx(1 + 0.3 * (2 + 0.9 * 8.6 - 1))
-    assert marks[0, 1] == 1
+    assert window.marks[0, 1] == 1
