@@ -104,35 +104,29 @@ def learn_at_once(rule, behaviour, size, numbers, own, coin, step, now, legal):
     return abs(error)
 
 
-def learn_later(rule, numbers, own, knowledge, k, number, step, behaviour, sizes, legal):
-    """Take in a step by a rule of `learning.windows`; return how many steps were learned from, and their |errors|."""
-    terms, table = WindowRule(rule, numbers.n, numbers.gamma), Table(own.q, own.visits, own.tried, legal)
-    window = Window(knowledge.steps, knowledge.rewards, knowledge.marks, own.stamp)
-    return learn_by_windows(terms, table, window, k, number, step, behaviour, sizes)
+def window_of(knowledge, own):
+    """Return the steps of all learners that wait to be learned from; the stamps are those of one."""
+    return Window(knowledge.steps, knowledge.rewards, knowledge.marks, own.stamp)
 
 
-def learn_with_traces(rule, trace, numbers, own, knowledge, k, step, behaviour, sizes, legal):
-    """Take in a step by a rule of `learning.traces`; return how many steps were learned from, and their |errors|."""
-    terms = TraceRule(rule, trace, numbers.gamma, numbers.decay)
-    traces = Traces(
+def traces_of(knowledge):
+    """Return the traces of all learners."""
+    return Traces(
         knowledge.entry, knowledge.trace, knowledge.kept, knowledge.old, knowledge.pending,
         knowledge.pending_reward,
     )  # fmt: skip
-    table = Table(own.q, own.visits, own.tried, legal)
-    return learn_by_traces(terms, table, traces, k, step, behaviour, sizes)
 
 
-def learn_by_planning(rule, numbers, own, stream, number, step, sizes, legal):
+def learn_by_planning(rule, numbers, own, table, stream, number, step, sizes):
     """Learn from a step by a rule of `learning.planning`; return whether a value moved, and the |error| if so."""
     c, a, r, ended, after, gamma = (
         step.state, step.action, step.reward, step.terminated, step.next_state, numbers.gamma,
     )  # fmt: skip
-    table = Table(own.q, own.visits, own.tried, legal)
     if rule == SWEEPING:
         shown = take_in(table, own.model, own.queue, numbers.threshold, c, a, r, ended, after, gamma)
         done = sweep(table, own.model, own.queue, numbers.planning_steps, numbers.threshold, gamma, sizes)
         return (1, shown) if done > 0 else (0, 0.0)
-    error = q_learning_error(own.q, c, a, r, ended, after, gamma, legal, after)
+    error = q_learning_error(own.q, c, a, r, ended, after, gamma, table.legal, after)
     learn_entry(own.q, own.visits, c, a, error, sizes.kind, sizes.rate, sizes.power)
     remember(own.model, own.q.shape[1], c, a, r, ended, after)
     own.last[c * own.q.shape[1] + a] = number + 1
@@ -167,6 +161,10 @@ def make_loop(kind: Kind) -> Callable[..., None]:
         legal, num_actions = world.legal, world.num_actions
         for k in range(first, last):
             own, stream = arrays_of(knowledge, k), streams[k]
+            # A table of states has one action, which is legal. Records of arrays are made once: it takes time to count
+            # who refers to them.
+            table = Table(own.q, own.visits, own.tried, legal[:0] if predicts else legal)
+            window, traces = window_of(knowledge, own), traces_of(knowledge)
             state, cell, length, earned = opened.state[k], opened.cell[k], opened.length[k], opened.earned[k]
             learned, errors, episodes, returns = 0, 0.0, 0, 0.0
             now = settings_at(numbers, start)
@@ -198,18 +196,14 @@ def make_loop(kind: Kind) -> Callable[..., None]:
                 elif family == WINDOWS:
                     target = EPSILON_GREEDY if greedy_target else behaviour
                     about = Behaviour(target, 0.0 if greedy_target else now.parameter)
-                    more, error = learn_later(
-                        rule, numbers, own, knowledge, k, number, step, about, sizes, legal
-                    )
+                    terms = WindowRule(rule, numbers.n, numbers.gamma)
+                    more, error = learn_by_windows(terms, table, window, k, number, step, about, sizes)
                 elif family == TRACES:
                     about = Behaviour(behaviour, now.parameter)
-                    # A table of states has one action, which is legal.
-                    known = legal[:0] if predicts else legal
-                    more, error = learn_with_traces(
-                        rule, trace, numbers, own, knowledge, k, step, about, sizes, known
-                    )
+                    fading = TraceRule(rule, trace, numbers.gamma, numbers.decay)
+                    more, error = learn_by_traces(fading, table, traces, k, step, about, sizes)
                 else:
-                    more, error = learn_by_planning(rule, numbers, own, stream, number, step, sizes, legal)
+                    more, error = learn_by_planning(rule, numbers, own, table, stream, number, step, sizes)
                 learned, errors, earned, length = learned + more, errors + error, earned + reward, length + 1
                 if taken.shape[1] > 0:
                     taken[k, number - start], came[k, number - start] = row, column
@@ -226,7 +220,7 @@ def make_loop(kind: Kind) -> Callable[..., None]:
 
 CALLED: tuple[Callable, ...] = (
     draws.mix, draws.draw, outcome_tables.draw_outcome, draw_at, begin, follow, settings_at, arrays_of,
-    learn_at_once, put_down, learn_later, learn_with_traces, learn_by_planning, planning_draw,
+    learn_at_once, put_down, window_of, traces_of, learn_by_planning, planning_draw,
 )  # fmt: skip
 
 
