@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rl_lab.training.registry import preset_fields
@@ -16,21 +17,19 @@ ROOT = Path(__file__).parents[3]
 THRESHOLDS = {"MountainCar-v0": -130, "CartPole-v1": 475}
 SEEDS = (100, 101, 102, 103, 104)
 """On which the presets were tried once they had been chosen."""
-TRIED_HERE = 101  # MountainCar comes to -125 on seed 100, too near to its threshold for 20 episodes
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("env_id", THRESHOLDS)
 def test_classic_control_is_solved(env_id, tmp_path):
-    fields = {
-        "preset": f"recommended:{env_id}",
-        "seed": TRIED_HERE,
-        "eval_episodes": 20,
-        "eval_every_steps": 10_000,
-    }
-    summary = learn(tmp_path / "run", "semi-gradient-sarsa", env_id, **fields).summary
-    assert summary["env_steps"] <= 30_000
-    assert summary["eval_return_mean"] > THRESHOLDS[env_id]
+    """On average: single seeds come as near to the threshold of MountainCar as -125."""
+    fields = {"preset": f"recommended:{env_id}", "eval_episodes": 20, "eval_every_steps": 30_000}
+    runs = [
+        learn(tmp_path / str(seed), "semi-gradient-sarsa", env_id, seed=seed, **fields).summary
+        for seed in SEEDS
+    ]
+    assert all(run["env_steps"] <= 30_000 for run in runs)
+    assert np.mean([run["eval_return_mean"] for run in runs]) > THRESHOLDS[env_id]
 
 
 def test_the_page_says_what_was_measured():
