@@ -106,6 +106,8 @@ def unguarded(compiled: dict[Any, Callable[..., Any]]) -> Iterator[None]:
 def bare_step(env: Contract, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
     """Take a step and believe what comes; only the types are those that `Contract.step` returns."""
     obs, reward, terminated, truncated, info = env.env.step(action)
+    if "action_mask" in info:
+        info = {**info, "action_mask": info["action_mask"].astype(np.bool_)}
     return obs, float(reward), bool(terminated), bool(truncated), info
 
 

@@ -19,8 +19,7 @@ from rl_lab.environments.actions import several_actions, single_action, vector_a
 from rl_lab.environments.contract import Contract
 from rl_lab.types import Array, Obs, UsageError
 
-AXES = {"action_mask": 2, "life_lost": 1}  # of the entries of `info` that the lab reads, in a vector
-READ = tuple(AXES)
+READ = ("action_mask", "life_lost")  # the entries of `info` that the lab reads
 
 StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
 
@@ -241,8 +240,16 @@ def _read(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
-    """Return the entries of one environment's info that the lab reads, bool with a leading axis of one."""
-    return {key: np.array(info[key], np.bool_, ndmin=axes) for key, axes in AXES.items() if key in info}
+    """Return the entries of one environment's info that the lab reads, bool with a leading axis of one.
+
+    The mask is a view: nobody may write to masks of the contract, which has checked it.
+    """
+    found = {}
+    if "action_mask" in info:
+        found["action_mask"] = info["action_mask"][None]
+    if "life_lost" in info:
+        found["life_lost"] = _FLAGS[info["life_lost"]]
+    return found
 
 
 class MaskedVector:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rl_lab.replay.footprint import column_types, refuse_capacity
 from rl_lab.replay.frames import LARGEST, ObservationStore, require_finite
+from rl_lab.replay.totals import total_of
 from rl_lab.storage.state_trees import LoadedRing, Ring
 from rl_lab.types import Array, EnvSpec, Obs, Step, UsageError
 
@@ -340,12 +341,6 @@ class TransitionReplay:
         self.oldest = max(0, self.written - self.rows)
         if not self.observations.never_expires:
             self._expire()
-
-
-def total_of(num_envs: int) -> Callable[[Array], float]:
-    """Return a function that adds the rewards [N] of so many environments up, in the shortest time."""
-    alone: Any = np.ndarray.item
-    return alone if num_envs == 1 else lambda rewards: sum(rewards.tolist())
 
 
 class LazyReplay:
