@@ -27,7 +27,7 @@ def atari(
 ) -> list[Work | dict[str, Any]]:
     """Return acting alone, DQN and PPO, each on eight games in one process, and the bytes of a transition.
 
-    The agents' updates are eager and compiled, as in runs that are long.
+    Each agent is timed with eager updates and with compiled ones, which long runs use.
     """
     dqn = preset_fields("dqn", "zoo:atari") | {
         "num_envs": NUM_ENVS, "replay_capacity": CAPACITY, "train_period_env_steps": 4 * NUM_ENVS,

@@ -242,13 +242,13 @@ def _read(info: Mapping[str, Any]) -> dict[str, Any]:
 def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
     """Return the entries of one environment's info that the lab reads, bool with a leading axis of one.
 
-    The mask is a view: nobody may write to masks of the contract, which has checked it.
+    They are copies; the contract has checked their types.
     """
     found = {}
     if "action_mask" in info:
-        found["action_mask"] = info["action_mask"][None]
+        found["action_mask"] = info["action_mask"][None].copy()
     if "life_lost" in info:
-        found["life_lost"] = _FLAGS[info["life_lost"]]
+        found["life_lost"] = np.array([info["life_lost"]])
     return found
 
 

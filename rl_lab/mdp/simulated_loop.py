@@ -161,8 +161,8 @@ def make_loop(kind: Kind) -> Callable[..., None]:
         legal, num_actions = world.legal, world.num_actions
         for k in range(first, last):
             own, stream = arrays_of(knowledge, k), streams[k]
-            # A table of states has one action, which is legal. Records of arrays are made once: it takes time to count
-            # who refers to them.
+            # A table of states has one action, which is legal. Records of arrays are made once: at every step, it would
+            # cost reference counting for each array.
             table = Table(own.q, own.visits, own.tried, legal[:0] if predicts else legal)
             window, traces = window_of(knowledge, own), traces_of(knowledge)
             state, cell, length, earned = opened.state[k], opened.cell[k], opened.length[k], opened.earned[k]

@@ -19,9 +19,7 @@ from rl_lab.types import Array
 
 COMPILED_FROM = 20_000  # entries of `continuation`
 PIECES_PER_THREAD = 4  # so that a thread that is held up leaves its pieces to the others
-WORTH_PIECES = (
-    200_000  # states from which a sweep takes so long that handing out pieces costs little beside it
-)
+WORTH_PIECES = 200_000  # states from which handing out pieces costs little beside a sweep
 
 
 class Change(NamedTuple):

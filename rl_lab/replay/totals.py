@@ -11,6 +11,6 @@ from rl_lab.types import Array
 
 
 def total_of(num_envs: int) -> Callable[[Array], float]:
-    """Return a function that adds the rewards [N] of so many environments up, in the shortest time."""
+    """Return a function that adds up the rewards [N] of `num_envs` environments, the fastest way for that number."""
     alone: Any = np.ndarray.item
     return alone if num_envs == 1 else lambda rewards: sum(rewards.tolist())

@@ -1,4 +1,4 @@
-"""Packs what a study needs of its finished runs to go on in another place: no weights, episodes or films."""
+"""Packs what a study needs of its finished runs to be continued in another place: no weights, episodes or films."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ import numpy as np
 from rl_lab.runs.description import CONFIG
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.rows import METRICS
+from rl_lab.studies.decision import DECISION
 from rl_lab.studies.results import SECONDS, STUDY, RunResults, load_study
 
 PACKED = "runs.tar.xz"
 
 
 def pack_runs(study_dir: str | Path) -> bytes:
-    """Return study.json and, of each finished run, its config, summary and evaluations, as the bytes of a .tar.xz.
+    """Return what a study has decided and, of each finished run, its config, summary and evaluations, as a .tar.xz.
 
     Unpacked into an empty folder, it is the study as far as it got: the same call goes on with the runs that it lacks.
     Equal runs give equal bytes.
@@ -33,7 +34,9 @@ def pack_runs(study_dir: str | Path) -> bytes:
     study = load_study(Path(study_dir))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        _add(archive, STUDY, (study.directory / STUDY).read_bytes())
+        for name in (STUDY, DECISION):  # the latter where seeds are added until it is decided
+            if (study.directory / name).is_file():
+                _add(archive, name, (study.directory / name).read_bytes())
         for cell in study.runs.values():
             for run in cell:
                 for name, data in _files_of(run):
@@ -47,7 +50,8 @@ def _files_of(run: RunResults) -> Iterator[tuple[str, bytes]]:
         return
     yield METRICS, "".join(f"{json.dumps(row)}\n" for row in _evaluations(run)).encode()
     for name in (CONFIG, SUMMARY):
-        yield name, (run.directory / name).read_bytes()
+        if (run.directory / name).is_file():
+            yield name, (run.directory / name).read_bytes()
 
 
 def _evaluations(run: RunResults) -> Iterator[dict[str, Any]]:

@@ -35,7 +35,7 @@ BREAK_EVEN_GRADIENT_STEPS = 15_000
 """Gradient steps from which compiling pays. It takes 10 to 30 seconds, once per machine for a network and its
 hyperparameters, and saves about a millisecond per step: it pays for itself by the second run at the latest."""
 BREAK_EVEN_WITH_IMAGES = 50_000
-"""The same for networks with convolutions, where it saves a third of a step on small pictures, a tenth on games."""
+"""The same for networks with convolutions, where it saves a third of a step on small pictures, and little on games."""
 
 
 def resolve_compile(config: Any, problem: Problem, gradient_steps: int, reason: str | None) -> Any:
@@ -52,7 +52,8 @@ def resolve_compile(config: Any, problem: Problem, gradient_steps: int, reason: 
         raise UsageError(f"compile 'yes' requires device 'cpu', got {problem.device!r}")
     if config.compile != "auto":
         return config
-    image = config.encoder in CONVOLUTIONAL or has_image(problem.spec.observation_space, config.channels)
+    pictured = config.encoder == "auto" and has_image(problem.spec.observation_space, config.channels)
+    image = pictured or config.encoder in CONVOLUTIONAL
     enough = BREAK_EVEN_WITH_IMAGES if image else BREAK_EVEN_GRADIENT_STEPS
     pays = gradient_steps >= enough and problem.device == "cpu" and reason is None
     return replace(config, compile="yes" if pays else "no")

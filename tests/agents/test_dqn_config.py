@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from rl_lab.agents.dqn import DQN, Config
+from rl_lab.envs.gridworld import GridWorld
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.seeding import Streams
 from rl_lab.training.setup import configure, problem_of
+from rl_lab.updates.compile_choice import resolve_compile
 from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.optimisers import CentredRMSprop
 from toys import Counting, Identity, Parts, agent_on, interact, problem_on, sample
@@ -130,6 +132,16 @@ class TestCompile:
         assert resolved.compile == ("yes" if pays and has_compiler() else "no") or fields == {
             "compile": "yes"
         }
+
+    @pytest.mark.parametrize(("encoder", "steps"), [("auto", 50_000), ("mlp", 15_000)])
+    def test_it_is_convolutions_that_need_more_steps(self, encoder, steps, monkeypatch):
+        monkeypatch.setattr("rl_lab.updates.compile_choice.has_compiler", lambda: True)
+        image = problem_on(lambda: GridWorld(observation="pixels"))
+        choices = [
+            resolve_compile(Config(encoder=encoder), image, taken, None).compile
+            for taken in (steps - 1, steps)
+        ]
+        assert choices == ["no", "yes"]
 
     @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
     def test_a_compiled_run_learns_as_an_eager_one(self):

@@ -149,6 +149,16 @@ class TestMasks:
         assert info["action_mask"].all()
 
     @WIDTHS
+    def test_masks_of_a_vector_may_be_written_to_and_are_its_own_at_every_step(self, num_envs, vector):
+        envs = vector_of(lambda: Told(np.ones(4, np.int8)), num_envs, vector=vector)
+        envs.reset(seed=range(num_envs))
+        first, second = (envs.step(np.zeros(num_envs, np.int64))[-1]["action_mask"] for _ in range(2))
+        first[:] = False
+        assert second.all()
+        assert (second.shape, second.dtype) == ((num_envs, 4), np.dtype(np.bool_))
+        envs.close()
+
+    @WIDTHS
     def test_a_method_gives_them_where_info_does_not(self, num_envs, vector):
         class Method(Told):
             def action_masks(self):

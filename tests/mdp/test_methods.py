@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import rl_lab
 from rl_lab.mdp import krylov, methods
 from rl_lab.mdp import solve as solving
+from rl_lab.mdp import sweeps as sweeping
 from rl_lab.mdp.exchange import to_pymdptoolbox, to_quantecon
 from rl_lab.mdp.methods import METHODS, SolverTask
 from rl_lab.mdp.model import TabularModel, extract_model
@@ -203,8 +204,10 @@ def model(request):
 
 
 class TestCompiledSweeps:
+    @pytest.mark.parametrize("worth_pieces", [0, 200_000])
     @pytest.mark.parametrize("threads", [1, 2, 3])
-    def test_equal_the_sweeps_in_numpy(self, model, threads):
+    def test_equal_the_sweeps_in_numpy(self, model, threads, worth_pieces, monkeypatch):
+        monkeypatch.setattr(sweeping, "WORTH_PIECES", worth_pieces)
         rows = list_rows(model)
         ours, twin = CompiledSweeps(rows, 0.9, threads), PlainSweeps(rows, 0.9)
         values = np.random.default_rng(0).normal(size=model.num_states)

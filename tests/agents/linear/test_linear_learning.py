@@ -15,6 +15,7 @@ from runs import learn
 ROOT = Path(__file__).parents[3]
 
 THRESHOLDS = {"MountainCar-v0": -130, "CartPole-v1": 475}
+LEAST = {"MountainCar-v0": -150, "CartPole-v1": 400}  # of a single seed, in 20 episodes
 SEEDS = (100, 101, 102, 103, 104)
 """On which the presets were tried once they had been chosen."""
 
@@ -29,7 +30,9 @@ def test_classic_control_is_solved(env_id, tmp_path):
         for seed in SEEDS
     ]
     assert all(run["env_steps"] <= 30_000 for run in runs)
-    assert np.mean([run["eval_return_mean"] for run in runs]) > THRESHOLDS[env_id]
+    returns = [run["eval_return_mean"] for run in runs]
+    assert np.mean(returns) > THRESHOLDS[env_id]
+    assert min(returns) > LEAST[env_id]
 
 
 def test_the_page_says_what_was_measured():
