@@ -41,6 +41,7 @@ ALLOWED = {
     "mdp/exchange.py:save_model": "into the temporary of `replacing`",
     "cli/solve.py:_write": "the same",
     "studies/digest.py:_figure": "into memory",
+    "studies/packing.py:pack_runs": "into memory",
     "scripts/demo.py:_print_results": "the same",
     "evaluation/encoders.py:GifEncoder.close": "the same",
 }

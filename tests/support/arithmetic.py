@@ -1,9 +1,10 @@
-"""How torch computes on this machine, as a hash: the last bits differ between processors."""
+"""How torch and numpy compute on this machine, as hashes: the last bits differ between processors."""
 
 from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,4 +27,14 @@ def arithmetic_sha256() -> str:
                 optimiser.step()
             for parameter in network.parameters():
                 digest.update(parameter.detach().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def products_sha256() -> str:
+    """Return one hash over matrix products of numpy's, whose order of adding depends on the kernels of its BLAS."""
+    digest, rng = hashlib.sha256(), np.random.default_rng(0)
+    for rows, inner, columns in ((1, 4, 8), (2, 8, 3), (4, 16, 16), (16, 33, 7), (64, 64, 2)):
+        for dtype in (np.float32, np.float64):
+            left, right = rng.normal(size=(rows, inner)), rng.normal(size=(inner, columns))
+            digest.update((left.astype(dtype) @ right.astype(dtype)).tobytes())
     return digest.hexdigest()
