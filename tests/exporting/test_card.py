@@ -16,8 +16,7 @@ from runs import learn
 def folder(tmp_path_factory):
     """What was exported of a policy that has learned CartPole."""
     run = tmp_path_factory.mktemp("pole") / "run"
-    fields = {"num_envs": 8, "n_steps": 128, "total_steps": 24_000, "seed": 0}
-    learn(run, "ppo", "CartPole-v1", **fields)
+    learn(run, "ppo", "CartPole-v1", preset="zoo:CartPole-v1", seed=0)
     wanted = Wanted(int8=True, prune=0.5, distil=(16,), distil_episodes=10, distil_steps=10_000, episodes=10)
     return export(run, wanted=wanted).folder
 
@@ -27,7 +26,7 @@ def test_int8_and_pruned_cartpole_keep_their_return_within_five_percent(folder):
     rows = {row["policy"]: row for row in json.loads((folder / "table.json").read_text())["rows"]}
     assert set(rows) == {"lab", "exported", "int8", "pruned 50 %", "distilled 16"}
     base = np.mean(rows["lab"]["returns"])
-    assert base > 300
+    assert base > 475  # half-learned policies balance for longer or shorter whatever is done to them
     assert rows["exported"]["returns"] == rows["lab"]["returns"]
     for name in ("int8", "pruned 50 %"):
         assert abs(np.mean(rows[name]["returns"]) - base) <= 0.05 * base
