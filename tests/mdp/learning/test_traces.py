@@ -138,6 +138,21 @@ def test_an_action_that_is_not_greedy_cuts_the_traces_before_it():
     assert found.tolist() == [[0.5 * 0.9, 0.0], [4.0, 1.0], [0.0, 0.0]]
 
 
+@pytest.mark.parametrize("rule", [traces.WATKINS_Q, traces.TD_LAMBDA])
+@pytest.mark.parametrize(("is_first", "before"), [(True, 0.0), (False, 0.5 * 0.72 * 8)])
+def test_an_episode_that_was_left_open_has_no_traces_in_the_next(rule, is_first, before):
+    q, visits = np.zeros((3, 1)), np.zeros((3, 1), np.int64)
+    terms, held = traces.TraceRule(rule, traces.REPLACING, GAMMA, GAMMA * LAMBDA), no_traces(3)
+    table, behaviour, sizes = (
+        Table(q, visits, visits, ALL_LEGAL),
+        Behaviour(EPSILON_GREEDY, 0.0),
+        Sizes(BY_TIME, 0.5, 0.0),
+    )
+    traces.learn_by_traces(terms, table, held, 0, Step(0, 0, 0.0, False, False, 1, True), behaviour, sizes)
+    traces.learn_by_traces(terms, table, held, 0, Step(1, 0, 8.0, True, False, 2, is_first), behaviour, sizes)
+    assert q[:, 0].tolist() == pytest.approx([before, 4.0, 0.0])
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
 def test_traces_never_need_more_room_than_is_said(decay):
     room = traces.most_traces(decay, 10_000)
