@@ -17,6 +17,7 @@ import pytest
 import dying
 from rl_lab.runs.signals import STOPPED
 from rl_lab.studies.engines.choice import make_engine
+from rl_lab.studies.engines.ray_tasks import carry_out
 from rl_lab.studies.results import RETURN, load_study
 from rl_lab.studies.study import run_study, tasks_of
 from rl_lab.studies.table import CLOCKS, table_of
@@ -101,6 +102,17 @@ def test_two_of_sixteen_workers_are_killed(tmp_path, cluster):
     run_study(study, whole)  # writes study.json, and finds nothing to do
     assert weights_and_curves(out) == weights_and_curves(whole)
     assert rows_without_times(out) == rows_without_times(whole)
+
+
+def test_a_run_that_had_finished_is_done_although_its_worker_was_killed(tmp_path, cluster, monkeypatch):
+    def finish_and_die(desk, work):
+        carry_out(desk, work)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("rl_lab.studies.engines.ray_cluster.carry_out", finish_and_die)
+    study = small_study(env_ids=("FrozenLake-v1",), agents=("random",), seeds=1, fields=FIELDS)
+    assert run_study(study, tmp_path, workers=1, engine=make_engine("ray", tmp_path, 1)) == {}
+    assert not list(tmp_path.rglob("error.txt"))
 
 
 def command(out, steps, env_id="FrozenLake-v1", agent="random"):

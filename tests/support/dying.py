@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import gymnasium
 FOLDER = "RL_LAB_TEST_DYING"  # environment variable: where the files lie
 SELF, SUPERVISOR = "self", "supervisor"
 AT_STEP = 250  # of an environment: no trial plays as long
+LONGEST_LIFE = 60.0  # seconds after the supervisor was killed
 
 
 class Dying(gymnasium.Wrapper):
@@ -29,4 +31,5 @@ class Dying(gymnasium.Wrapper):
                 with suppress(FileNotFoundError):
                     (Path(os.environ[FOLDER]) / name).unlink()
                     os.kill(process, signal.SIGKILL)
+                    time.sleep(LONGEST_LIFE)  # the run mustn't finish before it notices that its supervisor is gone
         return super().step(action)

@@ -108,6 +108,8 @@ class RayEngine:
         try:
             outcome = self._attend(reference, task.name, stop, report)
         except ray.exceptions.RayError as error:
+            if task.done:  # its worker was killed after the last of it was written
+                return None
             if stop.stop_requested:
                 raise Stopped from error
             return _noted(task, _cause_of(error))
