@@ -26,11 +26,12 @@ from rl_lab.studies.engines.engine import Engine
 from rl_lab.studies.extends import extends
 from rl_lab.studies.fairness import shared_terms
 from rl_lab.studies.fields import (
-    bare,
+    PRESET,
     fields_of_run,
     preset_of,
     preset_on,
     require_env_fields,
+    require_fields,
     require_presets,
     tell_without_preset,
 )
@@ -45,9 +46,6 @@ from rl_lab.training.setup import configs_of
 from rl_lab.types import UsageError
 
 _tell = partial(print, flush=True)  # flushed line by line, even into a pipe
-
-
-OWN = ("env_id", "seed", "run_dir")  # the fields of a run that its study sets
 
 
 @dataclass(frozen=True)
@@ -83,17 +81,9 @@ class Study:
             raise UsageError(f"first_seed must be at least 0, got {self.first_seed}")
         _require_distinct("env_ids", self.env_ids)
         _require_distinct("agents", self.agents)
-        for name in self.fields_of:
-            if name not in self.agents:
-                raise UsageError(f"fields are given for agent {name!r}, which isn't compared")
-        for fields in (self.fields, *self.fields_of.values(), *map(bare, self.env_fields.values())):
-            if own := [name for name in OWN if name in fields]:
-                raise UsageError(
-                    f"{own[0]} can't be given for the runs of a study, which sets {', '.join(OWN)} for each of them"
-                    " (allowed: its own environments, number of seeds, and folder)"
-                )
         if self.until_decided is not None:
             self.until_decided.test_of(self.env_ids, self.agents)
+        require_fields(self.fields, self.fields_of, self.env_ids, self.agents)
         require_presets(self.preset, self.env_ids, self.agents)
         require_env_fields(self.env_fields, self.env_ids, self.agents)
 
@@ -108,20 +98,22 @@ class Study:
 
         The agent's own take precedence over `fields`, and these over its preset.
         """
-        of_learner = self.fields_of.get(learner_of(agent), {})
-        own = {**of_learner, **horizon_of(agent), **self.fields_of.get(agent, {})}
         on_env = self.env_fields.get(env_id or "", {})
-        return fields_of_run(agent, env_id, self.preset, self.fields, own, on_env)
+        return fields_of_run(agent, env_id, self.preset, self.fields, self.own_fields(agent), on_env)
+
+    def own_fields(self, agent: str) -> dict[str, Any]:
+        """Return the fields that are given for one agent alone, on all environments."""
+        of_learner = self.fields_of.get(learner_of(agent), {})
+        return {**of_learner, **horizon_of(agent), **self.fields_of.get(agent, {})}
 
     def presets(self) -> list[tuple[str, str]]:
         """Return the agents, as the registry knows them, with the presets that they begin from somewhere."""
-        found = [
-            (learner_of(agent), chosen)
-            for env_id in self.env_ids
-            for agent in self.agents
-            if (chosen := preset_of(agent, env_id, self.preset, self.env_fields.get(env_id, {}))) is not None
-        ]
-        return list(dict.fromkeys(found))
+        found = [(learner_of(a), self._preset(a, env_id)) for env_id in self.env_ids for a in self.agents]
+        return [(agent, chosen) for agent, chosen in dict.fromkeys(found) if chosen is not None]
+
+    def _preset(self, agent: str, env_id: str) -> str | None:
+        own, on_env = self.own_fields(agent), self.env_fields.get(env_id, {})
+        return preset_of(agent, env_id, self.preset, own, on_env)
 
     def eval_gamma(self, env_id: str | None = None) -> float | None:
         """Return the discount with which all runs on an environment are evaluated; None if no agent has one.
@@ -172,7 +164,8 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
     for env_id in study.env_ids:
         gamma = study.eval_gamma(env_id)
         fields = {agent: study.fields_for(agent, env_id) for agent in study.agents}
-        tell_without_preset(study.preset, env_id, study.agents, study.env_fields.get(env_id, {}), tell)
+        own = {agent: study.own_fields(agent) for agent in study.agents}
+        tell_without_preset(study.preset, env_id, own, study.env_fields.get(env_id, {}), tell)
         shared = {} if gamma is None else {"eval_gamma": gamma}
         shared |= shared_terms(env_id, {agent: own | shared for agent, own in fields.items()}, tell)
         for seed in study.all_seeds:
@@ -352,7 +345,8 @@ def _described(study: Study, tasks: list[Task]) -> dict[str, Any]:
 
 def _fields_by_env(study: Study) -> dict[str, Any]:
     """Return what study.json tells beside `fields` where they depend on the environment; {} if they don't."""
-    if not study.env_fields and preset_on(None, study.preset) == study.preset:
+    presets = (study.preset, *(fields.get(PRESET) for fields in study.fields_of.values()))
+    if not study.env_fields and all(preset_on(None, preset) == preset for preset in presets):
         return {}
     told = {e: {a: without_secrets(study.fields_for(a, e)) for a in study.agents} for e in study.env_ids}
     return {"env_fields": told}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,24 @@ def test_an_environment_may_have_a_preset_of_its_own_for_all_or_for_one():
     assert fields_of_run("ppo", "E", ZOO, {}, {}, on_env) == preset_fields("ppo", "zoo:CartPole-v1")
 
 
+def test_an_agent_may_have_a_preset_of_its_own_on_all_environments():
+    own = {"preset": ZOO, "batch_size": 3}
+    zoo = preset_fields("dqn", "zoo:Acrobot-v1")
+    assert fields_of_run("dqn", "Acrobot-v1", None, {}, own, {}) == zoo | {"batch_size": 3}
+    on_env = {"preset": "zoo:CartPole-v1", "ppo:preset": "zoo:CartPole-v1"}
+    assert fields_of_run("dqn", "Acrobot-v1", None, {}, own, on_env) == zoo | {"batch_size": 3}
+    given = Study(
+        ("CartPole-v1",), ("dqn", "random"), 1, fields_of={"dqn": {"preset": "recommended:CartPole-v1"}}
+    )
+    assert given.presets() == [("dqn", "recommended:CartPole-v1")]
+    told: list[str] = []
+    best = {"final_policy": "best", "selection_episodes": 20}
+    tasks = tasks_of(replace(given, fields=best), Path("out"), told.append)
+    assert tasks[0].fields["total_steps"] == preset_fields("dqn", "recommended:CartPole-v1")["total_steps"]
+    assert any("chosen on" in line for line in told), told
+    assert not any("no preset" in line for line in told), told
+
+
 def test_each_environment_has_its_presets_budget_and_gamma():
     given = Study(("CartPole-v1", "MountainCar-v0"), ("dqn", "sb3-dqn"), 1, preset=ZOO)
     found = {
@@ -64,6 +83,11 @@ def test_each_environment_has_its_presets_budget_and_gamma():
         ({"env_fields": {"FrozenLake-v1": {"random:preset": "fast"}}}, "'random' has no preset 'fast'"),
         ({"env_fields": {"FrozenLake-v1": {"preset": "fast"}}}, "'random' has no preset 'fast'"),
         ({"preset": ZOO}, "'q-learning' has no preset 'zoo:FrozenLake-v1'"),
+        ({"fields": {"preset": "fast"}}, "preset 'fast' is no field of a run"),
+        ({"fields_of": {"random": {"preset": "fast"}}}, "'random' has no preset 'fast'"),
+        ({"fields_of": {"random": {"preset": 5}}}, "preset must be a name, got 5"),
+        ({"env_fields": {"FrozenLake-v1": {"preset": 5}}}, "preset must be a name, got 5"),
+        ({"env_fields": {"FrozenLake-v1": {"random:preset": [5]}}}, r"preset must be a name, got \[5\]"),
     ],
 )
 def test_what_is_wrong_with_them_is_refused(tmp_path, changes, says):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,28 +52,37 @@ def verdict_of(
     if decided is not None:
         return _unseen(group) if group.env_id else _untested(group)
     best = _best(pairs, group)
-    own = [pair for pair in pairs if best in (pair.x, pair.y)]
-    beaten = [pair for pair in own if pair.x == best and pair.different]
-    rest = [pair for pair in own if pair not in beaten]
+    ahead = [pair for pair in pairs if pair.x == best]
+    behind = [pair for pair in pairs if pair.y == best]  # by the seeds that both have: some are missing
+    beaten = [pair for pair in ahead if pair.different]
+    rest = [pair for pair in (*ahead, *behind) if not pair.different]
     parts = []
     if beaten:
-        parts.append(f"{best} is better than {_each(beaten, group, best)}")
-    if rest:
-        parts.append(f"it is not decided whether {best} is better than {_each(rest, group, best)}")
-    notes = (*_power(rest or beaten, decided=not rest), *_missing(group))
-    return Verdict(group.name, f"On {group.name}, {'; '.join(parts)}.", not rest, notes)
+        parts.append(f"{best} is better than {_each(beaten, group)}")
+    if open_ := [pair for pair in ahead if not pair.different]:
+        parts.append(f"it is not decided whether {best} is better than {_each(open_, group)}")
+    for pair in behind:
+        whether = "" if pair.different else "it is not decided whether "
+        parts.append(f"{whether}{pair.x} is better than {_each([pair], group)}")
+    decided = not rest and not behind
+    notes = (*_power(rest or beaten, decided=decided), *_missing(group))
+    return Verdict(group.name, f"On {group.name}, {'; '.join(parts)}.", decided, notes)
 
 
 def _best(pairs: Sequence[Pair], group: Group) -> str:
-    """Return the agent with the highest mean score."""
+    """Return the agent that is ahead of most others on the seeds that both have; of several, that of the highest mean.
+
+    Where runs are missing, the mean of an agent's own runs may come from easier seeds than those of others.
+    """
     means = {agent: float(group.table(agent).mean()) for agent in group.agents}
+    ahead = Counter(pair.x for pair in pairs)
     compared = {agent for pair in pairs for agent in (pair.x, pair.y)}
-    return max(compared, key=lambda agent: (means[agent], -group.agents.index(agent)))
+    return max(compared, key=lambda agent: (ahead[agent], means[agent], -group.agents.index(agent)))
 
 
-def _each(pairs: Sequence[Pair], group: Group, best: str) -> str:
-    """Return those that the best agent is compared with, each with its figures."""
-    return listed([f"{pair.y if pair.x == best else pair.x} ({_figures(pair, group)})" for pair in pairs])
+def _each(pairs: Sequence[Pair], group: Group) -> str:
+    """Return those that an agent is ahead of, each with the figures of both."""
+    return listed([f"{pair.y} ({_figures(pair, group)})" for pair in pairs])
 
 
 def _figures(pair: Pair, group: Group) -> str:

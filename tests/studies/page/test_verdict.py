@@ -100,6 +100,31 @@ def test_missing_runs_are_left_out_of_the_pairs_and_named(tmp_path):
     assert found.notes == ("Missing runs are left out; seeds with a score: ppo 7 of 8.",)
 
 
+def test_who_is_ahead_is_read_off_the_seeds_that_both_have(tmp_path):
+    high = [score + 0.1 for score in LOW[:7]]
+    found = verdict_on(tmp_path, {"a": [*LOW[:7], 100.0], "b": [*high, None]})
+    assert found.decided  # the mean of all of a's runs is higher
+    assert found.text.startswith(
+        "On FrozenLake-v1, b is better than a (mean return 0.247 against 0.147: a difference "
+    )
+    assert found.notes == ("Missing runs are left out; seeds with a score: b 7 of 8.",)
+
+
+@pytest.mark.parametrize("worse", [0.5, 0.0])
+def test_agents_that_beat_each_other_in_a_circle_are_not_ranked(tmp_path, worse):
+    """Each pair shares seeds that the third lacks."""
+    low, high, none = LOW, [score + 0.5 for score in LOW], [None] * 8
+    last = [score + worse for score in LOW] if worse else LOW[::-1]
+    found = verdict_on(tmp_path, {"a": high + none + low, "b": low + high + none, "c": none + low + last})
+    assert not found.decided
+    told = found.text.replace("On FrozenLake-v1, ", "; ")
+    assert "; a is better than b (mean return 0.650 against 0.150" in told
+    if worse:
+        assert "; c is better than a (mean return 0.650 against 0.150" in told
+    else:
+        assert "; it is not decided whether a is better than c (mean return 0.150 against 0.150" in told
+
+
 def test_no_finished_run_at_all_is_said(tmp_path):
     assert (
         verdict_on(tmp_path, {"dqn": [None]}).text
