@@ -138,8 +138,9 @@ def study_of(options: CompareOptions) -> Study:
         UsageError: a file, field or preset that isn't there, or a wrong value.
     """
     from rl_lab.studies.compare import plan_of
+    from rl_lab.studies.fields import OWN
     from rl_lab.studies.horizons import keep_horizons
-    from rl_lab.studies.study import OWN, Study
+    from rl_lab.studies.study import Study
     from rl_lab.studies.study_file import seeds_of
 
     numbers = {name: getattr(options, name) for name in ("alpha", "max_seeds", "group_size")}

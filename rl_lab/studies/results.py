@@ -113,6 +113,15 @@ class StudyResults:
         """Return all runs on one environment."""
         return [run for agent in self.agents for run in self.runs[env_id, agent]]
 
+    def budgets(self, env_id: str | None = None) -> set[int]:
+        """Return the budgets of the runs that have begun, in environment steps; that of the study if none has.
+
+        Args:
+            env_id: of runs on this environment alone; None: on all.
+        """
+        runs = [run for (of, _), runs in self.runs.items() for run in runs if env_id in (None, of)]
+        return {run.budget for run in runs if run.budget is not None} or {self.total_steps}
+
 
 def run_directory(study_dir: Path, env_id: str, agent: str, seed: int) -> Path:
     """Return the directory in which a study keeps a run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def test_runs_of_a_folder_are_one_agent_each_with_its_seed(tmp_path):
     assert one.figures(RETURN) == [0.5, 0.75]
     assert (one.figures(EPISODES), one.figures(BUDGET)) == ([2, 2], [500, 500])
     assert [points.tolist() for points in one.runs[0].curve(RETURN)] == [[250.0], [0.25]]
+
+
+def test_the_last_evaluation_stands_once_where_the_budget_was_rounded_up(tmp_path):
+    folder = run_folder(tmp_path / "runs/a", KEPT, summary(0.5), total_steps=500)
+    points = ((250, 0.1), (500, 0.3), (512, 0.5))
+    rows = [json.dumps({"env_steps": steps, "eval_return_mean": value}) for steps, value in points]
+    (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    (one,) = read(tmp_path / "out", f"old={folder}", env_ids=(LAKE,))
+    assert one.runs[0].points["eval_return_mean"] == ((250.0, 0.1), (512.0, 0.5))
 
 
 def test_several_agents_are_told_apart(tmp_path):
@@ -232,11 +242,6 @@ def test_the_environment_itself_is_shown_before_another_version_of_it():
     assert matching([old], "Acrobot-v1") == []
 
 
-def test_only_the_labs_own_runs_of_the_same_seeds_may_be_paired():
-    assert joined(CARTPOLE, "rl_lab", (1, 0)).paired_with([0, 1])
-    assert not joined(CARTPOLE, "rl_lab", (0, 2)).paired_with([0, 1])
-    assert not joined(CARTPOLE, "rl_lab", (0, 1)).paired_with([0, 1, 2])
-    assert not joined(CARTPOLE, "rl_lab", (0, None)).paired_with([0])
-    assert not joined(CARTPOLE, "scores", (0, 1)).paired_with([0, 1])
-    assert joined(CARTPOLE).untested(CARTPOLE) is None
+def test_nothing_that_is_joined_enters_a_test_and_why_is_said():
+    assert joined(CARTPOLE).untested(CARTPOLE) == "not run by this study"
     assert joined(CARTPOLE).untested("CartPole-v0") == "another environment"

@@ -87,7 +87,7 @@ def test_what_is_not_known_and_what_differs_is_said(found):
     assert known["csv"] == [
         "joined scores",
         "not known: budget, evaluation episodes, whether returns are raw, versions of packages, training time",
-        "in no paired test: its seeds aren't those of this study",
+        "in no test: not run by this study",
     ]
     assert known["old"][:4] == [
         "joined run directories",
@@ -132,6 +132,28 @@ def test_figures_find_them_among_the_studys_runs_within_its_budget(found, tmp_pa
     (run,) = shown.runs[LAKE, "long"]
     assert [points.tolist() for points in run.curve("eval_return_mean")] == [[50.0, 100.0], [50.0, 100.0]]
     assert run.scalar("eval_return_mean") == 500.0
+
+
+def test_budgets_are_compared_with_those_on_the_same_environment(tmp_path):
+    score = {"eval_return_mean": 0.5, "env_steps": 100}
+    for env_id in (LAKE, "CliffWalking-v1"):
+        folder = run_folder(
+            tmp_path / "runs" / env_id, KEPT, score, env_id=env_id, total_steps=100, stop_after_evals=None
+        )
+        rows = [json.dumps({"env_steps": steps, "eval_return_mean": 0.5}) for steps in (50, 100)]
+        (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    fields = TINY | {"eval_total_steps": 100}
+    (tmp_path / "study.yaml").write_text(
+        f"about: x\nexpected_time: x\nagents: [random]\nseeds: 1\nfields: {json.dumps(fields)}\n"
+        f"environments: {{{LAKE}: {{total_steps: 60}}, CliffWalking-v1: {{total_steps: 100}}}}\n"
+    )
+    words = [f"a={tmp_path / 'runs'}"]
+    found = rl_lab.compare(study=tmp_path / "study.yaml", out=tmp_path / "out", join=words)
+    notes = {row["env_id"]: row["notes"] for row in found.table if row["agent"] == "a"}
+    assert "budget 100 steps instead of 60;" in notes[LAKE]
+    assert "budget" not in notes["CliffWalking-v1"]
+    (run,) = with_joined(load_study(tmp_path / "out")).runs[LAKE, "a"]
+    assert run.curve("eval_return_mean")[0].tolist() == [50.0]
 
 
 def test_a_regret_of_another_discount_is_not_shown_beside_the_studys(tmp_path, sources):

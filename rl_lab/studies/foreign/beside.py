@@ -29,8 +29,8 @@ def with_joined(study: StudyResults) -> StudyResults:
     """Return a study's results with the joined runs among them, for figures and tables that show all alike.
 
     Agents keep their order and joined ones follow; those that have nothing on an environment have no runs there. Runs
-    whose seed isn't known have negative ones. Points beyond the study's own budget are left out. Tests take the study
-    itself: they may pair runs by their seeds.
+    whose seed isn't known have negative ones. Points beyond the study's own budget there are left out. Tests take the
+    study itself.
     """
     agents = tuple(dict.fromkeys([*study.agents, *(one.agent for one in joined_to(study.directory))]))
     runs = {
@@ -40,7 +40,7 @@ def with_joined(study: StudyResults) -> StudyResults:
         for one in joined_beside(study, env_id):
             ordered = enumerate(one.runs, start=1)
             runs[env_id, one.agent] = tuple(
-                _as_results(one, env_id, k, run, study.total_steps) for k, run in ordered
+                _as_results(one, env_id, k, run, max(study.budgets(env_id))) for k, run in ordered
             )
     return replace(study, agents=agents, runs=runs)
 

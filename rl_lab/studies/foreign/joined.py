@@ -63,23 +63,15 @@ class Joined:
         """Return a figure of the runs for which it is known."""
         return [value for run in self.runs if (value := run.scalar(key)) is not None]
 
-    def untested(self, env_id: str) -> str | None:
-        """Return why its scores enter no test against those of runs on `env_id`; None if they do."""
+    def untested(self, env_id: str) -> str:
+        """Return why its scores enter no test against those of a study's runs on `env_id`."""
         if self.kind == "published":
             return "a published figure, without seeds"
         if self.returns == "training":
             return "returns of training episodes"
         if self.env_id != env_id:
             return "another environment"
-        return None
-
-    def paired_with(self, seeds: Iterable[int]) -> bool:
-        """Return whether its runs have exactly these seeds, and a seed means in them what it does here.
-
-        Only then may a test exchange runs of the same seed.
-        """
-        own = [run.seed for run in self.runs if run.seed is not None]
-        return self.kind == "rl_lab" and len(own) == len(self.runs) and sorted(own) == sorted(seeds)
+        return "not run by this study"
 
 
 def base_name(env_id: str) -> str:

@@ -30,23 +30,28 @@ def notes_on(joined: Joined, study: StudyResults, env_id: str) -> tuple[str, ...
         WHAT[joined.kind],
         *played_on,
         *joined.remarks,
-        *_differing_counts(joined, study, config),
+        *_differing_counts(joined, study.budgets(env_id), config),
         *_differing_settings(joined, config),
         *_differing_versions(joined, own),
         *_unknown(joined),
-        *_on_tests(joined, env_id),
+        f"in no test: {joined.untested(env_id)}",
     )
 
 
-def _differing_counts(joined: Joined, study: StudyResults, config: Mapping[str, Any]) -> Iterable[str]:
+def _differing_counts(joined: Joined, own: set[int], config: Mapping[str, Any]) -> Iterable[str]:
+    """Yield how budgets and numbers of evaluation episodes differ from those of the study's own runs there."""
     budgets = sorted(set(joined.figures(BUDGET)))
-    if budgets and budgets != [study.total_steps]:
-        yield f"budget {_span(budgets)} steps instead of {study.total_steps:,}"
+    if budgets and not own.issuperset(budgets):
+        yield f"budget {_span(budgets)} steps instead of {' or '.join(f'{steps:,}' for steps in sorted(own))}"
     episodes, asked = sorted(set(joined.figures(EPISODES))), config.get("eval_episodes")
     if episodes and asked is not None and episodes != [asked]:
-        yield f"{_span(episodes)} evaluation episodes instead of {asked:,}"
+        yield f"{_episodes(episodes)} instead of {asked:,}"
     elif episodes and asked is None:
-        yield f"{_span(episodes)} evaluation episodes"
+        yield _episodes(episodes)
+
+
+def _episodes(counts: list[float]) -> str:
+    return f"{_span(counts)} evaluation episode{'' if counts == [1] else 's'}"
 
 
 def _span(values: list[float]) -> str:
@@ -89,10 +94,3 @@ def _unknown(joined: Joined) -> Iterable[str]:
     }
     if unknown := [name for name, is_known in known.items() if not is_known]:
         yield f"not known: {', '.join(unknown)}"
-
-
-def _on_tests(joined: Joined, env_id: str) -> Iterable[str]:
-    if (why := joined.untested(env_id)) is not None:
-        yield f"in no test: {why}"
-    elif joined.kind != "rl_lab":
-        yield "in no paired test: its seeds aren't those of this study"

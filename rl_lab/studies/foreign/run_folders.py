@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.runs.description import CONFIG, RunDescription, read_description
-from rl_lab.runs.rows import is_number
 from rl_lab.studies.foreign.joined import BUDGET, EPISODES, Joined, JoinedRun
 from rl_lab.studies.results import EXACT, REGRET, RETURN, RunResults, read_run
 from rl_lab.types import UsageError
@@ -116,13 +115,15 @@ def _run(description: RunDescription, run: RunResults) -> JoinedRun:
     returns = summary.get("eval_returns")
     figures[EPISODES] = len(returns) if isinstance(returns, list) else description.config.eval_episodes
     figures[BUDGET] = description.config.total_steps
-    points = {
-        key: tuple((row["env_steps"], row[key]) for row in run.rows if is_number(row.get(key)))
-        for key in (RETURN, REGRET)
-    }
+    points = {key: _points(run, key) for key in (RETURN, REGRET)}
     versions = summary.get("versions")
     known = {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
     return JoinedRun(run.seed, figures, {key: p for key, p in points.items() if p}, known)
+
+
+def _points(run: RunResults, key: str) -> tuple[tuple[float, float], ...]:
+    steps, values = run.curve(key)
+    return tuple(zip(steps.tolist(), values.tolist(), strict=True))
 
 
 def run_folders_of(folders: Iterable[Path]) -> list[Path]:

@@ -6,16 +6,6 @@ from rl_lab.studies.page.formats import listed
 from rl_lab.studies.results import StudyResults
 
 
-def budgets_of(study: StudyResults, env_id: str | None = None) -> set[int]:
-    """Return the budgets of the runs that have begun, in environment steps; that of the study if none has.
-
-    Args:
-        env_id: of runs on this environment alone; None: on all.
-    """
-    runs = [run for (of, _), runs in study.runs.items() for run in runs if env_id in (None, of)]
-    return {run.budget for run in runs if run.budget is not None} or {study.total_steps}
-
-
 def budgets_note(study: StudyResults, env_id: str) -> str | None:
     """Return which budgets agents had on an environment, in a sentence; None if these were the same."""
     agents_of: dict[tuple[int, ...], list[str]] = {}

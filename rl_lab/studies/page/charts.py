@@ -11,7 +11,6 @@ from rl_lab.evaluation.comparison.efficiency import efficiency_curve
 from rl_lab.evaluation.comparison.intervals import Band
 from rl_lab.evaluation.comparison.normalisation import Scale
 from rl_lab.evaluation.statistics import Estimate
-from rl_lab.studies.page.budgets import budgets_of
 from rl_lab.studies.page.curves import BAND_RESAMPLES, SECONDS, STEPS, along, stretched
 from rl_lab.studies.page.panels import Bar, Chart, Line, Panel
 from rl_lab.studies.page.scores import Group
@@ -90,7 +89,7 @@ def efficiency_chart(study: StudyResults, group: Group, scales: Mapping[str, Sca
 
     Where budgets differ, it is also shown over their shares: no number of steps is the same part of each.
     """
-    axes = (STEPS, SECONDS, SHARE) if len(budgets_of(study)) > 1 else (STEPS, SECONDS)
+    axes = (STEPS, SECONDS, SHARE) if len(study.budgets()) > 1 else (STEPS, SECONDS)
     views = {axis: panel for axis in axes if (panel := _efficiency(study, group, scales, axis)) is not None}
     if not views:
         return None

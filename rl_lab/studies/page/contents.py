@@ -10,7 +10,7 @@ from rl_lab.evaluation.comparison.normalisation import Scale
 from rl_lab.evaluation.statistics import Estimate
 from rl_lab.studies.foreign.beside import joined_beside, with_joined
 from rl_lab.studies.foreign.notes import notes_on
-from rl_lab.studies.page.budgets import budgets_note, budgets_of, overall_note
+from rl_lab.studies.page.budgets import budgets_note, overall_note
 from rl_lab.studies.page.charts import aggregate_chart, efficiency_chart, improvement_chart, profile_chart
 from rl_lab.studies.page.curves import curve_chart
 from rl_lab.studies.page.decisions import (
@@ -130,7 +130,7 @@ class Contents:
     @property
     def budget(self) -> str:
         """The budgets of runs, from the smallest to the largest."""
-        return span(budgets_of(self.study), "environment step")
+        return span(self.study.budgets(), "environment step")
 
     @property
     def asked(self) -> int:

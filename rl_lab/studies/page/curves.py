@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from rl_lab.evaluation.comparison.efficiency import efficiency_curve
-from rl_lab.studies.page.budgets import budgets_of
 from rl_lab.studies.page.panels import Chart, Line, Panel, SeedLine
 from rl_lab.studies.results import EXACT, REGRET, RETURN, Points, RunResults, StudyResults
 from rl_lab.types import Array
@@ -43,7 +42,7 @@ def curve_panel(
     known = [curve for curve in curves.values() if curve[0].size]
     if not known:
         return None
-    budget = max(budgets_of(study, env_id)) if axis == STEPS else 0
+    budget = max(study.budgets(env_id)) if axis == STEPS else 0
     end = max(budget, *(float(x.max()) for x, _ in known))
     solved = {(run.agent, run.seed) for run in study.of_env(env_id) if not run.curve(key)[0].any()}
     drawn = {name: stretched(curve, end) if name in solved else curve for name, curve in curves.items()}
