@@ -118,6 +118,7 @@ class SB3:
 
     resumes = False
     stops_early = True
+    ignores_masks = True
 
     def __init__(self, config: Any):
         self.config, self.Config = config, type(config)
@@ -162,6 +163,7 @@ class SB3:
         if not run.stopped:
             callback.take_episodes()
             results = {"flush_denormals": self.config.flush_denormals}
+            results |= {"ignored_masks": True} if problem.spec.has_mask else {}
             weights = {"weights": callback.weights()}
             run.finish(model.num_timesteps, policy, weights, gradient_steps(model), results)
         return policy

@@ -11,7 +11,7 @@ AXIS = "env_steps"  # the horizontal axis of every panel
 # Facts of summary.json that are no metrics keep their names.
 FACTS = (
     *("agent", "env_id", "seed", "total_steps", "eval_gamma", "stopped_early", "peak_rss_mb", "state"),
-    *("config_sha256", "weights_sha256", "model_fault", "eval_limit", "flush_denormals"),
+    *("config_sha256", "weights_sha256", "model_fault", "eval_limit", "flush_denormals", "ignored_masks"),
 )
 EVALUATED = ("optimal_return", "regret", "losing_states", "value_error_mean", "value_error_max")
 

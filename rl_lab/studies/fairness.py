@@ -1,10 +1,12 @@
 """What all agents of a study share, so that it compares them and nothing else: checked before anything runs.
 
-Environment, wrappers and evaluation have to be the same. Budgets may differ, as those of presets do, and are told.
+Environment, wrappers and evaluation have to be the same. Budgets may differ, as those of presets do, and are told; so
+are beginnings, ends and processors that differ, and agents that ignore action masks.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from rl_lab.checks import shown
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.studies.running import learner_of
+from rl_lab.training.learner import Learner, ignores_masks
 from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum
 from rl_lab.types import UsageError
 
@@ -21,6 +24,8 @@ SHARED = (
     "env_kwargs", "wrappers", "preprocess", "eval_episodes", "eval_cvar_level", "eval_max_steps",
     "eval_total_steps", "final_policy", "selection_episodes",
 )  # fmt: skip
+# Fields of the run in which agents may differ, but not unnoticed: where training begins, when it ends, what it has.
+TOLD = ("init_from", "dataset", "stop_at_return", "stop_after_evals", "threads", "device")
 
 
 def shared_terms(
@@ -30,26 +35,31 @@ def shared_terms(
 
     Args:
         fields: of each agent's runs on this environment.
-        tell: called with lines about the environment and the budgets.
+        tell: called with lines about the environment and about what differs between agents.
 
     Raises:
         UsageError: a value is wrong, an agent can't learn the environment, or a field differs that may not.
     """
     checked = {agent: _accepted(agent, {**given, "env_id": env_id}) for agent, given in fields.items()}
-    configs = {agent: config for agent, (config, _) in checked.items()}
-    for line in dict.fromkeys(line for _, problem in checked.values() for line in problem.warnings):
+    configs = {agent: config for agent, (_, config, _) in checked.items()}
+    for line in dict.fromkeys(line for _, _, problem in checked.values() for line in problem.warnings):
         tell(line)
     require_same_terms(env_id, configs)
     tell_budgets(env_id, configs, tell)
-    limit = shared_limit(configs, lambda: next(iter(checked.values()))[1].spec.max_episode_steps)
+    tell_differences(env_id, configs, tell)
+    tell_choices(env_id, configs, tell)
+    tell_without_masks(
+        env_id, [a for a, (learner, _, problem) in checked.items() if ignores_masks(learner, problem)], tell
+    )
+    limit = shared_limit(configs, lambda: next(iter(checked.values()))[2].spec.max_episode_steps)
     return {} if limit is None else {"eval_total_steps": limit}
 
 
-def _accepted(agent: str, fields: dict[str, Any]) -> tuple[RunConfig, Problem]:
+def _accepted(agent: str, fields: dict[str, Any]) -> tuple[Learner, RunConfig, Problem]:
     learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
     require_optimum(config, problem)
-    return config, problem
+    return learner, config, problem
 
 
 def require_same_terms(env_id: str, configs: Mapping[str, RunConfig]) -> None:
@@ -94,6 +104,37 @@ def tell_budgets(env_id: str, configs: Mapping[str, RunConfig], tell: Callable[[
     if len(by_budget) > 1:
         parts = [f"{in_words(agents)} {budget:,} steps" for budget, agents in sorted(by_budget.items())]
         tell(f"{env_id}: budgets differ: {', '.join(parts)}")
+
+
+def tell_differences(env_id: str, configs: Mapping[str, RunConfig], tell: Callable[[str], None]) -> None:
+    """Tell a line for each field in `TOLD` that differs between agents."""
+    for name in TOLD:
+        values = {agent: shown(getattr(config, name)) for agent, config in configs.items()}
+        if len(set(values.values())) > 1:
+            tell(
+                f"{env_id}: {name} differs: {', '.join(f'{agent} {value}' for agent, value in values.items())}"
+            )
+
+
+def tell_choices(env_id: str, configs: Mapping[str, RunConfig], tell: Callable[[str], None]) -> None:
+    """Tell a line if the best policy is chosen among more evaluations of some agents than of others."""
+    counts = {
+        agent: math.ceil(config.total_steps / config.period("eval_every_steps"))
+        for agent, config in configs.items()
+        if config.final_policy == "best"
+    }
+    if len(set(counts.values())) > 1:
+        parts = [f"{count:,} of {agent}" for agent, count in counts.items()]
+        tell(
+            f"{env_id}: the best policy is chosen among different numbers of evaluations: {', '.join(parts)}"
+        )
+
+
+def tell_without_masks(env_id: str, agents: Sequence[str], tell: Callable[[str], None]) -> None:
+    """Tell a line if agents ignore the environment's action masks."""
+    if agents:
+        verb = "ignores" if len(agents) == 1 else "ignore"
+        tell(f"{env_id}: {in_words(agents)} {verb} action masks and may act illegally")
 
 
 def in_words(words: Sequence[Any]) -> str:

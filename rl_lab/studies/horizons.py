@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from rl_lab.studies.budgets import spread
 from rl_lab.studies.migrations import migrate_study
-from rl_lab.studies.results import STUDY
+from rl_lab.studies.results import STUDY, read_study_json
 from rl_lab.studies.running import VARIANT, learner_of, steps_of
 from rl_lab.studies.study import Study
 from rl_lab.types import UsageError
@@ -29,10 +28,9 @@ def keep_horizons(study: Study, out: Path) -> Study:
             "keep_horizon can't be given for budgets that depend on the environment, since a variant has one horizon"
             f" (they do on {by_env[0]})"
         )
-    path = out / STUDY
-    if not path.is_file():
+    if (info := read_study_json(out)) is None:
         raise UsageError(f"keep_horizon does nothing: out {str(out)!r} holds no study with fewer steps")
-    before = migrate_study(json.loads(path.read_bytes()), path)["fields"]
+    before = migrate_study(info, out / STUDY)["fields"]
     fields_of = {agent: dict(fields) for agent, fields in study.fields_of.items()}
     agents = list(study.agents)
     for agent in study.agents:

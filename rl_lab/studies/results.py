@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rl_lab.checks import shown
 from rl_lab.runs.description import CONFIG
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.rows import METRICS, is_number, parse_row
+from rl_lab.storage.files import reason_of
 from rl_lab.storage.formats import FORMAT, require_readable
 from rl_lab.studies.decision import given_seeds
 from rl_lab.types import Array, UsageError
@@ -133,18 +136,58 @@ def folder_name(name: str) -> str:
     return name.replace("/", "_").replace(":", "_")
 
 
+def read_study_json(study_dir: str | Path) -> dict[str, Any] | None:
+    """Return what study.json of a folder holds, in the format in which it was written; None if there is none.
+
+    Raises:
+        UsageError: it can't be read, or is damaged.
+        FormatTooNew: a newer version wrote it.
+    """
+    file = Path(study_dir) / STUDY
+    try:
+        info = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {reason_of(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, " ".join(str(error).split())) from error
+    if not isinstance(info, dict):
+        raise _damaged(file, f"it holds {shown(info)}")
+    if not isinstance(number := info.get("format", FORMAT), int):
+        raise _damaged(file, f"format is {shown(number)}")
+    require_readable(number, file)
+    for name, is_right in NEEDED.items():
+        if name not in info or not is_right(info[name]):
+            raise _damaged(file, f"{name} is {shown(info.get(name))}")
+    return info
+
+
+def _damaged(file: Path, why: str) -> UsageError:
+    return UsageError(f"{file} is damaged: {why} (allowed: another folder; to begin anew, remove the file)")
+
+
+def _are(kind: type, value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(part, kind) for part in value)
+
+
+NEEDED: dict[str, Callable[[Any], bool]] = {
+    "env_ids": partial(_are, str),
+    "agents": partial(_are, str),
+    "seeds": lambda value: isinstance(value, int) or _are(int, value),
+    "total_steps": lambda value: isinstance(value, int),
+}
+
+
 def load_study(study_dir: Path) -> StudyResults:
     """Read a study directory; of runs that are missing or cut short, whatever is there.
 
     Raises:
-        UsageError: the directory holds no study.
+        UsageError: the directory holds no study, or a damaged one.
         FormatTooNew: a newer version wrote it.
     """
-    file = Path(study_dir) / STUDY
-    if not file.is_file():
+    if (info := read_study_json(study_dir)) is None:
         raise UsageError(f"{study_dir} is not a study directory: it has no {STUDY}")
-    info = json.loads(file.read_text(encoding="utf-8"))
-    require_readable(info.get("format", FORMAT), file)
     env_ids, agents = (tuple(dict.fromkeys(info[key])) for key in ("env_ids", "agents"))
     asked = info["seeds"]  # a count, or their list
     first = info.get("first_seed", 0)

@@ -38,7 +38,7 @@ from rl_lab.studies.fields import (
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
 from rl_lab.studies.readings import as_begun, require_same_readings
-from rl_lab.studies.results import STUDY, folder_name, run_directory
+from rl_lab.studies.results import STUDY, folder_name, read_study_json, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, horizon_of, learner_of, run_task
 from rl_lab.studies.tuning import chosen_on, tuning_warnings
 from rl_lab.studies.until import planned, require_same_plan, require_scores, run_until_decided
@@ -356,11 +356,10 @@ def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) 
     """Check that a study extends the one that `out` holds; return the latter's study.json, or None if there is none.
 
     Raises:
-        UsageError: it doesn't.
+        UsageError: it doesn't, or is damaged.
         FormatTooNew: a newer version wrote the study that it holds.
     """
-    path = out / STUDY
-    before = json.loads(path.read_bytes()) if path.exists() else None
+    path, before = out / STUDY, read_study_json(out)
     if before is not None and "until_decided" in described:
         described["seeds"] = max(described["seeds"], before["seeds"])  # what is there stays
     if before is not None and "until_decided" in before:

@@ -17,9 +17,10 @@ L = TypeVar("L")
 class Learner(Protocol):
     """Turns a problem into a policy. An entry point names a factory: `factory(**fields) -> Learner`.
 
-    Three more attributes are optional, and False unless given: `takes_datasets` (it can learn from recorded
-    steps), `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop) and
-    `steps_vectors` (it steps the vector of environments that the run asks for).
+    Four more attributes are optional, and False unless given: `takes_datasets` (it can learn from recorded
+    steps), `stops_early` (it calls `Run.moment` while it learns, and finishes when that says to stop),
+    `steps_vectors` (it steps the vector of environments that the run asks for) and `ignores_masks` (it may choose
+    actions that an environment's masks forbid).
     So is the method `resolved(problem) -> Learner`: it returns the learner with what its config leaves to
     "auto" decided. A method `budget_fields()` of the config names the fields by which what is learned depends on
     the budget; only runs of configs that have it, and name none, can be given a larger budget later.
@@ -41,6 +42,11 @@ class Learner(Protocol):
 
     def load(self, problem: Problem, weights: dict[str, Any]) -> Policy:
         """Return the greedy policy over stored weights, without replay or optimiser."""
+
+
+def ignores_masks(learner: Learner, problem: Problem) -> bool:
+    """Return whether a learner may act illegally on a problem, which has action masks."""
+    return problem.spec.has_mask and getattr(learner, "ignores_masks", False)
 
 
 def built_from(config: type[C]) -> Callable[[Callable[[C], L]], Callable[..., L]]:

@@ -158,10 +158,11 @@ class TestRefusals:
 
     def test_masks_that_it_ignores_are_said(self, tmp_path):
         with pytest.warns(UserWarning, match="sb3-dqn ignores action masks and may act illegally"):
-            rl_lab.learn(
+            run = rl_lab.learn(
                 "sb3-dqn", "Taxi-v4", run_dir=tmp_path, total_steps=50, eval_episodes=0, wandb="disabled",
                 video_episodes=0,
             )  # fmt: skip
+        assert run.summary["ignored_masks"] is True
 
     def test_what_sb3_itself_refuses_becomes_one_line(self):
         class Odd(ConstantReward):

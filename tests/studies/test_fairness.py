@@ -79,6 +79,42 @@ def test_agents_with_one_budget_share_a_place_in_the_line():
     assert lines == ["E: budgets differ: a, c and d 5 steps, b 7,000 steps"]
 
 
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"threads": 2}, "threads differs: q-learning 1, random 2"),
+        ({"stop_at_return": 0.5}, "stop_at_return differs: q-learning None, random 0.5"),
+        ({"stop_after_evals": 3}, "stop_after_evals differs: q-learning None, random 3"),
+    ],
+)
+def test_where_agents_begin_and_end_and_what_they_have_is_told_if_it_differs(given, line):
+    assert told(small_study(fields_of={"random": given})) == [f"FrozenLake-v1: {line}"]
+    assert told(small_study(fields=QUIET | given)) == []
+
+
+def test_among_how_many_evaluations_the_best_is_chosen_is_told_if_it_differs():
+    best = QUIET | {"final_policy": "best"}
+    more = {"random": {"eval_every_steps": 50}}
+    assert told(small_study(fields=best, fields_of=more)) == [
+        "FrozenLake-v1: the best policy is chosen among different numbers of evaluations: 10 of q-learning, "
+        "12 of random"
+    ]
+    assert told(small_study(fields=best)) == []
+
+
+@pytest.mark.parametrize(
+    ("agents", "line"),
+    [
+        (("q-learning", "sb3-dqn"), "sb3-dqn ignores action masks and may act illegally"),
+        (("sb3-dqn", "sb3-ppo"), "sb3-dqn and sb3-ppo ignore action masks and may act illegally"),
+    ],
+)
+def test_agents_that_ignore_action_masks_are_told(agents, line):
+    given = {"agents": agents, "fields": QUIET | {"eval_gamma": 0.99}}
+    assert f"Taxi-v4: {line}" in told(small_study(env_ids=("Taxi-v4",), **given))
+    assert not [line for line in told(small_study(**given)) if "masks" in line]
+
+
 def test_agents_without_the_preset_are_told():
     study = small_study(
         env_ids=("CartPole-v1",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from rl_lab.studies.page.results_table import Column, ResultRow, cut_off, missin
 from rl_lab.studies.page.scales import scale_of
 from rl_lab.studies.page.scores import Group, group_of, group_of_all
 from rl_lab.studies.page.statistics import Pair, aggregates_of, pairs_of, profiles_of
-from rl_lab.studies.page.verdict import Verdict, verdict_of
+from rl_lab.studies.page.verdict import Verdict, masks_note, verdict_of
 from rl_lab.studies.results import REGRET, RETURN, StudyResults
 
 
@@ -168,7 +168,9 @@ def _environment(
     beside = [Beside(one.agent, list(notes_on(one, study, env_id))) for one in joined_beside(study, env_id)]
     return Environment(
         env_id=env_id,
-        compared=_compared(group_of(study, env_id, scale), decision, budgets_note(study, env_id)),
+        compared=_compared(
+            group_of(study, env_id, scale), decision, [budgets_note(study, env_id), masks_note(study, env_id)]
+        ),
         charts=[chart for chart in curves if chart is not None],
         columns=columns,
         rows=rows,
@@ -180,7 +182,7 @@ def _environment(
     )
 
 
-def _compared(group: Group, decision: Decided | None, note: str | None) -> Compared:
+def _compared(group: Group, decision: Decided | None, notes: Sequence[str | None]) -> Compared:
     pairs, aggregates = pairs_of(group), aggregates_of(group)
     charts = [
         aggregate_chart(group, aggregates),
@@ -188,7 +190,7 @@ def _compared(group: Group, decision: Decided | None, note: str | None) -> Compa
         improvement_chart(group, pairs),
     ]
     verdict = verdict_of(group, pairs, aggregates["iqm"], decision)
-    verdict = verdict if note is None else replace(verdict, notes=(note, *verdict.notes))
+    verdict = replace(verdict, notes=(*(note for note in notes if note), *verdict.notes))
     known = [chart for chart in charts if chart is not None]
     return Compared(group, pairs, aggregates, verdict, known, sequential=decision is not None)
 
@@ -196,7 +198,7 @@ def _compared(group: Group, decision: Decided | None, note: str | None) -> Compa
 def _overall(
     study: StudyResults, group: Group, scales: Mapping[str, Scale | None], decision: Decided | None
 ) -> Compared:
-    compared = _compared(group, decision, overall_note(study))
+    compared = _compared(group, decision, [overall_note(study)])
     efficiency = efficiency_chart(study, group, scales)
     compared.charts[:0] = [] if efficiency is None else [efficiency]
     return compared

@@ -150,6 +150,16 @@ def few_seeds_note(study: StudyResults) -> str | None:
     return f"With fewer than {FEW} seeds, intervals are still too narrow."
 
 
+def masks_note(study: StudyResults, env_id: str) -> str | None:
+    """Return which agents ignored the action masks of an environment, in a sentence; None if none did."""
+    ignored = [
+        agent
+        for agent in study.agents
+        if any((run.summary or {}).get("ignored_masks") for run in study.runs[env_id, agent])
+    ]
+    return f"{listed(ignored)} ignored the action masks, and may have acted illegally." if ignored else None
+
+
 def tuning_notes(study: StudyResults) -> list[str]:
     """Return a line for each agent whose preset was chosen on seeds that the study uses again.
 

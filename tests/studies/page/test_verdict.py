@@ -125,6 +125,14 @@ def test_agents_that_beat_each_other_in_a_circle_are_not_ranked(tmp_path, worse)
         assert "; it is not decided whether a is better than c (mean return 0.150 against 0.150" in told
 
 
+def test_agents_that_ignored_action_masks_are_named_beside_the_verdict(tmp_path):
+    study_of(tmp_path, {"ppo": LOW, "sb3-ppo": LOW})
+    for summary in tmp_path.glob("runs/*/sb3-ppo/*/summary.json"):
+        summary.write_text(json.dumps(json.loads(summary.read_bytes()) | {"ignored_masks": True}))
+    verdict = contents_of(load_study(tmp_path)).environments[0].compared.verdict
+    assert verdict.notes[0] == "sb3-ppo ignored the action masks, and may have acted illegally."
+
+
 def test_no_finished_run_at_all_is_said(tmp_path):
     assert (
         verdict_on(tmp_path, {"dqn": [None]}).text
