@@ -312,7 +312,8 @@ def test_what_pages_say_of_a_study_is_what_was_kept_of_it():
     marks = re.compile(r"<!-- study: (\S+) -->\n(.*?)<!-- end of study -->", re.DOTALL)
     told = [found for page in PAGES for found in marks.findall(page.read_text(encoding="utf8"))]
     assert sorted(name for name, _ in told) == ["classic", "minatar", "qr-dqn"]
-    assert {path.parent.name for path in (SCRIPTS / "results").glob("*/summary.md")} <= {name for name, _ in told}
+    kept = {path.parent.name for path in (SCRIPTS / "results").glob("*/summary.md")}
+    assert kept <= {name for name, _ in told}
     for name, text in told:
         kept = SCRIPTS / "results" / name / "summary.md"
         assert (kept.read_text(encoding="utf8").strip() if kept.is_file() else "") in text

@@ -64,6 +64,14 @@ class QRDQNConfig(OffPolicyConfig):
         given["policy_kwargs"] |= {"n_quantiles": self.n_quantiles}
         return given | {"learning_rate": decaying(self.learning_rate, self.linear_decay)}
 
+    def in_lab_terms(self) -> dict[str, dict[str, Any]]:
+        """Return the fields that `qr-dqn` has under another name, with their values there."""
+        final = 0.0 if self.linear_decay else None
+        return {
+            "n_quantiles": {"quantiles": self.n_quantiles},
+            "linear_decay": {"learning_rate_final": final},
+        }
+
 
 @dataclass(frozen=True)
 class RecurrentPPOConfig(PPOConfig):

@@ -1,9 +1,10 @@
 """The hyperparameters of a study's agents side by side: what differs is marked, and periods are told in transitions.
 
 Agents count in different units: SB3 keeps its periods in vector steps, rollouts are counted in vector steps by all,
-and epsilon falls over a share of the budget. So a config may have two things that this module reads, both optional:
+and epsilon falls over a share of the budget. So a config may have three things that this module reads, all optional:
 
 - a method `transitions(num_envs, total_steps) -> {field: transitions}`, which says what its periods come to;
+- a method `in_lab_terms() -> {field: {field of the lab's agent: value}}`, for fields that go by another name there;
 - an attribute `FIXED`, values of fields that it doesn't have, for what the algorithm always does.
 """
 
@@ -97,7 +98,11 @@ class _Column:
         self.transitions: dict[str, float] = {}
         if stored:
             self.fixed = _fixed(agent)
-            self.transitions = _run_periods(shared) | _periods(agent, own, shared)
+            config = _config(agent, own)
+            self.transitions = _run_periods(shared) | _periods(config, shared)
+            for name, terms in _lab_terms(config).items():
+                del self.values[name]
+                self.values |= terms
 
 
 def _fixed(agent: str) -> Mapping[str, Any]:
@@ -116,12 +121,22 @@ def _run_periods(shared: Mapping[str, Any]) -> dict[str, float]:
     return {name: shared.get(name) or max(1, budget // share) for name, share in SHARES.items()}
 
 
-def _periods(agent: str, own: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, float]:
-    """Return an agent's own periods in transitions, as its config tells them; {} if it doesn't, or can't be made."""
+def _config(agent: str, own: Mapping[str, Any]) -> Any:
+    """Return an agent's config; None if it can't be made."""
     try:
-        config = make_config(agent, **own)
+        return make_config(agent, **own)
     except UsageError:
-        return {}
+        return None
+
+
+def _lab_terms(config: Any) -> Mapping[str, Mapping[str, Any]]:
+    """Return the fields that the lab's agents have under another name, with their values there."""
+    tell = getattr(config, "in_lab_terms", None)
+    return {} if tell is None else tell()
+
+
+def _periods(config: Any, shared: Mapping[str, Any]) -> dict[str, float]:
+    """Return an agent's own periods in transitions; {} if its config doesn't tell them, or couldn't be made."""
     tell = getattr(config, "transitions", None)
     horizon = shared.get("horizon_steps") or shared.get("total_steps", 0)  # over which schedules go
     return {} if tell is None else dict(tell(shared.get("num_envs", 1), horizon))

@@ -23,6 +23,7 @@ import yaml
 
 from rl_lab.checks import count, shown, unknown_name
 from rl_lab.runs.config import number_or_same
+from rl_lab.storage.yaml_text import read_yaml
 from rl_lab.studies.decision import Plan
 from rl_lab.studies.fields import PRESET
 from rl_lab.studies.study import Study
@@ -162,7 +163,7 @@ def read_study_file(path: str | Path) -> StudyFile:
         UsageError: it can't be read, or doesn't hold what it should; the message names the file.
     """
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf8"))
+        loaded = read_yaml(Path(path).read_text(encoding="utf8"))
     except OSError as error:
         raise UsageError(f"study file {str(path)!r}: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -120,6 +120,21 @@ def test_what_an_algorithm_always_does_stands_beside_the_fields_of_others():
     assert (rows["loss"]["mark"], rows["loss"]["fixed"]) == ("same", ["sb3-dqn"])
 
 
+@pytest.mark.parametrize(("decay", "final"), [(False, None), (True, 0.0)])
+def test_fields_that_go_by_another_name_in_the_lab_stand_in_its_rows(decay, final):
+    rows = rows_of(
+        {
+            "qr-dqn": {"quantiles": 170, "learning_rate_final": 0.0},
+            "sb3-qrdqn": {"n_quantiles": 170, "linear_decay": decay},
+        }
+    )
+    assert rows["quantiles"]["values"] == {"qr-dqn": 170, "sb3-qrdqn": 170}
+    assert rows["quantiles"]["mark"] == "same"
+    assert rows["learning_rate_final"]["values"] == {"qr-dqn": 0.0, "sb3-qrdqn": final}
+    assert rows["learning_rate_final"]["mark"] == ("same" if decay else "differs")
+    assert not {"n_quantiles", "linear_decay"} & rows.keys()
+
+
 def test_agents_and_environments_that_have_not_begun_are_left_out():
     study = study_of({"dqn": {"gamma": 0.9}, "random": {}}, env_ids=(ENV, "Acrobot-v1"))
     rows = hyperparameters_side_by_side(study, "Acrobot-v1")
