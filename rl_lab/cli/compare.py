@@ -54,6 +54,9 @@ class CompareOptions:
     """Let all seeds of an agent learn together in one process: tabular agents in a simulation of the environment's
     model (it sets their field simulated), each run as it would be alone; dqn, ppo and a2c as one program, each run as
     it would be alone within rounding."""
+    diagnose: bool = False
+    """Say of one run of each agent on each environment why its policy falls short, as rl-lab diagnose does, and show it
+    on the page."""
     engine: Literal["local", "ray"] = "local"
     """What carries out the runs: this machine, or a Ray cluster (that of RAY_ADDRESS, or one started here)."""
     join: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -116,6 +119,7 @@ def compare(argv: Sequence[str]) -> int:
                 engine=options.engine,
                 join=options.join,
                 batched=options.batched,
+                diagnose=options.diagnose,
             )
     except EngineFault as error:
         print(f"error: {error}", file=sys.stderr)

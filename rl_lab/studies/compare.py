@@ -16,6 +16,7 @@ from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.batches import FIELD, batched_fields, why_not_batched
 from rl_lab.studies.decision import Plan, decision_of
+from rl_lab.studies.diagnosing import diagnose_runs
 from rl_lab.studies.engines.choice import make_engine
 from rl_lab.studies.foreign.join import read_joins
 from rl_lab.studies.foreign.kept import keep, require_free_names, tell_changes
@@ -109,6 +110,7 @@ def compare(
     join: Sequence[str] = (),
     first_seed: int | None = None,
     batched: bool = False,
+    diagnose: bool = False,
     **fields: Any,
 ) -> Comparison:
     """Train each agent on every environment with the same seeds and the same evaluation, and write one page.
@@ -144,6 +146,8 @@ def compare(
         batched: let all seeds of an agent learn together in one process: tabular agents in a simulation of the
             environment's model (it sets their field `simulated`), each run as it would be alone; dqn, ppo and a2c as
             one program, each run as it would be alone within rounding.
+        diagnose: say of one run of each agent on each environment why its policy falls short, as `rl_lab.diagnose`
+            does, and show it on the page.
         fields: those of RunConfig and of the agents' own Configs, for all agents; they take precedence over presets.
 
     Raises:
@@ -190,6 +194,7 @@ def compare(
             engine=engine,
             join=join,
             batched=batched,
+            diagnose=diagnose,
         )
 
 
@@ -241,11 +246,12 @@ def compare_study(
     engine: str = "local",
     join: Sequence[str] = (),
     batched: bool = False,
+    diagnose: bool = False,
 ) -> Comparison:
     """Run everything of a study that isn't done yet, write its page, and send it to W&B if its runs go there.
 
-    Args and errors are those of `run_study`, but for the engine, which is given by name, and `join`, which `compare`
-    describes.
+    Args and errors are those of `run_study`, but for the engine, which is given by name, and `join` and `diagnose`,
+    which `compare` describes.
 
     Raises:
         UsageError: `batched` with another engine than the local one, too.
@@ -273,6 +279,8 @@ def compare_study(
         batched=batched,
         claimed=keep_joined,
     )
+    if diagnose:
+        diagnose_runs(out, tell)
     page = write_report(out)
     if (cause := publish(out)) is not None:
         tell(f"W&B: the page of {out} was not sent: {cause}")

@@ -17,10 +17,9 @@ from rl_lab.studies.page.decisions import (
     Decided,
     Section,
     decision_section,
-    diagnosis_section,
     read_decision,
-    read_diagnoses,
 )
+from rl_lab.studies.page.diagnoses import diagnosis_section, read_diagnoses
 from rl_lab.studies.page.formats import span
 from rl_lab.studies.page.hyperparameters import command_of, hardware_of, hyperparameters, versions_of
 from rl_lab.studies.page.panels import Chart

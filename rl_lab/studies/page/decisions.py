@@ -1,28 +1,16 @@
-"""The place of two other parts of the lab in the page: what a sequential test decided, and why an agent is worse.
-
-Both come as plain data, from files of the study, and each has a section only where its file is there.
-"""
+"""The place of a sequential test in the page: what it decided, as plain data from a file of the study."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rl_lab.runs.rows import is_number
 from rl_lab.studies.page.formats import counted, number
-from rl_lab.studies.results import RunResults, StudyResults, read_object
+from rl_lab.studies.results import StudyResults, read_object
 
 DECISION = "decision.json"  # in the folder of a study
-DIAGNOSIS = "diagnosis.json"  # in the folder of a run
-PARTS = {
-    "regret": "regret",
-    "exploration": "exploration: states never visited",
-    "representation": "representation: what its functions can't express",
-    "rest": "the rest: optimisation and estimation",
-    "loss_bias": "bias of the loss",
-}
 Decided = Mapping[str, Any]
 
 
@@ -159,44 +147,3 @@ def _course(decision: Decided) -> str:
 
 def _figure(value: Any) -> str:
     return number(float(value)) if is_number(value) else "–"
-
-
-def read_diagnoses(runs: Sequence[RunResults]) -> dict[str, Mapping[str, Any]]:
-    """Return the diagnosis of each agent's first run that has one, from RUN/diagnosis.json, by agent."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for run in runs:
-        diagnosis = read_object(Path(run.directory, DIAGNOSIS)) if run.agent not in found else None
-        if diagnosis:
-            found[run.agent] = diagnosis
-    return found
-
-
-def _flat(diagnosis: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers of a diagnosis in one dict."""
-    split, loss = (diagnosis.get(name) for name in ("split", "loss"))
-    flat = dict(diagnosis) | (split if isinstance(split, dict) else {})
-    return flat | ({"loss_bias": loss.get("from_loss")} if isinstance(loss, dict) else {})
-
-
-def diagnosis_section(diagnoses: Mapping[str, Mapping[str, Any]]) -> Section | None:
-    """Return the section on where each agent's regret comes from; None without a diagnosis.
-
-    Args:
-        diagnoses: by agent, `Diagnosis.as_dict()`: plain numbers under the keys of PARTS, any of which may be missing;
-            those of the split may stand in a dict `split`, and the loss's bias in a dict `loss` as `from_loss`.
-    """
-    diagnoses = {agent: _flat(given) for agent, given in diagnoses.items()}
-    known = {
-        agent: given for agent, given in diagnoses.items() if any(is_number(given.get(key)) for key in PARTS)
-    }
-    if not known:
-        return None
-    keys = [key for key in PARTS if any(is_number(given.get(key)) for given in known.values())]
-    rows = tuple(
-        (agent, *(number(float(given[key])) if is_number(given.get(key)) else "–" for key in keys))
-        for agent, given in known.items()
-    )
-    lines = (
-        "The regret of an agent on a finite environment is the sum of its parts, computed exactly from the model.",
-    )
-    return Section("Why is it worse?", lines, ("agent", *(PARTS[key] for key in keys)), rows)
