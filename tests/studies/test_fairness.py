@@ -92,6 +92,14 @@ def test_where_agents_begin_and_end_and_what_they_have_is_told_if_it_differs(giv
     assert told(small_study(fields=QUIET | given)) == []
 
 
+def test_weights_to_begin_from_that_are_not_there_are_refused_before_anything_runs(tmp_path):
+    fields_of = {"dqn": {"init_from": str(tmp_path / "nowhere")}}
+    study = small_study(agents=("dqn", "random"), fields_of=fields_of)
+    with pytest.raises(UsageError, match="nowhere"):
+        run_study(study, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_among_how_many_evaluations_the_best_is_chosen_is_told_if_it_differs():
     best = QUIET | {"final_policy": "best"}
     more = {"random": {"eval_every_steps": 50}}
