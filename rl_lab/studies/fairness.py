@@ -12,7 +12,7 @@ from rl_lab.checks import shown
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.studies.running import learner_of
-from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum
+from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum, resolved
 from rl_lab.types import UsageError
 
 # Fields of the run by which its environment, its evaluation, or the choice of its final policy would differ. That of
@@ -48,6 +48,7 @@ def shared_terms(
 def _accepted(agent: str, fields: dict[str, Any]) -> tuple[RunConfig, Problem]:
     learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
+    resolved(learner_of(agent), learner, problem)  # which may refuse
     require_optimum(config, problem)
     return config, problem
 
