@@ -177,15 +177,11 @@ def require_used(config: Any) -> None:
     Raises:
         UsageError: one does nothing beside the others.
     """
-    has = {
-        f"distribution {config.distribution!r}": True,
-        "munchausen": config.munchausen,
-        "noisy": config.noisy,
-    }
-    has["heads 2 or more"] = config.heads > 1
+    switches = {"munchausen": config.munchausen, "noisy": config.noisy, "heads 2 or more": config.heads > 1}
+    is_on = switches | {f"distribution {config.distribution!r}": True}
     for what, names in NEEDED.items():
         given = [name for name in names if getattr(config, name) != getattr(type(config), name)]
-        if given and not has.get(what):
+        if given and not is_on.get(what):
             raise UsageError(f"{given[0]} {getattr(config, given[0]):g} does nothing without {what}")
 
 
