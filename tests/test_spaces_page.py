@@ -15,10 +15,8 @@ from rl_lab.datasets.dataset import Dataset
 from rl_lab.datasets.record import record_dataset
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams
-from rl_lab.training.experience import experience
-from rl_lab.training.loop import start, train
 from rl_lab.training.registry import make_learner
-from toys import interact, vector
+from toys import imitate, interact, vector
 
 HOOK = Path(__file__).resolve().parents[1] / "docs" / "_hooks" / "space_tables.py"
 _found = importlib.util.spec_from_file_location("space_tables", HOOK)
@@ -66,10 +64,7 @@ def test_what_is_said_to_be_taken_trains(agent, kind, name, tmp_path):
         return
     learner = learner.resolved(problem)
     built = learner.build_agent(learner.config, problem, Streams(0))
-    if dataset is None:
-        interact(built, problem)
-    else:
-        _imitate(built, problem)
+    (interact if dataset is None else imitate)(built, problem)
     assert built.gradient_steps > 0 or agent == "random"
 
 
@@ -82,15 +77,6 @@ def test_qrdqn_trains_on_what_sb3_dqn_takes(kind, name):
     assert learner.refuse(problem) is None
     with closing(make_vec_env(problem, [])) as envs:
         learner.make_model(problem, envs).learn(24)
-
-
-def _imitate(agent, problem: Problem) -> None:
-    source = experience(problem)
-    seeds, acting = source.seeds(), source.acting(agent.policy(explore=True))
-    begun = start(acting, source.envs, seeds)
-    for _ in train(agent, acting, source.envs, seeds, problem.total_steps, begun):
-        pass
-    source.envs.close()
 
 
 @pytest.mark.parametrize(("agent", "kind", "name"), [cell for cell in CELLS if ASKED[cell] is not None])
