@@ -125,7 +125,7 @@ def is_counted(space: spaces.Space) -> bool:
 
 
 def tiles_of(space: spaces.Space) -> int | None:
-    """Return how many tiles of half a side a space is seen in; None if it isn't a Box with finite bounds that are apart."""
+    """Return how many tiles of half a side a space is seen in; None if it has none: no Box, or no finite bounds."""
     if not isinstance(space, spaces.Box):
         return None
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
