@@ -20,7 +20,7 @@ from rl_lab.environments.make import know_draws, known_draws
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.trial import tried
 from rl_lab.environments.vectors import SingleVector, VectorEnv
-from rl_lab.environments.wrappers import LifeLoss
+from rl_lab.environments.wrappers import LIFE_LOST, LifeLoss
 from rl_lab.mdp.agreed import find_new_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model, why_no_model
 from rl_lab.types import Array, EnvironmentFault, EnvSpec, UsageError
@@ -197,7 +197,7 @@ def probe(problem: Problem) -> Probed:
             num_envs=problem.num_envs,
             max_episode_steps=limit,
             has_mask=mask_of(info) is not None,
-            has_lives="life_lost" in info,
+            has_lives=LIFE_LOST in info,
             frame_stack=1 if env is None else frame_stack_of(env),
             frames_per_step=None if env is None else frames_per_step_of(env),
         )

@@ -13,12 +13,12 @@ from rl_lab.agents.random import RandomPolicy
 from rl_lab.agents.sb3 import make_vec_env
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.datasets.record import record_dataset
+from rl_lab.environments.actions import counts_of, first_of, leaf_spaces, mask_size
 from rl_lab.problem import Problem
 from rl_lab.seeding import Streams
-from rl_lab.training.experience import experience
-from rl_lab.training.loop import start, train
 from rl_lab.training.registry import make_learner
-from toys import interact, vector
+from rl_lab.trees import leaves_of
+from toys import imitate, interact, vector
 
 HOOK = Path(__file__).resolve().parents[1] / "docs" / "_hooks" / "space_tables.py"
 _found = importlib.util.spec_from_file_location("space_tables", HOOK)
@@ -41,35 +41,76 @@ CELLS = [(a, kind, name) for kind in tables.PLAIN for name in tables.SPACES for 
 ASKED = {cell: tables.refusal(cell[0], cell[1], tables.SPACES[cell[2]]) for cell in CELLS}
 
 
-def problem_of(agent: str, kind: str, name: str, **fields) -> Problem:
+class Masked(tables.Showing):
+    """The same, where a value of every second entry of the actions is illegal, at the next step of the others."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], self._info()
+
+    def step(self, action):
+        assert self._mask()[self._chosen(action)].all(), action
+        return *super().step(action)[:-1], self._info()
+
+    def _info(self):
+        return {"action_mask": self._mask()}
+
+    def _mask(self):
+        """Return the legal values of all entries side by side."""
+        left = self._left
+        illegal = [(left // 2 + k) % n if (left + k) % 2 else n for k, n in enumerate(self._counts)]
+        entries = [np.arange(n) != value for n, value in zip(self._counts, illegal, strict=True)]
+        return np.concatenate(entries)
+
+    @property
+    def _counts(self):
+        return [n for leaf in leaf_spaces(self.action_space) for n in counts_of(leaf) or ()]
+
+    def _chosen(self, action):
+        """Return the places of the action's values in the mask."""
+        pairs = zip(leaf_spaces(self.action_space), leaves_of(action, sort_keys=True), strict=True)
+        values = [np.ravel(value - first_of(leaf)) for leaf, value in pairs if counts_of(leaf)]
+        return np.concatenate(values).astype(int) + np.cumsum([0, *self._counts[:-1]])
+
+
+def problem_of(agent: str, kind: str, name: str, make=tables.Showing, **fields) -> Problem:
     of_both = tables.spaces_of(kind, tables.SPACES[name], agent)
-    return Problem(
-        "ID", {}, 2, 24, 0, "cpu", lambda n: vector(lambda: tables.Showing(**of_both), n), **fields
-    )
+    return Problem("ID", {}, 2, 24, 0, "cpu", lambda n: vector(lambda: make(**of_both), n), **fields)
 
 
 @pytest.mark.parametrize(("agent", "kind", "name"), [cell for cell in CELLS if ASKED[cell] is None])
 def test_what_is_said_to_be_taken_trains(agent, kind, name, tmp_path):
+    require_trained(agent, kind, name, tables.Showing, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("agent", "name"),
+    [
+        (agent, name)
+        for agent, kind, name in CELLS
+        if kind == "action" and ASKED[agent, kind, name] is None and not agent.startswith("sb3")
+        if mask_size(tables.SPACES[name])
+    ],
+)
+def test_so_it_does_with_masks_which_it_obeys_in_each_part(agent, name, tmp_path):
+    require_trained(agent, "action", name, Masked, tmp_path)
+
+
+def require_trained(agent: str, kind: str, name: str, make: type[tables.Showing], tmp_path: Path) -> None:
     dataset = None
     if agent == "clone":
         of_both = tables.spaces_of(kind, tables.SPACES[name], agent)
         acting = RandomPolicy(of_both["action"], lambda: np.random.default_rng(0))
-        record_dataset(acting, lambda: tables.Showing(**of_both), tmp_path / "data", episodes=4)
+        record_dataset(acting, lambda: make(**of_both), tmp_path / "data", episodes=4)
         dataset = Dataset(tmp_path / "data")
-    problem, learner = (
-        problem_of(agent, kind, name, dataset=dataset),
-        make_learner(agent, **SHORT.get(agent, {})),
-    )
+    problem = problem_of(agent, kind, name, make, dataset=dataset)
+    learner = make_learner(agent, **SHORT.get(agent, {}))
     if agent.startswith("sb3"):
         with closing(make_vec_env(problem, [])) as envs:
             learner.make_model(problem, envs).learn(24)
         return
     learner = learner.resolved(problem)
     built = learner.build_agent(learner.config, problem, Streams(0))
-    if dataset is None:
-        interact(built, problem)
-    else:
-        _imitate(built, problem)
+    (interact if dataset is None else imitate)(built, problem)
     assert built.gradient_steps > 0 or agent == "random"
 
 
@@ -82,15 +123,6 @@ def test_qrdqn_trains_on_what_sb3_dqn_takes(kind, name):
     assert learner.refuse(problem) is None
     with closing(make_vec_env(problem, [])) as envs:
         learner.make_model(problem, envs).learn(24)
-
-
-def _imitate(agent, problem: Problem) -> None:
-    source = experience(problem)
-    seeds, acting = source.seeds(), source.acting(agent.policy(explore=True))
-    begun = start(acting, source.envs, seeds)
-    for _ in train(agent, acting, source.envs, seeds, problem.total_steps, begun):
-        pass
-    source.envs.close()
 
 
 @pytest.mark.parametrize(("agent", "kind", "name"), [cell for cell in CELLS if ASKED[cell] is not None])

@@ -25,7 +25,12 @@ twenty. With `n_steps` the rewards in between are those of the behaviour policy,
 
 Deviations from Osband et al.: the greedy policy follows the mean of the heads instead of a vote, and the heads that
 learn from a step are drawn for each place of the replay. The loss is the mean over heads, which divides each one's own
-gradient by their number. Deviations from IQN: it acts by fixed fractions, also while exploring.
+gradient by their number.
+
+Deviations from IQN: it acts by fixed fractions, also while exploring, and the target's best action follows from the
+mean over the fractions drawn for the target. Deviations from Fortunato et al.: noise is drawn for every action, where
+they keep it until the next gradient step, and with `double` the choice of the target's action and the prediction share
+theirs.
 
 Deviations from R2D2: there is one actor instead of many with their own epsilons. `sequence_length` includes the
 burn-in: R2D2's windows of 80 steps after 40 of burn-in are a `sequence_length` of 120. A window that opens an

@@ -28,6 +28,7 @@ from .returns import (
     make_rule,
     refuse_compiled,
     refuse_returns,
+    require_used,
     scale_of,
 )
 
@@ -117,8 +118,9 @@ class Config(ReturnFields):
         """Return the config with `compile` "auto" decided, once per run: a resumed run must go on as it began.
 
         Raises:
-            UsageError: `compile` is "yes" on a device other than the CPU.
+            UsageError: `compile` is "yes" on a device other than the CPU, or a field does nothing beside the others.
         """
+        require_used(self)
         steps = problem.total_steps // self.train_period_env_steps * self.gradient_steps_per_update
         return resolve_compile(self, problem, steps, refuse_compiled(self))
 

@@ -29,6 +29,15 @@ from rl_lab.updates.munchausen import Munchausen
 from rl_lab.updates.returns import CategoricalLoss, DistributionLoss, MeansLoss, QuantileLoss, ReturnRule
 from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, Scale, TDLoss
 
+NEEDED = {
+    "distribution 'categorical'": ("v_min", "v_max", "atoms"),
+    "distribution 'quantile'": ("quantiles",),
+    "distribution 'implicit'": ("fractions", "target_fractions", "acting_fractions", "cosines"),
+    "munchausen": ("munchausen_alpha", "munchausen_temperature", "munchausen_lowest"),
+    "noisy": ("noisy_sigma",),
+    "heads 2 or more": ("head_share",),
+}
+"""What each of these fields does nothing without."""
 LARGEST_RETURN = 1e30  # so that float32 holds what is computed with it
 DISTRIBUTIONS = ("none", "categorical", "quantile", "implicit")
 
@@ -160,6 +169,20 @@ def _excluded(config: Any) -> list[tuple[str, str, str]]:
         (has_prior and config.memory != "none", "prior_scale", f"memory {config.memory!r}", "it has none"),
     )  # fmt: skip
     return [(one, other, why) for holds, one, other, why in pairs if holds]
+
+
+def require_used(config: Any) -> None:
+    """Check that every field which differs from its default does something.
+
+    Raises:
+        UsageError: one does nothing beside the others.
+    """
+    switches = {"munchausen": config.munchausen, "noisy": config.noisy, "heads 2 or more": config.heads > 1}
+    is_on = switches | {f"distribution {config.distribution!r}": True}
+    for what, names in NEEDED.items():
+        given = [name for name in names if getattr(config, name) != getattr(type(config), name)]
+        if given and not is_on.get(what):
+            raise UsageError(f"{given[0]} {getattr(config, given[0]):g} does nothing without {what}")
 
 
 def refuse_returns(config: Any, spec: EnvSpec) -> str | None:

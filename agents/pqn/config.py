@@ -20,9 +20,10 @@ COMPILABLE_OPTIMISERS = ("radam", "adam")
 
 @dataclass(frozen=True)
 class Config(TrainedFields):
-    """Fields of PQN; the defaults are the authors' for Atari, for any number of environments.
+    """Fields of PQN; the defaults are the authors' for Atari, for any number of environments, but for the network.
 
-    But rewards aren't clipped, and epsilon_final is their 0.05 for MinAtar (0.001 for Atari).
+    Beside the network (`encoder`, `hidden`, `image_layer_norm`, `initialisation`), which is what all agents of the lab
+    begin with, rewards aren't clipped (`reward_clip`), and `epsilon_final` is their 0.05 for MinAtar (0.001 for Atari).
     """
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {

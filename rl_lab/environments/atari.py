@@ -23,6 +23,7 @@ from gymnasium import spaces, utils
 from rl_lab.environments.actions import vector_action
 from rl_lab.environments.protocols import SIDE, STACK, Protocol
 from rl_lab.environments.vectors import StepResult
+from rl_lab.environments.wrappers import LIFE_LOST
 from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
 
 SPACE = spaces.Box(0, 255, (STACK, SIDE, SIDE), np.uint8)
@@ -223,7 +224,7 @@ class GameVector:
         return obs, reward.astype(np.float64), terminated, truncated, self._info(self._lives < before)
 
     def _info(self, life_lost: Array) -> dict[str, Array]:
-        return {"life_lost": life_lost} if self._watches_lives else {}
+        return {LIFE_LOST: life_lost} if self._watches_lives else {}
 
     def render(self) -> Sequence[Any]:
         """Return nothing: only single games are rendered."""

@@ -15,6 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 from rl_lab.environments.known_spaces import require_known
 from rl_lab.environments.masks import MaskReader
 from rl_lab.environments.observed import Refused, observation_check, outside, show, show_error
+from rl_lab.environments.wrappers import LIFE_LOST
 from rl_lab.types import Array, EnvironmentFault
 
 T = TypeVar("T")
@@ -27,7 +28,8 @@ class Contract(gymnasium.Wrapper):
     """Checks observations, rewards, flags and masks, and keeps stored actions from being changed.
 
     What can be cast without loss is cast; see `observed` and `masks`. A mask of legal actions ends up in
-    info["action_mask"] as bool [A], wherever the environment gives it; the rest of `info` is left alone.
+    info["action_mask"] as bool [A], wherever the environment gives it; of the rest of `info` only what `LifeLoss` says
+    is read.
 
     Args:
         env_index: the environment's place in its vector, for messages.
@@ -102,7 +104,7 @@ class Contract(gymnasium.Wrapper):
         if self._steps == self._note_at:
             self._note_at *= 2  # steps 1, 2, 4, 8, ..., each in one episode: this is to be told, no fault
             self._note_bounds(obs)
-        if type(info) is dict and "life_lost" not in info:
+        if type(info) is dict and LIFE_LOST not in info:
             masks = self._masks
             if "action_mask" not in info:
                 if masks.silent:
@@ -117,8 +119,8 @@ class Contract(gymnasium.Wrapper):
         """Return info, with the legal actions of environments that have masks as bool [A]."""
         if not isinstance(info, dict):
             raise self.fault(f"info: {show(info)} (allowed: a dict)")
-        if "life_lost" in info:
-            info = {**info, "life_lost": self._checked("info 'life_lost'", as_flag, info["life_lost"])}
+        if LIFE_LOST in info:
+            info = {**info, LIFE_LOST: self._checked("info 'life_lost'", as_flag, info[LIFE_LOST])}
         if self._masks.silent and "action_mask" not in info:
             return info
         try:

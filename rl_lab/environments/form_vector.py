@@ -13,9 +13,9 @@ from gymnasium.vector.utils import batch_space
 from rl_lab.environments.actions import mask_size
 from rl_lab.environments.forms import equals_single_envs
 from rl_lab.environments.known_spaces import require_known
-from rl_lab.environments.masks import KEY
-from rl_lab.environments.observed import Refused, observation_check, outside, show, show_error
-from rl_lab.environments.vectors import READ, MaskedVector, StepResult
+from rl_lab.environments.masks import KEY, cast_masks, choices_of, fill_masks
+from rl_lab.environments.observed import Refused, as_array, observation_check, outside, show, show_error
+from rl_lab.environments.vectors import MaskedVector, StepResult
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array, EnvironmentFault, Obs
 
@@ -45,6 +45,7 @@ class FormVector(MaskedVector):
         self._check = observation_check(self._space)
         self._steps, self._note_at = 0, 1  # of the vector; the next one whose observations meet their bounds
         self._over = np.ones(self.num_envs, np.bool_)  # before the first reset
+        self._choices = choices_of(form.single_action_space)
         self._has_mask: bool | None = None  # unknown before the first reset
 
     def reset(
@@ -54,7 +55,7 @@ class FormVector(MaskedVector):
         opened = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
         obs, info = self._asked(lambda: self.form.reset(seed=list(seed), options=options), "reset", 2)
         self._over = self._over & ~opened
-        return self._observation(obs), self._read(info, ~opened)
+        return self._observation(obs), self._read(info, ~opened, False)
 
     def step(self, action: Array) -> StepResult:
         """Step all environments with actions [N, ...].
@@ -67,17 +68,14 @@ class FormVector(MaskedVector):
         given = self._action(action)
         self._steps += 1
         obs, reward, terminated, truncated, info = self._asked(lambda: self.envs.step(given), "step", 5)
-        reward = self._column("reward", reward, "biuf").astype(np.float64, copy=False)
-        if not np.isfinite(reward).all():
-            raise self._fault(f"reward: {show(reward)} (allowed: finite numbers)")
-        terminated = self._column("terminated", terminated, "b")
-        truncated = self._column("truncated", truncated, "b")
+        reward = self._rewards(reward)
+        terminated, truncated = self._flags("terminated", terminated), self._flags("truncated", truncated)
         self._over = terminated | truncated
         obs = self._observation(obs)
         if self._steps == self._note_at:
             self._note_at *= 2
             self._note_bounds(obs)
-        return obs, reward, terminated, truncated, self._read(info, self._over)
+        return obs, reward, terminated, truncated, self._read(info, self._over, bool(terminated.all()))
 
     def _asked(self, ask: Callable[[], Any], method: str, parts: int) -> tuple[Any, ...]:
         try:
@@ -95,31 +93,55 @@ class FormVector(MaskedVector):
             raise self._fault(f"observation: {refused}") from None
         return obs if self.equals_single_envs else map_leaves(np.array, obs)
 
-    def _column(self, field: str, values: Any, kinds: str) -> Array:
-        """Return a copy of numbers or flags [N]: forms may go on to write into theirs."""
-        column: Array = np.array(values)
-        if column.shape != (self.num_envs,) or column.dtype.kind not in kinds:
-            raise self._fault(f"{field}: {show(values)} (allowed: an array of shape ({self.num_envs},))")
-        return column
+    def _rewards(self, values: Any) -> Array:
+        """Return a copy of the rewards, float64 [N]: forms may go on to write into theirs."""
+        column = self._column("reward", values, "biuf", "finite numbers")
+        with np.errstate(over="ignore"):  # of numbers longer than float64
+            reward = column.astype(np.float64)
+        if not np.isfinite(reward).all():
+            raise self._fault(f"reward: {show(reward)} (allowed: finite numbers)")
+        return reward
 
-    def _read(self, info: Any, free: Array) -> dict[str, Array]:
-        """Return the entries of info that the lab reads, bool [N, ...]; where `free`, no action has to be legal."""
+    def _flags(self, field: str, values: Any) -> Array:
+        """Return a copy of flags, bool [N]; 0 and 1 are taken."""
+        allowed = "True or False, or 0 and 1"
+        column = self._column(field, values, "biu", allowed)
+        if column.dtype != np.bool_ and not ((column == 0) | (column == 1)).all():
+            raise self._fault(f"{field}: {show(values)} (allowed: {allowed})")
+        return column.astype(np.bool_)
+
+    def _column(self, field: str, values: Any, kinds: str, allowed: str) -> Array:
+        """Return numbers or flags as an array [N]; one of shape [N, 1] is taken, as (1,) is of single environments."""
+        column, count = as_array(values), self.num_envs
+        if column.shape not in ((count,), (count, 1)) or column.dtype.kind not in kinds:
+            raise self._fault(
+                f"{field}: {show(values)} (allowed: {allowed}, as an array of shape ({count},))"
+            )
+        return column.reshape(count)
+
+    def _read(self, info: Any, free: Array, terminated: bool) -> dict[str, Array]:
+        """Return the masks in info, bool [N, A], if there are any.
+
+        Args:
+            free: where no action has to be legal, bool [N].
+            terminated: every episode has terminated, so that no masks have to come.
+        """
         if not isinstance(info, dict):
             raise self._fault(f"info: {show(info)} (allowed: a dict)")
         if self._has_mask is None:
             self._has_mask = KEY in info
+        if self._has_mask and terminated and KEY not in info:
+            return {KEY: np.ones((self.num_envs, mask_size(self.single_action_space)), np.bool_)}
         if self._has_mask != (KEY in info):
             raise self._fault("action mask: given at some times (allowed: always, or never)")
-        read = {key: np.asarray(info[key]) for key in READ if key in info}
-        for key, values in read.items():
-            size = (mask_size(self.single_action_space),) if key == KEY else ()
-            if values.shape != (self.num_envs, *size) or not ((values == 0) | (values == 1)).all():
-                allowed = f"0 or 1, of shape {(self.num_envs, *size)}"
-                raise self._fault(f"info {key!r}: {show(values)} (allowed: {allowed})")
-            read[key] = values.astype(np.bool_)
-        if KEY in read and not (legal := read[KEY].any(axis=1) | free).all():
-            raise self._fault(f"action mask: none is legal in environment {int(np.argmin(legal))}")
-        return read
+        if not self._has_mask:
+            return {}
+        try:
+            masks = cast_masks(info[KEY], self.single_action_space, self.num_envs)
+            fill_masks(masks, self._choices, free)
+        except Refused as refused:
+            raise self._fault(f"action mask: {refused}") from None
+        return {KEY: masks}
 
     def _note_bounds(self, obs: Any) -> None:
         """Say once that observations lie outside their bounds, if they do."""

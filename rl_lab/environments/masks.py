@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium
@@ -15,6 +16,7 @@ from rl_lab.environments.observed import Refused, as_array, show, show_error
 from rl_lab.types import Array, UsageError
 
 KEY = "action_mask"
+BEFORE_THE_END = "(allowed: at least one before the episode's end)"
 BOOL, INT8, UINT8 = map(np.dtype, ("?", "b", "B"))  # whose bytes are the mask's entries
 MOST_KNOWN = 1024  # masks that a reader remembers
 ARRAY = np.ndarray  # looked up at every step
@@ -23,6 +25,7 @@ ARRAY = np.ndarray  # looked up at every step
 class MaskReader:
     """Reads one environment's masks: info["action_mask"], or a method `action_masks()` where info has none.
 
+    An `action_masks` that asks for arguments is the environment's own affair.
     Whether there are masks is settled by the first reset; from then on all resets and steps give one, or none
     does. Masks are sequences of 0 and 1 with one entry per action; those of actions in several parts lie one after
     another, as in sb3-contrib's MaskablePPO (two for each bit of MultiBinary). Where the end of an episode leaves no
@@ -31,8 +34,8 @@ class MaskReader:
 
     def __init__(self, env: gymnasium.Env):
         self._env, self._actions = env, env.action_space
-        self._method = callable(_find(env, "action_masks"))
-        self._choices, self._size = _choices(env.action_space), mask_size(env.action_space)
+        self._method = _takes_nothing(_find(env, "action_masks"))
+        self._choices, self._size = choices_of(env.action_space), mask_size(env.action_space)
         self.silent = False  # whether this environment is known to give no masks
         self._given: bool | None = None  # unknown before the first reset
         self._known: dict[bytes, Array] = {}  # masks that were read and leave an action legal, by their bytes
@@ -71,7 +74,7 @@ class MaskReader:
         value = info[KEY] if KEY in info else self._ask()
         if (known := self.again(value)) is not None:
             return known
-        mask = self._checked(self._cast(value), over)
+        mask = self._checked(cast_masks(value, self._actions), over)
         if type(value) is ARRAY and value.dtype in (BOOL, INT8, UINT8) and len(self._known) < MOST_KNOWN:
             held = value.tobytes()
             if mask.tobytes() == held:  # it leaves an action legal as it is
@@ -88,7 +91,7 @@ class MaskReader:
         for first, beyond in self._choices:
             if b"\1" not in legal[first:beyond]:
                 if not over:
-                    raise Refused("no action is legal (allowed: at least one before the episode's end)")
+                    raise Refused(f"no action is legal {BEFORE_THE_END}")
                 mask[first:beyond] = True  # so that a maximum exists
         mask.flags.writeable = False
         return mask
@@ -99,20 +102,38 @@ class MaskReader:
         except Exception as error:
             raise Refused(f"action_masks raised {show_error(error)}") from error
 
-    def _cast(self, value: Any) -> Array:
-        size = self._size
-        if not size:
-            raise Refused(
-                f"{show_space(self._actions)} actions take none (allowed: actions with discrete parts)"
-            )
-        given = as_array(value)
-        right = given.shape == (size,) and given.dtype.kind in "biuf"
-        if not right or not ((given == 0) | (given == 1)).all():
-            raise Refused(f"{show(value)} (allowed: {size} entries of 0 or 1)")
-        return given.astype(np.bool_)
+
+def cast_masks(value: Any, actions: spaces.Space, *num_envs: int) -> Array:
+    """Return the mask that was given for actions, bool [A], or those of several environments, bool [N, A].
+
+    Raises:
+        Refused: the actions have no discrete parts, or the value has another shape, or other entries than 0 and 1.
+    """
+    shape = (*num_envs, mask_size(actions))
+    if not shape[-1]:
+        raise Refused(f"{show_space(actions)} actions take none (allowed: actions with discrete parts)")
+    given = as_array(value)
+    right = given.shape == shape and given.dtype.kind in "biuf"
+    if not right or not ((given == 0) | (given == 1)).all():
+        raise Refused(f"{show(value)} (allowed: {' x '.join(map(str, shape))} entries of 0 or 1)")
+    return given.astype(np.bool_)
 
 
-def _choices(space: spaces.Space) -> list[tuple[int, int]]:
+def fill_masks(masks: Array, choices: Sequence[tuple[int, int]], over: Array) -> None:
+    """Let all values of an entry count as legal where none is, in the masks [N, A] of environments that are `over`.
+
+    Raises:
+        Refused: an entry of another environment has no legal value.
+    """
+    for first, beyond in choices:
+        legal = masks[:, first:beyond].any(axis=1)
+        if not (legal | over).all():
+            where = int(np.argmin(legal | over))
+            raise Refused(f"no action is legal in environment {where} {BEFORE_THE_END}")
+        masks[~legal, first:beyond] = True
+
+
+def choices_of(space: spaces.Space) -> list[tuple[int, int]]:
     """Return where each discrete entry of an action begins and ends in its mask."""
     counts = [count for leaf in leaf_spaces(space) for count in counts_of(leaf) or ()]
     ends = np.cumsum(counts).tolist()
@@ -162,6 +183,15 @@ def _moved(obs: Any, info: Any) -> tuple[Any, Any]:
 
 def _find(env: gymnasium.Env, name: str) -> Any:
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
+
+
+def _takes_nothing(method: Any) -> bool:
+    """Return whether something can be called without arguments; what doesn't tell its arguments counts as such."""
+    try:
+        inspect.signature(method).bind()
+    except (TypeError, ValueError) as error:
+        return isinstance(error, ValueError) and callable(method)
+    return True
 
 
 def mask_of(info: Mapping[str, Array]) -> Array | None:

@@ -2,7 +2,7 @@
 
 Every vector here returns true successors: a finished environment stays finished until it is reset with its
 own seed and a mask (`reset(seed=..., options={"reset_mask": done})`). Of `info` only the entries that the
-lab reads are passed on: "action_mask", bool [N, A], and "life_lost", bool [N].
+lab reads are passed on: "action_mask", bool [N, A], and what `LifeLoss` says, bool [N].
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from gymnasium.vector import AutoresetMode
 
 from rl_lab.environments.actions import several_actions, single_action, vector_action
 from rl_lab.environments.contract import Contract
+from rl_lab.environments.wrappers import LIFE_LOST
 from rl_lab.types import Array, Obs, UsageError
 
-READ = ("action_mask", "life_lost")  # the entries of `info` that the lab reads
+READ = ("action_mask", LIFE_LOST)  # the entries of `info` that the lab reads
 
 StepResult = tuple[Obs, Array, Array, Array, dict[str, Array]]
 
@@ -101,7 +102,7 @@ class SingleVector:
             reward,
             _FLAGS[terminated],
             _FLAGS[truncated],
-            _vector_info(info) if "action_mask" in info or "life_lost" in info else {},
+            _vector_info(info) if "action_mask" in info or LIFE_LOST in info else {},
         )
 
     def render(self) -> Sequence[Any]:
@@ -247,8 +248,8 @@ def _vector_info(info: Mapping[str, Any]) -> dict[str, Array]:
     found = {}
     if "action_mask" in info:
         found["action_mask"] = info["action_mask"][None].copy()
-    if "life_lost" in info:
-        found["life_lost"] = np.array([info["life_lost"]])
+    if LIFE_LOST in info:
+        found[LIFE_LOST] = np.array([info[LIFE_LOST]])
     return found
 
 

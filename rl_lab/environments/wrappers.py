@@ -1,12 +1,21 @@
-"""Wrappers around single environments."""
+"""Wrappers around single environments, and what they say in `info`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import gymnasium
+
+LIFE_LOST = "rl_lab/life_lost"
+"""The entry of `info` that zeroes the bootstrap; an environment's own "life_lost" is not it."""
 
 
 class LifeLoss(gymnasium.Wrapper):
-    """Reports in info["life_lost"] whether a life was lost; the episode goes on."""
+    """Reports in info[LIFE_LOST] whether a life was lost; the episode goes on.
+
+    It compares the numbers in info["lives"]; of an environment without them it takes info["life_lost"].
+    """
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
@@ -16,11 +25,15 @@ class LifeLoss(gymnasium.Wrapper):
         """Reset the game and the count of lives."""
         obs, info = self.env.reset(**kwargs)
         self._lives = info.get("lives", 0)
-        return obs, {**info, "life_lost": False}
+        return obs, {**info, LIFE_LOST: False}
 
     def step(self, action):
         """Take a step, and compare the lives with those before it."""
         obs, reward, terminated, truncated, info = self.env.step(action)
-        lives = info.get("lives", 0)
-        lost, self._lives = lives < self._lives, lives
-        return obs, reward, terminated, truncated, {**info, "life_lost": lost}
+        return obs, reward, terminated, truncated, {**info, LIFE_LOST: self._lost(info)}
+
+    def _lost(self, info: Mapping[str, Any]) -> Any:
+        if "lives" not in info:
+            return info.get("life_lost", False)
+        lost, self._lives = info["lives"] < self._lives, info["lives"]
+        return lost

@@ -16,7 +16,7 @@ from rl_lab.runs.config import RunConfig
 from rl_lab.studies.running import learner_of
 from rl_lab.training.learner import Learner, ignores_masks
 from rl_lab.training.loading import read_weights
-from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum
+from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum, resolved
 from rl_lab.types import UsageError
 
 # Fields of the run by which its environment, its evaluation, or the choice of its final policy would differ. That of
@@ -59,6 +59,7 @@ def shared_terms(
 def _accepted(agent: str, fields: dict[str, Any]) -> tuple[Learner, RunConfig, Problem]:
     learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
+    resolved(learner_of(agent), learner, problem)  # which may refuse
     require_optimum(config, problem)
     if config.init_from is not None:
         read_weights(config.init_from)  # each run does, too: here it is refused before any has begun

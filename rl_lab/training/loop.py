@@ -10,6 +10,7 @@ import numpy as np
 from rl_lab.agent import Policy
 from rl_lab.environments.masks import mask_of, merge_masks
 from rl_lab.environments.vectors import NEVER, StepResult, VectorEnv
+from rl_lab.environments.wrappers import LIFE_LOST
 from rl_lab.seeding import EpisodeSeeds
 from rl_lab.types import Array, Cursor, Decision, Metrics, Obs, State, Step
 
@@ -67,8 +68,8 @@ def train(
         next_obs, reward, terminated, truncated, info = step_envs(action)
         next_mask = mask_of(info) if info else None
         done = terminated.copy() if truncated is NEVER else terminated | truncated
-        if "life_lost" in info:
-            terminated = terminated | info["life_lost"]  # zeroes the bootstrap; the episode goes on
+        if LIFE_LOST in info:
+            terminated = terminated | info[LIFE_LOST]  # zeroes the bootstrap; the episode goes on
         step = Step(
             obs, action, reward, terminated, truncated, next_obs,
             is_first, state, next_state, mask, next_mask, extras, checked,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 
 import pytest
 from stable_baselines3 import DQN, PPO
@@ -175,3 +176,9 @@ def test_pqn_is_the_authors_file_and_network():
     assert (protocol.frameskip, protocol.noop_max) == (PQN_ENV["frame_skip"], PQN_ENV["noop_max"])
     assert fields["life_loss_terminates"] == PQN_ENV["episodic_life"]
     assert (got["reward_clip"] == 1.0) == PQN_ENV["reward_clip"]
+
+
+def test_pqns_defaults_differ_from_the_authors_in_what_its_config_names():
+    defaults, got = make_config("pqn"), agent_fields("pqn", "atari")[0]
+    differ = {name for name, value in got.items() if getattr(defaults, name) != value}
+    assert differ == set(re.findall(r"`(\w+)`", type(defaults).__doc__))

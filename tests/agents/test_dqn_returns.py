@@ -15,6 +15,7 @@ import rl_lab
 from rl_lab.agents.dqn import Config, refuse
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.runs.fingerprint import fingerprint
+from rl_lab.training.registry import make_config, make_learner, presets_of
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import UsageError
 from rl_lab.updates import compiling, q_updates
@@ -36,8 +37,11 @@ from toys import (
 
 BRIEF = {
     "learning_starts_env_steps": 20, "batch_size": 8, "hidden": (8, 8), "target_period_env_steps": 20,
-    "quantiles": 5, "fractions": 4, "target_fractions": 3, "acting_fractions": 6, "cosines": 8,
 }  # fmt: skip
+FEW = {
+    "quantile": {"quantiles": 5},
+    "implicit": {"fractions": 4, "target_fractions": 3, "acting_fractions": 6, "cosines": 8},
+}
 RAINBOW = {
     "distribution": "categorical", "double": True, "dueling": True, "prioritised": True, "n_steps": 3, "noisy": True,
     "epsilon_initial": 0.0, "epsilon_final": 0.0,
@@ -54,9 +58,13 @@ WITH_MEMORY = {"memory": "lstm", "memory_size": 6, "sequence_length": 5, "burn_i
 CART_POLE = partial(gymnasium.make, "CartPole-v1")
 
 
+def brief(**fields):
+    return BRIEF | FEW.get(fields.get("distribution"), {}) | fields
+
+
 def started(make=CART_POLE, total_steps=60, num_envs=2, seed=0, **fields):
     problem = problem_on(make, num_envs=num_envs, total_steps=total_steps, seed=seed)
-    return interact(agent_on(problem, **BRIEF | fields), problem)
+    return interact(agent_on(problem, **brief(**fields)), problem)
 
 
 def weights_of(agent):
@@ -85,7 +93,7 @@ def test_every_kind_learns_from_every_part_of_observations_with_and_without_memo
 
 
 class Blocked(Counting):
-    """Lets only action 1 be taken; anything else is an error."""
+    """Lets only action 1 be taken, always for the reward 1; anything else is an error."""
 
     def reset(self, *, seed=None, options=None):
         obs, _ = super().reset(seed=seed)
@@ -96,18 +104,37 @@ class Blocked(Counting):
         return *super().step(action)[:-1], {"action_mask": np.array([0, 1, 0], np.int8)}
 
 
-@pytest.mark.parametrize("kind", [kind for kind, fields in KINDS.items() if "munchausen" not in fields])
-def test_illegal_actions_are_neither_taken_nor_hoped_for(kind):
-    """Values of illegal actions are pushed up to 1000, and no target sees them."""
-    problem = dataclasses.replace(problem_on(Blocked, num_envs=2, total_steps=60))
-    agent = interact(agent_on(problem, v_max=20.0, v_min=0.0, **BRIEF | KINDS[kind]), problem)
+def value_illegal_actions_alone(network, distribution):
+    """Let the illegal actions be worth 1000 or the largest atom, and the legal one 0 or the smallest."""
     with torch.no_grad():
-        head = agent.target.network.head
-        if KINDS[kind].get("distribution") != "categorical":
-            for body in [m for m in head.modules() if hasattr(m, "_shape") and m._shape[0] == 3]:
-                body.layers[-1].bias.view(-1, *body._shape)[:, ::2] = 1000.0
+        for body in [m for m in network.head.modules() if hasattr(m, "_shape")]:
+            for p in body.layers[-1].parameters():
+                p.zero_()
+            if body._shape[0] == 1:  # the state's value
+                continue
+            bias = body.layers[-1].bias.view(-1, *body._shape)  # [heads, 3, K]
+            if distribution == "categorical":
+                bias[:, ::2, -1] = bias[:, 1, 0] = 100.0
+            else:
+                bias[:, ::2] = 1000.0
+
+
+WITH_MASKS = {kind: fields for kind, fields in KINDS.items() if "munchausen" not in fields} | {
+    "categorical": {"distribution": "categorical"},
+    "implicit, double": {"distribution": "implicit", "double": True},
+}
+
+
+@pytest.mark.parametrize("kind", WITH_MASKS)
+def test_illegal_actions_are_neither_taken_nor_hoped_for(kind):
+    """Both networks value illegal actions alone, so that a target which sees them is no sum of rewards any more."""
+    fields = WITH_MASKS[kind]
+    problem = problem_on(Blocked, num_envs=2, total_steps=60)
+    agent = interact(agent_on(problem, v_max=20.0, v_min=0.0, **brief(**fields)), problem)
+    for network in (agent.trained.network, agent.target.network):
+        value_illegal_actions_alone(network, fields.get("distribution"))
     outcome = agent.learn(sample(agent))
-    assert outcome.target.max() < 50
+    assert 0.99 < outcome.target.min() <= outcome.target.max() < fields.get("n_steps", 1) + 0.01
     shown = agent.policy(explore=False).inspect(
         np.zeros((2, 1), np.float32), (), np.ones(2, np.bool_), np.array([[False, True, False]] * 2)
     )
@@ -329,7 +356,7 @@ def test_vanilla_stays_as_it_is():
 def test_a_stopped_run_resumes_to_the_bit(kind, tmp_path):
     own = KINDS.get(kind, WITH_MEMORY | {"heads": 3, "head_share": 0.5, "distribution": "categorical"})
     prior = {"prior_scale": 1.0} if kind == "means, heads, prioritised" else {}
-    fields = BRIEF | SMALL_DQN | {"total_steps": 160, "num_envs": 2, "device": "cpu", **own, **prior}
+    fields = brief(**SMALL_DQN | {"total_steps": 160, "num_envs": 2, "device": "cpu", **own, **prior})
     whole = learn(tmp_path / "whole", "dqn", "CartPole-v1", **fields).run_dir
     stopped = learn(tmp_path / "stopped", "dqn", "CartPole-v1", stop_at=94, **fields).run_dir
     assert not (stopped / "summary.json").exists()
@@ -382,6 +409,42 @@ def test_priors_are_left_alone_by_every_optimiser(optimiser):
 def test_refuses_what_does_not_go_together(fields, message):
     with pytest.raises(UsageError, match=message):
         Config(**fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"head_share": 0.5}, "head_share 0.5 does nothing without heads 2 or more"),
+        ({"noisy_sigma": 0.1}, "noisy_sigma 0.1 does nothing without noisy"),
+        ({"munchausen_alpha": 0.5}, "munchausen_alpha 0.5 does nothing without munchausen"),
+        ({"munchausen_temperature": 0.1, "distribution": "implicit"}, "does nothing without munchausen"),
+        ({"v_max": 3.0}, "v_max 3 does nothing without distribution 'categorical'"),
+        ({"atoms": 7, "distribution": "quantile"}, "atoms 7 does nothing without distribution 'categorical'"),
+        (
+            {"quantiles": 7, "distribution": "implicit"},
+            "quantiles 7 does nothing without distribution 'quantile'",
+        ),
+        ({"cosines": 7}, "cosines 7 does nothing without distribution 'implicit'"),
+        (
+            {"acting_fractions": 7, "distribution": "categorical"},
+            "does nothing without distribution 'implicit'",
+        ),
+    ],
+)
+def test_a_new_run_refuses_what_would_do_nothing_and_an_old_one_goes_on(fields, message):
+    problem = problem_on(lambda: Identity(3))
+    learner = make_learner("dqn", **fields)
+    with pytest.raises(UsageError, match=message):
+        learner.resolved(problem)
+    assert learner.refuse(problem) is None  # which is what a resumed run asks
+
+
+@pytest.mark.parametrize("agent", ["dqn", "c51", "qr-dqn", "iqn"])
+def test_presets_hold_nothing_that_would_do_nothing(agent):
+    """Their environments are for another test: the fields alone are looked at."""
+    problem, own = problem_on(lambda: Identity(3)), {f.name for f in dataclasses.fields(Config)}
+    for fields in (*presets_of(agent).values(), {}):
+        make_config(agent, **{k: v for k, v in fields.items() if k in own}).resolve(problem)
 
 
 def test_refuses_environments_and_compilation_that_do_not_suit():

@@ -16,6 +16,7 @@ from rl_lab.environments.make import make_env, make_envs
 from rl_lab.environments.protocols import PROTOCOLS, Protocol, protocol_of
 from rl_lab.environments.vectors import LocalVector, SingleVector
 from rl_lab.environments.workers import WorkerVector
+from rl_lab.environments.wrappers import LIFE_LOST
 from rl_lab.problem import frame_stack_of, frames_per_step_of
 
 SHORT = {"max_num_frames_per_episode": 600}  # so that episodes are truncated, too
@@ -60,7 +61,7 @@ def play_both(game, protocol, env_kwargs, num_envs, steps):
         answers = [envs.step(actions) for envs in both]
         require_equal(*answers)
         _, _, terminated, truncated, info = answers[0]
-        counts += [terminated.sum(), truncated.sum(), info["life_lost"].sum()]
+        counts += [terminated.sum(), truncated.sum(), info[LIFE_LOST].sum()]
         if (ends := terminated | truncated).any():
             drawn = draws.integers(2**31, size=num_envs)
             seeds = [int(s) if over else None for s, over in zip(drawn, ends, strict=True)]

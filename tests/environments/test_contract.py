@@ -14,6 +14,7 @@ from faulty import OBSERVATIONS, REWARDS, Faulty
 from generated import Silent
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.make import vector_of
+from rl_lab.environments.wrappers import LIFE_LOST, LifeLoss
 from rl_lab.types import EnvironmentFault
 from telling import WIDTHS, Told, play
 
@@ -81,11 +82,21 @@ class TestInfo:
             play(lambda: Faulty("info", at=2), 1, "sync")
         assert play(lambda: Told(info=lambda t: OrderedDict(a=1)), 1, "sync")[-1] is not None
 
-    def test_a_lost_life_is_a_flag(self):
-        *_, seen = play(lambda: Told(info=lambda t: {"life_lost": np.array([t == 3])}), 2, "sync")
-        assert seen["life_lost"].tolist() == [True, False]
-        with pytest.raises(EnvironmentFault, match=r"info 'life_lost': \[1, 2\]"):
-            play(lambda: Told(info=lambda t: {"life_lost": [1, 2]}), 2, "sync")
+    @WIDTHS
+    def test_a_lost_life_is_a_flag_where_it_is_asked_for(self, num_envs, vector):
+        def lost(flag):
+            return lambda: LifeLoss(Told(info=lambda t: {"life_lost": flag(t)}))
+
+        *_, seen = play(lost(lambda t: np.array([t == 3])), num_envs, vector)
+        assert seen[LIFE_LOST].tolist() == [True, False][:num_envs]
+        with pytest.raises(EnvironmentFault, match=r"info 'life_lost': \[1, 2\] \(allowed: True or False\)"):
+            play(lost(lambda t: [1, 2]), num_envs, vector)
+
+    @WIDTHS
+    @pytest.mark.parametrize("told", [True, 2, None, [1, 2], "no"])
+    def test_an_entry_of_that_name_is_the_environments_own_otherwise(self, told, num_envs, vector):
+        *_, seen = play(lambda: Told(info=lambda t: {"life_lost": told}), num_envs, vector)
+        assert seen == {}
 
 
 def test_resets_of_one_and_of_several_give_the_same_options():

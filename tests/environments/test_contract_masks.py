@@ -170,6 +170,17 @@ class TestMasks:
         assert mask_of(info).tolist() == [[True, False, True, False]] * num_envs
 
     @WIDTHS
+    def test_a_method_that_asks_for_arguments_is_the_environments_own(self, num_envs, vector):
+        class Method(Told):
+            def action_masks(self, state):
+                raise AssertionError("asked")
+
+        *_, info = play(Method, num_envs, vector)
+        assert info == {}
+        *_, info = play(lambda: Method([1, 0, 1, 0]), num_envs, vector)
+        assert mask_of(info).tolist() == [[True, False, True, False]] * num_envs
+
+    @WIDTHS
     def test_an_error_of_the_method_is_one_line(self, num_envs, vector):
         class Method(Told):
             def action_masks(self):

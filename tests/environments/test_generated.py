@@ -20,9 +20,9 @@ from generated import (
     ANSWERS,
     FIXED,
     INFOS,
+    PLAIN_SPACES,
     THINGS,
     UNSHAPED,
-    Box,
     Generated,
     Script,
     all_odd,
@@ -33,6 +33,7 @@ from generated import (
 from rl_lab.environments.make import vector_of
 from rl_lab.environments.masks import KEY, mask_of
 from rl_lab.environments.observed import Refused, observation_check
+from rl_lab.environments.wrappers import LIFE_LOST
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.trees import leaves_of, map_leaves
 from rl_lab.types import Decision, EnvironmentFault, UsageError
@@ -41,11 +42,6 @@ FUZZ = settings(
     deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 VARIED = ({}, {"path": np.arange(2)}, {"path": np.arange(3)}, {"path": None}, {"path": "text"}, {"path": 0.5})
-PLAIN = (
-    spaces.Discrete(3), spaces.Discrete(3, start=-1), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2),
-    spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (2, 2), np.float64), spaces.Box(-np.inf, np.inf, (2,), np.float16),
-    *(Box(np.iinfo(kind).min, np.iinfo(kind).max, (2,), kind) for kind in (np.uint8, np.int8, np.int64, np.uint64)),
-)  # fmt: skip
 Seen = list[
     tuple[Any, ...]
 ]  # of one environment: (observation, reward, terminated, truncated, mask, life lost) by step
@@ -115,7 +111,7 @@ def first_episodes(envs: Any, actions: spaces.Space, steps: int) -> list[Seen]:
 
 def rows(obs, reward, terminated, truncated, info) -> Seen:
     """Return each environment's part of a vector step, comparable with ==."""
-    lost, mask = info.get("life_lost", np.zeros(len(reward), np.bool_)), mask_of(info)
+    lost, mask = info.get(LIFE_LOST, np.zeros(len(reward), np.bool_)), mask_of(info)
     return [
         (
             [
@@ -222,14 +218,13 @@ class TestOddThings:
         ({}, {"path": 1}, {"path": [1, 2]}, {}), (ABSENT,) * 4,
     )  # fmt: skip
 
-    @pytest.mark.parametrize("name", ["observations", "rewards", "terminated", "truncated", "life_lost"])
+    @pytest.mark.parametrize("name", ["observations", "rewards", "terminated", "truncated"])
     def test_are_taken_or_refused_alike(self, name):
         taken = 0
         for thing in THINGS:
-            field, odd = ("infos", {"life_lost": thing}) if name == "life_lost" else (name, thing)
-            values = list(getattr(self.SOUND, field))
-            values[2 if field in ("observations", "infos") else 1] = odd
-            taken += self.require_alike(replace(self.SOUND, **{field: tuple(values)}))
+            values = list(getattr(self.SOUND, name))
+            values[2 if name == "observations" else 1] = thing
+            taken += self.require_alike(replace(self.SOUND, **{name: tuple(values)}))
         assert 0 < taken < len(THINGS)
 
     @pytest.mark.parametrize("info", INFOS, ids=range(len(INFOS)))
@@ -281,7 +276,7 @@ class TestOddThings:
 class TestValues:
     """What passes is what was given: cast without loss, floats rounded to the declared precision."""
 
-    @pytest.mark.parametrize("space", PLAIN, ids=str)
+    @pytest.mark.parametrize("space", PLAIN_SPACES, ids=str)
     def test_every_odd_observation_is_taken_unchanged_or_refused(self, space):
         space.seed(0)
         taken = [is_taken(space, value) for value in all_odd(space.sample())]

@@ -7,8 +7,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
 from counting import Counting, Scripted, collect
+from rl_lab.environments.make import vector_of
 from rl_lab.environments.vectors import MaskedVector, SingleVector
-from rl_lab.environments.wrappers import LifeLoss
+from rl_lab.environments.wrappers import LIFE_LOST, LifeLoss
+from toys import problem_on
 
 
 class TestLives:
@@ -32,6 +34,23 @@ class TestLives:
         steps, _ = collect(SingleVector(TimeLimit(Counting(lives=5), 7)), Scripted(lambda o, m: 0), 14)
         assert not any(s.terminated.any() for s in steps)
 
+    @pytest.mark.parametrize("num_envs", [1, 2])
+    @pytest.mark.parametrize("asked", [False, True])
+    def test_what_an_environment_says_of_them_itself_counts_where_it_is_asked_for(self, asked, num_envs):
+        class Says(Counting):
+            def step(self, action):
+                *rest, info = super().step(action)
+                return *rest, info | {"life_lost": True}
+
+        def make():
+            env = TimeLimit(Says(ends_at=10**9), 7)
+            return LifeLoss(env) if asked else env
+
+        steps, cursors = collect(vector_of(make, num_envs), Scripted(lambda o, m: 0), 14)
+        assert {bool(flag) for s in steps for flag in s.terminated} == {asked}
+        assert [t + 1 for t, c in enumerate(cursors) if c.is_first[0]] == [7, 14]
+        assert problem_on(make).spec.has_lives == asked
+
 
 def test_the_environments_own_info_is_left_as_it_is():
     class Keeps(Counting):
@@ -44,6 +63,6 @@ def test_the_environments_own_info_is_left_as_it_is():
             return *super().step(action)[:4], self.told
 
     env = LifeLoss(Keeps())
-    assert env.reset(seed=0)[1] == {"lives": 1, "life_lost": False}
-    assert env.step(0)[4]["life_lost"] is False
+    assert env.reset(seed=0)[1] == {"lives": 1, LIFE_LOST: False}
+    assert env.step(0)[4][LIFE_LOST] is False
     assert Keeps.told == {"lives": 1}

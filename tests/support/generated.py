@@ -277,6 +277,11 @@ UNSHAPED = st.sampled_from([
     spaces.Text(3), spaces.Sequence(spaces.Discrete(2)), spaces.Graph(spaces.Discrete(2), None),
     spaces.Dict(a=spaces.Text(3)), spaces.Tuple([spaces.Sequence(spaces.Discrete(2))]),
 ])  # fmt: skip
+PLAIN_SPACES = (
+    spaces.Discrete(3), spaces.Discrete(3, start=-1), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(2),
+    spaces.Box(-1, 1, (2,)), spaces.Box(-1, 1, (2, 2), np.float64), spaces.Box(-np.inf, np.inf, (2,), np.float16),
+    *(Box(np.iinfo(kind).min, np.iinfo(kind).max, (2,), kind) for kind in (np.uint8, np.int8, np.int64, np.uint64)),
+)  # fmt: skip
 UNEVEN = spaces.Box(np.array([[-1, 0], [0, -2]], np.float32), np.array([[1, 1], [2, 2]], np.float32))
 ACTIONS = (
     spaces.Discrete(3), spaces.Discrete(3), spaces.Discrete(1), spaces.Discrete(2, start=5),

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from rl_lab.environments.make import vector_of
 from rl_lab.problem import Problem
 from rl_lab.seeding import EpisodeSeeds, Streams
+from rl_lab.training.experience import experience
 from rl_lab.training.loop import start, train
 from rl_lab.trees import map_leaves
 from rl_lab.types import EnvSpec, Step
@@ -217,6 +218,17 @@ def interact(agent, problem: Problem, observe=lambda step: None):
     seeds, acting = EpisodeSeeds(problem.seed, problem.num_envs), agent.policy(explore=True)
     for step, _, _ in train(agent, acting, envs, seeds, problem.total_steps, start(acting, envs, seeds)):
         observe(step)
+    return agent
+
+
+def imitate(agent, problem: Problem):
+    """Let an agent learn from the problem's dataset for the whole budget."""
+    source = experience(problem)
+    seeds, acting = source.seeds(), source.acting(agent.policy(explore=True))
+    begun = start(acting, source.envs, seeds)
+    for _ in train(agent, acting, source.envs, seeds, problem.total_steps, begun):
+        pass
+    source.envs.close()
     return agent
 
 

@@ -66,7 +66,11 @@ def assert_alike(one, other):
                 assert value == pytest.approx(theirs[key], rel=2e-3, abs=1e-4), key
 
 
-@pytest.mark.parametrize("fields", [DQN, pytest.param(PPO, marks=pytest.mark.long)], ids=["dqn", "ppo"])
+@pytest.mark.parametrize(
+    "fields",
+    [DQN, *(pytest.param(f, marks=pytest.mark.long) for f in (DQN | {"num_envs": 3}, PPO))],
+    ids=["dqn", "dqn on a vector", "ppo"],
+)
 def test_runs_that_learn_together_are_those_of_each_seed_alone(tmp_path, fields):
     began = perf_counter()
     together = learn(tmp_path / "many", fields, num_seeds=3, seed=4)
