@@ -12,7 +12,7 @@ from rl_lab.checks import shown
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.studies.running import learner_of
-from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum
+from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum, warnings_before
 from rl_lab.types import UsageError
 
 # Fields of the run by which its environment, its evaluation, or the choice of its final policy would differ. That of
@@ -36,8 +36,8 @@ def shared_terms(
         UsageError: a value is wrong, an agent can't learn the environment, or a field differs that may not.
     """
     checked = {agent: _accepted(agent, {**given, "env_id": env_id}) for agent, given in fields.items()}
-    configs = {agent: config for agent, (config, _) in checked.items()}
-    for line in dict.fromkeys(line for _, problem in checked.values() for line in problem.warnings):
+    configs = {agent: config for agent, (config, *_) in checked.items()}
+    for line in dict.fromkeys(line for _, _, lines in checked.values() for line in lines):
         tell(line)
     require_same_terms(env_id, configs)
     tell_budgets(env_id, configs, tell)
@@ -45,11 +45,13 @@ def shared_terms(
     return {} if limit is None else {"eval_total_steps": limit}
 
 
-def _accepted(agent: str, fields: dict[str, Any]) -> tuple[RunConfig, Problem]:
+def _accepted(agent: str, fields: dict[str, Any]) -> tuple[RunConfig, Problem, list[str]]:
+    """Return a run's config and its problem, and what a person should know of both."""
     learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
     require_optimum(config, problem)
-    return config, problem
+    own = [line.replace(": ", f": {agent}: ", 1) for line in warnings_before(learner, config, problem)]
+    return config, problem, problem.warnings + own
 
 
 def require_same_terms(env_id: str, configs: Mapping[str, RunConfig]) -> None:

@@ -50,6 +50,12 @@ def test_fields_and_numbers_of_seeds_are_checked():
             {"evaluate_every": 1, "total_steps": 10**15},
             r"evaluate_every 1 is too .*\(allowed: from 1000000000\)",
         ),
+        (
+            {"run_dir": "runs/nope"},
+            r"run_dir 'runs/nope' does nothing in rl_lab.simulate \(allowed: in rl_lab.learn",
+        ),
+        ({"eval_episodes": 7}, "eval_episodes 7 does nothing in rl_lab.simulate"),
+        ({"seed": 3}, r"seed 3 does nothing in rl_lab.simulate \(allowed: seeds\)"),
         ({"total_steps": 10**20}, "total_steps must be at most 1000000000000000, got 1"),
     ],
 )
