@@ -68,8 +68,8 @@ class Learning:
     gamma: float = 0.99
     """Discount per environment step."""
     initial_value: float = 0.0
-    """Initial value of every entry of the table; high values encourage exploration (optimism). 1/n and n^-w replace it at
-    an entry's first update."""
+    """Initial value of every entry of the table; high values encourage exploration (optimism). With 1/n and
+    n^-w an entry's first update replaces it."""
     bins: tuple[int, ...] = ()
     """Intervals into which each entry of a Box observation is cut: one number for all, or one each; none for others."""
     bins_low: tuple[float, ...] = ()

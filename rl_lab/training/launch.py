@@ -95,7 +95,7 @@ def learn(
             each as it would be alone. Tabular agents are simulated, on all cores: their field `simulated` is set. dqn,
             ppo and a2c learn as one program, which equals single runs within rounding.
         preset: named fields of the agent; those in `base` and `fields` take precedence.
-        base: fields beneath `fields`, as a file or a study holds them; one that does nothing is told instead of refused.
+        base: fields beneath `fields`, as a file or a study holds them; what does nothing is told instead of refused.
         progress: show a bar, or plain lines without a terminal or notebook; or what makes another display; None:
             only in a terminal or notebook. Without it, lines that aren't rows become Python's warnings.
         signals: on SIGINT and SIGTERM save at a step boundary and return without a summary.

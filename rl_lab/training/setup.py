@@ -207,7 +207,7 @@ def warnings_before(learner: Learner, config: RunConfig, problem: Problem) -> li
 
 
 def _without_optimum(config: RunConfig, problem: Problem, gamma: float) -> str | None:
-    """Return why an undiscounted run has no optimum to be compared with (one line); None if it has one or needs none."""
+    """Return why an undiscounted run has no optimum to be compared with (one line); None if it has one."""
     if gamma != 1.0 or problem.model is None:
         return None
     from rl_lab.evaluation.exact import optimum
