@@ -216,8 +216,8 @@ class Simulated:
     """Expected discounted return of each greedy policy from the start, without the time limit, [K, E]; exact.
 
     Of the policy that acts uniformly at random where its values are learned. At gamma = 1 it is minus
-    infinity for a policy that goes on for ever and loses on average, and nan where no return is defined: what it earns and
-    loses comes to nothing on average.
+    infinity for a policy that goes on for ever and loses on average, and nan where no return is defined, since what
+    it earns and loses comes to nothing on average.
     """
     optimal_return: float
     """The largest that is possible."""
