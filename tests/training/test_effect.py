@@ -6,6 +6,8 @@ import pytest
 
 import rl_lab
 from rl_lab.cli.train import parse_train
+from rl_lab.evaluation import exact
+from rl_lab.mdp.rows import NotConverged
 from rl_lab.studies.fairness import shared_terms
 from rl_lab.types import UsageError
 
@@ -78,6 +80,16 @@ class TestWithoutAnOptimum:
         assert result.summary["regret"] is None
         assert len(said) == 1
         assert said[0].startswith("gamma 1.0 gives lab/CarRental-v0 no optimum to compare with")
+
+    def test_one_that_is_not_found_is_told_too(self, tmp_path, monkeypatch):
+        def fail(model, gamma):
+            raise NotConverged("stopped after max_sweeps")
+
+        monkeypatch.setattr(exact, "optimum", fail)
+        with pytest.warns(
+            UserWarning, match=r"^eval_gamma 1\.0 gives FrozenLake-v1 no optimum .*: stopped after max"
+        ):
+            rl_lab.learn("random", "FrozenLake-v1", run_dir=tmp_path, eval_gamma=1.0, **QUIET)
 
     def test_an_optimum_that_is_finite_is_not_told(self, tmp_path, recwarn):
         rl_lab.learn("q-learning", "FrozenLake-v1", run_dir=tmp_path, gamma=1.0, **QUIET)
