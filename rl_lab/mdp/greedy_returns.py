@@ -81,12 +81,13 @@ def _without_end(chain: sparse.csr_matrix, reward: Array, ends: Array) -> float:
     Args:
         chain: the states that it meets, [M, M]; their rewards and probabilities of ending are [M].
     """
-    chain, signs = sparse.csr_matrix(chain), set()
+    signs: set[float] = set()
+    chain = sparse.csr_matrix(chain)
     chain.eliminate_zeros()
     for states in recurrent_classes(chain):
         own = reward[states]
         if (ends[states] == 0).all() and own.any():
             stays = Chain(normalise(chain[states][:, states]), np.ones(len(states)))
             gain, bias = stays.solve(own)
-            signs.add(np.sign(gain) if abs(gain) > stays.residual(own, gain, bias) else 0.0)
+            signs.add(float(np.sign(gain)) if abs(gain) > stays.residual(own, gain, bias) else 0.0)
     return signs.pop() * np.inf if len(signs) == 1 else float("nan")

@@ -74,7 +74,7 @@ def require_effect(agent: str, fields: Mapping[str, Any], base: Mapping[str, Any
 
 def _idle_lines(config: Any, names: Container[str] | None = None) -> list[str]:
     """Return a line for each field of an agent (of these, if given) that does nothing and hasn't its default."""
-    idle = getattr(config, "idle_fields", dict)()
+    idle: Mapping[str, str] = getattr(config, "idle_fields", dict)()
     return [
         f"{field.name} {shown(value)} does nothing without {idle[field.name]} (allowed: {field.default})"
         for field in dataclasses.fields(config)
