@@ -193,7 +193,7 @@ def _solve_average(model: TabularModel, method: str, config: AverageConfig, run:
     return {
         "policy": solution.policy,
         "gain": np.array(solution.gain),
-        "bias": solution.bias,
+        solution.name_of_bias: solution.bias,
         "differential_q": solution.q,
     }
 

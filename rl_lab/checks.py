@@ -74,7 +74,9 @@ def require_kinds(kind: type, fields: Mapping[str, Any]) -> None:
     hints = _hints(kind)
     for name, value in fields.items():
         if name in hints and not _is_of(hints[name], value):
-            raise UsageError(f"{name} must be {_named(hints[name])}, got {shown(value)}")
+            alone = isinstance(value, int | float) and _is_of(hints[name], (value,))
+            listed = f" (allowed: a list, such as [{value}])" if alone else ""
+            raise UsageError(f"{name} must be {_named(hints[name])}, got {shown(value)}{listed}")
 
 
 def count(name: str, value: Any, least: int = 1) -> int:

@@ -220,13 +220,17 @@ class TestKinds:
             ("rate", 10**400, "a number"),
             ("limit", [1.0], "a number"),
             ("flag", 1, "true or false"),
-            ("hidden", 8, "whole numbers"),
+            ("hidden", 8.5, "whole numbers"),
             ("hidden", (8, True), "whole numbers"),
             ("name", 3, "text"),
         ],
     )
     def test_another_one_is_named_with_what_is_allowed(self, field, value, allowed):
         assert self.refusal(**{field: value}) == f"{field} must be {allowed}, got {shown(value)}"
+
+    def test_one_alone_where_several_are_meant_is_told_how_to_be_given(self):
+        says = "hidden must be whole numbers, got 8 (allowed: a list, such as [8])"
+        assert self.refusal(hidden=8) == says
 
     def test_their_own_pass_and_so_do_fields_that_there_are_none_of(self):
         fields = {

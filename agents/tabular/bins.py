@@ -26,7 +26,7 @@ def count_bins(bins: Sequence[int], low: Sequence[float], high: Sequence[float],
 def make_bin_of(
     bins: Sequence[int], low: Sequence[float], high: Sequence[float], space: spaces.Space
 ) -> Callable[[Obs], Array]:
-    """Return a function from Box observations [N, ...] to their rows, int64 [N].
+    """Return a function from Box observations [N, ...] to their rows, int64 [N]; it refuses nan with a UsageError.
 
     The entries' bins are the digits of a row, the last entry's counting in ones. What lies outside falls into the
     outermost bin.
@@ -40,8 +40,11 @@ def make_bin_of(
 
     def row_of(obs: Obs) -> Array:
         entries = np.asarray(obs, np.float64).reshape(len(obs), -1)
-        place = np.clip(np.floor((entries - start) * scale), 0, last).astype(np.int64)
-        return place @ weights
+        place = np.clip(np.floor((entries - start) * scale), 0, last)
+        if (missing := np.isnan(place)).any():
+            at = int(missing.any(axis=0).argmax())
+            raise UsageError(f"entry {at} of the observation is nan, which is in no bin (allowed: numbers)")
+        return place.astype(np.int64) @ weights
 
     return row_of
 

@@ -28,6 +28,11 @@ BEHAVIOURS = {
     "boltzmann": exploring.BOLTZMANN,
     "ucb": exploring.UCB,
 }
+FIELDS_OF = {  # of each behaviour alone
+    "epsilon-greedy": ("epsilon_initial", "epsilon_final", "epsilon_fraction"),
+    "boltzmann": ("temperature", "temperature_final"),
+    "ucb": ("ucb_width",),
+}
 PARAMETERS = {
     "epsilon-greedy": "epsilon",
     "boltzmann": "temperature",
@@ -63,7 +68,8 @@ class Learning:
     gamma: float = 0.99
     """Discount per environment step."""
     initial_value: float = 0.0
-    """Initial value of every entry of the table; high values encourage exploration (optimism)."""
+    """Initial value of every entry of the table; high values encourage exploration (optimism). With 1/n and
+    n^-w an entry's first update replaces it."""
     bins: tuple[int, ...] = ()
     """Intervals into which each entry of a Box observation is cut: one number for all, or one each; none for others."""
     bins_low: tuple[float, ...] = ()
@@ -91,6 +97,13 @@ class Learning:
         """Return the fields by which what is learned depends on the budget."""
         decays = self.step_size == "linear" and self.learning_rate_final != self.learning_rate
         return ("learning_rate_final",) * decays
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that do nothing beside the others, and what each would need."""
+        of_schedule = {"learning_rate": "linear", "learning_rate_final": "linear", "step_size_power": "n^-w"}
+        return {
+            name: f"step_size {needed}" for name, needed in of_schedule.items() if needed != self.step_size
+        }
 
 
 @dataclass(frozen=True)
@@ -149,6 +162,12 @@ class Config(Learning):
         falls = greedy and self.epsilon_fraction > 0 and self.epsilon_initial != self.epsilon_final
         cools = warm and self.temperature != self.temperature_final
         return ("epsilon_fraction",) * falls + ("temperature_final",) * cools + super().budget_fields()
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that do nothing beside the others, and what each would need."""
+        others = {name: fields for name, fields in FIELDS_OF.items() if name != self.exploration}
+        idle = {field: f"exploration {name}" for name, fields in others.items() for field in fields}
+        return super().idle_fields() | idle
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def train(argv: Sequence[str]) -> int:
     elif options.num_seeds is not None:
         return _train_seeds(options.agent, options.num_seeds, fields)
     else:
-        result = learn(options.agent, progress=True, signals=True, **fields)
+        result = learn(options.agent, progress=True, signals=True, base=fields)
     if result.summary is None and not result.resumes:
         raise RuntimeError(f"stopped; {options.agent} can't resume exactly and has to start again from zero")
     if result.summary is None:
@@ -105,7 +105,7 @@ def _train_seeds(agent: str, num_seeds: int, fields: dict[str, Any]) -> int:
     """Train an agent with several seeds; return the exit code."""
     from rl_lab.training.launch import learn
 
-    results = learn(agent, num_seeds=num_seeds, progress=True, signals=True, **fields)
+    results = learn(agent, num_seeds=num_seeds, progress=True, signals=True, base=fields)
     for result in results:
         if result.summary is not None:
             print(f"{result.run_dir.name}: {_told(result.summary)}")
@@ -173,6 +173,10 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainOptions, dict[str, Any]]:
             "total_steps": parsed["total_steps"],
         }
         _require_same(parsed | {"agent": options.agent}, begun)
+    else:
+        from rl_lab.training.setup import require_effect
+
+        require_effect(options.agent, parsed, given)
     return options, parsed
 
 

@@ -9,7 +9,7 @@ Source: Puterman, "Markov Decision Processes", 1994, chapters 8 and 9; the bound
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from scipy import sparse
@@ -84,6 +84,8 @@ class AverageSolution:
     """What the model is: in a communicating one some policy visits every state for ever."""
     sweeps: int
     """Sweeps over all states; for policy iteration its improvements."""
+    name_of_bias: Literal["bias", "relative_values"]
+    """What `bias` holds, and files call it: relative_values in a large model."""
 
 
 def solve_average(
@@ -241,4 +243,5 @@ def _describe(
         solved=solved,
         structure=structure,
         sweeps=sweeps,
+        name_of_bias="bias" if is_direct(process) else "relative_values",
     )

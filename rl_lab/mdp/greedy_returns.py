@@ -7,7 +7,9 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
+from rl_lab.mdp.differential import Chain
 from rl_lab.mdp.model import TabularModel, find_reaching
+from rl_lab.mdp.recurring import normalise, recurrent_classes
 from rl_lab.mdp.rows import NeverEnds, solve_values
 from rl_lab.types import Array
 
@@ -23,7 +25,8 @@ def greedy_actions(q: Array, available: Array) -> Array:
 def greedy_returns(model: TabularModel, policies: Array, gamma: float) -> Array:
     """Return the expected discounted return of each policy from the start, without a time limit, float64 [B].
 
-    It is nan where it isn't defined: at gamma = 1, for a policy that earns for ever.
+    At gamma = 1 a policy may go on for ever. Then it is minus or plus infinity if the policy loses or earns on average
+    wherever it stays, and nan if that differs, or if what it earns and loses comes to nothing on average.
 
     Args:
         policies: an action for each state, integers [B, S].
@@ -68,5 +71,23 @@ def _sparse(model: TabularModel, policy: Array, gamma: float) -> float:
     try:
         values = solve_values(chain[inner][:, inner], reward[inner], ends[inner], gamma)
     except NeverEnds:
-        return float("nan")
+        return _without_end(chain[inner][:, inner], reward[inner], ends[inner])
     return float(model.initial[inner] @ values)
+
+
+def _without_end(chain: sparse.csr_matrix, reward: Array, ends: Array) -> float:
+    """Return what a policy that rewards go on for ever gets undiscounted: minus or plus infinity, or nan.
+
+    Args:
+        chain: the states that it meets, [M, M]; their rewards and probabilities of ending are [M].
+    """
+    signs: set[float] = set()
+    chain = sparse.csr_matrix(chain)
+    chain.eliminate_zeros()
+    for states in recurrent_classes(chain):
+        own = reward[states]
+        if (ends[states] == 0).all() and own.any():
+            stays = Chain(normalise(chain[states][:, states]), np.ones(len(states)))
+            gain, bias = stays.solve(own)
+            signs.add(float(np.sign(gain)) if abs(gain) > stays.residual(own, gain, bias) else 0.0)
+    return signs.pop() * np.inf if len(signs) == 1 else float("nan")

@@ -17,7 +17,7 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from rl_lab.mdp.model import TabularModel, find_reaching
-from rl_lab.mdp.rows import Rows, list_rows
+from rl_lab.mdp.rows import Rows, list_rows, pick_first
 from rl_lab.mdp.undiscounted import end_components, link_states
 from rl_lab.types import Array
 
@@ -52,7 +52,7 @@ def join_episodes(model: TabularModel) -> Process:
     """Return the process in which each episode of a model is followed by the next."""
     rows = list_rows(model)
     if not rows.termination.any():
-        rows = rows._replace(continuation=_normalise(rows.continuation))
+        rows = rows._replace(continuation=normalise(rows.continuation))
         return Process(rows, np.ones(len(rows.owner)), np.arange(model.num_states))
     size, ends = model.num_states, sparse.csr_matrix(rows.termination[:, None])
     begins = sparse.csr_matrix(np.append(model.initial, 0.0)[None, :])
@@ -63,7 +63,7 @@ def join_episodes(model: TabularModel) -> Process:
             owner=np.append(rows.owner, size),
             reward=np.append(rows.reward, 0.0),
             termination=np.zeros(len(rows.owner) + 1),
-            continuation=_normalise(sparse.csr_matrix(going_on)),
+            continuation=normalise(sparse.csr_matrix(going_on)),
             origin=np.append(rows.origin, -1),
         ),
         np.append(np.ones(len(rows.owner)), 0.0),
@@ -93,7 +93,7 @@ def keep_reachable(process: Process, initial: Array) -> Process:
     )
 
 
-def _normalise(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+def normalise(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Return a matrix [R, S] whose rows sum to 1: a model's own may miss that by a little."""
     total = np.asarray(matrix.sum(axis=1)).ravel()
     exact = sparse.csr_matrix(sparse.diags(1.0 / total) @ matrix)
@@ -152,10 +152,11 @@ def lead_to(rows: Rows, chosen: Array, target: Array) -> Array:
 
     Each row leads with positive probability to the target, or one step closer to it.
     """
-    picked = np.where(target, chosen, -1)
-    while (picked < 0).any():
-        near = rows.continuation @ (picked >= 0).astype(np.float64) > 0
-        index = np.flatnonzero(near & (picked[rows.owner] < 0))[::-1]
-        assert index.size, "with one end component every state can reach the others in it"
-        picked[rows.owner[index]] = index
-    return picked
+    links = link_states(rows, np.ones(len(rows.owner), dtype=bool))
+    links.eliminate_zeros()
+    steps = csgraph.dijkstra(links.T, indices=np.flatnonzero(target), unweighted=True, min_only=True)
+    assert np.isfinite(steps).all(), "with one end component every state can reach the others in it"
+    matrix = rows.continuation
+    ahead = np.where(matrix.data > 0, steps[matrix.indices], np.inf)
+    closer = np.minimum.reduceat(ahead, matrix.indptr[:-1]) < steps[rows.owner]  # no row is empty
+    return np.where(target, chosen, pick_first(rows, closer))

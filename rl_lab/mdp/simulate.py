@@ -215,7 +215,9 @@ class Simulated:
     greedy_return: Array
     """Expected discounted return of each greedy policy from the start, without the time limit, [K, E]; exact.
 
-    Of the policy that acts uniformly at random where its values are learned.
+    Of the policy that acts uniformly at random where its values are learned. At gamma = 1 it is minus
+    infinity for a policy that goes on for ever and loses on average, and nan where no return is defined, since what
+    it earns and loses comes to nothing on average.
     """
     optimal_return: float
     """The largest that is possible."""
@@ -231,7 +233,7 @@ class Simulated:
 
     @property
     def regret(self) -> Array:
-        """By how much each greedy policy falls short of the optimum, [K, E]."""
+        """By how much each greedy policy falls short of the optimum, [K, E]; infinity and nan as in `greedy_return`."""
         return self.optimal_return - self.greedy_return
 
 

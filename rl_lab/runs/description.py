@@ -175,13 +175,12 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
         config: as it was asked for.
         problem: with the device resolved, and the weights of a warm start and the dataset, if any.
     """
-    gamma = config.eval_gamma if config.eval_gamma is not None else getattr(agent_config, "gamma", 0.99)
     wandb = resolve_mode(config.wandb)
     named = named_fields(config)
     resolved: dict[str, Any] = named | {
         "device": problem.device,
         "preprocess": resolve_preprocessing(config.env_id, config.preprocess),
-        "eval_gamma": gamma,
+        "eval_gamma": eval_gamma_of(config, agent_config),
         "wandb": wandb.mode,
         "group": named["group"] or f"{config.env_id}-{agent}",
     }
@@ -196,6 +195,11 @@ def describe(agent: str, agent_config: Any, config: RunConfig, problem: Problem)
         wandb_source=wandb.source,
     )
     return dataclasses.replace(description, config_sha256=config_hash(description))
+
+
+def eval_gamma_of(config: RunConfig, agent_config: Any) -> float:
+    """Return the discount with which a run is evaluated."""
+    return config.eval_gamma if config.eval_gamma is not None else getattr(agent_config, "gamma", 0.99)
 
 
 def config_hash(description: RunDescription) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rl_lab.checks import shown
 from rl_lab.problem import Problem
@@ -16,7 +16,14 @@ from rl_lab.runs.config import RunConfig
 from rl_lab.studies.running import learner_of
 from rl_lab.training.learner import Learner, ignores_masks
 from rl_lab.training.loading import read_weights
-from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum, resolved
+from rl_lab.training.setup import (
+    configure,
+    problem_of,
+    require_accepted,
+    require_optimum,
+    resolved,
+    warnings_before,
+)
 from rl_lab.types import UsageError
 
 # Fields of the run by which its environment, its evaluation, or the choice of its final policy would differ. That of
@@ -42,28 +49,37 @@ def shared_terms(
         UsageError: a value is wrong, an agent can't learn the environment, or a field differs that may not.
     """
     checked = {agent: _accepted(agent, {**given, "env_id": env_id}) for agent, given in fields.items()}
-    configs = {agent: config for agent, (_, config, _) in checked.items()}
-    for line in dict.fromkeys(line for _, _, problem in checked.values() for line in problem.warnings):
+    configs = {agent: found.config for agent, found in checked.items()}
+    for line in dict.fromkeys(line for found in checked.values() for line in found.warnings):
         tell(line)
     require_same_terms(env_id, configs)
     tell_budgets(env_id, configs, tell)
     tell_differences(env_id, configs, tell)
     tell_choices(env_id, configs, tell)
-    tell_without_masks(
-        env_id, [a for a, (learner, _, problem) in checked.items() if ignores_masks(learner, problem)], tell
-    )
-    limit = shared_limit(configs, lambda: next(iter(checked.values()))[2].spec.max_episode_steps)
+    masked = [agent for agent, found in checked.items() if ignores_masks(found.learner, found.problem)]
+    tell_without_masks(env_id, masked, tell)
+    limit = shared_limit(configs, lambda: next(iter(checked.values())).problem.spec.max_episode_steps)
     return {} if limit is None else {"eval_total_steps": limit}
 
 
-def _accepted(agent: str, fields: dict[str, Any]) -> tuple[Learner, RunConfig, Problem]:
+class _Accepted(NamedTuple):
+    """An agent's runs on an environment, and what a person should know of them."""
+
+    learner: Learner
+    config: RunConfig
+    problem: Problem
+    warnings: list[str]
+
+
+def _accepted(agent: str, fields: dict[str, Any]) -> _Accepted:
     learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
     resolved(learner_of(agent), learner, problem)  # which may refuse
     require_optimum(config, problem)
     if config.init_from is not None:
         read_weights(config.init_from)  # each run does, too: here it is refused before any has begun
-    return learner, config, problem
+    own = [line.replace(": ", f": {agent}: ", 1) for line in warnings_before(learner, config, problem)]
+    return _Accepted(learner, config, problem, problem.warnings + own)
 
 
 def require_same_terms(env_id: str, configs: Mapping[str, RunConfig]) -> None:

@@ -43,7 +43,7 @@ def _work(agent: str, fields: dict[str, Any], pipe: int | None = None, progress:
         result = None
     if result is None:
         _clear(folder)
-        result = learn(agent, progress=progress, signals=True, **fields)
+        result = learn(agent, progress=progress, signals=True, base=fields)
     return STOPPED if result.summary is None else 0
 
 

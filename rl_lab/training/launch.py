@@ -33,7 +33,7 @@ from rl_lab.training.preparing import Prepared, prepare, prepare_seeds, require_
 from rl_lab.training.registry import make_learner, preset_fields
 from rl_lab.training.result import Result
 from rl_lab.training.running import Opened, opened_run, started, telling_how_to_resume
-from rl_lab.training.setup import problem_of, require_accepted
+from rl_lab.training.setup import problem_of, require_accepted, require_effect
 from rl_lab.training.simulated_together import simulate_together
 from rl_lab.training.simulation import Simulated
 from rl_lab.training.together import train_together
@@ -51,6 +51,7 @@ def learn(
     *,
     num_seeds: None = None,
     preset: str | None = None,
+    base: Mapping[str, Any] | None = None,
     progress: bool | MakeProgress | None = None,
     signals: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -65,6 +66,7 @@ def learn(
     *,
     num_seeds: int,
     preset: str | None = None,
+    base: Mapping[str, Any] | None = None,
     progress: bool | MakeProgress | None = None,
     signals: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -78,6 +80,7 @@ def learn(
     *,
     num_seeds: int | None = None,
     preset: str | None = None,
+    base: Mapping[str, Any] | None = None,
     progress: bool | MakeProgress | None = None,
     signals: bool = False,
     callbacks: Sequence[Callback] = (),
@@ -91,7 +94,8 @@ def learn(
         num_seeds: of runs that learn together: seed, seed + 1, ..., each in a folder seed-<seed> within run_dir, and
             each as it would be alone. Tabular agents are simulated, on all cores: their field `simulated` is set. dqn,
             ppo and a2c learn as one program, which equals single runs within rounding.
-        preset: named fields of the agent; those in `fields` take precedence.
+        preset: named fields of the agent; those in `base` and `fields` take precedence.
+        base: fields beneath `fields`, as a file or a study holds them; what does nothing is told instead of refused.
         progress: show a bar, or plain lines without a terminal or notebook; or what makes another display; None:
             only in a terminal or notebook. Without it, lines that aren't rows become Python's warnings.
         signals: on SIGINT and SIGTERM save at a step boundary and return without a summary.
@@ -107,7 +111,9 @@ def learn(
         NotWritten: the file system refused; what was saved before is whole.
         CallbackFailed: a callback raised an exception; the run was saved and can be resumed.
     """
-    given = (preset_fields(agent, preset) if preset else {}) | fields | ({"env_id": env_id} if env_id else {})
+    beneath = (preset_fields(agent, preset) if preset else {}) | dict(base or {})
+    given = beneath | fields | ({"env_id": env_id} if env_id else {})
+    require_effect(agent, fields, beneath)
     if num_seeds is not None:
         runs, like = prepare_seeds(agent, given, count("num_seeds", num_seeds))
         return learn_together(agent, runs, progress=progress, signals=signals, callbacks=callbacks, like=like)

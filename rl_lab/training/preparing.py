@@ -24,6 +24,7 @@ from rl_lab.training.setup import (
     require_accepted,
     require_optimum,
     resolved,
+    warnings_before,
 )
 from rl_lab.training.simulation import Simulated
 from rl_lab.types import UsageError
@@ -40,6 +41,8 @@ class Prepared:
     config: RunConfig
     problem: Problem
     description: RunDescription
+    warnings: tuple[str, ...] = ()
+    """What a person should know of the fields, a line each."""
 
 
 def prepare(agent: str, given: Mapping[str, Any], like: Problem | None = None) -> Prepared:
@@ -63,7 +66,8 @@ def prepare(agent: str, given: Mapping[str, Any], like: Problem | None = None) -
     problem.check()  # before there is a folder
     require_optimum(config, problem)
     description = describe(agent, learner.config, config, problem)  # W&B's settings may be refused
-    return Prepared(agent, learner, config, problem, description)
+    told = tuple(warnings_before(learner, config, problem))
+    return Prepared(agent, learner, config, problem, description, told)
 
 
 def prepare_seeds(

@@ -82,6 +82,8 @@ def started(
                 telling_how_to_resume(learner, folder),
                 opened_run(learner, description, problem, folder, progress, callbacks, clock=clock) as opened,
             ):
+                for line in prepared.warnings:
+                    opened.shown.note(line)
                 yield opened
         except Exception:
             remove_failed_start(folder)

@@ -8,15 +8,21 @@ from typing import Any
 
 from rl_lab.checks import count, shown
 from rl_lab.mdp.simulate import Simulated, evaluated
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.progress import tell_watcher
 from rl_lab.training import simulation
 from rl_lab.training.registry import config_of
-from rl_lab.training.setup import configure, problem_of, require_accepted
+from rl_lab.training.setup import configure, problem_of, require_accepted, require_effect
 from rl_lab.training.simulated_session import to_tell
 from rl_lab.types import UsageError
 
 MOST_EVALUATIONS = 1_000_000  # of each seed
 MOST_SEEDS = 10_000_000
+OF_RUN = (
+    "env_id", "env_kwargs", "wrappers", "preprocess", "life_loss_terminates", "num_envs", "vector",
+    "env_timeout_seconds", "total_steps", "horizon_steps", "eval_gamma", "dataset",
+)  # fmt: skip
+"""Fields of RunConfig that say what is simulated or are refused by themselves; all others are about runs."""
 
 
 def simulate(
@@ -34,7 +40,7 @@ def simulate(
     Args:
         seeds: their number, from 0 on, or the seeds themselves.
         evaluate_every: environment steps between evaluations, which are exact; by default a tenth of the budget.
-        fields: of the agent's Config, and of RunConfig env_kwargs, total_steps, horizon_steps, eval_gamma and the like.
+        fields: of the agent's Config, and of RunConfig those in OF_RUN, such as env_kwargs, total_steps and eval_gamma.
 
     Raises:
         UsageError: a wrong name or value, or an agent or environment that can't be simulated.
@@ -47,7 +53,9 @@ def simulate(
         raise UsageError(f"agent must be text, got {shown(agent)}")
     if "simulated" not in {field.name for field in dataclasses.fields(config_of(agent))}:
         raise UsageError(f"agent {agent!r} can't be simulated (allowed: tabular agents, such as q-learning)")
+    require_effect(agent, fields)
     learner, config = configure(agent, fields | {"env_id": env_id, "simulated": True})
+    _require_simulated(config)
     if not isinstance(learner, simulation.Simulated):
         raise UsageError(f"agent {agent!r} can't be simulated")
     chosen = _seeds_of(seeds)
@@ -68,6 +76,21 @@ def simulate(
         evaluate_every=every,
         eval_gamma=config.eval_gamma,
     )
+
+
+def _require_simulated(config: RunConfig) -> None:
+    """Check that the fields of a run are those of what is simulated.
+
+    Raises:
+        UsageError: one is about what runs write and evaluate, and hasn't its default.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name not in OF_RUN and value != field.default:
+            allowed = "seeds" if field.name == "seed" else "in rl_lab.learn with num_seeds"
+            raise UsageError(
+                f"{field.name} {shown(value)} does nothing in rl_lab.simulate (allowed: {allowed})"
+            )
 
 
 def _seeds_of(seeds: Any) -> list[int]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import partial
 from typing import Any
 
+from rl_lab.checks import shown, without_allowed
 from rl_lab.datasets.dataset import Dataset
 from rl_lab.environments.make import Layers, make_envs, other_episodes
 from rl_lab.environments.vectors import VectorEnv
 from rl_lab.mdp.rows import NeverEnds, NotConverged
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig, split_fields
+from rl_lab.runs.description import eval_gamma_of
 from rl_lab.runs.scrubbing import supplied
 from rl_lab.training.devices import resolve_device
 from rl_lab.training.learner import Learner
@@ -52,6 +54,33 @@ def _split(agent: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
     if "env_id" not in of_run:
         raise UsageError("env_id is missing (allowed: a Gymnasium id, namespace/id or module:id)")
     return of_run, of_agent
+
+
+def require_effect(agent: str, fields: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> None:
+    """Check that each given field of the agent does something beside the others, or has its default.
+
+    Args:
+        base: fields beneath these, which nobody has given for this run alone; values taken from them pass.
+
+    Raises:
+        UsageError: an unknown agent or field, a value that isn't allowed, or one that does nothing.
+    """
+    base = {} if base is None else base
+    _, of_agent = split_fields({**base, **fields}, config_of(agent))
+    given = [name for name in fields if name not in base or fields[name] != base[name]]
+    for line in _idle_lines(make_config(agent, **of_agent), given):
+        raise UsageError(line)
+
+
+def _idle_lines(config: Any, names: Container[str] | None = None) -> list[str]:
+    """Return a line for each field of an agent (of these, if given) that does nothing and hasn't its default."""
+    idle: Mapping[str, str] = getattr(config, "idle_fields", dict)()
+    return [
+        f"{field.name} {shown(value)} does nothing without {idle[field.name]} (allowed: {field.default})"
+        for field in dataclasses.fields(config)
+        if field.name in idle and (names is None or field.name in names)
+        if (value := getattr(config, field.name)) != field.default
+    ]
 
 
 def _require_served(agent: str, learner: Learner, config: RunConfig) -> None:
@@ -166,8 +195,29 @@ def require_optimum(config: RunConfig, problem: Problem) -> None:
         raise UsageError(
             f"eval_gamma 1.0 gives {problem.env_id} no optimum to compare with: {error}"
         ) from error
-    except NotConverged:  # there may be one: the figures that need it stay empty
+    except NotConverged:  # there may be one: `warnings_before` tells
         pass
+
+
+def warnings_before(learner: Learner, config: RunConfig, problem: Problem) -> list[str]:
+    """Return what a person should know of a run's fields before it begins, a line each."""
+    lines = map(without_allowed, _idle_lines(learner.config))
+    without = _without_optimum(config, problem, eval_gamma_of(config, learner.config))
+    return [f"warning: {line}" for line in (*lines, without) if line is not None]
+
+
+def _without_optimum(config: RunConfig, problem: Problem, gamma: float) -> str | None:
+    """Return why an undiscounted run has no optimum to be compared with (one line); None if it has one."""
+    if gamma != 1.0 or problem.model is None:
+        return None
+    from rl_lab.evaluation.exact import optimum
+
+    try:
+        optimum(problem.model, gamma)
+    except (NeverEnds, NotConverged) as error:
+        name = "gamma" if config.eval_gamma is None else "eval_gamma"
+        return f"{name} 1.0 gives {problem.env_id} no optimum to compare with (regret stays empty): {error}"
+    return None
 
 
 def resolved(agent: str, learner: Learner, problem: Problem) -> Learner:

@@ -15,6 +15,7 @@ import pytest
 from gymnasium import spaces
 
 from learners import NAMES, learner, table_agent
+from rl_lab.agents.tabular.bins import count_bins, make_bin_of
 from rl_lab.envs.sutton_barto.random_walk import RandomWalk
 from rl_lab.evaluation.exact import action_probabilities, exact_figures
 from rl_lab.policies import for_episode
@@ -297,8 +298,6 @@ class TestBins:
         [((-1.0, 0.0), 0), ((-0.01, 9.9), 2), ((0.0, 0.0), 3), ((5.0, 11.0), 5), ((-3, -3), 0)],
     )
     def test_number_the_boxes_and_take_in_what_lies_beyond(self, obs, row):
-        from rl_lab.agents.tabular.bins import count_bins, make_bin_of
-
         fields = (2, 3), (-1.0, 0.0), (1.0, 10.0), self.BOX
         assert count_bins(*fields) == 6
         assert make_bin_of(*fields)(np.array([obs]))[0] == row
@@ -329,6 +328,18 @@ class TestBins:
     def test_have_no_more_intervals_than_a_table_has_entries(self):
         with pytest.raises(UsageError, match="bins must be whole numbers from 1 to 50000000, got"):
             learner("q-learning", bins=(10**19,))
+
+    def test_given_as_one_number_are_told_how_to_be_given(self):
+        says = r"^bins must be whole numbers, got 6 \(allowed: a list, such as \[6\]\)$"
+        with pytest.raises(UsageError, match=says):
+            make_learner("q-learning", bins=6)
+        assert make_learner("q-learning", bins=[6]).config.bins == (6,)
+
+    def test_refuse_nan(self):
+        row_of = make_bin_of((4,), (-1.0, 0.0), (1.0, 10.0), self.BOX)
+        assert row_of(np.array([[-np.inf, np.inf]])) == [3]
+        with pytest.raises(UsageError, match=r"^entry 1 of the observation is nan, which is in no bin"):
+            row_of(np.array([[0.0, 1.0], [0.0, np.nan]]))
 
     def test_let_a_table_learn_of_a_box(self):
         problem = problem_on(lambda: gymnasium.make("MountainCar-v0"), total_steps=400)

@@ -10,6 +10,7 @@ import pytest
 import rl_lab
 from commands import call, require_refusal
 from rl_lab.cli.solve import Method, solve
+from rl_lab.mdp import average_methods
 from rl_lab.mdp import solve as solver
 from rl_lab.mdp.average_reward import AVERAGE_METHODS, solve_average
 from rl_lab.mdp.methods import METHODS
@@ -18,6 +19,14 @@ from rl_lab.mdp.model import extract_model
 
 def test_every_method_may_be_chosen():
     assert get_args(Method) == (*METHODS, *AVERAGE_METHODS)
+
+
+def test_the_help_says_when_not_to_use_prioritised_sweeping(capsys):
+    with pytest.raises(SystemExit):
+        solve(["--help"])
+    assert "prioritised-sweeping takes many times as long" in " ".join(
+        capsys.readouterr().out.replace("│", " ").split()
+    )
 
 
 class TestSolve:
@@ -71,6 +80,17 @@ class TestAverageReward:
         assert gain.startswith("optimal average reward per step: 0.0179739 (error at most ")
         assert bias.startswith("bias: -0.176821 to 0.561741 (error at most ")
         assert bias.endswith("; 10 states are visited for ever")
+
+    def test_of_a_large_model_relative_values_are_shown_by_that_name(self, capsys, tmp_path, monkeypatch):
+        monkeypatch.setattr(average_methods, "DIRECT_STATES", 10)
+        words = ["--env-id", "FrozenLake-v1", "--method", "relative-value-iteration", "--table"]
+        out = call(capsys, solve, *words, "--out", tmp_path / "lake.npz")[1].splitlines()
+        assert out[2].startswith("relative values: ")
+        assert "(not certified to be the bias in so large a model)" in out[2]
+        assert out[3].split() == ["state", "relative", "values", "optimal", "actions"]
+        with np.load(tmp_path / "lake.npz", allow_pickle=False) as found:
+            assert "relative_values" in found
+            assert "bias" not in found
 
     def test_a_single_state_that_is_visited_for_ever_is_one_state(self, capsys):
         out = call(capsys, solve, "--env-id", "lab/Cliff-v0", "--method", "average-policy-iteration")[1]

@@ -30,10 +30,22 @@ def test_they_are_the_expected_returns_of_each_policy(monkeypatch, dense, gamma)
     np.testing.assert_allclose(greedy_returns(model, policies, gamma), alone, rtol=1e-9, atol=1e-12)
 
 
-def test_undiscounted_returns_are_nan_where_a_policy_earns_for_ever():
-    outcomes = [(0, 0, 1.0, 0, 1.0, True), (0, 1, 1.0, 0, 2.0, False)]  # end with 1, or earn 2 for ever
-    model = TabularModel.from_outcomes(outcomes, 1, 2, [1.0])
-    assert np.array_equal(greedy_returns(model, np.array([[0], [1]]), 1.0), [1.0, np.nan], equal_nan=True)
+def test_undiscounted_returns_of_policies_that_go_on_for_ever_are_infinite_or_nan():
+    outcomes = [
+        (0, 0, 1.0, 0, 1.0, True), (0, 1, 1.0, 0, 2.0, False), (0, 2, 1.0, 0, -1e-3, False),  # end, earn, lose
+        (0, 3, 0.5, 1, 0.0, False), (0, 3, 0.5, 2, 0.0, False),
+        (1, 0, 1.0, 1, 2.0, False), (1, 1, 1.0, 2, 1.0, False), (1, 2, 1.0, 1, 0.0, False),
+        (2, 0, 1.0, 2, -2.0, False), (2, 1, 1.0, 1, -1.0, False), (2, 2, 1.0, 2, 3.0, True),
+    ]  # fmt: skip
+    model = TabularModel.from_outcomes(outcomes, 3, 4, [1.0, 0.0, 0.0])
+    policies = {
+        (0, 0, 0): 1.0, (1, 0, 0): np.inf, (2, 0, 0): -np.inf,
+        (3, 0, 0): np.nan,  # earns or loses, as a coin falls
+        (3, 1, 1): np.nan,  # +1 and -1 in turn
+        (3, 2, 0): -np.inf, (3, 2, 2): 1.5, (3, 0, 2): np.inf,
+    }  # fmt: skip
+    found = greedy_returns(model, np.array(list(policies)), 1.0)
+    assert np.array_equal(found, list(policies.values()), equal_nan=True)
 
 
 def test_a_state_that_a_policy_never_meets_does_not_matter():

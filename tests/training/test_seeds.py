@@ -25,6 +25,14 @@ def test_each_seed_learns_what_a_simulated_run_learns(tmp_path):
     assert found.optimal_return == pytest.approx(run.summary["optimal_return"], rel=1e-12)
 
 
+def test_an_undiscounted_policy_that_loses_for_ever_has_an_infinite_regret():
+    found = rl_lab.simulate("q-learning", "CliffWalking-v1", seeds=2, total_steps=200, gamma=1.0)
+    assert found.optimal_return == -13.0
+    assert (found.greedy_return == -np.inf).any()
+    assert not np.isnan(found.regret).any()
+    assert np.array_equal(found.regret == np.inf, found.greedy_return == -np.inf)
+
+
 def test_fields_and_numbers_of_seeds_are_checked():
     for wrong in (0, np.int64(0), 2.5, None):
         with pytest.raises(UsageError, match="seeds must be"):
@@ -50,6 +58,12 @@ def test_fields_and_numbers_of_seeds_are_checked():
             {"evaluate_every": 1, "total_steps": 10**15},
             r"evaluate_every 1 is too .*\(allowed: from 1000000000\)",
         ),
+        (
+            {"run_dir": "runs/nope"},
+            r"run_dir 'runs/nope' does nothing in rl_lab.simulate \(allowed: in rl_lab.learn",
+        ),
+        ({"eval_episodes": 7}, "eval_episodes 7 does nothing in rl_lab.simulate"),
+        ({"seed": 3}, r"seed 3 does nothing in rl_lab.simulate \(allowed: seeds\)"),
         ({"total_steps": 10**20}, "total_steps must be at most 1000000000000000, got 1"),
     ],
 )

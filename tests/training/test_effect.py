@@ -1,0 +1,96 @@
+"""Fields that do nothing beside the others are refused where they are given, and told where a file holds them."""
+
+from __future__ import annotations
+
+import pytest
+
+import rl_lab
+from rl_lab.cli.train import parse_train
+from rl_lab.evaluation import exact
+from rl_lab.mdp.rows import NotConverged
+from rl_lab.studies.fairness import shared_terms
+from rl_lab.types import UsageError
+
+QUIET = {
+    "total_steps": 50, "eval_episodes": 0, "video_episodes": 0, "pictures": False, "wandb": "disabled",
+    "progress": False,
+}  # fmt: skip
+IDLE = {"exploration": "ucb", "epsilon_initial": 0.3}
+SAYS = "epsilon_initial 0.3 does nothing without exploration epsilon-greedy"
+TABLE = ["--agent", "q-learning", "--env-id", "FrozenLake-v1"]
+
+
+@pytest.mark.parametrize(
+    ("agent", "fields", "says"),
+    [
+        ("q-learning", IDLE, rf"^{SAYS} \(allowed: 1\.0\)$"),
+        ("sarsa", {"temperature": 0.2}, "^temperature 0.2 does nothing without exploration boltzmann"),
+        ("sarsa", {"exploration": "boltzmann", "ucb_width": 2}, "^ucb_width 2 does nothing without exploration ucb"),
+        ("q-learning", {"step_size": "1/n", "learning_rate": 0.1}, "^learning_rate 0.1 .* step_size linear"),
+        ("monte-carlo", {"learning_rate_final": 0.1}, "^learning_rate_final 0.1 .* without step_size linear"),
+        ("td-prediction", {"step_size_power": 0.6}, r"^step_size_power 0.6 .* without step_size n\^-w"),
+    ],
+)  # fmt: skip
+def test_a_field_that_does_nothing_is_refused(tmp_path, agent, fields, says):
+    for run in ({}, {"num_seeds": 2}):
+        with pytest.raises(UsageError, match=says):
+            rl_lab.learn(agent, "FrozenLake-v1", run_dir=tmp_path / "run", **QUIET, **fields, **run)
+    with pytest.raises(UsageError, match=says):
+        rl_lab.simulate(agent, "FrozenLake-v1", seeds=2, total_steps=50, **fields)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_default_passes(tmp_path):
+    fields = {"exploration": "ucb", "epsilon_initial": 1.0, "step_size": "1/n", "learning_rate": 0.5}
+    rl_lab.learn("q-learning", "FrozenLake-v1", run_dir=tmp_path / "run", **QUIET, **fields)
+
+
+def test_a_run_that_holds_such_a_field_is_told_loads_and_goes_on(tmp_path):
+    with pytest.warns(UserWarning, match=SAYS):
+        rl_lab.learn(
+            "q-learning", "FrozenLake-v1", run_dir=tmp_path, base=IDLE | {"step_size": "1/n"}, **QUIET
+        )
+    assert rl_lab.load_policy(tmp_path) is not None
+    assert rl_lab.resume(tmp_path, total_steps=80, progress=False).summary["env_steps"] == 80
+
+
+def test_a_file_may_hold_such_a_field_and_an_option_may_not(tmp_path):
+    file = tmp_path / "fields.yaml"
+    file.write_text("epsilon_initial: 0.3\n")
+    words = [*TABLE, "--config", str(file), "--exploration", "ucb"]
+    assert parse_train(words)[1]["epsilon_initial"] == 0.3
+    with pytest.raises(UsageError, match=r"^epsilon_initial 0\.4 does nothing"):
+        parse_train([*words, "--epsilon-initial", "0.4"])
+    with pytest.raises(UsageError, match=r"^temperature 0\.2 does nothing"):
+        parse_train([*TABLE, "--temperature", "0.2"])
+
+
+def test_a_study_tells_it_of_the_agent():
+    lines: list[str] = []
+    shared_terms("FrozenLake-v1", {"q-learning@ucb": IDLE, "sarsa": {"epsilon_initial": 0.3}}, lines.append)
+    assert lines == [f"warning: q-learning@ucb: {SAYS}"]
+
+
+class TestWithoutAnOptimum:
+    """At gamma 1 the rental earns without end."""
+
+    def test_the_agents_own_gamma_is_told_at_the_start(self, tmp_path, recwarn):
+        result = rl_lab.learn("q-learning", "lab/CarRental-v0", run_dir=tmp_path, gamma=1.0, **QUIET)
+        said = [str(one.message) for one in recwarn if "no optimum" in str(one.message)]
+        assert result.summary["regret"] is None
+        assert len(said) == 1
+        assert said[0].startswith("gamma 1.0 gives lab/CarRental-v0 no optimum to compare with")
+
+    def test_one_that_is_not_found_is_told_too(self, tmp_path, monkeypatch):
+        def fail(model, gamma):
+            raise NotConverged("stopped after max_sweeps")
+
+        monkeypatch.setattr(exact, "optimum", fail)
+        with pytest.warns(
+            UserWarning, match=r"^eval_gamma 1\.0 gives FrozenLake-v1 no optimum .*: stopped after max"
+        ):
+            rl_lab.learn("random", "FrozenLake-v1", run_dir=tmp_path, eval_gamma=1.0, **QUIET)
+
+    def test_an_optimum_that_is_finite_is_not_told(self, tmp_path, recwarn):
+        rl_lab.learn("q-learning", "FrozenLake-v1", run_dir=tmp_path, gamma=1.0, **QUIET)
+        assert not [one for one in recwarn if "optimum" in str(one.message)]
