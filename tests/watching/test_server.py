@@ -295,3 +295,18 @@ def test_a_guard_names_what_it_refuses():
     assert "host '127.0.0.1:1'" in guard.refuses({"host": "127.0.0.1:1"}, None, is_socket=False)
     assert "origin 'http://b'" in guard.refuses(headers | {"origin": "http://b"}, None, is_socket=True)
     assert Guard(8000, "é").refuses(headers, "e", is_socket=True) is not None
+
+
+def test_a_guard_takes_a_name_without_a_port_for_port_80_alone():
+    """Browsers leave out :80 in Host and Origin."""
+    for name in ("localhost", "127.0.0.1", "[::1]"):
+        headers = {"host": name, "origin": f"http://{name}"}
+        assert Guard(80).refuses(headers, None, is_socket=True) is None
+        assert Guard(80).refuses({"host": f"{name}:80"}, None, is_socket=False) is None
+        assert Guard(80, "secret").refuses(headers, "secret", is_socket=True) is None
+        assert "host" in Guard(8000).refuses(headers, None, is_socket=False)
+        assert "origin" in Guard(80).refuses(headers | {"origin": "http://b"}, None, is_socket=True)
+    for host in ("", "b", "b:80", "::1", "[::1", "localhost:", "localhost:80:80", "localhost:81"):
+        assert "allowed: this machine's own address with port 80" in Guard(80).refuses(
+            {"host": host}, None, is_socket=False
+        )
