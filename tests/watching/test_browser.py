@@ -13,7 +13,7 @@ from rl_lab.watching.messages import Past
 from rl_lab.watching.past import PastEpisode
 from rl_lab.watching.reasons import Reasons
 from rl_lab.watching.session import Pick
-from watched_games import balancing, make_cartpole, served, session_of
+from watched_games import FirstLegal, balancing, make_cartpole, make_narrow, served, session_of
 
 pytestmark = pytest.mark.long
 PATIENCE = 60  # seconds, since a machine may be busy
@@ -147,6 +147,27 @@ def test_keys_take_over_and_hand_back(browser):
         assert page.tab.locator("#save").is_visible()
         page.tab.keyboard.press("Escape")
         page.until("document.getElementById('status').textContent == 'playing'")
+
+
+@needs_browser
+def test_buttons_of_illegal_actions_are_disabled_and_their_keys_are_answered_in_a_line(browser):
+    session = session_of(FirstLegal(), make=make_narrow, names=("a", "b", "c"))
+    disabled = "buttons => buttons.filter(one => one.ariaDisabled === 'true').map(one => one.dataset.action)"
+    with served(session) as (_, port), Tab(browser, port) as page:
+        page.tab.click(".take")
+        page.tab.wait_for_selector(".keys button[aria-disabled='true']")
+        buttons = page.tab.locator(".keys button")
+        assert buttons.evaluate_all(disabled) == ["2"]
+        page.tab.locator("h1").click()
+        page.tab.keyboard.press("2")
+        page.says("#toast", "action 2 is illegal here (allowed: 1, 3)")
+        buttons.nth(1).click(force=True)
+        page.tab.click("#step")
+        buttons.nth(2).click()
+        page.tab.click("#step")
+        page.shows_step(1)
+        assert buttons.evaluate_all(disabled) == ["3"]
+        assert [int(action) for action in session.agents[0].track.lane.actions] == [3]
 
 
 @needs_browser

@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from rl_lab.types import UsageError
 from rl_lab.watching.guard import Guard, is_loopback
 from rl_lab.watching.server import listen
-from watched_games import balancing, served, session_of
+from watched_games import FirstLegal, balancing, make_narrow, served, session_of
 
 PATIENCE = 60  # seconds, since a machine may be busy
 
@@ -265,6 +265,21 @@ def test_an_environment_that_fails_is_told_to_the_page_and_ends_the_server():
             received(socket, "nothing more")
         page.end()
         assert "the joystick is gone" in str(page.errors[0])
+
+
+def test_an_illegal_key_is_answered_in_a_line_and_the_session_goes_on():
+    session = session_of(FirstLegal(), make=make_narrow, names=())
+    with served(session) as (page, port), opened(port) as socket:
+        received(socket, "view")
+        for message in ({"type": "take", "agent": 0}, {"type": "press", "action": 2}):
+            socket.send(json.dumps(message))
+        assert received(socket, "error")["text"] == "action 2 is illegal here (allowed: 1, 3)"
+        for message in ({"type": "press", "action": 3}, {"type": "step"}):
+            socket.send(json.dumps(message))
+        while (view := received(socket, "view"))["position"] == 0:
+            assert view["illegal"] in ([], [2])
+        assert view["illegal"] == [3]
+        assert page.player.is_alive()
 
 
 def test_a_port_that_is_used_is_refused_in_a_line():
