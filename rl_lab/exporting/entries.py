@@ -89,7 +89,7 @@ def same(entries: Sequence[Entry], ours: Array, theirs: Array) -> bool:
 def apart_by_ties(
     entries: Sequence[Entry], scores: Array, mask: Array | None, ours: Array, theirs: Array
 ) -> bool:
-    """Return whether two actions [...] of one observation differ in entries alone that rounding may have decided.
+    """Return whether two actions [...] of one observation differ only in entries that rounding may have decided.
 
     Args:
         scores: of all entries, side by side.

@@ -54,7 +54,7 @@ def export(
 ) -> Exported:
     """Write the greedy policy of a run directory as files that run without the lab, and check and measure them.
 
-    All files take their places together at the end; if anything fails, those of an earlier export stay as they were.
+    All files take their places together at the end; if anything fails, an earlier export stays as it was.
 
     Args:
         to: "onnx" or "torch".

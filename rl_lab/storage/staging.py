@@ -16,8 +16,8 @@ from rl_lab.storage.files import move, reason_of, write_atomically
 def staged(folder: Path) -> Iterator[Path]:
     """Yield a new folder within `folder`, whose files move up when the block has ended well.
 
-    If it doesn't, what is in `folder` is as it was. The files move one after the other: a power cut between two of them
-    leaves new files beside old ones, each of them whole.
+    If it doesn't, what is in `folder` is as it was. The files move one after the other: a power cut between two
+    of them leaves new files beside old ones, each of them whole.
 
     Raises:
         NotWritten: the file system refused.

@@ -51,7 +51,7 @@ def explain(policy, obs, state, is_first, mask, decision):
 
 
 class Narrow(gymnasium.Env):
-    """A corridor in which no action may be taken twice running (the mask says so), and the illegal one is an error."""
+    """A corridor in which no action may be taken twice running: its mask says so, and the action is an error."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     observation_space = gymnasium.spaces.Discrete(6)
