@@ -21,7 +21,11 @@ class UsageError(ValueError):
     """A wrong argument. The message is one line that names the value and what is allowed; commands exit with 2."""
 
 
-class EnvironmentFault(RuntimeError):
+class Fault(RuntimeError):
+    """Something failed through no mistake in the arguments. The message is one line; commands exit with 1."""
+
+
+class EnvironmentFault(Fault):
     """An environment broke its contract, raised an error, hung or died; commands exit with 1.
 
     The message is one line that names the environment, its place in the vector, the seed and step of the

@@ -51,6 +51,7 @@ def export(argv: Sequence[str]) -> int:
 
     Raises:
         UsageError: a wrong option or value, no run there, a policy that can't be exported, or a missing package.
+        Disagrees: the file takes other actions than the lab.
         NotWritten: the file system refused.
         CheckpointCorrupt: no checkpoint of the run is whole.
         FormatTooNew: a newer version wrote the run.

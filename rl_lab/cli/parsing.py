@@ -17,9 +17,9 @@ from rl_lab.checks import close_names, whole_number
 from rl_lab.cli.groups import Part, boxes, flat, with_texts
 from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import parse_pairs
-from rl_lab.storage.errors import NotWritten
+from rl_lab.storage.errors import CheckpointError
 from rl_lab.storage.files import reason_of
-from rl_lab.types import EnvironmentFault, UsageError
+from rl_lab.types import Fault, UsageError
 
 PROGRAM = "rl-lab"
 NO_TYPE = re.compile(r"(?P<head>.*?): no type matching .* - <class '\w+'>: (?P<cause>.*)")
@@ -52,7 +52,7 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    except (EnvironmentFault, NotWritten) as error:
+    except (Fault, CheckpointError) as error:
         print("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
         code = 1
     except BrokenPipeError:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rl_lab.environments.masks import mask_of
 from rl_lab.exporting.acting import Trained
+from rl_lab.exporting.entries import Entry, apart_by_ties, same
 from rl_lab.exporting.files import ExportedPolicy
 from rl_lab.seeding import seed_of
-from rl_lab.types import Array
+from rl_lab.types import Array, Fault
 
 OBSERVATIONS = 1_000
 EPSILON = 0.1  # share of random actions, so that the observations aren't those of a single path
-CLOSE = 1e-4  # by which two scores may differ through rounding, relative to the largest
 
 
-class Disagrees(RuntimeError):
-    """An exported file takes other actions than the lab's policy; the files that were written aren't to be used."""
+class Disagrees(Fault):
+    """An exported file takes other actions than the lab's policy, and isn't to be used."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Agreement:
 
     observations: int
     equal: int
-    ties: int  # of the others: two scores that differ by rounding alone
+    ties: int  # of the others: those that differ in entries alone whose best scores are within rounding
     episodes: int
     largest_difference: float  # between continuous actions
 
@@ -54,7 +55,7 @@ def agreement(
     config = trained.description.config
     seed = config.seed if seed is None else seed
     rng = np.random.default_rng(seed_of(seed, "export"))
-    envs = trained.problem.make(1)
+    envs, entries = trained.problem.make(1), trained.module.choice.entries()
     space = trained.problem.spec.action_space
     space.seed(int(rng.integers(2**31)))
     equal = ties = episodes = 0
@@ -71,10 +72,9 @@ def agreement(
             ours, theirs = decision.state, tuple(carry)
             difference = _difference(decision.action, action)
             largest = max(largest, difference)
-            if _same(decision.action, action):
-                equal += 1
-            elif _is_tie(scores, mask):
-                ties += 1
+            told = mask[0] if trained.signature.has_mask and mask is not None else None
+            is_equal, is_tie = _compared(entries, scores[0], told, decision.action, action)
+            equal, ties = equal + is_equal, ties + is_tie
             taken = decision.action
             if mask is None and rng.random() < EPSILON:
                 taken = _random(space, taken)
@@ -85,23 +85,18 @@ def agreement(
     return Agreement(observations, equal, ties, episodes, largest)
 
 
-def _same(one: Array, other: Array) -> bool:
-    if one.dtype.kind == "f":
-        return bool(np.allclose(one, other, rtol=CLOSE, atol=CLOSE))
-    return one.dtype == other.dtype and np.array_equal(one, other)
+def _compared(
+    entries: Sequence[Entry], scores: Array, mask: Array | None, ours: Array, theirs: Array
+) -> tuple[bool, bool]:
+    """Return whether two actions [1, ...] are equal, and whether they aren't but differ by ties alone."""
+    if ours.shape != theirs.shape or (ours.dtype.kind != "f" and ours.dtype != theirs.dtype):
+        return False, False
+    is_equal = same(entries, ours, theirs)
+    return is_equal, not is_equal and apart_by_ties(entries, scores, mask, ours, theirs)
 
 
 def _difference(one: Array, other: Array) -> float:
     return float(np.abs(one - other).max()) if one.dtype.kind == "f" and one.size else 0.0
-
-
-def _is_tie(scores: Array, mask: Array | None) -> bool:
-    """Return whether the two largest legal scores of one observation differ by rounding alone."""
-    legal = scores[0] if mask is None or mask.shape != scores.shape else scores[0][mask[0]]
-    if len(legal) < 2:
-        return False
-    largest, second = np.sort(legal)[::-1][:2]
-    return bool(largest - second <= CLOSE * float(np.abs(legal).max()))
 
 
 def _random(space: object, like: Array) -> Array:

@@ -18,6 +18,7 @@ from rl_lab.environments.actions import (
     first_of,
     leaf_spaces,
 )
+from rl_lab.exporting.entries import Entry, Mean, OneOf
 from rl_lab.nn.distributions import WHOLE, GaussianHead
 from rl_lab.nn.joint_distributions import Layout, few_values
 from rl_lab.types import Array
@@ -28,6 +29,10 @@ class Choice(nn.Module):
 
     mask_size: int  # values that a mask tells about; 0 without masks
     num_scores: int
+
+    def entries(self) -> list[Entry]:
+        """Return the numbers of an action in their order."""
+        raise NotImplementedError
 
     def flat(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Return the actions float64 [N, D], flattened."""
@@ -41,6 +46,10 @@ class First(Choice):
         super().__init__()
         self.mask_size = self.num_scores = count
         self.shape, self.first, self.dtype = first.shape, int(first.ravel()[0]), _torch_dtype(dtype)
+
+    def entries(self) -> list[Entry]:
+        """Return the only one."""
+        return [OneOf(self.first, self.num_scores)]
 
     def forward(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Return the actions [N, ...]."""
@@ -72,6 +81,10 @@ class EachEntry(Choice):
         self.register_buffer("exists", torch.from_numpy(layout.exists.copy()))
         self.register_buffer("first", torch.from_numpy(first.astype(np.int64).ravel()))
 
+    def entries(self) -> list[Entry]:
+        """Return one for each count."""
+        return list(map(OneOf, self.first.tolist(), self.exists.sum(-1).tolist()))
+
     def forward(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Return the actions [N, ...]."""
         allowed = self.exists
@@ -99,6 +112,10 @@ class Means(Choice):
         self.register_buffer("low", torch.from_numpy(np.array(low)))
         self.register_buffer("high", torch.from_numpy(np.array(high)))
 
+    def entries(self) -> list[Entry]:
+        """Return one for each mean."""
+        return [Mean(self.rounds)] * self.num_scores
+
     def forward(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Return the actions [N, ...]."""
         shaped = scores.reshape(scores.shape[0], *self.shape)
@@ -114,6 +131,10 @@ class Parts(Choice):
         self.choices = nn.ModuleList(choices)
         self.mask_sizes = [choice.mask_size for choice in choices]
         self.mask_size, self.num_scores = sum(self.mask_sizes), sum(c.num_scores for c in choices)
+
+    def entries(self) -> list[Entry]:
+        """Return those of the parts, side by side."""
+        return [entry for choice in self.choices for entry in choice.entries()]  # type: ignore[operator]
 
     def forward(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Return the actions float64 [N, D]."""

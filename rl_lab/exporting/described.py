@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +94,28 @@ def _making(trained: Trained) -> list[str]:
     """Return the lines of Python that make the environment, without the lab where it is nobody else's."""
     config = trained.description.config
     kwargs = scrub(dict(config.env_kwargs))
-    spec = trained.problem.spec
-    if config.env_id.startswith("lab/") or config.wrappers or config.preprocess != "none" or spec.has_lives:
+    if _is_made_by_the_lab(trained):
         arguments = [repr(config.env_id), repr(kwargs)]
         arguments += [f"wrappers={list(config.wrappers)!r}"] if config.wrappers else []
-        arguments += [f"preprocess={config.preprocess!r}"] if config.preprocess != "none" else []
+        arguments += [f"preprocess={config.preprocess!r}"]
         return [
             "from rl_lab.environments.make import make_env  # only for this environment, which the lab makes",
             "",
             f"env = make_env({', '.join(arguments)})",
         ]
     arguments = [repr(config.env_id), *(f"{name}={value!r}" for name, value in kwargs.items())]
-    return ["import gymnasium", "", f"env = gymnasium.make({', '.join(arguments)})"]
+    module = config.env_id.rpartition(":")[0]
+    finding = [f"sys.path.append(str(Path.cwd()))  # {module} may lie there"] if module else []
+    return ["import gymnasium", "", *finding, f"env = gymnasium.make({', '.join(arguments)})"]
+
+
+def _is_made_by_the_lab(trained: Trained) -> bool:
+    """Return whether the lab registers the environment's id, or puts something around it."""
+    config = trained.description.config
+    namespace, slash, _ = config.env_id.partition("/")
+    is_registered = bool(slash and entry_points(group="rl_lab.envs", name=namespace))
+    is_wrapped = bool(config.wrappers) or config.preprocess != "none" or trained.problem.spec.has_lives
+    return is_registered or is_wrapped
 
 
 def problem_text(problem: Problem) -> dict[str, str]:

@@ -25,6 +25,7 @@ from rl_lab.exporting.table import as_json, markdown
 from rl_lab.exporting.wanted import Wanted
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.places import require_folder
+from rl_lab.storage.staging import staged
 from rl_lab.types import Array, UsageError
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt"}
@@ -53,6 +54,8 @@ def export(
 ) -> Exported:
     """Write the greedy policy of a run directory as files that run without the lab, and check and measure them.
 
+    All files take their places together at the end; if anything fails, an earlier export stays as it was.
+
     Args:
         to: "onnx" or "torch".
         out: the folder; by default RUN_DIR/export.
@@ -75,7 +78,9 @@ def export(
     folder = require_folder(Path(run_dir) / "export" if out is None else out, "out")
     if wanted.distil and (folder / "distilled").exists():
         raise UsageError(f"{str(folder / 'distilled')!r} exists already (allowed: another --out)")
-    return _Export(trained, to, folder, wanted, doing).run()
+    with staged(folder) as place:
+        found = _Export(trained, to, folder, place, wanted, doing).run()
+    return found
 
 
 def _require_allowed(to: str, wanted: Wanted) -> None:
@@ -108,10 +113,18 @@ def _require_possible(trained: Trained, wanted: Wanted) -> None:
 
 
 class _Export:
-    """The work of one export."""
+    """The work of one export, whose files are written to `place` and move to `folder` afterwards."""
 
-    def __init__(self, trained: Trained, to: str, folder: Path, wanted: Wanted, doing: Callable[[str], None]):
-        self._trained, self._suffix, self._folder = trained, SUFFIXES[to], folder
+    def __init__(
+        self,
+        trained: Trained,
+        to: str,
+        folder: Path,
+        place: Path,
+        wanted: Wanted,
+        doing: Callable[[str], None],
+    ):
+        self._trained, self._suffix, self._folder, self._place = trained, SUFFIXES[to], folder, place
         self._wanted, self._doing = wanted, doing
         self._write = write_onnx if to == "onnx" else write_torch
         self._variants = [Variant("lab", trained.policy)]
@@ -119,9 +132,8 @@ class _Export:
         self._notes: list[str] = []
 
     def run(self) -> Exported:
-        trained, folder = self._trained, self._folder
+        trained = self._trained
         self._doing("writing the policy")
-        folder.mkdir(parents=True, exist_ok=True)
         whole = self._file("policy")
         self._write(whole, trained)
         found, inputs = self._compared(whole)
@@ -144,7 +156,8 @@ class _Export:
         if self._wanted.card:
             self._doing("making the card")
             self._put_card(rows)
-        return Exported(folder, self._files, found, rows, self._notes)
+        files = [self._folder / path.name for path in self._files]
+        return Exported(self._folder, files, found, rows, self._notes)
 
     def _compared(self, whole: Path) -> tuple[Agreement, list[Mapping[str, Array]]]:
         """Compare the file with the lab's policy; return the result and some of the inputs met.
@@ -157,7 +170,7 @@ class _Export:
         run = _keeping(runner_of(whole), inputs, CALIBRATION)
         found = agreement(self._trained, ExportedPolicy(run, self._trained.signature))
         if not found.holds:
-            raise Disagrees(f"{whole} isn't to be used: only {found}")
+            raise Disagrees(f"{self._folder / whole.name} isn't to be used, and wasn't written: only {found}")
         return found, inputs
 
     def _add_smaller(self, whole: Path, inputs: Sequence[Mapping[str, Array]]) -> None:
@@ -193,8 +206,9 @@ class _Export:
         self._variants.append(Variant(name, ExportedPolicy(runner_of(path), trained.signature), path, note))
 
     def _put_card(self, rows: list[Measured]) -> None:
-        path = self._folder / "replay.mp4"
+        path = self._place / "replay.mp4"
         missing = film(path, self._trained.policy, self._trained.description.config, 1)
+        missing = missing and missing.replace(str(self._place), str(self._folder))
         shown = missing is None or not missing.startswith("no video")
         replay = "The first evaluation episode, played by the lab's policy." if shown else f"{missing}."
         if missing is not None:
@@ -205,11 +219,11 @@ class _Export:
             self._files.append(path)
 
     def _file(self, stem: str) -> Path:
-        return self._folder / f"{stem}{self._suffix}"
+        return self._place / f"{stem}{self._suffix}"
 
     def _put(self, name: str, content: bytes) -> None:
-        write_atomically(self._folder / name, content)
-        self._files.append(self._folder / name)
+        write_atomically(self._place / name, content)
+        self._files.append(self._place / name)
 
 
 def _keeping(run: Runner, inputs: list[Mapping[str, Array]], most: int) -> Runner:

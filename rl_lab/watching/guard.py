@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ HEADERS = {
     "cache-control": "no-store",
 }
 
+HTTP_PORT = "80"
+
 
 def is_loopback(host: str) -> bool:
     """Return whether a host is this machine's own address, which no other machine reaches."""
@@ -24,6 +27,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _parts(host: str) -> tuple[str, str]:
+    """Return the name and the port that a Host header tells; browsers leave out port 80."""
+    found = re.fullmatch(r"(\[[^]]*\]|[^:]*)(?::([0-9]+))?", host)
+    return ("", "") if found is None else (found[1].strip("[]"), found[2] or HTTP_PORT)
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,8 @@ class Guard:
         """
         host = headers.get("host", "")
         if self.token is None:
-            name, _, port = host.rpartition(":")
-            if not is_loopback(name.strip("[]")) or port != str(self.port):
+            name, port = _parts(host)
+            if not is_loopback(name) or port != str(self.port):
                 return f"host {host[:60]!r} (allowed: this machine's own address with port {self.port})"
         elif given is None or not hmac.compare_digest(given.encode(), self.token.encode()):
             return "the token is missing or wrong (allowed: the address that the server printed)"

@@ -11,6 +11,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium import spaces
 
 from rl_lab.agent import Policy
 from rl_lab.environments.actions import action_dtype
@@ -96,6 +97,13 @@ class Lane:
         """The environment's."""
         return self.envs.single_action_space
 
+    def illegal(self) -> list[int]:
+        """Return the actions of a Discrete space that may not be taken next."""
+        if self._mask is None or self._decision is None:
+            return []
+        assert isinstance(self.action_space, spaces.Discrete)
+        return (np.flatnonzero(~self._mask[0]) + int(self.action_space.start)).tolist()
+
     def begin(self, seed: int, script: Sequence[Array] | None = None, *, explained: bool = True) -> Moment:
         """Start the episode of a seed.
 
@@ -126,6 +134,7 @@ class Lane:
         assert self._decision is not None, "the episode has ended"
         action, by = self._decision.action, "agent" if self._script is None else "record"
         if human is not None and self._script is None:
+            assert human not in self.illegal()
             dtype = action_dtype(self.action_space)
             action, by = np.asarray([human], dtype), "human"
         self._obs, reward, terminated, truncated, info = self.envs.step(action)

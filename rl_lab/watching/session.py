@@ -199,7 +199,7 @@ class Session:
     def _play_one(self) -> bool:
         action = None
         if self.human is not None and not self.agents[self.human].track.last.ended:
-            action = next((a for a in (self._pending, self._held, self._idle) if a is not None), None)
+            action = self._asked()
             if action is None:
                 return False
             self._pending = None
@@ -207,6 +207,15 @@ class Session:
             agent.track.step(action if i == self.human else None)
         self.position += 1
         return True
+
+    def _asked(self) -> int | None:
+        """Return the action that the human takes next; None if no key stands for one that is legal."""
+        illegal = self._illegal()
+        asked = (self._pending, self._held, self._idle)
+        return next((action for action in asked if action is not None and action not in illegal), None)
+
+    def _illegal(self) -> list[int]:
+        return [] if self.human is None else self.agents[self.human].track.lane.illegal()
 
     @property
     def seconds_to_next(self) -> float:
@@ -268,12 +277,16 @@ class Session:
         """Take an action in the next step, and in those after it until `release`.
 
         Raises:
-            UsageError: nobody has taken over, or there is no such action.
+            UsageError: nobody has taken over, there is no such action, or it is illegal at the newest step.
         """
         if self.human is None:
             raise UsageError("the agent acts (allowed: actions after taking over)")
-        if action not in self.agents[self.human].keys:
-            raise UsageError(f"action {action} isn't there (allowed: {_range(self.agents[self.human].keys)})")
+        keys, illegal = self.agents[self.human].keys, self._illegal()
+        if action not in keys:
+            raise UsageError(f"action {action} isn't there (allowed: {_range(keys)})")
+        if action in illegal:
+            legal = ", ".join(str(one) for one in keys if one not in illegal)
+            raise UsageError(f"action {action} is illegal here (allowed: {legal})")
         self._pending = self._held = action
 
     def release(self) -> None:
@@ -324,6 +337,7 @@ class Session:
             "newest": self.newest,
             "over": self.is_over,
             "human": self.human,
+            "illegal": self._illegal(),
             "waiting": self.playing and self._is_waiting(),
             "played": len(self.all_played()),
             "reasons": self.reasons,
@@ -332,7 +346,7 @@ class Session:
 
     def _is_waiting(self) -> bool:
         acting = self.human is not None and not self.agents[self.human].track.last.ended
-        return acting and self._idle is None and self._held is None and self._pending is None
+        return acting and self._asked() is None
 
     def _told(self, past: Pick) -> dict[str, Any]:
         """Return what the page says of a training episode."""

@@ -8,7 +8,9 @@ import pytest
 
 from commands import call, require_refusal
 from rl_lab.cli.parsing import parse
-from rl_lab.types import UsageError
+from rl_lab.exporting.agreement import Disagrees
+from rl_lab.storage.errors import CheckpointCorrupt, NotWritten
+from rl_lab.types import EnvironmentFault, UsageError
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,13 @@ class TestMain:
         code, _, err = call(capsys, broken)
         assert code == 1
         assert err.splitlines()[0] == "error: RuntimeError: first line second line"
+
+    @pytest.mark.parametrize("kind", [EnvironmentFault, Disagrees, NotWritten, CheckpointCorrupt])
+    def test_a_fault_is_one_line_and_exit_code_1(self, capsys, kind):
+        def broken(argv):
+            raise kind("what is wrong")
+
+        assert call(capsys, broken) == (1, "", "error: what is wrong\n")
 
     def test_a_code_is_passed_on(self, capsys):
         assert call(capsys, lambda argv: 75) == (75, "", "")

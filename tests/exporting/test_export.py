@@ -14,7 +14,7 @@ import pytest
 import torch
 from gymnasium.wrappers import FrameStackObservation
 
-from commands import call, require_refusal
+from commands import call, require_refusal, snapshot
 from mirrors import SPACES, Mirror
 from rl_lab.cli.export import export as command
 from rl_lab.evaluation.evaluate import evaluate
@@ -24,6 +24,7 @@ from rl_lab.exporting.choosing import choice_of
 from rl_lab.exporting.export import Wanted, export
 from rl_lab.exporting.files import ExportedPolicy, onnx_runner, runner_of, write_onnx, write_torch
 from rl_lab.exporting.smaller import pruned
+from rl_lab.storage.errors import NotWritten
 from runs import SMALL_DQN, learn
 from toys import Parts
 
@@ -155,19 +156,21 @@ class TestActions:
         np.testing.assert_array_equal(again[0][0], fresh[0][0])
         assert np.abs(again[0][1] - fresh[0][1]).max() > 1e-3
 
-    def test_that_differ_are_noticed(self, run_of, tmp_path, monkeypatch):
-        def broken(path, trained, module=None):
-            write_onnx(path, trained, flipped(trained))
+    @pytest.mark.parametrize("name", ["CartPole", "MultiDiscrete", "integers", "Dict of actions"])
+    def test_of_which_one_entry_differs_are_noticed(self, exported, name):
+        """A file that gives the right scores, but in the last entry the action with the lowest of them."""
+        trained, policy = exported(name)
+        last, honest = trained.module.choice.entries()[-1], policy.outputs
 
-        def flipped(trained):
-            module = read_trained(trained.run_dir).module
-            for parameter in module.scorer.head.parameters():
-                parameter *= -1
-            return module
+        def spoilt(*asked):
+            action, scores, *carry = honest(*asked)
+            action = action.copy()
+            action.reshape(-1)[-1] = last.first + scores[0, -last.num_scores :].argmin()
+            return [action, scores, *carry]
 
-        monkeypatch.setattr("rl_lab.exporting.export.write_onnx", broken)
-        with pytest.raises(Disagrees, match="isn't to be used"):
-            export(run_of("CartPole"), out=tmp_path / "out", wanted=Wanted(episodes=1, card=False))
+        policy.outputs = spoilt
+        found = agreement(trained, policy, observations=30)
+        assert (found.equal, found.ties, found.holds) == (0, 0, False)
 
 
 class TestMasks:
@@ -188,6 +191,51 @@ class TestMasks:
 def test_a_folder_without_a_run_is_refused_before_anything_is_loaded(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "rl_lab.exporting.export", None)  # importing it fails
     require_refusal(call(capsys, command, tmp_path / "NOPE"), "NOPE", "holds no run")
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Files whose last layer has the wrong sign."""
+
+    def write(path, trained, module=None):
+        module = read_trained(trained.run_dir).module
+        for parameter in module.scorer.head.parameters():
+            parameter *= -1
+        write_onnx(path, trained, module)
+
+    return lambda: monkeypatch.setattr("rl_lab.exporting.export.write_onnx", write)
+
+
+class TestThatFails:
+    def test_writes_nothing_and_says_so_in_a_line(self, capsys, run_of, tmp_path, broken):
+        broken()
+        code, out, err = call(capsys, command, run_of("CartPole"), "--out", tmp_path / "out", "--no-card")
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(
+            f"error: {tmp_path / 'out' / 'policy.onnx'} isn't to be used, and wasn't written"
+        )
+        assert "of 1,000 actions equal the lab's" in err
+        assert not (tmp_path / "out").exists()
+
+    def test_leaves_an_earlier_export_as_it_was(self, run_of, tmp_path, broken, monkeypatch):
+        """Whether the file is wrong, or something fails after it was written."""
+        wanted = Wanted(episodes=1, card=False)
+        export(run_of("CartPole"), out=tmp_path, wanted=wanted)
+        before = snapshot(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr("rl_lab.exporting.export.measure", failing)
+            with pytest.raises(NotWritten, match="the disk is full"):
+                export(run_of("table"), out=tmp_path, wanted=wanted)
+        assert snapshot(tmp_path) == before
+        broken()
+        with pytest.raises(Disagrees, match="isn't to be used"):
+            export(run_of("CartPole"), out=tmp_path, wanted=wanted)
+        assert snapshot(tmp_path) == before
+        assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def failing(*given, **named):
+    raise NotWritten("the disk is full")
 
 
 class TestFiles:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
+import gymnasium
 import numpy as np
 
 from rl_lab.environments.make import make_env
 from rl_lab.policies import ValuePolicy
 from rl_lab.watching.guard import Guard
+from rl_lab.watching.human import HumanPolicy
 from rl_lab.watching.lane import Lane
 from rl_lab.watching.server import LivePage, listen, serve
 from rl_lab.watching.session import Session, agent_of
@@ -45,6 +48,46 @@ def explain(policy, obs, state, is_first, mask, decision):
     values = policy.inspect(obs, state, is_first, mask)["q_values"][0].tolist()
     chosen = None if decision is None else int(decision.action[0])
     return {"kind": "q_values", "values": values, "chosen": chosen, "value": max(values)}
+
+
+class Narrow(gymnasium.Env):
+    """A corridor in which no action may be taken twice running: its mask says so, and the action is an error."""
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+    observation_space = gymnasium.spaces.Discrete(6)
+    action_space = gymnasium.spaces.Discrete(3, start=1)
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.at, self.taken = 0, 2
+        return 0, self._info()
+
+    def step(self, action):
+        assert action != self.taken, f"illegal action {action}"
+        self.at, self.taken = self.at + 1, action
+        return self.at, 1.0, self.at == 5, False, self._info()
+
+    def render(self):
+        return np.full((40, 40, 3), 20 * self.at, np.uint8)
+
+    def _info(self):
+        return {"action_mask": (np.arange(1, 4) != self.taken).astype(np.int8)}
+
+
+make_narrow = partial(Narrow, render_mode="rgb_array")
+
+
+class FirstLegal(HumanPolicy):
+    """A policy for the corridor that takes the first legal action, and likes all as much."""
+
+    def __init__(self):
+        super().__init__(Narrow.action_space)
+
+    def inspect(self, obs, state, is_first, mask=None):
+        return {"q_values": np.zeros((len(obs), 3))}
 
 
 def lane_of(policy, make=make_cartpole, **options) -> Lane:

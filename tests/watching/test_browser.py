@@ -13,7 +13,7 @@ from rl_lab.watching.messages import Past
 from rl_lab.watching.past import PastEpisode
 from rl_lab.watching.reasons import Reasons
 from rl_lab.watching.session import Pick
-from watched_games import balancing, make_cartpole, served, session_of
+from watched_games import FirstLegal, balancing, make_cartpole, make_narrow, served, session_of
 
 pytestmark = pytest.mark.long
 PATIENCE = 60  # seconds, since a machine may be busy
@@ -147,6 +147,22 @@ def test_keys_take_over_and_hand_back(browser):
         assert page.tab.locator("#save").is_visible()
         page.tab.keyboard.press("Escape")
         page.until("document.getElementById('status').textContent == 'playing'")
+
+
+@needs_browser
+def test_buttons_of_illegal_actions_are_disabled_and_their_keys_are_answered_in_a_line(browser):
+    session = session_of(FirstLegal(), make=make_narrow, names=("a", "b", "c"))
+    with served(session) as (_, port), Tab(browser, port) as page:
+        page.tab.click(".take")
+        page.tab.wait_for_selector(".keys [data-action='2'][aria-disabled='true']")
+        assert page.tab.locator(".keys [aria-disabled='true']").count() == 1
+        page.tab.keyboard.press("2")
+        page.says("#toast", "action 2 is illegal here (allowed: 1, 3)")
+        for action in (2, 3):  # the first is disabled
+            page.tab.locator(f".keys [data-action='{action}']").click(force=True)
+            page.tab.click("#step")
+        page.tab.wait_for_selector(".keys [data-action='3'][aria-disabled='true']")
+        assert [int(taken) for taken in session.agents[0].track.lane.actions] == [3]
 
 
 @needs_browser

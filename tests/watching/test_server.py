@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from rl_lab.types import UsageError
 from rl_lab.watching.guard import Guard, is_loopback
 from rl_lab.watching.server import listen
-from watched_games import balancing, served, session_of
+from watched_games import FirstLegal, balancing, make_narrow, served, session_of
 
 PATIENCE = 60  # seconds, since a machine may be busy
 
@@ -267,6 +267,21 @@ def test_an_environment_that_fails_is_told_to_the_page_and_ends_the_server():
         assert "the joystick is gone" in str(page.errors[0])
 
 
+def test_an_illegal_key_is_answered_in_a_line_and_the_session_goes_on():
+    session = session_of(FirstLegal(), make=make_narrow, names=())
+    with served(session) as (page, port), opened(port) as socket:
+        received(socket, "view")
+        for message in ({"type": "take", "agent": 0}, {"type": "press", "action": 2}):
+            socket.send(json.dumps(message))
+        assert received(socket, "error")["text"] == "action 2 is illegal here (allowed: 1, 3)"
+        for message in ({"type": "press", "action": 3}, {"type": "step"}):
+            socket.send(json.dumps(message))
+        while (view := received(socket, "view"))["position"] == 0:
+            assert view["illegal"] in ([], [2])
+        assert view["illegal"] == [3]
+        assert page.player.is_alive()
+
+
 def test_a_port_that_is_used_is_refused_in_a_line():
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]
@@ -295,3 +310,18 @@ def test_a_guard_names_what_it_refuses():
     assert "host '127.0.0.1:1'" in guard.refuses({"host": "127.0.0.1:1"}, None, is_socket=False)
     assert "origin 'http://b'" in guard.refuses(headers | {"origin": "http://b"}, None, is_socket=True)
     assert Guard(8000, "é").refuses(headers, "e", is_socket=True) is not None
+
+
+def test_a_guard_takes_a_name_without_a_port_for_port_80_alone():
+    """Browsers leave out :80 in Host and Origin."""
+    for name in ("localhost", "127.0.0.1", "[::1]"):
+        headers = {"host": name, "origin": f"http://{name}"}
+        assert Guard(80).refuses(headers, None, is_socket=True) is None
+        assert Guard(80).refuses({"host": f"{name}:80"}, None, is_socket=False) is None
+        assert Guard(80, "secret").refuses(headers, "secret", is_socket=True) is None
+        assert "host" in Guard(8000).refuses(headers, None, is_socket=False)
+        assert "origin" in Guard(80).refuses(headers | {"origin": "http://b"}, None, is_socket=True)
+    for host in ("", "b", "b:80", "::1", "[::1", "localhost:", "localhost:80:80", "localhost:81"):
+        assert "allowed: this machine's own address with port 80" in Guard(80).refuses(
+            {"host": host}, None, is_socket=False
+        )

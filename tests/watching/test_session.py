@@ -11,7 +11,7 @@ from rl_lab.evaluation.evaluate import evaluate, evaluation_seed
 from rl_lab.types import Decision, UsageError
 from rl_lab.watching.past import PastEpisode
 from rl_lab.watching.session import Pick
-from watched_games import balancing, make_cartpole, remembering, session_of
+from watched_games import FirstLegal, balancing, make_cartpole, make_narrow, remembering, session_of
 
 RAW = {"encode": lambda frame: np.array(frame)}
 
@@ -172,6 +172,76 @@ def test_a_human_takes_over_moves_by_keys_alone_and_hands_back():
     assert session.view().lanes[0].figures["by"] == "agent"
     assert [played.human_steps for played in session.all_played()] == [3]
     session.close()
+
+
+@pytest.fixture
+def narrow():
+    """A session of a corridor in which a human acts, and action 2 (of 1 to 3) is illegal at first."""
+    session = session_of(FirstLegal(), make=make_narrow, names=())
+    session.take_over()
+    yield session
+    session.close()
+
+
+def taken(session) -> list[int]:
+    """Return the actions of the open episode."""
+    return [int(action) for action in session.agents[0].track.lane.actions]
+
+
+def test_a_key_that_stands_for_an_illegal_action_is_refused_and_the_page_told_which_are(narrow):
+    with pytest.raises(UsageError, match=r"action 2 is illegal here \(allowed: 1, 3\)"):
+        narrow.press(2)
+    assert not narrow.advance()
+    assert narrow.view().figures["illegal"] == [2]
+    narrow.press(3)
+    assert narrow.advance()
+    narrow.press(2)  # it is legal now
+    narrow.release()
+    assert narrow.view().figures["illegal"] == [3]
+    assert narrow.advance()
+    assert taken(narrow) == [3, 2]
+    narrow.hand_back()
+    assert narrow.view().figures["illegal"] == []
+
+
+def test_a_key_that_is_held_while_its_action_becomes_illegal_is_waited_with(narrow):
+    narrow.play()
+    narrow.press(1)
+    assert narrow.advance()
+    assert not narrow.advance()
+    assert narrow.view().figures["waiting"]
+    narrow.hand_back()
+    assert narrow.advance()
+    assert taken(narrow) == [1, 2]
+
+
+def test_an_action_that_does_nothing_is_waited_with_while_it_is_illegal():
+    session = session_of(FirstLegal(), make=make_narrow, names=("a", "noop", "b"))
+    session.play()
+    session.take_over()
+    assert not session.advance()
+    assert session.view().figures["waiting"]
+    session.press(1)
+    session.release()
+    assert session.advance()
+    assert session.advance()  # by itself
+    assert taken(session) == [1, 2]
+    session.close()
+
+
+def test_a_mask_is_that_of_the_newest_step_and_of_no_importance_at_the_end(narrow):
+    for action in (3, 1, 3, 1):
+        narrow.press(action)
+        assert narrow.advance()
+    narrow.seek(1)
+    with pytest.raises(UsageError, match="action 1 is illegal here"):
+        narrow.press(1)
+    narrow.seek(4)
+    narrow.press(3)
+    assert narrow.advance()
+    assert narrow.is_over
+    assert narrow.view().figures["illegal"] == []
+    narrow.press(3)
 
 
 def past(row: int, steps: int, returned: float, terminated: bool = False) -> PastEpisode:

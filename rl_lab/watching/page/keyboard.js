@@ -38,12 +38,24 @@ export class Keyboard {
     const key = document.createElement("kbd");
     key.textContent = keys.map((one) => ARROWS[one] ?? one).join(" ");
     button.append(key);
-    button.addEventListener("pointerdown", (event) => { event.preventDefault(); this.press(action); });
+    button.addEventListener("pointerdown", (event) => { event.preventDefault(); this.push(button, action); });
     for (const end of ["pointerup", "pointerleave", "pointercancel"]) button.addEventListener(end, () => this.release());
     button.addEventListener("click", (event) => {
-      if (event.detail === 0) { this.press(action); this.release(); } // from the keyboard or a screen reader
+      if (event.detail === 0) { this.push(button, action); this.release(); } // from the keyboard or a screen reader
     });
     return button;
+  }
+
+  /** Disable the buttons of these actions. They keep the focus, and take a pointer that is lifted from them. */
+  forbid(actions) {
+    document.querySelectorAll(".keys button").forEach((button) => {
+      const told = String(actions.includes(Number(button.dataset.action)));
+      if (button.ariaDisabled !== told) button.ariaDisabled = told;
+    });
+  }
+
+  push(button, action) {
+    if (button.ariaDisabled !== "true") this.press(action);
   }
 
   press(action) {

@@ -43,6 +43,7 @@ function show(view) {
   agents.forEach((agent, i) => agent.show(view, view.lanes[i], isNew));
   controls.show(view);
   keyboard.take(view.human === null ? null : agents[view.human]);
+  keyboard.forbid(view.illegal);
   const which = view.past === null ? `episode ${view.episode} of seed ${view.seed}` : `training episode ${view.past.row}`;
   byId("where").textContent = which;
   status(view);
