@@ -16,7 +16,7 @@ import pytest
 
 import odd_models  # noqa: F401  registers odd/Leaking-v0
 from faulty import Faulty
-from rl_lab.environments import trial, workers
+from rl_lab.environments import check_env, trial, workers
 from rl_lab.environments.make import make_envs, vector_of
 from rl_lab.environments.trial import tried
 from rl_lab.runs.config import RunConfig
@@ -102,7 +102,8 @@ class TestEarlyFaults:
             problem(env_id="lab-test/HangsOpenly-v0", kwargs=kwargs, seconds=0.5).spec  # noqa: B018
         assert 0.5 < clock.now < 0.5 + 1
 
-    def test_of_the_brief_check_too(self):
+    def test_of_the_brief_check_too(self, monkeypatch):
+        monkeypatch.setattr(check_env, "LONG_SECONDS", PATIENCE)  # it goes on for the whole of an episode
         late = problem("exit", 60)
         assert late.spec.num_envs == 2  # thirty steps show nothing
         with pytest.raises(EnvironmentFault, match=r"step 60\): its process ended \(exit code 7\)"):
