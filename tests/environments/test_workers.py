@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -150,6 +151,6 @@ def test_the_time_of_the_workers_begins_when_the_main_process_has_made_its_own(m
             told.append("made here")
         return Faulty()
 
-    monkeypatch.setattr(workers_of.threading, "Timer", Timer)
+    monkeypatch.setattr(workers_of, "threading", SimpleNamespace(Timer=Timer))
     vector_of(make, 2, vector="async", env_timeout_seconds=20).close()
     assert told == [20, "made here", "begun", "over"]
