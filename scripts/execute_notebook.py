@@ -21,7 +21,7 @@ def execute(notebook: Path, folder: Path) -> nbformat.NotebookNode:
     """
     node = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
-        node, timeout=CELL_SECONDS, kernel_name="python3", coalesce_streams=True,
+        node, timeout=CELL_SECONDS, startup_timeout=CELL_SECONDS, kernel_name="python3", coalesce_streams=True,
         resources={"metadata": {"path": str(folder)}},
     )  # fmt: skip
     client.execute()

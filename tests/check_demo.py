@@ -6,7 +6,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import pytest
 
-from browsers import BROWSER, needs_browser
+from browsers import PATIENCE, needs_browser, running_browser
 from wandb_reader import read_offline_runs
 
 OUT = Path(__file__).parent.parent / "runs" / "demo"
@@ -63,11 +63,9 @@ def test_wandb_holds_every_run_with_its_curve_and_group(study, agents):
 @needs_browser
 @pytest.mark.parametrize(("study", "agents"), STUDIES.items())
 def test_page_shows_the_curves_of_all_agents_in_a_browser(study, agents):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+    with running_browser() as browser:
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
         page.goto((OUT / study / "index.html").absolute().as_uri())
         page.wait_for_selector("html[data-ready]", state="attached")
         curves = page.locator('figure[data-kind="returns"] .scatterlayer path.js-line')
@@ -77,4 +75,3 @@ def test_page_shows_the_curves_of_all_agents_in_a_browser(study, agents):
             assert page.locator(f'.legend button[data-agent="{agent}"]').first.is_visible()
         assert page.locator("video").count() == len(agents)
         assert page.locator(".verdict p").first.is_visible()
-        browser.close()

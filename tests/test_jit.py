@@ -57,6 +57,7 @@ def require_cached(source, folder, *, cached: bool) -> None:
     """Compile, and check whether that left something in the cache, and whether a line said so if it didn't."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left to the garbage collector
         assert compile_kernel(source)(1) == 2
     assert (list(folder.rglob("*.nbi")) != []) == cached
     lines = [str(w.message) for w in said]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import importlib.util
 import json
 import mmap
+import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -28,23 +27,43 @@ MOST_RESIDENT_MB = (
 )
 
 
-@pytest.fixture
+# What Python and numpy hold is traced once a short run has imported what it needs; torch's memory is not among it.
+# The cache of seeds is full from the start, as it is in a long run.
+ALONE = """
+import dataclasses, gc, json, os, sys, tracemalloc
+os.fsync = lambda descriptor: None  # nothing here is about what reaches the disk
+sys.path.insert(0, sys.argv[1])
+import soak
+from rl_lab.seeding import episode_seed
+
 def traced_mb():
-    """Return what Python and numpy hold at the moment, in MB; torch's memory is not among it."""
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0] / 2**20
+
+if {traced}:
+    soak.soak_training(100, learning_starts_env_steps=50)
     tracemalloc.start(1)
+    for k in range(episode_seed.cache_info().maxsize):
+        episode_seed(-1, 0, k)
+found = soak.{call}
+print(json.dumps([dataclasses.asdict(sample) for sample in found.samples]))
+"""
 
-    def held():
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0] / 2**20
 
-    yield held
-    tracemalloc.stop()
+def alone(call: str) -> soak.Soaked:
+    """Return what a call finds in a process of its own, where no other test's threads, files and garbage count."""
+    code = ALONE.format(call=call, traced="traced_mb" in call)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(SCRIPTS)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return soak.Soaked(call, [soak.Sample(**sample) for sample in json.loads(done.stdout.splitlines()[-1])])
 
 
 @pytest.mark.long
-def test_training_holds_no_more_memory_and_no_more_handles_as_it_goes_on(traced_mb):
-    found = soak.soak_training(
-        20_000, traced_mb, train_period_env_steps=100, replay_capacity=500, log_every_steps=500
+def test_training_holds_no_more_memory_and_no_more_handles_as_it_goes_on():
+    found = alone(
+        "soak_training(20_000, traced_mb, train_period_env_steps=100, replay_capacity=500, log_every_steps=500)"
     )
     assert [sample.env_steps for sample in found.samples] == list(range(500, 20_001, 500))
     assert len(found.handles()) == 1
@@ -52,8 +71,8 @@ def test_training_holds_no_more_memory_and_no_more_handles_as_it_goes_on(traced_
 
 
 @pytest.mark.long
-def test_evaluations_hold_no_more_memory_and_no_more_handles_as_they_go_on(traced_mb):
-    found = soak.soak_evaluations(100, traced_mb)
+def test_evaluations_hold_no_more_memory_and_no_more_handles_as_they_go_on():
+    found = alone("soak_evaluations(100, traced_mb)")
     assert len(found.samples) == 100
     assert len(found.handles()) == 1
     assert abs(found.growth_mb()) * 1024 < MOST_KB
@@ -61,7 +80,7 @@ def test_evaluations_hold_no_more_memory_and_no_more_handles_as_they_go_on(trace
 
 @pytest.mark.long
 def test_training_takes_no_more_resident_memory_as_it_goes_on():
-    found = soak.soak_training(10_000, train_period_env_steps=4, replay_capacity=500, log_every_steps=250)
+    found = alone("soak_training(10_000, train_period_env_steps=4, replay_capacity=500, log_every_steps=250)")
     assert len(found.samples) == 40
     assert found.growth_mb() < MOST_RESIDENT_MB
 

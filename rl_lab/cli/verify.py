@@ -112,7 +112,8 @@ def _disturbed(command: list[str], folder: Path, kills: int, rng: random.Random)
             time.sleep(rng.random() * 0.02)
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
-                killed_at.append(int(_rows(folder)[-1].split(b",")[0].split(b":")[1]))
+                process.wait()
+                killed_at.append(read_rows(folder)[-1]["env_steps"])  # the last line may be half a row
     subprocess.run(resume, check=True, capture_output=True)
     return killed_at
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,20 @@ from rl_lab.environments.vectors import MaskedVector, StepResult, known
 from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
 
 CLOSE_SECONDS = 2.0  # for environments to close by themselves; after that they are killed
+END_SECONDS = 10.0  # at most between the breaking of a pipe and the end of its process: a moment, usually
 RAISED = 1  # exit code of a process in which an error was raised
 _GONE = (EOFError, ConnectionError, BrokenPipeError)
 
 
 def _fault_of(i: int, where: str, what: str) -> EnvironmentFault:
     return EnvironmentFault(f"environment number {i} (worker process, {where}): {what}")
+
+
+def _await_end(processes: Sequence[Any]) -> None:
+    """Wait until a process has ended whose pipe has broken; those that end with it have a moment more."""
+    connection.wait([process.sentinel for process in processes], END_SECONDS)
+    for process in processes:
+        process.join(0.1)
 
 
 class _Workers(AsyncVectorEnv):
@@ -72,8 +81,7 @@ class _Workers(AsyncVectorEnv):
     def _not_made(self, timeout_seconds: float) -> UsageError | EnvironmentFault:
         if self._late:
             return _fault_of(self._late[0], "while it is made", f"no answer within {timeout_seconds:g} s")
-        for process in self.processes:
-            process.join(0.1)  # the pipe breaks a moment before the process is over
+        _await_end(self.processes)
         for i in self._unmade():
             if (code := self.processes[i].exitcode) not in (None, RAISED):
                 return _fault_of(i, "while it is made", ended(code))
@@ -168,8 +176,7 @@ class WorkerVector(MaskedVector):
 
     def _died(self) -> EnvironmentFault:
         """Return the error that names the worker that died, and its exit code."""
-        for process in self.envs.processes:
-            process.join(0.1)  # the pipe breaks a moment before the process is over
+        _await_end(self.envs.processes)
         for i, process in enumerate(self.envs.processes):
             if process.exitcode:
                 return self._fault(i, ended(process.exitcode))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+import holding
 from commands import call, require_refusal
-from mirrored import all_steps, append_rows, make_run_dir, row
+from mirrored import all_steps, append_rows, make_run_dir, row, wait_for
 from rl_lab.cli.sync import runs_beneath, sync
 from rl_lab.runs.rows import read_rows
 from rl_lab.storage.locking import exclusive
@@ -27,24 +28,38 @@ def upload(run_dir: Path) -> list:
     return [run for run in read_offline_runs(run_dir) if run.folder.parent == run_dir / "wandb"]
 
 
-def train_until(folder: Path, rows: int, *, resume: bool) -> None:
-    """Start or resume a run and kill it once it has so many rows."""
-    start = "--agent q-learning --env-id FrozenLake-v1 --total-steps 3000 --eval-episodes 2 --eval-every-steps 1000"
-    words = ["--resume"] if resume else start.split()
+PATIENCE = 120.0  # seconds, since a machine may be busy
+START = (
+    "--agent q-learning --env-id FrozenLake-v1 --wrappers holding:Holding --total-steps 3000 --eval-episodes 2"
+    " --eval-every-steps 1000 --checkpoint-every-steps 200 --log-every-steps 20 --wandb offline"
+)
+
+
+def training(folder: Path, *, resume: bool, **environment: str) -> subprocess.Popen[bytes]:
+    """Start or resume a run in a process of its own."""
+    words = ["--resume"] if resume else START.split()
     command = [sys.executable, "-m", "rl_lab", "train", *words, "--run-dir", str(folder)]
-    more = (
-        [] if resume else ["--checkpoint-every-steps", "200", "--log-every-steps", "20", "--wandb", "offline"]
-    )
-    process = subprocess.Popen([*command, *more], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while process.poll() is None and len(metrics(folder)) < rows:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    paths = [str(Path(holding.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))} | environment
+    return subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
-def metrics(folder: Path) -> list[bytes]:
-    path = folder / "metrics.jsonl"
-    return path.read_bytes().splitlines() if path.exists() else []
+def train_until(folder: Path, rows: int, *, resume: bool) -> None:
+    """Start or resume a run and kill it once it has so many rows, with which it goes no further, and its segment."""
+    metrics, segment = folder / "metrics.jsonl", folder / "wandb" / f"segment-{int(resume)}.json"
+    process = training(folder, resume=resume, **{holding.AT: f"{rows} {metrics}"})
+    try:
+        wait_for(lambda: holding.rows_of(metrics) >= rows and segment.exists(), PATIENCE)
+        assert process.poll() is None
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def have_ended(folder: Path, segments: int) -> bool:
+    """Say whether so many W&B runs are there, and none is being written any more."""
+    found = [json.loads(path.read_text()) for path in (folder / "wandb").glob("segment-*.json")]
+    return len(found) == segments and all(segment["end_byte"] is not None for segment in found)
 
 
 @pytest.mark.long
@@ -52,13 +67,8 @@ def test_a_run_killed_and_resumed_twice_is_one_run_over_one_axis(tmp_path, capsy
     folder = tmp_path / "run"
     train_until(folder, 30, resume=False)
     train_until(folder, 70, resume=True)
-    command = [sys.executable, "-m", "rl_lab", "train", "--resume", "--run-dir", str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
-    for _ in range(600):
-        if len(list((folder / "wandb").glob("segment-*.json"))) == 3:
-            break
-        time.sleep(0.1)
-    assert len(list((folder / "wandb").glob("segment-*.json"))) == 3
+    assert training(folder, resume=True).wait() == 0
+    wait_for(lambda: have_ended(folder, segments=3), PATIENCE)
     code, out, err = call(capsys, sync, folder, "--mode", "offline")
     assert (code, err) == (0, "")
     (run,) = upload(folder)

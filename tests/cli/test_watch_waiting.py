@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from rl_lab.cli import watch_web
@@ -31,7 +33,7 @@ def test_the_page_waits_for_the_first_checkpoint_and_says_so(begun, monkeypatch,
             (begun / "checkpoints").rmdir()
             (begun.parent / "later").rename(begun / "checkpoints")
 
-    monkeypatch.setattr(watch_web.time, "sleep", sleep)
+    monkeypatch.setattr(watch_web, "time", SimpleNamespace(sleep=sleep))
     monkeypatch.setattr("rl_lab.watching.courtesy.give_way", lambda: False)
     (shown,) = watch_web._shown(WebOptions((str(begun),)))
     assert slept == [watch_web.WAIT_SECONDS] * 3
@@ -44,6 +46,6 @@ def test_a_run_that_saves_nothing_any_more_is_refused(begun, monkeypatch, ending
     name = "summary.json" if ending == "ended" else "metrics.jsonl"
     path = begun / name
     path.write_text("{}") if ending == "ended" else path.unlink()
-    monkeypatch.setattr(watch_web.time, "sleep", None)
+    monkeypatch.setattr(watch_web, "time", None)
     with pytest.raises(UsageError, match="has no checkpoint yet"):
         watch_web._shown(WebOptions((str(begun),)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import time
 
 import ale_py
 import cv2
@@ -140,15 +142,18 @@ class TestAVector:
 
     def test_ends_its_threads(self):
         def threads():
-            with open("/proc/self/status") as status:
-                return int(next(line for line in status if line.startswith("Threads")).split()[1])
+            return set(os.listdir("/proc/self/task"))
 
         before = threads()
         envs = make_envs("ALE/Pong-v5", 2, preprocess="nature")
-        assert threads() > before
+        own = threads() - before
+        assert own
         envs.close()
         envs.close()
-        assert threads() == before
+        deadline = time.monotonic() + 60
+        while own & threads():  # one that was waited for is listed for a moment longer
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     @pytest.mark.parametrize(
         ("fields", "kind"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from functools import partial
+from types import SimpleNamespace
 
 import gymnasium
 import numpy as np
@@ -13,6 +13,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
 from faulty import Faulty
+from rl_lab.environments import check_env as module
 from rl_lab.environments.check_env import Played, brief_check, check_env
 from rl_lab.environments.make import make_env
 from rl_lab.seeding import seed_of
@@ -41,15 +42,23 @@ class Leaks(Faulty):
 
 
 class Slow(Faulty):
-    """Takes its time for each step."""
+    """Takes its time for each step, by a clock that it moves on."""
 
-    def __init__(self, seconds):
+    def __init__(self, seconds, clock):
         super().__init__()
-        self.seconds = seconds
+        self.seconds, self.clock = seconds, clock
 
     def step(self, action):
-        time.sleep(self.seconds)
+        self.clock.now += self.seconds
         return super().step(action)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of the checks, which stands still unless an environment moves it on."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
 
 
 class Counts(Faulty):
@@ -188,34 +197,29 @@ class TestBriefly:
         assert len(brief_check(Drifts)) == 1
 
     @pytest.mark.parametrize("at", [21, 60, 99])
+    @pytest.mark.usefixtures("clock")  # by which the episode is quick
     def test_what_leaks_over_a_reset_late_in_an_episode_is_said(self, at):
         (said,) = brief_check(partial(Leaks, at))
         assert f"differs at step {at} when it is played again after other episodes" in said
 
     def test_an_episode_of_a_slow_environment_is_played_no_further_than_it_must(self, monkeypatch):
-        monkeypatch.setattr("rl_lab.environments.check_env.LONG_SECONDS", 0.0)
+        monkeypatch.setattr("rl_lab.environments.check_env.LONG_SECONDS", -1.0)
         assert brief_check(partial(Leaks, 60)) == []
         assert len(brief_check(partial(Leaks, 19))) == 1
 
-    def test_a_check_that_is_cut_short_says_so(self, monkeypatch):
-        monkeypatch.setattr("rl_lab.environments.check_env.BRIEF_SECONDS", 0.3)
-        begun = time.monotonic()
-        (said,) = brief_check(lambda: Slow(0.04))
-        assert time.monotonic() - begun < 2
-        assert re.search(
-            r"cut short, [2-6] of 20 steps were played \(rl-lab check-env takes its time\)", said
-        )
+    def test_a_check_that_is_cut_short_says_so(self, clock):
+        (said,) = brief_check(lambda: Slow(1.5, clock))
+        assert clock.now < module.BRIEF_SECONDS + 3 * 1.5
+        assert re.search(r"cut short, 3 of 20 steps were played \(rl-lab check-env takes its time\)", said)
 
-    def test_a_replay_that_is_cut_short_says_so_and_blames_nothing(self, monkeypatch):
-        monkeypatch.setattr("rl_lab.environments.check_env.BRIEF_SECONDS", 0.15)
-
+    def test_a_replay_that_is_cut_short_says_so_and_blames_nothing(self, clock):
         class Tires(Slow):
             def reset(self, **kwargs):
-                self.seconds = 0.04 if self.episode >= 0 else 0.0
+                self.seconds = 3.0 if self.episode >= 0 else 0.0
                 return super().reset(**kwargs)
 
-        (said,) = brief_check(lambda: Tires(0.0))
-        assert "an episode was played again for" in said
+        (said,) = brief_check(lambda: Tires(0.0, clock))
+        assert "an episode was played again for 4 steps only" in said
 
 
 def test_a_reset_that_fails_after_the_episodes_is_a_fault_beside_the_rest():

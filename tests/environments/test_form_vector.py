@@ -105,7 +105,10 @@ class TestFaults:
             UserWarning, match=r"the vector of E-v0: observation -1000.0 at index 1, 0"
         ) as said:
             take(envs, 4)
-        assert len(said) == len(envs.notes) == 1
+        own = [
+            one for one in said if one.category is UserWarning
+        ]  # not what garbage collection says of others
+        assert len(own) == len(envs.notes) == 1
 
 
 def test_observations_are_copies_and_rewards_float64():

@@ -16,6 +16,7 @@ def said_by(block):
     """Return the warnings that a function gives, in text."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
+        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left to the garbage collector
         block()
     return [(str(one.message), one.category) for one in said]
 

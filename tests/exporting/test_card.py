@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from browsers import needs_browser, running_browser
+from browsers import PATIENCE, needs_browser, running_browser
 from rl_lab.exporting.export import Wanted, export
 from runs import learn
 
@@ -41,6 +41,7 @@ def test_the_card_shows_scores_and_film_without_outside_requests(folder, scheme)
     asked, faults = [], []
     with running_browser() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+        page.set_default_timeout(PATIENCE)
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: faults.append(message.text))
         page.goto((folder / "card.html").as_uri())

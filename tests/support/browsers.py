@@ -10,6 +10,7 @@ import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+PATIENCE = 120_000  # milliseconds, since a machine may be busy
 
 
 def needs_browser(test):
@@ -24,7 +25,7 @@ def running_browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"], timeout=PATIENCE)
         try:
             yield browser
         finally:

@@ -128,5 +128,5 @@ def test_it_ends_with_what_it_started_when_its_parent_is_gone():
     started = int(process.stdout.readline())
     assert is_running(started)
     process.stdin.close()
-    assert process.wait(30) == -9
+    assert process.wait(60) == -9
     assert ends(started)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_a_run_counts_as_training_while_its_rows_grow_and_it_has_not_ended(tmp_p
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     assert following.is_training(tmp_path)
     now = time.time()
-    monkeypatch.setattr(following.time, "time", lambda: now + 601)
+    monkeypatch.setattr(following, "time", SimpleNamespace(time=lambda: now + 601))
     assert not following.is_training(tmp_path)
     monkeypatch.undo()
     (tmp_path / SUMMARY).write_text("{}")

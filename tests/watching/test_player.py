@@ -19,7 +19,7 @@ def shown_at(monkeypatch):
 
     def ask(times, rate=FRAMES_PER_SECOND):
         clock, seen = SimpleNamespace(now=0.0), []
-        monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
         session = SimpleNamespace(is_over=False, view=lambda: clock.now, frames_per_second=rate)
         player = Player(session, seen.append)
         for clock.now in times:

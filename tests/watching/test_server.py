@@ -56,6 +56,11 @@ def received(socket, kind):
     raise AssertionError(kind)
 
 
+def played(view) -> tuple[int, int]:
+    """Return how far a view's game has come: its episode, and the steps of that."""
+    return view["episode"], view["newest"]
+
+
 @pytest.fixture(scope="module")
 def live():
     """A page that is paused, and its port."""
@@ -183,8 +188,8 @@ def test_two_clients_see_the_same_session_and_a_slow_one_holds_up_nobody():
     with served(session) as (_, port), opened(port) as quick, opened(port, max_queue=1) as slow:
         received(slow, "hello")
         received(slow, "view")
-        quick.send('{"type": "speed", "factor": 4}')
         quick.send('{"type": "play"}')
+        quick.send('{"type": "speed", "factor": 4}')
         positions = [received(quick, "view")["position"] for _ in range(100)]
         quick.send('{"type": "pause"}')
         while (last := received(quick, "view"))["playing"]:
@@ -192,7 +197,7 @@ def test_two_clients_see_the_same_session_and_a_slow_one_holds_up_nobody():
         assert len(positions) == 100
         deadline = time.monotonic() + PATIENCE
         newest = None
-        while newest is None or newest["playing"] or newest["newest"] == 0:
+        while newest is None or newest["playing"] or newest["factor"] != 4:  # it paused at that speed alone
             assert time.monotonic() < deadline
             newest = received(slow, "view")
         assert (newest["episode"], newest["position"]) == (last["episode"], last["position"])
@@ -229,8 +234,8 @@ def test_without_a_page_the_game_waits():
             time.sleep(0.01)
         assert session.playing
         with opened(port) as socket:
-            first = received(socket, "view")["newest"]
-            while received(socket, "view")["newest"] <= first:
+            first = played(received(socket, "view"))
+            while played(received(socket, "view")) <= first:
                 pass
 
 
