@@ -312,7 +312,9 @@ def test_what_pages_say_of_a_study_is_what_was_kept_of_it():
     marks = re.compile(r"<!-- study: (\S+) -->\n(.*?)<!-- end of study -->", re.DOTALL)
     told = [found for page in PAGES for found in marks.findall(page.read_text(encoding="utf8"))]
     assert sorted(name for name, _ in told) == ["classic", "minatar", "qr-dqn"]
-    assert {path.parent.name for path in (SCRIPTS / "results").glob("*/summary.md")} <= {name for name, _ in told}
+    assert {path.parent.name for path in (SCRIPTS / "results").glob("*/summary.md")} <= {
+        name for name, _ in told
+    }
     for name, text in told:
         kept = SCRIPTS / "results" / name / "summary.md"
         assert (kept.read_text(encoding="utf8").strip() if kept.is_file() else "") in text
@@ -340,6 +342,14 @@ def test_how_often_pqn_solves_cartpole_is_what_was_measured():
         assert numbers(told[agent][1].replace(",", "")) == [steps]
         assert {run["env_steps"] for run in found["runs"]} == {steps}
         assert numbers(told[agent][2]) == [found["solved"], found["seeds"]]
+
+
+def test_how_long_checkpoints_hold_learning_up_is_what_was_measured():
+    told = {int(envs): numbers(longest)[0] for envs, longest in rows("docs/reliability.md", "| longest stop")}
+    runs = results("saving")["runs"]
+    longest = {run["num_envs"]: max(saved["seconds"] for saved in run["checkpoints"]) for run in runs}
+    assert told == pytest.approx(longest, rel=0.07)
+    assert {(run["frames"], run["every"]) for run in runs} == {(1_000_000, 200_000)}
 
 
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])

@@ -154,4 +154,7 @@ def test_version_0_has_all_actions_and_version_1_those_that_do_something(games):
     names = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
     assert [make_env(f"MinAtar/{name}-v0").action_space.n for name in names] == [6] * 5
     if games == "minatar":
+        plain = [make_env(f"MinAtar/{name}-v0").unwrapped.game for name in names]
+        assert {game.sticky_action_prob for game in plain} == {0.1}
+        assert [getattr(game.env, "ramping", None) for game in plain] == [True, None, None, True, True]
         assert [make_env(f"MinAtar/{name}-v1").action_space.n for name in names] == [5, 3, 3, 6, 4]
