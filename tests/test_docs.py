@@ -343,6 +343,14 @@ def test_how_often_pqn_solves_cartpole_is_what_was_measured():
         assert numbers(told[agent][2]) == [found["solved"], found["seeds"]]
 
 
+def test_how_long_checkpoints_hold_learning_up_is_what_was_measured():
+    told = {int(envs): numbers(longest)[0] for envs, longest in rows("docs/reliability.md", "| longest stop")}
+    runs = results("saving")["runs"]
+    longest = {run["num_envs"]: max(saved["seconds"] for saved in run["checkpoints"]) for run in runs}
+    assert told == pytest.approx(longest, rel=0.07)
+    assert {(run["frames"], run["every"]) for run in runs} == {(1_000_000, 200_000)}
+
+
 @pytest.mark.parametrize("agent", ["ppo", "dqn"])
 def test_how_the_lab_stands_beside_sb3_is_what_was_measured(agent):
     told = {row[0].partition(",")[2].split()[0]: row for row in rows("docs/agents/sb3.md", "| the lab | SB3 |")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -29,6 +29,9 @@ BRIEF_STEPS = 20  # at least so many are played before a run, ...
 LONG_STEPS = 200  # ... and so many of an episode, ...
 LONG_SECONDS = 0.5  # ... if playing them, and playing them again twice, takes about as long as this
 BRIEF_SECONDS = 10.0  # after which the check before a run stops
+OPENINGS = 100  # episodes are begun, and begun again after others, ...
+OPENING_STEPS = 4  # ... for so many steps, ...
+OPENING_SECONDS = 2.0  # ... unless it takes longer than this to begin them
 PLACED_STEPS = 30_000  # from states of a model that were set: ten times as many as before a run
 Verdict = Literal["ok", "note", "fault"]
 CHECKS = {
@@ -107,7 +110,8 @@ def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 
             return [Finding("contract", "fault", str(fault)), *_on_replay(make, env, played)]
         found = [_on_contract(env, played, time.perf_counter() - begun)]
         found += _on_bounds(env)
-        found += [*_or_draws(list(_on_replay(make, env, played)), said), _on_aliasing(played)]
+        replayed = list(_on_replay(make, env, played, openings=_openings(env, seed)))
+        found += [*_or_draws(replayed, said), _on_aliasing(played)]
         found += [_on_masks(played), _on_ends(env, played)]
         try:
             return [*found, _on_seeds(env, seed), *_on_model(env, seed)]
@@ -199,6 +203,17 @@ def _play(
         yield episode
 
 
+def _openings(env: Contract, seed: int) -> Iterator[Played]:
+    """Play how many episodes begin: what survives a reset may show in few of them."""
+    rng, begun = np.random.default_rng(seed_of(seed, "check openings")), time.monotonic()
+    for number in range(OPENINGS):
+        yield play_episode(
+            env, seed_of(seed, "check opening", number), _random_actions(env, rng), OPENING_STEPS
+        )
+        if time.monotonic() - begun > OPENING_SECONDS:
+            return
+
+
 def play_episode(
     env: Contract,
     seed: int,
@@ -263,16 +278,23 @@ def _on_bounds(env: Contract) -> list[Finding]:
 
 
 def _on_replay(
-    make: Maker, env: Contract, played: list[Played], enough: Callable[[int], bool] = _never
+    make: Maker,
+    env: Contract,
+    played: list[Played],
+    enough: Callable[[int], bool] = _never,
+    openings: Iterable[Played] = (),
 ) -> Iterator[Finding]:
-    """Play episodes again, in the same environment and in a fresh one: what exact resuming rests on."""
+    """Play episodes again, in the same environment and in a fresh one: what exact resuming rests on.
+
+    They are played in reverse, so that each comes after another episode than before.
+    """
     try:
-        for episode in played[:3]:
+        for episode in reversed([*played, *openings]):
             if (where := _differs(episode, env, enough)) is not None:
                 yield _not_replayed(episode, where, "after other episodes")
                 return
         with closing(_held(make)) as fresh:
-            for episode in played[:3]:
+            for episode in reversed(played[:3]):
                 if (where := _differs(episode, fresh, enough)) is not None:
                     yield _not_replayed(episode, where, "in a fresh environment")
                     return

@@ -17,11 +17,18 @@ from typing import Any
 
 import gymnasium
 
+from rl_lab.checks import shown
 from rl_lab.types import UsageError
 
 PREPROCESSING = ("auto", "none", "atari", "nature", "dopamine", "machado", "v5")
 STACK = 4  # pictures that are observed together
 SIDE = 84  # pixels
+WHOLE = {
+    "noop_max": (0, 1_000), "frameskip": (1, 1_000), "max_num_frames_per_episode": (1, 10**9), "mode": (0, 10**9),
+    "difficulty": (0, 10**9),
+}  # fmt: skip
+"""The whole numbers of a protocol, from and to: ale_py counts in 32 bits, and 1,000 frames may take a second."""
+OWN = ("mode", "difficulty")  # of a game; None for its default
 
 
 @dataclass(frozen=True)
@@ -52,19 +59,18 @@ class Protocol:
     """The game's own difficulty; None for its default. As for `mode`."""
 
     def __post_init__(self) -> None:
-        for name, least in (("noop_max", 0), ("frameskip", 1), ("max_num_frames_per_episode", 1)):
+        for name, (least, most) in WHOLE.items():
             value = getattr(self, name)
-            if type(value) is not int or value < least:
-                raise UsageError(f"{name} must be a whole number of at least {least}, got {value!r}")
+            if value is None and name in OWN:
+                continue
+            if type(value) is not int or not least <= value <= most:
+                raise UsageError(f"{name} must be a whole number from {least} to {most}, got {shown(value)}")
         for name in ("full_action_space", "use_fire_reset", "maxpool"):
             if type(getattr(self, name)) is not bool:
-                raise UsageError(f"{name} must be true or false, got {getattr(self, name)!r}")
-        for name in ("mode", "difficulty"):
-            if type(getattr(self, name)) not in (int, type(None)):
-                raise UsageError(f"{name} must be a whole number, got {getattr(self, name)!r}")
+                raise UsageError(f"{name} must be true or false, got {shown(getattr(self, name))}")
         sticky = self.repeat_action_probability
         if type(sticky) not in (int, float) or not 0.0 <= sticky <= 1.0:
-            raise UsageError(f"repeat_action_probability must lie between 0 and 1, got {sticky!r}")
+            raise UsageError(f"repeat_action_probability must lie between 0 and 1, got {shown(sticky)}")
 
     @property
     def in_one_vector(self) -> bool:

@@ -9,7 +9,7 @@ import re
 import pytest
 from stable_baselines3 import DQN, PPO
 
-from rl_lab.environments.protocols import PROTOCOLS, protocol_of
+from rl_lab.environments.protocols import PROTOCOLS, SIDE, STACK, protocol_of
 from rl_lab.training.registry import make_config, preset_fields
 
 # Dopamine ---------------------------------------------------------------------------------------------
@@ -55,6 +55,7 @@ def test_dopamine_is_its_files(agent, preset):
     # run_experiment.py clips rewards to [-1, 1], networks.py has the layers of Nature, and nothing clips gradients
     assert (got["reward_clip"], got["encoder"], got["hidden"]) == (1.0, "cnn", (512,))
     assert (got["max_grad_norm"], got["optimiser"]) == (None, "adam")
+    assert got["initialisation"] == "default"  # torch's; networks.py has Flax's variance scaling
     if "num_atoms" in said:
         assert got["distribution"] == "categorical"
         assert (got["atoms"], -got["v_min"], got["v_max"]) == (said["num_atoms"], said["vmax"], said["vmax"])
@@ -156,6 +157,8 @@ PQN_ATARI = {
 PQN_ENV = {
     "episodic_life": True, "reward_clip": True, "repeat_action_probability": 0.0, "frame_skip": 4, "noop_max": 30,
 }  # fmt: skip
+# what EnvPool adds where a file doesn't say it: DefaultConfig of envpool/atari/atari_env.h
+ENVPOOL = {"use_fire_reset": True, "full_action_space": False, "stack_num": 4, "img_height": 84}
 
 
 def test_pqn_is_the_authors_file_and_network():
@@ -174,6 +177,9 @@ def test_pqn_is_the_authors_file_and_network():
     protocol = protocol_of(fields["preprocess"], fields.get("env_kwargs", {}))
     assert protocol.repeat_action_probability == PQN_ENV["repeat_action_probability"]
     assert (protocol.frameskip, protocol.noop_max) == (PQN_ENV["frame_skip"], PQN_ENV["noop_max"])
+    assert protocol.use_fire_reset == ENVPOOL["use_fire_reset"]
+    assert protocol.full_action_space == ENVPOOL["full_action_space"]
+    assert (ENVPOOL["stack_num"], ENVPOOL["img_height"]) == (STACK, SIDE)
     assert fields["life_loss_terminates"] == PQN_ENV["episodic_life"]
     assert (got["reward_clip"] == 1.0) == PQN_ENV["reward_clip"]
 

@@ -41,6 +41,28 @@ class Leaks(Faulty):
         return np.array([0.01 * self.episode * (self.steps >= self.at), 0.0], np.float32)
 
 
+class Remembers(Faulty):
+    """Shows at step `at`, in about `share` of the episodes, the sum of the actions of the episode before."""
+
+    def __init__(self, at, share):
+        super().__init__(at=at)
+        self.share, self.taken = share, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.before, self.taken = self.taken, 0
+        obs, info = super().reset(seed=seed)
+        self.is_open = self.np_random.random() < self.share
+        return obs, info
+
+    def step(self, action):
+        self.taken += action
+        return super().step(action)
+
+    def _observation(self):
+        shown = self.steps == self.at and self.is_open
+        return np.array([0.01 * self.before * shown, 0.0], np.float32)
+
+
 class Slow(Faulty):
     """Takes its time for each step, by a clock that it moves on."""
 
@@ -121,6 +143,22 @@ class TestFindings:
         verdict, text = found(partial(Leaks, at))["replay"]
         assert verdict == "note"
         assert f"differs at step {at} when it is played again after other episodes" in text
+
+    @pytest.mark.parametrize(("at", "share"), [(1, 0.1), (4, 0.1), (60, 0.4)])
+    def test_what_the_episode_before_leaves_to_few_others_is_noted(self, at, share):
+        verdict, text = found(partial(Remembers, at, share))["replay"]
+        assert verdict == "note"
+        assert f"differs at step {at} when it is played again after other episodes" in text
+
+    def test_few_episodes_are_begun_where_that_takes_long(self, monkeypatch):
+        def begun():
+            made = []
+            found(lambda: made.append(Faulty()) or made[-1])
+            return made[0].episode
+
+        assert begun() > 200
+        monkeypatch.setattr("rl_lab.environments.check_env.OPENING_SECONDS", 0.0)
+        assert begun() < 40
 
     def test_observations_that_change_later_are_noted(self):
         assert found(Reuses)["aliasing"] == (

@@ -77,7 +77,10 @@ def test_agents_stand_beside_sb3s_at_the_zoos_settings(name, agents):
 def test_minatar_is_played_with_the_authors_pqn_and_all_parts_of_rainbow():
     study = read_study_file(STUDIES["minatar"]).study()
     assert study.seeds == 5
-    assert study.env_ids == ("MinAtar/Breakout-v1", "MinAtar/Asterix-v1")
+    assert study.env_ids == (
+        "MinAtar/Breakout-v0",
+        "MinAtar/Asterix-v0",
+    )  # with the six actions of their authors
     pqn, rainbow, dqn = (study.fields_for(agent, study.env_ids[0]) for agent in ("pqn", "c51", "dqn"))
     assert [fields.pop("hidden") for fields in (pqn, rainbow, dqn)] == [[128]] * 3
     own = presets_of("pqn")["minatar"] | {"total_steps": 1_000_000}
