@@ -5,6 +5,7 @@ import os
 from threading import Lock
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from disks import small_disk_at
 from measured import remove_damaged
@@ -13,6 +14,14 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy and torch read it
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+settings.register_profile(  # otherwise as it is chosen already; an example takes as long as a busy machine needs
+    "unhurried",
+    settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("unhurried")
 
 
 def not_awaiting_the_disk(descriptor: int) -> None:

@@ -28,6 +28,12 @@ MOST_RESIDENT_MB = (
 )
 
 
+@pytest.fixture(autouse=True)
+def collected():
+    """Leave nothing behind that other tests have used and that would be freed in the middle of a run."""
+    gc.collect()
+
+
 @pytest.fixture
 def traced_mb():
     """Return what Python and numpy hold at the moment, in MB; torch's memory is not among it."""
@@ -69,11 +75,11 @@ def test_training_takes_no_more_resident_memory_as_it_goes_on():
 def test_memory_that_torch_holds_is_seen():
     kept = []
 
-    def keep_one_mb(event):
-        pages = mmap.mmap(-1, 2**20)  # the heap may have as much free that is resident already
+    def keep_pages(event):
+        pages = mmap.mmap(-1, 2**22)  # the heap may have as much free that is resident already
         kept.append(torch.frombuffer(pages, dtype=torch.float32).fill_(1.0))
 
-    found = soak.soak_training(800, log_every_steps=20, callbacks=[keep_one_mb])
+    found = soak.soak_training(800, log_every_steps=20, callbacks=[keep_pages])
     assert found.growth_mb() > MOST_RESIDENT_MB
     assert not found.flat()
 
