@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,15 @@ from rl_lab.environments.trial import ended
 from rl_lab.environments.vectors import MaskedVector, StepResult, known
 from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
 
+END_SECONDS = 5.0  # for a process to be over, whose pipe breaks a moment before
 CLOSE_SECONDS = 2.0  # for environments to close by themselves; after that they are killed
 RAISED = 1  # exit code of a process in which an error was raised
 _GONE = (EOFError, ConnectionError, BrokenPipeError)
+
+
+def _await_an_end(processes: Sequence[Any]) -> None:
+    """Wait until one of these processes is ending, so that its exit code is there once it is joined."""
+    wait([process.sentinel for process in processes if process.pid is not None], END_SECONDS)
 
 
 def _fault_of(i: int, where: str, what: str) -> EnvironmentFault:
@@ -72,8 +79,9 @@ class _Workers(AsyncVectorEnv):
     def _not_made(self, timeout_seconds: float) -> UsageError | EnvironmentFault:
         if self._late:
             return _fault_of(self._late[0], "while it is made", f"no answer within {timeout_seconds:g} s")
+        _await_an_end(self.processes)
         for process in self.processes:
-            process.join(0.1)  # the pipe breaks a moment before the process is over
+            process.join(0.1)
         for i in self._unmade():
             if (code := self.processes[i].exitcode) not in (None, RAISED):
                 return _fault_of(i, "while it is made", ended(code))
@@ -168,8 +176,9 @@ class WorkerVector(MaskedVector):
 
     def _died(self) -> EnvironmentFault:
         """Return the error that names the worker that died, and its exit code."""
+        _await_an_end(self.envs.processes)
         for process in self.envs.processes:
-            process.join(0.1)  # the pipe breaks a moment before the process is over
+            process.join(0.1)
         for i, process in enumerate(self.envs.processes):
             if process.exitcode:
                 return self._fault(i, ended(process.exitcode))
