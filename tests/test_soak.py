@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import mmap
@@ -86,13 +87,14 @@ def test_training_takes_no_more_resident_memory_as_it_goes_on():
 
 
 def test_memory_that_torch_holds_is_seen():
+    gc.collect()  # else what other tests have left may be freed meanwhile
     kept = []
 
-    def keep_one_mb(event):
-        pages = mmap.mmap(-1, 2**20)  # the heap may have as much free that is resident already
+    def keep_pages(event):
+        pages = mmap.mmap(-1, 2**22)  # the heap may have as much free that is resident already
         kept.append(torch.frombuffer(pages, dtype=torch.float32).fill_(1.0))
 
-    found = soak.soak_training(800, log_every_steps=20, callbacks=[keep_one_mb])
+    found = soak.soak_training(800, log_every_steps=20, callbacks=[keep_pages])
     assert found.growth_mb() > MOST_RESIDENT_MB
     assert not found.flat()
 

@@ -33,7 +33,7 @@ def _fault_of(i: int, where: str, what: str) -> EnvironmentFault:
 
 def _await_end(processes: Sequence[Any]) -> None:
     """Wait until a process has ended whose pipe has broken; those that end with it have a moment more."""
-    connection.wait([process.sentinel for process in processes], END_SECONDS)
+    connection.wait([process.sentinel for process in processes if process.pid is not None], END_SECONDS)
     for process in processes:
         process.join(0.1)
 

@@ -30,7 +30,7 @@ mirror = start_mirror(run_dir, "offline")
 append_rows(run_dir, range(40))
 with open(run_dir / "metrics.jsonl", "a") as file:
     file.write(json.dumps(row(40))[:20])  # killed in the middle of a line
-mirror.close("stopped")
+mirror.close("stopped", 300.0)
 
 kept = (run_dir / "metrics.jsonl").read_bytes().splitlines(keepends=True)[:30]
 (run_dir / "metrics.jsonl").write_bytes(b"".join(kept))  # the checkpoint is older than the last rows
@@ -38,7 +38,7 @@ mirror = start_mirror(run_dir, "offline")
 append_rows(run_dir, range(30, 60))
 moving_video(run_dir / "videos" / "evaluation_4000.mp4")
 (run_dir / "summary.json").write_text(json.dumps(SUMMARY))
-mirror.close("finished")
+mirror.close("finished", 300.0)
 mirror.close()
 assert not any(n.split(".")[0] == "wandb" for n in sys.modules), "training imported wandb"
 """
@@ -67,7 +67,7 @@ def resumed(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
         str(Path(__file__).parents[1] / "support"),
         f"--token={CANARY}",
     ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     return run_dir, done
 
 
@@ -151,7 +151,7 @@ def test_rebuild_makes_one_whole_run(resumed):
     before = read_offline_runs(run_dir)
     assert len(before) == 2
     command = [sys.executable, "-m", "rl_lab.runs.tracking", str(run_dir), "--mode", "offline", "--rebuild"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     aside, *_ = [run.folder.parent for run in read_offline_runs(run_dir) if run.run_id == before[0].run_id]
     assert aside == run_dir / "wandb" / "set-aside"  # the segments, so that `wandb sync` sends nothing twice

@@ -193,7 +193,7 @@ def test_secrets_reach_neither_the_run_folder_nor_the_server(server: Server, tmp
     ]
     done = subprocess.run(
         [sys.executable, "-m", "rl_lab", "train", *words], env=environment, capture_output=True, text=True,
-        check=False, timeout=120,
+        check=False, timeout=600,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     waited = "s for W&B"  # said where it takes long

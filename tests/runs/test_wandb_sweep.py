@@ -96,7 +96,7 @@ def test_wandbs_own_agent_trains_and_ends(tmp_path):
         done = subprocess.run(
             [str(BIN / "wandb"), "agent", "--count", "1", "team/lakes/s1"],
             env=environment(tmp_path, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY),
-            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         made = [variables for variables in server.upserted() if variables.get("name") == "abcd1234"]

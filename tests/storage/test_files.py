@@ -67,7 +67,7 @@ class TestReplacing:
         assert list(tmp_path.iterdir()) == []
 
     def test_two_threads_may_write_the_same_file_at_once(self, tmp_path, monkeypatch):
-        both, errors = threading.Barrier(2, timeout=20), []
+        both, errors = threading.Barrier(2, timeout=60), []
         sync = files.sync
 
         def together(path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import dawdling
 from rl_lab.runs.signals import STOPPED
 from rl_lab.studies import running
 from rl_lab.studies.report import write_report
@@ -21,6 +24,7 @@ from rl_lab.training.launch import learn
 from studies_made import QUIET, small_study, summaries
 
 COMPARE = Path(__file__).parents[2] / "scripts" / "compare.py"
+SUPPORT = str(Path(__file__).parents[1] / "support")
 FIELDS = QUIET | {"total_steps": 400, "eval_every_steps": 100, "checkpoint_every_steps": 50}
 
 DYING = """
@@ -159,20 +163,28 @@ def test_the_disk_is_full_for_one_worker(tmp_path, started):
     assert table_of(tmp_path / "out") == undisturbed(study, tmp_path / "whole")
 
 
+@pytest.fixture
+def slow(tmp_path, monkeypatch):
+    """The file that keeps runs of comparisons, once they have a checkpoint, from coming to their ends."""
+    folder = tmp_path / "dawdling"
+    folder.mkdir()
+    monkeypatch.setenv(dawdling.FOLDER, str(folder))
+    monkeypatch.setenv("PYTHONPATH", SUPPORT, prepend=os.pathsep)
+    return dawdling.slow_from(folder, 300)
+
+
 def start_comparison(out, steps, workers):
     words = ["--env-id", "FrozenLake-v1", "--agents", "q-learning", "--seeds", "3", "--workers", str(workers)]
     fields = [f"total_steps={steps}", "checkpoint_every_steps=200", "eval_episodes=0", "video_episodes=0"]
+    fields += ["pictures=false", "wrappers=[dawdling:Dawdling]"]
     command = [sys.executable, str(COMPARE), *words, "--wandb", "disabled", "--out", str(out), "--set"]
-    return subprocess.Popen(
-        [*command, *fields, "pictures=false"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([*command, *fields], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def study_of_comparison(steps):
     fields = {"total_steps": steps, "checkpoint_every_steps": 200, "eval_episodes": 0, "video_episodes": 0}
-    return small_study(
-        agents=("q-learning",), seeds=3, fields=fields | {"pictures": False, "wandb": "disabled"}
-    )
+    fields |= {"pictures": False, "wandb": "disabled", "wrappers": ("dawdling:Dawdling",)}
+    return small_study(agents=("q-learning",), seeds=3, fields=fields)
 
 
 def saved(out):
@@ -188,28 +200,31 @@ def wait_for(condition, seconds=120.0):
 
 
 @pytest.mark.long
-def test_the_machine_goes_down_and_comes_back(tmp_path, started):
+def test_the_machine_goes_down_and_comes_back(tmp_path, started, slow):
+    """It does so in the second run."""
     names, _ = started
     out, steps = tmp_path / "out", 5_000
+    slow.with_name(dawdling.PASS).touch()
     study = start_comparison(out, steps, workers=1)
-    wait_for(lambda: summaries(out))
+    wait_for(lambda: saved(out) == 2)
     workers = psutil.Process(study.pid).children()
     study.kill()
     study.communicate(timeout=60)
-    left = psutil.wait_procs(workers, timeout=20)[1]
+    left = psutil.wait_procs(workers, timeout=60)[1]
     for worker in left:
         worker.kill()
     assert not left
-    done = summaries(out)
-    assert 1 <= len(done) < 3
+    assert [summary["seed"] for summary in summaries(out).values()] == [0]
+    slow.unlink()
     assert run_study(study_of_comparison(steps), out) == {}
-    missing = {0, 1, 2} - {summary["seed"] for summary in done.values()}
-    assert sorted(names) == [name("q-learning", seed) for seed in sorted(missing)]
+    assert sorted(names) == [name("q-learning", seed) for seed in (1, 2)]
     assert table_of(out) == undisturbed(study_of_comparison(steps), tmp_path / "whole")
 
 
 @pytest.mark.long
-def test_a_terminated_study_saves_all_its_runs_and_a_rerun_ends_as_if_nothing_had_happened(tmp_path, started):
+def test_a_terminated_study_saves_all_its_runs_and_a_rerun_ends_as_if_nothing_had_happened(
+    tmp_path, started, slow
+):
     names, _ = started
     out, steps = tmp_path / "out", 8_000
     study = start_comparison(out, steps, workers=2)
@@ -217,16 +232,24 @@ def test_a_terminated_study_saves_all_its_runs_and_a_rerun_ends_as_if_nothing_ha
     study.send_signal(signal.SIGTERM)
     told, _ = study.communicate(timeout=120)
     assert study.returncode == STOPPED
-    assert told.splitlines()[-1].endswith("runs to go; the same command continues")
+    assert told.splitlines()[-1] == "stopped with 3 of 3 runs to go; the same command continues"
     assert not list(out.rglob("error.txt"))
-    done = {summary["seed"] for summary in summaries(out).values()}
-    assert len(done) < 2
+    assert summaries(out) == {}
+    slow.unlink()
     assert run_study(study_of_comparison(steps), out, workers=2) == {}
-    assert sorted(names) == [name("q-learning", seed) for seed in sorted({0, 1, 2} - done)]
+    assert sorted(names) == [name("q-learning", seed) for seed in (0, 1, 2)]
     assert table_of(out) == undisturbed(study_of_comparison(steps), tmp_path / "whole")
 
 
+def waits_for_it(process, number):
+    """Say whether a signal was sent to a suspended process, which will get it when it goes on."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    waiting = [int(bits, 16) for bits in re.findall(r"^(?:Sig|Shd)Pnd:\s*(\w+)", status, re.MULTILINE)]
+    return any(bits >> (number - 1) & 1 for bits in waiting)
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("slow")  # which alone finds the wrapper
 @pytest.mark.parametrize("end", ["second signal", "kill"])
 def test_no_worker_outlives_a_study_that_ends_at_once(tmp_path, end):
     running = start_comparison(tmp_path, 100_000_000, workers=2)
@@ -239,14 +262,14 @@ def test_no_worker_outlives_a_study_that_ends_at_once(tmp_path, end):
         for worker in workers:
             worker.suspend()  # they can't answer the first
         running.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+        wait_for(lambda: all(waits_for_it(worker, signal.SIGTERM) for worker in workers))
         assert running.poll() is None
         running.send_signal(signal.SIGINT)
-    running.communicate(timeout=10)
+    running.communicate(timeout=60)
     assert running.returncode == (-9 if end == "kill" else 128 + signal.SIGINT)
     for worker in workers:
         worker.resume()
-    left = psutil.wait_procs(workers, timeout=10)[1]
+    left = psutil.wait_procs(workers, timeout=60)[1]
     for worker in left:
         worker.kill()
     assert not left

@@ -33,7 +33,7 @@ def study(tmp_path):
 @pytest.mark.long
 def test_tables_verdict_and_page_are_one_run_in_the_group_of_the_studys_runs(study):
     write_report(study)
-    assert publish(study) is None
+    assert publish(study, timeout_seconds=300) is None
     (run,) = read_offline_runs(study)
     assert (run.job_type, run.name, run.project, run.group) == (
         "comparison",
@@ -70,7 +70,7 @@ def test_a_study_whose_runs_do_not_go_to_wandb_sends_nothing(tmp_path):
 )
 def test_a_failure_is_one_line_and_no_more(study, monkeypatch, script, cause):
     monkeypatch.setattr(publishing, "command", lambda *_: [sys.executable, "-c", script])
-    assert publish(study, timeout_seconds=0.5 if "sleep" in script else 30.0) == cause
+    assert publish(study, timeout_seconds=0.5 if "sleep" in script else 120.0) == cause
 
 
 def test_what_cannot_go_online_goes_offline(study, monkeypatch):

@@ -138,7 +138,7 @@ def test_a_cluster_of_its_own_ends_with_a_study_that_is_terminated_after_saving(
     told, _ = study.communicate(timeout=200)
     assert study.returncode == STOPPED
     assert told.splitlines()[-1] == "stopped with 2 of 2 runs to go; the same command continues"
-    assert psutil.wait_procs(started, timeout=20)[1] == []
+    assert psutil.wait_procs(started, timeout=60)[1] == []
     assert not list(Path("/tmp").glob(f"rl_lab-ray-{study.pid}-*"))
     assert not list(out.rglob("error.txt"))
     assert len(list(out.glob("runs/*/*/*/checkpoints"))) == 1  # the other waited for a worker

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -264,7 +265,7 @@ def test_folders_in_the_current_directory_hide_no_installed_package(tmp_path, mo
 # Signals ---------------------------------------------------------------------------------------------
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=120.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -275,7 +276,7 @@ IGNORES = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 pathlib.Path(sys.argv[1]).touch()
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -313,15 +314,18 @@ def _text(path):
 
 def test_a_run_that_was_asked_to_stop_from_outside_is_no_failure(tmp_path):
     given = small_study(
-        agents=("q-learning",), seeds=1, fields=QUIET | {"total_steps": 10_000_000, "log_every_steps": 1000}
+        agents=("q-learning",),
+        seeds=1,
+        fields=QUIET | {"total_steps": 1_000_000_000, "log_every_steps": 1000},
     )
     folder = tasks_of(given, tmp_path)[0].folder
 
     def ask():
         wait_for(lambda: "epsilon" in _text(folder / "metrics.jsonl"))
         for child in psutil.Process().children():
-            if str(folder) in " ".join(child.cmdline()):
-                os.kill(child.pid, signal.SIGTERM)
+            with suppress(psutil.Error):  # one that other tests left behind, and that has ended
+                if str(folder) in " ".join(child.cmdline()):
+                    os.kill(child.pid, signal.SIGTERM)
 
     threading.Thread(target=ask).start()
     with pytest.raises(Stopped, match="1 of 1"):

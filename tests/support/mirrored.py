@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def moving_video(path: Path) -> None:
     write_video(path, frames, fps=5)
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -74,8 +75,11 @@ def wait_for(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 def service_of(mirror_pid: int) -> psutil.Process | None:
     """The wandb-core that a mirror started."""
-    children = psutil.Process(mirror_pid).children()
-    return next((child for child in children if child.name() == "wandb-core"), None)
+    for child in psutil.Process(mirror_pid).children():
+        with suppress(psutil.NoSuchProcess):  # one that W&B asked something, and that has ended meanwhile
+            if child.name() == "wandb-core":
+                return child
+    return None
 
 
 def gone(process: psutil.Process) -> bool:

@@ -54,8 +54,8 @@ def was_ended(folder: Path) -> bool:
 
 
 def ends(number: int) -> bool:
-    """Say whether a process ends within ten seconds."""
-    until = time.monotonic() + 10
+    """Say whether a process ends soon, and not just because its minute is over."""
+    until = time.monotonic() + SECONDS / 2
     while is_running(number) and time.monotonic() < until:
         time.sleep(0.01)
     return not is_running(number)

@@ -38,7 +38,7 @@ class Told(gymnasium.Env):
 
 def play(make, num_envs, vector, steps=3, actions=None):
     """Return the last result of a few steps with action 0 in each environment."""
-    envs = vector_of(make, num_envs, vector=vector, env_timeout_seconds=60)
+    envs = vector_of(make, num_envs, vector=vector, env_timeout_seconds=120)
     try:
         result = envs.reset(seed=list(range(num_envs)))
         zero = envs.single_action_space.sample() * 0

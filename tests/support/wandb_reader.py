@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,35 @@ def read_offline_run(path: Path) -> OfflineRun:
         if kind in _READERS:
             _READERS[kind](run, getattr(record, kind))
     return run
+
+
+def texts_in(path: Path) -> list[str]:
+    """Return every text of a `.wandb` file, of whatever kind of record."""
+    from wandb.proto import wandb_internal_pb2
+
+    found: list[str] = []
+    for data in _records(path.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        found += _texts(record)
+    return found
+
+
+def _texts(message: Any) -> Iterator[str]:
+    """Yield the texts of a message of protobuf, and of those within it."""
+    for kind, value in message.ListFields():
+        inner = kind.message_type
+        if inner is not None and inner.GetOptions().map_entry:
+            parts = [*value, *value.values()]
+        else:
+            parts = (
+                list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+            )
+        for part in parts:
+            if isinstance(part, str):
+                yield part
+            elif hasattr(part, "ListFields"):
+                yield from _texts(part)
 
 
 def _records(data: bytes) -> Iterator[bytes]:

@@ -69,13 +69,19 @@ def test_ten_sigkills_at_random_moments_lose_nothing(players, name, tmp_path, mo
     rng, folder = random.Random(name), tmp_path / "killed"
     write_ahead_early(monkeypatch)
     players[0].play("start_until", str(tmp_path / "whole"), name, 1, None)
+    began = time.perf_counter()
+    child = FORK.Process(target=live, args=(tmp_path / "lived", name))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    life = time.perf_counter() - began
     kills = tries = 0
     while kills < 10:
         tries += 1
         child = FORK.Process(target=live, args=(folder, name))
         child.start()
         # most of a process's first moments are set-up; the range lets it come forward a little each time
-        time.sleep(rng.uniform(0.05, 0.35))
+        time.sleep(rng.uniform(0.15, 1.0) * life)
         kills += child.is_alive()
         child.kill()
         child.join()

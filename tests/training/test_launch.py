@@ -32,8 +32,8 @@ class TestOneRunPerFolder:
         held, done = FORK.Event(), FORK.Event()
         holder = FORK.Process(target=_hold, args=(tmp_path / "run", held, done))
         holder.start()
-        held.wait(20)
         try:
+            assert held.wait(60)
             with pytest.raises(UsageError, match="being trained by another process"):
                 rl_lab.resume(tmp_path / "run")
         finally:
@@ -79,7 +79,7 @@ class TestRefusedSettingsOfWandb:
 def _hold(folder, held, done):
     with exclusive(folder):
         held.set()
-        done.wait(30)
+        done.wait(120)
 
 
 class Shown(NullProgress):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import dawdling
 from rl_lab.runs.fingerprint import fingerprint
 from rl_lab.runs.rows import read_rows
 from rl_lab.runs.signals import STOPPED
@@ -18,6 +20,9 @@ from rl_lab.storage.checkpoint import Checkpoints
 from runs import differences, learn
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+SUPPORT = str(ROOT / "tests" / "support")
 
 
 TRAIN = str(ROOT / "scripts" / "train.py")
@@ -32,6 +37,8 @@ BUDGET = [
     "8000",
     "--seed",
     "3",
+    "--wrappers",
+    "dawdling:Dawdling",
 ]
 
 
@@ -46,9 +53,19 @@ def long_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("long") / "run"
     learn(
         folder, "q-learning", "FrozenLake-v1", total_steps=40_000, log_every_steps=500,
-        checkpoint_every_steps=8000, seed=3,
+        checkpoint_every_steps=8000, seed=3, wrappers=("dawdling:Dawdling",),
     )  # fmt: skip
     return folder
+
+
+@pytest.fixture(autouse=True)
+def slow(tmp_path, monkeypatch):
+    """Keeps runs of the script from coming to their ends, from a step on, until the file that it returns is gone."""
+    folder = tmp_path / "dawdling"
+    folder.mkdir()
+    monkeypatch.setenv(dawdling.FOLDER, str(folder))
+    monkeypatch.setenv("PYTHONPATH", SUPPORT, prepend=os.pathsep)
+    return lambda step: dawdling.slow_from(folder, step)
 
 
 def start_script(folder: Path) -> subprocess.Popen:
@@ -57,10 +74,16 @@ def start_script(folder: Path) -> subprocess.Popen:
 
 def interrupt(process: subprocess.Popen, number: int, when: Callable[[], bool]) -> None:
     """Send a signal as soon as something holds."""
-    until = time.monotonic() + 60
-    while not when() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.002)
-    process.send_signal(number)
+    until = time.monotonic() + 120
+    try:
+        while not when():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(number)
+        process.wait(60)
+    finally:
+        process.kill()  # unless it has ended
 
 
 def resume_script(folder: Path) -> None:
@@ -76,33 +99,42 @@ def has_rows(folder: Path, count: int) -> bool:
 
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_saves_and_stops_and_the_run_goes_on_exactly(self, long_run, tmp_path, number):
-        process = start_script(tmp_path)
-        interrupt(process, number, lambda: has_rows(tmp_path, 3))
-        assert process.wait(10) == STOPPED == 75
-        assert not (tmp_path / "summary.json").exists()
-        assert Checkpoints(tmp_path / "checkpoints").load()[0] < 40_000
-        resume_script(tmp_path)
-        assert differences(fingerprint(long_run), fingerprint(tmp_path)) == set()
+    def test_a_signal_saves_and_stops_and_the_run_goes_on_exactly(self, long_run, tmp_path, slow, number):
+        run, waiting = tmp_path / "run", slow(1600)
+        process = start_script(run)
+        interrupt(process, number, lambda: has_rows(run, 3))
+        assert process.returncode == STOPPED == 75
+        assert not (run / "summary.json").exists()
+        assert Checkpoints(run / "checkpoints").load()[0] < 40_000
+        waiting.unlink()
+        resume_script(run)
+        assert differences(fingerprint(long_run), fingerprint(run)) == set()
 
-    def test_a_kill_between_checkpoints_goes_on_from_the_last(self, long_run, tmp_path):
+    def test_a_kill_between_checkpoints_goes_on_from_the_last(self, long_run, tmp_path, slow):
+        run, waiting = tmp_path / "run", slow(9600)
+
         def beyond_a_checkpoint() -> bool:
-            found = Checkpoints(tmp_path / "checkpoints").manifests()
-            rows = read_rows(tmp_path)
+            found = Checkpoints(run / "checkpoints").manifests()
+            rows = read_rows(run)
             return bool(found) and rows[-1]["env_steps"] > int(found[-1].name.split("-")[0]) + 1000
 
-        process = start_script(tmp_path)
+        process = start_script(run)
         interrupt(process, signal.SIGKILL, beyond_a_checkpoint)
-        assert process.wait(10) == -signal.SIGKILL
-        before = read_rows(tmp_path)[-1]["env_steps"]
-        assert Checkpoints(tmp_path / "checkpoints").load()[0] < before < 40_000
-        resume_script(tmp_path)
-        assert differences(fingerprint(long_run), fingerprint(tmp_path)) == set()
+        assert process.returncode == -signal.SIGKILL
+        before = read_rows(run)[-1]["env_steps"]
+        assert Checkpoints(run / "checkpoints").load()[0] < before < 40_000
+        waiting.unlink()
+        resume_script(run)
+        assert differences(fingerprint(long_run), fingerprint(run)) == set()
 
-    def test_a_kill_before_the_first_checkpoint_starts_again_without_double_rows(self, long_run, tmp_path):
-        process = start_script(tmp_path)
-        interrupt(process, signal.SIGKILL, lambda: has_rows(tmp_path, 3))
-        assert process.wait(10) == -signal.SIGKILL
-        assert not list((tmp_path / "checkpoints").glob("*.json"))
-        resume_script(tmp_path)
-        assert differences(fingerprint(long_run), fingerprint(tmp_path)) == set()
+    def test_a_kill_before_the_first_checkpoint_starts_again_without_double_rows(
+        self, long_run, tmp_path, slow
+    ):
+        run, waiting = tmp_path / "run", slow(1600)
+        process = start_script(run)
+        interrupt(process, signal.SIGKILL, lambda: has_rows(run, 3))
+        assert process.returncode == -signal.SIGKILL
+        assert not list((run / "checkpoints").glob("*.json"))
+        waiting.unlink()
+        resume_script(run)
+        assert differences(fingerprint(long_run), fingerprint(run)) == set()

@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,7 @@ def struck(monkeypatch):
             mirror = start(run_dir, mode)
             if isinstance(mirror, Mirror):
                 blow(mirror.process.pid)
+                monkeypatch.setattr(mirror, "close", partial(mirror.close, timeout_seconds=300.0))
             return mirror
 
         monkeypatch.setattr(running, "start_mirror", started)

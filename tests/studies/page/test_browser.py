@@ -76,13 +76,14 @@ def opened(page):
             said: list[str] = []
             requests: list[str] = []
             tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+            tab.set_default_timeout(120_000)
             try:
                 tab.on("console", lambda message: said.append(message.text))
                 tab.on("pageerror", lambda error: said.append(str(error)))
                 tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
                 tab.on("request", lambda request: requests.append(request.url))
                 tab.goto(page.as_uri())
-                tab.wait_for_selector("html[data-ready]", state="attached", timeout=60_000)
+                tab.wait_for_selector("html[data-ready]", state="attached")
                 yield tab
             finally:
                 tab.close()
