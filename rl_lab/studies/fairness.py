@@ -12,7 +12,7 @@ from rl_lab.checks import shown
 from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.studies.running import learner_of
-from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum
+from rl_lab.training.setup import configure, problem_of, require_accepted, require_optimum, resolved
 from rl_lab.types import UsageError
 
 # Fields of the run by which its environment, its evaluation, or the choice of its final policy would differ. That of
@@ -24,18 +24,21 @@ SHARED = (
 
 
 def shared_terms(
-    env_id: str, fields: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None]
+    env_id: str, fields: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None], *, begins: bool = True
 ) -> dict[str, Any]:
     """Check that agents take an environment, on the same terms; return fields that make their evaluations alike.
 
     Args:
         fields: of each agent's runs on this environment.
         tell: called with lines about the environment and the budgets.
+        begins: refuse what only new runs are refused, too; otherwise runs of earlier versions are there to go on.
 
     Raises:
         UsageError: a value is wrong, an agent can't learn the environment, or a field differs that may not.
     """
-    checked = {agent: _accepted(agent, {**given, "env_id": env_id}) for agent, given in fields.items()}
+    checked = {
+        agent: _accepted(agent, {**given, "env_id": env_id}, begins) for agent, given in fields.items()
+    }
     configs = {agent: config for agent, (config, _) in checked.items()}
     for line in dict.fromkeys(line for _, problem in checked.values() for line in problem.warnings):
         tell(line)
@@ -45,9 +48,11 @@ def shared_terms(
     return {} if limit is None else {"eval_total_steps": limit}
 
 
-def _accepted(agent: str, fields: dict[str, Any]) -> tuple[RunConfig, Problem]:
+def _accepted(agent: str, fields: dict[str, Any], begins: bool) -> tuple[RunConfig, Problem]:
     learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
+    if begins:
+        resolved(learner_of(agent), learner, problem)
     require_optimum(config, problem)
     return config, problem
 
