@@ -20,10 +20,10 @@ from .features import Features, Fourier, OneHot, Raw, Tiles, UnitCube, fourier_c
 KINDS = ("auto", "tiles", "fourier", "one-hot", "raw")
 UNBOUNDED = 1e30  # bounds from here on count as infinite, such as the largest float32
 OTHER_ACTIONS = "(allowed: Discrete; ppo, a2c and reinforce take others)"
-FIELDS_OF = {
+FIELDS_OF = {  # those that one kind alone has
     "tiles": ("tilings", "tiles"),
     "fourier": ("fourier_order", "fourier_interactions"),
-}  # of one kind
+}
 
 C = TypeVar("C", bound="LinearFields")
 

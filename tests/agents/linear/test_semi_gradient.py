@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import pytest
 import rl_lab.envs  # noqa: F401  registers lab/*
 from by_hand import agent_for, learned, states_after, step_of
 from rl_lab.agents.linear import build_lspi, build_lstd, build_q, build_sarsa
-from rl_lab.envs.sutton_barto.baird import FIRST_WEIGHTS
+from rl_lab.envs.sutton_barto.baird import FIRST_WEIGHTS, STATES, features_of
 from rl_lab.types import UsageError
 from toys import ConstantReward, Counting, Identity, Masked, interact, problem_on
 
@@ -247,23 +249,63 @@ class TestRefusals:
         assert said in build_q(**fields).refuse(problem_on(Counting))
 
 
-def test_bairds_star_makes_q_diverge_and_least_squares_not():
+class TestBairdsStar:
     """Section 11.2 of Sutton and Barto: the step size is the book's, and so are the weights at the start."""
-    make = lambda: gymnasium.make("lab/Baird-v0")  # noqa: E731
-    fields = {"features": "raw", "epsilon_initial": 1.0, "epsilon_final": 1.0}
-    still = {"learning_rate": 0.01, "learning_rate_final": 0.01, "first_weights": FIRST_WEIGHTS}
-    problem, sizes = problem_on(make, total_steps=1_000), []
-    agent, _ = agent_for(build_q, problem, **fields, **still)
-    interact(agent, problem, lambda step: sizes.append(np.abs(agent.values.weights).max()))
-    assert sizes[0] == pytest.approx(10.0, rel=0.1)
-    assert sizes[500] > 2 * sizes[0]
-    assert sizes[-1] > 2 * sizes[500]
-    problem = problem_on(make, num_envs=8, total_steps=1_000)
-    for build in (build_lstd, build_lspi):
-        solved, _ = agent_for(build, problem, **fields)
-        solved.values.weights[...] = FIRST_WEIGHTS
-        interact(solved, problem)
-        np.testing.assert_allclose(solved.values.weights, 0.0, atol=1e-9)
+
+    RAW: ClassVar = {"features": "raw", "epsilon_initial": 1.0, "epsilon_final": 1.0}
+
+    def test_makes_q_diverge(self):
+        still = {"learning_rate": 0.01, "learning_rate_final": 0.01, "first_weights": FIRST_WEIGHTS}
+        problem, sizes = problem_on(lambda: gymnasium.make("lab/Baird-v0"), total_steps=1_000), []
+        agent, _ = agent_for(build_q, problem, **self.RAW, **still)
+        interact(agent, problem, lambda step: sizes.append(np.abs(agent.values.weights).max()))
+        assert sizes[0] == pytest.approx(10.0, rel=0.1)
+        assert sizes[500] > 2 * sizes[0]
+        assert sizes[-1] > 2 * sizes[500]
+
+    @pytest.mark.parametrize("build", [build_lstd, build_lspi])
+    def test_is_solved_exactly_by_least_squares(self, build):
+        """With rewards, as without any the right side is 0, and so is every solution."""
+        problem, steps = problem_on(Paying, num_envs=8, total_steps=1_000), []
+        agent, _ = agent_for(build, problem, **self.RAW, gamma=0.9, ridge=1e-6)
+        agent.values.weights[...] = FIRST_WEIGHTS
+        interact(agent, problem, steps.append)
+        q = agent.values.of(features_of(np.arange(STATES)))
+        np.testing.assert_allclose(q, swept(steps, best=build is build_lspi), atol=1e-4)
+        assert np.abs(q).min() > 0.5
+
+
+class Paying(gymnasium.Wrapper):
+    """Baird's star, whose rewards differ between all pairs of a state and an action."""
+
+    def __init__(self):
+        super().__init__(gymnasium.make("lab/Baird-v0"))
+
+    def reset(self, **options):
+        self.obs, info = self.env.reset(**options)
+        return self.obs, info
+
+    def step(self, action):
+        pay, (self.obs, _, *rest) = 1.0 + star(self.obs) - 3.0 * action, self.env.step(action)
+        return self.obs, pay, *rest
+
+
+def star(obs) -> int:
+    """The state that features [8] belong to."""
+    return int(np.flatnonzero((features_of(np.arange(STATES)) == obs).all(axis=1))[0])
+
+
+def swept(steps, best: bool, gamma: float = 0.9):
+    """Sweep over the model that recorded steps make up until values stay: Q [7, 2], of random actions or the best."""
+    seen = np.zeros((STATES, 2, STATES))
+    pay = np.array([[1.0 + s - 3.0 * a for a in range(2)] for s in range(STATES)])
+    for step in steps:
+        for obs, action, after in zip(step.obs, step.action, step.next_obs, strict=True):
+            seen[star(obs), action, star(after)] += 1
+    p, q = seen / seen.sum(axis=2, keepdims=True), np.zeros((STATES, 2))
+    for _ in range(400):
+        q = pay + gamma * p @ (q.max(axis=1) if best else q.mean(axis=1))
+    return q
 
 
 @pytest.mark.parametrize("build", [build_q, build_sarsa])
