@@ -13,6 +13,7 @@ from by_hand import agent_for, learned, states_after, step_of
 from rl_lab.agents.linear import build_lspi, build_lstd, build_q, build_sarsa
 from rl_lab.envs.sutton_barto.baird import FIRST_WEIGHTS, STATES, features_of
 from rl_lab.types import UsageError
+from tables import lambda_return_of
 from toys import ConstantReward, Counting, Identity, Masked, interact, problem_on
 
 STEADY = {"learning_rate": 0.5, "learning_rate_final": 0.5, "gamma": 0.5}
@@ -123,6 +124,35 @@ class TestSarsa:
             step_of([2], [0], [4], [0], terminated=[True]),
         )  # the first error is 0
         assert table(agent)[2][0] == 0.5 * 4 * trace
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+@pytest.mark.parametrize("traces", ["accumulating", "replacing"])
+@pytest.mark.parametrize("build", [build_q, build_sarsa])
+def test_where_nothing_comes_again_traces_give_the_lambda_return_exactly(build, traces, truncated):
+    """In Q-learning up to the first action that isn't greedy; by one-hot features, whose values are a table."""
+    rng, states, decay = np.random.default_rng(5), 10, 0.8
+    fields = {"trace_decay": decay, "traces": traces, "epsilon_initial": 0.0, "epsilon_final": 0.0}
+    agent, _ = agent_for(build, problem_on(lambda: Identity(states)), **STEADY | fields)
+    agent.values.weights[...] = rng.normal(size=(states, states))
+    q, path = agent.values.weights.T.copy(), rng.permutation(states)
+    best, reward = q.argmax(axis=1), rng.normal(size=states - 1)
+    action = np.where(rng.random(states) < 0.5, best[path], rng.integers(states, size=states))[:-1]
+    ends = np.arange(states - 1) == states - 2
+    values = q.max(axis=1)[path[1:]]  # after SARSA's last step, epsilon is 0
+    if build is build_sarsa:
+        values[:-1] = q[path[1:-1], action[1:]]
+    values[-1] *= truncated
+    expected = q.copy()
+    for t in range(states - 1):
+        cuts = [k for k in range(t + 1, states - 1) if build is build_q and action[k] != best[path[k]]]
+        end = min([*cuts, states - 1])
+        target = lambda_return_of(reward[t:end], values[t:end], STEADY["gamma"], decay)
+        expected[path[t], action[t]] += STEADY["learning_rate"] * (target - q[path[t], action[t]])
+    for t in range(states - 1):
+        over = {"truncated": ends[[t]]} if truncated else {"terminated": ends[[t]]}
+        learned(agent, step_of(path[[t]], action[[t]], reward[[t]], path[[t + 1]], is_first=[t == 0], **over))
+    np.testing.assert_allclose(agent.values.weights.T, expected, rtol=1e-9)
 
 
 def textbook(steps, num_envs, features, actions, config, q_learning):

@@ -11,7 +11,7 @@ from rl_lab.mdp.learning import traces
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
 from rl_lab.mdp.learning.records import Behaviour, Sizes, Step, Table
 from rl_lab.mdp.learning.step_sizes import BY_TIME
-from tables import ALL_LEGAL, drawn_episode, drawn_table, mean_value
+from tables import ALL_LEGAL, drawn_episode, drawn_table, lambda_return_of, mean_value
 
 GAMMA, LAMBDA, EPSILON = 0.9, 0.8, 0.2
 KINDS = [traces.ACCUMULATING, traces.REPLACING, traces.DUTCH]
@@ -76,16 +76,10 @@ def test_an_episode_is_learned_as_in_the_textbook(rule, kind, truncated):
 
 def lambda_return(episode, values, start, end, terminated):
     """Return the lambda-return of steps start..end - 1; values[t] is what follows step t."""
-    total, weight, rewards = 0.0, 1.0, 0.0
-    for t in range(start, end):
-        rewards += GAMMA ** (t - start) * episode[t][2]
-        bootstrap = 0.0 if terminated and t == len(episode) - 1 else values[t]
-        target = rewards + GAMMA ** (t - start + 1) * bootstrap
-        if t == end - 1:
-            return total + weight * target
-        total += weight * (1 - LAMBDA) * target
-        weight *= LAMBDA
-    raise AssertionError
+    rewards, bootstraps = [step[2] for step in episode[start:end]], list(values[start:end])
+    if terminated and end == len(episode):
+        bootstraps[-1] = 0.0
+    return lambda_return_of(rewards, bootstraps, GAMMA, LAMBDA)
 
 
 @pytest.mark.parametrize(
