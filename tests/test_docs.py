@@ -377,6 +377,7 @@ SPEED = {
     "optimum of 1,000 states": ("dp", "optimum of 1000 states"),
     "eight seeds as one program": ("batched", "seeds as one program"),
     "in simulation, one sequence": ("tabular", "one sequence"),
+    "1,000 seeds of it in one call": ("tabular", "1,000 seeds of 100,000 steps"),
     "through `env.step`, recorded": ("tabular", "through env.step"),
     "seeded episodes with random actions": ("vectors", "steps of CartPole-v1 in seeded"),
     "GridWorld-v0, likewise": ("vectors", "steps of lab/GridWorld-v0 in seeded"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import comb, prod
 from typing import ClassVar, Literal, TypeVar
 
@@ -20,6 +20,10 @@ from .features import Features, Fourier, OneHot, Raw, Tiles, UnitCube, fourier_c
 KINDS = ("auto", "tiles", "fourier", "one-hot", "raw")
 UNBOUNDED = 1e30  # bounds from here on count as infinite, such as the largest float32
 OTHER_ACTIONS = "(allowed: Discrete; ppo, a2c and reinforce take others)"
+FIELDS_OF = {  # those that one kind alone has
+    "tiles": ("tilings", "tiles"),
+    "fourier": ("fourier_order", "fourier_interactions"),
+}
 
 C = TypeVar("C", bound="LinearFields")
 
@@ -64,11 +68,15 @@ class LinearFields:
     """Share of the budget over which epsilon falls linearly."""
 
     def resolve(self: C, problem: Problem) -> C:
-        """Return the config with the features "auto" decided."""
-        if self.features != "auto":
-            return self
-        discrete = count_rows(problem.spec.observation_space) is not None
-        return replace(self, features="one-hot" if discrete else "tiles")
+        """Return the config with the features "auto" decided.
+
+        Raises:
+            UsageError: a field of other features isn't at its default. Runs from before that was refused still go on,
+                as this is asked only when a run begins.
+        """
+        kind = _kind(self, problem.spec.observation_space)
+        _require_own_fields(self, kind, problem.env_id)
+        return replace(self, features=kind)
 
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""
@@ -88,6 +96,16 @@ class LinearFields:
             raise UsageError("tiles must be whole numbers from 1, got none")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction")
         _check_bounds(self.low, self.high)
+
+
+def _require_own_fields(config: LinearFields, kind: str, env_id: str) -> None:
+    defaults = {field.name: field.default for field in fields(config)}
+    for owner, names in FIELDS_OF.items():
+        for name in names:
+            if owner != kind and (given := getattr(config, name)) != defaults[name]:
+                raise UsageError(
+                    f"{name} {given} does nothing for features {kind!r} on {env_id} (allowed: with {owner})"
+                )
 
 
 def _check_bounds(low: tuple[float, ...] | None, high: tuple[float, ...] | None) -> None:

@@ -37,18 +37,21 @@ TOLD = ("init_from", "dataset", "stop_at_return", "stop_after_evals", "threads",
 
 
 def shared_terms(
-    env_id: str, fields: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None]
+    env_id: str, fields: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None], *, begins: bool = True
 ) -> dict[str, Any]:
     """Check that agents take an environment, on the same terms; return fields that make their evaluations alike.
 
     Args:
         fields: of each agent's runs on this environment.
         tell: called with lines about the environment and about what differs between agents.
+        begins: refuse what only new runs are refused, too; otherwise runs of earlier versions are there to go on.
 
     Raises:
         UsageError: a value is wrong, an agent can't learn the environment, or a field differs that may not.
     """
-    checked = {agent: _accepted(agent, {**given, "env_id": env_id}) for agent, given in fields.items()}
+    checked = {
+        agent: _accepted(agent, {**given, "env_id": env_id}, begins) for agent, given in fields.items()
+    }
     configs = {agent: found.config for agent, found in checked.items()}
     for line in dict.fromkeys(line for found in checked.values() for line in found.warnings):
         tell(line)
@@ -71,10 +74,11 @@ class _Accepted(NamedTuple):
     warnings: list[str]
 
 
-def _accepted(agent: str, fields: dict[str, Any]) -> _Accepted:
+def _accepted(agent: str, fields: dict[str, Any], begins: bool) -> _Accepted:
     learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
-    resolved(learner_of(agent), learner, problem)  # which may refuse
+    if begins:
+        resolved(learner_of(agent), learner, problem)  # which may refuse
     require_optimum(config, problem)
     if config.init_from is not None:
         read_weights(config.init_from)  # each run does, too: here it is refused before any has begun

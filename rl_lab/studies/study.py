@@ -163,11 +163,11 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
     tasks = []
     for env_id in study.env_ids:
         gamma = study.eval_gamma(env_id)
-        fields = {agent: study.fields_for(agent, env_id) for agent in study.agents}
         own = {agent: study.own_fields(agent) for agent in study.agents}
         tell_without_preset(study.preset, env_id, own, study.env_fields.get(env_id, {}), tell)
         shared = {} if gamma is None else {"eval_gamma": gamma}
-        shared |= shared_terms(env_id, {agent: own | shared for agent, own in fields.items()}, tell)
+        fields = {agent: study.fields_for(agent, env_id) | shared for agent in study.agents}
+        shared |= shared_terms(env_id, fields, tell, begins=not (out / STUDY).exists())
         for seed in study.all_seeds:
             tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
     for line in tuning_warnings(study.presets(), study.all_seeds):

@@ -208,16 +208,25 @@ RECOMMENDED = {
         "learning_starts_env_steps": 400, "gamma": 0.98, "target_period_env_steps": 200,
         "train_period_env_steps": 4, "epsilon_fraction": 0.3, "epsilon_final": 0.05,
     },
-    ("semi-gradient-sarsa", "MountainCar-v0"): {
+    **{(agent, "MountainCar-v0"): {
         "total_steps": 30_000, "features": "tiles", "tilings": 8, "tiles": (8,), "gamma": 1.0, "learning_rate": 0.3,
         "learning_rate_final": 0.0, "trace_decay": 0.9, "traces": "replacing", "epsilon_initial": 0.0,
         "epsilon_final": 0.0,
-    },
-    ("semi-gradient-sarsa", "CartPole-v1"): {
+    } for agent in ("semi-gradient-sarsa", "semi-gradient-q")},
+    **{(agent, "CartPole-v1"): {
         "total_steps": 15_000, "features": "fourier", "fourier_order": 3, "low": (-2.4, -3.0, -0.21, -3.0),
         "high": (2.4, 3.0, 0.21, 3.0), "gamma": 0.99, "learning_rate": 3e-3, "learning_rate_final": 0.0,
         "trace_decay": 0.9, "epsilon_initial": 0.1, "epsilon_final": 0.0,
+    } for agent in ("semi-gradient-sarsa", "semi-gradient-q")},
+    ("lstd", "MountainCar-v0"): {
+        "total_steps": 20_000, "features": "fourier", "fourier_order": 5, "gamma": 0.99, "ridge": 0.1,
+        "epsilon_initial": 1.0, "epsilon_final": 0.05, "epsilon_fraction": 0.5,
     },
+    **{(agent, "CartPole-v1"): {
+        "total_steps": 10_000, "features": "fourier", "fourier_order": 3, "fourier_interactions": 2,
+        "low": (-2.4, -3.0, -0.21, -3.0), "high": (2.4, 3.0, 0.21, 3.0), "gamma": 0.95,
+        "update_period_env_steps": 1_000, "epsilon_initial": 1.0, "epsilon_final": 0.05, "epsilon_fraction": 0.3,
+    } | own for agent, own in (("lstd", {"ridge": 10.0}), ("lspi", {"ridge": 100.0, "max_iterations": 10}))},
     ("pqn", "CartPole-v1"): {
         "total_steps": 65_536, "num_envs": 64, "hidden": (64, 64), "n_steps": 32, "batch_size": 128, "n_epochs": 4,
         "gamma": 0.99, "q_lambda": 0.98, "normalise_rewards": True, "learning_rate": 2e-3,

@@ -12,7 +12,7 @@ from rl_lab.evaluation import evaluate
 from rl_lab.runs.config import RunConfig
 from rl_lab.studies import worker
 from rl_lab.studies.fairness import shared_limit, tell_budgets
-from rl_lab.studies.results import load_study, run_directory
+from rl_lab.studies.results import STUDY, load_study, run_directory
 from rl_lab.studies.study import run_study, tasks_of
 from rl_lab.studies.table import table_of
 from rl_lab.types import UsageError
@@ -58,6 +58,14 @@ def test_a_preset_that_changes_the_environment_of_one_agent_alone_is_refused():
         UsageError, match=r"lab/TMaze-v0: env_kwargs differs .*dqn \{'length': 10\}, random \{\}"
     ):
         tasks_of(study, Path("out"))
+
+
+def test_what_only_new_runs_are_refused_is_refused_until_the_study_has_begun(tmp_path):
+    study = small_study(agents=("lspi", "random"), fields_of={"lspi": {"tilings": 4}})
+    with pytest.raises(UsageError, match="tilings 4 does nothing for features 'one-hot'"):
+        tasks_of(study, tmp_path)
+    (tmp_path / STUDY).write_text("{}")
+    assert len(tasks_of(study, tmp_path)) == 4
 
 
 def test_what_agents_do_to_learn_may_differ():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+import rl_lab
 from by_hand import agent_for
 from mirrors import Mirror
 from recorded import record_random
@@ -42,3 +45,35 @@ def test_actions_and_observations_that_start_elsewhere_are_learned(build):
     agent = interact(agent_for(build, problem, gamma=0.0, **period)[0], problem)
     greedy = agent.policy(explore=False).act(np.array([-2, -1, 0]), (), np.ones(3, bool))
     assert greedy.action.tolist() == [-2, -1, 0]
+
+
+WAVES = {"features": "fourier", "total_steps": 200, "trace_decay": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("env_id", "fields", "said"),
+    [
+        ("MountainCar-v0", {"features": "fourier", "tilings": 4}, "tilings 4 does nothing for features 'fourier'"),
+        ("MountainCar-v0", {"features": "fourier", "tiles": (4, 4)}, r"tiles \(4, 4\) does nothing"),
+        ("MountainCar-v0", {"fourier_order": 5}, r"fourier_order 5 .*'tiles' on .*\(allowed: with fourier\)"),
+        ("MountainCar-v0", {"features": "raw", "tilings": 4}, r"'raw' on MountainCar-v0 \(allowed: with tiles\)"),
+        ("FrozenLake-v1", {"tilings": 4}, "tilings 4 does nothing for features 'one-hot'"),
+        ("FrozenLake-v1", {"fourier_interactions": 2}, "fourier_interactions 2 does nothing"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("agent", ["semi-gradient-q", "lspi"])
+def test_fields_of_other_features_are_refused_before_there_is_a_folder(agent, env_id, fields, said, tmp_path):
+    with pytest.raises(UsageError, match=said):
+        learn(tmp_path / "run", agent, env_id, **fields)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_from_before_fields_of_other_features_were_refused_is_loaded_and_goes_on(tmp_path):
+    learn(tmp_path / "run", "semi-gradient-q", "MountainCar-v0", stop_at=100, **WAVES)
+    place = tmp_path / "run" / "config.json"
+    config = json.loads(place.read_bytes())
+    assert config["fields"]["tilings"] == 8
+    config["fields"]["tilings"] = 4
+    place.write_text(json.dumps(config))
+    rl_lab.load_policy(tmp_path / "run")
+    assert rl_lab.resume(tmp_path / "run").env_steps == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import gymnasium
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ import pytest
 import rl_lab.envs  # noqa: F401  registers lab/*
 from by_hand import agent_for, learned, states_after, step_of
 from rl_lab.agents.linear import build_lspi, build_lstd, build_q, build_sarsa
-from rl_lab.envs.sutton_barto.baird import FIRST_WEIGHTS
+from rl_lab.envs.sutton_barto.baird import FIRST_WEIGHTS, STATES, features_of
 from rl_lab.types import UsageError
+from tables import lambda_return_of
 from toys import ConstantReward, Counting, Identity, Masked, interact, problem_on
 
 STEADY = {"learning_rate": 0.5, "learning_rate_final": 0.5, "gamma": 0.5}
@@ -121,6 +124,35 @@ class TestSarsa:
             step_of([2], [0], [4], [0], terminated=[True]),
         )  # the first error is 0
         assert table(agent)[2][0] == 0.5 * 4 * trace
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+@pytest.mark.parametrize("traces", ["accumulating", "replacing"])
+@pytest.mark.parametrize("build", [build_q, build_sarsa])
+def test_where_nothing_comes_again_traces_give_the_lambda_return_exactly(build, traces, truncated):
+    """In Q-learning up to the first action that isn't greedy; by one-hot features, whose values are a table."""
+    rng, states, decay = np.random.default_rng(5), 10, 0.8
+    fields = {"trace_decay": decay, "traces": traces, "epsilon_initial": 0.0, "epsilon_final": 0.0}
+    agent, _ = agent_for(build, problem_on(lambda: Identity(states)), **STEADY | fields)
+    agent.values.weights[...] = rng.normal(size=(states, states))
+    q, path = agent.values.weights.T.copy(), rng.permutation(states)
+    best, reward = q.argmax(axis=1), rng.normal(size=states - 1)
+    action = np.where(rng.random(states) < 0.5, best[path], rng.integers(states, size=states))[:-1]
+    ends = np.arange(states - 1) == states - 2
+    values = q.max(axis=1)[path[1:]]  # after SARSA's last step, epsilon is 0
+    if build is build_sarsa:
+        values[:-1] = q[path[1:-1], action[1:]]
+    values[-1] *= truncated
+    expected = q.copy()
+    for t in range(states - 1):
+        cuts = [k for k in range(t + 1, states - 1) if build is build_q and action[k] != best[path[k]]]
+        end = min([*cuts, states - 1])
+        target = lambda_return_of(reward[t:end], values[t:end], STEADY["gamma"], decay)
+        expected[path[t], action[t]] += STEADY["learning_rate"] * (target - q[path[t], action[t]])
+    for t in range(states - 1):
+        over = {"truncated": ends[[t]]} if truncated else {"terminated": ends[[t]]}
+        learned(agent, step_of(path[[t]], action[[t]], reward[[t]], path[[t + 1]], is_first=[t == 0], **over))
+    np.testing.assert_allclose(agent.values.weights.T, expected, rtol=1e-9)
 
 
 def textbook(steps, num_envs, features, actions, config, q_learning):
@@ -247,23 +279,63 @@ class TestRefusals:
         assert said in build_q(**fields).refuse(problem_on(Counting))
 
 
-def test_bairds_star_makes_q_diverge_and_least_squares_not():
+class TestBairdsStar:
     """Section 11.2 of Sutton and Barto: the step size is the book's, and so are the weights at the start."""
-    make = lambda: gymnasium.make("lab/Baird-v0")  # noqa: E731
-    fields = {"features": "raw", "epsilon_initial": 1.0, "epsilon_final": 1.0}
-    still = {"learning_rate": 0.01, "learning_rate_final": 0.01, "first_weights": FIRST_WEIGHTS}
-    problem, sizes = problem_on(make, total_steps=1_000), []
-    agent, _ = agent_for(build_q, problem, **fields, **still)
-    interact(agent, problem, lambda step: sizes.append(np.abs(agent.values.weights).max()))
-    assert sizes[0] == pytest.approx(10.0, rel=0.1)
-    assert sizes[500] > 2 * sizes[0]
-    assert sizes[-1] > 2 * sizes[500]
-    problem = problem_on(make, num_envs=8, total_steps=1_000)
-    for build in (build_lstd, build_lspi):
-        solved, _ = agent_for(build, problem, **fields)
-        solved.values.weights[...] = FIRST_WEIGHTS
-        interact(solved, problem)
-        np.testing.assert_allclose(solved.values.weights, 0.0, atol=1e-9)
+
+    RAW: ClassVar = {"features": "raw", "epsilon_initial": 1.0, "epsilon_final": 1.0}
+
+    def test_makes_q_diverge(self):
+        still = {"learning_rate": 0.01, "learning_rate_final": 0.01, "first_weights": FIRST_WEIGHTS}
+        problem, sizes = problem_on(lambda: gymnasium.make("lab/Baird-v0"), total_steps=1_000), []
+        agent, _ = agent_for(build_q, problem, **self.RAW, **still)
+        interact(agent, problem, lambda step: sizes.append(np.abs(agent.values.weights).max()))
+        assert sizes[0] == pytest.approx(10.0, rel=0.1)
+        assert sizes[500] > 2 * sizes[0]
+        assert sizes[-1] > 2 * sizes[500]
+
+    @pytest.mark.parametrize("build", [build_lstd, build_lspi])
+    def test_is_solved_exactly_by_least_squares(self, build):
+        """With rewards, as without any the right side is 0, and so is every solution."""
+        problem, steps = problem_on(Paying, num_envs=8, total_steps=1_000), []
+        agent, _ = agent_for(build, problem, **self.RAW, gamma=0.9, ridge=1e-6)
+        agent.values.weights[...] = FIRST_WEIGHTS
+        interact(agent, problem, steps.append)
+        q = agent.values.of(features_of(np.arange(STATES)))
+        np.testing.assert_allclose(q, swept(steps, best=build is build_lspi), atol=1e-4)
+        assert np.abs(q).min() > 0.5
+
+
+class Paying(gymnasium.Wrapper):
+    """Baird's star, whose rewards differ between all pairs of a state and an action."""
+
+    def __init__(self):
+        super().__init__(gymnasium.make("lab/Baird-v0"))
+
+    def reset(self, **options):
+        self.obs, info = self.env.reset(**options)
+        return self.obs, info
+
+    def step(self, action):
+        pay, (self.obs, _, *rest) = 1.0 + star(self.obs) - 3.0 * action, self.env.step(action)
+        return self.obs, pay, *rest
+
+
+def star(obs) -> int:
+    """The state that features [8] belong to."""
+    return int(np.flatnonzero((features_of(np.arange(STATES)) == obs).all(axis=1))[0])
+
+
+def swept(steps, best: bool, gamma: float = 0.9):
+    """Sweep over the model that recorded steps make up until values stay: Q [7, 2], of random actions or the best."""
+    seen = np.zeros((STATES, 2, STATES))
+    pay = np.array([[1.0 + s - 3.0 * a for a in range(2)] for s in range(STATES)])
+    for step in steps:
+        for obs, action, after in zip(step.obs, step.action, step.next_obs, strict=True):
+            seen[star(obs), action, star(after)] += 1
+    p, q = seen / seen.sum(axis=2, keepdims=True), np.zeros((STATES, 2))
+    for _ in range(400):
+        q = pay + gamma * p @ (q.max(axis=1) if best else q.mean(axis=1))
+    return q
 
 
 @pytest.mark.parametrize("build", [build_q, build_sarsa])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from rl_lab.mdp.learning import traces
 from rl_lab.mdp.learning.exploring import EPSILON_GREEDY
 from rl_lab.mdp.learning.records import Behaviour, Sizes, Step, Table
 from rl_lab.mdp.learning.step_sizes import BY_TIME
-from tables import ALL_LEGAL, drawn_episode, drawn_table, mean_value
+from tables import ALL_LEGAL, drawn_episode, drawn_table, lambda_return_of, mean_value
 
 GAMMA, LAMBDA, EPSILON = 0.9, 0.8, 0.2
 KINDS = [traces.ACCUMULATING, traces.REPLACING, traces.DUTCH]
@@ -74,16 +76,10 @@ def test_an_episode_is_learned_as_in_the_textbook(rule, kind, truncated):
 
 def lambda_return(episode, values, start, end, terminated):
     """Return the lambda-return of steps start..end - 1; values[t] is what follows step t."""
-    total, weight, rewards = 0.0, 1.0, 0.0
-    for t in range(start, end):
-        rewards += GAMMA ** (t - start) * episode[t][2]
-        bootstrap = 0.0 if terminated and t == len(episode) - 1 else values[t]
-        target = rewards + GAMMA ** (t - start + 1) * bootstrap
-        if t == end - 1:
-            return total + weight * target
-        total += weight * (1 - LAMBDA) * target
-        weight *= LAMBDA
-    raise AssertionError
+    rewards, bootstraps = [step[2] for step in episode[start:end]], list(values[start:end])
+    if terminated and end == len(episode):
+        bootstraps[-1] = 0.0
+    return lambda_return_of(rewards, bootstraps, GAMMA, LAMBDA)
 
 
 @pytest.mark.parametrize(
@@ -112,6 +108,55 @@ def test_dutch_traces_equal_the_online_lambda_return_algorithm(rule, rates):
         np.testing.assert_allclose(learn(rule, traces.DUTCH, start, episode, rate=rates), q, rtol=1e-6)
 
 
+def following_values(rule, q, episode):
+    """What a rule makes of the point after each step."""
+    if rule == traces.SARSA_LAMBDA:
+        return [q[step[:2]] for step in episode[1:]] + [mean_value(q[episode[-1][3]], EPSILON)]
+    return [q[after].max() for *_, after in episode]
+
+
+def end_of_return(rule, q, episode, start):
+    """The step before which the lambda-return of a step ends: Watkins' at the first action that isn't greedy."""
+    later = range(start + 1, len(episode)) if rule == traces.WATKINS_Q else ()
+    return next((t for t in later if q[episode[t][:2]] < q[episode[t][0]].max()), len(episode))
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rule", [traces.WATKINS_Q, traces.SARSA_LAMBDA, traces.TD_LAMBDA])
+def test_where_no_state_comes_again_every_trace_gives_the_lambda_return_exactly(rule, kind, truncated):
+    """No value is changed before it is used, so that the forward view holds with steps of any size."""
+    ends = set()
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        path, actions = rng.permutation(13).tolist(), 1 if rule == traces.TD_LAMBDA else 2
+        q = drawn_table(rng, states=13, actions=actions)
+        episode = [(s, int(rng.integers(actions)), rng.normal(), after) for s, after in pairwise(path)]
+        values, expected = following_values(rule, q, episode), q.copy()
+        for t, (s, a, *_) in enumerate(episode):
+            end = end_of_return(rule, q, episode, t)
+            expected[s, a] += 0.3 * (lambda_return(episode, values, t, end, not truncated) - q[s, a])
+            ends.add(end)
+        np.testing.assert_allclose(learn(rule, kind, q, episode, truncated=truncated), expected, rtol=1e-9)
+    assert (len(ends) > 3) == (rule == traces.WATKINS_Q)
+
+
+def test_with_tiny_steps_watkins_changes_are_returns_up_to_the_first_action_that_is_not_greedy():
+    """Offline, where states do come again."""
+    rate, lengths = 1e-9, set()
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        q, episode = rng.normal(size=(4, 2)), drawn_episode(rng, 12, actions=2)
+        values, expected = following_values(traces.WATKINS_Q, q, episode), np.zeros_like(q)
+        for t, (s, a, *_) in enumerate(episode):
+            end = end_of_return(traces.WATKINS_Q, q, episode, t)
+            expected[s, a] += lambda_return(episode, values, t, end, True) - q[s, a]
+            lengths.add(end - t)
+        change = (learn(traces.WATKINS_Q, traces.ACCUMULATING, q, episode, rate=rate) - q) / rate
+        np.testing.assert_allclose(change, expected, atol=1e-5)
+    assert {1, 2, 3} <= lengths
+
+
 def test_with_tiny_steps_the_changes_are_those_of_the_offline_forward_view():
     rate = 1e-9
     rng = np.random.default_rng(3)
@@ -130,6 +175,17 @@ def test_replacing_traces_count_only_the_last_visit():
     assert q[:, 0].tolist() == pytest.approx([0.5 * 0.72, 0.5, 0.0])
     q = learn(traces.TD_LAMBDA, traces.ACCUMULATING, np.zeros((3, 1)), episode, rate=0.5)
     assert q[:, 0].tolist() == pytest.approx([0.5 * (0.72 + 0.72**2), 0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "trace"),
+    [(traces.REPLACING, 1.0), (traces.ACCUMULATING, 1 + 0.72**2), (traces.DUTCH, 1 + 0.72**2 / 2)],
+)
+def test_a_state_that_comes_again_after_another_by_hand(kind, trace):
+    """0, 1, 0, and the end, which alone pays: one error of 1, half of which goes to each trace, 0.72 to state 1's."""
+    episode = [(0, 0, 0.0, 1), (1, 0, 0.0, 0), (0, 0, 1.0, 2)]
+    q = learn(traces.TD_LAMBDA, kind, np.zeros((3, 1)), episode, rate=0.5)
+    assert q[:, 0].tolist() == pytest.approx([0.5 * trace, 0.5 * 0.72, 0.0])
 
 
 def test_an_action_that_is_not_greedy_cuts_the_traces_before_it():
