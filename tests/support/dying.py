@@ -31,7 +31,5 @@ class Dying(gymnasium.Wrapper):
                 with suppress(FileNotFoundError):
                     (Path(os.environ[FOLDER]) / name).unlink()
                     os.kill(process, signal.SIGKILL)
-                    time.sleep(
-                        LONGEST_LIFE
-                    )  # the run mustn't finish before it notices that its supervisor is gone
+                    time.sleep(LONGEST_LIFE)  # the run mustn't finish before it notices that its supervisor is gone
         return super().step(action)
