@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from math import comb, prod
-from typing import ClassVar, Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -17,7 +17,8 @@ from rl_lab.types import Array, EnvSpec, UsageError
 
 from .features import Features, Fourier, OneHot, Raw, Tiles, UnitCube, fourier_coefficients
 
-KINDS = ("auto", "tiles", "fourier", "one-hot", "raw")
+Kind = Literal["auto", "tiles", "fourier", "one-hot", "raw"]
+KINDS = get_args(Kind)
 UNBOUNDED = 1e30  # bounds from here on count as infinite, such as the largest float32
 OTHER_ACTIONS = "(allowed: Discrete; ppo, a2c and reinforce take others)"
 FIELDS_OF = {  # those that one kind alone has
@@ -43,7 +44,7 @@ class LinearFields:
         "epsilon_fraction",
     )  # fmt: skip
 
-    features: Literal["auto", "tiles", "fourier", "one-hot", "raw"] = "auto"
+    features: Kind = "auto"
     """Tile coding; the Fourier basis; one feature for each discrete observation; or the entries of the observation.
     Auto: one-hot for discrete observations, otherwise tiles."""
     tilings: int = 8
@@ -147,7 +148,7 @@ def bounds_of(config: LinearFields, space: spaces.Box) -> tuple[Array, Array]:
     return low, high
 
 
-def _kind(config: LinearFields, space: spaces.Space) -> str:
+def _kind(config: LinearFields, space: spaces.Space) -> Kind:
     if config.features != "auto":
         return config.features
     return "tiles" if count_rows(space) is None else "one-hot"
