@@ -11,13 +11,22 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from rl_lab.environments.actions import mask_size
+from rl_lab.environments.ending import close_env
 from rl_lab.environments.forms import equals_single_envs
 from rl_lab.environments.known_spaces import require_known
 from rl_lab.environments.masks import KEY
-from rl_lab.environments.observed import Refused, observation_check, outside, show, show_error
+from rl_lab.environments.observed import (
+    MOST_REWARD,
+    RAISED,
+    Refused,
+    observation_check,
+    outside,
+    show,
+    show_error,
+)
 from rl_lab.environments.vectors import READ, MaskedVector, StepResult
 from rl_lab.trees import map_leaves
-from rl_lab.types import Array, EnvironmentFault, Obs
+from rl_lab.types import Array, EnvironmentFault, EnvironmentWarning, Obs
 
 
 class FormVector(MaskedVector):
@@ -68,8 +77,8 @@ class FormVector(MaskedVector):
         self._steps += 1
         obs, reward, terminated, truncated, info = self._asked(lambda: self.envs.step(given), "step", 5)
         reward = self._column("reward", reward, "biuf").astype(np.float64, copy=False)
-        if not np.isfinite(reward).all():
-            raise self._fault(f"reward: {show(reward)} (allowed: finite numbers)")
+        if not (np.abs(reward) <= MOST_REWARD).all():
+            raise self._fault(f"reward: {show(reward)} (allowed: finite numbers of up to {MOST_REWARD:.2g})")
         terminated = self._column("terminated", terminated, "b")
         truncated = self._column("truncated", truncated, "b")
         self._over = terminated | truncated
@@ -79,10 +88,14 @@ class FormVector(MaskedVector):
             self._note_bounds(obs)
         return obs, reward, terminated, truncated, self._read(info, self._over)
 
+    def close(self) -> None:
+        """Close the form."""
+        close_env(self.envs, self._name)
+
     def _asked(self, ask: Callable[[], Any], method: str, parts: int) -> tuple[Any, ...]:
         try:
             answer = ask()
-        except Exception as error:
+        except RAISED as error:
             raise self._fault(f"{method} raised {show_error(error)}") from error
         if not isinstance(answer, tuple) or len(answer) != parts:
             raise self._fault(f"{method} returned {show(answer)} (allowed: a tuple of {parts} parts)")
@@ -125,7 +138,7 @@ class FormVector(MaskedVector):
         """Say once that observations lie outside their bounds, if they do."""
         if not self.notes and (where := outside(self._space, obs)):
             self.notes.append(f"the vector of {self._name}: observation {where} is kept as it is")
-            warnings.warn(self.notes[-1], stacklevel=3)
+            warnings.warn(self.notes[-1], EnvironmentWarning, stacklevel=3)
 
     def _fault(self, what: str) -> EnvironmentFault:
         at = f"step {self._steps}" if self._steps else "before the first step"
