@@ -182,8 +182,8 @@ def as_reward(value: Any) -> float:
     Raises:
         Refused: another type or shape, or a number that isn't finite in float32.
     """
-    if isinstance(value, np.floating) and -MOST_REWARD <= value <= MOST_REWARD:
-        return float(value)
+    if isinstance(value, np.floating) and abs(reward := float(value)) <= MOST_REWARD:
+        return reward
     reward = _scalar(value, "biuf")
     if reward is None or not isfinite(reward):
         raise Refused(f"{show(value)} (allowed: a finite number)")

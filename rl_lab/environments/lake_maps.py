@@ -30,8 +30,10 @@ def require_map(env_id: str, kwargs: Mapping[str, Any]) -> None:
 def _require_rows(desc: Any) -> None:
     if isinstance(desc, str | bytes) or not hasattr(desc, "__iter__"):
         raise UsageError(f"desc {shown(desc)} is no map (allowed: {EXAMPLE})")
-    rows = [row.decode("latin-1") if isinstance(row, bytes) else row for row in desc]
-    if not rows or not all(hasattr(row, "__len__") for row in rows):
+    rows = list(desc)
+    if not rows or any(
+        isinstance(row, bytes) or not hasattr(row, "__len__") for row in rows
+    ):  # numpy reads digits
         raise UsageError(f"desc {shown(desc)} is no map (allowed: {EXAMPLE})")
     lengths = [len(row) for row in rows]
     if len(set(lengths)) != 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -37,7 +38,9 @@ class TestClosing:
         with pytest.warns(CloseRaised, match=SAYS) as said:
             play(lambda: Faulty("raise closed", at=2), 3, "sync")
         assert len(said) == 1
-        play(lambda: Faulty("raise closed", at=2), 1, "sync")  # warnings are errors here
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            play(lambda: Faulty("raise closed", at=2), 1, "sync")
 
     def test_closes_the_other_environments_all_the_same(self):
         closed = []

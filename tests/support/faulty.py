@@ -88,7 +88,7 @@ class Faulty(gymnasium.Env):
             self._break(self.fault.removesuffix(" drawn"))
         if self._now and self.fault in PICTURES:
             return PICTURES[self.fault]
-        return np.full((4 + self.steps if self.fault == "growing" else 4, 6, 3), 100, np.uint8)
+        return np.full((4 + self.steps if self.fault == "growing" else 4, 6, 3), 100 + self.steps, np.uint8)
 
     def close(self):
         if self.is_late and self.fault.endswith(" closed"):
