@@ -124,13 +124,16 @@ class Contract(gymnasium.Wrapper):
                 return obs, reward, terminated, truncated, read
         return obs, reward, terminated, truncated, self._with_mask(info, terminated or truncated, terminated)
 
-    def picture(self) -> Array:
-        """Return what is rendered, uint8 [H, W, 3]; raise EnvironmentFault where that fails or is no picture."""
+    def render(self) -> Any:
+        """Return what is rendered; raise EnvironmentFault where that fails."""
         try:
-            frame = self.env.render()
+            return self.env.render()
         except RAISED as error:
             raise self.fault(f"render raised {show_error(error)}") from error
-        return self._checked("render", as_rgb, frame)
+
+    def picture(self) -> Array:
+        """Return what is rendered, uint8 [H, W, 3]; raise EnvironmentFault where that fails or is no picture."""
+        return self._checked("render", as_rgb, self.render())
 
     def close(self) -> None:
         """Close the environment; what it raises is said once, and stands in `close_fault`."""

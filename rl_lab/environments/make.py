@@ -62,8 +62,9 @@ def make_env(
 
     Raises:
         UsageError: an unknown id, wrong arguments, a missing package, or a wrapper with memory across episodes.
+        EnvironmentFault: `sys.exit()` is called while it is made.
     """
-    _require_names(env_id, wrappers)
+    _require_arguments(env_id, env_kwargs, wrappers)
     _load_namespace(env_id)
     if (protocol := _protocol(env_id, env_kwargs, wrappers, preprocess)) is not None:
         with _as_usage_errors(env_id, dict(env_kwargs or {})):
@@ -147,12 +148,17 @@ def know_draws(found: dict[str, bool]) -> None:
     _found.update(found)
 
 
-def _require_names(env_id: Any, wrappers: Any) -> None:
-    """Raise UsageError for an id that is no text, and for wrappers in one text."""
+def _require_arguments(env_id: Any, env_kwargs: Any, wrappers: Any) -> None:
+    """Raise UsageError for an id that is no text, arguments without names, and wrappers that are no list of names."""
     if not isinstance(env_id, str):
         raise UsageError(f"environment {shown(env_id)} is no text (allowed: an id, such as CartPole-v1)")
-    if isinstance(wrappers, str):
-        raise UsageError(f"wrappers {wrappers!r} is one text (allowed: a list, such as [{wrappers!r}])")
+    if env_kwargs is not None and not isinstance(env_kwargs, Mapping):
+        raise UsageError(f"env_kwargs {shown(env_kwargs)} is no dict (allowed: values by name)")
+    is_list = isinstance(wrappers, Sequence) and not isinstance(wrappers, str)
+    if not (is_list and all(isinstance(name, str) for name in wrappers)):
+        raise UsageError(
+            f"wrappers {shown(wrappers)} is no list of names (allowed: such as ['gymnasium.wrappers:RescaleAction'])"
+        )
 
 
 def _load_namespace(env_id: str) -> None:
@@ -269,7 +275,7 @@ def make_envs(
         UsageError: an unknown environment or `vector`, `num_envs` below 1, or "own" where there is no such form.
     """
     num_envs = count("num_envs", num_envs)
-    _require_names(env_id, wrappers)
+    _require_arguments(env_id, env_kwargs, wrappers)
     if vector not in VECTORS:
         raise UsageError(f"vector {vector!r} is unknown (allowed: {', '.join(VECTORS)})")
     make = partial(

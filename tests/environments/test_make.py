@@ -121,13 +121,17 @@ class TestRefusals:
             with pytest.raises(UsageError, match=r"^environment .* is no text \(allowed: an id, such as"):
                 make(env_id)
 
-    def test_wrappers_in_one_text(self):
-        name = "gymnasium.wrappers:FlattenObservation"
+    @pytest.mark.parametrize(
+        "wrappers", ["gymnasium.wrappers:FlattenObservation", None, [NormalizeReward], 3]
+    )
+    def test_wrappers_that_are_no_list_of_names(self, wrappers):
         for make in (make_env, make_envs):
-            with pytest.raises(
-                UsageError, match=rf"^wrappers '{name}' is one text \(allowed: a list, such as \['"
-            ):
-                make("CartPole-v1", wrappers=name)
+            with pytest.raises(UsageError, match=r"^wrappers .* is no list of names \(allowed: such as \['"):
+                make("CartPole-v1", wrappers=wrappers)
+
+    def test_arguments_without_names(self):
+        with pytest.raises(UsageError, match=r"^env_kwargs 'size=3' is no dict \(allowed: values by name\)$"):
+            make_env("CartPole-v1", "size=3")
 
     def test_an_unknown_vector(self):
         with pytest.raises(UsageError, match=r"vector 'threads' is unknown \(allowed: sync, async, own\)"):
