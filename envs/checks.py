@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 
 def require_whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     """Return a parameter as an int. Raises ValueError unless it is a whole number in low..high."""
@@ -15,6 +17,20 @@ def require_whole(name: str, value: Any, low: int, high: int | None = None) -> i
     if not is_whole or int(value) < low or (high is not None and int(value) > high):
         raise ValueError(f"{name} {value!r} must be a whole number of {allowed}")
     return int(value)
+
+
+def require_number(name: str, value: Any, allowed: str) -> float:
+    """Return a parameter as it is. Raises ValueError, which says what is allowed, unless it is a number."""
+    if not isinstance(value, numbers.Real):
+        raise ValueError(f"{name} {value!r} must be {allowed}")
+    return value  # type: ignore[return-value]
+
+
+def require_flag(name: str, value: Any) -> bool:
+    """Return a parameter as a bool. Raises ValueError unless it is True or False, or one of their numbers."""
+    if not isinstance(value, bool | numbers.Integral | np.bool_) or value not in (0, 1):
+        raise ValueError(f"{name} {value!r} must be True or False")
+    return bool(value)
 
 
 def require_finite(name: str, value: Any) -> float:

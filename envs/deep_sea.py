@@ -34,6 +34,8 @@ class DeepSea(BoardEnv):
     ) -> None:
         """Make the environment. Raises ValueError unless `size` is a whole number of at least 2."""
         size = require_whole("size", size, 2)
+        if problem_seed is not None:
+            problem_seed = require_whole("problem_seed", problem_seed, 0)
         super().__init__(
             _make_model(size, problem_seed),
             _make_board(size),

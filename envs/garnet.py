@@ -37,8 +37,9 @@ class Garnet(TabularEnv):
     ) -> None:
         """Make the environment. Raises ValueError for numbers below 1, or `branching` above `states`."""
         states, actions = require_whole("states", states, 1), require_whole("actions", actions, 1)
-        if not 1 <= branching <= states:
+        if require_whole("branching", branching, 1) > states:
             raise ValueError(f"branching {branching} must be in 1..{states}, the number of states")
+        problem_seed = require_whole("problem_seed", problem_seed, 0)
         super().__init__(_make_model(states, actions, branching, problem_seed), render_mode=render_mode)
 
     def _make_picture(self) -> Picture:

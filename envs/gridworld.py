@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.envs.checks import require_action, require_finite
+from rl_lab.envs.checks import require_action, require_finite, require_number
 from rl_lab.envs.drawing.picture import Moment, Picture, start_trail
 from rl_lab.envs.maps import MOVES, Grid, check_rewards, parse_map
 from rl_lab.envs.pictured import PicturedEnv
@@ -67,7 +67,7 @@ class GridWorld(PicturedEnv):
             observation: "state", "coordinates" or "pixels".
             render_mode: None, "rgb_array" or "human".
         """
-        if not 0.0 <= slip <= 1.0:
+        if not 0.0 <= require_number("slip", slip, "a probability in 0..1") <= 1.0:
             raise ValueError(f"slip {slip} must be a probability in 0..1")
         super().__init__(render_mode)
         self.moves = MOVES
@@ -174,7 +174,7 @@ class GridWorld(PicturedEnv):
 def _make_observer(form: str, grid: Grid, rewards: Mapping[str, float]) -> tuple[spaces.Space, Observe]:
     """Return the observation space of a form, and the function that shows states in it."""
     forms = {"state": _show_numbers, "coordinates": _show_coordinates, "pixels": _show_pixels}
-    if form not in forms:
+    if form not in list(forms):
         raise ValueError(f"observation {form!r} must be one of {sorted(forms)}")
     return forms[form](grid, rewards)
 

@@ -33,6 +33,10 @@ class EnvironmentFault(Fault):
     """
 
 
+class EnvironmentWarning(UserWarning):
+    """What a person should know of an environment that goes on all the same; commands show it as one line."""
+
+
 class Decision(NamedTuple):
     """A policy's answer to one vector of observations."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rl_lab.envs.checks import require_number
 from rl_lab.envs.gridworld import GridWorld
 from rl_lab.envs.memory.flickering_walk import FlickeringWalk
 from rl_lab.envs.memory.memoryless import hide_observations, search_memoryless
@@ -48,7 +49,7 @@ class FlickeringGridWorld(gymnasium.Env):
         Raises:
             ValueError: a parameter outside what is allowed.
         """
-        if not 0.0 <= blank_probability < 1.0:
+        if not 0.0 <= require_number("blank_probability", blank_probability, "at least 0 and below 1") < 1.0:
             raise ValueError(f"blank_probability {blank_probability} must be at least 0 and below 1")
         if "observation" in fields:
             raise ValueError(f"observation {fields['observation']!r} can't be chosen: it is 'pixels'")

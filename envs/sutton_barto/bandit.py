@@ -33,6 +33,7 @@ class Bandit(TabularEnv):
     ) -> None:
         """Make the bandit. Raises ValueError unless `arms` and `steps` are whole numbers of at least 1."""
         arms, steps = require_whole("arms", arms, 1), require_whole("steps", steps, 1)
+        problem_seed = require_whole("problem_seed", problem_seed, 0)
         super().__init__(_make_model(arms, steps, problem_seed), render_mode=render_mode)
         self._means = draw_means(arms, problem_seed)
 

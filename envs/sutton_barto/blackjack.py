@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from gymnasium import spaces
 
+from rl_lab.envs.checks import require_flag
 from rl_lab.envs.drawing.picture import Picture
 from rl_lab.envs.tabular import TabularEnv
 from rl_lab.mdp.model import TabularModel, show_index
@@ -53,6 +54,7 @@ class Blackjack(TabularEnv):
         """Make the game. Raises ValueError unless `observation` is "index" or "tuple"."""
         if observation not in ("index", "tuple"):
             raise ValueError(f"observation {observation!r} must be 'index' or 'tuple'")
+        natural, sab = require_flag("natural", natural), require_flag("sab", sab)
         space = None if observation == "index" else spaces.MultiDiscrete([32, 11, 2])
         model = _make_model(natural, sab, observation)
         super().__init__(model, render_mode=render_mode, observation_space=space)

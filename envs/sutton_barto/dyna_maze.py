@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from rl_lab.envs.boards import BoardEnv, build_model
+from rl_lab.envs.checks import require_flag
 from rl_lab.envs.maps import MOVES, Board
 from rl_lab.mdp.model import TabularModel
 
@@ -37,7 +38,8 @@ class DynaMaze(BoardEnv):
 
     def __init__(self, *, maze: str = "dyna", changed: bool = False, render_mode: str | None = None) -> None:
         """Make the maze. Raises ValueError for an unknown maze, or one that has no changed form."""
-        if (maze, False) not in MAZES:
+        changed = require_flag("changed", changed)
+        if not isinstance(maze, str) or (maze, False) not in MAZES:
             raise ValueError(f"maze {maze!r} must be one of {sorted({name for name, _ in MAZES})}")
         if (maze, changed) not in MAZES:
             raise ValueError(f"changed {changed} must be False for the maze {maze!r}, which never changes")

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from rl_lab.envs.checks import require_number, require_whole
 from rl_lab.envs.drawing.picture import Picture
 from rl_lab.envs.tabular import TabularEnv, end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
@@ -30,10 +31,9 @@ class Gambler(TabularEnv):
         self, *, p_heads: float = 0.4, start: int | None = None, render_mode: str | None = None
     ) -> None:
         """Make the environment. Raises ValueError unless 0 < `p_heads` < 1 and `start` is None or in 1..99."""
-        if not 0.0 < p_heads < 1.0:
+        if not 0.0 < require_number("p_heads", p_heads, "above 0 and below 1") < 1.0:
             raise ValueError(f"p_heads {p_heads} must be above 0 and below 1")
-        if start is not None and not 0 < start < GOAL:
-            raise ValueError(f"start {start} must be None or in 1..{GOAL - 1}")
+        start = None if start is None else require_whole("start", start, 1, GOAL - 1)
         super().__init__(_make_model(p_heads, start), render_mode=render_mode)
 
     def get_action_meanings(self) -> list[str]:

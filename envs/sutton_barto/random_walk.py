@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from rl_lab.envs.boards import BoardEnv
+from rl_lab.envs.checks import require_finite, require_whole
 from rl_lab.envs.maps import Board
 from rl_lab.envs.tabular import end_rows, spread_evenly
 from rl_lab.mdp.model import TabularModel
@@ -25,10 +26,9 @@ class RandomWalk(BoardEnv):
 
     def __init__(self, *, states: int = 5, left_reward: float = 0.0, render_mode: str | None = None) -> None:
         """Make the walk. Raises ValueError unless `states` is odd and positive, and `left_reward` finite."""
-        if states < 1 or states % 2 == 0:
+        if require_whole("states", states, 1) % 2 == 0:
             raise ValueError(f"states {states} must be odd and at least 1")
-        if not np.isfinite(left_reward):
-            raise ValueError(f"left_reward {left_reward} must be finite")
+        left_reward = require_finite("left_reward", left_reward)
         middle = (states + 1) // 2
         labels = {k: chr(ord("A") + k - 1) if states <= 5 else str(k) for k in range(1, states + 1)}
         line = "P" + "." * (middle - 1) + "S" + "." * (middle - 1) + "G"

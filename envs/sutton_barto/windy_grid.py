@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from rl_lab.envs.boards import BoardEnv
+from rl_lab.envs.checks import require_flag
 from rl_lab.envs.maps import MOVES, Board
 from rl_lab.envs.tabular import end_rows
 from rl_lab.mdp.model import TabularModel
@@ -34,6 +35,7 @@ class WindyGrid(BoardEnv):
         """Make the environment. Raises ValueError unless `moves` is 4, 8 or 9."""
         if moves not in (4, 8, 9):
             raise ValueError(f"moves {moves} must be 4, 8 or 9")
+        stochastic = require_flag("stochastic", stochastic)
         super().__init__(_make_model(moves, stochastic), BOARD, render_mode, moves=ALL_MOVES[:moves])
 
 

@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from rl_lab.checks import at_least
+from rl_lab.checks import above, at_least
 from rl_lab.cli.parsing import parse
-from rl_lab.environments.check_env import CHECKS
+from rl_lab.environments.check_env import CHECKS, Finding
 from rl_lab.environments.check_env import check_env as check
 from rl_lab.environments.make import make_env
+from rl_lab.environments.trial import tried
+from rl_lab.types import EnvironmentFault
 
 LIST = "\n".join(f"  {name}: {what}" for name, what in CHECKS.items())
 ABOUT = f"""Check an environment over many steps and episodes. The exit code is 1 where agents can't learn in it.
@@ -44,14 +46,17 @@ class CheckEnvOptions:
     """At least so many episodes are begun."""
     seed: int = 0
     """Seed of the episodes and of the random legal actions."""
+    env_timeout_seconds: float = 60.0
+    """Longest that a step or a reset may take, or the making of the environment."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "steps", "episodes")
         at_least(self, 0, "seed")
+        above(self, 0.0, "env_timeout_seconds")
 
 
 def check_env(argv: Sequence[str]) -> int:
-    """Check an environment and print the verdict; return 1 where a fault was found, else 0.
+    """Check an environment in a process of its own and print the verdict; return 1 where a fault was found, else 0.
 
     Raises:
         UsageError: a wrong option, an environment that can't be made, or a space that no agent takes.
@@ -60,7 +65,11 @@ def check_env(argv: Sequence[str]) -> int:
     make = partial(
         make_env, options.env_id, options.env_kwargs, wrappers=options.wrappers, preprocess=options.preprocess
     )
-    found = check(make, steps=options.steps, episodes=options.episodes, seed=options.seed)
+    work = partial(check, make, steps=options.steps, episodes=options.episodes, seed=options.seed)
+    try:
+        found = tried(work, options.env_timeout_seconds)
+    except EnvironmentFault as fault:
+        found = [Finding("contract", "fault", str(fault))]
     width = max(len(finding.check) for finding in found)
     for finding in found:
         print(f"{finding.verdict:5}  {finding.check.ljust(width)}  {finding.text}")

@@ -8,6 +8,7 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn, get_origin
 
@@ -19,7 +20,7 @@ from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import parse_pairs
 from rl_lab.storage.errors import CheckpointError
 from rl_lab.storage.files import reason_of
-from rl_lab.types import Fault, UsageError
+from rl_lab.types import EnvironmentWarning, Fault, UsageError
 
 PROGRAM = "rl-lab"
 NO_TYPE = re.compile(r"(?P<head>.*?): no type matching .* - <class '\w+'>: (?P<cause>.*)")
@@ -48,12 +49,16 @@ INVALID_CHOICE = re.compile(
 def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = None) -> NoReturn:
     """Run a command and exit with its code; an error becomes one line on stderr and a code of its own."""
     try:
-        code = command(sys.argv[1:] if argv is None else argv)
+        with _warnings_in_a_line():
+            code = command(sys.argv[1:] if argv is None else argv)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except (Fault, CheckpointError) as error:
         print("\n".join([f"error: {error}", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        code = 1
+    except FloatingPointError as error:
+        print(f"error: learning diverged: {error}", file=sys.stderr)
         code = 1
     except BrokenPipeError:
         code = 1
@@ -74,6 +79,22 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
         traceback.print_exc()
         code = 1
     sys.exit(_flushed(code))
+
+
+@contextlib.contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Show what is to be known of environments as one line, without the place in our source that says it."""
+    before = warnings.formatwarning
+
+    def formatted(message: Any, category: type[Warning], *place: Any) -> str:
+        is_line = issubclass(category, EnvironmentWarning)
+        return f"warning: {message}\n" if is_line else before(message, category, *place)
+
+    warnings.formatwarning = formatted  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _flushed(code: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,7 @@ import numpy as np
 from rl_lab.checks import above, at_least, within
 from rl_lab.cli.listing import print_table
 from rl_lab.cli.parsing import parse
+from rl_lab.environments.contract import Contract
 from rl_lab.environments.make import make_env
 from rl_lab.evaluation.exact import limited_return
 from rl_lab.mdp.average_methods import TooManyStates
@@ -169,16 +171,13 @@ def model_of(env_id: str, env_kwargs: dict[str, Any]) -> tuple[TabularModel, int
     Raises:
         UsageError: an unknown environment, or one that gives no model, or none that is what it plays.
     """
-    env = make_env(env_id, env_kwargs)
-    try:
+    with closing(Contract(make_env(env_id, env_kwargs))) as env:
         model, limit = extract_model(env), None if env.spec is None else env.spec.max_episode_steps
         if model is None:
             raise UsageError(f"solve needs a finite MDP, and {why_no_model(env, repr(env_id))}")
         if (fault := model_fault(env, model, env_id)) is not None:
             raise UsageError(fault)
         return model, limit
-    finally:
-        env.close()
 
 
 def _undiscounted(model: TabularModel, solution: Solution, max_steps: int | None) -> str:

@@ -16,6 +16,7 @@ from rl_lab.checks import show_space
 from rl_lab.environments.actions import single_action
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.draws import draw_from_space, draw_legal
+from rl_lab.environments.ending import CloseRaised
 from rl_lab.environments.global_draws import DrawsGlobally
 from rl_lab.environments.masks import KEY
 from rl_lab.mdp.agreement import find_disagreement
@@ -99,24 +100,34 @@ def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 
     Raises:
         UsageError: a space of a kind that no agent takes.
     """
-    played: list[Played] = []
-    with closing(_held(make)) as env, warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        begun = time.perf_counter()
-        try:
-            for episode in _play(env, steps, episodes, seed):
-                played.append(episode)
-        except EnvironmentFault as fault:
-            return [Finding("contract", "fault", str(fault)), *_on_replay(make, env, played)]
-        found = [_on_contract(env, played, time.perf_counter() - begun)]
-        found += _on_bounds(env)
-        replayed = list(_on_replay(make, env, played, openings=_openings(env, seed)))
-        found += [*_or_draws(replayed, said), _on_aliasing(played)]
-        found += [_on_masks(played), _on_ends(env, played)]
-        try:
-            return [*found, _on_seeds(env, seed), *_on_model(env, seed)]
-        except EnvironmentFault as fault:
-            return [*found, Finding("contract", "fault", str(fault))]
+        with closing(_held(make)) as env:
+            found = _found(make, env, steps, episodes, seed, said)
+    closed = [env.close_fault] if env.close_fault else _said(said, CloseRaised)
+    return found + [Finding("contract", "note", line) for line in closed[:1]]
+
+
+def _found(
+    make: Maker, env: Contract, steps: int, episodes: int, seed: int, said: list[warnings.WarningMessage]
+) -> list[Finding]:
+    """Return what `check_env` finds before the environment is closed; `said` are the warnings so far."""
+    played: list[Played] = []
+    begun = time.perf_counter()
+    try:
+        for episode in _play(env, steps, episodes, seed):
+            played.append(episode)
+    except EnvironmentFault as fault:
+        return [Finding("contract", "fault", str(fault)), *_on_replay(make, env, played)]
+    found = [_on_contract(env, played, time.perf_counter() - begun)]
+    found += _on_bounds(env)
+    replayed = list(_on_replay(make, env, played, openings=_openings(env, seed)))
+    found += [*_or_draws(replayed, said), _on_aliasing(played)]
+    found += [_on_masks(played), _on_ends(env, played)]
+    try:
+        return [*found, _on_seeds(env, seed), *_on_model(env, seed)]
+    except EnvironmentFault as fault:
+        return [*found, Finding("contract", "fault", str(fault))]
 
 
 def brief_check(make: Maker, seed: int = 0) -> list[str]:
@@ -130,6 +141,7 @@ def brief_check(make: Maker, seed: int = 0) -> list[str]:
     pace = _Pace()
     with closing(_held(make)) as env, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the contract says is returned
+        warnings.simplefilter("always", CloseRaised)
         try:
             played = list(_play(env, BRIEF_STEPS, 1, seed, at_least=LONG_STEPS, enough=pace.enough))
         except EnvironmentFault as fault:
@@ -307,10 +319,15 @@ def _on_replay(
 
 def _or_draws(replayed: list[Finding], said: list[warnings.WarningMessage]) -> list[Finding]:
     """Return what was found by replays, or else that draws from a global generator were noticed in play."""
-    draws = [str(warning.message) for warning in said if issubclass(warning.category, DrawsGlobally)]
+    draws = _said(said, DrawsGlobally)
     if not draws or any(finding.verdict == "fault" for finding in replayed):
         return replayed
     return [Finding("replay", "note", draws[0])]
+
+
+def _said(said: list[warnings.WarningMessage], kind: type[Warning]) -> list[str]:
+    """Return the warnings of one kind."""
+    return [str(warning.message) for warning in said if issubclass(warning.category, kind)]
 
 
 def _differs(episode: Played, env: Contract, enough: Callable[[int], bool]) -> str | None:

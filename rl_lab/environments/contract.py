@@ -12,11 +12,21 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from rl_lab.environments.ending import close_env, name_of
 from rl_lab.environments.known_spaces import require_known
 from rl_lab.environments.masks import MaskReader
-from rl_lab.environments.observed import Refused, observation_check, outside, show, show_error
+from rl_lab.environments.observed import (
+    MOST_REWARD,
+    RAISED,
+    Refused,
+    observation_check,
+    outside,
+    show,
+    show_error,
+)
+from rl_lab.environments.pictures import as_rgb
 from rl_lab.environments.wrappers import LIFE_LOST
-from rl_lab.types import Array, EnvironmentFault
+from rl_lab.types import Array, EnvironmentFault, EnvironmentWarning
 
 T = TypeVar("T")
 FLOAT32, BOOL, INT64 = np.float32, np.bool_, np.int64  # looked up at every step
@@ -45,6 +55,7 @@ class Contract(gymnasium.Wrapper):
         require_known(env.observation_space, env.action_space)
         self.env_index = env_index
         self.notes: list[str] = []  # what is allowed and should be known, each said once
+        self.close_fault: str | None = None  # what was raised when it was closed, in a line
         self._check = observation_check(env.observation_space)
         self._masks = MaskReader(env)
         self._seed: int | None = None
@@ -65,7 +76,7 @@ class Contract(gymnasium.Wrapper):
         self._resets += 1
         try:
             answer = self.env.reset(seed=seed, options=options or None)
-        except Exception as error:
+        except RAISED as error:
             raise self.fault(f"reset raised {show_error(error)}") from error
         obs, info = self._parts(answer, "reset", ("observation", "info"))
         obs = self._checked("observation", self._check, obs)
@@ -80,7 +91,7 @@ class Contract(gymnasium.Wrapper):
             action = _own(action)
         try:
             answer = self.env.step(action)
-        except Exception as error:
+        except RAISED as error:
             raise self.fault(f"step raised {show_error(error)}") from error
         if type(answer) is not tuple or len(answer) != 5:
             self._parts(answer, "step", ("observation", "reward", "terminated", "truncated", "info"))
@@ -93,7 +104,7 @@ class Contract(gymnasium.Wrapper):
         if type(reward) is not float:
             usual = type(reward) is FLOAT32 or (type(reward) is int and -EXACT <= reward <= EXACT)
             reward = float(reward) if usual else self._checked("reward", as_reward, reward)
-        if not isfinite(reward):
+        if not -MOST_REWARD <= reward <= MOST_REWARD:  # nan isn't either
             reward = self._checked("reward", as_reward, reward)
         if type(terminated) is not bool:
             known = type(terminated) is BOOL
@@ -115,6 +126,21 @@ class Contract(gymnasium.Wrapper):
                 return obs, reward, terminated, truncated, read
         return obs, reward, terminated, truncated, self._with_mask(info, terminated or truncated, terminated)
 
+    def render(self) -> Any:
+        """Return what is rendered; raise EnvironmentFault where that fails."""
+        try:
+            return self.env.render()
+        except RAISED as error:
+            raise self.fault(f"render raised {show_error(error)}") from error
+
+    def picture(self) -> Array:
+        """Return what is rendered, uint8 [H, W, 3]; raise EnvironmentFault where that fails or is no picture."""
+        return self._checked("render", as_rgb, self.render())
+
+    def close(self) -> None:
+        """Close the environment; what it raises is said once, and stands in `close_fault`."""
+        self.close_fault = close_env(self.env, name_of(self.env)) or self.close_fault
+
     def _with_mask(self, info: Any, over: bool, terminated: bool) -> dict[str, Any]:
         """Return info, with the legal actions of environments that have masks as bool [A]."""
         if not isinstance(info, dict):
@@ -133,7 +159,7 @@ class Contract(gymnasium.Wrapper):
         """Say once that an observation lies outside its bounds, if it does."""
         if not self.notes and (where := outside(self.observation_space, obs)):
             self.notes.append(f"{self._where()}: observation {where} is kept as it is")
-            warnings.warn(self.notes[-1], stacklevel=3)
+            warnings.warn(self.notes[-1], EnvironmentWarning, stacklevel=3)
 
     def _parts(self, answer: Any, method: str, names: tuple[str, ...]) -> tuple[Any, ...]:
         if not isinstance(answer, tuple) or len(answer) != len(names):
@@ -151,22 +177,23 @@ class Contract(gymnasium.Wrapper):
         return EnvironmentFault(f"{self._where()}: {what}")
 
     def _where(self) -> str:
-        name = self.env.spec.id if self.env.spec is not None else type(self.env.unwrapped).__name__
         at = f"step {self._steps}" if self._steps else "reset"
-        return f"environment {name} (number {self.env_index}, seed {self._seed}, {at})"
+        return f"environment {name_of(self.env)} (number {self.env_index}, seed {self._seed}, {at})"
 
 
 def as_reward(value: Any) -> float:
     """Return a reward as a float: numbers and arrays of shape () or (1,) are taken.
 
     Raises:
-        Refused: another type or shape, or a number that isn't finite.
+        Refused: another type or shape, or a number that isn't finite in float32.
     """
-    if isinstance(value, np.floating) and isfinite(value):
-        return float(value)
+    if isinstance(value, np.floating) and abs(reward := float(value)) <= MOST_REWARD:
+        return reward
     reward = _scalar(value, "biuf")
     if reward is None or not isfinite(reward):
         raise Refused(f"{show(value)} (allowed: a finite number)")
+    if not -MOST_REWARD <= reward <= MOST_REWARD:
+        raise Refused(f"{show(value)} (allowed: what float32 holds, up to {MOST_REWARD:.2g})")
     return float(reward)
 
 

@@ -11,13 +11,23 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from rl_lab.environments.actions import mask_size
+from rl_lab.environments.ending import close_env
 from rl_lab.environments.forms import equals_single_envs
 from rl_lab.environments.known_spaces import require_known
 from rl_lab.environments.masks import KEY, cast_masks, choices_of, fill_masks
-from rl_lab.environments.observed import Refused, as_array, observation_check, outside, show, show_error
+from rl_lab.environments.observed import (
+    MOST_REWARD,
+    RAISED,
+    Refused,
+    as_array,
+    observation_check,
+    outside,
+    show,
+    show_error,
+)
 from rl_lab.environments.vectors import MaskedVector, StepResult
 from rl_lab.trees import map_leaves
-from rl_lab.types import Array, EnvironmentFault, Obs
+from rl_lab.types import Array, EnvironmentFault, EnvironmentWarning, Obs
 
 
 class FormVector(MaskedVector):
@@ -77,10 +87,14 @@ class FormVector(MaskedVector):
             self._note_bounds(obs)
         return obs, reward, terminated, truncated, self._read(info, self._over, bool(terminated.all()))
 
+    def close(self) -> None:
+        """Close the form."""
+        close_env(self.envs, self._name)
+
     def _asked(self, ask: Callable[[], Any], method: str, parts: int) -> tuple[Any, ...]:
         try:
             answer = ask()
-        except Exception as error:
+        except RAISED as error:
             raise self._fault(f"{method} raised {show_error(error)}") from error
         if not isinstance(answer, tuple) or len(answer) != parts:
             raise self._fault(f"{method} returned {show(answer)} (allowed: a tuple of {parts} parts)")
@@ -98,8 +112,8 @@ class FormVector(MaskedVector):
         column = self._column("reward", values, "biuf", "finite numbers")
         with np.errstate(over="ignore"):  # of numbers longer than float64
             reward = column.astype(np.float64)
-        if not np.isfinite(reward).all():
-            raise self._fault(f"reward: {show(reward)} (allowed: finite numbers)")
+        if not (np.abs(reward) <= MOST_REWARD).all():  # nan isn't either
+            raise self._fault(f"reward: {show(reward)} (allowed: finite numbers of up to {MOST_REWARD:.2g})")
         return reward
 
     def _flags(self, field: str, values: Any) -> Array:
@@ -147,7 +161,7 @@ class FormVector(MaskedVector):
         """Say once that observations lie outside their bounds, if they do."""
         if not self.notes and (where := outside(self._space, obs)):
             self.notes.append(f"the vector of {self._name}: observation {where} is kept as it is")
-            warnings.warn(self.notes[-1], stacklevel=3)
+            warnings.warn(self.notes[-1], EnvironmentWarning, stacklevel=3)
 
     def _fault(self, what: str) -> EnvironmentFault:
         at = f"step {self._steps}" if self._steps else "before the first step"

@@ -21,13 +21,15 @@ import numpy as np
 from rl_lab.environments.actions import single_action
 from rl_lab.environments.draws import draw_from_space, draw_legal
 from rl_lab.environments.masks import MaskFromObservation, MaskReader
+from rl_lab.environments.observed import RAISED
+from rl_lab.types import EnvironmentWarning
 
 STEPS = 30  # that are played to find out, few since they may fail or hang
 EPISODES = 3  # among which they are divided
 IN_VAIN = 3  # episodes that are watched step by step without finding anything, after which draws are those of others
 
 
-class DrawsGlobally(UserWarning):
+class DrawsGlobally(EnvironmentWarning):
     """An environment draws from a global generator, and was noticed too late to be given its own."""
 
 
@@ -143,7 +145,7 @@ def draws_globally(env: gymnasium.Env) -> bool:
     before = _state()
     try:
         return any(not _equal(_state(), before) for _ in _steps(env))
-    except Exception:  # whatever a stranger's code raises
+    except RAISED:
         return not _equal(_state(), before)
     finally:
         _set_state(before)

@@ -23,8 +23,9 @@ def require_known(observations: spaces.Space, actions: spaces.Space) -> None:
     for kind, space in (("observation", observations), ("action", actions)):
         for path, part in _unknown(space):
             raise UsageError(_refusal(kind, path, part))
-    for part in leaf_spaces(actions):
-        if 0 in (part.shape or ()):
+    parts = leaf_spaces(actions)
+    for part in parts or [actions]:
+        if not parts or 0 in (part.shape or ()):
             raise UsageError(f"action space {show_space(part)} holds no numbers (allowed: at least one)")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any, NamedTuple
@@ -13,20 +13,23 @@ from typing import Any, NamedTuple
 import gymnasium
 from gymnasium.wrappers import NormalizeObservation, NormalizeReward
 
+from rl_lab.checks import count, shown
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.form_vector import FormVector
 from rl_lab.environments.forms import FEWEST, FormMaker, equals_single_envs, form_maker, make_form
 from rl_lab.environments.global_draws import LateDraws, OwnGlobals, draws_globally
 from rl_lab.environments.gymnasium_says import first_line, held_warnings
+from rl_lab.environments.lake_maps import require_map
 from rl_lab.environments.masks import MaskFromObservation
 from rl_lab.environments.modules import import_here
 from rl_lab.environments.named_wrappers import wrapped
+from rl_lab.environments.observed import RAISED, show_error
 from rl_lab.environments.protocols import PROTOCOLS, Protocol, protocol_of, resolve_preprocessing
 from rl_lab.environments.trial import marked
 from rl_lab.environments.vectors import LocalVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
-from rl_lab.types import UsageError
+from rl_lab.types import EnvironmentFault, UsageError
 
 VECTORS = ("sync", "async", "own")
 # Atari games as they were called before they had a namespace; ale_py registers them still.
@@ -59,7 +62,9 @@ def make_env(
 
     Raises:
         UsageError: an unknown id, wrong arguments, a missing package, or a wrapper with memory across episodes.
+        EnvironmentFault: `sys.exit()` is called while it is made.
     """
+    _require_arguments(env_id, env_kwargs, wrappers)
     _load_namespace(env_id)
     if (protocol := _protocol(env_id, env_kwargs, wrappers, preprocess)) is not None:
         with _as_usage_errors(env_id, dict(env_kwargs or {})):
@@ -74,7 +79,7 @@ def make_env(
         if not wrappers:  # the preprocessing looks at the screen itself, and needs no other picture
             kwargs.setdefault("obs_type", "grayscale")
     with _as_usage_errors(env_id, kwargs), held_warnings():
-        _require_map(env_id, kwargs)
+        require_map(env_id, kwargs)
         kind = _globals_wrapper(env_id, kwargs, wrappers)
         env = gymnasium.make(env_id, disable_env_checker=True, **kwargs)  # the contract checks more, for less
         env = wrapped(marked(env), wrappers)
@@ -117,16 +122,19 @@ def _globals_wrapper(
     """
     spec = gymnasium.registry.get(env_id.rpartition(":")[2])
     entry_point: Any = getattr(spec, "entry_point", "")
-    sources = [str(getattr(entry_point, "__module__", entry_point)), *wrappers]
+    added = [layer.entry_point for layer in getattr(spec, "additional_wrappers", ())]
+    sources = [str(getattr(entry_point, "__module__", entry_point)), *added, *wrappers]
     if all(source.startswith(SEEDED_MODULES) for source in sources):
         return None
     key = f"{env_id} {sorted(kwargs.items())} {list(wrappers)}"
     if key not in _found:
-        env = gymnasium.make(env_id, **{k: v for k, v in kwargs.items() if k != "render_mode"})
+        plain = {k: v for k, v in kwargs.items() if k != "render_mode"}
+        env = gymnasium.make(env_id, disable_env_checker=True, **plain)
         try:
             _found[key] = draws_globally(wrapped(marked(env), wrappers))
         finally:
-            env.close()
+            with suppress(*RAISED):  # which is said of an environment that is played in earnest
+                env.close()
     return OwnGlobals if _found[key] else LateDraws
 
 
@@ -138,6 +146,19 @@ def known_draws() -> dict[str, bool]:
 def know_draws(found: dict[str, bool]) -> None:
     """Take over what another process has found out, so that this one need not play for it."""
     _found.update(found)
+
+
+def _require_arguments(env_id: Any, env_kwargs: Any, wrappers: Any) -> None:
+    """Raise UsageError for an id that is no text, arguments without names, and wrappers that are no list of names."""
+    if not isinstance(env_id, str):
+        raise UsageError(f"environment {shown(env_id)} is no text (allowed: an id, such as CartPole-v1)")
+    if env_kwargs is not None and not isinstance(env_kwargs, Mapping):
+        raise UsageError(f"env_kwargs {shown(env_kwargs)} is no dict (allowed: values by name)")
+    is_list = isinstance(wrappers, Sequence) and not isinstance(wrappers, str)
+    if not (is_list and all(isinstance(name, str) for name in wrappers)):
+        raise UsageError(
+            f"wrappers {shown(wrappers)} is no list of names (allowed: such as ['gymnasium.wrappers:RescaleAction'])"
+        )
 
 
 def _load_namespace(env_id: str) -> None:
@@ -160,6 +181,10 @@ def _load_namespace(env_id: str) -> None:
                     raise UsageError(
                         f"environment {env_id!r} needs a package that is missing: {error}"
                     ) from error
+            except SystemExit as error:
+                raise UsageError(
+                    f"environment {env_id!r}: its package can't be imported: {show_error(error)}"
+                ) from error
 
 
 def _quieten(module: Any) -> None:
@@ -189,28 +214,14 @@ def _as_usage_errors(env_id: str, kwargs: Mapping[str, Any]) -> Iterator[None]:
             ) from error
         with_kwargs = f" with {kwargs}" if kwargs else ""
         raise UsageError(f"environment {env_id!r}{with_kwargs}: {cause}") from error
+    except SystemExit as error:
+        raise EnvironmentFault(f"environment {env_id!r}, while it is made: {show_error(error)}") from error
 
 
 def _unknown(env_id: str) -> str:
     close = difflib.get_close_matches(env_id.rpartition(":")[2], gymnasium.registry, n=3)
     hint = f"; close: {', '.join(close)}" if close else ""
     return f"unknown environment {env_id!r} (allowed: a Gymnasium id, namespace/id or module:id{hint})"
-
-
-def _require_map(env_id: str, kwargs: dict[str, Any]) -> None:
-    """Raise UsageError for a map of FrozenLake that isn't rows of one length, or has no start."""
-    spec, desc = gymnasium.registry.get(env_id.rpartition(":")[2]), kwargs.get("desc")
-    if desc is None or not str(getattr(spec, "entry_point", "")).endswith(":FrozenLakeEnv"):
-        return
-    if isinstance(desc, str) or not all(hasattr(row, "__len__") for row in desc):
-        raise UsageError(f"desc {desc!r} is no map (allowed: a list of rows, such as [SFF, FHG])")
-    lengths = [len(row) for row in desc]
-    if not lengths:
-        raise UsageError(f"desc {desc!r} is no map (allowed: a list of rows, such as [SFF, FHG])")
-    if len(set(lengths)) != 1:
-        raise UsageError(f"map {desc} has rows of unequal length: {lengths} (allowed: all the same)")
-    if not any(cell in ("S", b"S") for row in desc for cell in row):
-        raise UsageError(f"map {desc} has no start (allowed: one S or more)")
 
 
 def require_no_memory_across_episodes(env: gymnasium.Env) -> None:
@@ -263,8 +274,8 @@ def make_envs(
     Raises:
         UsageError: an unknown environment or `vector`, `num_envs` below 1, or "own" where there is no such form.
     """
-    if num_envs < 1:
-        raise UsageError(f"num_envs must be at least 1, got {num_envs}")
+    num_envs = count("num_envs", num_envs)
+    _require_arguments(env_id, env_kwargs, wrappers)
     if vector not in VECTORS:
         raise UsageError(f"vector {vector!r} is unknown (allowed: {', '.join(VECTORS)})")
     make = partial(

@@ -12,7 +12,7 @@ from gymnasium import spaces
 
 from rl_lab.checks import show_space
 from rl_lab.environments.actions import counts_of, leaf_spaces, mask_size
-from rl_lab.environments.observed import Refused, as_array, show, show_error
+from rl_lab.environments.observed import RAISED, Refused, as_array, show, show_error
 from rl_lab.types import Array, UsageError
 
 KEY = "action_mask"
@@ -99,7 +99,7 @@ class MaskReader:
     def _ask(self) -> Any:
         try:
             return _find(self._env, "action_masks")()
-        except Exception as error:
+        except RAISED as error:
             raise Refused(f"action_masks raised {show_error(error)}") from error
 
 

@@ -26,7 +26,7 @@ def import_here(name: str, what: str) -> ModuleType:
     sys.path += [folder for folder in folders if folder not in sys.path]
     try:
         return import_module(name)
-    except Exception as error:  # whatever a module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
         cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == name.split(".")[0]
         where = (

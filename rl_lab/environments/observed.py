@@ -35,6 +35,13 @@ FEW = 16  # floats whose bytes are looked at in less time than a product takes
 Check = Callable[[Any], Obs]
 
 
+RAISED = (Exception, SystemExit)
+"""What an environment may raise: `sys.exit()` in it is no reason for the program that plays it to end."""
+
+MOST_REWARD = float(np.finfo(np.float32).max)
+"""The largest reward: networks learn in float32, and the sum of a few larger ones is infinite in float64 too."""
+
+
 class Refused(ValueError):
     """A value that an environment may not give. The message says what came and what is allowed."""
 
@@ -269,7 +276,7 @@ def show(value: Any) -> str:
     return f"{text} of shape {np.shape(value)}" if isinstance(value, np.ndarray) else text
 
 
-def show_error(error: Exception) -> str:
+def show_error(error: BaseException) -> str:
     """Return an error with its type and place, in one line."""
     *_, last = traceback.extract_tb(error.__traceback__)
     try:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 import gymnasium
 from gymnasium.vector.utils import CloudpickleWrapper
 
+from rl_lab.environments.ending import leave_unsaid
+from rl_lab.environments.observed import RAISED, show_error
 from rl_lab.types import EnvironmentFault, UsageError
 
 T = TypeVar("T")
@@ -94,15 +96,15 @@ def _work(work: CloudpickleWrapper, marks: Any, pipe: Connection) -> None:
     """Do the work and send what came of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends this one
     _marks.set(marks)
+    leave_unsaid()
     try:
         pipe.send(("returned", work()))
     except UsageError as error:
         pipe.send(("usage", str(error)))
     except EnvironmentFault as fault:
         pipe.send(("fault", str(fault)))
-    except Exception as error:
-        cause = " ".join(str(error).split())
-        pipe.send(("fault", f"{type(error).__name__}: {cause}" if cause else type(error).__name__))
+    except RAISED as error:
+        pipe.send(("fault", show_error(error)))
 
 
 def _answer(process: Any, pipe: Connection, marks: Any, timeout_seconds: float) -> tuple[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from rl_lab.agent import Policy
 from rl_lab.environments.actions import action_dtype
 from rl_lab.environments.masks import mask_of
-from rl_lab.environments.vectors import SingleVector, VectorEnv
+from rl_lab.environments.vectors import SingleVector
 from rl_lab.policies import for_episode
 from rl_lab.types import Array, Obs, State
 
@@ -70,8 +70,7 @@ def moments(
         on_cut: called with `max_steps` for each episode that was cut there and would have gone on.
 
     Raises:
-        ValueError: the environment renders something else than [H, W, 3].
-        EnvironmentFault: it fails, or breaks its contract.
+        EnvironmentFault: the environment fails, breaks its contract, or renders no picture.
     """
     envs = SingleVector(make())
     try:
@@ -89,7 +88,7 @@ def moments(
 
 def _episode(
     policy: Policy,
-    envs: VectorEnv,
+    envs: SingleVector,
     seed: int,
     max_steps: int,
     actions: Array | None,
@@ -102,7 +101,7 @@ def _episode(
     limit, total = max_steps if actions is None else min(max_steps, len(actions)), 0.0
     for t in range(limit):
         figures: Mapping[str, Array] = {}
-        frame = _frame(envs)
+        frame = envs.env.picture()
         if actions is None:
             if paint is not None:
                 frame = paint(frame, obs, state, is_first, mask)
@@ -117,14 +116,7 @@ def _episode(
         total += float(reward[0])
         mask, is_first = mask_of(info), terminated | truncated
         if is_first[0]:
-            yield Moment(_frame(envs), t + 1, total, None, {}, bool(terminated[0]), bool(truncated[0]))
+            yield Moment(envs.env.picture(), t + 1, total, None, {}, bool(terminated[0]), bool(truncated[0]))
             return False
-    yield Moment(_frame(envs), limit, total, None)
+    yield Moment(envs.env.picture(), limit, total, None)
     return actions is None or len(actions) > max_steps
-
-
-def _frame(envs: VectorEnv) -> Array:
-    frame = np.asarray(envs.render()[0])
-    if frame.ndim != 3:
-        raise ValueError(f"render() gave an array of shape {frame.shape} (allowed: [height, width, 3])")
-    return frame

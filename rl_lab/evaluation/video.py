@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
+from PIL import Image
 
+from rl_lab.environments.pictures import as_rgb
 from rl_lab.evaluation.encoders import ENCODERS, Encoder, EncoderFailed, encoder_of
 from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.files import reason_of, replacing
@@ -46,7 +48,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float) -> N
 
     Raises:
         UsageError, NotWritten: see `VideoWriter`.
-        ValueError: there are no frames, or their shapes differ.
+        ValueError: there are no frames.
     """
     with VideoWriter(path, fps) as writer:
         for frame in frames:
@@ -77,15 +79,14 @@ class VideoWriter(Sink):
         self._place = ExitStack()
 
     def add(self, frame: np.ndarray) -> bool:
-        """Append one frame uint8 [H, W, 3], or grey [H, W]; return True.
+        """Append one frame uint8 [H, W, 3], or grey [H, W]; return True. All are fitted into the first one's size.
 
         Raises:
-            ValueError: it isn't such a frame, or its shape differs from the first one's.
+            ValueError: it isn't such a frame.
             NotWritten: the encoder failed, or the file system refused.
         """
         picture = enlarge(as_rgb(frame))
-        if self._shape and picture.shape != self._shape:
-            raise ValueError(f"{self.path}: a frame of {picture.shape} follows frames of {self._shape}")
+        picture = fitted(picture, self._shape or picture.shape)
         with self._giving_up():
             if self._encoder is None:
                 self._encoder = self._start(picture)
@@ -150,26 +151,24 @@ def require_film(path: str | Path, name: str = "video") -> Path:
 # ---------------------------------------------------------------- pictures
 
 
-def as_rgb(frame: np.ndarray) -> np.ndarray:
-    """Return a frame as uint8 [H, W, 3]; grey [H, W] or [H, W, 1] is repeated, alpha is dropped.
-
-    Raises:
-        ValueError: it has another shape or dtype.
-    """
-    frame = np.asarray(frame)
-    if frame.ndim == 2:
-        frame = frame[..., None]
-    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] not in (1, 3, 4) or frame.size == 0:
-        raise ValueError(f"a frame of {frame.shape} {frame.dtype}: must be [H, W, 3] uint8")
-    if frame.shape[2] == 1:
-        return np.repeat(frame, 3, axis=2)
-    return frame[..., :3]
-
-
 def enlarge(picture: np.ndarray) -> np.ndarray:
     """Enlarge a picture [H, W, 3] by a whole factor so that its longer side has at least MIN_SIDE_PIXELS."""
     factor = math.ceil(MIN_SIDE_PIXELS / max(picture.shape[:2]))
     return picture if factor == 1 else picture.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def fitted(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return a picture [H, W, 3] in the middle of a black one of a shape, shrunk if it is larger."""
+    if picture.shape == shape:
+        return picture
+    scale = min(1.0, shape[0] / picture.shape[0], shape[1] / picture.shape[1])
+    height, width = (max(1, int(side * scale)) for side in picture.shape[:2])
+    if scale < 1.0:
+        picture = np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BOX))
+    out = np.zeros(shape, np.uint8)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    out[top : top + height, left : left + width] = picture
+    return out
 
 
 # ---------------------------------------------------------------- a window

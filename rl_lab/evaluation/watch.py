@@ -11,13 +11,14 @@ import gymnasium
 import numpy as np
 
 from rl_lab.agent import Policy
+from rl_lab.environments.ending import ending
 from rl_lab.environments.make import make_env
 from rl_lab.evaluation.evaluate import evaluation_seed
 from rl_lab.evaluation.frames import rendered_frames
 from rl_lab.evaluation.video import LiveWindow, VideoWriter
 from rl_lab.runs.config import RunConfig
 from rl_lab.storage.errors import NotWritten
-from rl_lab.types import UsageError
+from rl_lab.types import EnvironmentFault, UsageError
 
 FPS = 30.0  # if an environment doesn't declare its own
 WATCHED_STEPS = 3_000  # of one episode, where somebody asks to see it ...
@@ -76,7 +77,8 @@ def film(
     except NotWritten as error:
         return f"no video: {error}"
     except Exception as error:  # a renderer may raise anything, and no film is worth losing a run
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        said = str(error) if isinstance(error, EnvironmentFault) else f"{type(error).__name__}: {error}"
+        cause = " ".join(said.split()).removesuffix(":")
         return f"{path.name} ends after {frames} frames: {cause}" if frames else f"no video: {cause}"
     if not cut:
         return None
@@ -88,11 +90,8 @@ def film(
 
 def frames_per_second(config: RunConfig) -> float:
     """Return the frame rate at which the environment is meant to be watched."""
-    env = rendering_env(config)
-    try:
+    with ending(rendering_env(config)) as env:
         return float(env.metadata.get("render_fps") or FPS)
-    finally:
-        env.close()
 
 
 def require_display() -> None:

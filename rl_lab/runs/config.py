@@ -355,9 +355,7 @@ def read_fields(path: str | Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, dict):
-        raise UsageError(
-            f"config file {str(path)!r} must hold name: value pairs, got {type(loaded).__name__}"
-        )
+        raise UsageError(f"config file {str(path)!r} must hold name: value pairs, got {shown(loaded)}")
     if "config_sha256" in loaded:
         try:
             return _fields_of_run(migrate_config(loaded, Path(path)))

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from rl_lab.environments.ending import ending
+from rl_lab.environments.pictures import as_rgb
 from rl_lab.evaluation import watch
 from rl_lab.evaluation.evaluate import evaluation_seed
 from rl_lab.evaluation.frames import Moment, Paint, moments
-from rl_lab.evaluation.video import LiveWindow, Sink, VideoWriter, as_rgb, enlarge
+from rl_lab.evaluation.video import LiveWindow, Sink, VideoWriter, enlarge
 from rl_lab.explanation.saliency import require_saliency, saliency_overlay
 from rl_lab.training.loading import kept_steps
 from rl_lab.types import Array, Obs, State, UsageError
@@ -119,12 +121,9 @@ def show(source: Watched, shown: Iterable[Moment], outputs: Outputs) -> int:
 
 def frames_and_overlay(source: Watched) -> tuple[float, Overlay]:
     """Return the frame rate at which the environment is meant to be watched, and an overlay with its actions' names."""
-    env = source.make()
-    try:
+    with ending(source.make()) as env:
         fps = float(env.metadata.get("render_fps") or watch.FPS)
         return fps, Overlay(bar_names(env), source.problem.spec.first_action)
-    finally:
-        env.close()
 
 
 def most_pixels(film: Path) -> int | None:

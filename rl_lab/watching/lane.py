@@ -17,7 +17,6 @@ from rl_lab.agent import Policy
 from rl_lab.environments.actions import action_dtype
 from rl_lab.environments.masks import mask_of
 from rl_lab.environments.vectors import SingleVector
-from rl_lab.evaluation.video import as_rgb
 from rl_lab.policies import for_episode
 from rl_lab.types import Array, Decision, Obs, State
 from rl_lab.watching.pictures import Picture, encoded
@@ -172,7 +171,7 @@ class Lane:
             method: one of `reasons.methods`, by which the reasons of the next decision are found; "" without. There
                 are none at an episode's end, where nothing is decided.
         """
-        frame = as_rgb(self.envs.render()[0])
+        frame = self.envs.env.picture()
         contributions = None
         if method in self.reasons.methods and self._decision is not None:
             frame, contributions = self.reasons.find(method, frame, self.policy, *self.asked)

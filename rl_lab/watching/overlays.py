@@ -10,8 +10,8 @@ import gymnasium
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rl_lab.environments.pictures import as_rgb
 from rl_lab.evaluation.frames import Moment
-from rl_lab.evaluation.video import as_rgb
 from rl_lab.explanation.names import action_names
 from rl_lab.types import Array
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from rl_lab.environments.pictures import as_rgb
 from rl_lab.types import Array
 
 LOSSLESS_PIXELS = 2**17  # frames of up to so many pixels are sent as PNG, larger ones as JPEG
@@ -28,14 +29,12 @@ def encoded(frame: Array) -> Picture:
     """Encode a frame, uint8 [H, W, 3]: small ones without loss, since single pixels matter there.
 
     Raises:
-        ValueError: another shape, as of an environment that renders text.
+        ValueError: another shape or dtype.
     """
-    frame = np.asarray(frame)
-    if frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(f"render() gave an array of shape {frame.shape} (allowed: [height, width, 3])")
+    frame = as_rgb(frame)
     height, width = frame.shape[:2]
     out = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(frame, np.uint8))
+    image = Image.fromarray(np.ascontiguousarray(frame))
     if height * width <= LOSSLESS_PIXELS:
         image.save(out, "PNG", compress_level=1)
         return Picture(out.getvalue(), "image/png", width, height)

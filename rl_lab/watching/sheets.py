@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rl_lab.evaluation.video import Sink, as_rgb
+from rl_lab.environments.pictures import as_rgb
+from rl_lab.evaluation.video import Sink, fitted
 from rl_lab.storage.files import write_atomically
 from rl_lab.storage.places import require_file
 from rl_lab.types import Array, UsageError
@@ -78,11 +79,7 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def tiled(pictures: Sequence[Array]) -> Array:
-    """Return pictures uint8 [H, W, 3] side by side in rows of up to COLUMNS, uint8 [H', W', 3].
-
-    Raises:
-        ValueError: their shapes differ.
-    """
+    """Return pictures uint8 [H, W, 3], all in the size of the first, in rows of up to COLUMNS, uint8 [H', W', 3]."""
     height, width = pictures[0].shape[:2]
     columns = min(COLUMNS, len(pictures))
     rows = math.ceil(len(pictures) / columns)
@@ -93,5 +90,5 @@ def tiled(pictures: Sequence[Array]) -> Array:
     for index, picture in enumerate(pictures):
         top = GAP_PIXELS + index // columns * (height + GAP_PIXELS)
         left = GAP_PIXELS + index % columns * (width + GAP_PIXELS)
-        sheet[top : top + height, left : left + width] = picture
+        sheet[top : top + height, left : left + width] = fitted(picture, pictures[0].shape)
     return sheet

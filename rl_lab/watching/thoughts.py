@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl_lab.agent import Policy
+from rl_lab.environments.ending import ending
 from rl_lab.environments.layout import DrawnGrid, Layout, drawn_grid_of, layout_of
 from rl_lab.explanation.insight import Facts, facts_of, insight
 from rl_lab.explanation.maps import grid_numbers
@@ -67,10 +68,7 @@ class Thoughts:
 
 def thoughts_of(one: Watched) -> Thoughts:
     """Return what explains the steps of an agent; where the environment has a model, it is solved for this."""
-    env = one.make()
-    try:
+    with ending(one.make()) as env:
         layout = layout_of(env)
         drawn = None if layout is None else drawn_grid_of(env, layout)
         return Thoughts(facts_of(env, one.config.eval_gamma), layout, drawn)
-    finally:
-        env.close()

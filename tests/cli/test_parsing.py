@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 
 import pytest
@@ -10,7 +11,7 @@ from commands import call, require_refusal
 from rl_lab.cli.parsing import parse
 from rl_lab.exporting.agreement import Disagrees
 from rl_lab.storage.errors import CheckpointCorrupt, NotWritten
-from rl_lab.types import EnvironmentFault, UsageError
+from rl_lab.types import EnvironmentFault, EnvironmentWarning, UsageError
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,23 @@ class TestMain:
             raise MemoryError(*words)
 
         assert call(capsys, greedy) == (1, "", f"error: {named}\n")
+
+    def test_values_that_become_infinite_are_one_line(self, capsys):
+        def diverges(argv):
+            raise FloatingPointError("weights 'q' are not finite at env step 7")
+
+        said = "error: learning diverged: weights 'q' are not finite at env step 7\n"
+        assert call(capsys, diverges) == (1, "", said)
+
+    def test_what_is_to_be_known_of_an_environment_is_one_line(self, capsys):
+        def warns(argv):
+            for kind in (EnvironmentWarning, UserWarning):
+                print(warnings.formatwarning("odd", kind, "file.py", 3, "line"), end="")
+            return 0
+
+        before = warnings.formatwarning
+        assert call(capsys, warns)[1] == "warning: odd\nfile.py:3: UserWarning: odd\n  line\n"
+        assert warnings.formatwarning is before
 
     def test_an_interrupt_is_one_line(self, capsys):
         def interrupted(argv):

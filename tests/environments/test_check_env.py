@@ -15,6 +15,7 @@ from gymnasium.wrappers import TimeLimit
 from faulty import Faulty
 from rl_lab.environments import check_env as module
 from rl_lab.environments.check_env import Played, brief_check, check_env
+from rl_lab.environments.ending import CloseRaised
 from rl_lab.environments.make import make_env
 from rl_lab.seeding import seed_of
 from rl_lab.types import UsageError
@@ -128,6 +129,16 @@ class TestFindings:
         assert result["contract"][0] == "fault"
         assert f"step {at})" in result["contract"][1]
 
+    @pytest.mark.parametrize("fault", ["huge reward", "quit"])
+    def test_that_is_said_of_rewards_and_of_ends_of_the_program_too(self, fault):
+        verdict, text = found(partial(Faulty, fault, 60))["contract"]
+        assert (verdict, "step 60)" in text) == ("fault", True)
+
+    def test_what_is_raised_when_it_is_closed_is_noted(self):
+        noted = check_env(partial(Faulty, "raise closed", 3))[-1]
+        assert (noted.check, noted.verdict) == ("contract", "note")
+        assert noted.text.startswith("environment Faulty: close raised RuntimeError: the arm is stuck (")
+
     def test_an_episode_that_depends_on_earlier_ones_does_not_replay(self):
         verdict, text = found(Drifts)["replay"]
         assert verdict == "note"
@@ -230,6 +241,12 @@ class TestBriefly:
     def test_an_early_fault_is_refused(self):
         with pytest.raises(UsageError, match=r"step 3\): reward: nan"):
             brief_check(partial(Faulty, "nan reward", 3))
+
+    def test_what_is_raised_when_it_is_closed_is_a_warning(self, monkeypatch):
+        monkeypatch.setattr("rl_lab.environments.ending._said", set())
+        with pytest.warns(CloseRaised) as said:
+            assert brief_check(partial(Faulty, "raise closed", 3)) == []
+        assert len(said) == 1
 
     def test_what_does_not_replay_is_said(self):
         assert len(brief_check(Drifts)) == 1

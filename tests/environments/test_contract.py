@@ -136,6 +136,14 @@ class TestRewardsAndFlags:
         with pytest.raises(EnvironmentFault, match="reward: "):
             play(lambda: Told(reward=kind(value)), 1, "sync")
 
+    @pytest.mark.parametrize("reward", [1e39, -1e308, np.float64(1e300), 10**40, np.longdouble("1e300")])
+    def test_what_float32_does_not_hold_is_refused(self, reward):
+        with pytest.raises(
+            EnvironmentFault, match=r"reward: .* \(allowed: (what float32 holds|a finite number)"
+        ):
+            play(lambda: Told(reward=reward), 1, "sync")
+        assert play(lambda: Told(reward=np.float64(3e38)), 1, "sync")[1].tolist() == [3e38]
+
     @pytest.mark.parametrize("reward", [{}, [1.0], Fraction(1, 2), np.array([[1.0]]), np.array("1")])
     def test_what_only_looks_like_a_number_is_refused(self, reward):
         with pytest.raises(EnvironmentFault, match="allowed: a finite number"):

@@ -45,6 +45,7 @@ class TestFaults:
             ),
             ({"observation": np.array([[1], [np.nan]])}, "observation: nan at index 1, 0"),
             ({"reward": np.array([0.0, np.inf])}, "reward: .*allowed: finite numbers"),
+            ({"reward": np.array([0.0, -1e39])}, "reward: .*allowed: finite numbers of up to 3.4e.38"),
             ({"reward": np.zeros(3)}, r"reward: .*allowed: finite numbers, as an array of shape \(2,\)"),
             ({"reward": [None, 1.0]}, "reward: "),
             ({"reward": [[0.0], [0.0, 1.0]]}, "reward: "),

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.envs.registration import WrapperSpec
 
 import rl_lab
 from rl_lab.environments import global_draws
@@ -171,6 +172,45 @@ def test_runs_of_one_seed_are_equal_and_resume_exactly(env_id, tmp_path):
     found = [(run["weights_sha256"], run["eval_returns"]) for run in runs]
     assert found[0] == found[1] == found[2]
     assert "truncated_at_resume" not in (tmp_path / "c" / "metrics.jsonl").read_text()
+
+
+class Checked(Careless):
+    """Observes in another precision than it declares, and an empty part, which Gymnasium's checker refuses."""
+
+    observation_space = spaces.Dict({"a": spaces.Box(0, 1, (2,), np.float32), "b": spaces.Tuple(())})
+
+    def reset(self, *, seed=None, options=None):
+        return {"a": np.zeros(2), "b": ()}, {}
+
+    def step(self, action):
+        return {"a": np.full(2, np.random.random()), "b": ()}, 0.0, False, False, {}  # noqa: NPY002
+
+
+gymnasium.register("careless/Checked-v0", Checked)
+gymnasium.register(
+    "careless/Layered-v0",
+    "gymnasium.envs.toy_text.frozen_lake:FrozenLakeEnv",
+    additional_wrappers=(WrapperSpec("Noisy", "test_global_draws:Noisy", {}),),
+)
+
+
+def test_gymnasium_s_checker_neither_speaks_nor_hides_draws(recwarn):
+    env = make_env("careless/Checked-v0")
+    assert is_wrapped(env)
+    env.reset(seed=0)
+    assert not recwarn
+
+
+def test_wrappers_of_the_spec_are_looked_at_like_those_that_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "test_global_draws", sys.modules[__name__])
+    env = make_env("careless/Layered-v0")
+    assert is_wrapped(env)
+    seen = []
+    for noise in (1, 2):
+        random.seed(noise)
+        env.reset(seed=4)
+        seen.append([env.step(0)[1] for _ in range(3)])
+    assert seen[0] == seen[1]
 
 
 def test_legal_actions_are_those_that_the_environment_says_by_a_method():

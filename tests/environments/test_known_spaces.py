@@ -45,7 +45,13 @@ def test_observations_and_actions_are_refused_in_a_line(name):
         assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("empty", [spaces.Box(-1, 1, (0,)), spaces.Dict({"a": spaces.Box(-1, 1, (2, 0))})])
+@pytest.mark.parametrize(
+    "empty",
+    [
+        spaces.Box(-1, 1, (0,)), spaces.Dict({"a": spaces.Box(-1, 1, (2, 0))}), spaces.Dict({}), spaces.Tuple(()),
+        spaces.Dict({"a": spaces.Tuple(())}),
+    ],
+)  # fmt: skip
 def test_actions_without_a_number_are_refused(empty):
     with pytest.raises(UsageError, match="holds no numbers"):
         require_known(PLAIN, empty)

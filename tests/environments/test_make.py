@@ -50,7 +50,7 @@ class TestRefusals:
         with pytest.raises(UsageError, match=r"close: .*FrozenLake-v1"):
             make_env("FrozenLak-v1")
 
-    @pytest.mark.parametrize("arguments", [{"map_name": "9x9"}, {"size": 3}])
+    @pytest.mark.parametrize("arguments", [{"is_slippery": 1, "size": 3}, {"size": 3}])
     def test_arguments_that_the_environment_does_not_take(self, arguments):
         with pytest.raises(UsageError, match=r"^environment 'FrozenLake-v1' with \{.*\}: .+$"):
             make_env("FrozenLake-v1", arguments)
@@ -109,6 +109,29 @@ class TestRefusals:
     def test_fewer_than_one_environment(self, num_envs):
         with pytest.raises(UsageError, match=f"num_envs must be at least 1, got {num_envs}"):
             make_envs("test/Counting-v0", num_envs)
+
+    @pytest.mark.parametrize("num_envs", ["2", 2.5, None, True])
+    def test_a_number_of_environments_that_is_none(self, num_envs):
+        with pytest.raises(UsageError, match=f"^num_envs must be a whole number, got {num_envs!r}$"):
+            make_envs("CartPole-v1", num_envs)
+
+    @pytest.mark.parametrize("env_id", [None, 3, Counting])
+    def test_an_id_that_is_no_text(self, env_id):
+        for make in (make_env, make_envs):
+            with pytest.raises(UsageError, match=r"^environment .* is no text \(allowed: an id, such as"):
+                make(env_id)
+
+    @pytest.mark.parametrize(
+        "wrappers", ["gymnasium.wrappers:FlattenObservation", None, [NormalizeReward], 3]
+    )
+    def test_wrappers_that_are_no_list_of_names(self, wrappers):
+        for make in (make_env, make_envs):
+            with pytest.raises(UsageError, match=r"^wrappers .* is no list of names \(allowed: such as \['"):
+                make("CartPole-v1", wrappers=wrappers)
+
+    def test_arguments_without_names(self):
+        with pytest.raises(UsageError, match=r"^env_kwargs 'size=3' is no dict \(allowed: values by name\)$"):
+            make_env("CartPole-v1", "size=3")
 
     def test_an_unknown_vector(self):
         with pytest.raises(UsageError, match=r"vector 'threads' is unknown \(allowed: sync, async, own\)"):

@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 
+import numpy as np
 import pytest
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, NormalizeObservation, TimeLimit
 
@@ -114,6 +115,21 @@ class TestMaps:
             ("SFFG", "desc 'SFFG' is no map"),
             ([1, 2], r"desc \[1, 2\] is no map"),
             ([], r"desc \[\] is no map"),
+            (7, r"desc 7 is no map"),
+            (b"SFFG", r"desc b'SFFG' is no map"),
+            (["SXG"], r"map \['SXG'\] has the cell 'X' \(allowed: S, F, H, G\)"),
+            (
+                [b"SG"],
+                r"desc \[b'SG'\] is no map \(allowed: a list of rows, such as",
+            ),  # for Gymnasium it has no start
+            ([[b"S", b"X"]], r"has the cell 'X' \(allowed: S, F, H, G\)"),
+            ([["S", None]], r"has the cell None \(allowed: S, F, H, G\)"),
+            ([["S", ""]], r"has the cell '' \(allowed: S, F, H, G\)"),
+            (
+                ["S"],
+                r"map \['S'\] has rows of one cell in a text \(allowed: texts of two cells or more, or lists",
+            ),
+            (["S", "G"], r"has rows of one cell in a text"),
         ],
     )
     @pytest.mark.parametrize("env_id", ["FrozenLake-v1", "FrozenLake8x8-v1"])
@@ -124,7 +140,18 @@ class TestMaps:
                 make_env(env_id, {"desc": desc})
         assert "\n" not in str(caught.value)
 
-    @pytest.mark.parametrize("desc", [["SFF", "FHG"], [["S", "F"], ["F", "G"]]])
+    @pytest.mark.parametrize("name", ["9x9", 4, ["4x4"]])
+    def test_whose_name_is_unknown_are_refused_with_those_that_are(self, name):
+        with pytest.raises(UsageError, match=r"^map_name .* is unknown \(allowed: 4x4, 8x8\)$"):
+            make_env("FrozenLake-v1", {"map_name": name})
+
+    @pytest.mark.parametrize(
+        "desc",
+        [
+            ["SFF", "FHG"], [["S", "F"], ["F", "G"]], [["S"], ["G"]], [[b"S", b"G"]],
+            np.array([["S", "G"]]), np.array([[b"S", b"G"]]), ("SG", "HF"),
+        ],
+    )  # fmt: skip
     def test_that_do_are_played(self, desc):
         assert make_env("FrozenLake-v1", {"desc": desc}).reset(seed=0)[0] == 0
 

@@ -172,8 +172,9 @@ class TestWork:
         [
             (UsageError("no"), UsageError, "^no$"),
             (EnvironmentFault("no"), EnvironmentFault, "^no$"),
-            (KeyError("no"), EnvironmentFault, "^KeyError: 'no'$"),
-            (KeyError(), EnvironmentFault, "^KeyError$"),
+            (KeyError("no"), EnvironmentFault, r"^KeyError: 'no' \(test_trial\.py, line \d+\)$"),
+            (KeyError(), EnvironmentFault, r"^KeyError \(test_trial\.py, line \d+\)$"),
+            (SystemExit(3), EnvironmentFault, r"^SystemExit: 3 \(test_trial\.py, line \d+\)$"),
         ],
     )
     def test_raises_what_it_raises(self, error, kind, says):

@@ -7,7 +7,9 @@ import re
 import numpy as np
 import pytest
 
+from rl_lab.environments.make import make_env
 from rl_lab.envs.checks import require_action, require_finite, require_render_mode, require_whole
+from rl_lab.types import UsageError
 
 METADATA = {"render_modes": ["rgb_array", "human"]}
 
@@ -65,3 +67,30 @@ class TestRequireRenderMode:
             require_render_mode("ansi", METADATA)
         with pytest.raises(ValueError, match=r"^render_mode 'human' must be None or 'rgb_array'$"):
             require_render_mode("human", {"render_modes": ["rgb_array"]})
+
+
+@pytest.mark.parametrize(
+    ("env_id", "name", "says"),
+    [
+        ("GridWorld", "slip", "must be a probability in 0..1"),
+        ("GridWorld", "observation", "must be one of"),
+        ("FlickeringGridWorld", "blank_probability", "must be at least 0 and below 1"),
+        ("Gambler", "p_heads", "must be above 0 and below 1"),
+        ("Gambler", "start", "must be a whole number of at least 1 and at most 99"),
+        ("RandomWalk", "states", "must be a whole number of at least 1"),
+        ("RandomWalk", "left_reward", "must be finite"),
+        ("Garnet", "branching", "must be a whole number of at least 1"),
+        ("Garnet", "problem_seed", "must be a whole number of at least 0"),
+        ("DeepSea", "problem_seed", "must be a whole number of at least 0"),
+        ("Bandit", "problem_seed", "must be a whole number of at least 0"),
+        ("Blackjack", "natural", "must be True or False"),
+        ("Blackjack", "sab", "must be True or False"),
+        ("WindyGrid", "stochastic", "must be True or False"),
+        ("DynaMaze", "maze", "must be one of"),
+        ("DynaMaze", "changed", "must be True or False"),
+    ],
+)
+@pytest.mark.parametrize("value", ["a", [1]])
+def test_parameters_of_another_type_are_refused_with_what_is_allowed(env_id, name, says, value):
+    with pytest.raises(UsageError, match=rf"{name} .*{re.escape(repr(value))}.* {says}"):
+        make_env(f"lab/{env_id}-v0", {name: value})

@@ -9,7 +9,8 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 
-from rl_lab.evaluation.video import LiveWindow, VideoWriter, as_rgb, enlarge, write_video
+from rl_lab.environments.pictures import as_rgb
+from rl_lab.evaluation.video import LiveWindow, VideoWriter, enlarge, fitted, write_video
 from rl_lab.types import UsageError
 
 
@@ -122,11 +123,26 @@ def test_no_frames_is_an_error_and_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_frames_of_another_size_are_refused_and_what_was_written_stays(tmp_path):
-    frames = [*moving_square(3), np.zeros((300, 300, 3), np.uint8)]
-    with pytest.raises(ValueError, match=r"\(300, 300, 3\) follows frames of \(240, 320, 3\)"):
-        write_video(tmp_path / "a.mp4", frames, fps=10)
-    assert len(read_frames(tmp_path / "a.mp4")) == 3
+def test_frames_of_another_size_are_fitted_into_the_first_ones(tmp_path):
+    frames = [*moving_square(3), np.zeros((300, 300, 3), np.uint8), np.zeros((200, 640, 3), np.uint8)]
+    write_video(tmp_path / "a.mp4", frames, fps=10)
+    assert [frame.shape for frame in read_frames(tmp_path / "a.mp4")] == [(240, 320, 3)] * 5
+
+
+@pytest.mark.parametrize(
+    ("shape", "top", "left", "height", "width"),
+    [
+        ((2, 3), 1, 1, 2, 3),
+        ((8, 3), 0, 2, 4, 1),
+        ((4, 12), 1, 0, 2, 6),
+        ((4, 6), 0, 0, 4, 6),
+        ((99, 1), 0, 2, 4, 1),
+    ],
+)
+def test_a_fitted_picture_stands_whole_in_the_middle_of_black(shape, top, left, height, width):
+    expected = np.zeros((4, 6, 3), np.uint8)
+    expected[top : top + height, left : left + width] = 7
+    np.testing.assert_array_equal(fitted(np.full((*shape, 3), 7, np.uint8), (4, 6, 3)), expected)
 
 
 def test_grey_and_alpha_become_rgb():
@@ -138,7 +154,7 @@ def test_grey_and_alpha_become_rgb():
 
 @pytest.mark.parametrize("frame", [np.zeros((4, 4, 3)), np.zeros((4, 4, 2), np.uint8), np.zeros(4, np.uint8)])
 def test_arrays_that_are_no_pictures_are_refused(frame):
-    with pytest.raises(ValueError, match="must be \\[H, W, 3\\] uint8"):
+    with pytest.raises(ValueError, match=r"allowed: a picture uint8 \[height, width, 3\]"):
         as_rgb(frame)
 
 

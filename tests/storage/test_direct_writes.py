@@ -26,6 +26,7 @@ ALLOWED = {
     "storage/locking.py:exclusive": "a lock, whose content doesn't matter",
     "runs/rows.py:RowFiles.__init__": "rows are appended, and cut back to the last checkpoint by a resume",
     "runs/tracking.py:_start_process": "the log of a process, which grows as it runs",
+    "storage/staging.py:_move_up": "moves files that are whole",
     "datasets/writer.py:_Patient.__init__": "within a temporary folder, which is moved when it is whole",
     "datasets/writer.py:DatasetWriter.__init__": "the same",
     "datasets/writer.py:new_dataset": "moves that folder",

@@ -94,7 +94,7 @@ class TestSecrets:
     @pytest.fixture(autouse=True)
     def any_arguments(self, monkeypatch):
         """FrozenLake takes no token."""
-        monkeypatch.setattr(study_module, "shared_terms", lambda env_id, fields, tell: {})
+        monkeypatch.setattr(study_module, "shared_terms", lambda *_, **__: {})
 
     @pytest.mark.parametrize("aged", ["no", "with a discount", "without one"])
     def test_that_an_older_version_stored_make_no_other_study(self, tmp_path, aged):

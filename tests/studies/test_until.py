@@ -56,7 +56,7 @@ def played(monkeypatch):
         return None
 
     monkeypatch.setattr(study_module, "run_task", run_task)
-    monkeypatch.setattr(study_module, "shared_terms", lambda env_id, fields, tell: {})  # makes environments
+    monkeypatch.setattr(study_module, "shared_terms", lambda *_, **__: {})  # makes environments
     monkeypatch.setattr(decision, "SequentialTest", partial(SequentialTest, permutations=999))  # quick
     return scores, names, fail
 

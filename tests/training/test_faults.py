@@ -28,7 +28,7 @@ SMALL = {  # networks, and passes over what was played
     "sb3-qrdqn": {"hidden": (8,), "n_quantiles": 8},
     "sb3-recurrent-ppo": {"hidden": (8,), "n_epochs": 2, "memory_size": 8},
 }
-FAULTS = ("nan reward", "nan", "infinite", "longer", "raise", "no reward")
+FAULTS = ("nan reward", "huge reward", "nan", "infinite", "longer", "raise", "quit", "no reward")
 
 
 def break_in(folder: Path, agent: str, fault: str, at: int = 60, first_episode: int = 2, **fields):
