@@ -64,9 +64,9 @@ def verdict_of(
     for pair in behind:
         whether = "" if pair.different else "it is not decided whether "
         parts.append(f"{whether}{pair.x} is better than {_each([pair], group)}")
-    decided = not rest and not behind
-    notes = (*_power(rest or beaten, decided=decided), *_missing(group))
-    return Verdict(group.name, f"On {group.name}, {'; '.join(parts)}.", decided, notes)
+    all_decided = not rest and not behind
+    notes = (*_power(rest or beaten, decided=all_decided), *_missing(group))
+    return Verdict(group.name, f"On {group.name}, {'; '.join(parts)}.", all_decided, notes)
 
 
 def _best(pairs: Sequence[Pair], group: Group) -> str:
