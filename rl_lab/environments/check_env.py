@@ -7,23 +7,20 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import gymnasium
 import numpy as np
 
 from rl_lab.checks import show_space
-from rl_lab.environments.actions import single_action
 from rl_lab.environments.contract import Contract
-from rl_lab.environments.draws import draw_from_space, draw_legal
 from rl_lab.environments.ending import CloseRaised
 from rl_lab.environments.global_draws import DrawsGlobally
-from rl_lab.environments.masks import KEY
+from rl_lab.environments.played import Played, copied, equal, never, play_episode, random_actions, replay
 from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.seeding import seed_of
-from rl_lab.trees import leaves_of, map_leaves
-from rl_lab.types import Array, EnvironmentFault, Obs, UsageError
+from rl_lab.types import EnvironmentFault, UsageError
 
 Maker = Callable[[], gymnasium.Env]
 BRIEF_STEPS = 20  # at least so many are played before a run, ...
@@ -54,36 +51,6 @@ class Finding:
     check: str  # one of CHECKS
     verdict: Verdict
     text: str
-
-
-@dataclass
-class Played:
-    """One episode as it was played."""
-
-    seed: int
-    observations: list[Obs]  # T + 1, as they were when they came
-    actions: list[Any]  # T
-    outcomes: list[tuple[float, bool, bool]]  # T of (reward, terminated, truncated)
-    masks: list[Array | None]  # T + 1, bool [A]
-    returned: list[Obs]  # T + 1, as they are now: an environment may change what it has returned
-
-    def first(self, steps: int) -> Played:
-        """Return what was played up to a step."""
-        upto = steps + 1
-        return Played(
-            self.seed, self.observations[:upto], self.actions[:steps], self.outcomes[:steps], self.masks[:upto],
-            self.returned[:upto],
-        )  # fmt: skip
-
-    def difference(self, other: Played) -> str | None:
-        """Return where two episodes differ first, or None if they are equal to the bit."""
-        for t, (one, two) in enumerate(zip(self.observations, other.observations, strict=False)):
-            if not _equal(one, two) or not _equal(self.masks[t], other.masks[t]):
-                return f"step {t}" if t else "the reset"
-            if t < min(len(self.outcomes), len(other.outcomes)) and self.outcomes[t] != other.outcomes[t]:
-                return f"step {t + 1}"
-        lengths = len(self.outcomes), len(other.outcomes)
-        return None if lengths[0] == lengths[1] else f"step {min(lengths) + 1}"
 
 
 def check_env(make: Maker, *, steps: int = 1000, episodes: int = 3, seed: int = 0) -> list[Finding]:
@@ -187,17 +154,13 @@ def _held(make: Maker) -> Contract:
     return env if isinstance(env, Contract) else Contract(env)
 
 
-def _never(steps: int) -> bool:
-    return False
-
-
 def _play(
     env: Contract,
     steps: int,
     episodes: int,
     seed: int,
     at_least: int = 1,
-    enough: Callable[[int], bool] = _never,
+    enough: Callable[[int], bool] = never,
 ) -> Iterator[Played]:
     """Play so many steps and episodes; episodes may go on for `at_least` steps until it is enough."""
     rng = np.random.default_rng(seed_of(seed, "check actions"))
@@ -207,7 +170,7 @@ def _play(
         episode = play_episode(
             env,
             seed_of(seed, "check", number),
-            _random_actions(env, rng),
+            random_actions(env, rng),
             left,
             lambda t, before=before: enough(before + t),  # type: ignore[misc]
         )
@@ -220,56 +183,10 @@ def _openings(env: Contract, seed: int) -> Iterator[Played]:
     rng, begun = np.random.default_rng(seed_of(seed, "check openings")), time.monotonic()
     for number in range(OPENINGS):
         yield play_episode(
-            env, seed_of(seed, "check opening", number), _random_actions(env, rng), OPENING_STEPS
+            env, seed_of(seed, "check opening", number), random_actions(env, rng), OPENING_STEPS
         )
         if time.monotonic() - begun > OPENING_SECONDS:
             return
-
-
-def play_episode(
-    env: Contract,
-    seed: int,
-    choose: Callable[[int, Array | None], Any],
-    max_steps: int,
-    enough: Callable[[int], bool] = _never,
-) -> Played:
-    """Play one episode, cut after `max_steps` or where it is enough (asked after each step).
-
-    Args:
-        choose: gets the step's number and the mask, bool [A] or None.
-
-    Raises:
-        EnvironmentFault: the environment fails, or breaks its contract.
-    """
-    obs, info = env.reset(seed=seed)
-    episode = Played(seed, [_copy(obs)], [], [], [info.get(KEY)], [obs])
-    for t in range(max_steps):
-        action = choose(t, episode.masks[-1])
-        obs, reward, terminated, truncated, info = env.step(action)
-        episode.actions.append(action)
-        episode.observations.append(_copy(obs))
-        episode.returned.append(obs)
-        episode.outcomes.append((float(reward), terminated, truncated))
-        episode.masks.append(info.get(KEY))
-        if terminated or truncated or enough(t + 1):
-            break
-    return episode
-
-
-def _random_actions(env: Contract, rng: np.random.Generator) -> Callable[[int, Array | None], Any]:
-    space, single = env.action_space, single_action(env.action_space)
-
-    def choose(t: int, mask: Array | None) -> Any:
-        if mask is None:
-            return draw_from_space(space, rng)
-        return single(draw_legal(space, rng, 1, mask[None]))
-
-    return choose
-
-
-def replay(env: Contract, episode: Played, enough: Callable[[int], bool] = _never) -> Played:
-    """Play an episode again from its seed and actions, until it is enough or where the environment ends it."""
-    return play_episode(env, episode.seed, lambda t, mask: episode.actions[t], len(episode.actions), enough)
 
 
 # What is found ---------------------------------------------------------------------------------------
@@ -293,7 +210,7 @@ def _on_replay(
     make: Maker,
     env: Contract,
     played: list[Played],
-    enough: Callable[[int], bool] = _never,
+    enough: Callable[[int], bool] = never,
     openings: Iterable[Played] = (),
 ) -> Iterator[Finding]:
     """Play episodes again, in the same environment and in a fresh one: what exact resuming rests on.
@@ -346,8 +263,8 @@ def _not_replayed(episode: Played, where: str, when: str) -> Finding:
 
 def _on_seeds(env: Contract, seed: int) -> Finding:
     """Reset with several seeds: they should matter, unless every episode opens alike."""
-    first = [_copy(env.reset(seed=seed_of(seed, "check", k))[0]) for k in range(4)]
-    if all(_equal(first[0], other) for other in first[1:]):
+    first = [copied(env.reset(seed=seed_of(seed, "check", k))[0]) for k in range(4)]
+    if all(equal(first[0], other) for other in first[1:]):
         return Finding("seeds", "note", "four seeds open four episodes alike")
     return Finding("seeds", "ok", "seeds decide how an episode opens")
 
@@ -355,7 +272,7 @@ def _on_seeds(env: Contract, seed: int) -> Finding:
 def _on_aliasing(played: list[Played]) -> Finding:
     for episode in played:
         for t, (was, now) in enumerate(zip(episode.observations, episode.returned, strict=True)):
-            if not _equal(was, now):
+            if not equal(was, now):
                 text = f"the observation of step {t} is changed by a later step; the lab copies observations"
                 return Finding("aliasing", "note", text)
     return Finding("aliasing", "ok", "observations stay as they were returned")
@@ -399,13 +316,3 @@ def _on_model(env: Contract, seed: int) -> Iterator[Finding]:
 
 def _disagreement(env: Contract, model: TabularModel, seed: int) -> str | None:
     return find_disagreement(env, model, placed_steps=PLACED_STEPS, seed=seed)
-
-
-def _copy(obs: Obs) -> Obs:
-    return map_leaves(np.copy, obs)
-
-
-def _equal(one: Any, two: Any) -> bool:
-    """Return whether two observations or masks are equal to the bit."""
-    pairs = zip(leaves_of(one, sort_keys=True), leaves_of(two, sort_keys=True), strict=True)
-    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)

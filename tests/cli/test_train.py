@@ -109,7 +109,7 @@ class TestTrainRefuses:
         [
             (None, ["fields.yaml", "No such file"]),
             ("total_steps: [1", ["fields.yaml", "not YAML"]),
-            ("- 1\n- 2", ["fields.yaml", "name: value pairs", "list"]),
+            ("- 1\n- 2", ["fields.yaml", "name: value pairs", "[1, 2]"]),
             ("nonsense: 1", ["'nonsense'"]),
             ("gamma: 7", ["gamma", "7"]),
             ("total_steps: plenty", ["total_steps", "plenty"]),

@@ -14,9 +14,10 @@ from gymnasium.wrappers import TimeLimit
 
 from faulty import Faulty
 from rl_lab.environments import check_env as module
-from rl_lab.environments.check_env import Played, brief_check, check_env
+from rl_lab.environments.check_env import brief_check, check_env
 from rl_lab.environments.ending import CloseRaised
 from rl_lab.environments.make import make_env
+from rl_lab.environments.played import Played
 from rl_lab.seeding import seed_of
 from rl_lab.types import UsageError
 

@@ -131,7 +131,7 @@ def test_an_environment_that_fails_leaves_a_film_and_is_named(tmp_path, monkeypa
 
     monkeypatch.setattr(CartPoleEnv, "step", step)
     said = watch.film(tmp_path / "a.mp4", source.policy, source.config, 1)
-    assert said.startswith("a.mp4 ends after 4 frames: EnvironmentFault: ")
+    assert said.startswith("a.mp4 ends after 4 frames: environment CartPole-v1 (")
     assert "the pole is gone" in said
     assert len(imageio.imread(tmp_path / "a.mp4")) == 4
 
