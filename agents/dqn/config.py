@@ -25,10 +25,10 @@ from rl_lab.updates.trained import check_trained, refuse_trained
 from .returns import (
     ReturnFields,
     check_returns,
+    idle_returns,
     make_rule,
     refuse_compiled,
     refuse_returns,
-    require_used,
     scale_of,
 )
 
@@ -118,11 +118,14 @@ class Config(ReturnFields):
         """Return the config with `compile` "auto" decided, once per run: a resumed run must go on as it began.
 
         Raises:
-            UsageError: `compile` is "yes" on a device other than the CPU, or a field does nothing beside the others.
+            UsageError: `compile` is "yes" on a device other than the CPU.
         """
-        require_used(self)
         steps = problem.total_steps // self.train_period_env_steps * self.gradient_steps_per_update
         return resolve_compile(self, problem, steps, refuse_compiled(self))
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that do nothing beside the others, and what each would need."""
+        return idle_returns(self)
 
     def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
         """Return the periods of a run in transitions, by field.

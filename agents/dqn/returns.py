@@ -171,18 +171,12 @@ def _excluded(config: Any) -> list[tuple[str, str, str]]:
     return [(one, other, why) for holds, one, other, why in pairs if holds]
 
 
-def require_used(config: Any) -> None:
-    """Check that every field which differs from its default does something.
-
-    Raises:
-        UsageError: one does nothing beside the others.
-    """
+def idle_returns(config: Any) -> dict[str, str]:
+    """Return the fields that do nothing beside the others, and what each would need."""
+    on = {f"distribution {config.distribution!r}"}
     switches = {"munchausen": config.munchausen, "noisy": config.noisy, "heads 2 or more": config.heads > 1}
-    is_on = switches | {f"distribution {config.distribution!r}": True}
-    for what, names in NEEDED.items():
-        given = [name for name in names if getattr(config, name) != getattr(type(config), name)]
-        if given and not is_on.get(what):
-            raise UsageError(f"{given[0]} {getattr(config, given[0]):g} does nothing without {what}")
+    on |= {name for name, is_on in switches.items() if is_on}
+    return {name: what for what, names in NEEDED.items() if what not in on for name in names}
 
 
 def refuse_returns(config: Any, spec: EnvSpec) -> str | None:

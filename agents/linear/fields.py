@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from math import comb, prod
 from typing import ClassVar, Literal, TypeVar, get_args
 
@@ -69,15 +69,13 @@ class LinearFields:
     """Share of the budget over which epsilon falls linearly."""
 
     def resolve(self: C, problem: Problem) -> C:
-        """Return the config with the features "auto" decided.
+        """Return the config with the features "auto" decided."""
+        return replace(self, features=_kind(self, problem.spec.observation_space))
 
-        Raises:
-            UsageError: a field of other features isn't at its default. Runs from before that was refused still go on,
-                as this is asked only when a run begins.
-        """
-        kind = _kind(self, problem.spec.observation_space)
-        _require_own_fields(self, kind, problem.env_id)
-        return replace(self, features=kind)
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that do nothing, and what each would need; none before the features "auto" are decided."""
+        others = {} if self.features == "auto" else {k: v for k, v in FIELDS_OF.items() if k != self.features}
+        return {name: f"features {kind}" for kind, names in others.items() for name in names}
 
     def budget_fields(self) -> tuple[str, ...]:
         """Return the fields by which what is learned depends on the budget."""
@@ -97,16 +95,6 @@ class LinearFields:
             raise UsageError("tiles must be whole numbers from 1, got none")
         within(self, 0.0, 1.0, "gamma", "epsilon_initial", "epsilon_final", "epsilon_fraction")
         _check_bounds(self.low, self.high)
-
-
-def _require_own_fields(config: LinearFields, kind: str, env_id: str) -> None:
-    defaults = {field.name: field.default for field in fields(config)}
-    for owner, names in FIELDS_OF.items():
-        for name in names:
-            if owner != kind and (given := getattr(config, name)) != defaults[name]:
-                raise UsageError(
-                    f"{name} {given} does nothing for features {kind!r} on {env_id} (allowed: with {owner})"
-                )
 
 
 def _check_bounds(low: tuple[float, ...] | None, high: tuple[float, ...] | None) -> None:

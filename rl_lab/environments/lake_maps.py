@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.toy_text.frozen_lake import MAPS
 
 from rl_lab.checks import shown
@@ -28,12 +29,12 @@ def require_map(env_id: str, kwargs: Mapping[str, Any]) -> None:
 
 
 def _require_rows(desc: Any) -> None:
-    if isinstance(desc, str | bytes) or not hasattr(desc, "__iter__"):
+    if not isinstance(desc, list | tuple | np.ndarray) or getattr(desc, "ndim", 1) == 0:
         raise UsageError(f"desc {shown(desc)} is no map (allowed: {EXAMPLE})")
     rows = list(desc)
-    if not rows or any(
-        isinstance(row, bytes) or not hasattr(row, "__len__") for row in rows
-    ):  # numpy reads digits
+    if any(isinstance(row, bytes) for row in rows):  # whose cells are numbers
+        raise UsageError(f"desc {shown(desc)} has rows of bytes (allowed: texts, {EXAMPLE})")
+    if not rows or not all(hasattr(row, "__len__") for row in rows):
         raise UsageError(f"desc {shown(desc)} is no map (allowed: {EXAMPLE})")
     lengths = [len(row) for row in rows]
     if len(set(lengths)) != 1:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +80,20 @@ def export(
     folder = require_folder(Path(run_dir) / "export" if out is None else out, "out")
     if wanted.distil and (folder / "distilled").exists():
         raise UsageError(f"{str(folder / 'distilled')!r} exists already (allowed: another --out)")
-    with staged(folder) as place:
+    with staged(folder) as place, _removed_if_it_fails(folder / "distilled", wanted.distil):
         found = _Export(trained, to, folder, place, wanted, doing).run()
     return found
+
+
+@contextmanager
+def _removed_if_it_fails(clone: Path, made: object) -> Iterator[None]:
+    """Remove the run of a clone that is made in the block, whose place can't be taken by another, if that fails."""
+    try:
+        yield
+    except BaseException:
+        if made:
+            shutil.rmtree(clone, ignore_errors=True)
+        raise
 
 
 def _require_allowed(to: str, wanted: Wanted) -> None:

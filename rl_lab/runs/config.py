@@ -31,7 +31,7 @@ from rl_lab.checks import (
 from rl_lab.runs.migrations import migrate_config
 from rl_lab.runs.scrubbing import supplied
 from rl_lab.runs.wandb_settings import requested_again
-from rl_lab.storage.yaml_text import read_yaml
+from rl_lab.storage.yaml_text import read_yaml_file
 from rl_lab.types import UsageError
 
 TAG_CHARACTERS = 64  # at most, of a tag in W&B
@@ -348,12 +348,7 @@ def read_fields(path: str | Path) -> dict[str, Any]:
         UsageError: the file can't be read, or doesn't hold fields.
         FormatTooNew: it is a config.json that a newer version wrote.
     """
-    try:
-        loaded = read_yaml(Path(path).read_text(encoding="utf8"))
-    except OSError as error:
-        raise UsageError(f"config file {str(path)!r}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"config file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    loaded = read_yaml_file(path, "config file")
     if not isinstance(loaded, dict):
         raise UsageError(f"config file {str(path)!r} must hold name: value pairs, got {shown(loaded)}")
     if "config_sha256" in loaded:

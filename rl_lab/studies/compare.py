@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from rl_lab.checks import count, plain_value
+from rl_lab.checks import count, plain_value, shown
 from rl_lab.runs.watched import is_watched
 from rl_lab.storage.places import require_folder
 from rl_lab.studies.batches import FIELD, batched_fields, why_not_batched
@@ -158,6 +158,8 @@ def compare(
         Stopped: some runs were stopped before their end.
     """
     workers = count("workers", workers)
+    if not isinstance(diagnose, bool):
+        raise UsageError(f"diagnose must be true or false, got {shown(diagnose)}")
     plan = plan_of(until_decided, alpha=alpha, max_seeds=max_seeds, group_size=group_size)
     plain = {name: plain_value(value) for name, value in fields.items()}
     single = {

@@ -21,8 +21,12 @@ def diagnose_runs(out: Path, tell: Callable[[str], None]) -> None:
     study = load_study(out)
     for runs in study.runs.values():
         run = next((run for run in runs if run.done), None)
-        if run is not None and not _is_diagnosed(run) and (why := _diagnose(run)) is not None:
-            tell(f"{run.env_id} {run.agent} seed {run.seed}: not diagnosed: {why}")
+        if run is None or _is_diagnosed(run):
+            continue
+        name = f"{run.env_id} {run.agent} seed {run.seed}"
+        tell(f"{name}: diagnosing")
+        if (why := _diagnose(run)) is not None:
+            tell(f"{name}: not diagnosed: {why}")
 
 
 def _is_diagnosed(run: RunResults) -> bool:
@@ -39,4 +43,6 @@ def _diagnose(run: RunResults) -> str | None:
         write_diagnosis(diagnose(run.directory), run.directory)
     except (UsageError, CheckpointError, EnvironmentFault) as error:
         return str(error)
+    except Exception as error:  # the runs are done, and the page is still to be written
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
     return None

@@ -7,7 +7,7 @@ are beginnings, ends and processors that differ, and agents that ignore action m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from rl_lab.checks import shown
@@ -37,20 +37,25 @@ TOLD = ("init_from", "dataset", "stop_at_return", "stop_after_evals", "threads",
 
 
 def shared_terms(
-    env_id: str, fields: Mapping[str, Mapping[str, Any]], tell: Callable[[str], None], *, begins: bool = True
+    env_id: str,
+    fields: Mapping[str, Mapping[str, Any]],
+    tell: Callable[[str], None],
+    *,
+    begun: Container[str] = (),
 ) -> dict[str, Any]:
     """Check that agents take an environment, on the same terms; return fields that make their evaluations alike.
 
     Args:
         fields: of each agent's runs on this environment.
         tell: called with lines about the environment and about what differs between agents.
-        begins: refuse what only new runs are refused, too; otherwise runs of earlier versions are there to go on.
+        begun: agents all of whose runs here have begun, so that what only a new run needs isn't asked for.
 
     Raises:
         UsageError: a value is wrong, an agent can't learn the environment, or a field differs that may not.
     """
     checked = {
-        agent: _accepted(agent, {**given, "env_id": env_id}, begins) for agent, given in fields.items()
+        agent: _accepted(agent, {**given, "env_id": env_id}, agent not in begun)
+        for agent, given in fields.items()
     }
     configs = {agent: found.config for agent, found in checked.items()}
     for line in dict.fromkeys(line for found in checked.values() for line in found.warnings):
@@ -77,11 +82,11 @@ class _Accepted(NamedTuple):
 def _accepted(agent: str, fields: dict[str, Any], begins: bool) -> _Accepted:
     learner, config = configure(learner_of(agent), fields)
     require_accepted(learner, problem := problem_of(config, learner))
-    if begins:
-        resolved(learner_of(agent), learner, problem)  # which may refuse
     require_optimum(config, problem)
-    if config.init_from is not None:
-        read_weights(config.init_from)  # each run does, too: here it is refused before any has begun
+    if begins:  # each run is refused the same: here it is before any has begun
+        learner = resolved(learner_of(agent), learner, problem)
+        if config.init_from is not None:
+            read_weights(config.init_from)
     own = [line.replace(": ", f": {agent}: ", 1) for line in warnings_before(learner, config, problem)]
     return _Accepted(learner, config, problem, problem.warnings + own)
 

@@ -101,7 +101,7 @@ class _Column:
             config = _config(agent, own)
             self.transitions = _run_periods(shared) | _periods(config, shared)
             for name, terms in _lab_terms(config).items():
-                del self.values[name]
+                self.values.pop(name, None)  # of an older run it may be missing
                 self.values |= terms
 
 

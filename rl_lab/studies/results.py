@@ -154,7 +154,9 @@ def read_study_json(study_dir: str | Path) -> dict[str, Any] | None:
         raise _damaged(file, " ".join(str(error).split())) from error
     if not isinstance(info, dict):
         raise _damaged(file, f"it holds {shown(info)}")
-    if not isinstance(number := info.get("format", FORMAT), int):
+    info = {"fields": {}} | info
+    number = info.get("format", FORMAT)
+    if not isinstance(number, int):
         raise _damaged(file, f"format is {shown(number)}")
     require_readable(number, file)
     for name, is_right in NEEDED.items():
@@ -176,6 +178,7 @@ NEEDED: dict[str, Callable[[Any], bool]] = {
     "agents": partial(_are, str),
     "seeds": lambda value: isinstance(value, int) or _are(int, value),
     "total_steps": lambda value: isinstance(value, int),
+    "fields": lambda value: isinstance(value, dict) and all(isinstance(own, dict) for own in value.values()),
 }
 
 

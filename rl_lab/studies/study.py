@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rl_lab.runs.description import CONFIG
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.runs.scrubbing import without_secrets
 from rl_lab.runs.signals import stop_on_signals
@@ -167,12 +168,18 @@ def tasks_of(study: Study, out: Path, tell: Callable[[str], None] = _tell) -> li
         tell_without_preset(study.preset, env_id, own, study.env_fields.get(env_id, {}), tell)
         shared = {} if gamma is None else {"eval_gamma": gamma}
         fields = {agent: study.fields_for(agent, env_id) | shared for agent in study.agents}
-        shared |= shared_terms(env_id, fields, tell, begins=not (out / STUDY).exists())
+        begun = {agent for agent in study.agents if _have_begun(study, out, env_id, agent)}
+        shared |= shared_terms(env_id, fields, tell, begun=begun)
         for seed in study.all_seeds:
             tasks += [_task(study, shared, out, env_id, agent, seed) for agent in study.agents]
     for line in tuning_warnings(study.presets(), study.all_seeds):
         tell(line)
     return tasks
+
+
+def _have_begun(study: Study, out: Path, env_id: str, agent: str) -> bool:
+    """Return whether all of an agent's runs on an environment have begun."""
+    return all((run_directory(out, env_id, agent, seed) / CONFIG).exists() for seed in study.all_seeds)
 
 
 def _task(study: Study, shared: dict[str, Any], out: Path, env_id: str, agent: str, seed: int) -> Task:

@@ -19,11 +19,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rl_lab.checks import count, shown, unknown_name
 from rl_lab.runs.config import number_or_same
-from rl_lab.storage.yaml_text import read_yaml
+from rl_lab.storage.yaml_text import read_yaml_file
 from rl_lab.studies.decision import Plan
 from rl_lab.studies.fields import PRESET
 from rl_lab.studies.study import Study
@@ -162,12 +160,7 @@ def read_study_file(path: str | Path) -> StudyFile:
     Raises:
         UsageError: it can't be read, or doesn't hold what it should; the message names the file.
     """
-    try:
-        loaded = read_yaml(Path(path).read_text(encoding="utf8"))
-    except OSError as error:
-        raise UsageError(f"study file {str(path)!r}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"study file {str(path)!r} is not YAML: {' '.join(str(error).split())}") from error
+    loaded = read_yaml_file(path, "study file")
     try:
         return _study_file(loaded)
     except UsageError as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from rl_lab.checks import count
+from rl_lab.checks import count, shown
 from rl_lab.problem import Problem
 from rl_lab.runs.callbacks import Callback, Callbacks
 from rl_lab.runs.description import (
@@ -111,13 +111,17 @@ def learn(
         NotWritten: the file system refused; what was saved before is whole.
         CallbackFailed: a callback raised an exception; the run was saved and can be resumed.
     """
+    if not isinstance(base, Mapping | None) or not all(isinstance(name, str) for name in base or ()):
+        raise UsageError(f"base must hold fields by name, got {shown(base)}")
     beneath = (preset_fields(agent, preset) if preset else {}) | dict(base or {})
     given = beneath | fields | ({"env_id": env_id} if env_id else {})
     require_effect(agent, fields, beneath)
     if num_seeds is not None:
         runs, like = prepare_seeds(agent, given, count("num_seeds", num_seeds))
         return learn_together(agent, runs, progress=progress, signals=signals, callbacks=callbacks, like=like)
-    return _carry_out(prepare(agent, given), progress, signals, Callbacks(callbacks))
+    prepared = prepare(agent, given)
+    require_effect(agent, fields, beneath, prepared.learner.config)  # with what was left to "auto"
+    return _carry_out(prepared, progress, signals, Callbacks(callbacks))
 
 
 def learn_together(
@@ -146,7 +150,11 @@ def learn_together(
         return []
     first = prepare(agent, runs[0], like)
     require_together(agent, first.learner, first.problem, len(runs))
-    prepared = [first, *(prepare(agent, fields, first.problem) for fields in runs[1:])]
+    others = (prepare(agent, fields, first.problem) for fields in runs[1:])
+    prepared = [
+        first,
+        *(dataclasses.replace(other, warnings=()) for other in others),
+    ]  # they would say the same
     shown = list(progress) if isinstance(progress, Sequence) else [progress] * len(runs)
 
     def fail(number: int, error: Exception) -> None:

@@ -56,19 +56,23 @@ def _split(agent: str, fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[
     return of_run, of_agent
 
 
-def require_effect(agent: str, fields: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> None:
+def require_effect(
+    agent: str, fields: Mapping[str, Any], base: Mapping[str, Any] | None = None, config: Any = None
+) -> None:
     """Check that each given field of the agent does something beside the others, or has its default.
 
     Args:
         base: fields beneath these, which nobody has given for this run alone; values taken from them pass.
+        config: the config that the agent has with all of them, once what it leaves to "auto" is decided.
 
     Raises:
         UsageError: an unknown agent or field, a value that isn't allowed, or one that does nothing.
     """
     base = {} if base is None else base
-    _, of_agent = split_fields({**base, **fields}, config_of(agent))
+    if config is None:
+        config = make_config(agent, **split_fields({**base, **fields}, config_of(agent))[1])
     given = [name for name in fields if name not in base or fields[name] != base[name]]
-    for line in _idle_lines(make_config(agent, **of_agent), given):
+    for line in _idle_lines(config, given):
         raise UsageError(line)
 
 

@@ -8,7 +8,8 @@ import pytest
 from gymnasium import spaces
 
 from rl_lab.agents.dqn import Config, refuse
-from rl_lab.training.registry import make_config, make_learner, presets_of
+from rl_lab.training.registry import make_learner, presets_of
+from rl_lab.training.setup import require_effect
 from rl_lab.types import UsageError
 from toys import Identity, problem_on, spec_of
 
@@ -54,7 +55,7 @@ def test_refuses_what_does_not_go_together(fields, message):
         ({"noisy_sigma": 0.1}, "noisy_sigma 0.1 does nothing without noisy"),
         ({"munchausen_alpha": 0.5}, "munchausen_alpha 0.5 does nothing without munchausen"),
         ({"munchausen_temperature": 0.1, "distribution": "implicit"}, "does nothing without munchausen"),
-        ({"v_max": 3.0}, "v_max 3 does nothing without distribution 'categorical'"),
+        ({"v_max": 3.0}, "v_max 3.0 does nothing without distribution 'categorical'"),
         ({"atoms": 7, "distribution": "quantile"}, "atoms 7 does nothing without distribution 'categorical'"),
         (
             {"quantiles": 7, "distribution": "implicit"},
@@ -67,20 +68,21 @@ def test_refuses_what_does_not_go_together(fields, message):
         ),
     ],
 )
-def test_a_new_run_refuses_what_would_do_nothing_and_an_old_one_goes_on(fields, message):
-    problem = problem_on(lambda: Identity(3))
-    learner = make_learner("dqn", **fields)
-    with pytest.raises(UsageError, match=message):
-        learner.resolved(problem)
-    assert learner.refuse(problem) is None  # which is what a resumed run asks
+def test_what_would_do_nothing_is_refused_where_it_is_given_and_passes_where_it_is_recorded(fields, message):
+    with pytest.raises(UsageError, match=rf"{message}.* \(allowed: "):
+        require_effect("dqn", fields)
+    require_effect("dqn", {}, base=fields)
+    learner, problem = make_learner("dqn", **fields), problem_on(lambda: Identity(3))
+    learner.resolved(problem)
+    assert learner.refuse(problem) is None
 
 
 @pytest.mark.parametrize("agent", ["dqn", "c51", "qr-dqn", "iqn"])
 def test_presets_hold_nothing_that_would_do_nothing(agent):
     """Their environments are for another test: the fields alone are looked at."""
-    problem, own = problem_on(lambda: Identity(3)), {f.name for f in dataclasses.fields(Config)}
+    own = {f.name for f in dataclasses.fields(Config)}
     for fields in (*presets_of(agent).values(), {}):
-        make_config(agent, **{k: v for k, v in fields.items() if k in own}).resolve(problem)
+        require_effect(agent, {k: v for k, v in fields.items() if k in own})
 
 
 def test_refuses_environments_and_compilation_that_do_not_suit():

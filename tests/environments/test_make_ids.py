@@ -116,11 +116,13 @@ class TestMaps:
             ([1, 2], r"desc \[1, 2\] is no map"),
             ([], r"desc \[\] is no map"),
             (7, r"desc 7 is no map"),
+            ({"SG": 1, "FG": 2}, "is no map"),
+            (np.array(5), "is no map"),
             (b"SFFG", r"desc b'SFFG' is no map"),
             (["SXG"], r"map \['SXG'\] has the cell 'X' \(allowed: S, F, H, G\)"),
             (
                 [b"SG"],
-                r"desc \[b'SG'\] is no map \(allowed: a list of rows, such as",
+                r"desc \[b'SG'\] has rows of bytes \(allowed: texts, a list of rows, such as",
             ),  # for Gymnasium it has no start
             ([[b"S", b"X"]], r"has the cell 'X' \(allowed: S, F, H, G\)"),
             ([["S", None]], r"has the cell None \(allowed: S, F, H, G\)"),

@@ -234,6 +234,18 @@ class TestThatFails:
         assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
 
+    @pytest.mark.long
+    def test_leaves_no_clone_that_the_next_try_would_meet(self, run_of, tmp_path, monkeypatch):
+        wanted = Wanted(episodes=1, card=False, distil=(4,), distil_episodes=1, distil_steps=10)
+        with monkeypatch.context() as patch:
+            patch.setattr("rl_lab.exporting.export.measure", failing)
+            with pytest.raises(NotWritten, match="the disk is full"):
+                export(run_of("CartPole"), out=tmp_path / "out", wanted=wanted)
+        assert not (tmp_path / "out").exists()
+        export(run_of("CartPole"), out=tmp_path / "out", wanted=wanted)
+        assert (tmp_path / "out" / "distilled" / "config.json").is_file()
+
+
 def failing(*given, **named):
     raise NotWritten("the disk is full")
 

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rl_lab.storage.yaml_text import read_yaml
+from rl_lab.storage.yaml_text import StandsTwice, read_yaml
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -33,7 +33,7 @@ def test_json_is_read_as_it_is(value):
     ],
 )
 def test_a_name_that_stands_twice_is_refused_with_its_lines(text, says):
-    with pytest.raises(yaml.YAMLError, match=says):
+    with pytest.raises(StandsTwice, match=says):
         read_yaml(text)
 
 
@@ -43,6 +43,10 @@ def test_a_name_that_stands_twice_is_refused_with_its_lines(text, says):
         ("", None),
         ("a: {x: 1}\nb: {x: 1}\n", {"a": {"x": 1}, "b": {"x": 1}}),
         ("1: a\n'1': b\n", {1: "a", "1": "b"}),
+        (
+            "x: &x {a: 1}\ny: &y {b: 2}\nz:\n  <<: *x\n  <<: *y\n",
+            {"x": {"a": 1}, "y": {"b": 2}, "z": {"a": 1, "b": 2}},
+        ),
         ("a: &p {x: 1}\nb: *p\nc: {<<: *p, y: 2}\n", {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1, "y": 2}}),
     ],
 )

@@ -71,10 +71,3 @@ def test_refuses_before_anything_is_written(tmp_path, changes, named):
     with pytest.raises(rl_lab.UsageError, match=named):
         rl_lab.compare("FrozenLake-v1", "q-learning", out=tmp_path / "out", **(TINY | changes))
     assert not (tmp_path / "out").exists()
-
-
-def test_refuses_a_field_that_would_do_nothing_before_anything_is_written(tmp_path):
-    own = {"agent_fields": {"dqn": {"head_share": 0.5}}}
-    with pytest.raises(rl_lab.UsageError, match=r"head_share 0\.5 does nothing without heads 2 or more"):
-        rl_lab.compare("FrozenLake-v1", "dqn", seeds=1, out=tmp_path / "out", **TINY | own)
-    assert not (tmp_path / "out").exists()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ from rl_lab.evaluation import evaluate
 from rl_lab.runs.config import RunConfig
 from rl_lab.studies import worker
 from rl_lab.studies.fairness import shared_limit, tell_budgets
-from rl_lab.studies.results import STUDY, load_study, run_directory
+from rl_lab.studies.results import load_study, run_directory
 from rl_lab.studies.study import run_study, tasks_of
 from rl_lab.studies.table import table_of
+from rl_lab.training.launch import learn
 from rl_lab.types import UsageError
 from studies_made import QUIET, small_study, summaries
 
@@ -60,12 +63,22 @@ def test_a_preset_that_changes_the_environment_of_one_agent_alone_is_refused():
         tasks_of(study, Path("out"))
 
 
-def test_what_only_new_runs_are_refused_is_refused_until_the_study_has_begun(tmp_path):
-    study = small_study(agents=("lspi", "random"), fields_of={"lspi": {"tilings": 4}})
-    with pytest.raises(UsageError, match="tilings 4 does nothing for features 'one-hot'"):
-        tasks_of(study, tmp_path)
-    (tmp_path / STUDY).write_text("{}")
-    assert len(tasks_of(study, tmp_path)) == 4
+def test_fields_that_do_nothing_are_told_of_the_agent():
+    fields_of = {"lspi": {"tilings": 4}, "dqn": {"head_share": 0.5}}
+    lines = told(small_study(agents=("lspi", "dqn"), fields_of=fields_of, fields=QUIET | {"eval_gamma": 0.9}))
+    assert lines[:2] == [
+        "warning: lspi: tilings 4 does nothing without features tiles",
+        "warning: dqn: head_share 0.5 does nothing without heads 2 or more",
+    ]
+
+
+def test_an_older_study_with_such_a_field_grows(tmp_path):
+    study = small_study(
+        agents=("lspi",), seeds=1, fields_of={"lspi": {"tilings": 4, "update_period_env_steps": 300}}
+    )
+    assert run_study(study, tmp_path) == {}
+    assert run_study(replace(study, seeds=2), tmp_path) == {}
+    assert len(summaries(tmp_path)) == 2
 
 
 def test_what_agents_do_to_learn_may_differ():
@@ -106,6 +119,17 @@ def test_weights_to_begin_from_that_are_not_there_are_refused_before_anything_ru
     with pytest.raises(UsageError, match="nowhere"):
         run_study(study, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_study_needs_the_weights_no_more(tmp_path):
+    learn("dqn", "FrozenLake-v1", run_dir=tmp_path / "first", progress=False, **QUIET)
+    fields_of = {"dqn": {"init_from": str(tmp_path / "first")}}
+    study = small_study(agents=("dqn",), seeds=1, fields_of=fields_of)
+    assert run_study(study, tmp_path / "out") == {}
+    shutil.rmtree(tmp_path / "first")
+    assert run_study(study, tmp_path / "out") == {}
+    with pytest.raises(UsageError, match="first"):
+        run_study(replace(study, seeds=2), tmp_path / "out")
 
 
 def test_among_how_many_evaluations_the_best_is_chosen_is_told_if_it_differs():

@@ -14,7 +14,9 @@ from rl_lab.studies.study import run_study
 from rl_lab.types import UsageError
 from studies_made import small_study
 
-WHOLE = {"format": 1, "env_ids": ["FrozenLake-v1"], "agents": ["random"], "seeds": 1, "total_steps": 600}
+WHOLE = {
+    "format": 1, "env_ids": ["FrozenLake-v1"], "agents": ["random"], "seeds": 1, "total_steps": 600, "fields": {},
+}  # fmt: skip
 DAMAGED = [
     ("{", "Expecting property name"),
     ("[]", r"it holds \[\]"),
@@ -23,6 +25,8 @@ DAMAGED = [
     (json.dumps(WHOLE | {"env_ids": []}), r"env_ids is \[\]"),
     (json.dumps(WHOLE | {"seeds": "three"}), "seeds is 'three'"),
     (json.dumps(WHOLE | {"format": "new"}), "format is 'new'"),
+    (json.dumps(WHOLE | {"fields": 5}), "fields is 5"),
+    (json.dumps(WHOLE | {"fields": {"random": 5}}), "fields is "),
 ]
 
 

@@ -101,7 +101,7 @@ def test_a_preset_given_takes_the_place_of_all_that_the_file_names(path):
     ("text", "says"),
     [
         ("[", "is not YAML"),
-        ("seeds: 1\nseeds: 2\n", "'seeds' stands twice, in lines 1 and 2"),
+        ("seeds: 1\nseeds: 2\n", ": 'seeds' stands twice, in lines 1 and 2 (allowed: once)"),
         ("- 1", "must hold name: value pairs"),
         (WHOLE + "agent: [x]\n", "unknown entry 'agent' (close: agents)"),
         (WHOLE.replace("about: A question.", ""), "about must be text, got None"),

@@ -54,6 +54,23 @@ def test_a_run_that_holds_such_a_field_is_told_loads_and_goes_on(tmp_path):
     assert rl_lab.resume(tmp_path, total_steps=80, progress=False).summary["env_steps"] == 80
 
 
+def test_several_seeds_say_it_once(tmp_path, recwarn):
+    rl_lab.learn("q-learning", "FrozenLake-v1", run_dir=tmp_path / "runs", base=IDLE, num_seeds=3, **QUIET)
+    assert len([one for one in recwarn if SAYS in str(one.message)]) == 1
+
+
+@pytest.mark.parametrize("base", [[1], "x", {1: 2}])
+def test_fields_beneath_that_have_no_names_are_refused(tmp_path, base):
+    with pytest.raises(UsageError, match="base must hold fields by name, got "):
+        rl_lab.learn("q-learning", "FrozenLake-v1", run_dir=tmp_path / "run", base=base, **QUIET)
+
+
+def test_features_that_are_left_to_the_agent_decide_what_does_something(tmp_path):
+    with pytest.raises(UsageError, match=r"^tilings 4 does nothing without features tiles \(allowed: 8\)$"):
+        rl_lab.learn("lspi", "FrozenLake-v1", run_dir=tmp_path / "run", tilings=4, **QUIET)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_may_hold_such_a_field_and_an_option_may_not(tmp_path):
     file = tmp_path / "fields.yaml"
     file.write_text("epsilon_initial: 0.3\n")

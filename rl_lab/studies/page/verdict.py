@@ -15,6 +15,7 @@ from rl_lab.studies.page.scores import Group
 from rl_lab.studies.page.statistics import ALPHA, Pair
 from rl_lab.studies.results import StudyResults
 
+IN_A_CIRCLE = "No agent is the best: these comparisons are of different seeds, since runs are missing."
 FEW = 5  # seeds below which intervals of a single task are known to be too narrow
 
 
@@ -64,9 +65,9 @@ def verdict_of(
     for pair in behind:
         whether = "" if pair.different else "it is not decided whether "
         parts.append(f"{whether}{pair.x} is better than {_each([pair], group)}")
-    all_decided = not rest and not behind
-    notes = (*_power(rest or beaten, decided=all_decided), *_missing(group))
-    return Verdict(group.name, f"On {group.name}, {'; '.join(parts)}.", all_decided, notes)
+    circle = (IN_A_CIRCLE,) if any(pair.different for pair in behind) else ()
+    notes = (*_power(rest), *circle, *_missing(group))
+    return Verdict(group.name, f"On {group.name}, {'; '.join(parts)}.", not rest and not circle, notes)
 
 
 def _best(pairs: Sequence[Pair], group: Group) -> str:
@@ -114,10 +115,8 @@ def _untested(group: Group) -> Verdict:
     return Verdict(group.name, text, False, _missing(group))
 
 
-def _power(pairs: Sequence[Pair], decided: bool) -> list[str]:
-    """Return what so few seeds could have seen, of the pairs that aren't decided."""
-    if decided:
-        return []
+def _power(pairs: Sequence[Pair]) -> list[str]:
+    """Return what so few seeds could have seen, of pairs that aren't decided."""
     few = [pair for pair in pairs if pair.power is None]
     if few:
         return ["One seed says nothing about others: more seeds are needed for any verdict."]

@@ -108,5 +108,20 @@ class TestComparing:
         fields = FIELDS | {"seeds": 1, "diagnose": True, "progress": True}
         found = rl_lab.compare("FrozenLake-v1", "random", out=tmp_path / "out", **fields)
         told = capsys.readouterr().out
+        assert "FrozenLake-v1 random seed 0: diagnosing\n" in told
         assert "FrozenLake-v1 random seed 0: not diagnosed: seed_0 has no weights\n" in told
         assert found.page.is_file()
+
+    def test_writes_its_page_whatever_a_diagnosis_raises(self, tmp_path, capsys, monkeypatch):
+        def fail(folder):
+            raise MemoryError("too large")
+
+        monkeypatch.setattr("rl_lab.diagnosis.diagnose.diagnose", fail)
+        fields = FIELDS | {"seeds": 1, "diagnose": True, "progress": True}
+        found = rl_lab.compare("FrozenLake-v1", "random", out=tmp_path / "out", **fields)
+        assert "not diagnosed: MemoryError: too large\n" in capsys.readouterr().out
+        assert found.page.is_file()
+
+    def test_refuses_what_is_no_flag(self, tmp_path):
+        with pytest.raises(rl_lab.UsageError, match="diagnose must be true or false, got 'no'"):
+            rl_lab.compare("FrozenLake-v1", "random", out=tmp_path / "out", diagnose="no")

@@ -121,8 +121,11 @@ def test_agents_that_beat_each_other_in_a_circle_are_not_ranked(tmp_path, worse)
     assert "; a is better than b (mean return 0.650 against 0.150" in told
     if worse:
         assert "; c is better than a (mean return 0.650 against 0.150" in told
+        assert found.notes[0].startswith("No agent is the best: ")
+        assert not any("can't be seen" in note for note in found.notes)
     else:
         assert "; it is not decided whether a is better than c (mean return 0.150 against 0.150" in told
+        assert not any("No agent" in note for note in found.notes)
 
 
 def test_agents_that_ignored_action_masks_are_named_beside_the_verdict(tmp_path):
