@@ -155,7 +155,7 @@ def read_study_json(study_dir: str | Path) -> dict[str, Any] | None:
     if not isinstance(info, dict):
         raise _damaged(file, f"it holds {shown(info)}")
     info = {"fields": {}} | info
-    number = info.get("format", FORMAT)
+    number: Any = info.get("format", FORMAT)
     if not isinstance(number, int):
         raise _damaged(file, f"format is {shown(number)}")
     require_readable(number, file)

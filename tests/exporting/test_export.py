@@ -233,10 +233,9 @@ class TestThatFails:
         assert snapshot(tmp_path) == before
         assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 
-
     @pytest.mark.long
     def test_leaves_no_clone_that_the_next_try_would_meet(self, run_of, tmp_path, monkeypatch):
-        wanted = Wanted(episodes=1, card=False, distil=(4,), distil_episodes=1, distil_steps=10)
+        wanted = Wanted(episodes=1, card=False, distil=(4,), distil_episodes=12, distil_steps=10)
         with monkeypatch.context() as patch:
             patch.setattr("rl_lab.exporting.export.measure", failing)
             with pytest.raises(NotWritten, match="the disk is full"):
