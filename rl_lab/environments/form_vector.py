@@ -29,6 +29,8 @@ from rl_lab.environments.vectors import MaskedVector, StepResult
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array, EnvironmentFault, EnvironmentWarning, Obs
 
+FLOAT64_BYTES = 8  # longer numbers may become infinite in float64
+
 
 class FormVector(MaskedVector):
     """A vectorised form that is held to what `Contract` asks of single environments.
@@ -110,8 +112,11 @@ class FormVector(MaskedVector):
     def _rewards(self, values: Any) -> Array:
         """Return a copy of the rewards, float64 [N]: forms may go on to write into theirs."""
         column = self._column("reward", values, "biuf", "finite numbers")
-        with np.errstate(over="ignore"):  # of numbers longer than float64
+        if column.dtype.itemsize <= FLOAT64_BYTES:
             reward = column.astype(np.float64)
+        else:
+            with np.errstate(over="ignore"):
+                reward = column.astype(np.float64)
         if not (np.abs(reward) <= MOST_REWARD).all():  # nan isn't either
             raise self._fault(f"reward: {show(reward)} (allowed: finite numbers of up to {MOST_REWARD:.2g})")
         return reward
@@ -126,7 +131,10 @@ class FormVector(MaskedVector):
 
     def _column(self, field: str, values: Any, kinds: str, allowed: str) -> Array:
         """Return numbers or flags as an array [N]; one of shape [N, 1] is taken, as (1,) is of single environments."""
-        column, count = as_array(values), self.num_envs
+        count = self.num_envs
+        if type(values) is np.ndarray and values.shape == (count,) and values.dtype.kind in kinds:
+            return values
+        column = as_array(values)
         if column.shape not in ((count,), (count, 1)) or column.dtype.kind not in kinds:
             raise self._fault(
                 f"{field}: {show(values)} (allowed: {allowed}, as an array of shape ({count},))"
