@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses as dc
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,8 +76,8 @@ class CompareOptions:
     """YAML or JSON file of fields for all agents; its agent, env_id, seed and run_dir are left out."""
     study: str | None = None
     """YAML file of a whole study, such as scripts/studies/classic.yaml; other options take precedence over it."""
-    set: tuple[str, ...] = ()
-    """Fields as name=value for all agents, or as agent:name=value for one."""
+    set: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
+    """Fields as name=value for all agents, or as agent:name=value for one; may be repeated."""
     wandb: Literal["offline", "online", "disabled"] | None = None
     """Weights & Biases; by default what its own variables and settings say, else online if there is an API key,
     else offline."""
@@ -135,6 +136,17 @@ def compare(argv: Sequence[str]) -> int:
     return 1 if found.failures else 0
 
 
+def _require_once(words: Sequence[str]) -> None:
+    """Check that no field is given twice.
+
+    Raises:
+        UsageError: one is.
+    """
+    given = Counter(word.partition("=")[0] for word in words)
+    if twice := [name for name, count in given.items() if count > 1]:
+        raise UsageError(f"--set gives {twice[0]!r} {given[twice[0]]} times (allowed: once)")
+
+
 def study_of(options: CompareOptions) -> Study:
     """Return the study that the options describe.
 
@@ -152,7 +164,9 @@ def study_of(options: CompareOptions) -> Study:
     given = read_fields(options.config) if options.config else {}
     shared = {name: value for name, value in given.items() if name not in ("agent", *OWN)}
     single: dict[str, dict[str, Any]] = {}
-    for word in options.set:
+    words = [word for given in options.set for word in given]
+    _require_once(words)
+    for word in words:
         agent, colon, pair = word.partition(":")
         if colon and "=" not in agent:  # Study refuses an agent that isn't compared
             single.setdefault(agent, {}).update(parse_pairs([pair]))

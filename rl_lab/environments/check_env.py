@@ -281,7 +281,7 @@ def _on_aliasing(played: list[Played]) -> Finding:
 def _on_masks(played: list[Played]) -> Finding:
     if played[0].masks[0] is None:
         return Finding("masks", "ok", "none: every action counts as legal")
-    legal = np.concatenate([[mask.sum() for mask in episode.masks] for episode in played])  # type: ignore[union-attr]
+    legal = np.array([mask.sum() for episode in played for mask in episode.masks_to_act_by()])
     return Finding("masks", "ok", f"{legal.min()} to {legal.max()} of {played[0].masks[0].size} are legal")
 
 

@@ -27,6 +27,11 @@ class Played:
     masks: list[Array | None]  # T + 1, bool [A]
     returned: list[Obs]  # T + 1, as they are now: an environment may change what it has returned
 
+    def masks_to_act_by(self) -> list[Array]:
+        """Return the masks but for that of an ended episode, in which no action is taken any more."""
+        over = bool(self.outcomes) and self.outcomes[-1][1]
+        return [mask for mask in (self.masks[:-1] if over else self.masks) if mask is not None]
+
     def first(self, steps: int) -> Played:
         """Return what was played up to a step."""
         upto = steps + 1

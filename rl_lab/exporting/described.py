@@ -86,6 +86,7 @@ def play_script(trained: Trained, file: str) -> bytes:
         has_mask=trained.signature.has_mask,
         making=_making(trained),
         seed=evaluation_seed(trained.description.config.seed, 0),
+        most_steps=trained.description.config.eval_max_steps,
     )
     return text.encode()
 

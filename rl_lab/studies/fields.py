@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rl_lab.checks import shown
+from rl_lab.runs.config import RunConfig
 from rl_lab.studies.fairness import in_words
 from rl_lab.studies.running import learner_of
-from rl_lab.training.registry import has_preset, preset_fields
+from rl_lab.training.registry import config_of, has_preset, preset_fields
 from rl_lab.types import UsageError
 
 PLACE = "{env_id}"  # in the name of a preset: the environment's id
@@ -108,10 +110,28 @@ def require_fields(
             f"preset {shown(shared[PRESET])} is no field of a run (allowed: the study's preset, for all agents that"
             " have it, or AGENT:preset=NAME for one)"
         )
+    _require_shared(shared, agents)
     for agent, fields in fields_of.items():
         if PRESET in fields:
             for env_id in env_ids:
                 require_presets(fields[PRESET], (env_id,), (agent,))
+
+
+def _require_shared(shared: Fields, agents: Sequence[str]) -> None:
+    """Check that all agents have a field that is given for all, if any has it.
+
+    Raises:
+        UsageError: one hasn't.
+    """
+    of_run = {*RunConfig.ALIASES, *(f.name for f in dataclasses.fields(RunConfig))}
+    known = {agent: {f.name for f in dataclasses.fields(config_of(learner_of(agent)))} for agent in agents}
+    for name in shared.keys() - of_run:
+        having = [agent for agent in agents if name in known[agent]]
+        if having and (lacking := [agent for agent in agents if agent not in having]):
+            raise UsageError(
+                f"{name} {shown(shared[name])} is given for all agents, and {lacking[0]!r} has no such field"
+                f" (allowed: {having[0]}:{name} for one that has it)"
+            )
 
 
 def _require_not_own(fields: Fields) -> None:

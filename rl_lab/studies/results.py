@@ -136,8 +136,11 @@ def folder_name(name: str) -> str:
     return name.replace("/", "_").replace(":", "_")
 
 
-def read_study_json(study_dir: str | Path) -> dict[str, Any] | None:
+def read_study_json(study_dir: str | Path, *, whole: bool = False) -> dict[str, Any] | None:
     """Return what study.json of a folder holds, in the format in which it was written; None if there is none.
+
+    Args:
+        whole: it has to tell the fields of all agents, as a study needs that goes on.
 
     Raises:
         UsageError: it can't be read, or is damaged.
@@ -154,7 +157,6 @@ def read_study_json(study_dir: str | Path) -> dict[str, Any] | None:
         raise _damaged(file, " ".join(str(error).split())) from error
     if not isinstance(info, dict):
         raise _damaged(file, f"it holds {shown(info)}")
-    info = {"fields": {}} | info
     number: Any = info.get("format", FORMAT)
     if not isinstance(number, int):
         raise _damaged(file, f"format is {shown(number)}")
@@ -162,11 +164,19 @@ def read_study_json(study_dir: str | Path) -> dict[str, Any] | None:
     for name, is_right in NEEDED.items():
         if name not in info or not is_right(info[name]):
             raise _damaged(file, f"{name} is {shown(info.get(name))}")
+    if "fields" in info and not _are_fields(info["fields"]):
+        raise _damaged(file, f"fields is {shown(info['fields'])}")
+    if whole and (lacking := [agent for agent in info["agents"] if agent not in info.get("fields", {})]):
+        raise _damaged(file, f"it lacks the fields of {lacking[0]!r}")
     return info
 
 
+def _are_fields(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(own, dict) for own in value.values())
+
+
 def _damaged(file: Path, why: str) -> UsageError:
-    return UsageError(f"{file} is damaged: {why} (allowed: another folder; to begin anew, remove the file)")
+    return UsageError(f"{file} is damaged: {why} (allowed: the file as it was, or another folder)")
 
 
 def _are(kind: type, value: Any) -> bool:
@@ -178,7 +188,6 @@ NEEDED: dict[str, Callable[[Any], bool]] = {
     "agents": partial(_are, str),
     "seeds": lambda value: isinstance(value, int) or _are(int, value),
     "total_steps": lambda value: isinstance(value, int),
-    "fields": lambda value: isinstance(value, dict) and all(isinstance(own, dict) for own in value.values()),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ STOP_SECONDS = 120.0  # enough for an evaluation under way, a checkpoint, and W&
 OUTPUT_SECONDS = 5.0
 LONGEST_LINE = 10_000  # bytes; a longer one is logged in pieces
 LONGEST_CAUSE = 500  # characters
+NAMED_OURS = re.compile(r"^rl_lab\.types\.(UsageError|EnvironmentFault): ")  # their messages say it all
 VARIANT = (
     "@"  # between an agent's name and the steps over which its schedules are spread, whatever its budget is
 )
@@ -147,7 +149,7 @@ def cause_of(code: int, last_line: str) -> str:
     """Return in one line why a process failed, given its exit code and its last line."""
     if code < 0:
         return f"the process was killed by signal {-code}"
-    return last_line[:LONGEST_CAUSE] or f"the process ended with {code}"
+    return NAMED_OURS.sub("", last_line)[:LONGEST_CAUSE] or f"the process ended with {code}"
 
 
 def run_worker(

@@ -366,7 +366,7 @@ def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) 
         UsageError: it doesn't, or is damaged.
         FormatTooNew: a newer version wrote the study that it holds.
     """
-    path, before = out / STUDY, read_study_json(out)
+    path, before = out / STUDY, read_study_json(out, whole=True)
     if before is not None and "until_decided" in described:
         described["seeds"] = max(described["seeds"], before["seeds"])  # what is there stays
     if before is not None and "until_decided" in before:

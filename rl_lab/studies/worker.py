@@ -19,7 +19,7 @@ from rl_lab.storage.files import write_atomically
 from rl_lab.storage.locking import exclusive
 from rl_lab.studies.reports import Reports
 from rl_lab.studies.results import ERROR
-from rl_lab.studies.running import steps_of
+from rl_lab.studies.running import NAMED_OURS, steps_of
 from rl_lab.training.launch import CannotResume, Result, learn, learn_together, resume
 
 KEPT = ("log.txt", "log.txt.1", ".lock")  # while a run starts again
@@ -91,7 +91,7 @@ def _work_batch(
 def _tell_failure(run: Mapping[str, Any], error: Exception) -> None:
     """Write down why a run failed, as the last line of a traceback says it."""
     error.__notes__ = []
-    line = traceback.format_exception_only(error)[-1].strip()
+    line = NAMED_OURS.sub("", traceback.format_exception_only(error)[-1].strip())
     print(line, file=sys.stderr, flush=True)
     write_atomically(Path(run["run_dir"]) / ERROR, line.encode())
 

@@ -11,6 +11,7 @@ import pytest
 
 from rl_lab.exporting.described import play_script
 from rl_lab.exporting.export import Wanted, export
+from rl_lab.runs.config import RunConfig
 from runs import learn
 
 WAYS = """
@@ -97,6 +98,14 @@ def test_masks_are_heeded_where_the_lab_makes_the_environment(tmp_path, monkeypa
     assert done.stdout == f"return {found.rows[0].returns[0]:g} in 5 steps\n"
 
 
+def test_an_episode_that_goes_on_for_ever_is_cut_off_where_the_lab_does_it(tmp_path):
+    learn(tmp_path / "table", "q-learning", "CliffWalking-v1", total_steps=60, eval_max_steps=7)
+    export(tmp_path / "table", wanted=Wanted(episodes=1, card=False))
+    done = played(tmp_path / "table" / "export" / "play.py", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(" in 7 steps, cut off\n")
+
+
 def test_masks_that_do_not_come_end_the_script_in_a_line(tmp_path, monkeypatch):
     (tmp_path / "ways_of_masks.py").write_text(WAYS)
     monkeypatch.chdir(tmp_path)
@@ -120,7 +129,7 @@ def test_masks_that_do_not_come_end_the_script_in_a_line(tmp_path, monkeypatch):
     ],
 )
 def test_the_script_makes_the_environment_as_the_run_did(env_id, preprocess, making):
-    config = SimpleNamespace(env_id=env_id, env_kwargs={}, wrappers=(), preprocess=preprocess, seed=0)
+    config = RunConfig(env_id, preprocess=preprocess)
     trained = SimpleNamespace(
         description=SimpleNamespace(config=config),
         problem=SimpleNamespace(spec=SimpleNamespace(has_lives=False)),

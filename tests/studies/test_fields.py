@@ -84,6 +84,11 @@ def test_each_environment_has_its_presets_budget_and_gamma():
         ({"env_fields": {"FrozenLake-v1": {"preset": "fast"}}}, "'random' has no preset 'fast'"),
         ({"preset": ZOO}, "'q-learning' has no preset 'zoo:FrozenLake-v1'"),
         ({"fields": {"preset": "fast"}}, "preset 'fast' is no field of a run"),
+        (
+            {"fields": {"gamma": 0.9}},
+            r"^gamma 0.9 is given for all agents, and 'random' has no such field \(allowed: q-learning:gamma for",
+        ),
+        ({"fields": {"gama": 0.9}}, "unknown field 'gama'"),
         ({"fields_of": {"random": {"preset": "fast"}}}, "'random' has no preset 'fast'"),
         ({"fields_of": {"random": {"preset": 5}}}, "preset must be a name, got 5"),
         ({"env_fields": {"FrozenLake-v1": {"preset": 5}}}, "preset must be a name, got 5"),

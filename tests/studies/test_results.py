@@ -40,6 +40,17 @@ def test_a_damaged_study_is_refused_in_a_line_and_stays_as_it_is(tmp_path, text,
     assert (tmp_path / "study.json").read_text() == text
 
 
+@pytest.mark.parametrize("fields", [None, {}, {"q-learning": {}}])
+def test_one_that_lacks_fields_is_shown_and_does_not_go_on(tmp_path, fields):
+    told = {k: v for k, v in WHOLE.items() if k != "fields"} | ({} if fields is None else {"fields": fields})
+    (tmp_path / "study.json").write_text(json.dumps(told))
+    assert load_study(tmp_path).agents == ("random",)
+    with pytest.raises(
+        UsageError, match=r"study\.json is damaged: it lacks the fields of 'random' \(allowed: "
+    ):
+        run_study(small_study(agents=("random",)), tmp_path)
+
+
 def test_one_of_a_newer_version_is_said_to_be_newer_whatever_it_holds(tmp_path):
     (tmp_path / "study.json").write_text('{"format": 99}')
     with pytest.raises(FormatTooNew, match="has format 99"):

@@ -59,14 +59,18 @@ def test_the_command_tells_how_long_it_takes(path, capsys):
     ("words", "agent", "fields"),
     [
         (["--total-steps", "50"], "q-learning", {"total_steps": 50, "gamma": 0.8, "learning_rate": 0.5}),
-        (["--set", "gamma=0.7"], "q-learning", {"total_steps": 300, "gamma": 0.7, "learning_rate": 0.5}),
+        (
+            ["--set", "gamma=0.7", "--agents", "q-learning"],
+            "q-learning",
+            {"total_steps": 300, "gamma": 0.7, "learning_rate": 0.5},
+        ),
         (
             ["--set", "q-learning:gamma=0.6"],
             "q-learning",
             {"total_steps": 300, "gamma": 0.6, "learning_rate": 0.5},
         ),
         (
-            ["--set", "learning_rate=0.1"],
+            ["--set", "learning_rate=0.1", "--agents", "q-learning"],
             "q-learning",
             {"total_steps": 300, "gamma": 0.8, "learning_rate": 0.1},
         ),
@@ -75,6 +79,16 @@ def test_the_command_tells_how_long_it_takes(path, capsys):
 )
 def test_other_options_take_precedence(path, words, agent, fields):
     assert study_from(path, *words).fields_for(agent, "FrozenLake-v1") == {"eval_gamma": 0.9} | fields
+
+
+def test_set_adds_up_and_a_field_is_given_once(path):
+    words = ["--set", "q-learning:gamma=0.6", "eval_episodes=3", "--set", "q-learning:learning_rate=0.1"]
+    found = study_from(path, *words).fields_for("q-learning", "FrozenLake-v1")
+    assert (found["gamma"], found["eval_episodes"], found["learning_rate"]) == (0.6, 3, 0.1)
+    for twice in (["eval_episodes=4"], ["--set", "eval_episodes=4"]):
+        with pytest.raises(UsageError, match=r"^--set gives 'eval_episodes' 2 times \(allowed: once\)$"):
+            study_from(path, *words[:3], *twice)
+    assert study_from(path, *words[:3], "--set", "random:eval_episodes=4").fields["eval_episodes"] == 3
 
 
 def test_seeds_agents_environments_and_preset_can_be_given_too(path):

@@ -105,7 +105,7 @@ def _load(path: Path) -> Join:
     except OSError as error:
         raise UsageError(f"{path} can't be read: {reason_of(error)}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        why = " ".join(str(error).split())
+        why = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise UsageError(f"{path} is damaged: {why} (allowed: remove it, and join again)") from error
 
 

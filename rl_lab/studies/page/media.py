@@ -12,12 +12,19 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from rl_lab.diagnosis.files import NAME as DIAGNOSIS
 from rl_lab.evaluation.pictures import png_of
 from rl_lab.evaluation.run_maps import Limits, RunMaps, read_maps, shared_limits
-from rl_lab.studies.results import RETURN, RunResults, StudyResults
+from rl_lab.studies.results import RETURN, RunResults, StudyResults, read_object
 
 EMBEDDED_BYTES = 8 * 2**20  # larger files are linked, so that the page still opens on a phone
 PICTURES = "pictures"  # the folder in a run directory
+DIAGNOSED = {  # pictures of a diagnosis
+    "diagnosis_regret": "what each part of the regret costs",
+    "diagnosis_visits": "states that were visited",
+    "diagnosis_loss": "values that the loss leads to",
+    "diagnosis_calibration": "values, beside the returns that followed",
+}
 CSS_DOTS = 96  # pixels of a style sheet in an inch
 MAPS = {
     "values": "exact value of each state, and the action taken in it; red frame: an action that loses",
@@ -67,6 +74,24 @@ def _films(runs: Iterable[RunResults]) -> dict[int, tuple[RunResults, Path]]:
     return found
 
 
+def diagnosis_pictures(study: StudyResults, env_id: str) -> list[Row]:
+    """Return the pictures of diagnoses by what they show, of each agent's run whose diagnosis is told."""
+    runs = [
+        next((run for run in study.runs[env_id, agent] if read_object(run.directory / DIAGNOSIS)), None)
+        for agent in study.agents
+    ]
+    found: list[Row] = []
+    for kind, name in DIAGNOSED.items():
+        pictures = [
+            {"agent": run.agent, "seed": run.seed, "source": source_of(study, path), "width": width}
+            for run in runs
+            if run is not None
+            if (width := width_of(path := run.directory / PICTURES / f"{kind}.png")) is not None
+        ]
+        found += [{"kind": kind, "name": name, "pictures": pictures, "shared": False}] if pictures else []
+    return found
+
+
 def maps(study: StudyResults, env_id: str) -> list[Row]:
     """Return the pictures by what they show, each with one of every agent that has it, of its best run.
 
@@ -97,7 +122,8 @@ def maps(study: StudyResults, env_id: str) -> list[Row]:
 def _shown(runs: Iterable[RunResults]) -> tuple[RunResults, dict[Path, int]] | None:
     """Return the best run that has pictures, with their widths; None if none has any."""
     for run in best_first(runs):
-        widths = {p: width_of(p) for p in sorted((run.directory / PICTURES).glob("*.png"))}
+        pictures = sorted((run.directory / PICTURES).glob("*.png"))
+        widths = {p: width_of(p) for p in pictures if p.stem not in DIAGNOSED}
         if shown := {p: width for p, width in widths.items() if width is not None}:
             return run, shown
     return None

@@ -18,7 +18,7 @@ from rl_lab.studies.page.colours import DARK, LIGHT, colour_index, dash_of
 from rl_lab.studies.page.contents import Contents
 from rl_lab.studies.page.formats import number
 from rl_lab.studies.page.interactive import packed_plotly, spec_of
-from rl_lab.studies.page.media import maps, videos
+from rl_lab.studies.page.media import diagnosis_pictures, maps, videos
 from rl_lab.studies.page.verdict import explained, few_seeds_note, tuning_notes
 
 HERE = Path(__file__).parent
@@ -43,6 +43,7 @@ def render(contents: Contents) -> str:
         colour_of={agent: colour_index(agents, agent) for agent in agents},
         dash_of={agent: dash_of(agents, agent) for agent in agents},
         maps={env_id: maps(study, env_id) for env_id in study.env_ids},
+        diagnosed={env_id: diagnosis_pictures(study, env_id) for env_id in study.env_ids},
         films={env_id: videos(study, env_id) for env_id in study.env_ids},
         notes=tuning_notes(study),
         few=few_seeds_note(study),

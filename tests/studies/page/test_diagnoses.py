@@ -12,6 +12,7 @@ from rl_lab.diagnosis.calibration import Calibration
 from rl_lab.diagnosis.loss_bias import LossBias
 from rl_lab.diagnosis.split import RegretSplit
 from rl_lab.studies.page.diagnoses import LOSS, PLACES, SPLIT, diagnosis_section
+from rl_lab.studies.page.media import DIAGNOSED
 from rl_lab.studies.report import write_report
 from rl_lab.studies.results import run_directory
 
@@ -96,6 +97,12 @@ class TestComparing:
             split["exploration"] + split["representation"] + split["rest"]
         )
         assert "One run of each agent is diagnosed: q-learning seed 0 and random seed 0." in page
+        pictures = {file.stem for file in files[0].parent.glob("pictures/diagnosis_*.png")}
+        assert "diagnosis_calibration" in pictures
+        assert pictures <= set(DIAGNOSED)
+        assert {name for name in pictures if f'data-map="{name}"' in page} == pictures
+        assert page.index("Why is it worse?") < page.index(DIAGNOSED["diagnosis_calibration"])
+        assert "<h4>diagnosis_" not in page
         written = [file.stat().st_mtime_ns for file in files]
         rl_lab.compare(**given, out=tmp_path / "out", diagnose=True)
         assert [file.stat().st_mtime_ns for file in files] == written  # it isn't made twice
