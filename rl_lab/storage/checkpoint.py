@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors.numpy import load as load_safetensors
@@ -33,6 +33,13 @@ from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild, rings_
 MIGRATIONS: Migrations = {1: dict, 2: dict}  # of manifests: all have the same layout
 
 
+class _Summary(NamedTuple):
+    """What has to be known of a checkpoint to keep it or to remove it."""
+
+    score: float | None
+    files: frozenset[str]  # names of its segments
+
+
 class Checkpoints:
     """Saves and loads the checkpoints of one run, in `folder`.
 
@@ -46,6 +53,7 @@ class Checkpoints:
         self._segments = Segments(self.folder / "segments")
         self._keep_last, self._keep_best = keep_last, keep_best
         self._rings = RingSegments(self._segments)
+        self._summaries: dict[Path, tuple[tuple[int, ...], _Summary]] = {}  # with what `_version_of` said
 
     # Writing -------------------------------------------------------------------------------------
 
@@ -71,6 +79,7 @@ class Checkpoints:
         data = json_bytes(body)
         path = self.folder / f"{env_steps:012d}-{sha256(data)[:16]}.json"
         write_atomically(path, data)
+        self._summaries[path] = _version_of(path), _summary_of(body)
         self._rings.saved({f"{name}/{ring}" for name, m in body["members"].items() for ring in m["rings"]})
         self._sweep(keep=path)
         return path
@@ -112,6 +121,7 @@ class Checkpoints:
         for path in manifests:
             if path not in kept:
                 path.unlink()
+                self._summaries.pop(path, None)
         self._remove_segments(self._segments.names() - self._used(kept))
         self.sweep_temporaries()
 
@@ -135,8 +145,18 @@ class Checkpoints:
             path.unlink()
 
     def _used(self, manifests: Iterable[Path]) -> set[str]:
-        bodies = filter(None, map(_try_manifest, manifests))
-        return {segment["file"] for body in bodies for segment in _segments_of(body)}
+        summaries = filter(None, map(self._summary, manifests))
+        return set().union(*(summary.files for summary in summaries))
+
+    def _summary(self, manifest: Path) -> _Summary | None:
+        """Return the summary of a checkpoint, None if it is damaged; a manifest is read again only if it changed."""
+        try:
+            version = _version_of(manifest)
+            if self._summaries.get(manifest, ((),))[0] != version:
+                self._summaries[manifest] = version, _summary_of(read_manifest(manifest))
+        except (CheckpointError, OSError):
+            return None
+        return self._summaries[manifest][1]
 
     # Reading -------------------------------------------------------------------------------------
 
@@ -163,8 +183,8 @@ class Checkpoints:
         """Return the manifests whose info has a "score", best first; of equal ones the newer first."""
         scored = []
         for age, path in enumerate(reversed(self.manifests())):
-            body = _try_manifest(path)
-            score = None if body is None else body["info"].get("score")
+            summary = self._summary(path)
+            score = None if summary is None else summary.score
             if score is not None and score == score:  # nan is no score
                 scored.append((-score, age, path))
         return [path for _, _, path in sorted(scored)]
@@ -299,11 +319,14 @@ def _in_this_format(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-def _try_manifest(path: Path) -> dict[str, Any] | None:
-    try:
-        return read_manifest(path)
-    except CheckpointError:
-        return None
+def _version_of(path: Path) -> tuple[int, ...]:
+    """Return numbers that change when a file is written again. Raises OSError if there is none."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _summary_of(body: dict[str, Any]) -> _Summary:
+    return _Summary(body["info"].get("score"), frozenset(s["file"] for s in _segments_of(body)))
 
 
 def _segments_of(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
