@@ -72,6 +72,12 @@ class Config(TrainedFields):
     sequence_length: int = 16
     """Steps of a training window, with a memory."""
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that do nothing beside the others, and what each would need."""
+        of_windows = dict.fromkeys(("sequence_length",) * (self.memory == "none"), "a memory")
+        of_episodes = dict.fromkeys(("held_out_steps",) * (not self.held_out), "held_out")
+        return super().idle_fields() | of_windows | of_episodes
+
     def __post_init__(self) -> None:
         """Check the fields.
 

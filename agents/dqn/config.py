@@ -32,6 +32,7 @@ from .returns import (
     scale_of,
 )
 
+OF_WINDOWS = ("sequence_length", "sequence_period_steps", "burn_in_steps", "priority_eta")
 OTHERS = "(allowed: Discrete; ppo, a2c and reinforce take others)"  # after a refusal of an action space
 
 
@@ -125,7 +126,13 @@ class Config(ReturnFields):
 
     def idle_fields(self) -> dict[str, str]:
         """Return the fields that do nothing beside the others, and what each would need."""
-        return idle_returns(self)
+        needs = {
+            "prioritised": (self.prioritised, ("priority_alpha", "priority_beta", "priority_eta")),
+            "a memory": (self.memory != "none", OF_WINDOWS),
+            "target_period_updates none": (self.target_period_updates is None, ("target_period_env_steps",)),
+        }
+        idle = {name: what for what, (met, names) in needs.items() if not met for name in names}
+        return super().idle_fields() | idle_returns(self) | idle
 
     def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
         """Return the periods of a run in transitions, by field.

@@ -59,3 +59,8 @@ class NetworkFields:
     """Subtract the running mean of the observations and divide by their deviation; images pass as they are."""
     random_shift: int = 0
     """Most pixels by which images are shifted at random when learned from; 0: not at all."""
+
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that do nothing beside the others, and what each would need."""
+        of_memory = dict.fromkeys(("memory_size", "memory_layers") * (self.memory == "none"), "a memory")
+        return of_memory | dict.fromkeys(("context",) * (self.memory != "attention"), "memory attention")

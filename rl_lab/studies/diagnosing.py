@@ -8,7 +8,7 @@ from pathlib import Path
 from rl_lab.diagnosis.files import NAME, write_diagnosis
 from rl_lab.runs.directory import SUMMARY
 from rl_lab.storage.errors import CheckpointError
-from rl_lab.studies.results import RunResults, load_study
+from rl_lab.studies.results import RunResults, load_study, read_object
 from rl_lab.types import EnvironmentFault, UsageError
 
 
@@ -21,7 +21,7 @@ def diagnose_runs(out: Path, tell: Callable[[str], None]) -> None:
     study = load_study(out)
     for runs in study.runs.values():
         run = next((run for run in runs if run.done), None)
-        if run is None or _is_diagnosed(run):
+        if run is None or is_diagnosed(run):
             continue
         name = f"{run.env_id} {run.agent} seed {run.seed}"
         tell(f"{name}: diagnosing")
@@ -29,10 +29,10 @@ def diagnose_runs(out: Path, tell: Callable[[str], None]) -> None:
             tell(f"{name}: not diagnosed: {why}")
 
 
-def _is_diagnosed(run: RunResults) -> bool:
-    """Return whether a run has a diagnosis of what it ended with; a run that was extended has an older one."""
+def is_diagnosed(run: RunResults) -> bool:
+    """Return whether a run has a whole diagnosis of what it ended with; one that was extended has an older one."""
     there = run.directory / NAME
-    return there.is_file() and there.stat().st_mtime_ns >= (run.directory / SUMMARY).stat().st_mtime_ns
+    return read_object(there) is not None and there.stat().st_mtime_ns >= (run.directory / SUMMARY).stat().st_mtime_ns
 
 
 def _diagnose(run: RunResults) -> str | None:

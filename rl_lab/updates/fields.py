@@ -75,6 +75,11 @@ class TrainedFields(NetworkFields, OptimiserFields):
         decays = self.learning_rate_final not in (None, self.learning_rate)
         return ("learning_rate_final",) * decays
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that do nothing beside the others, and what each would need."""
+        constant = ("learning_rate_decay",) * (self.learning_rate_final is None)
+        return super().idle_fields() | dict.fromkeys(constant, "learning_rate_final")
+
 
 def check_optimiser(config: OptimiserFields) -> None:
     """Check the optimiser's fields.

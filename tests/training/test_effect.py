@@ -9,6 +9,8 @@ from rl_lab.cli.train import parse_train
 from rl_lab.evaluation import exact
 from rl_lab.mdp.rows import NotConverged
 from rl_lab.studies.fairness import shared_terms
+from rl_lab.training.registry import agent_names, presets_of
+from rl_lab.training.setup import require_effect
 from rl_lab.types import UsageError
 
 QUIET = {
@@ -38,6 +40,58 @@ def test_a_field_that_does_nothing_is_refused(tmp_path, agent, fields, says):
     with pytest.raises(UsageError, match=says):
         rl_lab.simulate(agent, "FrozenLake-v1", seeds=2, total_steps=50, **fields)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("agent", "fields", "says"),
+    [
+        ("dqn", {"memory_size": 32}, r"^memory_size 32 does nothing without a memory \(allowed: 64\)$"),
+        ("pqn", {"memory_layers": 2}, "^memory_layers 2 does nothing without a memory"),
+        ("ppo", {"context": 8}, "^context 8 does nothing without memory attention"),
+        ("a2c", {"memory": "gru", "context": 8}, "^context 8 does nothing without memory attention"),
+        ("dqn", {"sequence_length": 8}, "^sequence_length 8 does nothing without a memory"),
+        ("c51", {"sequence_period_steps": 4}, "^sequence_period_steps 4 does nothing without a memory"),
+        ("qr-dqn", {"burn_in_steps": 4}, "^burn_in_steps 4 does nothing without a memory"),
+        ("clone", {"sequence_length": 8}, "^sequence_length 8 does nothing without a memory"),
+        ("clone", {"held_out": 0.0, "held_out_steps": 9}, "^held_out_steps 9 does nothing without held_out"),
+        ("dqn", {"priority_alpha": 0.5}, "^priority_alpha 0.5 does nothing without prioritised"),
+        ("iqn", {"priority_beta": 0.5}, "^priority_beta 0.5 does nothing without prioritised"),
+        ("dqn", {"memory": "lstm", "priority_eta": 0.5}, "^priority_eta 0.5 does nothing without prioritised"),
+        ("dqn", {"prioritised": True, "priority_eta": 0.5}, "^priority_eta 0.5 does nothing without a memory"),
+        (
+            "dqn", {"target_period_updates": 10, "target_period_env_steps": 40},
+            "^target_period_env_steps 40 does nothing without target_period_updates none",
+        ),
+        ("ppo", {"learning_rate_decay": "cosine"}, "^learning_rate_decay 'cosine' .* without learning_rate_final"),
+        ("dqn", {"noisy_sigma": 0.4}, "^noisy_sigma 0.4 does nothing without noisy"),
+    ],
+)  # fmt: skip
+def test_so_is_one_of_a_network(agent, fields, says):
+    with pytest.raises(UsageError, match=says):
+        require_effect(agent, fields)
+
+
+@pytest.mark.parametrize(
+    ("agent", "fields"),
+    [
+        ("dqn", {"memory": "lstm", "memory_size": 32, "memory_layers": 2, "sequence_length": 8}),
+        ("dqn", {"memory": "gru", "sequence_period_steps": 4, "burn_in_steps": 4}),
+        ("ppo", {"memory": "attention", "memory_size": 32, "context": 8}),
+        ("clone", {"memory": "rnn", "sequence_length": 8, "held_out_steps": 9}),
+        ("dqn", {"prioritised": True, "priority_alpha": 0.5, "priority_beta": 0.5}),
+        ("dqn", {"prioritised": True, "memory": "gru", "priority_eta": 0.5}),
+        ("dqn", {"target_period_env_steps": 40}),
+        ("ppo", {"learning_rate_final": 1e-5, "learning_rate_decay": "cosine"}),
+    ],
+)
+def test_what_is_needed_is_enough(agent, fields):
+    require_effect(agent, fields)
+
+
+def test_no_field_of_a_preset_does_nothing():
+    for agent in agent_names():
+        for fields in presets_of(agent).values():
+            require_effect(agent, fields)
 
 
 def test_a_default_passes(tmp_path):

@@ -106,6 +106,10 @@ class TestComparing:
         written = [file.stat().st_mtime_ns for file in files]
         rl_lab.compare(**given, out=tmp_path / "out", diagnose=True)
         assert [file.stat().st_mtime_ns for file in files] == written  # it isn't made twice
+        whole = files[0].read_bytes()
+        files[0].write_bytes(whole[:-9])
+        rl_lab.compare(**given, out=tmp_path / "out", diagnose=True)
+        assert files[0].read_bytes() == whole
 
     def test_says_what_cannot_be_diagnosed_and_writes_its_page(self, tmp_path, capsys, monkeypatch):
         def refuse(folder):

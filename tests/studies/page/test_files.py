@@ -131,6 +131,17 @@ def test_commands_for_environments_of_other_fields_have_folders_of_their_own(tmp
     ]
 
 
+def test_the_command_diagnoses_again_what_was_diagnosed(tmp_path):
+    file = describe(tmp_path, ["dqn"]) / "study.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"fields": {"dqn": SHARED}}))
+    diagnosis = write_run(tmp_path, "dqn", 0, [0.5], wall_seconds=1.0) / "diagnosis.json"
+    assert "--diagnose" not in command_of(load_study(tmp_path))
+    diagnosis.write_text("{}")
+    assert command_of(load_study(tmp_path)).endswith(" --diagnose --out runs/again")
+    diagnosis.write_text('{"split": ')
+    assert "--diagnose" not in command_of(load_study(tmp_path))
+
+
 def test_a_study_that_did_not_store_its_fields_has_no_command(tmp_path):
     describe(tmp_path, ["dqn"])
     assert command_of(load_study(tmp_path)) is None
