@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rl_lab.evaluation.watch import film
@@ -31,6 +31,7 @@ from rl_lab.storage.staging import staged
 from rl_lab.types import Array, UsageError
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt"}
+STEMS = ("policy", "policy.int8", "policy.pruned", "policy.distilled")
 CALIBRATION = 200  # inputs kept for the ranges of activations
 
 
@@ -82,7 +83,20 @@ def export(
         raise UsageError(f"{str(folder / 'distilled')!r} exists already (allowed: another --out)")
     with staged(folder) as place, _removed_if_it_fails(folder / "distilled", wanted.distil):
         found = _Export(trained, to, folder, place, wanted, doing).run()
-    return found
+    older = _left_by_others(found)
+    return (
+        replace(found, notes=[*found.notes, f"from an earlier export: {', '.join(older)}"])
+        if older
+        else found
+    )
+
+
+def _left_by_others(found: Exported) -> list[str]:
+    """Return the names of the files beside an export that another one has written."""
+    policies = [f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES.values()]
+    names = [*policies, "policy.distilled.json", "card.html", "replay.mp4"]
+    written = {path.name for path in found.files}
+    return [name for name in names if name not in written and (found.folder / name).is_file()]
 
 
 @contextmanager

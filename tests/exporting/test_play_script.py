@@ -12,7 +12,7 @@ import pytest
 from rl_lab.exporting.described import play_script
 from rl_lab.exporting.export import Wanted, export
 from rl_lab.runs.config import RunConfig
-from runs import learn
+from runs import SMALL_DQN, learn
 
 WAYS = """
 import gymnasium as gym
@@ -63,14 +63,19 @@ for kind in (InInfo, ByMethod, InObservation):
 """
 
 
-def played(script, cwd, lab=False):
+def played(script, cwd, *words, lab=False):
     """Run an exported script in a folder, without the lab unless it needs that."""
     without = "" if lab else "sys.modules['rl_lab'] = None; "
     code = (
         f"import sys, runpy; sys.path.pop(0); {without}runpy.run_path({str(script)!r}, run_name='__main__')"
     )
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=False, env=os.environ
+        [sys.executable, "-c", code, *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
     )
 
 
@@ -104,6 +109,26 @@ def test_an_episode_that_goes_on_for_ever_is_cut_off_where_the_lab_does_it(tmp_p
     done = played(tmp_path / "table" / "export" / "play.py", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(" in 7 steps, cut off\n")
+
+
+@pytest.mark.parametrize("words", [("-1",), ("one",), ("1", "2"), ("",), ("1.5",)])
+def test_what_is_no_seed_is_named_in_a_line(tmp_path, words):
+    script = tmp_path / "run" / "export" / "play.py"
+    learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=20)
+    export(tmp_path / "run", wanted=Wanted(episodes=1, card=False))
+    done = played(script, tmp_path, *words)
+    said = f"seed {' '.join(words)!r} (allowed: a whole number from 0)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+    assert played(script, tmp_path, "7").stdout == played(script, tmp_path, "7").stdout != ""
+
+
+def test_policies_of_an_earlier_export_are_told(tmp_path):
+    learn(tmp_path / "run", "dqn", "CartPole-v1", **SMALL_DQN, total_steps=60)
+    wanted = Wanted(episodes=1, card=False)
+    assert export(tmp_path / "run", wanted=wanted).notes == []
+    assert export(tmp_path / "run", wanted=wanted).notes == []  # which replaces all
+    assert export(tmp_path / "run", "torch", wanted=wanted).notes == ["from an earlier export: policy.onnx"]
+    assert (tmp_path / "run" / "export" / "policy.onnx").is_file()
 
 
 def test_masks_that_do_not_come_end_the_script_in_a_line(tmp_path, monkeypatch):
