@@ -151,7 +151,8 @@ def _without(fields: Mapping[str, Any], names: set[str]) -> Fields:
 
 
 TEXTS = ("about", "expected_time")
-ALLOWED = (*TEXTS, "agents", "environments", "seeds", "first_seed", "preset", "fields")
+NEEDED = (*TEXTS, "agents")
+ALLOWED = (*NEEDED, "environments", "seeds", "first_seed", "preset", "fields")
 
 
 def read_study_file(path: str | Path) -> StudyFile:
@@ -173,6 +174,8 @@ def _study_file(loaded: Any) -> StudyFile:
     for name in loaded:
         if name not in ALLOWED:
             raise UsageError(unknown_name("entry", str(name), list(ALLOWED)))
+    if absent := [name for name in NEEDED if name not in loaded]:
+        raise UsageError(f"entries are missing: {', '.join(absent)}")
     for name in TEXTS:
         if not isinstance(loaded.get(name), str):
             raise UsageError(f"{name} must be text, got {shown(loaded.get(name))}")
