@@ -32,7 +32,10 @@ def diagnose_runs(out: Path, tell: Callable[[str], None]) -> None:
 def is_diagnosed(run: RunResults) -> bool:
     """Return whether a run has a whole diagnosis of what it ended with; one that was extended has an older one."""
     there = run.directory / NAME
-    return read_object(there) is not None and there.stat().st_mtime_ns >= (run.directory / SUMMARY).stat().st_mtime_ns
+    return (
+        read_object(there) is not None
+        and there.stat().st_mtime_ns >= (run.directory / SUMMARY).stat().st_mtime_ns
+    )
 
 
 def _diagnose(run: RunResults) -> str | None:

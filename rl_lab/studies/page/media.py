@@ -64,6 +64,15 @@ def videos(study: StudyResults, env_id: str) -> list[Row]:
     return rows
 
 
+def unfilmed(study: StudyResults, env_id: str) -> list[str]:
+    """Return the agents of which no finished run has the film that it was to end with."""
+    asked = {
+        agent: [run for run in study.runs[env_id, agent] if run.done and run.config.get("video_episodes")]
+        for agent in study.agents
+    }
+    return [agent for agent, runs in asked.items() if runs and not _films(runs)]
+
+
 def _films(runs: Iterable[RunResults]) -> dict[int, tuple[RunResults, Path]]:
     """Return the last film of each run that has one, by seed, the best run first."""
     found = {}

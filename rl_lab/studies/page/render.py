@@ -16,9 +16,9 @@ from rl_lab.evaluation.statistics import Estimate
 from rl_lab.studies.page.clocks import clocks_note
 from rl_lab.studies.page.colours import DARK, LIGHT, colour_index, dash_of
 from rl_lab.studies.page.contents import Contents
-from rl_lab.studies.page.formats import number
+from rl_lab.studies.page.formats import listed, number
 from rl_lab.studies.page.interactive import packed_plotly, spec_of
-from rl_lab.studies.page.media import diagnosis_pictures, maps, videos
+from rl_lab.studies.page.media import diagnosis_pictures, maps, unfilmed, videos
 from rl_lab.studies.page.verdict import explained, few_seeds_note, tuning_notes
 
 HERE = Path(__file__).parent
@@ -45,6 +45,7 @@ def render(contents: Contents) -> str:
         maps={env_id: maps(study, env_id) for env_id in study.env_ids},
         diagnosed={env_id: diagnosis_pictures(study, env_id) for env_id in study.env_ids},
         films={env_id: videos(study, env_id) for env_id in study.env_ids},
+        unfilmed={env_id: unfilmed(study, env_id) for env_id in study.env_ids},
         notes=tuning_notes(study),
         few=few_seeds_note(study),
         clocks=clocks_note(study),
@@ -69,6 +70,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters["number"] = number
+    environment.filters["listed"] = listed
     environment.filters["estimate"] = _estimate
     return environment.get_template("page.html.jinja")
 
