@@ -81,7 +81,7 @@ class Config(ReturnFields):
     dueling: bool = False
     """Dueling network: action values are made of a state value and advantages."""
     n_steps: int = 1
-    """Rewards summed before the bootstrap; fewer at the end of an episode."""
+    """Rewards summed before the bootstrap; fewer where an episode, a window (with a memory) or what is stored ends."""
     prioritised: bool = False
     """Draw transitions (with a memory: windows) in proportion to their last error, instead of uniformly."""
     priority_alpha: float = 0.6
@@ -198,6 +198,11 @@ class Config(ReturnFields):
                 f"sequence_period_steps {self.sequence_period_steps} must be at most sequence_length"
                 f" {self.sequence_length} - burn_in_steps {self.burn_in_steps} = {learned}, or steps are left out"
             )
+        if self.memory != "none" and self.n_steps > learned:
+            raise UsageError(
+                f"n_steps {self.n_steps} must be at most sequence_length {self.sequence_length} - burn_in_steps"
+                f" {self.burn_in_steps} = {learned}, since returns end with their window"
+            )
 
 
 def _sampler(config: Config) -> Prioritised | None:
@@ -262,6 +267,11 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
     if (reason := refuse_batch(config.batch_size, config.replay_capacity)) is not None:
         return reason
+    if config.n_steps > (rows := max(1, config.replay_capacity // spec.num_envs)):
+        return (
+            f"n_steps {config.n_steps} are more than replay_capacity {config.replay_capacity} holds of each environment"
+            f" (allowed: at most {rows})"
+        )
     sampler = _sampler(config) or _uniform(config, spec)
     return refuse_capacity(config.replay_capacity, spec, blank_carry(config), sampler)
 

@@ -70,7 +70,8 @@ class Config(TrainedFields):
     reward_clip: float | None = None
     """Largest size of each step's reward when learning; None: no bound. Reported returns aren't clipped."""
     normalise_rewards: bool = False
-    """Divide rewards by the running standard deviation of the discounted return when learning."""
+    """Divide rewards by the running standard deviation of the discounted return when learning, and clip them to
+    [-10, 10], as SB3's VecNormalize does."""
     log_std_initial: float = 0.0
     """Logarithm of the actions' standard deviation at the start, with Box actions."""
     compile: Literal["auto", "yes", "no"] = "auto"

@@ -88,6 +88,10 @@ class PQN:
         """Return the probability of a random action at the current step."""
         return self._epsilon(self.env_steps)
 
+    def learning_rate(self) -> float:
+        """Return the step size of the rollout under way: that of the step with which it began."""
+        return self.trained.learning_rate(self.env_steps - self.rollout.filled * self.num_envs)
+
     def policy(self, *, explore: bool) -> Policy:
         """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
         trained = self.trained
@@ -166,7 +170,7 @@ class PQN:
         following = next_values(
             columns, self._rollout_values(rollout), stops & ~terminated, self._best_values
         )
-        reward = self.trained.statistics.scaled(self._clipped(columns["reward"]))
+        reward = self._clipped(columns["reward"]) * self.trained.statistics.reward_scale
         target = lambda_returns(reward, following, terminated, stops, config.gamma, config.q_lambda)
         fields = {
             "obs": columns["obs"], "action": columns["action"], "target": target.astype(np.float32),
@@ -199,7 +203,7 @@ class PQN:
         Raises:
             FloatingPointError: a loss or gradient isn't finite; that step and those after it aren't taken.
         """
-        set_learning_rate(self.trained.optimiser, self.trained.learning_rate(self.env_steps))
+        set_learning_rate(self.trained.optimiser, self.learning_rate())
         outcomes = []
         for batch in minibatches(whole, self.config.batch_size, self.config.n_epochs, self._order_rng):
             try:
@@ -229,7 +233,7 @@ class PQN:
 
     def diagnostics(self) -> dict[str, float]:
         """Return epsilon and the step size."""
-        return {"epsilon": self.epsilon(), "learning_rate": self.trained.learning_rate(self.env_steps)}
+        return {"epsilon": self.epsilon(), "learning_rate": self.learning_rate()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, the unfinished rollout and counters; leaves are live."""

@@ -14,9 +14,10 @@ import numpy as np
 
 from rl_lab.checks import show_space
 from rl_lab.environments.contract import Contract
-from rl_lab.environments.ending import CloseRaised
+from rl_lab.environments.ending import CloseRaised, name_of
 from rl_lab.environments.global_draws import DrawsGlobally
 from rl_lab.environments.played import Played, copied, equal, never, play_episode, random_actions, replay
+from rl_lab.environments.wrappers import LifeLoss
 from rl_lab.mdp.agreement import find_disagreement
 from rl_lab.mdp.model import TabularModel, extract_model
 from rl_lab.seeding import seed_of
@@ -117,7 +118,24 @@ def brief_check(make: Maker, seed: int = 0) -> list[str]:
         if broken := next((finding.text for finding in found if finding.verdict == "fault"), None):
             raise UsageError(broken)
         cut = [pace.cut] if pace.cut else []
-        return cut + env.notes + [finding.text for finding in found if finding.verdict == "note"]
+        return (
+            cut
+            + env.notes
+            + _silent_lives(env)
+            + [finding.text for finding in found if finding.verdict == "note"]
+        )
+
+
+def _silent_lives(env: gymnasium.Env) -> list[str]:
+    """Return in a line that an environment has said nothing of the lives that are asked for, if so."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, LifeLoss) and not env.is_told:
+            return [
+                f"life_loss_terminates does nothing where no step tells of lives: {name_of(env)} has given neither"
+                " info['lives'] nor info['life_lost']"
+            ]
+        env = env.env
+    return []
 
 
 class _Pace:

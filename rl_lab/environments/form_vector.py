@@ -64,7 +64,7 @@ class FormVector(MaskedVector):
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
         """Reset all environments, or those in options["reset_mask"]; raise EnvironmentFault where that fails."""
-        opened = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
+        opened = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
         obs, info = self._asked(lambda: self.form.reset(seed=list(seed), options=options), "reset", 2)
         self._over = self._over & ~opened
         return self._observation(obs), self._read(info, ~opened, False)

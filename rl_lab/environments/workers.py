@@ -137,7 +137,7 @@ class WorkerVector(MaskedVector):
         self, *, seed: Sequence[int | None], options: dict[str, Any] | None = None
     ) -> tuple[Obs, dict[str, Array]]:
         """Reset all environments, or those in options["reset_mask"]; the others keep their observations."""
-        opened = np.ones(self.num_envs, np.bool_) if options is None else options["reset_mask"]
+        opened = (options or {}).get("reset_mask", np.ones(self.num_envs, np.bool_))
         self._steps[opened] = 0
         self._seeds = [new if o else old for new, old, o in zip(seed, self._seeds, opened, strict=True)]
         with self._watched():

@@ -20,11 +20,13 @@ class LifeLoss(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         self._lives = 0
+        self.is_told = False  # whether the environment has said anything of lives
 
     def reset(self, **kwargs):
         """Reset the game and the count of lives."""
         obs, info = self.env.reset(**kwargs)
         self._lives = info.get("lives", 0)
+        self.is_told |= "lives" in info
         return obs, {**info, LIFE_LOST: False}
 
     def step(self, action):
@@ -33,6 +35,7 @@ class LifeLoss(gymnasium.Wrapper):
         return obs, reward, terminated, truncated, {**info, LIFE_LOST: self._lost(info)}
 
     def _lost(self, info: Mapping[str, Any]) -> Any:
+        self.is_told |= "lives" in info or "life_lost" in info
         if "lives" not in info:
             return info.get("life_lost", False)
         lost, self._lives = info["lives"] < self._lives, info["lives"]

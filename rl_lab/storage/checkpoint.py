@@ -53,6 +53,7 @@ class Checkpoints:
         self._segments = Segments(self.folder / "segments")
         self._keep_last, self._keep_best = keep_last, keep_best
         self._rings = RingSegments(self._segments)
+        self._damaged: set[Path] = set()  # manifests that `load` has passed over
         self._summaries: dict[Path, tuple[tuple[int, ...], _Summary]] = {}  # with what `_version_of` said
 
     # Writing -------------------------------------------------------------------------------------
@@ -80,6 +81,7 @@ class Checkpoints:
         path = self.folder / f"{env_steps:012d}-{sha256(data)[:16]}.json"
         write_atomically(path, data)
         self._summaries[path] = _version_of(path), _summary_of(body)
+        self._damaged.discard(path)
         self._rings.saved({f"{name}/{ring}" for name, m in body["members"].items() for ring in m["rings"]})
         self._sweep(keep=path)
         return path
@@ -117,7 +119,10 @@ class Checkpoints:
     def _sweep(self, keep: Path) -> None:
         """Remove manifests that aren't kept, then segments that no manifest uses, and temporaries."""
         manifests = self.manifests()
-        kept = {keep, *manifests[-self._keep_last :], *self.best()[: self._keep_best]}
+        newest = set(manifests[-self._keep_last :])  # in which a damaged one takes no place of a whole one
+        whole = [path for path in manifests if path not in self._damaged]
+        best = [path for path in self.best() if path not in self._damaged]
+        kept = {keep, *newest, *whole[-self._keep_last :], *best[: self._keep_best]}
         for path in manifests:
             if path not in kept:
                 path.unlink()
@@ -231,6 +236,7 @@ class Checkpoints:
                     number, env_steps, members = self._load(path, only)
             except CheckpointCorrupt as error:
                 corrupt = error
+                self._damaged.add(path)
                 warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
                 continue
             return env_steps, members if migrations is None else formats.migrate(members, number, migrations)

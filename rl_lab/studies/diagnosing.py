@@ -21,7 +21,7 @@ def diagnose_runs(out: Path, tell: Callable[[str], None]) -> None:
     study = load_study(out)
     for runs in study.runs.values():
         run = next((run for run in runs if run.done), None)
-        if run is None or is_diagnosed(run):
+        if run is None or _is_diagnosed(run):
             continue
         name = f"{run.env_id} {run.agent} seed {run.seed}"
         tell(f"{name}: diagnosing")
@@ -29,11 +29,12 @@ def diagnose_runs(out: Path, tell: Callable[[str], None]) -> None:
             tell(f"{name}: not diagnosed: {why}")
 
 
-def is_diagnosed(run: RunResults) -> bool:
+def _is_diagnosed(run: RunResults) -> bool:
     """Return whether a run has a whole diagnosis of what it ended with; one that was extended has an older one."""
     there = run.directory / NAME
     return (
-        read_object(there) is not None
+        run.done
+        and read_object(there) is not None
         and there.stat().st_mtime_ns >= (run.directory / SUMMARY).stat().st_mtime_ns
     )
 

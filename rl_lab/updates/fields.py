@@ -18,7 +18,7 @@ from rl_lab.seeding import Streams
 from rl_lab.types import UsageError
 from rl_lab.updates.gradients import Clip
 from rl_lab.updates.optimisers import OPTIMISERS
-from rl_lab.updates.regularise import regularise
+from rl_lab.updates.regularise import penalised, regularise
 
 OptimiserName = Literal[
     "adam", "adamw", "radam", "rmsprop", "rmsprop-torch", "sgd", "momentum", "nesterov", "adagrad"
@@ -55,12 +55,14 @@ class OptimiserFields:
     normalise_gradients: bool = False
     """Scale gradients up as well as down to max_grad_norm (to 1 if that is None)."""
     l1: float = 0.0
-    """Strength of the L1 penalty on the weights, l1 * sum |w|; biases excluded, its gradient isn't clipped."""
+    """Strength of the L1 penalty on the weights, l1 * sum |w|; biases and learned noise have none, and its gradient
+    isn't clipped."""
     l2: float = 0.0
-    """Strength of the L2 penalty on the weights, l2 / 2 * sum w^2; biases excluded, its gradient isn't clipped."""
+    """Strength of the L2 penalty on the weights, l2 / 2 * sum w^2; biases and learned noise have none, and its gradient
+    isn't clipped."""
     weight_decay: float = 0.0
-    """Share of the weights, times the step size, subtracted at each step (decoupled decay); biases excluded.
-    adamw also subtracts its own 0.01, biases included."""
+    """Share of the weights, times the step size, subtracted at each step (decoupled decay), but not of biases and of
+    learned noise. adamw also subtracts its own 0.01, biases included."""
     average_decay: float = 0.0
     """Decay per gradient step of an average of the weights, which is evaluated instead of them; 0: no average.
     When many gradient steps are taken at once, the average sees only the last weights of every 16 (or fewer)."""
@@ -126,7 +128,8 @@ def make_optimiser(
     """Make the optimiser of a network's weights, with its penalties and weight decay."""
     learned = [p for p in network.parameters() if p.requires_grad]
     optimiser = optimisers[config.optimiser](learned, config.learning_rate)
-    regularise(optimiser, l1=config.l1, l2=config.l2, weight_decay=config.weight_decay, biases=False)
+    penalties = {"l1": config.l1, "l2": config.l2, "weight_decay": config.weight_decay}
+    regularise(optimiser, **penalties, only=penalised(network))
     return optimiser
 
 

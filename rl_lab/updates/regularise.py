@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -18,13 +18,21 @@ def decay_weights(parameters: Iterable[Tensor], learning_rate: float, decay: flo
     torch._foreach_mul_(list(parameters), 1 - learning_rate * decay)
 
 
+def penalised(network: nn.Module) -> list[Tensor]:
+    """Return the weights of a network that penalties shrink: no biases, no gains, and not the size of learned noise."""
+    named = ((name.rpartition(".")[2], p) for name, p in network.named_parameters())
+    return [
+        p for name, p in named if p.ndim > 1 and name.startswith("weight") and not name.endswith("_sigma")
+    ]
+
+
 def regularise(
     optimiser: torch.optim.Optimizer,
     *,
     l1: float = 0.0,
     l2: float = 0.0,
     weight_decay: float = 0.0,
-    biases: bool = True,
+    only: Iterable[Tensor] | None = None,
 ) -> None:
     """Make each step of an optimiser first add the penalties' gradients and apply decoupled decay.
 
@@ -35,15 +43,16 @@ def regularise(
         l1: strength of the L1 penalty.
         l2: strength of the L2 penalty.
         weight_decay: share of the weights, times the step size, subtracted at each step.
-        biases: include parameters with fewer than two axes (biases, and the gains of normalisation layers).
+        only: the parameters that have penalties and decay; None: all.
     """
     if not (l1 or l2 or weight_decay):
         return
+    chosen = None if only is None else {id(parameter) for parameter in only}
 
     @torch.no_grad()
     def before_step(optimiser: torch.optim.Optimizer, *_: Any) -> None:
         for group in optimiser.param_groups:
-            held = [p for p in group["params"] if p.grad is not None and (biases or p.ndim > 1)]
+            held = [p for p in group["params"] if p.grad is not None and (chosen is None or id(p) in chosen)]
             for p in held:
                 p.grad.add_(l1 * p.sign() + l2 * p)
             decay_weights(held, group["lr"], weight_decay)

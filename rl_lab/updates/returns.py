@@ -227,7 +227,8 @@ class ReturnRule:
         errors = self.loss.errors(losses, prediction, wanted)
         total = losses.mean() if weight is None else (losses * weight).mean()
         if self.heads > 1:
-            prediction, wanted, errors = prediction.mean(-1), wanted.mean(-1), errors.abs().mean(-1)
+            prediction, wanted = prediction.mean(-1), wanted.mean(-1)
+            errors = self._over_heads(errors.abs(), batch)
         return total, prediction, wanted, errors.detach()
 
     @torch.no_grad()
@@ -263,6 +264,13 @@ class ReturnRule:
             return x
         x = x.unsqueeze(axis)
         return x.expand(*x.shape[:-1], self.heads) if x.dtype == torch.int64 else x
+
+    def _over_heads(self, errors: Tensor, batch: Batch) -> Tensor:
+        """Return the mean [...] of errors [..., H] over the heads that learn from a step; 0 where none does."""
+        learns = None if batch.draws is None else batch.draws.learns
+        if learns is None:
+            return errors.mean(-1)
+        return (errors * learns).sum(-1) / learns.sum(-1).clamp(min=1)
 
     def _weight(self, batch: Batch) -> Tensor | None:
         """Return the weights [...] of the losses; None: all 1."""

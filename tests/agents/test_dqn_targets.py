@@ -9,7 +9,7 @@ import torch
 from return_twins import bellman_projected, greedy_action, quantile_huber
 from rl_lab.updates.draws import Given
 from rl_lab.updates.td import select
-from toys import StaggeredMasks, agent_on, copied, interact, problem_on
+from toys import Staggered, StaggeredMasks, agent_on, copied, interact, problem_on
 
 GAMMA, N_STEPS, NUM_ENVS = 0.9, 3, 3
 V_MIN, V_MAX, ATOMS = -2.0, 2.0, 9
@@ -113,3 +113,54 @@ def test_targets_and_losses_are_those_of_the_episodes_that_were_played(distribut
 
 def row_of(given, row):
     return None if given is None or given.fractions is None else Given(None, given.fractions[row : row + 1])
+
+
+def test_munchausen_targets_of_windows_are_those_of_a_step_by_step_unroll():
+    """The twin unrolls the target network a step at a time, and follows each step's rewards to the window's end."""
+    burn_in, length, temperature, alpha = 2, 5, 0.5, 0.9
+    problem = problem_on(Staggered, num_envs=2, total_steps=80)
+    agent = agent_on(
+        problem, munchausen=True, munchausen_temperature=temperature, munchausen_alpha=alpha, memory="gru",
+        memory_size=4, sequence_length=length, burn_in_steps=burn_in, n_steps=2, hidden=(6,), gamma=GAMMA,
+        learning_starts_env_steps=10_000, batch_size=4,
+    )  # fmt: skip
+    interact(agent, problem)
+    for seed, network in enumerate((agent.trained.network, agent.target.network)):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for p in network.parameters():
+                p += 0.7 * torch.randn(p.shape, generator=generator)
+    drawn = agent.buffer.sample(32, np.random.default_rng(0))
+    loss, network = agent.updates.loss, agent.target.network
+    batch = select(loss.add_next_values(agent.updates.target, agent.updates.batch(drawn)), 0)
+    with torch.no_grad():
+        wanted = loss(agent.updates.online, batch)[2]
+    checked = summed = 0
+    for w in range(32):
+        q = unrolled(network, drawn, w)
+        log_policy = (q / temperature).log_softmax(-1)
+        for t in (t for t in range(length) if drawn.learned[t, w]):
+            steps, over = [t], False
+            while len(steps) < 2 and not drawn.terminated[steps[-1], w]:
+                if steps[-1] + 1 >= length or not drawn.valid[steps[-1] + 1, w]:
+                    break
+                steps.append(steps[-1] + 1)
+            over = drawn.terminated[steps[-1], w]
+            bonus = alpha * max(temperature * float(log_policy[t, drawn.action[t, w]]), -1.0)
+            expected = bonus + sum(GAMMA**k * drawn.reward[s, w] for k, s in enumerate(steps))
+            after = steps[-1] + 1
+            soft = (log_policy[after].exp() * (q[after] - temperature * log_policy[after])).sum()
+            expected += 0.0 if over else GAMMA ** len(steps) * float(soft)
+            assert wanted[t, w].item() == pytest.approx(expected, abs=1e-4)
+            checked, summed = checked + 1, summed + (len(steps) == 2)
+    assert min(checked, summed) > 30
+
+
+def unrolled(network, drawn, w):
+    """Return the values [T + 1, A] of one window, from its stored carry on."""
+    state, values = tuple(torch.as_tensor(part[w : w + 1]) for part in drawn.state), []
+    with torch.no_grad():
+        for obs in drawn.obs[:, w : w + 1]:
+            q, state = network(torch.as_tensor(obs), state, torch.zeros(1, dtype=torch.bool))
+            values.append(q[0])
+    return torch.stack(values)

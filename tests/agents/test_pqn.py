@@ -33,6 +33,17 @@ from toys import (
 GAMMA, LAMBDA = 0.9, 0.7
 
 
+class Rare(Counting):
+    """Gives 4 in every three hundredth step, and nothing in the others."""
+
+    taken = 0
+
+    def step(self, action):
+        self.taken += 1
+        obs, _, *rest = super().step(action)
+        return obs, 4.0 if self.taken % 300 == 0 else 0.0, *rest
+
+
 def agent_on(problem: Problem, **fields) -> PQN:
     return PQN(Config(**fields), problem, Streams(problem.seed))
 
@@ -154,6 +165,32 @@ class TestTargets:
         assert abs(scale - 1) > 0.1
         expected = np.clip(np.concatenate([step.reward for step in steps]), -0.5, 0.5) * scale
         np.testing.assert_allclose(agent.rollout_batch().target, expected, rtol=1e-5)
+
+    def test_a_rare_reward_keeps_its_size_beside_others(self):
+        """Divided by the deviation of returns it is larger than 10, where rewards of ppo are clipped."""
+        problem, steps = problem_on(Rare, total_steps=400), []
+        agent = agent_on(problem, n_steps=401, gamma=0.0, q_lambda=1.0, hidden=(8,), normalise_rewards=True)
+        interact(agent, problem, lambda step: steps.append(copied(step)))
+        target, scale = agent.rollout_batch().target.numpy(), agent.trained.statistics.reward_scale
+        assert target.max() > 12
+        np.testing.assert_allclose(target / scale, [step.reward[0] for step in steps], atol=1e-5)
+
+    def test_the_step_size_of_a_rollout_is_that_of_its_first_step(self):
+        """So the first rollout has all of it, and the last one some."""
+        problem, rates = problem_on(Staggered, num_envs=2, total_steps=40), []
+        agent = agent_on(problem, n_steps=5, learning_rate=1e-3, learning_rate_final=0.0, hidden=(8,))
+        learn = agent.learn
+
+        def heard(whole):
+            figures = learn(whole)
+            rates.append(agent.trained.optimiser.param_groups[0]["lr"])
+            return figures
+
+        agent.learn = heard
+        shown = []
+        interact(agent, problem, lambda step: shown.append(agent.diagnostics()["learning_rate"]))
+        np.testing.assert_allclose(rates, [1e-3, 7.5e-4, 5e-4, 2.5e-4], rtol=1e-6)
+        np.testing.assert_allclose(shown[:6], [1e-3] * 4 + [7.5e-4] * 2, rtol=1e-6)
 
     def test_large_rollouts_are_evaluated_in_parts(self, monkeypatch):
         whole = Unmoved(StaggeredMasks).batches

@@ -11,21 +11,36 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rl_lab.agents.dqn import Config
+from rl_lab.agents.dqn import Config, refuse
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sequences import SequenceReplay
 from rl_lab.seeding import EpisodeSeeds
 from rl_lab.training.loop import start, train
+from rl_lab.types import UsageError
 from rl_lab.updates.td import RESCALED, select
 from rl_lab.updates.td_windows import WindowedTDLoss, mixed_priorities
-from toys import CueRecall, Unaware, agent_on, interact, problem_on, sample, vector
+from toys import CueRecall, Unaware, agent_on, interact, problem_on, sample, spec_of, vector
 from worlds import CARRY, World, filled
 
 
 def pohlen_inverse(x):
     root = np.sqrt(1 + 4e-3 * (np.abs(x) + 1 + 1e-3))
     return np.sign(x) * (((root - 1) / 2e-3) ** 2 - 1)
+
+
+def test_returns_longer_than_what_is_kept_are_refused():
+    windows = {"memory": "gru", "sequence_length": 8, "burn_in_steps": 3}
+    says = "^n_steps 6 must be at most sequence_length 8 - burn_in_steps 3 = 5, since returns end with their window$"
+    with pytest.raises(UsageError, match=says):
+        Config(**windows, n_steps=6)
+    Config(**windows, n_steps=5)
+    spec = spec_of(spaces.Box(-1, 1, (2,)), num_envs=3)
+    few = {"replay_capacity": 32, "batch_size": 4}
+    assert refuse(Config(**few, n_steps=10), spec) is None
+    assert refuse(Config(**few, n_steps=11), spec) == (
+        "n_steps 11 are more than replay_capacity 32 holds of each environment (allowed: at most 10)"
+    )
 
 
 class TestPriorities:

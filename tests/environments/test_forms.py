@@ -121,3 +121,13 @@ class TestGenerators:
             Generators(3).open([1, 2, 3], {"reset_mask": np.ones(2, np.bool_)})
         with pytest.raises(UsageError, match="reset no 3 environments"):
             Generators(3).open([1, 2, 3], {"reset_mask": [1, 0, 2]})
+
+
+@pytest.mark.parametrize("num_envs", [1, 2, FEWEST])
+def test_options_without_a_mask_reset_all(num_envs):
+    envs = make_envs("CartPole-v1", num_envs)
+    seeds = list(range(num_envs))
+    expected, _ = envs.reset(seed=seeds)
+    found, _ = envs.reset(seed=seeds, options={})
+    np.testing.assert_array_equal(found, expected)
+    envs.close()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gymnasium
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
 
+import rl_lab
 from counting import Counting, Scripted, collect
+from rl_lab.environments.check_env import brief_check
 from rl_lab.environments.make import vector_of
 from rl_lab.environments.vectors import MaskedVector, SingleVector
 from rl_lab.environments.wrappers import LIFE_LOST, LifeLoss
@@ -66,3 +69,38 @@ def test_the_environments_own_info_is_left_as_it_is():
     assert env.reset(seed=0)[1] == {"lives": 1, LIFE_LOST: False}
     assert env.step(0)[4][LIFE_LOST] is False
     assert Keeps.told == {"lives": 1}
+
+
+class Tells(gymnasium.Wrapper):
+    """Says something of lives in its steps, from the second one on."""
+
+    def __init__(self, entry):
+        super().__init__(gymnasium.make("CartPole-v1"))
+        self.entry, self.steps = entry, 0
+
+    def step(self, action):
+        *given, info = self.env.step(action)
+        self.steps += 1
+        return *given, info | (self.entry if self.steps > 1 else {})
+
+
+@pytest.mark.parametrize("entry", [{"lives": 3}, {"life_lost": False}])
+def test_an_environment_that_tells_of_lives_is_no_news(entry):
+    assert brief_check(lambda: LifeLoss(Tells(entry))) == []
+
+
+def test_lives_that_are_asked_for_in_vain_are_told(tmp_path):
+    says = "life_loss_terminates does nothing where no step tells of lives: "
+    (line,) = brief_check(lambda: LifeLoss(Tells({})))
+    assert line.startswith(says)
+    given = {
+        "total_steps": 20,
+        "eval_episodes": 0,
+        "video_episodes": 0,
+        "pictures": False,
+        "wandb": "disabled",
+    }
+    with pytest.warns(UserWarning, match=f"{says}CartPole-v1 has given neither"):
+        rl_lab.learn(
+            "random", "CartPole-v1", run_dir=tmp_path, life_loss_terminates=True, progress=False, **given
+        )

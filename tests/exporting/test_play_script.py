@@ -111,13 +111,13 @@ def test_an_episode_that_goes_on_for_ever_is_cut_off_where_the_lab_does_it(tmp_p
     assert done.stdout.endswith(" in 7 steps, cut off\n")
 
 
-@pytest.mark.parametrize("words", [("-1",), ("one",), ("1", "2"), ("",), ("1.5",)])
+@pytest.mark.parametrize("words", [("-1",), ("one",), ("1", "2"), ("",), ("1.5",), ("2147483648",)])
 def test_what_is_no_seed_is_named_in_a_line(tmp_path, words):
     script = tmp_path / "run" / "export" / "play.py"
     learn(tmp_path / "run", "q-learning", "FrozenLake-v1", total_steps=20)
     export(tmp_path / "run", wanted=Wanted(episodes=1, card=False))
     done = played(script, tmp_path, *words)
-    said = f"seed {' '.join(words)!r} (allowed: a whole number from 0)\n"
+    said = f"seed {' '.join(words)!r} (allowed: a whole number from 0 to 2147483647)\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
     assert played(script, tmp_path, "7").stdout == played(script, tmp_path, "7").stdout != ""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from rl_lab.storage import checkpoint
 from rl_lab.storage.checkpoint import Checkpoints
+from rl_lab.storage.errors import CheckpointCorrupt
 from rl_lab.storage.state_trees import Ring
 
 
@@ -92,3 +95,38 @@ def test_a_folder_among_the_segments_is_no_segment(tmp_path):
     (tmp_path / "segments" / "folder").mkdir()
     save(store, 2)
     assert (tmp_path / "segments" / "folder").is_dir()
+
+
+def whole(store: Checkpoints, folder: Path) -> list[int]:
+    found = []
+    for step in store.steps():
+        with suppress(CheckpointCorrupt):
+            found.append(Checkpoints(folder).load(at_step=step)[0])
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:checkpoint passed over")
+def test_a_damaged_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
+    """A resumed run saves at earlier steps than the damaged one's, again and again."""
+    old = Checkpoints(tmp_path, keep_last=2, keep_best=1)
+    save(old, 400, score=1)
+    (segment,) = new_segments(tmp_path, lambda: save(old, 900, score=8))
+    segment.write_bytes(segment.read_bytes()[:-1] + b"?")
+    store = Checkpoints(tmp_path, keep_last=2, keep_best=1)
+    assert store.load()[0] == 400
+    save(store, 500, score=5)
+    assert whole(store, tmp_path) == [400, 500]
+    save(store, 600, score=2)
+    save(store, 700, score=3)
+    assert whole(store, tmp_path) == [500, 600, 700]  # the best, and the newest two
+    assert store.steps() == [500, 600, 700, 900]
+    save(store, 1000, score=1)
+    save(store, 1100, score=1)
+    assert store.steps() == [500, 1000, 1100]
+
+
+def new_segments(folder: Path, write: Callable[[], object]) -> set[Path]:
+    """The rows that a save writes."""
+    before = set((folder / "segments").iterdir())
+    write()
+    return {path for path in set((folder / "segments").iterdir()) - before if path.suffix == ".npy"}

@@ -5,9 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
 from quadratic import RATE, expected, followed, gradient
+from rl_lab.agents.dqn import Config
+from rl_lab.agents.dqn.returns import make_network
+from rl_lab.updates.fields import make_optimiser
 from rl_lab.updates.optimisers import OPTIMISERS, adamw
 from rl_lab.updates.regularise import decay_weights, regularise
 
@@ -78,3 +82,37 @@ class TestPenalties:
         optimiser = OPTIMISERS["sgd"]([w], 0.1)
         regularise(optimiser)
         assert not optimiser._optimizer_step_pre_hooks
+
+
+NETWORKS = {
+    "layers": {"layer_norm": True, "dueling": True},
+    "heads": {"heads": 3, "prior_scale": 1.0},
+    "noise": {"noisy": True},
+    "lstm": {"memory": "lstm", "memory_size": 4},
+    "attention": {"memory": "attention", "memory_size": 4, "context": 3},
+}
+
+
+@pytest.mark.parametrize("penalty", ["l1", "l2", "weight_decay"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_penalties_shrink_weights_and_neither_biases_nor_gains_nor_noise(kind, penalty):
+    """With a gradient of 0 a step changes what has a penalty, and nothing else."""
+    config = Config(hidden=(6, 5), optimiser="sgd", learning_rate=0.1, **NETWORKS[kind] | {penalty: 0.5})
+    network = make_network(config, spaces.Box(-1, 1, (4,)), 3)
+    learned = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    with torch.no_grad():
+        for p in network.parameters():
+            p.fill_(2.0)
+    optimiser = make_optimiser(config, network)
+    for p in learned.values():
+        p.grad = torch.zeros_like(p)
+    optimiser.step()
+    shrunk = {name for name, p in learned.items() if (p < 2).any()}
+    assert shrunk
+    assert shrunk == {
+        name
+        for name in learned
+        if not any(part in name for part in ("bias", "norm", "sigma", "nearness"))
+        and not (kind == "layers" and learned[name].ndim == 1)
+    }
+    assert all((p == 2).all() for name, p in network.named_parameters() if name not in shrunk)

@@ -208,6 +208,7 @@ class TestRule:
     def test_a_head_learns_from_its_own_steps_and_its_own_target(self):
         rng = np.random.default_rng(6)
         learns = torch.from_numpy((rng.random((9, 3)) < 0.5).astype(np.float32))
+        learns[4] = 0
         nothing = Given(None, None)
         batch = batch_of(
             rng, 9, 2, masked=True, weighted=True, next_q=normal(rng, 9, 3, 2), draws=Draws(nothing, nothing, learns)
@@ -226,7 +227,10 @@ class TestRule:
         assert loss.item() == pytest.approx(sum(x[0].item() for x in alone) / 3, rel=1e-5)
         torch.testing.assert_close(q, torch.stack([x[1] for x in alone]).mean(0))
         torch.testing.assert_close(target, torch.stack([x[2] for x in alone]).mean(0))
-        torch.testing.assert_close(errors, torch.stack([(x[2] - x[1]).abs() for x in alone]).mean(0))
+        sizes = torch.stack([(x[2] - x[1]).abs() for x in alone], -1)
+        of_learners = [sizes[b][learns[b] > 0].tolist() or [0.0] for b in range(9)]  # priorities are theirs
+        assert min(map(len, of_learners)) < max(map(len, of_learners))
+        assert errors.tolist() == pytest.approx([sum(few) / len(few) for few in of_learners], rel=1e-5)
         assert ((outputs.grad.abs().sum(-1) > 0) == (learns > 0)).all()
 
     def test_nothing_follows_an_end(self):

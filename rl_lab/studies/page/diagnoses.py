@@ -58,7 +58,7 @@ def diagnosis_section(diagnoses: Mapping[str, Mapping[str, Any]]) -> Section | N
         (agent, *(number(numbers[name]) if name in numbers else "–" for name in names))
         for agent, numbers in told.items()
     )
-    of = listed([f"{agent}{_seed(diagnoses[agent])}" for agent in told])
+    of = listed([f"{agent}{_run(diagnoses[agent])}" for agent in told])
     lines = (*_explained(names), f"One run of each agent is diagnosed: {of}.")
     return Section("Why is it worse?", lines, ("agent", *(COLUMNS[name] for name in names)), rows)
 
@@ -87,6 +87,9 @@ def _explained(names: Sequence[str]) -> list[str]:
     return lines
 
 
-def _seed(diagnosis: Mapping[str, Any]) -> str:
-    seed = diagnosis.get("seed")
-    return f" seed {seed}" if isinstance(seed, int) else ""
+def _run(diagnosis: Mapping[str, Any]) -> str:
+    """Return which run was diagnosed, and when: a run that goes on keeps its older diagnosis."""
+    seed, steps = diagnosis.get("seed"), diagnosis.get("env_steps")
+    return (f" seed {seed}" if isinstance(seed, int) else "") + (
+        f" at {steps:,} steps" if isinstance(steps, int) else ""
+    )

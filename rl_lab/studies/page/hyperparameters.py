@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl_lab.runs.description import IDLE
-from rl_lab.studies.diagnosing import is_diagnosed
 from rl_lab.studies.hyperparameters import DIFFERS, hyperparameters_side_by_side
+from rl_lab.studies.page.diagnoses import read_diagnoses
 from rl_lab.studies.page.formats import shortened, slug, value_text
 from rl_lab.studies.results import StudyResults
 
@@ -73,7 +73,7 @@ def _command(study: StudyResults, env_ids: Sequence[str], stored: Any, folder: s
     for agent, own in fields.items():
         pairs += [f"{agent}:{_pair(name, value)}" for name, value in own.items() if name not in shared]
     words += ["--set", *pairs] if pairs else []
-    words += ["--diagnose"] * any(is_diagnosed(run) for env_id in env_ids for run in study.of_env(env_id))
+    words += ["--diagnose"] * any(read_diagnoses(study.of_env(env_id)) for env_id in env_ids)
     return shlex.join([*words, "--out", f"runs/again{folder}"])
 
 

@@ -19,6 +19,7 @@ from rl_lab.studies.results import RETURN, RunResults, StudyResults, read_object
 
 EMBEDDED_BYTES = 8 * 2**20  # larger files are linked, so that the page still opens on a phone
 PICTURES = "pictures"  # the folder in a run directory
+LOG = "log.txt"  # of what a run's process prints, in its folder
 DIAGNOSED = {  # pictures of a diagnosis
     "diagnosis_regret": "what each part of the regret costs",
     "diagnosis_visits": "states that were visited",
@@ -65,12 +66,16 @@ def videos(study: StudyResults, env_id: str) -> list[Row]:
 
 
 def unfilmed(study: StudyResults, env_id: str) -> list[str]:
-    """Return the agents of which no finished run has the film that it was to end with."""
+    """Return the agents of which no finished run has the film that it was to end with, though there is a log.
+
+    Without any log the runs were brought here without what they printed and filmed.
+    """
     asked = {
         agent: [run for run in study.runs[env_id, agent] if run.done and run.config.get("video_episodes")]
         for agent in study.agents
     }
-    return [agent for agent, runs in asked.items() if runs and not _films(runs)]
+    logs = {agent: [run for run in runs if (run.directory / LOG).is_file()] for agent, runs in asked.items()}
+    return [agent for agent, runs in asked.items() if logs[agent] and not _films(runs)]
 
 
 def _films(runs: Iterable[RunResults]) -> dict[int, tuple[RunResults, Path]]:

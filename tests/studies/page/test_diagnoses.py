@@ -96,7 +96,8 @@ class TestComparing:
         assert split["regret"] == pytest.approx(
             split["exploration"] + split["representation"] + split["rest"]
         )
-        assert "One run of each agent is diagnosed: q-learning seed 0 and random seed 0." in page
+        told = "One run of each agent is diagnosed: q-learning seed 0 at 200 steps and random seed 0 at 200 steps."
+        assert told in page
         pictures = {file.stem for file in files[0].parent.glob("pictures/diagnosis_*.png")}
         assert "diagnosis_calibration" in pictures
         assert pictures <= set(DIAGNOSED)

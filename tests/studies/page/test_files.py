@@ -136,8 +136,10 @@ def test_the_command_diagnoses_again_what_was_diagnosed(tmp_path):
     file.write_text(json.dumps(json.loads(file.read_bytes()) | {"fields": {"dqn": SHARED}}))
     diagnosis = write_run(tmp_path, "dqn", 0, [0.5], wall_seconds=1.0) / "diagnosis.json"
     assert "--diagnose" not in command_of(load_study(tmp_path))
-    diagnosis.write_text("{}")
+    diagnosis.write_text('{"seed": 0}')
     assert command_of(load_study(tmp_path)).endswith(" --diagnose --out runs/again")
+    (diagnosis.parent / "summary.json").unlink()  # as where the run is being extended
+    assert "--diagnose" in command_of(load_study(tmp_path))
     diagnosis.write_text('{"split": ')
     assert "--diagnose" not in command_of(load_study(tmp_path))
 

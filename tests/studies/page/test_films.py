@@ -18,7 +18,9 @@ def study(tmp_path):
     describe(tmp_path, ["dqn", "ppo"])
     for agent in ("dqn", "ppo"):
         for seed in (0, 1):
-            asking(write_run(tmp_path, agent, seed, [0.5], env_steps=100), 1)
+            run = write_run(tmp_path, agent, seed, [0.5], env_steps=100)
+            asking(run, 1)
+            (run / "log.txt").touch()
     return tmp_path
 
 
@@ -39,7 +41,7 @@ def filmed(run, content=b"film"):
 def test_an_agent_without_any_film_is_told(study):
     filmed(runs_of(study, "ppo")[1])
     assert unfilmed(load_study(study), LAKE) == ["dqn"]
-    assert "No film of dqn: log.txt in the folder of a run says why." in write_report(study).read_text()
+    assert "No film of dqn: log.txt in the folders of its runs says why." in write_report(study).read_text()
 
 
 def test_several_are_told_together_and_an_empty_film_is_none(study):
@@ -54,3 +56,9 @@ def test_an_agent_that_was_not_to_be_filmed_or_is_under_way_is_not(study):
         (run / "summary.json").unlink()
     assert unfilmed(load_study(study), LAKE) == []
     assert "No film of" not in write_report(study).read_text()
+
+
+def test_nothing_is_said_of_films_where_runs_came_without_their_logs(study):
+    for run in study.rglob("log.txt"):
+        run.unlink()
+    assert unfilmed(load_study(study), LAKE) == []
