@@ -47,7 +47,7 @@ class Options:
     """Agents whose preset recommended:CartPole-v1 is tried."""
     seeds: int = 10
     """Number of seeds, from first_seed on."""
-    first_seed: int = 30_000
+    first_seed: int = 32_000
     """First seed; neither preset was chosen on it or on those after it."""
     total_steps: int | None = None
     """Budget in place of the preset's own, to try the script out."""

@@ -134,6 +134,23 @@ class Config(ReturnFields):
         idle = {name: what for what, (met, names) in needs.items() if not met for name in names}
         return super().idle_fields() | idle_returns(self) | idle
 
+    def refuse_new(self) -> str | None:
+        """Return why a new run can't have these fields (one line), though older ones may; None if it can."""
+        learned = self.sequence_length - self.burn_in_steps
+        if self.memory != "none" and self.n_steps > learned:
+            return (
+                f"n_steps {self.n_steps} must be at most sequence_length {self.sequence_length} - burn_in_steps"
+                f" {self.burn_in_steps} = {learned}, since returns end with their window"
+            )
+        if self.n_steps > self.replay_capacity:
+            return f"n_steps {self.n_steps} must be at most replay_capacity {self.replay_capacity}"
+        if self.heads > 1 and self.value_rescaling:
+            return (
+                f"heads {self.heads} and value_rescaling exclude each other: the mean over heads is one of values in"
+                " units of reward"
+            )
+        return None
+
     def transitions(self, num_envs: int, total_steps: int) -> dict[str, float]:
         """Return the periods of a run in transitions, by field.
 
@@ -197,11 +214,6 @@ class Config(ReturnFields):
             raise UsageError(
                 f"sequence_period_steps {self.sequence_period_steps} must be at most sequence_length"
                 f" {self.sequence_length} - burn_in_steps {self.burn_in_steps} = {learned}, or steps are left out"
-            )
-        if self.memory != "none" and self.n_steps > learned:
-            raise UsageError(
-                f"n_steps {self.n_steps} must be at most sequence_length {self.sequence_length} - burn_in_steps"
-                f" {self.burn_in_steps} = {learned}, since returns end with their window"
             )
 
 
@@ -267,11 +279,6 @@ def refuse(config: Config, spec: EnvSpec) -> str | None:
         return f"compile 'yes' {reason} (allowed for a new run: auto, no)"
     if (reason := refuse_batch(config.batch_size, config.replay_capacity)) is not None:
         return reason
-    if config.n_steps > (rows := max(1, config.replay_capacity // spec.num_envs)):
-        return (
-            f"n_steps {config.n_steps} are more than replay_capacity {config.replay_capacity} holds of each environment"
-            f" (allowed: at most {rows})"
-        )
     sampler = _sampler(config) or _uniform(config, spec)
     return refuse_capacity(config.replay_capacity, spec, blank_carry(config), sampler)
 

@@ -159,10 +159,6 @@ def _excluded(config: Any) -> list[tuple[str, str, str]]:
             config.munchausen and config.normalise_rewards, "munchausen", "normalise_rewards",
             "the temperature is in units of reward",
         ),
-        (
-            config.heads > 1 and config.value_rescaling, f"heads {config.heads}", "value_rescaling",
-            "the mean over heads is one of values in units of reward",
-        ),
         (config.noisy and config.heads > 1, "noisy", f"heads {config.heads}", "each explores by itself"),
         (has_prior and config.heads == 1, "prior_scale", "heads 1", "it keeps several heads apart"),
         (has_prior and distributed, "prior_scale", kind, "it is added to means"),

@@ -7,11 +7,10 @@ lambda-returns of the rollout (Peng's Q(lambda)), and steps are learned from in 
 With `memory` the carry is threaded through acting and learning alike and reset where an episode begins; a minibatch
 holds the whole sequences of some environments, from the carry that was stored when the rollout began.
 
-Deviations: epsilon falls with every environment step, not with every rollout, and the step size with every rollout, not
-with every gradient step. Where a time limit cuts an episode off, the return bootstraps from the true successor; in the
-authors' code a time limit ends the episode as termination does. Illegal actions don't count in the largest value. The
-authors' recurrent form computes its targets anew in each minibatch, and warms the carry up on the last steps of the
-rollout before; here targets are computed once per rollout.
+Deviations: epsilon falls with every environment step, not with every rollout. Where a time limit cuts an episode off,
+the return bootstraps from the true successor; in the authors' code a time limit ends the episode as termination does.
+Illegal actions don't count in the largest value. The authors' recurrent form computes its targets anew in each
+minibatch, and warms the carry up on the last steps of the rollout before; here targets are computed once per rollout.
 """
 
 from __future__ import annotations

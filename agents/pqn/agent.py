@@ -26,7 +26,7 @@ from rl_lab.updates.advantages import lambda_returns
 from rl_lab.updates.compile_process import CompilationStopped
 from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
-from rl_lab.updates.minibatches import ReturnBatch, minibatches
+from rl_lab.updates.minibatches import ReturnBatch, minibatches, number_of_minibatches
 from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.return_loss import ReturnLoss
 from rl_lab.updates.rollouts import (
@@ -87,10 +87,6 @@ class PQN:
     def epsilon(self) -> float:
         """Return the probability of a random action at the current step."""
         return self._epsilon(self.env_steps)
-
-    def learning_rate(self) -> float:
-        """Return the step size of the rollout under way: that of the step with which it began."""
-        return self.trained.learning_rate(self.env_steps - self.rollout.filled * self.num_envs)
 
     def policy(self, *, explore: bool) -> Policy:
         """Return the exploring policy of the network, or the greedy one of its average (or itself without one)."""
@@ -203,9 +199,12 @@ class PQN:
         Raises:
             FloatingPointError: a loss or gradient isn't finite; that step and those after it aren't taken.
         """
-        set_learning_rate(self.trained.optimiser, self.learning_rate())
-        outcomes = []
-        for batch in minibatches(whole, self.config.batch_size, self.config.n_epochs, self._order_rng):
+        asked, outcomes = (self.config.batch_size, self.config.n_epochs), []
+        number = number_of_minibatches(whole, *asked)
+        began, steps = self.env_steps - self.collect_env_steps, self.collect_env_steps
+        for k, batch in enumerate(minibatches(whole, *asked, self._order_rng)):
+            # As in the authors' code: as if the steps were taken, evenly, while the rollout was collected.
+            set_learning_rate(self.trained.optimiser, self.trained.learning_rate(began + k * steps // number))
             try:
                 outcomes.append(self.updates.learn(batch, self.gradient_steps).outcome)
             except FloatingPointError as error:
@@ -233,7 +232,7 @@ class PQN:
 
     def diagnostics(self) -> dict[str, float]:
         """Return epsilon and the step size."""
-        return {"epsilon": self.epsilon(), "learning_rate": self.learning_rate()}
+        return {"epsilon": self.epsilon(), "learning_rate": self.trained.learning_rate(self.env_steps)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return network, optimiser, the unfinished rollout and counters; leaves are live."""

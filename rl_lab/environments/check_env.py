@@ -131,8 +131,8 @@ def _silent_lives(env: gymnasium.Env) -> list[str]:
     while isinstance(env, gymnasium.Wrapper):
         if isinstance(env, LifeLoss) and not env.is_told:
             return [
-                f"life_loss_terminates does nothing where no step tells of lives: {name_of(env)} has given neither"
-                " info['lives'] nor info['life_lost']"
+                "life_loss_terminates does nothing unless steps tell of lives: in the steps of the check"
+                f" {name_of(env)} has given neither info['lives'] nor info['life_lost']"
             ]
         env = env.env
     return []

@@ -200,4 +200,6 @@ def _student_fields(trained: Trained, hidden: Sequence[int]) -> dict[str, Any]:
     fields = {name: mine[name] for name in STUDENT_FIELDS if name in mine and name in taken}
     if fields.get("memory", "none") != "none":
         fields["memory_size"] = int(hidden[-1])
+    if fields.get("memory") != "attention":
+        fields.pop("context", None)
     return fields | {"hidden": tuple(int(width) for width in hidden)}

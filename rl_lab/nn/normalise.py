@@ -176,7 +176,7 @@ class Statistics:
         return 1.0 if self._rewards is None else self._rewards.scale
 
     def scaled(self, reward: Array) -> Array:
-        """Return rewards of single steps, [...], as the agent learns from them: scaled and clipped, or as is."""
+        """Return rewards of single steps, [...], scaled and clipped as SB3 does; as they are without a normaliser."""
         return reward if self._rewards is None else self._rewards(reward)
 
     def weights(self) -> dict[str, Tensor]:

@@ -119,10 +119,9 @@ class Checkpoints:
     def _sweep(self, keep: Path) -> None:
         """Remove manifests that aren't kept, then segments that no manifest uses, and temporaries."""
         manifests = self.manifests()
-        newest = set(manifests[-self._keep_last :])  # in which a damaged one takes no place of a whole one
         whole = [path for path in manifests if path not in self._damaged]
-        best = [path for path in self.best() if path not in self._damaged]
-        kept = {keep, *newest, *whole[-self._keep_last :], *best[: self._keep_best]}
+        later = manifests[manifests.index(keep) :]  # damaged ones among them take no place of whole ones
+        kept = {keep, *later[-self._keep_last :], *whole[-self._keep_last :], *self.best()[: self._keep_best]}
         for path in manifests:
             if path not in kept:
                 path.unlink()
@@ -185,10 +184,13 @@ class Checkpoints:
         return sorted({step for path in self.manifests() if (step := _step_of(path)) is not None})
 
     def best(self) -> list[Path]:
-        """Return the manifests whose info has a "score", best first; of equal ones the newer first."""
+        """Return the manifests whose info has a "score", best first; of equal ones the newer first.
+
+        Those that `load` has passed over aren't among them.
+        """
         scored = []
         for age, path in enumerate(reversed(self.manifests())):
-            summary = self._summary(path)
+            summary = None if path in self._damaged else self._summary(path)
             score = None if summary is None else summary.score
             if score is not None and score == score:  # nan is no score
                 scored.append((-score, age, path))

@@ -152,11 +152,12 @@ class RecordedVector:
         Raises:
             DatasetCorrupt: an episode can't be read, or lacks the action masks that others have.
         """
-        if options is None:
+        chosen = (options or {}).get("reset_mask")
+        if chosen is None:
             self._episodes = [self._open(number) for number in seed]
             self._at = [0] * self.num_envs
         else:
-            for i in map(int, np.flatnonzero(options["reset_mask"])):
+            for i in map(int, np.flatnonzero(chosen)):
                 self._episodes[i], self._at[i] = self._open(seed[i]), 0
         return self._seen()
 

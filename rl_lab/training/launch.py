@@ -239,7 +239,7 @@ def resume(
         description = longer or description
         problem = _with_initial_weights(problem_of(description.config, learner), description, folder)
         _require_same_dataset(problem, description)
-        require_accepted(learner, problem)
+        require_accepted(learner, problem, resuming=True)
         upgrade_description(folder)
         if longer is not None:
             write_extension(folder, longer)

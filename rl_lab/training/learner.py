@@ -24,7 +24,8 @@ class Learner(Protocol):
     So is the method `resolved(problem) -> Learner`: it returns the learner with what its config leaves to
     "auto" decided. A method `budget_fields()` of the config names the fields by which what is learned depends on
     the budget; only runs of configs that have it, and name none, can be given a larger budget later. A method
-    `idle_fields()` of the config maps the names of fields that do nothing beside the others to what they would need.
+    `idle_fields()` of the config maps the names of fields that do nothing beside the others to what they would need,
+    and a method `refuse_new()` returns why a new run can't have its fields, though older ones may (one line, or None).
 
     What `rl_lab.diagnosis` asks is optional too: the methods `function_class(problem, weights) -> FunctionClass | None`
     and `exploring(problem, weights) -> Policy` (the policy that collects steps), the attribute `knows_model` (it learns

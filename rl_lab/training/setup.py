@@ -171,12 +171,21 @@ def other_episodes_of(config: RunConfig) -> str | None:
     return other_episodes(config.env_id, config.num_envs, config.env_kwargs, layers, config.vector)
 
 
-def require_accepted(learner: Learner, problem: Problem) -> None:
+def _nothing() -> None:
+    return None
+
+
+def require_accepted(learner: Learner, problem: Problem, *, resuming: bool = False) -> None:
     """Check that a learner takes a problem, and that its dataset fits its environment.
+
+    Args:
+        resuming: the fields are those of a run that has begun, which may hold what new ones can't.
 
     Raises:
         UsageError: with the reason.
     """
+    if not resuming and (reason := getattr(learner.config, "refuse_new", _nothing)()) is not None:
+        raise UsageError(reason)
     if (reason := learner.refuse(problem)) is not None:
         raise UsageError(reason)
     if problem.dataset is not None and (reason := problem.dataset.refuse(problem.spec)) is not None:

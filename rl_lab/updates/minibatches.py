@@ -53,8 +53,7 @@ def minibatches(
             environment; None: the whole rollout.
     """
     axis = whole.target.ndim - 1  # of the steps, or of the environments
-    count = whole.target.shape[axis]
-    taken = count if size is None else max(1, size * count // whole.target.numel())
+    count, taken = _parts_of(whole, size)
     for _ in range(epochs):
         if taken >= count:
             yield whole
@@ -64,6 +63,18 @@ def minibatches(
         for start in range(0, count, taken):
             length = min(taken, count - start)
             yield _part(shuffled, lambda leaf, at: leaf.narrow(at, start, length), axis)  # noqa: B023
+
+
+def number_of_minibatches(whole: SomeBatch, size: int | None, epochs: int) -> int:
+    """Return how many `minibatches` of the same arguments there are."""
+    count, taken = _parts_of(whole, size)
+    return epochs * -(-count // taken)
+
+
+def _parts_of(whole: SomeBatch, size: int | None) -> tuple[int, int]:
+    """Return how many steps or environments a rollout has, and how many of them a minibatch takes."""
+    count = whole.target.shape[-1]
+    return count, count if size is None else max(1, min(count, size * count // whole.target.numel()))
 
 
 def _part(batch: SomeBatch, take: Callable[[Tensor, int], Tensor], axis: int) -> SomeBatch:

@@ -17,12 +17,12 @@ from toys import Parts
 gymnasium.register("test/Parts-v0", Parts, max_episode_steps=10)  # something for every encoder
 
 BRIEF = [
-    "--total-steps", "60", "--memory-size", "8", "--hidden", "8", "--eval-episodes", "1", "--eval-max-steps", "5",
+    "--total-steps", "60", "--hidden", "8", "--eval-episodes", "1", "--eval-max-steps", "5",
     "--video-episodes", "0", "--no-pictures", "--wandb", "disabled", "--device", "cpu", "--eval-every-steps", "30",
     "--log-every-steps", "20", "--checkpoint-every-steps", "30",
 ]  # fmt: skip
 REPLAYED = [
-    "--learning-starts-env-steps", "20", "--replay-capacity", "60", "--batch-size", "4", "--sequence-length", "4",
+    "--learning-starts-env-steps", "20", "--replay-capacity", "60", "--batch-size", "4",
 ]  # fmt: skip
 AGENTS = {
     "dqn": REPLAYED,
@@ -84,6 +84,8 @@ TRIED = [c for c in EVERYTHING if c in QUICK or not ALIKE & set(c)]
 def test_combination(world, agent, encoder, memory, tmp_path, capsys):
     env_id, takes = WORLDS[world]
     chosen = ["--encoder", encoder, "--memory", memory, "--run-dir", str(tmp_path / "run")]
+    if memory != "none":
+        chosen += ["--memory-size", "8", *["--sequence-length", "4"] * (agent in ("dqn", "clone"))]
     with pytest.raises(SystemExit) as ended:
         main(lambda _: train(["--agent", agent, "--env-id", env_id, *chosen, *BRIEF, *AGENTS[agent]]), [])
     error = capsys.readouterr().err.strip()

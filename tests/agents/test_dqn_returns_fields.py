@@ -35,7 +35,6 @@ from toys import Identity, problem_on, spec_of
         ({"v_max": 1e39}, "v_max 1e.39 must lie within 1e.30 of 0"),
         ({"prior_scale": 1.0, "heads": 2, "normalise_observations": True}, "a prior never changes"),
         ({"noisy": True, "heads": 2}, "noisy and heads 2 exclude each other"),
-        ({"heads": 2, "value_rescaling": True}, "heads 2 and value_rescaling exclude each other"),
         ({"prior_scale": 1.0}, "prior_scale and heads 1 exclude each other"),
         ({"prior_scale": 1.0, "heads": 2, "distribution": "quantile"}, "it is added to means"),
         (

@@ -175,22 +175,22 @@ class TestTargets:
         assert target.max() > 12
         np.testing.assert_allclose(target / scale, [step.reward[0] for step in steps], atol=1e-5)
 
-    def test_the_step_size_of_a_rollout_is_that_of_its_first_step(self):
-        """So the first rollout has all of it, and the last one some."""
-        problem, rates = problem_on(Staggered, num_envs=2, total_steps=40), []
-        agent = agent_on(problem, n_steps=5, learning_rate=1e-3, learning_rate_final=0.0, hidden=(8,))
-        learn = agent.learn
-
-        def heard(whole):
-            figures = learn(whole)
-            rates.append(agent.trained.optimiser.param_groups[0]["lr"])
-            return figures
-
-        agent.learn = heard
-        shown = []
-        interact(agent, problem, lambda step: shown.append(agent.diagnostics()["learning_rate"]))
-        np.testing.assert_allclose(rates, [1e-3, 7.5e-4, 5e-4, 2.5e-4], rtol=1e-6)
-        np.testing.assert_allclose(shown[:6], [1e-3] * 4 + [7.5e-4] * 2, rtol=1e-6)
+    @pytest.mark.parametrize("memory", ["none", "gru"])
+    def test_the_step_size_falls_with_every_gradient_step(self, memory):
+        """As if the steps were taken while the rollout is collected: from all of it on, with each equally less."""
+        problem, rates = problem_on(Staggered, num_envs=4, total_steps=80), []
+        agent = agent_on(
+            problem, n_steps=5, batch_size=8, n_epochs=1, learning_rate=1e-3, learning_rate_final=0.0, hidden=(8,),
+            memory=memory, memory_size=4,
+        )  # fmt: skip
+        agent.trained.optimiser.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+        interact(agent, problem)
+        per_rollout = (
+            3 if memory == "none" else 4
+        )  # of 8, 8 and 4 steps, or of one environment's sequence each
+        began = np.repeat(np.arange(0, 80, 20), per_rollout)
+        at = began + np.tile(20 * np.arange(per_rollout) // per_rollout, 4)
+        np.testing.assert_allclose(rates, 1e-3 * (1 - at / 80), rtol=1e-6)
 
     def test_large_rollouts_are_evaluated_in_parts(self, monkeypatch):
         whole = Unmoved(StaggeredMasks).batches

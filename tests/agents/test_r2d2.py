@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from functools import partial
 
 import gymnasium
@@ -11,7 +12,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from rl_lab.agents.dqn import Config, refuse
+import rl_lab
+from rl_lab.agents.dqn import Config
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.replay.prioritised import Prioritised
 from rl_lab.replay.sequences import SequenceReplay
@@ -20,7 +22,8 @@ from rl_lab.training.loop import start, train
 from rl_lab.types import UsageError
 from rl_lab.updates.td import RESCALED, select
 from rl_lab.updates.td_windows import WindowedTDLoss, mixed_priorities
-from toys import CueRecall, Unaware, agent_on, interact, problem_on, sample, spec_of, vector
+from runs import SMALL_DQN, learn
+from toys import CueRecall, Unaware, agent_on, interact, problem_on, sample, vector
 from worlds import CARRY, World, filled
 
 
@@ -29,18 +32,40 @@ def pohlen_inverse(x):
     return np.sign(x) * (((root - 1) / 2e-3) ** 2 - 1)
 
 
-def test_returns_longer_than_what_is_kept_are_refused():
-    windows = {"memory": "gru", "sequence_length": 8, "burn_in_steps": 3}
-    says = "^n_steps 6 must be at most sequence_length 8 - burn_in_steps 3 = 5, since returns end with their window$"
-    with pytest.raises(UsageError, match=says):
-        Config(**windows, n_steps=6)
-    Config(**windows, n_steps=5)
-    spec = spec_of(spaces.Box(-1, 1, (2,)), num_envs=3)
-    few = {"replay_capacity": 32, "batch_size": 4}
-    assert refuse(Config(**few, n_steps=10), spec) is None
-    assert refuse(Config(**few, n_steps=11), spec) == (
-        "n_steps 11 are more than replay_capacity 32 holds of each environment (allowed: at most 10)"
-    )
+WINDOWS = {"memory": "gru", "sequence_length": 8, "burn_in_steps": 3}
+NOT_NEW = [
+    (
+        WINDOWS | {"n_steps": 6},
+        "n_steps 6 must be at most sequence_length 8 - burn_in_steps 3 = 5, since returns end with their window",
+    ),
+    (
+        {"n_steps": 33, "replay_capacity": 32, "batch_size": 4},
+        "n_steps 33 must be at most replay_capacity 32",
+    ),
+    (
+        {"heads": 2, "value_rescaling": True},
+        "heads 2 and value_rescaling exclude each other: the mean over heads is one of values in units of reward",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "says"), NOT_NEW)
+def test_what_older_runs_may_hold_is_refused_for_new_ones(fields, says, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    given = SMALL_DQN | {"total_steps": 40, "eval_episodes": 0} | fields
+    with pytest.raises(UsageError, match=f"^{re.escape(says)}$"):
+        learn(run, "dqn", "CartPole-v1", **given)
+    assert not run.exists()
+    with monkeypatch.context() as older:
+        older.setattr(Config, "refuse_new", lambda config: None)
+        learn(run, "dqn", "CartPole-v1", **given)
+    assert rl_lab.load_policy(run) is not None
+    assert rl_lab.resume(run, progress=False).finished_before
+
+
+def test_what_a_window_or_the_replay_holds_is_accepted():
+    for fields in (WINDOWS | {"n_steps": 5}, {"n_steps": 64, "replay_capacity": 64}, {"heads": 2}):
+        assert Config(**fields).refuse_new() is None
 
 
 class TestPriorities:

@@ -123,9 +123,9 @@ class TestGenerators:
             Generators(3).open([1, 2, 3], {"reset_mask": [1, 0, 2]})
 
 
-@pytest.mark.parametrize("num_envs", [1, 2, FEWEST])
-def test_options_without_a_mask_reset_all(num_envs):
-    envs = make_envs("CartPole-v1", num_envs)
+@pytest.mark.parametrize(("num_envs", "vector"), [(1, "sync"), (2, "sync"), (2, "async"), (FEWEST, "sync")])
+def test_options_without_a_mask_reset_all(num_envs, vector):
+    envs = make_envs("CartPole-v1", num_envs, vector=vector)
     seeds = list(range(num_envs))
     expected, _ = envs.reset(seed=seeds)
     found, _ = envs.reset(seed=seeds, options={})

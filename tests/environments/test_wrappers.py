@@ -90,7 +90,7 @@ def test_an_environment_that_tells_of_lives_is_no_news(entry):
 
 
 def test_lives_that_are_asked_for_in_vain_are_told(tmp_path):
-    says = "life_loss_terminates does nothing where no step tells of lives: "
+    says = "life_loss_terminates does nothing unless steps tell of lives: in the steps of the check "
     (line,) = brief_check(lambda: LifeLoss(Tells({})))
     assert line.startswith(says)
     given = {

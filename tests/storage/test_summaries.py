@@ -120,9 +120,13 @@ def test_a_damaged_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
     save(store, 700, score=3)
     assert whole(store, tmp_path) == [500, 600, 700]  # the best, and the newest two
     assert store.steps() == [500, 600, 700, 900]
+    assert store.best_score() == 5
     save(store, 1000, score=1)
-    save(store, 1100, score=1)
-    assert store.steps() == [500, 1000, 1100]
+    assert store.steps() == [500, 700, 1000]  # now a whole one is newer
+    again = Checkpoints(tmp_path, keep_last=2, keep_best=1)
+    assert again.load()[0] == 1000
+    save(again, 1100, score=1)
+    assert whole(again, tmp_path) == again.steps() == [500, 1000, 1100]
 
 
 def new_segments(folder: Path, write: Callable[[], object]) -> set[Path]:

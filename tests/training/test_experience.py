@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import rl_lab
 from recorded import ENVIRONMENTS, by_minari, on_frozen_lake, random_policy, record_random, walk
 from rl_lab.datasets.dataset import Dataset, RecordedEpisode
-from rl_lab.training.experience import RecordedOrder, experience
+from rl_lab.training.experience import RecordedOrder, RecordedVector, experience
 from rl_lab.training.loop import start
 from rl_lab.training.loop import train as loop
 from rl_lab.trees import leaves_of
@@ -175,3 +175,11 @@ class TestHandingOut:
         least = learn(tmp_path / "b", "q-learning", "FrozenLake-v1", dataset=str(lake), total_steps=800)
         assert len(read) > 100
         assert whole.summary["weights_sha256"] == least.summary["weights_sha256"]
+
+
+def test_options_without_a_mask_open_all_columns(lake):
+    envs = RecordedVector(Dataset(lake), 2, False)
+    expected, _ = envs.reset(seed=[3, 4])
+    envs.step(np.zeros(2, np.int64))
+    found, _ = envs.reset(seed=[3, 4], options={})
+    np.testing.assert_array_equal(found, expected)

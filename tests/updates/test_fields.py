@@ -205,8 +205,11 @@ class TestOptimiser:
         interact(agent, problem, watch)
         assert min(rates) < 20 < max(rates)
         for t, rate in rates.items():
-            falling = 0.5 + 0.25 * (1 + math.cos(math.pi * (t - 20) / 60))
-            assert rate == pytest.approx(t / 20 if t < 20 else falling)
+            at = (
+                t - 4 if name == "pqn" else t
+            )  # whose last one of two steps is taken half way through the rollout
+            falling = 0.5 + 0.25 * (1 + math.cos(math.pi * (at - 20) / 60))
+            assert rate == pytest.approx(at / 20 if at < 20 else falling)
 
     def test_penalties_and_decay_leave_biases_alone(self, name):
         agent, _ = made(name, l1=0.1, l2=0.2, weight_decay=0.5, learning_rate=0.01, optimiser="sgd")

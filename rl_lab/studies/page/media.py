@@ -66,7 +66,7 @@ def videos(study: StudyResults, env_id: str) -> list[Row]:
 
 
 def unfilmed(study: StudyResults, env_id: str) -> list[str]:
-    """Return the agents of which no finished run has the film that it was to end with, though there is a log.
+    """Return the agents of which no finished run has a film, though they were to end with one and there is a log.
 
     Without any log the runs were brought here without what they printed and filmed.
     """
