@@ -228,8 +228,8 @@ RECOMMENDED = {
         "update_period_env_steps": 1_000, "epsilon_initial": 1.0, "epsilon_final": 0.05, "epsilon_fraction": 0.3,
     } | own for agent, own in (("lstd", {"ridge": 10.0}), ("lspi", {"ridge": 100.0, "max_iterations": 10}))},
     ("pqn", "CartPole-v1"): {
-        "total_steps": 65_536, "num_envs": 64, "hidden": (64, 64), "n_steps": 32, "batch_size": 128, "n_epochs": 4,
-        "gamma": 0.99, "q_lambda": 0.98, "normalise_rewards": True, "learning_rate": 2e-3,
+        "total_steps": 98_304, "num_envs": 64, "hidden": (64, 64), "n_steps": 32, "batch_size": 128, "n_epochs": 4,
+        "gamma": 0.99, "q_lambda": 0.99, "normalise_rewards": True, "learning_rate": 2e-3,
         "learning_rate_final": 0.0, "epsilon_final": 0.03, "epsilon_fraction": 0.2,
     },
     ("ppo", "lab/CartPolePositions-v0"): {
