@@ -52,7 +52,7 @@ NOT_NEW = [
 @pytest.mark.parametrize(("fields", "says"), NOT_NEW)
 def test_what_older_runs_may_hold_is_refused_for_new_ones(fields, says, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    given = SMALL_DQN | {"total_steps": 40, "eval_episodes": 0} | fields
+    given = SMALL_DQN | {"total_steps": 40, "eval_episodes": 0, "epsilon_fraction": 0.0} | fields
     with pytest.raises(UsageError, match=f"^{re.escape(says)}$"):
         learn(run, "dqn", "CartPole-v1", **given)
     assert not run.exists()
@@ -60,7 +60,7 @@ def test_what_older_runs_may_hold_is_refused_for_new_ones(fields, says, tmp_path
         older.setattr(Config, "refuse_new", lambda config: None)
         learn(run, "dqn", "CartPole-v1", **given)
     assert rl_lab.load_policy(run) is not None
-    assert rl_lab.resume(run, progress=False).finished_before
+    assert rl_lab.resume(run, total_steps=60, progress=False).summary["env_steps"] == 60
 
 
 def test_what_a_window_or_the_replay_holds_is_accepted():
