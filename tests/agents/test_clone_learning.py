@@ -85,10 +85,11 @@ class TestClassifiers:
             "hidden": (), "held_out": 0.2, "train_period_env_steps": 32, "learning_rate": 1e-2,
             "learning_rate_final": 1e-3, "replay_capacity": 12_000,
         }  # fmt: skip
-        memory = {"memory_size": 32, "sequence_length": 8, "context": 8}
+        memory = {"memory_size": 32, "sequence_length": 8}
         for name, steps in (("lstm", 16_000), ("attention", 12_000)):
             fields |= {"memory": name, "total_steps": steps}
-            summary = learn_examples(tmp_path / name, tmp_path / "data", **fields, **memory).summary
+            seen = {"context": 8} if name == "attention" else {}
+            summary = learn_examples(tmp_path / name, tmp_path / "data", **fields, **memory, **seen).summary
             assert summary["held_out_accuracy"] >= 0.99
             assert summary["eval_return_mean"] == 1.0
         fields |= {"memory": "none", "total_steps": 8_000}
