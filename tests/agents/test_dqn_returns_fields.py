@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 from gymnasium import spaces
 
 from rl_lab.agents.dqn import Config, refuse
-from rl_lab.training.registry import make_learner, presets_of
+from rl_lab.training.registry import make_learner
 from rl_lab.training.setup import require_effect
 from rl_lab.types import UsageError
 from toys import Identity, problem_on, spec_of
@@ -75,14 +73,6 @@ def test_what_would_do_nothing_is_refused_where_it_is_given_and_passes_where_it_
     learner, problem = make_learner("dqn", **fields), problem_on(lambda: Identity(3))
     learner.resolved(problem)
     assert learner.refuse(problem) is None
-
-
-@pytest.mark.parametrize("agent", ["dqn", "c51", "qr-dqn", "iqn"])
-def test_presets_hold_nothing_that_would_do_nothing(agent):
-    """Their environments are for another test: the fields alone are looked at."""
-    own = {f.name for f in dataclasses.fields(Config)}
-    for fields in (*presets_of(agent).values(), {}):
-        require_effect(agent, {k: v for k, v in fields.items() if k in own})
 
 
 def test_refuses_environments_and_compilation_that_do_not_suit():
