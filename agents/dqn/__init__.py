@@ -46,7 +46,7 @@ from rl_lab.training.lockstep import Together
 
 from .agent import DQN
 from .config import Config, gradient_steps_per_call, refuse
-from .together import DQNsTogether, refuse_number, refuse_together
+from .together import DQNsTogether, refuse_together
 
 __all__ = ["DQN", "Config", "build", "gradient_steps_per_call", "refuse"]
 
@@ -54,4 +54,4 @@ __all__ = ["DQN", "Config", "build", "gradient_steps_per_call", "refuse"]
 @built_from(Config)
 def build(config: Config) -> Interaction:
     """Learn action values with a deep Q-network, with or without memory; Discrete actions."""
-    return Interaction(config, DQN, refuse, together=Together(refuse_together, DQNsTogether, refuse_number))
+    return Interaction(config, DQN, refuse, together=Together(refuse_together, DQNsTogether))

@@ -9,8 +9,9 @@ from gymnasium import spaces
 
 from rl_lab.agent import Policy
 from rl_lab.nn.acting_together import Prepared, joint_arrays, joint_q_values
+from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_capacity
-from rl_lab.types import Array, EnvSpec, Metrics, Obs, State, Step
+from rl_lab.types import Array, Metrics, Obs, State, Step
 from rl_lab.updates.compile_process import CompilationStopped
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.optimisers import OPTIMISERS
@@ -23,14 +24,11 @@ from .config import Config, make_loss
 PLAIN = {"distribution": "none", "munchausen": False, "noisy": False, "heads": 1, "normalise_rewards": False}
 
 
-def refuse_together(config: Config) -> str | None:
-    """Return why agents of this configuration can't learn as one program (one line), or None if they can."""
-    return refuse_stacking(config, **PLAIN)
-
-
-def refuse_number(config: Config, spec: EnvSpec, number: int) -> str | None:
-    """Return why the replays of so many agents don't fit into memory (one line), or None if they do."""
-    together = refuse_capacity(config.replay_capacity * number, spec)
+def refuse_together(config: Config, problem: Problem, number: int) -> str | None:
+    """Return why so many agents of this configuration can't learn as one program (one line), or None if they can."""
+    if (reason := refuse_stacking(config, problem, **PLAIN)) is not None:
+        return reason
+    together = refuse_capacity(config.replay_capacity * number, problem.spec)
     return None if together is None else f"{number} replays are held at once, and {together} together"
 
 

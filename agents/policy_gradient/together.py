@@ -14,6 +14,7 @@ from gymnasium import spaces
 from rl_lab.agent import Policy
 from rl_lab.nn.acting_together import Prepared, joint_arrays, joint_outputs
 from rl_lab.nn.distributions import CategoricalHead
+from rl_lab.problem import Problem
 from rl_lab.trees import join_leaves
 from rl_lab.types import Array, Metrics, Obs, State, Step
 from rl_lab.updates.compile_process import CompilationStopped
@@ -27,14 +28,14 @@ from .agent import STEP_FIGURES, PolicyGradient
 from .config import Config
 
 
-def refuse_together(config: Config) -> str | None:
-    """Return why agents of this configuration can't learn as one program (one line), or None if they can."""
+def refuse_together(config: Config, problem: Problem, number: int) -> str | None:
+    """Return why so many agents of this configuration can't learn as one program (one line), or None if they can."""
     method = config.method()
     if method.whole_episodes:
         return f"{config.NAME} learns from whole episodes, which end at different moments"
     if method.target_kl is not None:
         return f"target_kl {method.target_kl} can't be batched: agents would stop at different steps (allowed: None)"
-    return refuse_stacking(config)
+    return refuse_stacking(config, problem)
 
 
 class PolicyGradientsTogether:

@@ -199,6 +199,11 @@ def has_image(space: spaces.Space, channels: str = "auto") -> bool:
     return is_image(space, channels)
 
 
+def has_convolutions(encoder: str, space: spaces.Space, channels: str = "auto") -> bool:
+    """Return whether an encoder that can take the space has convolutions; `channels` is that of `is_image`."""
+    return encoder in CONVOLUTIONAL or (encoder == "auto" and has_image(space, channels))
+
+
 def _layers(name: str, space: spaces.Space, fields: NetworkFields) -> list[nn.Module]:
     """Return the layers before the dense ones."""
     if isinstance(space, Composite):

@@ -63,7 +63,9 @@ class Image(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         """Return the images float32 [B, C, H, W]."""
         images = _channels_first(obs, self.layout)
-        floats = images.to(torch.float32, memory_format=torch.channels_last)
+        # Laid out as torch.channels_last, for which `vmap` has no rule.
+        pixels = images.movedim(1, -1).to(torch.float32, memory_format=torch.contiguous_format)
+        floats = pixels.movedim(-1, 1)
         if isinstance(self.scale, float):
             return floats if self.scale == 1.0 else floats.mul_(self.scale)  # a copy: only bytes are scaled
         return floats.mul_(torch.tensor(self.scale, device=floats.device)[:, None, None])

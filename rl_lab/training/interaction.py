@@ -53,9 +53,7 @@ class Interaction:
         """Return why so many of these agents can't learn as one program (one line), or None if they can."""
         if self.together is None:
             return "several seeds of it don't learn as one program"
-        if (reason := self.together.refuse(self.config)) is not None:
-            return reason
-        return self.together.refuse_number(self.config, problem.spec, number)
+        return self.together.refuse(self.config, problem, number)
 
     def learns_together(self, agents: Sequence[Agent]) -> LearnsTogether:
         """Return what lets several of these agents, which have taken no steps yet, learn as one program."""

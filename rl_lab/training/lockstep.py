@@ -9,8 +9,9 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from rl_lab.agent import Agent, Policy
+from rl_lab.problem import Problem
 from rl_lab.training.session import Session
-from rl_lab.types import EnvSpec, Metrics, Obs, Step
+from rl_lab.types import Metrics, Obs, Step
 
 
 class LearnsTogether(Protocol):
@@ -41,12 +42,10 @@ class LearnsTogether(Protocol):
 class Together:
     """How several agents of a kind learn as one program."""
 
-    refuse: Callable[[Any], str | None]
-    """Returns why agents of a configuration can't (one line), or None if they can."""
+    refuse: Callable[[Any, Problem, int], str | None]
+    """Returns why so many agents of a configuration can't (one line), or None if they can."""
     make: Callable[[Sequence[Any]], LearnsTogether]
     """Makes one learner of agents that have taken no steps yet."""
-    refuse_number: Callable[[Any, EnvSpec, int], str | None] = lambda config, spec, number: None
-    """Returns why so many can't, in such an environment, or None; asked after `refuse`."""
 
 
 class Turns:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rl_lab.nn.encoders import CONVOLUTIONAL, has_image
+from rl_lab.nn.encoders import has_convolutions
 from rl_lab.problem import Problem
 from rl_lab.types import UsageError
 from rl_lab.updates.compiling import has_compiler
@@ -52,8 +52,7 @@ def resolve_compile(config: Any, problem: Problem, gradient_steps: int, reason: 
         raise UsageError(f"compile 'yes' requires device 'cpu', got {problem.device!r}")
     if config.compile != "auto":
         return config
-    pictured = config.encoder == "auto" and has_image(problem.spec.observation_space, config.channels)
-    image = pictured or config.encoder in CONVOLUTIONAL
+    image = has_convolutions(config.encoder, problem.spec.observation_space, config.channels)
     enough = BREAK_EVEN_WITH_IMAGES if image else BREAK_EVEN_GRADIENT_STEPS
     pays = gradient_steps >= enough and problem.device == "cpu" and reason is None
     return replace(config, compile="yes" if pays else "no")

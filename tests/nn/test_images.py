@@ -69,7 +69,7 @@ class TestImages:
         of_bytes = make_encoder("auto", planes, (5,), channels="last")
         torch.manual_seed(0)
         of_floats = make_encoder("cnn", spaces.Box(0, 1, (8, 8, 12)), (5,), channels="last")
-        seen = torch.from_numpy(planes.sample()[None])
+        seen = torch.from_numpy(np.stack([planes.sample()]))
         assert torch.equal(of_bytes(seen), of_floats(seen.float()))
 
     def test_floats_are_left_as_they_are(self):

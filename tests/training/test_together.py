@@ -153,6 +153,10 @@ def test_a_failure_that_nobody_takes_ends_all_runs(tmp_path):
         (DQN | {"l2": 0.1}, r"l2 0.1 can't be batched \(allowed: 0.0\)"),
         (PPO | {"target_kl": 0.01}, r"target_kl 0.01 can't be batched: .*\(allowed: None\)"),
         (PPO | {"dropout": 0.1}, "dropout 0.1 can't be batched"),
+        *(
+            (f | {"env_id": "lab/GridWorldPixels-v0"}, "encoder 'auto' has convolutions, .* 'cpu' .*'cuda'")
+            for f in (DQN, PPO)
+        ),
         (PPO | {"agent": "pqn"}, "several seeds of it don't learn as one program"),
     ],
 )

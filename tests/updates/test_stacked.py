@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 from torch import nn
 
+from boxes import uint8
 from networks import make_q_network
 from rl_lab.replay.transitions import Transitions
 from rl_lab.updates import stacked_q
@@ -33,19 +36,20 @@ VARIANTS = {
 }  # fmt: skip
 
 
-def networks(**fields) -> list[nn.Module]:
+def networks(space: spaces.Space = SPACE, **fields) -> list[nn.Module]:
     """Return networks with different weights, always the same ones."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return [make_q_network(SPACE, ACTIONS, hidden=(16,), **fields) for _ in range(NETWORKS)]
+        return [make_q_network(space, ACTIONS, hidden=(16,), **fields) for _ in range(NETWORKS)]
 
 
 class Learners:
     """The same networks twice: learning as one program, and each alone."""
 
-    def __init__(self, variant: str, compile_key: str | None = None):
+    def __init__(self, variant: str, compile_key: str | None = None, *, space: spaces.Space = SPACE, **more):
         loss, clip, fields, name = VARIANTS[variant]
-        self.own, targets = networks(**fields), networks(**fields)[::-1]
+        fields = fields | more
+        self.own, targets = networks(space, **fields), networks(space, **fields)[::-1]
         self.alone = copy.deepcopy(self.own)
         self.optimisers = [OPTIMISERS[name](list(n.parameters()), 1e-3) for n in self.own]
         self.alone_optimisers = [OPTIMISERS[name](list(n.parameters()), 1e-3) for n in self.alone]
@@ -121,6 +125,44 @@ def test_networks_of_spaces_that_start_elsewhere_share_no_program(space, encoder
         stack = Stack(nets, [torch.optim.SGD(network.parameters())], torch.optim.SGD)
         [found] = joint_forward(network, stack)(obs[None])
         torch.testing.assert_close(torch.as_tensor(found[0]), network(torch.as_tensor(obs))[0])
+
+
+@pytest.mark.parametrize(
+    ("space", "fields"),
+    [
+        (uint8(4, 84, 84), {"encoder": "cnn"}),
+        (uint8(20, 20, 3), {"encoder": "small"}),
+        (uint8(3, 20, 20, 1), {"encoder": "small", "channels": "last"}),
+        (uint8(20, 20), {"encoder": "impala"}),
+        (uint8(10, 10, 4), {"encoder": "minatar", "channels": "last", "layer_norm": True}),
+        (spaces.Dict(seen=uint8(20, 20, 3), felt=SPACE, said=spaces.Discrete(3)), {}),
+        (spaces.Tuple([SPACE, spaces.MultiBinary(3)]), {}),
+        (spaces.MultiDiscrete([3, 4]), {"encoder": "embedding"}),
+    ],
+    ids=str,
+)
+def test_networks_with_any_encoder_learn_together_what_they_learn_alone(space, fields):
+    both, rows = Learners("vanilla", space=space, **fields), batch_space(space, BATCH)
+    rows.seed(0)
+    rng = np.random.default_rng(0)
+    for call in range(5):
+        each = [replace(drawn(rng, 1), obs=rows.sample(), next_obs=rows.sample()) for _ in both.own]
+        found, failed = both.joint(each, call)
+        assert not failed
+        for k, (solo, one) in enumerate(zip(both.solo, each, strict=True)):
+            torch.testing.assert_close(
+                found.loss[k], solo.learn(one, call).outcome.loss, atol=1e-4, rtol=1e-4
+            )
+            assert both.distance(k) < 2e-4
+
+
+def test_networks_of_images_act_together_as_alone():
+    both, rng = Learners("vanilla", space=uint8(20, 20, 3), encoder="small"), np.random.default_rng(0)
+    obs = rng.integers(256, size=(NETWORKS, 2, 20, 20, 3), dtype=np.uint8)
+    [found] = joint_forward(both.own[0], both.stack)(obs)
+    for k, network in enumerate(both.alone):
+        alone = network(torch.from_numpy(obs[k]))[0]
+        torch.testing.assert_close(torch.from_numpy(found[k]), alone.detach(), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("variant", "steps"), list(zip(VARIANTS, (1, 3, 2), strict=True)), ids=VARIANTS)
