@@ -139,9 +139,13 @@ def _play(
     """Play one episode; return its rewards and whether it terminated."""
     obs, info = envs.reset(seed=[seed])
     state, is_first, rewards = policy.initial_state(1), np.ones(1, np.bool_), []
+    other = () if exploring is None else exploring.initial_state(1)
     while True:
         mask = mask_of(info)
-        drawn = {} if exploring is None else exploring.inspect(obs, state, is_first, mask)
+        drawn: dict[str, Array] = {}
+        if exploring is not None:
+            drawn = exploring.inspect(obs, other, is_first, mask)
+            other = exploring.act(obs, other, is_first, mask).state if other else ()
         steps.see(policy.inspect(obs, state, is_first, mask), drawn, mask)
         decision = policy.act(obs, state, is_first, mask)
         obs, reward, terminated, truncated, info = envs.step(decision.action)

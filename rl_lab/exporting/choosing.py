@@ -54,7 +54,7 @@ class First(Choice):
     def forward(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Return the actions [N, ...]."""
         index = _legal(scores, mask).argmax(-1) + self.first
-        return index.reshape(index.shape[0], *self.shape).to(self.dtype)
+        return index.reshape(-1, *self.shape).to(self.dtype)
 
     def flat(self, scores: Tensor, mask: Tensor | None) -> Tensor:
         """Return the actions float64 [N, 1]."""
@@ -92,7 +92,7 @@ class EachEntry(Choice):
             told = mask[:, self.table] & self.exists
             allowed = torch.where(told.any(-1, keepdim=True), told, self.exists) if self.frees else told
         index = _legal(scores[:, self.table], allowed).argmax(-1) + self.first
-        return index.reshape(index.shape[0], *self.shape).to(self.dtype)
+        return index.reshape(-1, *self.shape).to(self.dtype)
 
 
 class Means(Choice):

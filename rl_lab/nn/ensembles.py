@@ -43,7 +43,7 @@ class HeadsLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return outputs [H, B, out] for inputs [B, in] or [H, B, in]."""
-        return x @ self.weight.mT + self.bias.unsqueeze(1)
+        return x @ self.weight.transpose(1, 2) + self.bias.unsqueeze(1)
 
     def in_numpy(self, _: Any = None) -> Any:
         """Return the same as a function of arrays, on views of the weights."""
@@ -110,8 +110,8 @@ class WithPrior(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return outputs [H, B, A, 1] for features and the random function's outputs, [B, size + H * A]."""
         extra = self._shape[0] * self._shape[1]
-        said = features[..., -extra:].unflatten(-1, self._shape).movedim(-2, 0)
-        return self.body(features[..., :-extra]) + said.unsqueeze(-1)
+        said = features[..., -extra:].unflatten(-1, self._shape)
+        return self.body(features[..., :-extra]) + said.movedim(said.ndim - 2, 0).unsqueeze(-1)
 
     def in_numpy(self, chain: Any) -> Any:
         """Return the same as a function of arrays; None if a layer has no such form."""

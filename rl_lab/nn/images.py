@@ -64,8 +64,8 @@ class Image(nn.Module):
         """Return the images float32 [B, C, H, W]."""
         images = _channels_first(obs, self.layout)
         # Laid out as torch.channels_last, for which `vmap` has no rule.
-        pixels = images.movedim(1, -1).to(torch.float32, memory_format=torch.contiguous_format)
-        floats = pixels.movedim(-1, 1)
+        pixels = images.movedim(1, 3).to(torch.float32, memory_format=torch.contiguous_format)
+        floats = pixels.movedim(3, 1)
         if isinstance(self.scale, float):
             return floats if self.scale == 1.0 else floats.mul_(self.scale)  # a copy: only bytes are scaled
         return floats.mul_(torch.tensor(self.scale, device=floats.device)[:, None, None])
@@ -101,7 +101,7 @@ class ChannelNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the same shape."""
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return super().forward(x.movedim(1, 3)).movedim(3, 1)
 
 
 @dataclass(frozen=True)

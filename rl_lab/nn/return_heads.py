@@ -114,7 +114,7 @@ class ReturnHead(nn.Module):
             x = self.embedding(x, midpoints(self.kind.width, x.device) if fractions is None else fractions)
         y = self.body(x if self.heads == 1 else x.flatten(0, -2))
         if self.heads > 1:
-            y = y.movedim(0, 1).unflatten(0, x.shape[:-1])
+            y = y.movedim(0, 1).unflatten(0, (-1, *x.shape[1:-1]))  # for files of any batch size
         if self.embedding is not None:
             return y.squeeze(-1).movedim(features.ndim - 1, -1)
         return y.squeeze(-1) if isinstance(self.kind, Means) else y

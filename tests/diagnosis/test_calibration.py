@@ -27,6 +27,24 @@ class Says:
         return {name: np.array([value]) for name, value in self._told.items()}
 
 
+class Counts(Says):
+    """Counts the steps of an episode twice, in its carry, and keeps what it is shown."""
+
+    def __init__(self):
+        super().__init__(probabilities=[0.5, 0.5])
+        self.seen = []
+
+    def initial_state(self, num_envs):
+        return (np.zeros(num_envs, np.int64), np.zeros(num_envs, np.int64))
+
+    def act(self, obs, state, is_first, mask=None):
+        return Decision(np.zeros(len(is_first), np.int64), tuple(part + 1 for part in state))
+
+    def inspect(self, obs, state, is_first, mask=None):
+        self.seen.append([int(part[0]) for part in state])
+        return super().inspect(obs, state, is_first, mask)
+
+
 def find(policy, exploring=None, gamma=0.5, episodes=2, env=ConstantReward, **limits):
     envs = vector_of(env, 1)
     limits = {"max_steps": 100, "total_steps": 1000} | limits
@@ -73,6 +91,11 @@ class TestCalibrate:
         found = find(Says(value=0.0), Says(probabilities=[0.25, 0.75]))
         assert found.entropy_mean == pytest.approx(0.25 * np.log(4) + 0.75 * np.log(4 / 3))
         assert found.entropy_uniform == pytest.approx(np.log(2))
+
+    def test_the_policy_that_collects_keeps_a_carry_of_its_own(self):
+        collects = Counts()
+        find(Says(value=0.0), collects, episodes=2, max_steps=3)
+        assert collects.seen == [[0, 0], [1, 1], [2, 2]] * 2
 
     def test_a_policy_that_says_nothing(self):
         found = find(Says(), env=Ends)

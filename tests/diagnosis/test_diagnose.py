@@ -132,6 +132,12 @@ class TestWithoutASplit:
         assert found.no_split == "the policy remembers, so that its choice depends on more than the state"
         assert found.calibration.bias is not None
 
+    def test_with_heads_and_a_memory(self, tmp_path):
+        fields = DEEP | {"total_steps": 100, "memory": "gru", "memory_size": 4, "hidden": (4,), "heads": 2}
+        found = diagnosed_run(tmp_path, "dqn", "FrozenLake-v1", **fields).calibration
+        assert found.steps > 0
+        assert found.gap_mean is not None
+
     def test_where_states_look_alike(self, tmp_path):
         fields = DEEP | {"total_steps": 100}
         found = diagnosed_run(tmp_path, "dqn", "diagnosed/LookAlike-v0", **fields)

@@ -57,6 +57,14 @@ RUNS = {
     "Tuple table": ("q-learning", "Blackjack-v1", {"total_steps": 300}),
     "Dict": ("ppo", "test/Parts-v0", PG),
     "impala": ("dqn", "lab/GridWorldPixels-v0", DQN | {"encoder": "impala", "total_steps": 60}),
+    "distribution": ("c51", "CartPole-v1", DQN | {"noisy": True, "dueling": True, "atoms": 11}),
+    "heads": ("dqn", "CartPole-v1", DQN | {"heads": 3, "prior_scale": 1.0, "layer_norm": True}),
+    "heads with a memory": (
+        "iqn",
+        "lab/TMaze-v0",
+        DQN | {"heads": 2, "memory": "attention", "memory_size": 8, "context": 4},
+    ),
+    "pqn": ("pqn", "lab/GridWorldPixels-v0", PG | {"image_layer_norm": True, "total_steps": 64}),
     "stack": ("dqn", "test/Stacked-v0", DQN),
     "clone": ("clone", "FrozenLake-v1", {"total_steps": 200, "oracle": True}),
     "MultiDiscrete": ("ppo", "mirrors/MultiDiscrete-2-x-2-from--1-v0", PG),
@@ -68,6 +76,8 @@ RUNS = {
     "solved pixels": ("value-iteration", "lab/GridWorldPixels-v0", {}),
 }
 SLOW = (
+    "heads with a memory",
+    "pqn",
     "attention",
     "gru",
     "impala",
