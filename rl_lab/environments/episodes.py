@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from rl_lab.environments.actions import action_dtype, action_shape, first_action, stored_dtype
-from rl_lab.environments.masks import mask_of, merge_masks
+from rl_lab.environments.actions import action_dtype, action_shape, stored_dtype
+from rl_lab.environments.masks import legal_actions, mask_of, merge_masks
 from rl_lab.environments.vectors import VectorEnv
 from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.trees import leaves_of
@@ -261,7 +261,7 @@ class EpisodeTracker:
     ) -> tuple[Obs, Array | None, Array]:
         """Replay the actions of all environments so that they end together.
 
-        An environment with a shorter episode takes filler actions until its replay begins.
+        An environment with a shorter episode takes some legal actions until its replay begins.
 
         Returns:
             The observations, the mask, and where an episode that should be open came to an end, bool [N].
@@ -271,22 +271,23 @@ class EpisodeTracker:
         obs, info = envs.reset(seed=seeds.current())
         mask = mask_of(info)
         space = envs.single_action_space
-        filler = first_action(space)
         done = ended = np.zeros(envs.num_envs, dtype=np.bool_)
         for t in range(longest):
             begins = (lengths == longest - t) & (t > 0)
             if np.count_nonzero(reset := begins | done):
                 obs, info = envs.reset(seed=seeds.current(), options={"reset_mask": reset})
+                mask = merge_masks(reset, mask_of(info), mask)
             playing = lengths >= longest - t
-            for i in np.flatnonzero(playing):
+            now = np.flatnonzero(playing).tolist()
+            for i in now:
                 self._open[i].open([x[i : i + 1] for x in leaves_of(obs, sort_keys=True)])
-            action = np.stack(
-                [actions[i][t - (longest - lengths[i])] if p else filler for i, p in enumerate(playing)]
-            )
+            action = legal_actions(space, envs.num_envs, mask)
+            for i in now:
+                action[i] = actions[i][t - (longest - lengths[i])]
             obs, reward, terminated, truncated, info = envs.step(action.astype(action_dtype(space)))
             mask, done = mask_of(info), terminated | truncated
             ended = ended | (done & playing)
-            for i in np.flatnonzero(playing):
+            for i in now:
                 self._open[i].extend(
                     action[i : i + 1].astype(self._dtype),
                     reward[i : i + 1],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import gymnasium
@@ -11,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rl_lab.checks import show_space
-from rl_lab.environments.actions import counts_of, leaf_spaces, mask_size
+from rl_lab.environments.actions import counts_of, first_action, leaf_spaces, mask_size
 from rl_lab.environments.observed import RAISED, Refused, as_array, show, show_error
 from rl_lab.types import Array, UsageError
 
@@ -138,6 +139,25 @@ def choices_of(space: spaces.Space) -> list[tuple[int, int]]:
     counts = [count for leaf in leaf_spaces(space) for count in counts_of(leaf) or ()]
     ends = np.cumsum(counts).tolist()
     return list(zip([0, *ends], ends, strict=False))
+
+
+def legal_actions(space: spaces.Space, num_envs: int, masks: Array | None) -> Array:
+    """Return some legal action for each of several environments, [N, ...].
+
+    Args:
+        masks: bool [N, A]; None: all are legal.
+    """
+    actions = np.stack([first_action(space)] * num_envs)
+    if masks is None:
+        return actions
+    entries = actions.reshape(num_envs, -1)  # a view
+    choices, k = iter(choices_of(space)), 0
+    for leaf in leaf_spaces(space):
+        for j in range(prod(leaf.shape or ())):
+            if counts_of(leaf) is not None:
+                entries[:, k + j] += masks[:, slice(*next(choices))].argmax(axis=1).astype(entries.dtype)
+        k += prod(leaf.shape or ())
+    return actions
 
 
 class MaskFromObservation(gymnasium.Wrapper):

@@ -7,9 +7,10 @@ import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit
 
+from rl_lab.environments.actions import leaf_spaces, mask_size, structured_actions
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.make import vector_of
-from rl_lab.environments.masks import MaskFromObservation, MaskReader, mask_of
+from rl_lab.environments.masks import MaskFromObservation, MaskReader, choices_of, legal_actions, mask_of
 from rl_lab.environments.observed import Refused
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.types import Decision, EnvironmentFault, UsageError
@@ -257,3 +258,41 @@ class TestMasks:
         for width in (1, 4):
             envs = vector_of(lambda: TimeLimit(Told([1, 1, 1, 0]), 50), width)
             assert evaluate(Legal(), envs, episodes=4, seed=0).returns.tolist() == [50.0] * 4
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        spaces.Discrete(4, start=-2),
+        spaces.MultiDiscrete([[3, 2], [1, 4]], start=[[1, 0], [-5, 2]]),
+        spaces.MultiBinary(3),
+        spaces.Dict(
+            b=spaces.Box(1.0, 2.0, (2,)), a=spaces.MultiDiscrete([2, 3]), c=spaces.Discrete(5, start=7)
+        ),
+    ],
+    ids=str,
+)
+def test_some_legal_action_is_found_in_every_space(space):
+    rng, num_envs = np.random.default_rng(0), 40
+    masks = rng.random((num_envs, mask_size(space))) < 0.4
+    choices = choices_of(space)
+    for first, beyond in choices:
+        masks[np.arange(num_envs), rng.integers(first, beyond, num_envs)] = True
+    actions = legal_actions(space, num_envs, masks)
+    assert actions.shape[0] == num_envs
+    for i, action in enumerate(actions):
+        entries = []
+        for leaf, part in zip(leaf_spaces(space), _leaves_of(space, action), strict=True):
+            assert leaf.contains(part)
+            if not isinstance(leaf, spaces.Box):
+                entries += (np.asarray(part) - getattr(leaf, "start", 0)).ravel().tolist()
+        assert all(masks[i, first + k] for (first, _), k in zip(choices, entries, strict=True))
+    assert len(np.unique(actions, axis=0)) > 3
+
+
+def _leaves_of(space, action):
+    """Return one action's parts, in the order of their spaces."""
+    if not isinstance(space, spaces.Dict):
+        return [action.astype(space.dtype)]
+    parts = structured_actions(space, action[None])
+    return [parts[key][0] for key in sorted(space.spaces)]

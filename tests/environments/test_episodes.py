@@ -18,7 +18,7 @@ from rl_lab.seeding import EpisodeSeeds, episode_seed
 from rl_lab.training.loop import start, train
 from rl_lab.trees import leaves_of
 from rl_lab.types import Step
-from toys import Counting, Parts
+from toys import Counting, Parts, StaggeredMasks
 
 
 class TestEpisodeTracker:
@@ -103,6 +103,22 @@ class TestEpisodeTracker:
         np.testing.assert_equal(*states)
         np.testing.assert_equal(*([dataclasses.asdict(e) for e in episodes] for episodes in found))
         assert ended > 20
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9, 20, 33])
+def test_episodes_that_admit_no_illegal_action_are_rebuilt_as_they_were(steps):
+    """Open episodes of different lengths, one of them mostly new: the others wait by legal actions alone."""
+    envs, fresh = vector_of(StaggeredMasks, 5), vector_of(StaggeredMasks, 5)
+    tracker, again = (EpisodeTracker(SEED, 5, envs.single_action_space, lambda episode: None) for _ in "ab")
+    policy, seeds = Scripted(lambda obs, mask: int(np.flatnonzero(mask)[-1])), EpisodeSeeds(SEED, 5)
+    for step, _, at in train(Collector(), policy, envs, seeds, 5 * steps, start(policy, envs, seeds)):
+        tracker.add(step, at)
+    state = tracker.state_dict(at.obs)
+    obs, mask, differs = again.restore(state, fresh, seeds)
+    assert not differs.any()
+    np.testing.assert_array_equal(obs, at.obs)
+    np.testing.assert_array_equal(mask, at.mask)
+    np.testing.assert_equal(again.state_dict(obs), state)
 
 
 def test_large_observations_make_shorter_batches():
