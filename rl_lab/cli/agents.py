@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rl_lab.cli.listing import first_sentence, missing_import, print_table
 from rl_lab.cli.parsing import parse
-from rl_lab.training.registry import agent_entry, agent_names, remedy
+from rl_lab.extras import remedy
+from rl_lab.training.registry import agent_entry, agent_names
 
 ABOUT = "List the installed agents. rl-lab train --agent NAME --help lists the fields of one."
 

@@ -29,6 +29,7 @@ from rl_lab.environments.trial import marked
 from rl_lab.environments.vectors import LocalVector, ReadInfo, SingleVector, VectorEnv
 from rl_lab.environments.workers import WorkerVector
 from rl_lab.environments.wrappers import LifeLoss
+from rl_lab.extras import missing
 from rl_lab.types import EnvironmentFault, UsageError
 
 VECTORS = ("sync", "async", "own")
@@ -178,9 +179,7 @@ def _load_namespace(env_id: str) -> None:
                 _quieten(entry.load())
             except ImportError as error:
                 if former is None or former[1]:  # CartPole-v0 isn't there, whether games are or not
-                    raise UsageError(
-                        f"environment {env_id!r} needs a package that is missing: {error}"
-                    ) from error
+                    raise UsageError(missing(f"environment {env_id!r}", error, entry)) from error
             except SystemExit as error:
                 raise UsageError(
                     f"environment {env_id!r}: its package can't be imported: {show_error(error)}"

@@ -5,7 +5,6 @@ Only the learner that is asked for is imported.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -16,6 +15,7 @@ from typing import Any
 import yaml
 
 from rl_lab.checks import plain_fields, require_kinds, unknown_name
+from rl_lab.extras import missing
 from rl_lab.training.learner import Learner
 from rl_lab.types import UsageError
 
@@ -36,23 +36,14 @@ def agent_entry(name: str) -> EntryPoint:
     """
     found = next(iter(entry_points(group=GROUP, name=name)), None)
     if found is None:
-        raise UsageError(unknown_name("agent", name, agent_names()))
+        raise UsageError(_unknown(name))
     return found
 
 
-def remedy(entry: EntryPoint, module: str) -> str | None:
-    """Return the command that installs a module which a learner imports, or None if its package names none for it.
-
-    The package's metadata are asked: the module's own package has to be among its requirements, with an extra or
-    without.
-    """
-    owner = entry.dist
-    for line in () if owner is None else owner.requires or ():
-        package = re.split(r"[^\w.-]", line, maxsplit=1)[0]
-        if owner is not None and re.sub(r"[-.]", "_", package).lower() == module.lower():
-            extra = re.search(r"""extra\s*==\s*["']([^"']+)["']""", line)
-            return f"pip install {package}" if extra is None else f"pip install '{owner.name}[{extra[1]}]'"
-    return None
+def _unknown(name: str) -> str:
+    message, names = unknown_name("agent", name, agent_names()), agent_names()
+    owners = [agent for agent in names if name in presets_of(agent)]
+    return f"{message[:-1]}; a preset of {', '.join(owners)})" if owners else message
 
 
 @cache
@@ -66,9 +57,7 @@ def _factory(name: str) -> Callable[..., Learner]:
     try:
         return entry.load()
     except ImportError as error:
-        command = remedy(entry, (error.name or "").partition(".")[0])
-        allowed = "" if command is None else f" (allowed after: {command})"
-        raise UsageError(f"agent {name!r} needs a package that is missing: {error}{allowed}") from error
+        raise UsageError(missing(f"agent {name!r}", error, entry)) from error
 
 
 def config_of(name: str) -> type:

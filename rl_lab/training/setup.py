@@ -216,7 +216,23 @@ def warnings_before(learner: Learner, config: RunConfig, problem: Problem) -> li
     """Return what a person should know of a run's fields before it begins, a line each."""
     lines = map(without_allowed, _idle_lines(learner.config))
     without = _without_optimum(config, problem, eval_gamma_of(config, learner.config))
-    return [f"warning: {line}" for line in (*lines, without) if line is not None]
+    return [
+        f"warning: {line}"
+        for line in (*lines, without, _without_learning(learner, problem))
+        if line is not None
+    ]
+
+
+def _without_learning(learner: Learner, problem: Problem) -> str | None:
+    """Return why a run ends before it learns (one line); None if it doesn't, or its config doesn't tell.
+
+    A budget that is rounded up, to a whole number of updates, may hold the first of them.
+    """
+    starts = getattr(learner.config, "learning_starts_env_steps", None)
+    total = problem.total_steps
+    if starts is None or starts <= total:
+        return None
+    return f"little or nothing will be learned: learning_starts_env_steps {starts} lies beyond total_steps {total}"
 
 
 def _without_optimum(config: RunConfig, problem: Problem, gamma: float) -> str | None:

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rl_lab.types import UsageError
-from rl_lab.watching.sources import Environment, ModelFile, Watched, is_model_file, is_run, watched
+from rl_lab.watching.sources import (
+    Environment,
+    ModelFile,
+    Watched,
+    is_model_file,
+    is_run,
+    of_its_own,
+    watched,
+)
 
 LAST, BEST = "last", "best"
 
@@ -37,8 +45,6 @@ def watched_beside(
     choices = [_Choice.of(word) for word in checkpoints] or [_Choice()]
     for_all = len(choices) == 1
     runs = [i for i, spec in enumerate(specs) if is_run(spec)]
-    if runs and environment is not None:
-        raise UsageError(f"run {specs[runs[0]]!r} has an environment of its own (allowed: without another)")
     files = [i for i, spec in enumerate(specs) if is_model_file(spec)]
     if model_file is not None and not files:
         raise UsageError(
@@ -48,6 +54,8 @@ def watched_beside(
     for i in runs:
         choice = choices[0 if for_all else i]
         found[i] = watched(specs[i], best=choice.best, at_step=choice.at_step)
+    if runs and environment is not None:
+        raise UsageError(of_its_own(specs[runs[0]]))
     if runs:
         environment = Environment(like=found[runs[0]].config)
     for i in range(len(specs)):

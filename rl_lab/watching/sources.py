@@ -160,11 +160,16 @@ def _require_served(
     if is_runless and at_step is not None:
         raise UsageError(f"{spec!r} has no checkpoint {at_step}, since it is no run (allowed: without it)")
     if not is_runless and environment not in (None, Environment()):
-        raise UsageError(f"run {spec!r} has an environment of its own (allowed: without another)")
+        raise UsageError(of_its_own(spec))
     if not is_model and model_file not in (None, ModelFile()):
         raise UsageError(
             f"{spec!r} is no model file of SB3's, and these options are for such files (allowed: F.zip)"
         )
+
+
+def of_its_own(spec: str) -> str:
+    """Return a line that says why no environment is given for a run."""
+    return f"run {spec!r} has an environment of its own (allowed: no env_id, env_kwargs and the like)"
 
 
 def _of_run(folder: Path, best: bool, at_step: int | None) -> Watched:

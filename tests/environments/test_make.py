@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -96,12 +98,15 @@ class TestRefusals:
 
     def test_a_namespace_whose_package_lacks_another(self, monkeypatch):
         class Entry:
+            dist = SimpleNamespace(name="far", requires=["b2>=1; extra == 'games'"])
+
             def load(self):
-                raise ImportError("No module named 'b2'")
+                raise ImportError("No module named 'b2'", name="b2.core")
 
         monkeypatch.setattr(module, "entry_points", lambda *, group, name: [Entry()])
         with pytest.raises(
-            UsageError, match=r"^environment 'far/Lake-v0' needs a package that is missing: .*b2"
+            UsageError,
+            match=r"^environment 'far/Lake-v0' needs a package that is missing: .*b2.*: pip install 'far\[games\]'\)",
         ):
             make_env("far/Lake-v0")
 

@@ -166,3 +166,14 @@ class TestWithoutAnOptimum:
     def test_an_optimum_that_is_finite_is_not_told(self, tmp_path, recwarn):
         rl_lab.learn("q-learning", "FrozenLake-v1", run_dir=tmp_path, gamma=1.0, **QUIET)
         assert not [one for one in recwarn if "optimum" in str(one.message)]
+
+
+@pytest.mark.parametrize(("starts", "told"), [(0, False), (50, False), (51, True), (1_000, True)])
+def test_a_run_that_ends_before_it_learns_says_so(tmp_path, recwarn, starts, told):
+    rl_lab.learn(
+        "dqn", "CartPole-v1", learning_starts_env_steps=starts, hidden=(4,), batch_size=4,
+        run_dir=tmp_path / "run", **QUIET,
+    )  # fmt: skip
+    lines = [str(warning.message) for warning in recwarn]
+    said = f"little or nothing will be learned: learning_starts_env_steps {starts} lies beyond total_steps 50"
+    assert any(said in line for line in lines) == told

@@ -110,6 +110,10 @@ class TestMakeLearner:
         with pytest.raises(UsageError, match=r"agent 'it': .*'depth'"):
             make_learner("it", depth=3)
 
+    def test_a_preset_in_place_of_a_name_is_told(self):
+        with pytest.raises(UsageError, match=r"unknown agent 'rainbow' \(.*; a preset of dqn\)$"):
+            config_of("rainbow")
+
     def test_an_unknown_name_is_refused_with_what_is_close(self):
         for ask in (make_learner, config_of, presets_of):
             with pytest.raises(UsageError, match=r"unknown agent 'dqm' .close: dqn"):
