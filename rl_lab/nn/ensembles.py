@@ -63,9 +63,7 @@ class Beside(nn.Module):
 
     def forward(self, obs: Any) -> Tensor:
         """Return features and the random function's outputs [B, size + outputs] for observations [B, ...]."""
-        with torch.no_grad():
-            said = self.prior(obs)
-        return torch.cat((self.trunk(obs), said), -1)
+        return torch.cat((self.trunk(obs), self.prior(obs)), -1)
 
     def in_numpy(self, chain: Any) -> Any:
         """Return the same as a function of arrays; None if a layer has no such form."""

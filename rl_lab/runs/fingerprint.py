@@ -51,6 +51,8 @@ def rows_without_times(run_dir: str | Path) -> list[dict[str, Any]]:
 def _filled(tree: Any) -> Any:
     """Replace stored rings by the arrays that they fill, however they were cut into segments."""
     if isinstance(tree, StoredRing):
+        if not tree.segments:  # nothing was stored yet
+            return {"written": tree.written}
         first = np.load(tree.segments[0][1], allow_pickle=False)
         array = np.zeros((tree.capacity, *first.shape[1:]), first.dtype)
         tree.copy_into(array)

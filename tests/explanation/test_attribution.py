@@ -13,6 +13,8 @@ from rl_lab.explanation.insight import Facts
 from rl_lab.explanation.names import part_names
 from rl_lab.explanation.optimum import Optimum
 from rl_lab.nn.acting import make_acting_values
+from rl_lab.nn.fields import NetworkFields
+from rl_lab.nn.return_network import HeadPlan, make_return_network
 from rl_lab.policies import ValuePolicy
 from rl_lab.types import UsageError
 
@@ -37,6 +39,17 @@ def explain(policy, obs, space, mask=None, **fields):
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,))
 OBS = np.array([[2.0, -1.0, 0.5]], np.float32)
+
+
+@pytest.mark.parametrize("prior_scale", [0.0, 3.0])
+def test_contributions_of_heads_add_up_with_their_priors(prior_scale):
+    plan = HeadPlan(heads=2, prior_scale=prior_scale)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        network = make_return_network(VECTOR, 2, NetworkFields(hidden=(16, 8)), plan)
+    found = explain(ValuePolicy(make_acting_values(network, CPU), 2, network=network), OBS, VECTOR, steps=400)
+    assert abs(found.total) > 0.01
+    assert sum(found.contributions) == pytest.approx(found.total, rel=2e-2)
 
 
 class Weighted:

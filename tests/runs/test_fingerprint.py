@@ -52,6 +52,11 @@ def test_other_seeds_differ_and_equal_ones_do_not(folder, tmp_path):
     assert {"streams", "episodes.csv"} <= differences(fingerprint(folder), fingerprint(tmp_path / "other"))
 
 
+def test_a_replay_that_nothing_was_written_into_counts_as_such(tmp_path):
+    learn(tmp_path / "run", "clone", "FrozenLake-v1", total_steps=60, oracle=True, held_out=0.0)
+    assert len(fingerprint(tmp_path / "run")) > 4
+
+
 def test_without_a_checkpoint_there_is_none(tmp_path):
     with pytest.raises(CheckpointMissing):
         fingerprint(tmp_path)
