@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_lab.function_class import Fit, FitTask
+from rl_lab.nn.ensembles import Prior
 from rl_lab.seeding import seed_of, untouched_torch
 from rl_lab.trees import map_leaves
 from rl_lab.types import Array
@@ -53,10 +54,12 @@ class NetworkClass:
 
     def _copy(self, number: int, seed: int) -> nn.Module:
         network = copy.deepcopy(self.network).requires_grad_(True)
+        priors = [module.requires_grad_(False) for module in network.modules() if isinstance(module, Prior)]
+        fixed = {part for prior in priors for part in prior.modules()}
         if number:
             torch.manual_seed(seed_of(seed, "fit", number))
             for module in network.modules():
-                if callable(reset := getattr(module, "reset_parameters", None)):
+                if module not in fixed and callable(reset := getattr(module, "reset_parameters", None)):
                     reset()
         return network
 

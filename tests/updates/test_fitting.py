@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
 from rl_lab.function_class import FitTask
+from rl_lab.nn.fields import NetworkFields
+from rl_lab.nn.return_network import HeadPlan, make_return_network
 from rl_lab.updates.fitting import NetworkClass
 
 CORNERS = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
@@ -86,6 +89,20 @@ def test_neither_the_network_nor_torch_s_generator_changes():
 def test_the_seed_decides_what_is_found():
     found = [class_of(mlp(2)).fit(task(seed=seed, steps=30)) for seed in (0, 0)]
     assert found[0] == found[1]
+
+
+def test_a_prior_stays_as_it_is_in_every_fit():
+    space, plan = spaces.Box(0.0, 1.0, (2,)), HeadPlan(heads=2, prior_scale=1.0)
+    network = make_return_network(space, 2, NetworkFields(hidden=(4,)), plan)
+    met = []
+
+    def scores(net, obs):
+        met.append({name: p.detach().clone() for name, p in net.named_parameters()})
+        return net(obs)[0]
+
+    NetworkClass(network, scores).fit(task(fits=2, steps=20, best=99.0))
+    for name, own in network.named_parameters():
+        assert all(torch.equal(own, seen[name]) for seen in met) == (".prior." in name), name
 
 
 def test_says_how_large_the_network_is():
