@@ -19,6 +19,7 @@ from rl_lab.environments.actions import counts_of, leaf_spaces
 from rl_lab.environments.make import make_env
 from rl_lab.exporting.acting import ActingModule, NetworkScorer, Trained, read_trained
 from rl_lab.exporting.files import quiet
+from rl_lab.nn.ensembles import HeadsLinear
 from rl_lab.storage.files import write_atomically
 from rl_lab.training.launch import learn
 from rl_lab.training.registry import config_of
@@ -113,12 +114,14 @@ def require_network(trained: Trained, option: str) -> None:
     """Check that a policy has layers that can be made smaller.
 
     Raises:
-        UsageError: it is a table, or has no hidden layer.
+        UsageError: it is a table, has no hidden layer before its head, or is to be quantised with several heads.
     """
+    if option == "--int8" and any(isinstance(module, HeadsLinear) for module in trained.module.modules()):
+        raise UsageError("--int8 can't store the weights of several heads (allowed: without --int8)")
     if not _prunable(trained.module):
         raise UsageError(
-            f"{option} needs a network with a hidden layer, which {trained.description.agent}'s policy isn't"
-            f" (allowed: without {option})"
+            f"{option} needs a network with a hidden layer before its head, which {trained.description.agent}'s policy"
+            f" isn't (allowed: without {option})"
         )
 
 

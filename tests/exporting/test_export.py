@@ -337,6 +337,7 @@ class TestRefuses:
         ("name", "words", "told"),
         [
             ("table", ["--int8"], "--int8 needs a network"),
+            ("heads", ["--int8"], "--int8 can't store the weights of several heads"),
             ("solved", ["--prune", "0.5"], "--prune needs a network"),
             ("CartPole", ["--prune", "1.5"], "got 1.5"),
             ("CartPole", ["--to", "torch", "--int8"], "--int8 goes with --to onnx"),
