@@ -15,7 +15,7 @@ from rl_lab.runs.directory import make_run_folder, require_run_folder
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import read_weights
-from rl_lab.training.readings import differing_reading
+from rl_lab.training.readings import differing_meaning, differing_reading
 from rl_lab.training.registry import config_of
 from rl_lab.training.setup import (
     configs_of,
@@ -114,7 +114,7 @@ def why_not_together(learner: Learner, problem: Problem, num_seeds: int = 2) -> 
 
 
 def _require_same_reading(learner: Learner, problem: Problem, source: str) -> None:
-    """Check that the weights of a warm start come from a run that read images as this one does.
+    """Check that the weights of a warm start come from a run that read images as this one does, and meant the same.
 
     Raises:
         UsageError: they don't.
@@ -123,3 +123,5 @@ def _require_same_reading(learner: Learner, problem: Problem, source: str) -> No
     how = differing_reading(learner.config, problem.spec.observation_space, there)
     if how is not None:
         raise UsageError(f"init_from {source!r} read images with {how} (allowed: the same)")
+    if (how := differing_meaning(learner.config, there)) is not None:
+        raise UsageError(f"init_from {source!r} learned with {how} (allowed: the same)")

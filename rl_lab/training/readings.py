@@ -1,4 +1,4 @@
-"""Whether two runs see the same numbers in the same images."""
+"""Whether two runs see the same numbers in the same images, and mean the same by their outputs."""
 
 from __future__ import annotations
 
@@ -31,3 +31,21 @@ def differing_reading(config: Any, space: spaces.Space, there: Mapping[str, Any]
     return (
         None if seen == seen_there else f"channels {other.channels!r} and image_scale {other.image_scale!r}"
     )
+
+
+MEANING = ("distribution", "value_rescaling", "prior_scale")
+RANGE = ("v_min", "v_max")
+
+
+def differing_meaning(config: Any, there: Mapping[str, Any]) -> str | None:
+    """Return what another run meant by equal outputs otherwise than one with this config (a few words), or None.
+
+    Args:
+        config: an instance of an agent's Config; fields that only one of both has are not compared.
+        there: the agent's fields in the other run, in the current format.
+    """
+    names = MEANING + (RANGE if getattr(config, "distribution", None) == "categorical" else ())
+    for name in names:
+        if name in there and hasattr(config, name) and there[name] != getattr(config, name):
+            return f"{name} {there[name]!r}"
+    return None

@@ -85,3 +85,29 @@ def test_a_study_is_not_finished_with_runs_that_would_read_images_otherwise(plan
     body = json.loads(path.read_bytes())
     path.write_text(json.dumps(body | {"format": 3, "fields": body["fields"] | {"channels": "last"}}))
     require_same_readings([("dqn", fields, planes), new])
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "told"),
+    [
+        (
+            {"distribution": "categorical", "atoms": 5},
+            {"distribution": "quantile", "quantiles": 5},
+            "distribution",
+        ),
+        (
+            {"distribution": "categorical", "v_max": 100.0},
+            {"distribution": "categorical", "v_max": 1.0},
+            r"v_max 100\.0",
+        ),
+        ({"value_rescaling": True}, {}, "value_rescaling True"),
+        ({"heads": 2, "prior_scale": 1.0}, {"heads": 2, "prior_scale": 5.0}, r"prior_scale 1\.0"),
+    ],
+)
+def test_weights_that_mean_something_else_start_no_run(tmp_path, first, then, told):
+    fields = {"total_steps": 60, "hidden": (4,), "batch_size": 4, "learning_starts_env_steps": 20}
+    learn(tmp_path / "first", "dqn", "CartPole-v1", **fields, **first)
+    then = fields | then | {"init_from": str(tmp_path / "first")}
+    with pytest.raises(UsageError, match=rf"init_from .*first' learned with {told}.* \(allowed: the same\)"):
+        learn(tmp_path / "then", "dqn", "CartPole-v1", **then)
+    assert not (tmp_path / "then").exists()
