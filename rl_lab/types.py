@@ -33,8 +33,12 @@ class EnvironmentFault(Fault):
     """
 
 
-class EnvironmentWarning(UserWarning):
-    """What a person should know of an environment that goes on all the same; commands show it as one line."""
+class OneLineWarning(UserWarning):
+    """What a person should know of a run that goes on all the same; commands show it as one line."""
+
+
+class EnvironmentWarning(OneLineWarning):
+    """What a person should know of an environment that goes on all the same."""
 
 
 class Decision(NamedTuple):

@@ -58,7 +58,7 @@ class DQN:
             else None,
             compiles=self.compiles,
         )
-        self.returns = Returns(config, streams, self.trained.network, self.trained.device)
+        self.returns = Returns(config, streams, self.trained.network, self.trained.device, self.num_envs)
         self.target = Target(self.trained.network, config)
         self.updates = QUpdates(
             learned(config, self.trained.network),
@@ -139,6 +139,8 @@ class DQN:
         if self.trained.statistics.any:
             self.trained.statistics.observe(step.obs)
             self.trained.statistics.observe_rewards(self._clipped(step.reward), step.is_first)
+        if self.returns.watch is not None:
+            self.returns.watch(self._clipped(step.reward), step.terminated | step.truncated)
         self.env_steps += self.num_envs
 
     def _stored(self, step: Step) -> Step:

@@ -29,6 +29,8 @@ from rl_lab.updates.munchausen import Munchausen
 from rl_lab.updates.returns import CategoricalLoss, DistributionLoss, MeansLoss, QuantileLoss, ReturnRule
 from rl_lab.updates.td import IDENTITY_SCALE, RESCALED, Scale, TDLoss
 
+from .outside import RangeWatch
+
 NEEDED = {
     "distribution 'categorical'": ("v_min", "v_max", "atoms"),
     "distribution 'quantile'": ("quantiles",),
@@ -39,6 +41,7 @@ NEEDED = {
 }
 """What each of these fields does nothing without."""
 LARGEST_RETURN = 1e30  # so that float32 holds what is computed with it
+SMALLEST_TEMPERATURE = 1e-8  # by which returns are divided, within the range of float32
 DISTRIBUTIONS = ("none", "categorical", "quantile", "implicit")
 
 
@@ -124,7 +127,8 @@ def check_returns(config: Any) -> None:
     at_least(config, 2, "atoms")
     at_least(config, 1, "quantiles", "fractions", "target_fractions", "acting_fractions", "cosines", "heads")
     at_least(config, 0, "noisy_sigma", "prior_scale")
-    above(config, 0.0, "munchausen_temperature", "head_share")
+    at_least(config, SMALLEST_TEMPERATURE, "munchausen_temperature")
+    above(config, 0.0, "head_share")
     within(config, 0.0, 1.0, "munchausen_alpha", "head_share")
     flags(config, "munchausen", "noisy")
     if config.v_min >= config.v_max:
@@ -256,11 +260,12 @@ def learned(config: Any, network: QNetwork) -> Any:
 class Returns:
     """What the fields add to an agent: exploration, figures, and what is drawn for each batch."""
 
-    def __init__(self, config: Any, streams: Streams, network: QNetwork, device: torch.device):
+    def __init__(self, config: Any, streams: Streams, network: QNetwork, device: torch.device, num_envs: int):
         self._config, self._streams, self._device = config, streams, device
         drawing = Drawing(streams, Noise(network).width, kind_of(config))
         self.draw = drawing if drawing.any else None
         self.head_in_carry = config.heads > 1
+        self.watch = RangeWatch(config, num_envs) if config.distribution == "categorical" else None
 
     def exploring(
         self, network: QNetwork, values: Values, initial_state: Callable[[int], State] | None

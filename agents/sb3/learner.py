@@ -28,7 +28,7 @@ from rl_lab.environments.zero_based import ZeroBased, to_zero_based, zero_based
 from rl_lab.problem import Problem
 from rl_lab.runs.run import Run
 from rl_lab.seeding import untouched_torch
-from rl_lab.types import UsageError
+from rl_lab.types import OneLineWarning, UsageError
 from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.trained import load_weights
 
@@ -145,7 +145,8 @@ class SB3:
             UsageError: SB3 refuses the environment or its arguments, or init_from doesn't fit.
         """
         if problem.spec.has_mask:
-            warnings.warn(f"{self.config.NAME} ignores action masks and may act illegally", stacklevel=2)
+            line = f"{self.config.NAME} ignores action masks and may act illegally"
+            warnings.warn(line, OneLineWarning, stacklevel=2)
         finished: list[Episode] = []
         envs = normalised(make_vec_env(problem, finished), self.config)
         normaliser = Normaliser(envs)

@@ -20,7 +20,7 @@ from rl_lab.cli.words import plain_words
 from rl_lab.runs.config import parse_pairs
 from rl_lab.storage.errors import CheckpointError
 from rl_lab.storage.files import reason_of
-from rl_lab.types import EnvironmentWarning, Fault, UsageError
+from rl_lab.types import Fault, OneLineWarning, UsageError
 
 PROGRAM = "rl-lab"
 NO_TYPE = re.compile(r"(?P<head>.*?): no type matching .* - <class '\w+'>: (?P<cause>.*)")
@@ -83,11 +83,11 @@ def main(command: Callable[[Sequence[str]], int], argv: Sequence[str] | None = N
 
 @contextlib.contextmanager
 def _warnings_in_a_line() -> Iterator[None]:
-    """Show what is to be known of environments as one line, without the place in our source that says it."""
+    """Show what is to be known of environments and agents as one line, without the place in our source that says it."""
     before = warnings.formatwarning
 
     def formatted(message: Any, category: type[Warning], *place: Any) -> str:
-        is_line = issubclass(category, EnvironmentWarning)
+        is_line = issubclass(category, OneLineWarning)
         return f"warning: {message}\n" if is_line else before(message, category, *place)
 
     warnings.formatwarning = formatted  # type: ignore[assignment]

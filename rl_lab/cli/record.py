@@ -82,6 +82,8 @@ def record(argv: Sequence[str]) -> int:
     options: RecordOptions = parse(RecordOptions, argv, program="rl-lab record", about=ABOUT)
     require_dataset_place(options.out)
     source = _of_a_run(options) if options.run_dir is not None else _of_an_agent(options)
+    from rl_lab.studies.page.formats import counted
+
     config = source.config
     told = record_dataset(
         source.policy,
@@ -94,9 +96,8 @@ def record(argv: Sequence[str]) -> int:
         max_episode_steps=options.max_episode_steps,
         provenance=source.provenance,
     )
-    print(
-        f"{told['steps']} transitions in {told['episodes']} episodes, mean return {told['episode_return_mean']:.6g}"
-    )
+    transitions, played = counted(told["steps"], "transition"), counted(told["episodes"], "episode")
+    print(f"{transitions} in {played}, mean return {told['episode_return_mean']:.6g}")
     print(f"dataset: {options.out}")
     return 0
 

@@ -91,6 +91,11 @@ def watch(argv: Sequence[str]) -> int:
         from rl_lab.cli.watch_web import watch_web
 
         return watch_web(argv)
+    if len(argv) > 1 and not argv[0].startswith("-") and not argv[1].startswith("-"):
+        raise UsageError(
+            f"pictures and films show one agent, not {argv[0]!r} and {argv[1]!r}"
+            " (allowed: --web, which shows two side by side)"
+        )
     from rl_lab.evaluation.watch import require_display
 
     parts = [Part(WatchOptions(tyro.MISSING), "options")]
@@ -157,6 +162,7 @@ def _outputs(options: WatchOptions, source: Watched) -> Outputs:
 
 
 def _show(options: WatchOptions, source: Watched, outputs: Outputs) -> int:
+    from rl_lab.studies.page.formats import counted
     from rl_lab.watching.films import played, show
 
     cut: list[int] = []
@@ -168,7 +174,7 @@ def _show(options: WatchOptions, source: Watched, outputs: Outputs) -> int:
         saliency=options.saliency,
         on_cut=cut.append,
     )
-    _tell(show(source, moments, outputs), outputs, _cut_note(cut, f"{options.episodes} episodes"))
+    _tell(show(source, moments, outputs), outputs, _cut_note(cut, counted(options.episodes, "episode")))
     if source.folder is None and source.note:
         print(f"{source.label}: {source.note}")
     return 0

@@ -1,4 +1,4 @@
-"""Whether two runs see the same numbers in the same images, and mean the same by their outputs."""
+"""Whether two runs see the same numbers in the same images, and mean the same by equal weights."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def differing_reading(config: Any, space: spaces.Space, there: Mapping[str, Any]
     )
 
 
-MEANING = ("distribution", "value_rescaling", "prior_scale")
+MEANING = ("distribution", "value_rescaling", "prior_scale", "activation")
 RANGE = ("v_min", "v_max")
 
 
 def differing_meaning(config: Any, there: Mapping[str, Any]) -> str | None:
-    """Return what another run meant by equal outputs otherwise than one with this config (a few words), or None.
+    """Return what another run meant by equal weights otherwise than one with this config (a few words), or None.
 
     Args:
         config: an instance of an agent's Config; fields that only one of both has are not compared.

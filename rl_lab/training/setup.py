@@ -218,7 +218,12 @@ def warnings_before(learner: Learner, config: RunConfig, problem: Problem) -> li
     without = _without_optimum(config, problem, eval_gamma_of(config, learner.config))
     return [
         f"warning: {line}"
-        for line in (*lines, without, _without_learning(learner, problem))
+        for line in (
+            *lines,
+            without,
+            _without_learning(learner, problem),
+            _shortened_returns(learner, problem),
+        )
         if line is not None
     ]
 
@@ -233,6 +238,17 @@ def _without_learning(learner: Learner, problem: Problem) -> str | None:
     if starts is None or starts <= total:
         return None
     return f"little or nothing will be learned: learning_starts_env_steps {starts} lies beyond total_steps {total}"
+
+
+def _shortened_returns(learner: Learner, problem: Problem) -> str | None:
+    """Return how long the returns of a replay are instead of n_steps (one line); None if it holds that many."""
+    steps, capacity = (getattr(learner.config, name, None) for name in ("n_steps", "replay_capacity"))
+    if steps is None or capacity is None or (held := max(1, capacity // problem.num_envs)) >= steps:
+        return None
+    return (
+        f"returns are cut at {held} steps: of replay_capacity {capacity} that is the share of each of"
+        f" {problem.num_envs} environments, and n_steps is {steps}"
+    )
 
 
 def _without_optimum(config: RunConfig, problem: Problem, gamma: float) -> str | None:

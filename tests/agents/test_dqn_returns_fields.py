@@ -30,6 +30,10 @@ from toys import Identity, problem_on, spec_of
         ({"munchausen": True, "normalise_rewards": True}, "temperature is in units of reward"),
         ({"distribution": "categorical", "normalise_rewards": True}, "atoms are in units of reward"),
         ({"munchausen_temperature": float("inf")}, "munchausen_temperature"),
+        (
+            {"munchausen": True, "munchausen_temperature": 1e-45},
+            "munchausen_temperature must be at least 1e-08",
+        ),
         ({"v_max": 1e39}, "v_max 1e.39 must lie within 1e.30 of 0"),
         ({"prior_scale": 1.0, "heads": 2, "normalise_observations": True}, "a prior never changes"),
         ({"noisy": True, "heads": 2}, "noisy and heads 2 exclude each other"),

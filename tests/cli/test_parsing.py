@@ -11,7 +11,7 @@ from commands import call, require_refusal
 from rl_lab.cli.parsing import parse
 from rl_lab.exporting.agreement import Disagrees
 from rl_lab.storage.errors import CheckpointCorrupt, NotWritten
-from rl_lab.types import EnvironmentFault, EnvironmentWarning, UsageError
+from rl_lab.types import EnvironmentFault, EnvironmentWarning, OneLineWarning, UsageError
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ class TestMain:
         said = "error: learning diverged: weights 'q' are not finite at env step 7\n"
         assert call(capsys, diverges) == (1, "", said)
 
-    def test_what_is_to_be_known_of_an_environment_is_one_line(self, capsys):
+    def test_what_is_to_be_known_of_an_environment_or_a_run_is_one_line(self, capsys):
         def warns(argv):
-            for kind in (EnvironmentWarning, UserWarning):
+            for kind in (EnvironmentWarning, OneLineWarning, UserWarning):
                 print(warnings.formatwarning("odd", kind, "file.py", 3, "line"), end="")
             return 0
 
         before = warnings.formatwarning
-        assert call(capsys, warns)[1] == "warning: odd\nfile.py:3: UserWarning: odd\n  line\n"
+        assert call(capsys, warns)[1] == "warning: odd\nwarning: odd\nfile.py:3: UserWarning: odd\n  line\n"
         assert warnings.formatwarning is before
 
     def test_an_interrupt_is_one_line(self, capsys):

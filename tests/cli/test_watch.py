@@ -26,6 +26,11 @@ class TestRefuses:
         (tmp_path / "config.json").write_bytes((run_dir / "config.json").read_bytes())
         require_refusal(call(capsys, watch, tmp_path), "no checkpoint")
 
+    def test_two_agents_in_one_film(self, capsys, run_dir, tmp_path):
+        film = tmp_path / "film.gif"
+        require_refusal(call(capsys, watch, run_dir, "random", "--gif", film), str(run_dir), "'random'", "--web")
+        assert not film.exists()
+
     @pytest.mark.parametrize("suffix", [".avi", "", ".MOV"])
     def test_a_video_of_another_kind(self, capsys, run_dir, tmp_path, suffix):
         file = tmp_path / f"film{suffix}"

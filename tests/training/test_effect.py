@@ -177,3 +177,21 @@ def test_a_run_that_ends_before_it_learns_says_so(tmp_path, recwarn, starts, tol
     lines = [str(warning.message) for warning in recwarn]
     said = f"little or nothing will be learned: learning_starts_env_steps {starts} lies beyond total_steps 50"
     assert any(said in line for line in lines) == told
+
+
+@pytest.mark.parametrize(("num_envs", "told"), [(1, None), (2, None), (3, 6)])
+def test_returns_that_the_replay_cuts_short_are_told(tmp_path, recwarn, num_envs, told):
+    """A replay of 20 holds 20, 10 or 6 steps of each environment; returns of 10 are asked for."""
+    rl_lab.learn(
+        "dqn", "CartPole-v1", n_steps=10, replay_capacity=20, num_envs=num_envs, hidden=(4,), batch_size=4,
+        learning_starts_env_steps=20, run_dir=tmp_path / "run", **QUIET,
+    )  # fmt: skip
+    said = [str(warning.message) for warning in recwarn if "returns are cut" in str(warning.message)]
+    assert said == (
+        []
+        if told is None
+        else [
+            "returns are cut at 6 steps: of replay_capacity 20 that is the share of each of 3 environments, and n_steps"
+            " is 10"
+        ]
+    )

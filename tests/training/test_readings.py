@@ -101,6 +101,7 @@ def test_a_study_is_not_finished_with_runs_that_would_read_images_otherwise(plan
             r"v_max 100\.0",
         ),
         ({"value_rescaling": True}, {}, "value_rescaling True"),
+        ({"activation": "tanh"}, {}, "activation 'tanh'"),
         ({"heads": 2, "prior_scale": 1.0}, {"heads": 2, "prior_scale": 5.0}, r"prior_scale 1\.0"),
     ],
 )

@@ -1,0 +1,82 @@
+"""Returns that a categorical distribution can't express are told."""
+
+from __future__ import annotations
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import rl_lab
+from rl_lab.agents.dqn.outside import OutsideRange, RangeWatch
+
+
+def said(watch: RangeWatch, rewards: list[list[float]], ends: list[list[bool]]) -> list[str]:
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        for reward, done in zip(rewards, ends, strict=True):
+            watch(np.asarray(reward), np.asarray(done))
+    assert all(one.category is OutsideRange for one in found)
+    return [str(one.message) for one in found]
+
+
+def watch(gamma: float, v_min: float, v_max: float, num_envs: int = 1) -> RangeWatch:
+    return RangeWatch(SimpleNamespace(gamma=gamma, v_min=v_min, v_max=v_max), num_envs)
+
+
+def test_a_return_beyond_v_max_is_told_with_its_figure():
+    """1 + 2 / 2 + 4 / 4 = 3."""
+    assert said(watch(0.5, -2.0, 2.5), [[1.0], [2.0], [4.0]], [[False], [False], [True]]) == [
+        "rewards of an episode, discounted by gamma 0.5, add up to 3, beyond v_max 2.5: a categorical distribution"
+        " takes such returns for 2.5"
+    ]
+
+
+def test_a_return_below_v_min_is_told():
+    (line,) = said(watch(1.0, -2.0, 2.0), [[-1.0], [-1.5]], [[False], [True]])
+    assert "add up to -2.5, beyond v_min -2:" in line
+
+
+def test_the_bounds_themselves_and_sums_within_an_episode_are_not_told():
+    """1 - 5 + 6 = 2: no more than v_max, and -4 is no return yet."""
+    rewards = [[1.0], [-5.0], [6.0], [-2.0]]
+    assert said(watch(1.0, -2.0, 2.0), rewards, [[False], [False], [True], [True]]) == []
+
+
+def test_each_environment_adds_up_its_own_and_begins_anew_after_an_end():
+    """The first ends with 1, 1 and 1; the second goes on to 3."""
+    rewards, ends = [[1.0, 1.0]] * 3, [[True, False], [True, False], [True, True]]
+    assert said(watch(1.0, -2.0, 2.0, 2), rewards[:2], ends[:2]) == []
+    (line,) = said(watch(1.0, -2.0, 2.0, 2), rewards, ends)
+    assert "add up to 3," in line
+
+
+def test_it_is_told_once():
+    assert len(said(watch(1.0, -1.0, 1.0), [[2.0], [3.0]], [[True], [True]])) == 1
+
+
+def test_without_ends_sums_are_judged_once_what_follows_counts_little():
+    """0.5 ** 7 is the first below 0.01: the sum of seven rewards of 1 is 2 - 2 / 128."""
+    rewards, ends = [[1.0]] * 7, [[False]] * 7
+    assert said(watch(0.5, -1.0, 1.5), rewards[:6], ends[:6]) == []
+    (line,) = said(watch(0.5, -1.0, 1.5), rewards, ends)
+    assert "add up to 1.984," in line
+
+
+@pytest.mark.parametrize(
+    ("agent", "fields", "told"),
+    [
+        ("c51", {"v_max": 5.0}, True),
+        ("c51", {"v_max": 200.0}, False),
+        ("c51", {"v_max": 5.0, "gamma": 0.5}, False),  # returns of at most 2
+        ("c51", {"v_max": 5.0, "reward_clip": 0.05}, False),  # of at most 5
+        ("qr-dqn", {"quantiles": 3}, False),
+    ],
+)
+def test_a_run_tells_it_in_the_units_in_which_it_learns(tmp_path, recwarn, agent, fields, told):
+    rl_lab.learn(
+        agent, "CartPole-v1", total_steps=60, learning_starts_env_steps=50, batch_size=4,
+        hidden=(4,), eval_episodes=1, run_dir=tmp_path / "run", seed=1, progress=False, **fields,
+    )  # fmt: skip
+    assert any(one.category is OutsideRange for one in recwarn) == told
