@@ -28,7 +28,9 @@ class TestRefuses:
 
     def test_two_agents_in_one_film(self, capsys, run_dir, tmp_path):
         film = tmp_path / "film.gif"
-        require_refusal(call(capsys, watch, run_dir, "random", "--gif", film), str(run_dir), "'random'", "--web")
+        require_refusal(
+            call(capsys, watch, run_dir, "random", "--gif", film), str(run_dir), "'random'", "--web"
+        )
         assert not film.exists()
 
     @pytest.mark.parametrize("suffix", [".avi", "", ".MOV"])
