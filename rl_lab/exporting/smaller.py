@@ -19,12 +19,14 @@ from rl_lab.environments.actions import counts_of, leaf_spaces
 from rl_lab.environments.make import make_env
 from rl_lab.exporting.acting import ActingModule, NetworkScorer, Trained, read_trained
 from rl_lab.exporting.files import quiet
-from rl_lab.nn.ensembles import HeadsLinear
+from rl_lab.nn.ensembles import HeadsLinear, Prior
 from rl_lab.storage.files import write_atomically
 from rl_lab.training.launch import learn
 from rl_lab.training.registry import config_of
 from rl_lab.types import Array, UsageError
 
+WEIGHTED = (nn.Linear, nn.Conv2d, nn.RNNBase, HeadsLinear)
+NOT_ACTED_BY = ("weight_sigma", "bias")  # of noisy layers, and of several heads [H, out]
 STUDENT_FIELDS = (
     "encoder",
     "channels",
@@ -93,7 +95,7 @@ class _Reader:
 def pruned(trained: Trained, share: float) -> tuple[ActingModule, str]:
     """Return the policy's module with the smallest weights of each layer set to 0, and how many they are, in words.
 
-    Biases, normalisations and the last layer, which is small and decides, stay as they are.
+    Biases, normalisations and the last layers of the head, which are small and decide, stay as they are.
 
     Raises:
         UsageError: `share` isn't in (0, 1), or there are no weights.
@@ -126,15 +128,27 @@ def require_network(trained: Trained, option: str) -> None:
 
 
 def _prunable(module: ActingModule) -> list[torch.Tensor]:
+    """Return the weights of all layers but the last ones, whose outputs decide."""
     if not isinstance(module.scorer, NetworkScorer):
         return []
-    last = {id(p) for m in module.scorer.head.modules() for p in m.parameters(recurse=False)}
+    heads = module.scorer.head, *(m.head for m in module.modules() if isinstance(m, Prior))
+    last = {layer for head in heads for layer in _last_layers(head)}
+    layers = [m for m in module.modules() if isinstance(m, WEIGHTED) and id(m) not in last]
+    return [weight for layer in layers for weight in _weights(layer)]
+
+
+def _last_layers(head: nn.Module) -> set[int]:
+    """Return the ids of the modules in a head that no other follows, in each of its streams."""
+    followed = {
+        id(m) for chain in head.modules() if isinstance(chain, nn.Sequential) for m in list(chain)[:-1]
+    }
+    return {id(m) for m in head.modules()} - followed
+
+
+def _weights(layer: nn.Module) -> list[torch.Tensor]:
+    """Return the weights that a layer acts by: without biases, and without the size of learned noise."""
     return [
-        p.data
-        for m in module.modules()
-        if isinstance(m, nn.Linear | nn.Conv2d | nn.RNNBase)
-        for p in m.parameters(recurse=False)
-        if p.ndim > 1 and id(p) not in last
+        p.data for name, p in layer.named_parameters(recurse=False) if p.ndim > 1 and name not in NOT_ACTED_BY
     ]
 
 

@@ -316,6 +316,27 @@ class TestPruning:
         same = set(before) - set(hidden)
         assert all(np.array_equal(before[name], after[name]) for name in same)
 
+    @pytest.mark.parametrize(
+        ("fields", "hidden", "last"),
+        [
+            ({"dueling": True}, 3, 2),  # a shared layer, and one of each stream
+            ({"distribution": "categorical", "atoms": 5, "dueling": True, "noisy": True}, 3, 2),
+            ({"distribution": "implicit", "cosines": 8}, 3, 1),  # that of fractions among them
+            ({"heads": 3}, 2, 1),
+            ({"heads": 3, "prior_scale": 1.0}, 4, 2),  # a prior has as many layers
+        ],
+    )
+    def test_reaches_the_hidden_layers_of_heads(self, tmp_path, fields, hidden, last):
+        small = {"total_steps": 40, "hidden": (8, 6), "batch_size": 4, "learning_starts_env_steps": 30}
+        learn(tmp_path, "dqn", "CartPole-v1", **small, **fields)
+        trained = read_trained(tmp_path)
+        before, after = trained.module.state_dict(), pruned(trained, 0.5)[0].state_dict()
+        weights = [name for name in before if name.endswith("weight")]
+        halved = [name for name in weights if int((after[name] == 0).sum()) == before[name].numel() // 2]
+        assert (len(halved), len(weights) - len(halved)) == (hidden, last)
+        assert all(before[name].shape[-1] == 6 for name in set(weights) - set(halved))
+        assert all(np.array_equal(before[name], after[name]) for name in set(before) - set(halved))
+
 
 class TestRefuses:
     def test_a_random_agent(self, capsys, tmp_path):
