@@ -44,11 +44,19 @@ def test_the_bounds_themselves_and_sums_within_an_episode_are_not_told():
     assert said(watch(1.0, -2.0, 2.0), rewards, [[False], [False], [True], [True]]) == []
 
 
-def test_each_environment_adds_up_its_own_and_begins_anew_after_an_end():
-    """The first ends with 1, 1 and 1; the second goes on to 3."""
-    rewards, ends = [[1.0, 1.0]] * 3, [[True, False], [True, False], [True, True]]
+def test_each_environment_adds_up_its_own():
+    """The first ends three times with 1; the second adds up to 3, and has 2.5 where the first ends before."""
+    rewards, ends = [[1.0, 1.5], [1.0, 1.0], [1.0, 0.5]], [[True, False], [True, False], [True, True]]
     assert said(watch(1.0, -2.0, 2.0, 2), rewards[:2], ends[:2]) == []
     (line,) = said(watch(1.0, -2.0, 2.0, 2), rewards, ends)
+    assert "add up to 3," in line
+
+
+def test_sum_and_discount_begin_anew_after_an_end():
+    """Each episode has 1 + 2 / 2 = 2; the last one 1 + 4 / 2 = 3."""
+    rewards, ends = [[1.0], [2.0], [1.0], [2.0], [1.0], [4.0]], [[False], [True]] * 3
+    assert said(watch(0.5, -2.0, 2.0), rewards[:4], ends[:4]) == []
+    (line,) = said(watch(0.5, -2.0, 2.0), rewards, ends)
     assert "add up to 3," in line
 
 
