@@ -143,6 +143,7 @@ def require_atari_wrapper(fields, got):
     assert (protocol.noop_max, protocol.frameskip, protocol.maxpool) == (30, 4, True)
     assert protocol.repeat_action_probability == 0.0
     assert protocol.use_fire_reset
+    assert fields["eval_max_steps"] == 27_000
     assert fields["life_loss_terminates"]
     assert (got["reward_clip"], got["encoder"], got["hidden"]) == (1.0, "cnn", (512,))
 
@@ -181,6 +182,7 @@ def test_pqn_is_the_authors_file_and_network():
     assert protocol.full_action_space == ENVPOOL["full_action_space"]
     assert (ENVPOOL["stack_num"], ENVPOOL["img_height"]) == (STACK, SIDE)
     assert fields["life_loss_terminates"] == PQN_ENV["episodic_life"]
+    assert fields["eval_max_steps"] == 27_000  # EnvPool's max_episode_steps
     assert (got["reward_clip"] == 1.0) == PQN_ENV["reward_clip"]
 
 

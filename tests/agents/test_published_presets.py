@@ -21,6 +21,7 @@ NATURE_TABLE = {
 }  # fmt: skip
 # Of training, as the agent sees them: "around 38 days" at 60 a second are 4 times as many.
 FRAMES = 50_000_000
+WHOLE_GAME = 27_000  # decisions of four frames: half an hour of play, after which emulators end a game, too
 
 
 def test_nature_is_the_papers_table():
@@ -58,6 +59,7 @@ def test_nature_is_the_papers_table():
         "max_grad_norm": None,
         "reward_clip": 1.0,  # "we clipped all positive rewards at 1 and all negative rewards at -1"
         "preprocess": "nature",  # whose own fields are below
+        "eval_max_steps": WHOLE_GAME,
         "encoder": "cnn",
         "hidden": (512,),  # "the final hidden layer is fully-connected and consists of 512 rectifier units"
         "life_loss_terminates": True,  # as in the authors' code
@@ -92,7 +94,7 @@ def test_rainbow_is_the_papers_table():
     }  # fmt: skip
     nature = preset_fields("dqn", "nature")  # "the same preprocessing, network and update period as DQN"
     same = (
-        "total_steps", "preprocess", "life_loss_terminates", "encoder", "hidden", "batch_size",
+        "total_steps", "preprocess", "eval_max_steps", "life_loss_terminates", "encoder", "hidden", "batch_size",
         "replay_capacity", "gamma", "reward_clip", "max_grad_norm", "train_period_env_steps",
         "gradient_steps_per_update",
     )  # fmt: skip
