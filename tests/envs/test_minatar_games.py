@@ -122,6 +122,27 @@ def test_an_episode_is_played_again_to_the_bit(games, version):
     assert (found["replay"].verdict, found["replay"].text[-10:]) == ("ok", "to the bit")
 
 
+@pytest.mark.skipif(not find_spec("minatar"), reason="no MinAtar")
+@pytest.mark.parametrize("game", ["Freeway", "Seaquest", "SpaceInvaders"])
+def test_the_other_games_are_played_again_to_the_bit(game):
+    """Seeded episodes are the same whatever was played before, and differ with the seed."""
+    played = []
+    for seed in (3, 3, 4):
+        seen: list[int] = []
+
+        def noting(obs, mask, seen=seen):
+            seen.append(int(np.flatnonzero(obs).sum()))
+            return seen[-1] % 4
+
+        envs = make_envs(f"MinAtar/{game}-v0", 2)
+        evaluate(Scripted(wandering), envs, episodes=2, seed=9, max_steps=1 + 50 * len(played))
+        found = evaluate(Scripted(noting), envs, episodes=4, seed=seed, max_steps=200)
+        played.append((found.returns.tolist(), found.lengths.tolist(), seen))
+        envs.close()
+    assert played[0] == played[1] != played[2]
+    assert len(set(played[0][2])) > 20
+
+
 @pytest.mark.parametrize("num_envs", [1, 3])
 def test_a_resumed_run_equals_the_uninterrupted_one(games, tmp_path, num_envs):
     fields = {"total_steps": 300, "num_envs": num_envs, "seed": 4, "eval_episodes": 1}

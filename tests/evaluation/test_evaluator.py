@@ -32,6 +32,16 @@ def test_figures_are_those_of_the_episodes_and_of_the_model(tmp_path):
     assert evaluator.measure(policy, lambda: False)["eval_returns"] == found["eval_returns"]
 
 
+def test_the_worst_episodes_have_a_figure_where_a_level_is_set(tmp_path):
+    """Of five episodes, 40 % are the two worst."""
+    evaluator, policy = evaluator_of(tmp_path, "CartPole-v1", eval_episodes=5, eval_cvar_level=0.4)
+    found = evaluator.measure(policy, lambda: False)
+    worst = sorted(found["eval_returns"])
+    assert found["eval_return_cvar"] == sum(worst[:2]) / 2 < worst[-1]
+    plain, policy = evaluator_of(tmp_path, "CartPole-v1", eval_episodes=5)
+    assert "eval_return_cvar" not in plain.measure(policy, lambda: False)
+
+
 def test_exact_figures_need_a_model(tmp_path):
     evaluator, policy = evaluator_of(tmp_path, "CartPole-v1")
     found = evaluator.measure(policy, lambda: False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
+from tabs import Tab
 
 from browsers import needs_browser, running_browser
 from rl_lab.explanation.insight import facts_of, insight
@@ -16,7 +15,6 @@ from rl_lab.watching.session import Pick
 from watched_games import FirstLegal, balancing, make_cartpole, make_narrow, served, session_of
 
 pytestmark = pytest.mark.long
-PATIENCE = 60  # seconds, since a machine may be busy
 
 
 @pytest.fixture(scope="module")
@@ -24,52 +22,6 @@ def browser():
     """The browser that all tests share."""
     with running_browser() as browser:
         yield browser
-
-
-class Tab:
-    """A page that is open, and what its console said and requested."""
-
-    def __init__(self, browser, port: int, width: int = 1280, scheme: str = "light"):
-        self.said: list[str] = []
-        self.requests: list[str] = []
-        self.port = port
-        self.tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        self.tab.set_default_timeout(1000 * PATIENCE)
-        self.tab.on("console", lambda message: self.said.append(message.text))
-        self.tab.on("pageerror", lambda error: self.said.append(str(error)))
-        self.tab.on("request", lambda request: self.requests.append(request.url))
-        self.tab.goto(f"http://127.0.0.1:{port}/")
-        self.tab.wait_for_selector("html[data-ready]", state="attached")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.tab.close()
-        assert self.said == []
-        own = (f"http://127.0.0.1:{self.port}/", f"ws://127.0.0.1:{self.port}/", "blob:", "data:")
-        assert [url for url in self.requests if not url.startswith(own)] == []
-
-    def until(self, script: str) -> None:
-        """Wait until a script says true; the page's policy lets playwright's own way evaluate nothing."""
-        deadline = time.monotonic() + PATIENCE
-        while not self.tab.evaluate(script):
-            assert time.monotonic() < deadline, script
-            self.tab.wait_for_timeout(20)
-
-    def shows_step(self, step: int) -> None:
-        """Wait until a step is shown."""
-        self.tab.wait_for_selector(f".agent[data-step='{step}']")
-
-    def says(self, selector: str, text: str) -> None:
-        """Wait until an element has a text."""
-        self.until(f"document.querySelector({selector!r}).textContent == {text!r}")
-
-    def bars(self) -> tuple[list[float], int]:
-        """Return the numbers of the bars, and which is marked as chosen."""
-        script = "rows => [rows.map(row => Number(row.dataset.value)), rows.findIndex(row => row.matches('.chosen'))]"
-        values, chosen = self.tab.locator(".agent .bars li").evaluate_all(script)
-        return values, chosen
 
 
 @needs_browser
@@ -191,34 +143,46 @@ def test_axe_finds_no_serious_fault_of_accessibility(browser, width, scheme):
 
 
 class Distributed:
-    """A policy that tells the return's distribution of each action: 1, 1, 1 and 5 of the first, 3 of the second."""
+    """A policy that tells the return's distribution of each action: 1 with probability 3/4, and 5."""
 
-    def __init__(self):
-        self._policy = balancing()
+    def __init__(self, told: dict[str, list[float]]):
+        self._policy, self._told = balancing(), told
         self.initial_state, self.act = self._policy.initial_state, self._policy.act
 
     def inspect(self, obs, state, is_first, mask=None):
-        atoms = np.tile([[1.0, 1.0, 1.0, 5.0], [3.0] * 4], (len(obs), 1, 1))
-        return self._policy.inspect(obs, state, is_first, mask) | {"atoms": atoms}
+        told = {name: np.tile(values, (len(obs), 2, 1)) for name, values in self._told.items()}
+        return self._policy.inspect(obs, state, is_first, mask) | told
 
 
 @needs_browser
-def test_the_distribution_of_the_return_is_drawn(browser):
+@pytest.mark.parametrize(
+    "told",
+    [{"atoms": [1.0, 1.0, 1.0, 5.0]}, {"atoms": [1.0, 5.0], "atom_probabilities": [0.75, 0.25]}],
+    ids=["quantiles", "probabilities"],
+)
+def test_the_distribution_of_the_return_is_drawn(browser, told):
     """Three quarters of the return's probability lie at the left end, and the rest at the right."""
     facts = facts_of(make_cartpole())
-    session = session_of(Distributed())
+    session = session_of(Distributed(told))
     session.agents[0].track.lane.explain = lambda *seen: insight(*seen, facts).as_dict()
     heights = """canvas => {
         const { data, width, height } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-        const inked = (x) => Array.from({ length: height }, (_, y) => data[4 * (y * width + x) + 3] > 200);
-        return Array.from({ length: width }, (_, x) => inked(x).filter(Boolean).length);
+        const wanted = getComputedStyle(document.documentElement).getPropertyValue("--first").trim();
+        const rgb = [1, 3, 5].map((at) => parseInt(wanted.slice(at, at + 2), 16));
+        const filled = (at) => data[at + 3] > 200 && rgb.every((part, i) => Math.abs(data[at + i] - part) < 8);
+        return Array.from({ length: width }, (_, x) =>
+            Array.from({ length: height }, (_, y) => filled(4 * (y * width + x))).filter(Boolean).length);
     }"""
     with served(session) as (_, port), Tab(browser, port) as page:
         page.tab.click("#step")
         page.shows_step(1)
         page.tab.wait_for_selector(".distribution canvas")  # drawn with the next frame of the screen
         columns = page.tab.locator(".distribution canvas").evaluate(heights)
-        assert max(columns) > 20
+    third = len(columns) // 3
+    left, middle, right = (max(part) for part in (columns[:third], columns[third:-third], columns[-third:]))
+    assert left > 40
+    assert right == pytest.approx(left / 3, abs=2)
+    assert middle <= 1  # the foot of empty columns
 
 
 def pixel(selector: str, x: str, y: str) -> str:
