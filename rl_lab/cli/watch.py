@@ -42,7 +42,7 @@ class WatchOptions:
     video: str | None = None
     """Write an mp4. This is the default, to RUN_DIR/videos/watch.mp4, if no other output is given."""
     gif: str | None = None
-    """Write a GIF, of at most 320 pixels a side without the overlay."""
+    """Write a GIF, of at most 320 pixels a side unless --overlay is given."""
     sheet: str | None = None
     """Write a contact sheet: a PNG with up to 24 frames, the first and the last among them."""
     progress: str | None = None
@@ -65,7 +65,7 @@ class WatchOptions:
     """Show training episodes exactly as they happened, and check that: best, worst, last, every:N, or a row in
     episodes.csv, counted from 0."""
     env_id: str | None = None
-    """Environment of what is no run directory."""
+    """Environment id, needed where RUN_DIR isn't a run directory."""
     env_kwargs: tuple[str, ...] = ()
     """Its arguments, each name=value."""
     algo: str | None = None

@@ -59,7 +59,7 @@ class WebOptions:
     browser: bool = True
     """Open the page in a browser, where there is a display."""
     env_id: str | None = None
-    """Environment of what is no run directory."""
+    """Environment id, needed where RUN_DIR isn't a run directory."""
     env_kwargs: tuple[str, ...] = ()
     """Its arguments, each name=value."""
     algo: str | None = None

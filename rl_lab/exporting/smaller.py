@@ -101,7 +101,7 @@ def pruned(trained: Trained, share: float) -> tuple[ActingModule, str]:
         UsageError: `share` isn't in (0, 1), or there are no weights.
     """
     if not 0 < share < 1:
-        raise UsageError(f"prune must lie between 0 and 1, got {share}")
+        raise UsageError(f"prune must be above 0 and below 1, got {share}")
     module = copy.deepcopy(trained.module)
     weights = _prunable(module)
     for weight in weights:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rl_lab.types import UsageError
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -23,3 +25,13 @@ class Wanted:
     """Seeded evaluation episodes of each policy in the table."""
     card: bool = True
     """The page about the policy, with a film of an episode."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would be ignored.
+
+        Raises:
+            UsageError: an option of a small network without one.
+        """
+        for name in ("distil_episodes", "distil_steps") if not self.distil else ():
+            if (value := getattr(self, name)) != getattr(type(self), name):
+                raise UsageError(f"{name} {value} does nothing without distil (allowed: with distil WIDTH)")

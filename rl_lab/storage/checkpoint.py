@@ -29,6 +29,7 @@ from rl_lab.storage.formats import Migrations
 from rl_lab.storage.manifests import require_manifest
 from rl_lab.storage.segments import RingSegments, Segments
 from rl_lab.storage.state_trees import Ring, StoredRing, encode, rebuild, rings_of
+from rl_lab.types import OneLineWarning
 
 MIGRATIONS: Migrations = {1: dict, 2: dict}  # of manifests: all have the same layout
 
@@ -239,7 +240,7 @@ class Checkpoints:
             except CheckpointCorrupt as error:
                 corrupt = error
                 self._damaged.add(path)
-                warnings.warn(f"checkpoint passed over: {error}", stacklevel=2)
+                warnings.warn(f"checkpoint passed over: {error}", OneLineWarning, stacklevel=2)
                 continue
             return env_steps, members if migrations is None else formats.migrate(members, number, migrations)
         raise CheckpointCorrupt(f"no whole checkpoint in {self.folder}; the last error: {corrupt}")

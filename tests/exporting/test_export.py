@@ -364,6 +364,7 @@ class TestRefuses:
             ("CartPole", ["--to", "torch", "--int8"], "--int8 goes with --to onnx"),
             ("CartPole", ["--episodes", "0"], "got 0"),
             ("CartPole", ["--distil", "0"], "got 0"),
+            ("CartPole", ["--distil-steps", "9"], "distil_steps 9 does nothing without distil"),
             ("Box", ["--distil", "8"], "discrete actions alone"),
         ],
     )
