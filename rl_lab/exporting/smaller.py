@@ -116,14 +116,14 @@ def require_network(trained: Trained, option: str) -> None:
     """Check that a policy has layers that can be made smaller.
 
     Raises:
-        UsageError: it is a table, has no hidden layer before its head, or is to be quantised with several heads.
+        UsageError: it is a table, has no hidden layer, or is to be quantised with several heads.
     """
     if option == "--int8" and any(isinstance(module, HeadsLinear) for module in trained.module.modules()):
         raise UsageError("--int8 can't store the weights of several heads (allowed: without --int8)")
     if not _prunable(trained.module):
         raise UsageError(
-            f"{option} needs a network with a hidden layer before its head, which {trained.description.agent}'s policy"
-            f" isn't (allowed: without {option})"
+            f"{option} needs a network with a hidden layer, which {trained.description.agent}'s policy isn't"
+            f" (allowed: without {option})"
         )
 
 

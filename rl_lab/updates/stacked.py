@@ -34,8 +34,8 @@ STACKABLE_VALUES: dict[str, Any] = {
 def refuse_stacking(config: Any, problem: Problem, **more: Any) -> str | None:
     """Return why agents of this configuration can't learn as one program (one line), or None if they can.
 
-    Convolutions are left to GPUs: on a CPU nothing is gained by those of several networks at once, and the first layer
-    for Atari takes up to four times as long.
+    Convolutions are left to GPUs: on a CPU nothing is gained by those of several networks at once,
+    and Atari's first layer takes longer.
 
     Args:
         more: further fields, each with the only value that is allowed.

@@ -21,6 +21,7 @@ from rl_lab.storage import checkpoint, formats
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointCorrupt, CheckpointError, CheckpointMissing, FormatTooNew
 from rl_lab.storage.state_trees import Ring, StoredRing, weights_sha256
+from rl_lab.types import OneLineWarning
 from state_tree_draws import require_equal, trees
 
 
@@ -262,7 +263,7 @@ class TestCorruption:
             for p in reversed(writer.manifests())
         )
         (saved / "segments" / min(newest - previous)).unlink()
-        with pytest.warns(UserWarning, match="checkpoint passed over"):
+        with pytest.warns(OneLineWarning, match="checkpoint passed over"):
             assert Checkpoints(saved).load()[0] == 3
 
     def test_the_error_is_one_line_that_names_the_folder(self, saved):

@@ -19,6 +19,7 @@ from rl_lab.storage import segments
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.state_trees import Ring, encode, rings_of
+from rl_lab.types import OneLineWarning
 
 ROW = 16  # bytes of a row of a reel's first ring
 
@@ -338,7 +339,7 @@ class TestAccidents:
         (path,) = (p for p in tmp_path.rglob("*.npy") if np.load(p).dtype == np.int64)
         store.save(2, {"m": reel.tree()})
         path.write_bytes(path.read_bytes()[:-1] + b"?")
-        with pytest.warns(UserWarning, match=f"checkpoint passed over: .*{path.name} has SHA-256"):
+        with pytest.warns(OneLineWarning, match=f"checkpoint passed over: .*{path.name} has SHA-256"):
             assert Checkpoints(tmp_path).load()[0] == 1
 
 
