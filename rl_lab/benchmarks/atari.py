@@ -18,7 +18,7 @@ GAME = "Pong"
 NUM_ENVS = 8
 CAPACITY = 10_000  # of both replays
 # What AtariWrapper and CnnPolicy do on the other side.
-IN_WRAPPER = ("preprocess", "env_kwargs", "life_loss_terminates", "reward_clip")
+IN_WRAPPER = ("reward_clip",)
 IN_POLICY = ("encoder", "hidden", "activation", "share_encoder")
 
 

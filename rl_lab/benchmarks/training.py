@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.benchmarks.work import Work, row
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.rows import read_rows
 from rl_lab.training.launch import learn
 from rl_lab.training.registry import make_learner, preset_fields
@@ -98,7 +100,8 @@ def beside_sb3(name: str, agent: str, fields: dict[str, Any]) -> Work:
 
 def sb3_arguments(fields: dict[str, Any], agent: str = "sb3-dqn") -> dict[str, Any]:
     """Return the arguments of SB3's algorithm that correspond to the lab's fields."""
-    own = {k: v for k, v in fields.items() if k not in ("total_steps", "num_envs")}
+    of_run = {field.name for field in dataclasses.fields(RunConfig)}
+    own = {name: value for name, value in fields.items() if name not in of_run}
     return make_learner(agent, **own).config.arguments(fields.get("num_envs", 1))
 
 
