@@ -13,8 +13,8 @@ from rl_lab.problem import Problem
 from rl_lab.replay.footprint import refuse_capacity
 from rl_lab.types import Array, Metrics, Obs, State, Step
 from rl_lab.updates.compile_process import CompilationStopped
+from rl_lab.updates.fields import bare_optimiser
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
-from rl_lab.updates.optimisers import OPTIMISERS
 from rl_lab.updates.stacked import Stack, joint_forward, refuse_stacking, release_weights, stack_weights
 from rl_lab.updates.stacked_q import Figures, StackedQUpdates, figures_of_each
 
@@ -45,7 +45,7 @@ class DQNsTogether:
         self._stack = Stack(
             [agent.trained.network for agent in agents],
             [agent.trained.optimiser for agent in agents],
-            lambda parameters: OPTIMISERS[first.config.optimiser](parameters, first.config.learning_rate),
+            lambda parameters: bare_optimiser(first.config, parameters),
         )
         self._updates = StackedQUpdates(
             first.trained.network,

@@ -18,6 +18,7 @@ from rl_lab.problem import Problem
 from rl_lab.trees import join_leaves
 from rl_lab.types import Array, Metrics, Obs, State, Step
 from rl_lab.updates.compile_process import CompilationStopped
+from rl_lab.updates.fields import bare_optimiser
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
 from rl_lab.updates.minibatches import Minibatch, minibatches
 from rl_lab.updates.optimisers import POLICY_OPTIMISERS
@@ -52,7 +53,7 @@ class PolicyGradientsTogether:
         self._stack = Stack(
             [agent.trained.network for agent in agents],
             [agent.trained.optimiser for agent in agents],
-            lambda parameters: POLICY_OPTIMISERS[config.optimiser](parameters, config.learning_rate),
+            lambda parameters: bare_optimiser(config, parameters, POLICY_OPTIMISERS),
         )
         self._updates = StackedPolicyUpdates(
             first.trained.network,

@@ -18,7 +18,7 @@ from rl_lab.replay import frames, transitions
 from rl_lab.training.registry import preset_fields
 from rl_lab.updates import compiling
 from rl_lab.updates import q_updates as updates
-from rl_lab.updates.adam import ADAM_BETAS, ADAM_EPSILON, without_subnormals
+from rl_lab.updates.adam import ADAM_BETAS, without_subnormals
 
 KINDS = {
     "": (),
@@ -117,6 +117,8 @@ def bare_adam_step(
     """Do the same as `adam_step`, but move the weight [...] whatever the gradient is; `valid` is ignored."""
     new_average = without_subnormals(average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0]))
     new_square = without_subnormals(square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1]))
-    weight.copy_(weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + ADAM_EPSILON))
+    weight.copy_(
+        weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + coefficient[2])
+    )
     average.copy_(new_average)
     square.copy_(new_square)

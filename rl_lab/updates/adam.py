@@ -41,7 +41,9 @@ def adam_moments(optimiser: torch.optim.Optimizer) -> tuple[list[Tensor], list[T
 
 
 def adam_coefficients(optimiser: torch.optim.Optimizer, taken: int, steps: int) -> Tensor:
-    """Return the step size and the bias correction of the squares' root for each of the next `steps`: [steps, 2].
+    """Return what `adam_step` needs for each of the next `steps`: [steps, 3].
+
+    A row is the step size with the correction of the average's bias, the correction of the squares' root, and epsilon.
 
     Args:
         taken: steps taken before.
@@ -53,7 +55,7 @@ def adam_coefficients(optimiser: torch.optim.Optimizer, taken: int, steps: int) 
     ]
     if isinstance(optimiser, RectifiedAdam):
         rows = [optimiser.coefficients(rate, root, t) for t, (rate, root) in enumerate(rows, start=taken + 1)]
-    return torch.tensor(rows)
+    return torch.tensor([(*row, group["eps"]) for row in rows])
 
 
 def adam_step(
@@ -63,18 +65,17 @@ def adam_step(
     square: Tensor,
     coefficient: Tensor,
     valid: Tensor,
-    epsilon: float = ADAM_EPSILON,
 ) -> None:
     """Take a step on one weight, in place, together with its average and its square.
 
     Args:
         weight: [...]; gradient, average and square have the same shape.
-        coefficient: one row of `adam_coefficients`, [2].
+        coefficient: one row of `adam_coefficients`, [3].
         valid: bool []; if it is False, nothing changes.
     """
     new_average = without_subnormals(average * ADAM_BETAS[0] + gradient * (1 - ADAM_BETAS[0]))
     new_square = without_subnormals(square * ADAM_BETAS[1] + gradient.square() * (1 - ADAM_BETAS[1]))
-    moved = weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + epsilon)
+    moved = weight - coefficient[0] * new_average / (new_square.sqrt() / coefficient[1] + coefficient[2])
     weight.copy_(torch.where(valid, moved, weight))
     average.copy_(torch.where(valid, new_average, average))
     square.copy_(torch.where(valid, new_square, square))
@@ -89,9 +90,9 @@ class RectifiedAdam(torch.optim.Optimizer):
 
     TRACTABLE = 5  # length of the average above which there is a variance
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float):
+    def __init__(self, parameters: Iterable[Tensor], lr: float, epsilon: float = ADAM_EPSILON):
         # "fused" makes torch keep the counts of a loaded state beside their parameters
-        super().__init__(parameters, {"lr": lr, "betas": ADAM_BETAS, "eps": ADAM_EPSILON, "fused": True})
+        super().__init__(parameters, {"lr": lr, "betas": ADAM_BETAS, "eps": epsilon, "fused": True})
 
     @classmethod
     def rectification(cls, step: int) -> float | None:
@@ -105,9 +106,10 @@ class RectifiedAdam(torch.optim.Optimizer):
         return (shares[0] / shares[1]) ** 0.5
 
     def coefficients(self, rate: float, root: float, step: int) -> tuple[float, float]:
-        """Return the coefficients of `adam_step` for a step, given those of Adam; its root is infinite for momentum."""
+        """Return Adam's rate and root as they are for this step; for plain momentum the root is infinite."""
         if (scale := self.rectification(step)) is None:
-            return rate * ADAM_EPSILON, float("inf")  # divided by epsilon in the end
+            epsilon: float = self.param_groups[0]["eps"]
+            return rate * epsilon, float("inf")  # divided by epsilon in the end
         return rate * scale, root
 
     @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -17,13 +17,14 @@ from rl_lab.schedules import DECAYS, Schedule
 from rl_lab.seeding import Streams
 from rl_lab.types import UsageError
 from rl_lab.updates.gradients import Clip
-from rl_lab.updates.optimisers import OPTIMISERS
+from rl_lab.updates.optimisers import ADAMS, OPTIMISERS
 from rl_lab.updates.regularise import penalised, regularise
 
 OptimiserName = Literal[
     "adam", "adamw", "radam", "rmsprop", "rmsprop-torch", "sgd", "momentum", "nesterov", "adagrad"
 ]  # fmt: skip
 Shift = Callable[[Any, bool], Any]
+SMALLEST_EPSILON = 1e-20  # with less, single precision rounds what RAdam divides by it
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,9 @@ class OptimiserFields:
 
     GROUPS: ClassVar[dict[str, tuple[str, ...]]] = {
         "optimiser": (
-            "optimiser", "learning_rate", "learning_rate_final", "learning_rate_decay", "warm_up_env_steps",
-            "max_grad_norm", "max_grad_value", "normalise_gradients", "l1", "l2", "weight_decay", "average_decay",
+            "optimiser", "adam_epsilon", "learning_rate", "learning_rate_final", "learning_rate_decay",
+            "warm_up_env_steps", "max_grad_norm", "max_grad_value", "normalise_gradients", "l1", "l2", "weight_decay",
+            "average_decay",
         ),
     }  # fmt: skip
     COMMON: ClassVar[tuple[str, ...]] = ("learning_rate",)
@@ -48,6 +50,9 @@ class OptimiserFields:
     """Environment steps at the start over which the step size rises linearly from 0."""
     optimiser: OptimiserName = "adam"
     """Optimiser; rmsprop is the centred RMSprop of Mnih et al. (2015)."""
+    adam_epsilon: float | None = None
+    """What adam, adamw and radam add to the root of their mean of squares; None: 1e-8, and 1e-5 in adam of policy
+    gradients."""
     max_grad_norm: float | None = 10.0
     """Largest norm of the gradient, which is scaled down to it; None: no bound."""
     max_grad_value: float | None = None
@@ -79,8 +84,10 @@ class TrainedFields(NetworkFields, OptimiserFields):
 
     def idle_fields(self) -> dict[str, str]:
         """Return the fields that do nothing beside the others, and what each would need."""
-        constant = ("learning_rate_decay",) * (self.learning_rate_final is None)
-        return super().idle_fields() | dict.fromkeys(constant, "learning_rate_final")
+        idle = {"learning_rate_decay": "learning_rate_final"} if self.learning_rate_final is None else {}
+        if self.optimiser not in ADAMS:
+            idle["adam_epsilon"] = f"optimiser {', '.join(ADAMS[:-1])} or {ADAMS[-1]}"
+        return super().idle_fields() | idle
 
 
 def check_optimiser(config: OptimiserFields) -> None:
@@ -91,6 +98,7 @@ def check_optimiser(config: OptimiserFields) -> None:
     """
     above(config, 0.0, "learning_rate", "max_grad_norm", "max_grad_value")
     at_least(config, 0, "learning_rate_final", "warm_up_env_steps", "l1", "l2", "weight_decay")
+    within(config, SMALLEST_EPSILON, 1.0, "adam_epsilon")
     within(config, 0.0, 1.0, "average_decay")
     flags(config, "normalise_gradients")
     one_of(config, "optimiser", tuple(OPTIMISERS))
@@ -126,11 +134,19 @@ def make_optimiser(
     config: OptimiserFields, network: nn.Module, optimisers: Mapping[str, Any] = OPTIMISERS
 ) -> torch.optim.Optimizer:
     """Make the optimiser of a network's weights, with its penalties and weight decay."""
-    learned = [p for p in network.parameters() if p.requires_grad]
-    optimiser = optimisers[config.optimiser](learned, config.learning_rate)
+    optimiser = bare_optimiser(config, [p for p in network.parameters() if p.requires_grad], optimisers)
     penalties = {"l1": config.l1, "l2": config.l2, "weight_decay": config.weight_decay}
     regularise(optimiser, **penalties, only=penalised(network))
     return optimiser
+
+
+def bare_optimiser(
+    config: OptimiserFields, parameters: Iterable[nn.Parameter], optimisers: Mapping[str, Any] = OPTIMISERS
+) -> torch.optim.Optimizer:
+    """Make the optimiser of parameters, without penalties and weight decay."""
+    more = {} if config.adam_epsilon is None else {"epsilon": config.adam_epsilon}
+    made: torch.optim.Optimizer = optimisers[config.optimiser](parameters, config.learning_rate, **more)
+    return made
 
 
 def make_clip(config: OptimiserFields) -> Clip:

@@ -42,22 +42,22 @@ def rmsprop_torch(parameters: Iterable[Tensor], learning_rate: float) -> torch.o
 
 
 def adamw(
-    parameters: Iterable[Tensor], learning_rate: float, weight_decay: float = 0.01
+    parameters: Iterable[Tensor],
+    learning_rate: float,
+    epsilon: float = ADAM_EPSILON,
+    weight_decay: float = 0.01,
 ) -> torch.optim.AdamW:
     """Return Adam with decoupled weight decay (Loshchilov & Hutter, 2019): w *= 1 - lr * decay before each step."""
     return torch.optim.AdamW(
-        parameters,
-        lr=learning_rate,
-        betas=ADAM_BETAS,
-        eps=ADAM_EPSILON,
-        weight_decay=weight_decay,
-        fused=True,
+        parameters, learning_rate, ADAM_BETAS, epsilon, weight_decay=weight_decay, fused=True
     )
 
 
-def adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
+def adam(
+    parameters: Iterable[Tensor], learning_rate: float, epsilon: float = ADAM_EPSILON
+) -> torch.optim.Adam:
     """Return Adam (Kingma & Ba, 2015) with torch's fused update."""
-    return torch.optim.Adam(parameters, lr=learning_rate, betas=ADAM_BETAS, eps=ADAM_EPSILON, fused=True)
+    return torch.optim.Adam(parameters, learning_rate, ADAM_BETAS, epsilon, fused=True)
 
 
 FLOOR = 0.01 / 32**2  # the authors' 0.01 is for gradients summed over a batch of 32; ours are averaged
@@ -86,6 +86,8 @@ class CentredRMSprop(torch.optim.Optimizer):
                 p.addcdiv_(p.grad, (square - average.square() + group["floor"]).sqrt(), value=-group["lr"])
 
 
+ADAMS = ("adam", "adamw", "radam")  # take an epsilon
+
 # Each is called with (parameters, learning rate). Penalties and decay are added by regularise.py.
 OPTIMISERS: dict[str, Any] = {
     "adam": adam,
@@ -105,9 +107,11 @@ OPTIMISERS: dict[str, Any] = {
 POLICY_ADAM_EPSILON = 1e-5  # as in the authors' code (OpenAI Baselines) and in SB3
 
 
-def policy_adam(parameters: Iterable[Tensor], learning_rate: float) -> torch.optim.Adam:
+def policy_adam(
+    parameters: Iterable[Tensor], learning_rate: float, epsilon: float = POLICY_ADAM_EPSILON
+) -> torch.optim.Adam:
     """Return Adam with the epsilon that is usual for policy gradients."""
-    return torch.optim.Adam(parameters, learning_rate, ADAM_BETAS, POLICY_ADAM_EPSILON, fused=True)
+    return adam(parameters, learning_rate, epsilon)
 
 
 class PolicyRMSprop(torch.optim.Optimizer):

@@ -24,7 +24,6 @@ from rl_lab.updates.gradients import (
     flush_subnormals,
 )
 from rl_lab.updates.minibatches import Minibatch
-from rl_lab.updates.optimisers import POLICY_ADAM_EPSILON
 from rl_lab.updates.policy_losses import FIGURES, Objective
 
 KL = FIGURES.index("approx_kl")
@@ -42,7 +41,7 @@ class PolicyUpdates:
 
     Args:
         compile_key: identifies the network's structure, so that equal networks share compiled code; None: eager.
-            Compiled steps assume that the optimiser is `policy_adam`.
+            Compiled steps assume that the optimiser is Adam.
     """
 
     def __init__(
@@ -136,7 +135,7 @@ def take_compiled_step(
 
     Args:
         averages: Adam's, one for each weight, of its shape; so are the squares.
-        coefficient: Adam's, [2].
+        coefficient: Adam's, [3].
         bounds: the clip range and the largest approximate KL divergence, [2].
 
     Returns:
@@ -150,5 +149,5 @@ def take_compiled_step(
     norm = clip_named_gradients(gradients, clip)
     valid = torch.isfinite(figures[0]) & torch.isfinite(norm) & (figures[KL] <= bounds[1])
     for name, average, square in zip(weights, averages, squares, strict=True):
-        adam_step(weights[name], gradients[name], average, square, coefficient, valid, POLICY_ADAM_EPSILON)
+        adam_step(weights[name], gradients[name], average, square, coefficient, valid)
     return (torch.cat([figures, norm.unsqueeze(0)]),)

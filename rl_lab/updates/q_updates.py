@@ -210,7 +210,7 @@ def take_compiled_steps(
         weights: those of the network, by name, of any shapes.
         target_weights: those of the target, of the same shapes.
         averages: Adam's, one for each weight, of its shape; so are the squares.
-        coefficients: Adam's, [K, 2].
+        coefficients: Adam's, [K, 3].
         batch: K batches.
     """
     batch = loss.add_next_values(with_weights(target, target_weights), batch)

@@ -26,8 +26,7 @@ class StackedPolicyUpdates:
     Args:
         network: provides the structure of the networks.
         stack: their weights.
-        compile_key: identifies the networks' structure; None: eager. Compiled steps assume that the optimiser is
-            `policy_adam`.
+        compile_key: identifies the networks' structure; None: eager. Compiled steps assume that the optimiser is Adam.
     """
 
     def __init__(

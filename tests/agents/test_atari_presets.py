@@ -21,10 +21,13 @@ SHARED_GIN = {
     "training_steps": 250_000, "max_steps_per_episode": 27_000, "max_capacity": 1_000_000, "batch_size": 32,
 }  # fmt: skip
 GIN = {
-    ("dqn", "dopamine"): {"update_horizon": 1, "learning_rate": 6.25e-5},
-    ("c51", "dopamine"): {"update_horizon": 1, "learning_rate": 0.00025, "num_atoms": 51, "vmax": 10.0},
+    ("dqn", "dopamine"): {"update_horizon": 1, "learning_rate": 6.25e-5, "eps": 1.5e-4},
+    ("c51", "dopamine"): {
+        "update_horizon": 1, "learning_rate": 0.00025, "eps": 0.0003125, "num_atoms": 51, "vmax": 10.0,
+    },
     ("dqn", "rainbow:dopamine"): {
-        "update_horizon": 3, "learning_rate": 0.0000625, "num_atoms": 51, "vmax": 10.0, "replay_scheme": "prioritized",
+        "update_horizon": 3, "learning_rate": 0.0000625, "eps": 0.00015, "num_atoms": 51, "vmax": 10.0,
+        "replay_scheme": "prioritized",
     },
 }  # fmt: skip
 
@@ -54,7 +57,7 @@ def test_dopamine_is_its_files(agent, preset):
     assert got["epsilon_waits"]  # linearly_decaying_epsilon counts from min_replay_history
     # run_experiment.py clips rewards to [-1, 1], networks.py has the layers of Nature, and nothing clips gradients
     assert (got["reward_clip"], got["encoder"], got["hidden"]) == (1.0, "cnn", (512,))
-    assert (got["max_grad_norm"], got["optimiser"]) == (None, "adam")
+    assert (got["max_grad_norm"], got["optimiser"], got["adam_epsilon"]) == (None, "adam", said["eps"])
     assert got["initialisation"] == "default"  # torch's; networks.py has Flax's variance scaling
     if "num_atoms" in said:
         assert got["distribution"] == "categorical"

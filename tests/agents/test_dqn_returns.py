@@ -13,7 +13,7 @@ import torch
 import rl_lab
 from rl_lab.evaluation.evaluate import evaluate
 from rl_lab.runs.fingerprint import fingerprint
-from rl_lab.trees import leaves_of, map_leaves
+from rl_lab.trees import leaves_of
 from rl_lab.updates import compiling, q_updates
 from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.draws import HeadMasks, LossWithDraws
@@ -29,6 +29,7 @@ from toys import (
     sample,
     vector,
 )
+from uncompiled import uncompiled
 
 BRIEF = {
     "learning_starts_env_steps": 20, "batch_size": 8, "hidden": (8, 8), "target_period_env_steps": 20,
@@ -46,7 +47,12 @@ KINDS = {
     "implicit, munchausen, noisy": {"distribution": "implicit", "munchausen": True, "noisy": True},
     "quantile, double, heads": {"distribution": "quantile", "double": True, "heads": 3, "head_share": 0.5},
     "means, heads, prioritised": {"heads": 3, "head_share": 0.5, "prioritised": True, "n_steps": 2},
-    "means, munchausen": {"munchausen": True, "dueling": True, "gradient_steps_per_update": 2},
+    "means, munchausen": {
+        "munchausen": True,
+        "dueling": True,
+        "gradient_steps_per_update": 2,
+        "adam_epsilon": 0.05,
+    },
     "categorical, munchausen": {"distribution": "categorical", "munchausen": True},
 }
 WITH_MEMORY = {"memory": "lstm", "memory_size": 6, "sequence_length": 5, "burn_in_steps": 2}
@@ -248,17 +254,6 @@ class TestHeadMasks:
 
 
 # Gradient steps ---------------------------------------------------------------------------------------------
-
-
-def uncompiled(key, function, *trees, should_stop):
-    """What would be compiled, as a function of the leaves."""
-
-    def run(leaves):
-        rest = iter(leaves)
-        with torch.no_grad():
-            return list(function(*map_leaves(lambda _: next(rest), trees)))
-
-    return run
 
 
 def traced(key, function, *trees, should_stop):

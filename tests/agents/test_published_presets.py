@@ -73,9 +73,10 @@ def test_nature_is_the_papers_table():
 # Hessel et al. (2018), "Rainbow: Combining Improvements in Deep Reinforcement Learning", table 1; in frames, four of
 # which are a step.
 RAINBOW_TABLE = {
-    "min history to start learning": 80_000, "adam learning rate": 0.0000625, "exploration": 0.0, "noisy nets": 0.5,
-    "target network period": 32_000, "prioritisation exponent": 0.5, "importance sampling": 0.4,
-    "multi-step returns": 3, "distributional atoms": 51, "distributional min/max values": (-10, 10),
+    "min history to start learning": 80_000, "adam learning rate": 0.0000625, "adam epsilon": 1.5e-4,
+    "exploration": 0.0, "noisy nets": 0.5, "target network period": 32_000, "prioritisation exponent": 0.5,
+    "importance sampling": 0.4, "multi-step returns": 3, "distributional atoms": 51,
+    "distributional min/max values": (-10, 10),
 }  # fmt: skip
 
 
@@ -100,6 +101,7 @@ def test_rainbow_is_the_papers_table():
     )  # fmt: skip
     assert fields == parts | {name: nature[name] for name in same} | {
         "learning_rate": table["adam learning rate"],
+        "adam_epsilon": table["adam epsilon"],
         "learning_starts_env_steps": table["min history to start learning"] // 4,
         "target_period_env_steps": table["target network period"] // 4,
         "v_min": table["distributional min/max values"][0],

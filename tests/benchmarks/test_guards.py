@@ -25,7 +25,7 @@ def state():
     """A weight, its gradient, its average and its square, and a row of coefficients."""
     generator = torch.Generator().manual_seed(0)
     weight, gradient, average = (torch.randn(5, generator=generator) for _ in range(3))
-    return weight, gradient, average, average.square(), torch.tensor([0.1, 0.9])
+    return weight, gradient, average, average.square(), torch.tensor([0.1, 0.9, 1e-8])
 
 
 class TestBareAdamStep:

@@ -54,6 +54,12 @@ def test_a_field_that_does_nothing_is_refused(tmp_path, agent, fields, says):
         ("qr-dqn", {"burn_in_steps": 4}, "^burn_in_steps 4 does nothing without a memory"),
         ("clone", {"sequence_length": 8}, "^sequence_length 8 does nothing without a memory"),
         ("clone", {"held_out": 0.0, "held_out_steps": 9}, "^held_out_steps 9 does nothing without held_out"),
+        (
+            "dqn",
+            {"optimiser": "sgd", "adam_epsilon": 1e-3},
+            r"^adam_epsilon 0.001 does nothing without optimiser adam, adamw or radam \(allowed: None\)$",
+        ),
+        ("a2c", {"adam_epsilon": 1e-3}, "^adam_epsilon 0.001 does nothing without optimiser adam"),
         ("dqn", {"priority_alpha": 0.5}, "^priority_alpha 0.5 does nothing without prioritised"),
         ("iqn", {"priority_beta": 0.5}, "^priority_beta 0.5 does nothing without prioritised"),
         ("dqn", {"memory": "lstm", "priority_eta": 0.5}, "^priority_eta 0.5 does nothing without prioritised"),

@@ -7,14 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import gymnasium
 import pytest
-import torch
 from gymnasium.wrappers import FrameStackObservation
 
 import rl_lab
@@ -24,12 +22,12 @@ from rl_lab.runs.run import Run
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.training.session import Session
-from rl_lab.trees import map_leaves
 from rl_lab.updates import compile_choice, compile_process, compiling
 from rl_lab.updates.compiling import has_compiler
 from runs import asking_to_stop, differences, learn
 from slow_compiler import signalled, slow_compiler, slow_script, wait_for_begin, was_ended
 from toys import Masked
+from uncompiled import uncompiled
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,17 +88,6 @@ def test_first_compilation_and_that_of_a_resumed_run_are_stopped_and_change_no_b
     assert differences(fingerprint(whole), fingerprint(run)) == set()
 
 
-def uncompiled(function: Callable[..., Any], trees: tuple[Any, ...]) -> Callable[[list[Any]], list[Any]]:
-    """Return what stands for a compiled function."""
-
-    def call(leaves: list[Any]) -> list[Any]:
-        rest = iter(leaves)
-        with torch.no_grad():
-            return list(function(*map_leaves(lambda _: next(rest), trees)))
-
-    return call
-
-
 SEVERAL = {"train_period_env_steps": 12, "gradient_steps_per_update": 4, "n_steps": 3, "num_envs": 2}
 
 
@@ -126,7 +113,7 @@ def test_whatever_the_updates_need_is_compiled_before_the_first_step(
     monkeypatch.setattr(compiling, "_COMPILED", {})
     monkeypatch.setattr(
         compiling, "_load_or_compile",
-        lambda function, trees, should_stop: compiled_at.append(len(steps)) or uncompiled(function, trees),
+        lambda function, trees, should_stop: compiled_at.append(len(steps)) or uncompiled("", function, *trees),
     )  # fmt: skip
     monkeypatch.setattr(compile_choice, "has_compiler", lambda: True)
     monkeypatch.setattr(Session, "moment", lambda self: steps.append(self.at.env_steps))

@@ -20,12 +20,13 @@ QUIET = {
 DQN = {
     "agent": "dqn", "env_id": "CartPole-v1", "hidden": (16,), "total_steps": 900, "learning_starts_env_steps": 64,
     "batch_size": 16, "target_period_env_steps": 100, "double": True, "dueling": True, "n_steps": 3,
-    "checkpoint_every_steps": 700, "log_every_steps": 300, "eval_every_steps": 500, "eval_max_steps": 100,
+    "adam_epsilon": 0.01, "checkpoint_every_steps": 700, "log_every_steps": 300, "eval_every_steps": 500,
+    "eval_max_steps": 100,
 }  # fmt: skip
 PPO = {
     "agent": "ppo", "env_id": "CartPole-v1", "num_envs": 2, "hidden": (16,), "total_steps": 1_024, "n_steps": 64,
     "batch_size": 40, "n_epochs": 8, "linear_decay": True, "normalise_rewards": True, "average_decay": 0.9,
-    "checkpoint_every_steps": 600, "log_every_steps": 256,
+    "adam_epsilon": 0.01, "checkpoint_every_steps": 600, "log_every_steps": 256,
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ TOOLBOX = {
     "learning_rate_final": 1e-4, "learning_rate_decay": "exponential", "warm_up_env_steps": 60,
     "normalise_gradients": True, "max_grad_value": 0.5, "l1": 1e-4, "l2": 1e-4, "weight_decay": 1e-3,
     "average_decay": 0.9, "normalise_observations": True, "normalise_rewards": True, "hidden": (8,),
+    "adam_epsilon": 1e-3,
 }  # fmt: skip
 
 
@@ -84,6 +85,8 @@ class TestRefusals:
                 {"learning_rate_final": 0.0, "learning_rate_decay": "step"},
                 "learning_rate_final 0 is out of reach",
             ),
+            ({"adam_epsilon": 0.0}, "adam_epsilon must be between 1e-20 and 1.0, got 0.0"),
+            ({"adam_epsilon": 1.5}, "adam_epsilon must be between 1e-20 and 1.0, got 1.5"),
             ({"weight_decay": -0.1}, "weight_decay must be at least 0, got -0.1"),
             ({"memory_layers": 0}, "memory_layers must be at least 1, got 0"),
             ({"context": 1}, "context must be at least 2, got 1"),

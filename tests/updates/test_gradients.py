@@ -69,7 +69,7 @@ class TestSubnormalNumbers:
         weight, average, square = torch.ones(3), torch.zeros(3), torch.zeros(3)
         for number in range(1_000):
             gradient = torch.tensor([1e-18, 1e-3, -1e-3]) if number < 5 else torch.tensor([0.0, 0.0, -1e-3])
-            adam_step(weight, gradient, average, square, torch.tensor([1e-3, 1.0]), torch.tensor(True))
+            adam_step(weight, gradient, average, square, torch.tensor([1e-3, 1.0, 1e-8]), torch.tensor(True))
         assert average[:2].tolist() == [0.0, 0.0]
         assert square[0] == 0
         assert square[1] > 1e-10

@@ -9,12 +9,12 @@ from torch import nn
 
 from quadratic import RATE, START, expected, followed, gradient
 from rl_lab.updates.adam import adam_coefficients, adam_step
-from rl_lab.updates.optimisers import OPTIMISERS, CentredRMSprop
+from rl_lab.updates.optimisers import ADAMS, OPTIMISERS, POLICY_OPTIMISERS, CentredRMSprop
 from rl_lab.updates.trained import load_optimiser_state, optimiser_state
 
 
-def rule(name):
-    """One step as (w, memory, t) -> w; `memory` is a dict that starts empty."""
+def rule(name, epsilon=1e-8):
+    """One step as (w, memory, t) -> w; `memory` is a dict that starts empty, `epsilon` Adam's."""
 
     def averaged(memory, key, value, decay, start=0.0):
         memory[key] = decay * memory.get(key, start) + (1 - decay) * value
@@ -45,7 +45,7 @@ def rule(name):
     def adam(w, m, t):
         mean = averaged(m, "m", gradient(w), 0.9) / (1 - 0.9**t)
         square = averaged(m, "s", gradient(w) ** 2, 0.999) / (1 - 0.999**t)
-        return w - RATE * mean / (np.sqrt(square) + 1e-8)
+        return w - RATE * mean / (np.sqrt(square) + epsilon)
 
     def adamw(w, m, t):
         return adam(w, m, t) - RATE * 0.01 * w
@@ -57,7 +57,7 @@ def rule(name):
         if length <= 5:
             return w - RATE * mean
         r = np.sqrt((length - 4) * (length - 2) * most / ((most - 4) * (most - 2) * length))
-        return w - RATE * r * mean / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
+        return w - RATE * r * mean / (np.sqrt(square / (1 - 0.999**t)) + epsilon)
 
     return locals()[name.replace("-", "_")]
 
@@ -68,6 +68,18 @@ class TestOptimisers:
         path = followed(lambda weights: OPTIMISERS[name](weights, RATE))
         np.testing.assert_allclose(path, expected(rule(name)), atol=1e-6, rtol=0)
         assert np.abs(path[-1] - START).max() > 0.02  # they did go somewhere
+
+    @pytest.mark.parametrize("name", ADAMS)
+    def test_adams_add_the_epsilon_that_they_are_given(self, name):
+        path = followed(lambda weights: OPTIMISERS[name](weights, RATE, epsilon=0.3))
+        np.testing.assert_allclose(path, expected(rule(name, 0.3)), atol=1e-6, rtol=0)
+        assert np.abs(path[-1] - expected(rule(name))[-1]).max() > 0.01
+
+    def test_adam_of_policy_gradients_has_another_epsilon(self):
+        weight = nn.Parameter(torch.tensor([1.0]))
+        weight.grad = torch.tensor([1e-5])  # as large as epsilon, so that the first step is half as long
+        POLICY_OPTIMISERS["adam"]([weight], RATE).step()
+        assert weight.item() == pytest.approx(1 - RATE / 2)
 
     def test_all_differ(self):
         ends = [tuple(followed(lambda w, n=n: OPTIMISERS[n](w, RATE))[-1].round(6)) for n in OPTIMISERS]
@@ -106,18 +118,21 @@ class TestRectifiedAdam:
         )
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
-    def test_its_coefficients_take_the_steps_of_the_optimiser(self):
-        """Updates that are compiled as a whole take steps by these, from the first, which is plain momentum, on."""
-        weight = torch.tensor(START, dtype=torch.float32)
-        average, square = torch.zeros(3), torch.zeros(3)
-        optimiser = OPTIMISERS["radam"]([nn.Parameter(weight.clone())], RATE)
-        path = []
-        for taken in range(30):
-            slope = torch.tensor(gradient(weight.numpy()), dtype=torch.float32)
-            coefficient = adam_coefficients(optimiser, taken, 1)[0]
-            adam_step(weight, slope, average, square, coefficient, torch.tensor(True))
-            path.append(weight.numpy().copy())
-        np.testing.assert_allclose(path, expected(rule("radam")), atol=1e-5)
+
+@pytest.mark.parametrize("epsilon", [1e-20, 1e-8, 0.3])
+@pytest.mark.parametrize("name", ["adam", "radam"])
+def test_coefficients_take_the_steps_of_the_optimiser(name, epsilon):
+    """Updates that are compiled as a whole take steps by these; RAdam's first ones are plain momentum."""
+    weight = torch.tensor(START, dtype=torch.float32)
+    average, square = torch.zeros(3), torch.zeros(3)
+    optimiser = OPTIMISERS[name]([nn.Parameter(weight.clone())], RATE, epsilon)
+    path = []
+    for taken in range(30):
+        slope = torch.tensor(gradient(weight.numpy()), dtype=torch.float32)
+        coefficient = adam_coefficients(optimiser, taken, 1)[0]
+        adam_step(weight, slope, average, square, coefficient, torch.tensor(True))
+        path.append(weight.numpy().copy())
+    np.testing.assert_allclose(path, expected(rule(name, epsilon)), atol=1e-5)
 
 
 def test_centred_rmsprop_equals_its_formula():

@@ -13,6 +13,7 @@ from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.policy_updates import StepResult
 from toys import Masked, Repeat, interact, problem_on
 from toys import policy_agent_on as agent_on
+from uncompiled import uncompiled
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="needs a C++ compiler")
 
@@ -25,6 +26,10 @@ def rollout_of(agent, problem):
 
 
 COMPILING = [pytest.param("no", id="eager"), pytest.param("yes", id="compiled", marks=needs_compiler)]
+
+
+def parameters_of(agent):
+    return torch.cat([p.detach().flatten() for p in agent.trained.network.parameters()])
 
 
 class TestUpdates:
@@ -51,6 +56,21 @@ class TestUpdates:
             max((p - q).abs().max() for p, q in zip(eager.trained.network.parameters(), start, strict=True))
             > 0.05
         )
+
+    @pytest.mark.parametrize("fields", [{}, {"adam_epsilon": 0.1}], ids=["default", "given"])
+    def test_what_is_compiled_takes_adams_epsilon(self, fields, monkeypatch):
+        monkeypatch.setattr(policy_updates, "compiled", uncompiled)
+        (eager, whole), (other, same) = (self.fresh(compile="no", **fields) for _ in range(2))
+        own = other.updates
+        other.updates = policy_updates.PolicyUpdates(
+            own.network, own.objective, own.optimiser, other.trained.clip, "uncompiled"
+        )
+        start = parameters_of(eager)
+        for _ in range(3):
+            eager.learn(whole), other.learn(same)
+        torch.testing.assert_close(parameters_of(eager), parameters_of(other), atol=1e-6, rtol=1e-5)
+        assert (parameters_of(eager) - start).abs().max() > 0.05
+        assert own.optimiser.param_groups[0]["eps"] == fields.get("adam_epsilon", 1e-5)
 
     def test_moments_are_settled_by_the_number_of_the_step(self, monkeypatch):
         numbers = []

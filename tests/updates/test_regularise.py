@@ -62,7 +62,7 @@ class TestPenalties:
             return optimiser
 
         np.testing.assert_allclose(
-            followed(decayed), followed(lambda w: adamw(w, RATE, 0.3)), atol=1e-12, rtol=0
+            followed(decayed), followed(lambda w: adamw(w, RATE, weight_decay=0.3)), atol=1e-12, rtol=0
         )
         w = torch.tensor([2.0, -4.0])
         decay_weights([w], 0.1, 0.5)
