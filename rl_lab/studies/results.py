@@ -27,6 +27,7 @@ Points = tuple[Array, Array]  # env_steps [P], values [P]
 NO_POINTS: Points = (np.empty(0), np.empty(0))
 
 RETURN, REGRET, EXACT, OPTIMAL = "eval_return_mean", "regret", "exact_eval_return", "optimal_return"
+WORST = "eval_return_cvar"  # the mean return of the worst episodes
 SECONDS = "train_seconds"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -91,6 +92,22 @@ def test_ids_are_unique_and_every_reference_inside_the_page_resolves(page):
 )
 def test_table_holds_the_numbers_of_the_finished_runs(page, agent, metric, text):
     assert page.cells[agent, metric] == text
+
+
+def test_worst_episodes_and_frames_have_columns_where_runs_tell_of_them(tmp_path, html):
+    assert "worst" not in html
+    assert "frames</button>" not in html
+    study = describe(tmp_path, ["dqn"], seeds=5)
+    for seed, worst in enumerate([1.0, 2.0, 3.0, 5.0, 9.0]):
+        told = write_run(study, "dqn", seed, [9.0], env_steps=50, env_frames=200, eval_return_cvar=worst)
+        config = json.loads((told / "config.json").read_text())
+        (told / "config.json").write_text(json.dumps(config | {"eval_cvar_level": 0.25 if seed else 0.1}))
+    mixed = page_of(study)
+    assert Page(mixed).cells["dqn", "worst"] == "3.333 [1.000, 9.000]"
+    assert Page(mixed).cells["dqn", "env_frames"] == "200"
+    assert ">worst episodes, IQM [95 %]</button>" in mixed
+    (told.parent / "seed_0" / "config.json").write_text((told / "config.json").read_text())
+    assert ">worst 25 % of episodes, IQM [95 %]</button>" in page_of(study)
 
 
 def test_intervals_are_those_of_the_statistics_page(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from rl_lab.evaluation.comparison.intervals import aggregate_interval
 from rl_lab.evaluation.statistics import Estimate, iqm
 from rl_lab.studies.page.formats import interval, number
-from rl_lab.studies.results import EXACT, REGRET, RETURN, RunResults
+from rl_lab.studies.results import EXACT, REGRET, RETURN, WORST, RunResults
 
 Average = Callable[[Sequence[float]], Any]
 
@@ -37,9 +37,11 @@ COLUMNS = (
     Column("iqm", "final return, IQM [95 %]", RETURN, None),
     Column("mean", "mean", RETURN, np.mean),
     Column("range", "min … max", RETURN, _least_to_most),
+    Column("worst", "worst episodes, IQM [95 %]", WORST, None),
     Column("regret", "regret, IQM [95 %]", REGRET, None),
     Column("exact", "exact return", EXACT, iqm),
     Column("env_steps", "environment steps", "env_steps", np.mean),
+    Column("env_frames", "frames", "env_frames", np.mean),
     Column("gradient_steps", "gradient steps", "gradient_steps", np.mean),
     Column("train_seconds", "training, s", "train_seconds", np.mean),
     Column("speed", "steps per s", "env_steps_per_second", np.mean),
@@ -75,7 +77,15 @@ def results_of(runs_of: dict[str, Sequence[RunResults]]) -> tuple[list[Column], 
     rows = [_row(agent, runs) for agent, runs in runs_of.items()]
     always = {column.key for column in COLUMNS[:3]}
     shown = [c for c in COLUMNS if c.key in always or any(row.cells[c.key].value is not None for row in rows)]
-    return shown, rows
+    return [_titled(column, runs_of) for column in shown], rows
+
+
+def _titled(column: Column, runs_of: dict[str, Sequence[RunResults]]) -> Column:
+    """Return a column whose title names the share of episodes that it is the mean of, if it is one for all runs."""
+    levels = {run.config.get("eval_cvar_level") for runs in runs_of.values() for run in runs if run.config}
+    if column.of != WORST or len(levels) != 1 or (level := levels.pop()) is None:
+        return column
+    return replace(column, title=f"worst {100 * level:g} % of episodes, IQM [95 %]")
 
 
 def _row(agent: str, runs: Sequence[RunResults]) -> ResultRow:
