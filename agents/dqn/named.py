@@ -18,6 +18,7 @@ class NamedConfig(Config):
     """Fields of DQN under a name that says which distribution is learned."""
 
     NAME: ClassVar[str]
+    LEARNERS: ClassVar[dict[str, str]] = {"categorical": "c51", "quantile": "qr-dqn", "implicit": "iqn"}
 
     def __post_init__(self) -> None:
         """Check the fields.
@@ -32,12 +33,18 @@ class NamedConfig(Config):
                 f"{self.NAME} learns distribution {own!r}, got {self.distribution!r} (allowed: {own}; dqn takes others)"
             )
 
+    def idle_fields(self) -> dict[str, str]:
+        """Return the fields that do nothing beside the others, and what each would need; here, which agent."""
+        others = {f"distribution {kind!r}": f"agent {name}" for kind, name in self.LEARNERS.items()}
+        return {name: others.get(need, need) for name, need in super().idle_fields().items()}
+
 
 @dataclass(frozen=True)
 class C51Config(NamedConfig):
     """Fields of DQN that learns categorical distributions."""
 
     NAME: ClassVar[str] = "c51"
+    COMMON: ClassVar[tuple[str, ...]] = ("v_min", "v_max", "atoms")
 
     distribution: Literal["none", "categorical", "quantile", "implicit"] = "categorical"
     """What is learned of returns; always categorical."""
@@ -48,6 +55,7 @@ class QRDQNConfig(NamedConfig):
     """Fields of DQN that learns quantiles."""
 
     NAME: ClassVar[str] = "qr-dqn"
+    COMMON: ClassVar[tuple[str, ...]] = ("quantiles",)
 
     distribution: Literal["none", "categorical", "quantile", "implicit"] = "quantile"
     """What is learned of returns; always quantile."""

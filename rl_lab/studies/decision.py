@@ -44,7 +44,9 @@ class Plan:
         require_count("group_size", self.group_size)
         if rest := self.max_seeds % self.group_size:
             below = self.max_seeds - rest
-            allowed = f"{below} or {below + self.group_size}" if below else f"{self.group_size}"
+            allowed = (
+                f"{below} or {below + self.group_size}" if below else f"{self.group_size} or a multiple of it"
+            )
             raise UsageError(
                 f"max_seeds {self.max_seeds} isn't a whole number of groups of {self.group_size} (allowed: {allowed})"
             )

@@ -31,8 +31,10 @@ NUMBERS, TABLES, SUMMARY = "numbers.json", "README.md", "summary.md"
 DIGITS = 5  # significant ones of the numbers of runs and curves
 HASH = 12  # characters of a hash
 DPI, COLOURS = 110, 256  # of a figure; with fewer, those of agents are mixed
-FIGURES = (RETURN, WORST, REGRET, "exact_eval_return", "env_steps", "env_frames", "gradient_steps",
-           "train_seconds", "wall_seconds", "cpu_seconds", "compile_seconds", "peak_rss_mb", "eval_capped_episodes", "weights_sha256")  # fmt: skip
+FIGURES = (
+    RETURN, WORST, REGRET, "exact_eval_return", "env_steps", "env_frames", "gradient_steps", "train_seconds",
+    "wall_seconds", "cpu_seconds", "compile_seconds", "peak_rss_mb", "eval_capped_episodes", "weights_sha256",
+)  # fmt: skip
 
 
 def write_digest(study_dir: str | Path, out: str | Path, note: str = "") -> dict[str, int]:

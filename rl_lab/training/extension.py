@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rl_lab.runs.config import RunConfig
-from rl_lab.runs.description import RunDescription, write_description
+from rl_lab.runs.description import CONFIG, RunDescription, write_description
 from rl_lab.runs.directory import SUMMARY, read_summary
 from rl_lab.storage.files import move
 from rl_lab.training.learner import Learner
@@ -30,7 +30,7 @@ def extended(
         )
     summary = read_summary(folder)
     if (reason := obstacle(description.agent, learner, config, summary)) is not None:
-        anew = f"--agent {description.agent} --env-id {config.env_id} --init-from={folder} --total-steps {total_steps}"
+        anew = f"--config {folder / CONFIG} --init-from={folder} --total-steps {total_steps}"
         raise UsageError(
             f"total_steps {total_steps} can't extend this run of {config.total_steps}: {reason} (allowed: a new run"
             f" from its weights, {anew})"

@@ -91,3 +91,12 @@ def test_refuses_environments_and_compilation_that_do_not_suit():
     )
     resolved = Config(**prior).resolve(problem_on(lambda: Identity(3), total_steps=1_000_000))
     assert resolved.compile == "no"
+
+
+@pytest.mark.parametrize(
+    ("agent", "field", "learner"),
+    [("c51", "quantiles", "qr-dqn"), ("qr-dqn", "fractions", "iqn"), ("iqn", "v_max", "c51")],
+)
+def test_an_agent_of_one_distribution_names_the_agent_that_has_a_field(agent, field, learner):
+    with pytest.raises(UsageError, match=rf"^{field} 7 does nothing without agent {learner} \(allowed: "):
+        require_effect(agent, {field: 7})

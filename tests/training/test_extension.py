@@ -175,7 +175,8 @@ def test_is_refused_with_the_reason(tmp_path, agent, fields, steps, named):
     with pytest.raises(UsageError, match=named) as refused:
         rl_lab.resume(tmp_path, total_steps=steps)
     if steps > 200:
-        assert f"--init-from={tmp_path} --total-steps {steps}" in str(refused.value)
+        command = f"--config {tmp_path / 'config.json'} --init-from={tmp_path} --total-steps {steps}"
+        assert command in str(refused.value)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
