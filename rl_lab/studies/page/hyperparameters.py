@@ -73,7 +73,9 @@ def _command(study: StudyResults, env_ids: Sequence[str], stored: Any, folder: s
     for agent, own in fields.items():
         pairs += [f"{agent}:{_pair(name, value)}" for name, value in own.items() if name not in shared]
     words += ["--set", *pairs] if pairs else []
-    words += ["--diagnose"] * any(read_diagnoses(study.of_env(env_id)) for env_id in env_ids)
+    runs = [study.of_env(env_id) for env_id in env_ids]
+    words += ["--diagnose"] * any(map(read_diagnoses, runs))
+    words += ["--batched"] * any(run.scalar("runs_together") is not None for of_env in runs for run in of_env)
     return shlex.join([*words, "--out", f"runs/again{folder}"])
 
 

@@ -144,6 +144,15 @@ def test_the_command_diagnoses_again_what_was_diagnosed(tmp_path):
     assert "--diagnose" not in command_of(load_study(tmp_path))
 
 
+def test_the_command_lets_agents_learn_together_where_they_did(tmp_path):
+    file = describe(tmp_path, ["dqn"]) / "study.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"fields": {"dqn": SHARED}}))
+    write_run(tmp_path, "dqn", 0, [0.5], env_steps=1)
+    assert "--batched" not in command_of(load_study(tmp_path))
+    write_run(tmp_path, "dqn", 1, [0.5], env_steps=1, runs_together=2)
+    assert command_of(load_study(tmp_path)).endswith(" --batched --out runs/again")
+
+
 def test_a_study_that_did_not_store_its_fields_has_no_command(tmp_path):
     describe(tmp_path, ["dqn"])
     assert command_of(load_study(tmp_path)) is None
