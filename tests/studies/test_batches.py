@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 import rl_lab
 from rl_lab.studies import batches
@@ -62,6 +63,39 @@ def test_a_batched_comparison_shows_what_single_simulated_runs_show_and_one_fail
     assert row["return_iqm"] == pytest.approx(sum(returns) / 2)
     study = json.loads((tmp_path / "batched/study.json").read_bytes())
     assert study["fields"]["q-learning"]["simulated"] is True
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("agent", "fields"),
+    [
+        ("dqn", {"total_steps": 600, "learning_starts_env_steps": 64, "batch_size": 16}),
+        ("ppo", {"total_steps": 512, "num_envs": 2, "n_steps": 64, "batch_size": 32}),
+    ],
+)
+def test_a_batched_comparison_of_networks_shows_what_single_runs_show(tmp_path, agent, fields):
+    fields = FIELDS | {"hidden": (8,), "compile": "no", "eval_max_steps": 100, "threads": 1} | fields
+    found = rl_lab.compare(
+        "CartPole-v1", agent, seeds=2, out=tmp_path, batched=True, progress=False, **fields
+    )
+    returns = []
+    for seed in range(2):
+        alone = rl_lab.learn(
+            agent, "CartPole-v1", seed=seed, run_dir=tmp_path / str(seed), progress=False, **fields
+        )
+        folder = run_directory(tmp_path, "CartPole-v1", agent, seed)
+        there = json.loads((folder / "summary.json").read_bytes())
+        assert there["runs_together"] == 2
+        for name in ("seed", "env_steps", "gradient_steps", "eval_returns"):
+            assert there[name] == alone.summary[name]
+        for mine, own in zip(
+            rl_lab.load_policy(folder).network.parameters(), alone.policy.network.parameters(), strict=True
+        ):
+            torch.testing.assert_close(mine, own, atol=1e-4, rtol=0)
+        returns.append(alone.eval_return_mean)
+    assert there["gradient_steps"] > 60
+    [row] = found.table
+    assert row["return_iqm"] == pytest.approx(sum(returns) / 2)
 
 
 def test_replays_that_do_not_fit_into_memory_together_are_filled_one_by_one(monkeypatch):
