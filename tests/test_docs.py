@@ -90,7 +90,7 @@ def test_a_stopped_run_prints_what_the_first_hour_shows(tmp_path):
 
     def train_and_press_ctrl_c():  # in a fork, so that the patch doesn't outlive it
         Run.row = lambda *_: os.kill(os.getpid(), signal.SIGINT)
-        words = "rl-lab train --agent q-learning --env-id FrozenLake-v1 --run-dir runs/cartpole"
+        words = "rl-lab train --agent q-learning --env-id FrozenLake-v1 --run-dir runs/first"
         command(shlex.split(words))
 
     code, printed = Folder(tmp_path).call(train_and_press_ctrl_c)
