@@ -1,6 +1,6 @@
 """MinAtar's games as the lab registers them: episodes are functions of their seeds and actions, and can be filmed.
 
-Each test plays a stand-in with minatar's interface, and minatar's own games where the extra `games` is installed.
+Each test plays a stand-in with minatar's interface, and minatar's own games.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 
 import gymnasium
@@ -76,12 +75,7 @@ def stand_in() -> dict[str, ModuleType]:
     return {"minatar": package, "minatar.gym": gym}
 
 
-@pytest.fixture(
-    params=[
-        "a stand-in",
-        pytest.param("minatar", marks=pytest.mark.skipif(not find_spec("minatar"), reason="no MinAtar")),
-    ]
-)
+@pytest.fixture(params=["a stand-in", "minatar"])
 def games(request, monkeypatch):
     """Register the games anew, for this test alone."""
     registered = {
@@ -122,7 +116,6 @@ def test_an_episode_is_played_again_to_the_bit(games, version):
     assert (found["replay"].verdict, found["replay"].text[-10:]) == ("ok", "to the bit")
 
 
-@pytest.mark.skipif(not find_spec("minatar"), reason="no MinAtar")
 @pytest.mark.parametrize("game", ["Freeway", "Seaquest", "SpaceInvaders"])
 def test_the_other_games_are_played_again_to_the_bit(game):
     """Seeded episodes are the same whatever was played before, and differ with the seed."""
