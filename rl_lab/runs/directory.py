@@ -24,6 +24,7 @@ from rl_lab.types import UsageError
 
 CHECKPOINTS, SUMMARY = "checkpoints", "summary.json"
 OF_A_RUN = (CONFIG, METRICS, EPISODES, "actions", CHECKPOINTS, SUMMARY)
+STUDY = "study.json"  # of a comparison, whose runs lie in folders below
 
 
 class RunDirectory:
@@ -139,15 +140,22 @@ def _make_new(folder: Path) -> Path:
 
 
 def require_no_run(folder: Path) -> None:
-    """Check that a folder holds no run, nor what is left of one.
+    """Check that a folder holds no run, nor what is left of one, and no study.
 
     Raises:
         UsageError: it does.
     """
-    if found := [name for name in OF_A_RUN if (folder / name).exists()]:
+    if (found := of_a_run(folder)) is not None:
         raise UsageError(
-            f"run_dir {str(folder)!r} already holds a run ({found[0]}; allowed: an empty folder, or --resume)"
+            f"run_dir {str(folder)!r} already holds a run ({found}; allowed: an empty folder, or --resume)"
         )
+    if (folder / STUDY).exists():
+        raise UsageError(f"run_dir {str(folder)!r} already holds a study ({STUDY}; allowed: an empty folder)")
+
+
+def of_a_run(folder: Path) -> str | None:
+    """Return the name of a file or folder of a run that lies in a folder; None if there is none."""
+    return next((name for name in OF_A_RUN if (folder / name).exists()), None)
 
 
 def remove_failed_start(folder: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from rl_lab.runs.directory import STUDY
 from rl_lab.studies.budgets import spread
 from rl_lab.studies.migrations import migrate_study
-from rl_lab.studies.results import STUDY, read_study_json
+from rl_lab.studies.results import read_study_json
 from rl_lab.studies.running import VARIANT, learner_of, steps_of
 from rl_lab.studies.study import Study
 from rl_lab.types import UsageError

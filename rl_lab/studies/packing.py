@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from rl_lab.runs.description import CONFIG
-from rl_lab.runs.directory import SUMMARY
+from rl_lab.runs.directory import STUDY, SUMMARY
 from rl_lab.runs.rows import METRICS
 from rl_lab.studies.decision import DECISION
-from rl_lab.studies.results import SECONDS, STUDY, RunResults, load_study
+from rl_lab.studies.results import SECONDS, RunResults, load_study
 
 PACKED = "runs.tar.xz"
 

@@ -13,14 +13,13 @@ import numpy as np
 
 from rl_lab.checks import shown
 from rl_lab.runs.description import CONFIG
-from rl_lab.runs.directory import SUMMARY
+from rl_lab.runs.directory import STUDY, SUMMARY
 from rl_lab.runs.rows import METRICS, is_number, parse_row
 from rl_lab.storage.files import reason_of
 from rl_lab.storage.formats import FORMAT, require_readable
 from rl_lab.studies.decision import given_seeds
 from rl_lab.types import Array, UsageError
 
-STUDY = "study.json"
 ERROR = "error.txt"  # why a run failed, in its folder
 
 Points = tuple[Array, Array]  # env_steps [P], values [P]

@@ -115,6 +115,15 @@ class Task:
         """The name for messages."""
         return f"{self.fields['env_id']} {self.agent} seed {self.fields['seed']}"
 
+    def told(self) -> str:
+        """Return how the run has ended, in a few words."""
+        summary = json.loads(self.summary.read_bytes())
+        value = summary["eval_return_mean"]
+        score = "no evaluation" if value is None else f"return {value:.4g}"
+        early = f", stopped early at {summary['env_steps']} steps" if summary.get("stopped_early") else ""
+        score += ", episodes cut off" if summary.get("eval_limit") else ""
+        return f"{score}, {summary['train_seconds']:.1f} s{early}"
+
 
 def run_task(task: Task, stop: StopFlag, report: Report = lambda values: None) -> str | None:
     """Run one task in its own process; return why it failed (one line), or None if it didn't.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_lab.runs.description import CONFIG
-from rl_lab.runs.directory import SUMMARY
+from rl_lab.runs.directory import STUDY, of_a_run
 from rl_lab.runs.scrubbing import without_secrets
 from rl_lab.runs.signals import stop_on_signals
 from rl_lab.storage.files import write_atomically
@@ -39,7 +39,7 @@ from rl_lab.studies.fields import (
 from rl_lab.studies.live import Board, NoBoard
 from rl_lab.studies.migrations import migrate_study, present_folder, rename_folders
 from rl_lab.studies.readings import as_begun, require_same_readings
-from rl_lab.studies.results import STUDY, folder_name, read_study_json, run_directory
+from rl_lab.studies.results import folder_name, read_study_json, run_directory
 from rl_lab.studies.running import StopFlag, Stopped, Task, horizon_of, learner_of, run_task
 from rl_lab.studies.tuning import chosen_on, tuning_warnings
 from rl_lab.studies.until import planned, require_same_plan, require_scores, run_until_decided
@@ -325,7 +325,7 @@ def _collect(
             board.report(task.name, {"state": state, "seconds_left": None})
             if outcome is not None:
                 failures[task.name] = outcome
-            tell(f"[{count}/{total}] {task.name}: {outcome or _outcome(task)}")
+            tell(f"[{count}/{total}] {task.name}: {outcome or task.told()}")
     if stopped:
         raise Stopped(f"stopped with {stopped} of {total} runs to go")
     return failures
@@ -363,10 +363,12 @@ def _require_extension(described: dict[str, Any], out: Path, tasks: list[Task]) 
     """Check that a study extends the one that `out` holds; return the latter's study.json, or None if there is none.
 
     Raises:
-        UsageError: it doesn't, or is damaged.
+        UsageError: it doesn't, or is damaged; or `out` holds a run instead.
         FormatTooNew: a newer version wrote the study that it holds.
     """
     path, before = out / STUDY, read_study_json(out, whole=True)
+    if before is None and (found := of_a_run(out)) is not None:
+        raise UsageError(f"out {str(out)!r} already holds a run ({found}; allowed: an empty folder)")
     if before is not None and "until_decided" in described:
         described["seeds"] = max(described["seeds"], before["seeds"])  # what is there stays
     if before is not None and "until_decided" in before:
@@ -388,12 +390,3 @@ def _claim(described: dict[str, Any], out: Path, before: dict[str, Any] | None) 
         rename_folders(out, before)  # before study.json is written: after a kill it is done again
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / STUDY, json.dumps(described, indent=1).encode())
-
-
-def _outcome(task: Task) -> str:
-    summary = json.loads((task.folder / SUMMARY).read_bytes())
-    value = summary["eval_return_mean"]
-    score = "no evaluation" if value is None else f"return {value:.4g}"
-    early = f", stopped early at {summary['env_steps']} steps" if summary.get("stopped_early") else ""
-    score += ", episodes cut off" if summary.get("eval_limit") else ""
-    return f"{score}, {summary['train_seconds']:.1f} s{early}"

@@ -38,7 +38,8 @@ class Session:
         self.greedy = self.agent.policy(explore=False)
         self.acting = source.acting(self.agent.policy(explore=True))
         self._frame_stack = problem.spec.frame_stack
-        run.total_steps = _round_up(problem.total_steps, self.agent.collect_env_steps)
+        steps = _round_up(problem.total_steps, self.agent.collect_env_steps)
+        run.total_steps = _round_up(steps, self.envs.num_envs)  # which step together
         self.tracker = EpisodeTracker(
             problem.seed, self.envs.num_envs, self.envs.single_action_space, source.sink(run.episode)
         )

@@ -83,6 +83,13 @@ class TestOccupied:
         with pytest.raises(UsageError, match=f"already holds a run \\({name}"):
             require_no_run(tmp_path)
 
+    def test_so_does_a_study(self, tmp_path):
+        (tmp_path / "study.json").write_text("{}")
+        with pytest.raises(
+            UsageError, match=r"already holds a study \(study.json; allowed: an empty folder\)"
+        ):
+            require_no_run(tmp_path)
+
     def test_files_of_others_do_not(self, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")
         require_no_run(tmp_path)

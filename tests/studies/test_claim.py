@@ -22,7 +22,7 @@ OLD_GRID = "envs:lab/GridWorld-v0"
 @pytest.fixture(autouse=True)
 def nothing_runs(monkeypatch):
     monkeypatch.setattr(study_module, "run_task", lambda task, stop, report: None)
-    monkeypatch.setattr(study_module, "_outcome", lambda task: "not run")
+    monkeypatch.setattr(study_module.Task, "told", lambda task: "not run")
 
 
 def claim(out: Path, **changes: Any) -> None:
@@ -135,3 +135,14 @@ class TestSecrets:
         claim(tmp_path, fields=QUIET | {"env_kwargs": {"note": "see correct-horse now"}})
         with pytest.raises(UsageError, match="already holds another study"):
             claim(tmp_path, fields=QUIET | {"env_kwargs": env_kwargs})
+
+
+@pytest.mark.parametrize("name", ["config.json", "checkpoints"])
+def test_a_new_study_leaves_a_runs_folder_alone_and_one_that_is_there_goes_on(tmp_path, name):
+    claim(tmp_path / "study")
+    for folder in (tmp_path / "study", tmp_path / "run"):
+        (folder / name).mkdir(parents=True)
+    claim(tmp_path / "study")
+    with pytest.raises(UsageError, match=rf"/run' already holds a run \({name}; allowed: an empty folder\)"):
+        claim(tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [name]

@@ -112,6 +112,13 @@ def test_the_budget_is_rounded_up_to_what_the_agent_collects(multiple, budget):
     assert run.finished == [(budget, budget // 2, {})]
 
 
+@pytest.mark.parametrize(("multiple", "num_envs", "budget"), [(1, 4, 12), (4, 3, 12), (5, 4, 12), (1, 1, 10)])
+def test_the_budget_ends_with_a_step_of_all_environments(multiple, num_envs, budget):
+    run = Told()
+    session_of(run, Summing(multiple), total_steps=10, num_envs=num_envs).go()
+    assert run.total_steps == budget == run.finished[0][0]
+
+
 def test_rows_hold_the_means_since_the_last_one_and_where_time_went():
     """An update falls on every second step, so that rows at 4 and 8 steps hold updates 1 and 2, and 3 and 4."""
     run = Told(period=4)

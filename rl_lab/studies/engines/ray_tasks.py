@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl_lab.studies.results import STUDY
+from rl_lab.runs.directory import STUDY
 from rl_lab.studies.running import StopFlag, Stopped, Task, run_task
 
 if TYPE_CHECKING:
