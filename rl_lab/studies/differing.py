@@ -49,5 +49,8 @@ def _differing_fields(described: Mapping[str, Any], before: Mapping[str, Any]) -
         now, then = (without_secrets(fields_of(info, env_id, agent)) for info in (described, before))
         for name in sorted(now.keys() | then.keys()):
             if name not in IDLE and now.get(name) != then.get(name):
-                values = " instead of ".join(shown(fields.get(name), LONGEST) for fields in (now, then))
+                values = " instead of ".join(
+                    shown(fields[name], LONGEST) if name in fields else "its default"
+                    for fields in (now, then)
+                )
                 yield f"{name} {values} for {agent}" + f" on {env_id}" * by_env

@@ -153,11 +153,11 @@ def test_wrong_studies_are_refused_before_anything_runs(tmp_path, changes, named
         ),
         (
             {"fields_of": {"q-learning": {"epsilon_final": 0.5}}},
-            "epsilon_final 0.5 instead of None for q-learning",
+            "epsilon_final 0.5 instead of its default for q-learning",
         ),
         (
             {"agents": ("q-learning", "random", "value-iteration"), "fields": QUIET | {"eval_gamma": 0.5}},
-            "eval_gamma 0.5 instead of None for q-learning, .* for random, eval_gamma 0.5 instead of 0.99",
+            "eval_gamma 0.5 instead of its default for q-learning, .* for random, eval_gamma 0.5 instead of 0.99",
         ),
     ],
 )
