@@ -51,7 +51,9 @@ class Agent(Protocol):
     """
 
     gradient_steps: int  # updates of the parameters so far
-    collect_env_steps: int  # the budget of environment steps is rounded up to a multiple of this
+    collect_env_steps: (
+        int  # the budget is rounded up to a multiple of this, then to a step of all environments
+    )
 
     def policy(self, *, explore: bool) -> Policy:
         """Return a policy that follows the live parameters. It may be asked for right after construction."""

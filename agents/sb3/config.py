@@ -170,9 +170,9 @@ class OffPolicyConfig(SharedConfig):
     ACTIONS: ClassVar[tuple[type, ...]] = (spaces.Discrete,)
     FIXED: ClassVar[Mapping[str, Any]] = {
         "double": False, "dueling": False, "n_steps": 1, "prioritised": False, "loss": "huber", "reward_clip": None,
-        "value_rescaling": False, "optimiser": "adam", "activation": "relu", "initialisation": "default",
-        "epsilon_waits": False, "layer_norm": False, "memory": "none", "average_decay": 0.0,
-        "target_period_updates": None, "max_grad_value": None,
+        "value_rescaling": False, "optimiser": "adam", "adam_epsilon": None, "activation": "relu",
+        "initialisation": "default", "epsilon_waits": False, "layer_norm": False, "memory": "none",
+        "average_decay": 0.0, "target_period_updates": None, "max_grad_value": None,
     }  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -261,9 +261,10 @@ class OnPolicyConfig(SharedConfig):
         spaces.Discrete, spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary
     )  # fmt: skip
     FIXED: ClassVar[Mapping[str, Any]] = {
-        "optimiser": "adam", "activation": "tanh", "initialisation": "orthogonal", "share_encoder": False,
-        "normalise_advantages": True, "clip_range_value": None, "target_kl": None, "log_std_initial": 0.0,
-        "layer_norm": False, "memory": "none", "average_decay": 0.0, "max_grad_value": None, "reward_clip": None,
+        "optimiser": "adam", "adam_epsilon": None, "activation": "tanh", "initialisation": "orthogonal",
+        "share_encoder": False, "normalise_advantages": True, "clip_range_value": None, "target_kl": None,
+        "log_std_initial": 0.0, "layer_norm": False, "memory": "none", "average_decay": 0.0, "max_grad_value": None,
+        "reward_clip": None,
     }  # fmt: skip
 
     def __post_init__(self) -> None:

@@ -65,11 +65,15 @@ class QRDQNConfig(OffPolicyConfig):
         return given | {"learning_rate": decaying(self.learning_rate, self.linear_decay)}
 
     def in_lab_terms(self) -> dict[str, dict[str, Any]]:
-        """Return the fields that `qr-dqn` has under another name, with their values there."""
+        """Return the fields that `qr-dqn` has under another name, with their values there.
+
+        Adam's epsilon goes with the size of batches.
+        """
         final = 0.0 if self.linear_decay else None
         return {
             "n_quantiles": {"quantiles": self.n_quantiles},
             "linear_decay": {"learning_rate_final": final},
+            "batch_size": {"batch_size": self.batch_size, "adam_epsilon": 0.01 / self.batch_size},
         }
 
 

@@ -46,6 +46,7 @@ HASHED = object()  # of a field that only says which agents a group is for: no v
 LATER_OF_AGENTS: tuple[dict[str, Any], ...] = (
     {"flush_denormals": False, "normalise_observations": False, "normalise_rewards": False},  # SB3's
     {"image_layer_norm": False},
+    {"adam_epsilon": None},
     {"log_std_initial": HASHED, "reward_clip": None},  # policy gradients'
     {
         "distribution": "none", "v_min": -10.0, "v_max": 10.0, "atoms": 51, "quantiles": 200, "fractions": 64,

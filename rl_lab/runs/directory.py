@@ -93,12 +93,14 @@ def film_name(env_steps: int) -> str:
 
 
 def require_run_folder(config: RunConfig) -> None:
-    """Check that a run's folder, or the one that it will be made in, can be written into.
+    """Check that a run's folder, or the one that it will be made in, can be written into and holds no study.
 
     Raises:
-        UsageError: it can't.
+        UsageError: it can't, or does.
     """
-    require_folder("runs" if config.run_dir is None else config.run_dir, "run_dir")
+    folder = require_folder("runs" if config.run_dir is None else config.run_dir, "run_dir")
+    if (folder / STUDY).exists():
+        raise UsageError(f"run_dir {str(folder)!r} already holds a study ({STUDY}; allowed: an empty folder)")
 
 
 def make_run_folder(config: RunConfig, agent: str) -> Path:
@@ -140,7 +142,7 @@ def _make_new(folder: Path) -> Path:
 
 
 def require_no_run(folder: Path) -> None:
-    """Check that a folder holds no run, nor what is left of one, and no study.
+    """Check that a folder holds no run, nor what is left of one.
 
     Raises:
         UsageError: it does.
@@ -149,8 +151,6 @@ def require_no_run(folder: Path) -> None:
         raise UsageError(
             f"run_dir {str(folder)!r} already holds a run ({found}; allowed: an empty folder, or --resume)"
         )
-    if (folder / STUDY).exists():
-        raise UsageError(f"run_dir {str(folder)!r} already holds a study ({STUDY}; allowed: an empty folder)")
 
 
 def of_a_run(folder: Path) -> str | None:

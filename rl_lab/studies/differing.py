@@ -10,9 +10,11 @@ from rl_lab.checks import shown
 from rl_lab.runs.description import IDLE
 from rl_lab.runs.scrubbing import without_secrets
 from rl_lab.studies.extends import fields_of
+from rl_lab.studies.fields import with_defaults
 
 MOST = 3  # that are named
 LONGEST = 60  # characters of a value
+HAS_NONE = object()  # of a field that neither was given nor has a default
 
 
 def how_it_differs(described: Mapping[str, Any], before: Mapping[str, Any]) -> str:
@@ -47,10 +49,9 @@ def _differing_fields(described: Mapping[str, Any], before: Mapping[str, Any]) -
         if agent not in described["agents"] or env_id not in described["env_ids"]:
             continue
         now, then = (without_secrets(fields_of(info, env_id, agent)) for info in (described, before))
-        for name in sorted(now.keys() | then.keys()):
-            if name not in IDLE and now.get(name) != then.get(name):
-                values = " instead of ".join(
-                    shown(fields[name], LONGEST) if name in fields else "its default"
-                    for fields in (now, then)
-                )
-                yield f"{name} {values} for {agent}" + f" on {env_id}" * by_env
+        both = sorted(now.keys() | then.keys())
+        now, then = (with_defaults(agent, fields, both) for fields in (now, then))
+        for name in both:
+            values = [shown(fields[name], LONGEST) if name in fields else "none" for fields in (now, then)]
+            if name not in IDLE and (now.get(name, HAS_NONE) != then.get(name, HAS_NONE)):
+                yield f"{name} {' instead of '.join(values)} for {agent}" + f" on {env_id}" * by_env

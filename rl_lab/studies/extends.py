@@ -9,6 +9,7 @@ from typing import Any
 
 from rl_lab.runs.description import IDLE
 from rl_lab.runs.scrubbing import REMOVED, without_secrets
+from rl_lab.studies.fields import with_defaults
 
 
 def extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
@@ -22,8 +23,8 @@ def extends(described: dict[str, Any], before: dict[str, Any]) -> bool:
     return (
         set(described["agents"]) >= set(before["agents"])
         and all(
-            _same(_deciding(fields_of(described, *run)), _deciding(fields_of(before, *run)))
-            for run in product(before["env_ids"], before["agents"])
+            _same_run(agent, *(_deciding(fields_of(info, env_id, agent)) for info in (described, before)))
+            for env_id, agent in product(before["env_ids"], before["agents"])
         )
         and described["eval_gamma"] == before["eval_gamma"]
         and described["seeds"] >= before["seeds"]
@@ -41,6 +42,11 @@ def fields_of(described: Mapping[str, Any], env_id: str, agent: str) -> dict[str
 def _deciding(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that decide results, without secrets: what W&B gets, and the like, isn't among them."""
     return {name: value for name, value in without_secrets(fields).items() if name not in IDLE}
+
+
+def _same_run(agent: str, now: dict[str, Any], then: dict[str, Any]) -> bool:
+    """Return whether runs of an agent with these fields are the same; what one of them doesn't give has its default."""
+    return _same(with_defaults(agent, now, then), with_defaults(agent, then, now))
 
 
 def _each(change: Callable[[Any], dict[str, Any]], fields_of: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

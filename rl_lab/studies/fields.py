@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rl_lab.checks import shown
@@ -18,6 +19,21 @@ PRESET = "preset"  # among the fields of an agent or of an environment: the name
 OWN = ("env_id", "seed", "run_dir")  # the fields of a run that its study sets
 
 Fields = Mapping[str, Any]
+
+
+def with_defaults(agent: str, fields: Fields, names: Iterable[str]) -> dict[str, Any]:
+    """Return fields of an agent's runs, and the defaults of those of the names that they lack, as study.json has them.
+
+    Names without a default stay out, as do all names if the agent isn't installed.
+    """
+    try:
+        kinds = RunConfig, config_of(learner_of(agent))
+    except UsageError:
+        return dict(fields)
+    known = {field.name: field.default for kind in kinds for field in dataclasses.fields(kind)}
+    lacking = {name: known[name] for name in names if name not in fields and name in known}
+    given = {name: value for name, value in lacking.items() if value is not dataclasses.MISSING}
+    return dict(fields) | json.loads(json.dumps(given))
 
 
 def fields_of_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rl_lab.runs.config import RunConfig
@@ -30,12 +31,22 @@ def extended(
         )
     summary = read_summary(folder)
     if (reason := obstacle(description.agent, learner, config, summary)) is not None:
-        anew = f"--config {folder / CONFIG} --init-from={folder} --total-steps {total_steps}"
+        anew = _begun_anew(config, folder, total_steps, summary)
         raise UsageError(
             f"total_steps {total_steps} can't extend this run of {config.total_steps}: {reason} (allowed: a new run"
             f" from its weights, {anew})"
         )
     return description.extended(total_steps, None if summary is None else summary["env_steps"])
+
+
+def _begun_anew(config: RunConfig, folder: Path, total_steps: int, summary: dict | None) -> str:
+    """Return the command of a new run with the fields and weights of this one; what ended it early is left out."""
+    words = [f"--config={folder / CONFIG}", f"--init-from={folder}", "--total-steps", str(total_steps)]
+    if summary is not None and summary.get("stopped_early") is not None:
+        rules = {"stop_at_return": None, "stop_after_evals": None, "stop_min_delta": 0}
+        for name, off in rules.items():
+            words += [f"--{name.replace('_', '-')}", str(off)] if getattr(config, name) != off else []
+    return shlex.join(["rl-lab", "train", *words])
 
 
 def obstacle(agent: str, learner: Learner, config: RunConfig, summary: dict | None) -> str | None:

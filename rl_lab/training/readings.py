@@ -47,5 +47,5 @@ def differing_meaning(config: Any, there: Mapping[str, Any]) -> str | None:
     names = MEANING + (RANGE if getattr(config, "distribution", None) == "categorical" else ())
     for name in names:
         if name in there and hasattr(config, name) and there[name] != (own := getattr(config, name)):
-            return f"{name} {there[name]!r}, here it is {own!r}"
+            return f"{name} {there[name]!r}, but here it is {own!r}"
     return None

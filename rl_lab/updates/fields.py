@@ -51,8 +51,8 @@ class OptimiserFields:
     optimiser: OptimiserName = "adam"
     """Optimiser; rmsprop is the centred RMSprop of Mnih et al. (2015)."""
     adam_epsilon: float | None = None
-    """What adam, adamw and radam add to the root of their mean of squares; None: 1e-8, and 1e-5 in adam of policy
-    gradients."""
+    """What adam, adamw and radam add to the root of their mean of squares; None: 1e-8, or 1e-5 for policy-gradient
+    agents with adam."""
     max_grad_norm: float | None = 10.0
     """Largest norm of the gradient, which is scaled down to it; None: no bound."""
     max_grad_value: float | None = None

@@ -265,6 +265,17 @@ def test_unclipped_rewards_are_hashed_where_they_could_always_be_clipped(agent, 
         assert config_hash(description_of(agent, fields, ("log_std_initial",))) != found[0]
 
 
+@pytest.mark.parametrize("agent", ["dqn", "c51", "pqn", "ppo", "a2c", "clone"])
+def test_adams_epsilon_is_hashed_where_it_is_given(agent):
+    fields = {"env_id": "CartPole-v1", "total_steps": 1000, "optimiser": "adam"}
+    given = fields | {"adam_epsilon": 1e-3}
+    without, default, other = (
+        config_hash(description_of(agent, fields, names))
+        for fields, names in ((fields, ("adam_epsilon",)), (fields, ()), (given, ()))
+    )
+    assert without == default != other
+
+
 def description_of(agent, fields, without):
     """Describe a run; its agent's fields lack those named in `without`."""
     learner, config = configure(agent, fields)

@@ -21,6 +21,7 @@ from rl_lab.runs.directory import (
     read_summary,
     remove_failed_start,
     require_no_run,
+    require_run_folder,
 )
 from rl_lab.storage import formats, segments
 from rl_lab.storage.state_trees import Ring
@@ -84,11 +85,14 @@ class TestOccupied:
             require_no_run(tmp_path)
 
     def test_so_does_a_study(self, tmp_path):
+        config = RunConfig("E", run_dir=str(tmp_path))
+        require_run_folder(config)
         (tmp_path / "study.json").write_text("{}")
         with pytest.raises(
             UsageError, match=r"already holds a study \(study.json; allowed: an empty folder\)"
         ):
-            require_no_run(tmp_path)
+            require_run_folder(config)
+        assert [path.name for path in tmp_path.iterdir()] == ["study.json"]
 
     def test_files_of_others_do_not(self, tmp_path):
         (tmp_path / "notes.txt").write_text("mine")

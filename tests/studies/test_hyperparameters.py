@@ -14,6 +14,7 @@ from rl_lab.runs.config import RunConfig
 from rl_lab.studies.hyperparameters import hyperparameters_side_by_side
 from rl_lab.studies.results import RunResults, StudyResults
 from rl_lab.training.registry import config_of, make_config
+from rl_lab.updates.optimisers import OPTIMISERS, POLICY_OPTIMISERS
 
 ENV = "CartPole-v1"
 NAMES = {
@@ -152,6 +153,10 @@ def test_an_agent_that_is_not_installed_here_shows_its_values():
     assert rows["gamma"]["values"] == {"of-elsewhere": 0.5}
 
 
+def epsilon_of(model) -> float:
+    return model.policy.optimizer.param_groups[0]["eps"]
+
+
 class TestFixed:
     """What SB3's configs say of SB3 is what its signatures say."""
 
@@ -179,6 +184,20 @@ class TestFixed:
         assert of_policy["optimizer_class"].default.__name__.lower() == "adam"
         rms = given.get("use_rms_prop")
         assert fixed["optimiser"] == ("rmsprop-torch" if rms is not None and rms.default else "adam")
+
+    @pytest.mark.parametrize(
+        ("agent", "algorithm", "own"),
+        [("dqn", DQN, OPTIMISERS["adam"]), ("ppo", PPO, POLICY_OPTIMISERS["adam"])],
+    )
+    def test_adams_epsilon_is_the_labs_where_none_is_given(self, agent, algorithm, own):
+        row = rows_of({agent: {"gamma": 0.9}, f"sb3-{agent}": {"gamma": 0.9}})["adam_epsilon"]
+        assert (row["mark"], row["fixed"]) == ("same", [f"sb3-{agent}"])
+        assert epsilon_of(algorithm("MlpPolicy", ENV)) == inspect.signature(own).parameters["epsilon"].default
+
+    def test_that_of_sb3s_qr_dqn_goes_with_the_size_of_batches(self):
+        row = rows_of({"qr-dqn": {"gamma": 0.9}, "sb3-qrdqn": {"batch_size": 16}})["adam_epsilon"]
+        assert row["mark"] == "differs"
+        assert row["values"]["sb3-qrdqn"] == epsilon_of(QRDQN("MlpPolicy", ENV, batch_size=16)) == 0.01 / 16
 
     def test_no_field_of_a_config_is_fixed_as_well(self):
         for agent in ("sb3-dqn", "sb3-ppo", "sb3-a2c", "sb3-qrdqn", "sb3-recurrent-ppo"):

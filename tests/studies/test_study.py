@@ -22,6 +22,7 @@ from rl_lab.studies.results import load_study
 from rl_lab.studies.running import StopFlag, Stopped, run_task
 from rl_lab.studies.study import run_study, tasks_of
 from rl_lab.training.launch import learn
+from rl_lab.training.registry import config_of
 from rl_lab.types import UsageError
 from runs import QUICK, asking_to_stop
 from studies_made import QUIET, small_study, summaries
@@ -153,11 +154,11 @@ def test_wrong_studies_are_refused_before_anything_runs(tmp_path, changes, named
         ),
         (
             {"fields_of": {"q-learning": {"epsilon_final": 0.5}}},
-            "epsilon_final 0.5 instead of its default for q-learning",
+            r"epsilon_final 0.5 instead of 0\.\d+ for q-learning",
         ),
         (
             {"agents": ("q-learning", "random", "value-iteration"), "fields": QUIET | {"eval_gamma": 0.5}},
-            "eval_gamma 0.5 instead of its default for q-learning, .* for random, eval_gamma 0.5 instead of 0.99",
+            "eval_gamma 0.5 instead of None for q-learning, .* for random, eval_gamma 0.5 instead of 0.99",
         ),
     ],
 )
@@ -170,6 +171,18 @@ def test_folder_of_another_study_is_refused(finished, changes, how):
     ):
         run_study(small_study(**changes), out)
     assert (out / "study.json").read_bytes() == held
+
+
+def test_a_default_that_is_given_makes_no_other_study(finished):
+    out, _ = finished
+    gamma = config_of("q-learning").__dataclass_fields__["gamma"].default
+    lines = []
+    same = {"fields": QUIET | {"eval_cvar_level": None}, "fields_of": {"q-learning": {"gamma": gamma}}}
+    assert run_study(small_study(**same), out, tell=lines.append) == {}
+    assert lines == ["4 of 4 runs are done already"]
+    assert run_study(small_study(), out, tell=lines.append) == {}  # nor does one that isn't given any more
+    with pytest.raises(UsageError, match=f"gamma 0.5 instead of {gamma} for q-learning"):
+        run_study(small_study(fields_of={"q-learning": {"gamma": 0.5}}), out)
 
 
 def test_what_wandb_gets_makes_no_other_study(finished):

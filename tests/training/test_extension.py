@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import rl_lab
+from rl_lab.cli.train import train
 from rl_lab.runs.description import read_description
 from rl_lab.runs.directory import RunDirectory, read_summary
 from rl_lab.runs.fingerprint import fingerprint
@@ -166,18 +168,24 @@ def test_a_run_that_goes_on_was_not_finished_before(tmp_path):
         ("q-learning", TABLE | {"epsilon_final": 0.1}, 300, "epsilon_fraction 0.5 spreads a schedule"),
         ("q-learning", {}, 300, "epsilon_fraction 0.5 and learning_rate_final 0.01 spread a schedule"),
         ("q-learning", TABLE, 100, "total_steps 100 is below the run's 200"),
-        ("q-learning", TABLE | {"stop_at_return": -1.0}, 300, "it was stopped early: "),
+        ("q-learning", TABLE | {"stop_at_return": 0.0}, 300, "it was stopped early: "),
+        ("q-learning", TABLE | {"stop_after_evals": 1, "stop_min_delta": 2.0}, 300, "it was stopped early: "),
     ],
 )
-def test_is_refused_with_the_reason(tmp_path, agent, fields, steps, named):
-    learn(tmp_path, agent, "FrozenLake-v1", total_steps=200, **fields)
-    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+def test_is_refused_with_the_reason_and_the_command_of_a_new_run(tmp_path, agent, fields, steps, named):
+    folder, anew = tmp_path / "a run", tmp_path / "anew"
+    learn(folder, agent, "FrozenLake-v1", total_steps=200, **fields)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     with pytest.raises(UsageError, match=named) as refused:
-        rl_lab.resume(tmp_path, total_steps=steps)
+        rl_lab.resume(folder, total_steps=steps)
     if steps > 200:
-        command = f"--config {tmp_path / 'config.json'} --init-from={tmp_path} --total-steps {steps}"
-        assert command in str(refused.value)
-    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        words = shlex.split(str(refused.value).partition("from its weights, ")[2].removesuffix(")"))
+        assert words[:2] == ["rl-lab", "train"]
+        assert train([*words[2:], f"--run-dir={anew}"]) == 0
+        assert read_description(anew).config.init_from == str(folder)
+        assert read_summary(anew)["env_steps"] == steps
+        assert read_description(anew).fields == read_description(folder).fields
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_an_agent_that_does_not_say_what_depends_on_the_budget_is_not_extended(tmp_path):

@@ -109,6 +109,7 @@ def test_weights_that_mean_something_else_start_no_run(tmp_path, first, then, to
     fields = {"total_steps": 60, "hidden": (4,), "batch_size": 4, "learning_starts_env_steps": 20}
     learn(tmp_path / "first", "dqn", "CartPole-v1", **fields, **first)
     then = fields | then | {"init_from": str(tmp_path / "first")}
-    with pytest.raises(UsageError, match=rf"init_from .*first' learned with {told}.*, here it is .* \(allowed: the same\)"):
+    said = rf"init_from .*first' learned with {told}.*, but here it is .* \(allowed: the same\)"
+    with pytest.raises(UsageError, match=said):
         learn(tmp_path / "then", "dqn", "CartPole-v1", **then)
     assert not (tmp_path / "then").exists()
