@@ -132,10 +132,11 @@ def as_the_lab_writes(yml):
 
 
 def as_qr_dqn_writes(fields):
-    """Return fields of sb3-qrdqn as the lab's own QR-DQN has them."""
+    """Return fields of sb3-qrdqn as the lab's own QR-DQN has them, and the epsilon that sb3-contrib takes for a batch."""
     names = {"n_quantiles": "quantiles"}
     out = {names.get(name, name): value for name, value in fields.items() if name != "linear_decay"}
-    return out | ({"learning_rate_final": 0.0} if fields.get("linear_decay") else {})
+    falling = {"learning_rate_final": 0.0} if fields.get("linear_decay") else {}
+    return out | falling | {"adam_epsilon": 0.01 / out["batch_size"]}
 
 
 def defaults_of_sb3(agent):
