@@ -311,7 +311,7 @@ def test_what_pages_say_of_a_study_is_what_was_kept_of_it():
     """scripts/study_results.py puts it there; before a study has results, the place is empty."""
     marks = re.compile(r"<!-- study: (\S+) -->\n(.*?)<!-- end of study -->", re.DOTALL)
     told = [found for page in PAGES for found in marks.findall(page.read_text(encoding="utf8"))]
-    assert sorted(name for name, _ in told) == ["classic", "minatar", "qr-dqn"]
+    assert sorted(name for name, _ in told) == ["classic", "minatar", "qr-dqn", "qr-dqn-epsilon"]
     kept = {path.parent.name for path in (SCRIPTS / "results").glob("*/summary.md")}
     assert kept <= {name for name, _ in told}
     for name, text in told:
