@@ -132,7 +132,7 @@ def as_the_lab_writes(yml):
 
 
 def as_qr_dqn_writes(fields):
-    """Return fields of sb3-qrdqn as the lab's own QR-DQN has them, and the epsilon that sb3-contrib takes for a batch."""
+    """Return fields of sb3-qrdqn as the lab's own QR-DQN has them; sb3-contrib sets the epsilon by the batch."""
     names = {"n_quantiles": "quantiles"}
     out = {names.get(name, name): value for name, value in fields.items() if name != "linear_decay"}
     falling = {"learning_rate_final": 0.0} if fields.get("linear_decay") else {}
