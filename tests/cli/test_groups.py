@@ -79,14 +79,6 @@ class TestGroups:
         assert common_fields(Silent) == {"rate", "shape"}
 
 
-@pytest.mark.parametrize(
-    ("agent", "fields"),
-    [("c51", {"v_min", "v_max", "atoms"}), ("qr-dqn", {"quantiles"}), ("iqn", set())],
-)
-def test_the_short_help_of_a_distributions_agent_shows_what_it_has_beyond_dqns(agent, fields):
-    assert common_fields(config_of(agent)) - common_fields(config_of("dqn")) == fields
-
-
 class TestTexts:
     def test_are_the_docstrings_beneath_the_fields_in_one_line(self):
         texts = field_texts(Derived)
