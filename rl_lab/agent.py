@@ -51,9 +51,7 @@ class Agent(Protocol):
     """
 
     gradient_steps: int  # updates of the parameters so far
-    collect_env_steps: (
-        int  # the budget is rounded up to a multiple of this, then to a step of all environments
-    )
+    collect_env_steps: int  # the budget is rounded up to a multiple of it, and to a step of all environments
 
     def policy(self, *, explore: bool) -> Policy:
         """Return a policy that follows the live parameters. It may be asked for right after construction."""
