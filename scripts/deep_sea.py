@@ -43,12 +43,15 @@ class Options:
     """Rows and columns of the sea."""
     episodes: int = 900
     """Budget in episodes, each of as many steps as the sea has rows."""
-    seeds: int = 3
-    """Runs of each kind, with the seeds 0, 1, ..."""
+    seeds: int = 10
+    """Runs of each kind, with one seed after the other."""
+    first_seed: int = 100
+    """The first of them; the default's were not used to choose the settings."""
 
     def __post_init__(self) -> None:
         at_least(self, 2, "size")
         at_least(self, 1, "episodes", "seeds")
+        at_least(self, 0, "first_seed")
 
 
 def explored(kind: str, size: int, episodes: int, seed: int) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def deep_sea(argv: Sequence[str]) -> int:
     options: Options = parse(Options, argv, program="scripts/deep_sea.py", about=__doc__)
     require_file(options.out, "out")
     runs: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for kind in EXPLORING:
             runs.append(explored(kind, options.size, options.episodes, seed))
             print(runs[-1], flush=True)

@@ -90,8 +90,8 @@ class ReturnFields(TrainedFields):
     noisy_sigma: float = 0.5
     """Initial size of that noise, divided by the root of a layer's inputs."""
     heads: int = 1
-    """Heads of the network; with 2 or more each episode is played by one of them, drawn at its beginning, and
-    evaluation goes by their mean. The last of hidden belongs to each head."""
+    """Heads of the network; with 2 or more each episode is played by one of them, drawn at its beginning (but for
+    epsilon's random actions), and evaluation goes by their mean. The last of hidden belongs to each head."""
     head_share: float = 1.0
     """Probability with which a head learns from a transition; drawn once for each head and transition."""
     prior_scale: float = 0.0

@@ -10,7 +10,8 @@ holds the whole sequences of some environments, from the carry that was stored w
 Deviations: epsilon falls with every environment step, not with every rollout. Where a time limit cuts an episode off,
 the return bootstraps from the true successor; in the authors' code a time limit ends the episode as termination does.
 Illegal actions don't count in the largest value. The authors' recurrent form computes its targets anew in each
-minibatch, and warms the carry up on the last steps of the rollout before; here targets are computed once per rollout.
+minibatch, learns again from the last steps of the rollout before, and shows the network its previous action; here
+targets are computed once per rollout, each step belongs to one rollout, and the network sees observations alone.
 """
 
 from __future__ import annotations

@@ -40,16 +40,22 @@ class SB3Policy:
 
     @torch.no_grad()
     def inspect(self, obs: Obs, state: State, is_first: Array, mask: Array | None = None) -> dict[str, Array]:
-        """Return `q_values` [N, A] for DQN and QR-DQN (the mean of the quantiles), `value` [N] for the others.
+        """Return `q_values` [N, A] for DQN and QR-DQN, `atoms` [N, A, K] too for QR-DQN, `value` [N] for the others.
 
-        They are on the scale of the environment's own rewards.
+        Atoms are quantiles in rising order, all equally likely; the action values are their means. Everything is on
+        the scale of the environment's own rewards.
         """
         tensor, _ = self._policy.obs_to_tensor(self._seen(obs))
         scale = self._normaliser.value_scale
         if hasattr(self._policy, "q_net"):
             return {"q_values": self._policy.q_net(tensor).cpu().numpy() * scale}
         if hasattr(self._policy, "quantile_net"):
-            return {"q_values": self._policy.quantile_net(tensor).mean(dim=1).cpu().numpy() * scale}
+            quantiles = self._policy.quantile_net(tensor)  # [N, K, A]
+            atoms = quantiles.transpose(1, 2).sort(dim=-1).values
+            return {
+                "q_values": quantiles.mean(dim=1).cpu().numpy() * scale,
+                "atoms": atoms.cpu().numpy() * scale,
+            }
         return {"value": self._policy.predict_values(tensor)[:, 0].cpu().numpy() * scale}
 
     def _seen(self, obs: Obs) -> Obs:

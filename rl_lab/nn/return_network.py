@@ -84,13 +84,15 @@ def _parts(
     outputs = num_actions, 1 if implicit else plan.kind.width
     in_head = layer if plan.heads == 1 else partial(HeadsLinear, heads=plan.heads)
 
-    def body() -> nn.Module:
-        return (DuelingBody if plan.dueling else PlainBody)(core.size, outputs, own, in_head)
+    def body(dropout: float) -> nn.Module:
+        layers = replace(own, dropout=dropout)
+        return (DuelingBody if plan.dueling else PlainBody)(core.size, outputs, layers, in_head)
 
     embedding = FractionEmbedding(core.size, plan.cosines) if implicit else None
-    whole: nn.Module = body()
-    if plan.prior_scale:
-        prior = Prior(make_encoder(shared, space), ReturnHead(body(), Means()), plan.prior_scale)
+    whole: nn.Module = body(fields.dropout)
+    if plan.prior_scale:  # a fixed function, so that nothing of it is dropped
+        seen = make_encoder(replace(shared, dropout=0.0), space)
+        prior = Prior(seen, ReturnHead(body(dropout=0.0), Means()), plan.prior_scale)
         initialise(prior, fields.initialisation)
         size = encoder.size + plan.heads * num_actions
         encoder = Encoder([Beside(encoder, prior)], size)

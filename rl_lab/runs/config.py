@@ -201,6 +201,8 @@ class RunConfig:
             raise UsageError(
                 f"selection_episodes {self.selection_episodes} does nothing without final_policy best"
             )
+        if self.eval_cvar_level is not None and not self.eval_episodes:
+            raise UsageError(f"eval_cvar_level {self.eval_cvar_level} does nothing without eval_episodes")
         for name in ("preprocess", "vector", "device", "wandb", "final_policy"):
             one_of(self, name, _choices(RunConfig, name))
         self._require_what_wandb_takes()

@@ -99,8 +99,10 @@ class TestRecords:
         obs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
         with torch.no_grad():
             quantiles = policy._policy.quantile_net(torch.from_numpy(obs)).numpy()  # [N, quantiles, actions]
-        seen = policy.inspect(obs, (), np.ones(50, np.bool_))["q_values"]
+        shown = policy.inspect(obs, (), np.ones(50, np.bool_))
+        seen = shown["q_values"]
         assert quantiles.shape == (50, 5, 2)
+        np.testing.assert_allclose(shown["atoms"], np.sort(quantiles.swapaxes(1, 2)), rtol=1e-6)
         rounding = 1e-6 * np.abs(quantiles).max()  # of the quantiles, which may cancel out in their mean
         np.testing.assert_allclose(seen, quantiles.mean(axis=1), rtol=1e-6, atol=rounding)
         np.testing.assert_array_equal(policy.act(obs, (), np.ones(50, np.bool_)).action, seen.argmax(axis=1))

@@ -15,9 +15,10 @@ from rl_lab.nn.ensembles import HeadsLinear
 from rl_lab.nn.exploring import HeadPerEpisode, distribution_figures, noisy_values
 from rl_lab.nn.fields import NetworkFields
 from rl_lab.nn.noisy import Noise, NoisyLinear, draw_noise
-from rl_lab.nn.return_heads import EachHead
+from rl_lab.nn.return_heads import EachHead, FractionEmbedding
 from rl_lab.nn.return_kinds import MEANS, Categorical, ImplicitQuantiles, Quantiles
 from rl_lab.nn.return_network import HeadPlan, OutputsOf, make_return_network
+from rl_lab.updates.gradients import ActiveDropout
 
 SPACE, CPU, ACTIONS, BATCH = spaces.Box(-1.0, 1.0, (4,), np.float32), torch.device("cpu"), 3, 5
 KINDS = {
@@ -96,7 +97,27 @@ class TestKinds:
         assert distribution_figures(network(HeadPlan(heads=2)), CPU) is None
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_advantages_average_to_nothing_for_each_output(kind, heads):
+    net = network(HeadPlan(KINDS[kind], dueling=True, heads=heads))
+    features = torch.from_numpy(np.random.default_rng(1).normal(size=(BATCH, 8)).astype(np.float32))
+    body = net.head.body
+    with torch.no_grad():
+        torch.testing.assert_close(body(features).mean(-2, keepdim=True), body.value(features))
+        assert body(features).std(-2).min() > 1e-4
+
+
 class TestFractions:
+    def test_embedding_by_hand(self):
+        """At 1/3 the cosines of 0, pi/3 and 2 pi/3 are 1, 1/2 and -1/2."""
+        embedding = FractionEmbedding(2, 3)
+        with torch.no_grad():
+            embedding.layers[0].weight[:] = torch.tensor([[1.0, 10.0, 100.0], [1.0, 2.0, 3.0]])
+            embedding.layers[0].bias[:] = torch.tensor([50.0, 0.5])
+            found = embedding(torch.tensor([[7.0, -2.0]]), torch.tensor([1 / 3, 0.0]))
+        torch.testing.assert_close(found, torch.tensor([[[7 * 6.0, -2 * 1.0], [7 * 161.0, -2 * 6.5]]]))
+
     def test_outputs_depend_on_their_own_fraction_alone(self):
         net = OutputsOf(network(HeadPlan(KINDS["implicit"], dueling=True)))
         obs = torch.from_numpy(observations(BATCH))
@@ -226,3 +247,14 @@ class TestHeads:
         assert all(p.grad is None and not p.requires_grad for p in prior.parameters())
         learned = sum(p.numel() for p in net.parameters() if p.requires_grad)
         assert learned == sum(p.numel() for p in plain.parameters())
+
+    def test_nothing_of_a_random_function_is_dropped(self):
+        net, obs = (
+            network(HeadPlan(heads=3, prior_scale=2.0), dropout=0.5),
+            torch.from_numpy(observations(BATCH)),
+        )
+        prior = net.encoder.layers[0].prior
+        said, expected = prior(obs), net(obs)[0]
+        with ActiveDropout(net):
+            torch.testing.assert_close(prior(obs), said)
+            assert not torch.allclose(net(obs)[0], expected)

@@ -34,6 +34,7 @@ def ended(command) -> int:
         ("--stop-after-evals 2 --stop-min-delta -1", "stop_min_delta must be at least 0, got -1"),
         ("--stop-after-evals 2 --stop-min-delta nan", "stop_min_delta must be at least 0, got nan"),
         ("--stop-min-delta 1", "stop_min_delta 1.0 does nothing without stop_after_evals"),
+        ("--eval-cvar-level 0.5 --eval-episodes 0", "eval_cvar_level 0.5 does nothing without eval_episodes"),
         (
             "--stop-at-return 1 --eval-episodes 0",
             "stop_at_return 1.0 needs evaluations while training; eval_episodes is 0 (allowed: 1 or more)",

@@ -114,6 +114,15 @@ class TestQuantileHuber:
         second = (0.25 * 0.5 + 0.75 * 1.5) / 2  # 1 lies below: |3/4 - 1|
         assert found.item() == pytest.approx(first + second, rel=1e-6)
 
+    def test_drawn_fractions_by_hand(self):
+        """Returns 0 and 2 at the fractions 0.1 and 0.6, drawn for this row, against returns 1 and 4 of the target."""
+        kind = ImplicitQuantiles(8, 2, 2)
+        returns, drawn = tensor([[0.0, 2.0]]), tensor([[0.1, 0.6]])
+        found = QuantileLoss(kind)(returns, Distribution(tensor([[1.0, 4.0]]), None), drawn)
+        first = (0.1 * 0.5 + 0.1 * 3.5) / 2  # both above
+        second = (0.4 * 0.5 + 0.6 * 1.5) / 2  # 1 lies below: |0.6 - 1|
+        assert found.item() == pytest.approx(first + second, rel=1e-6)
+
     @settings(deadline=None, max_examples=60)
     @given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(1, 7), st.booleans())
     def test_equals_a_loop(self, seed, count, atoms, drawn):

@@ -162,6 +162,28 @@ class Distributed:
 )
 def test_the_distribution_of_the_return_is_drawn(browser, told):
     """Three quarters of the return's probability lie at the left end, and the rest at the right."""
+    columns = drawn_distribution(browser, told)
+    third = len(columns) // 3
+    left, middle, right = (max(part) for part in (columns[:third], columns[third:-third], columns[-third:]))
+    assert left > 40
+    assert right == pytest.approx(left / 3, abs=2)
+    assert middle <= 1  # the foot of empty columns
+
+
+@needs_browser
+@pytest.mark.parametrize("count", [21, 75])
+def test_evenly_spaced_atoms_have_a_column_each(browser, count):
+    """Equally likely ones are equally high, and none falls between two others."""
+    atoms = np.linspace(-3.0, 10.0, count).astype(np.float32).tolist()
+    columns = np.array(drawn_distribution(browser, {"atoms": atoms}))
+    filled = columns > 0
+    assert columns[filled].min() >= columns.max() - 1
+    found = np.count_nonzero(filled[1:] & ~filled[:-1])
+    assert count - 2 <= found <= count  # the outermost ones may touch their neighbours
+
+
+def drawn_distribution(browser, told: dict[str, list[float]]) -> list[int]:
+    """Return how many pixels are filled in each column of the picture of a distribution."""
     facts = facts_of(make_cartpole())
     session = session_of(Distributed(told))
     session.agents[0].track.lane.explain = lambda *seen: insight(*seen, facts).as_dict()
@@ -177,12 +199,7 @@ def test_the_distribution_of_the_return_is_drawn(browser, told):
         page.tab.click("#step")
         page.shows_step(1)
         page.tab.wait_for_selector(".distribution canvas")  # drawn with the next frame of the screen
-        columns = page.tab.locator(".distribution canvas").evaluate(heights)
-    third = len(columns) // 3
-    left, middle, right = (max(part) for part in (columns[:third], columns[third:-third], columns[-third:]))
-    assert left > 40
-    assert right == pytest.approx(left / 3, abs=2)
-    assert middle <= 1  # the foot of empty columns
+        return page.tab.locator(".distribution canvas").evaluate(heights)
 
 
 def pixel(selector: str, x: str, y: str) -> str:

@@ -9,15 +9,25 @@ import { Stage } from "./stage.js";
 
 const ENDS = { terminated: "terminated", truncated: "time limit", cut: "cut off" };
 const BY = { agent: "–", human: "you", record: "record", "": "–" };
-const COLUMNS = 51; // of the distribution of a return
+const COLUMNS = 51; // of the distribution of a return, unless its atoms are evenly spaced
 const REWARDS = 120; // columns at most
 
-/** Gather probabilities in columns of equal width, since quantiles are all as probable and show by their density. */
+/** Whether atoms, in rising order, are evenly spaced, but for rounding. */
+function even(atoms) {
+  const gap = (atoms[atoms.length - 1] - atoms[0]) / (atoms.length - 1);
+  return atoms.every((atom, i) => Math.abs(atom - atoms[0] - i * gap) < gap / 50);
+}
+
+/**
+ * Gather probabilities in columns of equal width: one for each of evenly spaced atoms; quantiles, which are all as
+ * probable, show by their density.
+ */
 function gathered(atoms, weights) {
   const lowest = Math.min(...atoms);
-  const width = (Math.max(...atoms) - lowest) / (COLUMNS - 1);
+  const count = even(atoms) ? atoms.length : COLUMNS;
+  const width = (Math.max(...atoms) - lowest) / (count - 1);
   if (!(width > 0)) return [[lowest, 1]];
-  const columns = Array.from({ length: COLUMNS }, (_, i) => [lowest + i * width, 0]);
+  const columns = Array.from({ length: count }, (_, i) => [lowest + i * width, 0]);
   atoms.forEach((atom, i) => { columns[Math.round((atom - lowest) / width)][1] += weights[i]; });
   return columns;
 }
