@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rl_lab.checks import without_allowed
+from rl_lab.runs.config import RunConfig
 from rl_lab.runs.signals import STOPPED
+from rl_lab.runs.wandb_settings import resolve_mode
 from rl_lab.storage.files import write_atomically
 from rl_lab.studies.results import ERROR
 from rl_lab.studies.running import (
@@ -29,7 +31,8 @@ from rl_lab.training.registry import config_of
 from rl_lab.training.setup import configure, problem_of
 from rl_lab.types import UsageError
 
-MOST_RUNS = 100  # in one process, which gets their folders on its command line
+MOST_RUNS = 100  # in one process; several processes do more in less time
+MOST_ON_CUDA = 1_000  # where one program of many costs hardly more, if no run has a mirror process
 OWN = ("seed", "run_dir")  # in which the runs of a batch differ
 FIELD = "simulated"
 ALLOWED = "tabular agents, such as q-learning, and with dqn, ppo and a2c"
@@ -43,7 +46,7 @@ def why_not_batched(agent: str, runs: Sequence[Mapping[str, Any]], seeds: int) -
 
     Args:
         runs: the fields of its runs on each environment, without seed and folder.
-        seeds: on each environment, of which at most MOST_RUNS learn in one process.
+        seeds: on each environment.
     """
     name = learner_of(agent)
     wanted = {FIELD: True} if is_simulated(agent) else {}
@@ -51,7 +54,9 @@ def why_not_batched(agent: str, runs: Sequence[Mapping[str, Any]], seeds: int) -
         try:
             learner, config = configure(name, {**fields, **wanted})
             problem = problem_of(config, learner)
-            reason = learner.refuse(problem) or why_not_together(learner, problem, min(seeds, MOST_RUNS))
+            reason = learner.refuse(problem) or why_not_together(
+                learner, problem, min(seeds, _most_runs(problem.device, config))
+            )
         except UsageError as error:
             return str(error)
         if reason is not None:
@@ -93,23 +98,36 @@ def batched_fields(
 def batches_of(tasks: Sequence[Task]) -> list[list[Task]]:
     """Return the runs in groups: those that can learn together and differ in seed and folder alone are in one."""
     groups: dict[Any, list[Task]] = {}
-    able: dict[Any, bool] = {}
+    most: dict[Any, int] = {}
     shared = [{name: value for name, value in task.fields.items() if name not in OWN} for task in tasks]
     keys = [(task.agent, repr(sorted(fields.items()))) for task, fields in zip(tasks, shared, strict=True)]
     seeds = Counter(keys)
     for number, (task, key) in enumerate(zip(tasks, keys, strict=True)):
-        if key not in able:
-            able[key] = _learns_with_others(task.agent, shared[number], seeds[key])
-        groups.setdefault(key if able[key] else number, []).append(task)
+        if key not in most:
+            most[key] = _most_together(task.agent, shared[number], seeds[key])
+        groups.setdefault(key if most[key] > 1 else number, []).append(task)
     return [
-        group[start : start + MOST_RUNS]
-        for group in groups.values()
-        for start in range(0, len(group), MOST_RUNS)
+        group[start : start + size]
+        for key, group in groups.items()
+        for size in (most.get(key, 1),)
+        for start in range(0, len(group), size)
     ]
 
 
-def _learns_with_others(agent: str, fields: Mapping[str, Any], seeds: int) -> bool:
-    return bool(fields.get(FIELD)) if is_simulated(agent) else why_not_batched(agent, [fields], seeds) is None
+def _most_together(agent: str, fields: Mapping[str, Any], seeds: int) -> int:
+    """Return how many of the runs of an agent learn together in a process; 1 if they don't."""
+    if is_simulated(agent):
+        return MOST_RUNS if fields.get(FIELD) else 1
+    if why_not_batched(agent, [fields], seeds) is not None:
+        return 1
+    learner, config = configure(learner_of(agent), fields)
+    return _most_runs(problem_of(config, learner).device, config)
+
+
+def _most_runs(device: str, config: RunConfig) -> int:
+    """Return how many runs may learn together in one process."""
+    alone = device == "cuda" and resolve_mode(config.wandb).mode == "disabled"
+    return MOST_ON_CUDA if alone else MOST_RUNS
 
 
 def run_batch(tasks: Sequence[Task], stop: StopFlag, reports: Sequence[Report]) -> list[RunOutcome]:

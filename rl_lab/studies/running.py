@@ -204,8 +204,8 @@ def _start_worker(task: Task, pipe: int, batch: Sequence[dict[str, Any]] = ()) -
     """Start a worker that reports through a pipe, given by its file descriptor."""
     threads, script = str(task.fields.get("threads", 1)), script_folder()
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return subprocess.Popen(
-        _batch_command(task, pipe, batch) if batch else _command(task, pipe),
+    process = subprocess.Popen(
+        _worker("-") if batch else _command(task, pipe),
         env=os.environ | dict.fromkeys(names, threads) | ({} if script is None else {SCRIPT_FOLDER: script}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -213,20 +213,28 @@ def _start_worker(task: Task, pipe: int, batch: Sequence[dict[str, Any]] = ()) -
         pass_fds=(pipe,),
         start_new_session=True,  # Ctrl-C goes to this process only, which passes it on
     )
+    if batch:
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):  # the process has ended already, and its exit code says how
+            process.stdin.write(_batch_work(task, pipe, batch))
+            process.stdin.flush()
+    return process
 
 
 def _command(task: Task, pipe: int) -> list[str]:
-    return _worker({"agent": task.learner, "fields": task.fields, "pipe": pipe})
+    return _worker(json.dumps({"agent": task.learner, "fields": task.fields, "pipe": pipe}))
 
 
-def _batch_command(task: Task, pipe: int, batch: Sequence[dict[str, Any]]) -> list[str]:
+def _batch_work(task: Task, pipe: int, batch: Sequence[dict[str, Any]]) -> bytes:
+    """Return a line that tells a worker its runs; a command line would be too short for a thousand."""
     shared = {name: value for name, value in task.fields.items() if name not in batch[0]}
-    return _worker({"agent": task.learner, "fields": shared, "batch": list(batch), "pipe": pipe})
+    work = {"agent": task.learner, "fields": shared, "batch": list(batch), "pipe": pipe}
+    return json.dumps(work).encode() + b"\n"
 
 
-def _worker(work: dict[str, Any]) -> list[str]:
+def _worker(work: str) -> list[str]:
     # -P keeps the current directory off the import path
-    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", json.dumps(work)]
+    return [sys.executable, "-P", "-m", "rl_lab.studies.worker", work]
 
 
 class LastLine:

@@ -1,4 +1,7 @@
-"""The process that does one run of a study; `python -m rl_lab.studies.worker WORK` with JSON from the study."""
+"""The process that does one run of a study, or several that learn together.
+
+`python -m rl_lab.studies.worker WORK` with JSON from the study, or with a - and the JSON as a line of its stdin.
+"""
 
 from __future__ import annotations
 
@@ -122,9 +125,10 @@ def _end_with_study() -> None:
 
 
 if __name__ == "__main__":
+    text = sys.argv[1] if sys.argv[1] != "-" else sys.stdin.buffer.readline()
     _end_with_study()
     try:
-        work = json.loads(sys.argv[1])
+        work = json.loads(text)
         code = _work_batch(**work) if "batch" in work else _work(**work)
     except Exception as error:
         error.__notes__ = []  # how to resume by hand: the study does that, and takes the last line for the cause

@@ -12,6 +12,7 @@ from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.description import RunDescription, describe, read_description
 from rl_lab.runs.directory import make_run_folder, require_run_folder
+from rl_lab.runs.open_files import refuse_open_files
 from rl_lab.training.interaction import Interaction
 from rl_lab.training.learner import Learner
 from rl_lab.training.loading import read_weights
@@ -110,7 +111,7 @@ def why_not_together(learner: Learner, problem: Problem, num_seeds: int = 2) -> 
         return None
     if not isinstance(learner, Interaction):
         return "it doesn't act in environments"
-    return learner.refuse_together(problem, num_seeds)
+    return learner.refuse_together(problem, num_seeds) or refuse_open_files(num_seeds)
 
 
 def _require_same_reading(learner: Learner, problem: Problem, source: str) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 
 from rl_lab.runs.callbacks import Callbacks
 from rl_lab.runs.clock import Clock, cpu_of_tree
+from rl_lab.runs.open_files import make_room
 from rl_lab.runs.progress import MakeProgress
 from rl_lab.runs.run import Run
 from rl_lab.runs.signals import stop_on_signals
@@ -42,6 +43,7 @@ def train_together(
         The results of the runs that haven't failed, in order; all that were stopped are without a summary.
     """
     config = prepared[0].config
+    make_room(len(prepared))
     with limited_threads(config.threads), ExitStack() as rest:
         batch = _Batch(rest, len(prepared), failed)
         for number, (one, show, heard) in enumerate(zip(prepared, shown, callbacks, strict=True)):

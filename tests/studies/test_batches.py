@@ -124,6 +124,28 @@ def test_runs_that_differ_in_the_seed_alone_are_together_where_they_can_be(monke
     ]  # fmt: skip
 
 
+def test_a_gpu_takes_a_thousand_seeds_that_have_no_mirror_process(monkeypatch):
+    fields = {"replay_capacity": 1_000, "device": "cuda"}
+    monkeypatch.setattr("rl_lab.training.setup.resolve_device", lambda asked: asked)
+
+    def sizes(**own):
+        return [
+            len(group) for group in batches_of([task("dqn", seed, **fields | own) for seed in range(1_050)])
+        ]
+
+    assert sizes(wandb="disabled") == [1_000, 50]
+    assert sizes(wandb="offline") == [100] * 10 + [50]
+    assert sizes(wandb="disabled", device="cpu") == [100] * 10 + [50]
+
+
+def test_a_process_is_told_of_more_runs_than_fit_on_a_command_line(tmp_path):
+    deep = tmp_path.joinpath(*["folder" * 40] * 8)  # 2,000 characters
+    tasks = [task("dqn", seed, run_dir=str(deep / str(seed)), env_id="Nowhere-v0") for seed in range(100)]
+    found = run_batch(tasks, StopFlag(), [lambda _: None] * 100)
+    assert set(found) == {found[0]}
+    assert "Nowhere" in found[0]
+
+
 def test_agents_that_cannot_be_simulated_are_named():
     told = []
     reasons = {"q-learning": None, "random": "it acts", "sarsa": None}
