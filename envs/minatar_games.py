@@ -24,6 +24,7 @@ class MinAtarGame(BaseEnv):
     MinAtar's own keeps the last action over a reset, and the first action of an episode may be replaced by it.
     """
 
+    frames_per_step = 1
     metadata = {"render_modes": ["human", "array", "rgb_array"], "render_fps": 15}  # noqa: RUF012
 
     def reset(

@@ -164,13 +164,13 @@ def frame_stack_of(env: gymnasium.Env) -> int:
 
 
 def frames_per_step_of(env: gymnasium.Env) -> int | None:
-    """Return the frames of an Atari game for which an action is held; None for others, and where it varies."""
+    """Return the frames of an Atari or MinAtar game for which an action is held; None for others, or where it varies."""
     game, skipped = env.unwrapped, 1
     while isinstance(env, gymnasium.Wrapper):
         skipped *= env.frame_skip if isinstance(env, wrappers.AtariPreprocessing) else 1
         env = env.env
-    frames = (
-        getattr(game, "frames_per_step", getattr(game, "_frameskip", None)) if hasattr(game, "ale") else None
+    frames = getattr(
+        game, "frames_per_step", getattr(game, "_frameskip", None) if hasattr(game, "ale") else None
     )
     return frames * skipped if isinstance(frames, int) else None
 

@@ -84,7 +84,7 @@ class EnvSpec:
     has_mask: bool  # info carries "action_mask"
     has_lives: bool = False  # a lost life zeroes the bootstrap, and the episode goes on
     frame_stack: int = 1  # frames stacked along the observation's leading axis; 1 means no stacking
-    frames_per_step: int | None = None  # of an Atari game, for which an action is held
+    frames_per_step: int | None = None  # of an Atari or MinAtar game, for which an action is held
 
     @property
     def first_action(self) -> int:

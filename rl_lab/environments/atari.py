@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -32,8 +32,9 @@ SPACE = spaces.Box(0, 255, (STACK, SIDE, SIDE), np.uint8)
 class Game(AtariEnv):
     """One game: observations are stacks of pictures, uint8 [4, 84, 84], and rewards are the game's own.
 
-    An episode opens with three black pictures and the first one. An action that ends it may take fewer frames than
-    others; it is then shown with the last pictures that were taken.
+    An episode opens with three black pictures and the first one. An action that ends it, or that the limit of frames
+    cuts short, is shown with the last pictures that were taken, as ale_py's vector does: its newest frame isn't among
+    them.
     """
 
     frame_stack = STACK
@@ -92,11 +93,15 @@ class Game(AtariEnv):
         return self._shown(), self._get_info()
 
     def _noops(self, seed: int | None) -> int:
-        """Draw the no-ops of an episode as std::uniform_int_distribution does from the first draw of std::mt19937."""
+        """Draw the no-ops of an episode; those of a seed as ale_py's vector draws them."""
         if not self.protocol.noop_max:
             return 0
-        draw = self.np_random.integers(2**32) if seed is None else first_draw(seed)
-        return (int(draw) * self.protocol.noop_max) >> 32
+        draws = (
+            twister_draws(seed)
+            if seed is not None
+            else iter(lambda: int(self.np_random.integers(2**32)), None)
+        )
+        return below(self.protocol.noop_max, draws)
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, Any]:
         """Hold an action for some frames; the reward is their sum."""
@@ -124,9 +129,21 @@ class Game(AtariEnv):
         return stack.copy()
 
 
-def first_draw(seed: int) -> int:
-    """Return the first number, below 2**32, of the Mersenne Twister with a seed."""
-    return int(np.random.RandomState(seed).randint(0, 2**32, dtype=np.uint32))
+def twister_draws(seed: int) -> Iterator[int]:
+    """Yield the numbers, below 2**32, of the Mersenne Twister with a seed, as std::mt19937 does."""
+    twister = np.random.RandomState(seed)
+    while True:
+        yield int(twister.randint(0, 2**32, dtype=np.uint32))
+
+
+def below(most: int, draws: Iterator[int]) -> int:
+    """Return a number below `most`, all of them equally likely, from draws below 2**32.
+
+    It is the one that std::uniform_int_distribution gives in GNU's library: that of Lemire (2019), "Fast Random Integer
+    Generation in an Interval", https://arxiv.org/abs/1805.10941, which draws again where numbers would be unequal.
+    """
+    unequal = 2**32 % most
+    return next(product for draw in draws if (product := draw * most) % 2**32 >= unequal) >> 32
 
 
 def make_game(env_id: str, protocol: Protocol, render_mode: str | None = None) -> gymnasium.Env:

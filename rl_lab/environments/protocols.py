@@ -50,7 +50,8 @@ class Protocol:
     frameskip: int = 4
     """Frames for which an action is held."""
     maxpool: bool = True
-    """Show the maximum over the last two frames, since many games draw objects in every second frame alone."""
+    """Show the maximum over the last two frames of an action, since many games draw objects in every second frame
+    alone; with `frameskip` 1 there is one frame, and no maximum."""
     max_num_frames_per_episode: int = 108_000
     """Frames after which an episode is truncated; 108,000 are 30 minutes."""
     mode: int | None = None

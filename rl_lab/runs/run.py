@@ -51,7 +51,7 @@ class Run:
         progress: shows rows to a person.
         callbacks: hear of rows, evaluations and checkpoints, and may ask the run to stop.
         load: makes a policy of weights; needed where a run may end with another policy than the last.
-        frames_per_step: frames of an Atari game for which an action is held; None for others.
+        frames_per_step: frames of an Atari or MinAtar game for which an action is held; None for others.
         clock: measures the run's seconds; by default one that takes all of this process's time for the run's.
     """
 

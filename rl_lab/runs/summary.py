@@ -33,7 +33,8 @@ def summarise(
         figures: the learner's own results and those of the last evaluation.
         weights: the tree of the final weights.
         callback_stops: the env_steps and the reason of each stop that a callback asked for, before the run was resumed.
-        frames_per_step: of an Atari game, for which an action is held; None for others, whose summary names no frames.
+        frames_per_step: of an Atari or MinAtar game, for which an action is held; None for others, whose summary names
+            no frames.
     """
     frames = {} if frames_per_step is None else {"env_frames": env_steps * frames_per_step}
     stops = {"callback_stops": list(callback_stops)} if callback_stops else {}

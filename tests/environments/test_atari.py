@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ale_py import roms
 
-from rl_lab.environments.atari import Game, GameVector, first_draw
+from rl_lab.environments.atari import Game, GameVector, below, twister_draws
 from rl_lab.environments.contract import Contract
 from rl_lab.environments.make import make_env, make_envs
 from rl_lab.environments.protocols import PROTOCOLS, Protocol, protocol_of
@@ -191,14 +191,18 @@ class TestAGame:
     def small(frames):
         return cv2.resize(np.max(frames, axis=0), (84, 84), interpolation=cv2.INTER_AREA)
 
-    def test_shows_the_brighter_of_the_last_two_of_four_frames(self, ale):
-        game = Game("breakout", PROTOCOLS["nature"])
+    @pytest.mark.parametrize("protocol", ["nature", "dopamine"])
+    def test_shows_the_brighter_of_the_last_two_of_four_frames_and_an_action_may_stick_at_each(
+        self, ale, protocol
+    ):
+        game = Game("breakout", PROTOCOLS[protocol])
+        ale.setFloat("repeat_action_probability", PROTOCOLS[protocol].repeat_action_probability)
         obs = game.reset(seed=2)[0]
-        self.begin(ale, 2, first_draw(2) * 30 >> 32)
+        self.begin(ale, 2, below(30, twister_draws(2)) if protocol == "nature" else 0)
         pictures = [np.zeros((84, 84), np.uint8)] * 3 + [self.small([ale.getScreenGrayscale()])]
         np.testing.assert_array_equal(obs, pictures)
         total = 0
-        for action in [1] + list(np.random.Generator(np.random.PCG64(0)).integers(4, size=45)):
+        for action in [1] + list(np.random.Generator(np.random.PCG64(0)).integers(4, size=120)):
             obs, reward, over, _, info = game.step(action)
             rewards, frames = 0, []
             for _ in range(4):
@@ -217,10 +221,17 @@ class TestAGame:
         assert drawn <= set(range(max(1, noop_max)))
         assert len(drawn) > 1 or noop_max < 30
 
+    def test_draws_again_where_numbers_would_be_unequal(self):
+        """2**32 = 10 * 429,496,729 + 6: of the products those whose rest is below 6 are drawn again."""
+        assert below(10, iter([0, 2**31, 2**31 + 1])) == 5
+        assert below(10, iter([429_496_730, 2**32 - 1])) == 9  # 10 * 429,496,730 = 2**32 + 4
+        assert below(10, iter([858_993_460])) == 2  # 10 * 858,993,460 = 2 * 2**32 + 8
+        assert below(16, iter([0])) == 0  # divides 2**32
+
     def test_is_truncated_after_its_frames_and_not_those_of_no_ops(self):
         game = Game("pong", Protocol(noop_max=30, max_num_frames_per_episode=10))
         game.reset(seed=4)
-        assert first_draw(4) * 30 >> 32 > 10
+        assert below(30, twister_draws(4)) > 10
         assert [game.step(0)[3] for _ in range(3)] == [False, False, True]
 
     def test_holds_on_to_the_last_action_if_that_is_sticky(self):

@@ -20,6 +20,7 @@ from counting import Scripted
 from rl_lab.environments.check_env import check_env
 from rl_lab.environments.make import make_env, make_envs
 from rl_lab.evaluation.evaluate import evaluate
+from rl_lab.problem import frames_per_step_of
 from rl_lab.runs.fingerprint import fingerprint
 from runs import asking_to_stop, differences, learn
 
@@ -97,6 +98,10 @@ def games(request, monkeypatch):
 def wandering(obs, mask):
     """An action that depends on what is seen, and is rarely the same twice."""
     return int(np.flatnonzero(obs).sum() % 4)
+
+
+def test_a_step_is_a_frame(games):
+    assert frames_per_step_of(make_env(ENV_ID)) == 1
 
 
 def test_an_episode_is_the_same_at_every_width(games):
