@@ -164,7 +164,7 @@ def frame_stack_of(env: gymnasium.Env) -> int:
 
 
 def frames_per_step_of(env: gymnasium.Env) -> int | None:
-    """Return the frames of an Atari or MinAtar game for which an action is held; None for others, or where it varies."""
+    """Return the frames of an Atari or MinAtar game for which an action is held; None for others, and if it varies."""
     game, skipped = env.unwrapped, 1
     while isinstance(env, gymnasium.Wrapper):
         skipped *= env.frame_skip if isinstance(env, wrappers.AtariPreprocessing) else 1

@@ -18,7 +18,7 @@ from rl_lab.replay.transitions import Transitions
 from rl_lab.updates import stacked_q
 from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.gradients import Clip, clip_gradients
-from rl_lab.updates.optimisers import OPTIMISERS
+from rl_lab.updates.optimisers import OPTIMISERS, POLICY_OPTIMISERS
 from rl_lab.updates.q_updates import QUpdates, figures_of
 from rl_lab.updates.stacked import Stack, clip_stacked, joint_forward, stack_weights, traced_call
 from rl_lab.updates.stacked_q import StackedQUpdates, figures_of_each
@@ -46,18 +46,20 @@ def networks(space: spaces.Space = SPACE, **fields) -> list[nn.Module]:
 class Learners:
     """The same networks twice: learning as one program, and each alone."""
 
-    def __init__(self, variant: str, compile_key: str | None = None, *, space: spaces.Space = SPACE, **more):
+    def __init__(
+        self, variant: str, compile_key: str | None = None, *, space: spaces.Space = SPACE, make=None, **more
+    ):
         loss, clip, fields, name = VARIANTS[variant]
-        fields = fields | more
+        fields, make = fields | more, OPTIMISERS[name] if make is None else make
         self.own, targets = networks(space, **fields), networks(space, **fields)[::-1]
         self.alone = copy.deepcopy(self.own)
-        self.optimisers = [OPTIMISERS[name](list(n.parameters()), 1e-3) for n in self.own]
-        self.alone_optimisers = [OPTIMISERS[name](list(n.parameters()), 1e-3) for n in self.alone]
+        self.optimisers = [make(list(n.parameters()), 1e-3) for n in self.own]
+        self.alone_optimisers = [make(list(n.parameters()), 1e-3) for n in self.alone]
         self.solo = [
             QUpdates(n, copy.deepcopy(t).requires_grad_(False), loss, o, clip, batch_size=BATCH)
             for n, t, o in zip(self.alone, targets, self.alone_optimisers, strict=True)
         ]
-        self.stack = Stack(self.own, self.optimisers, lambda weights: OPTIMISERS[name](weights, 1e-3))
+        self.stack = Stack(self.own, self.optimisers, lambda weights: make(weights, 1e-3))
         self.joint = StackedQUpdates(
             self.own[0], self.stack, stack_weights(targets), loss, clip, compile_key, batch_size=BATCH
         )
@@ -177,6 +179,30 @@ def test_networks_learn_together_what_they_learn_alone(variant, steps):
         for number, state in mine.items():
             assert int(state["step"]) == int(other[number]["step"]) == 60
             torch.testing.assert_close(state["exp_avg"], other[number]["exp_avg"], atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(pytest.param(make, id=name) for name, make in OPTIMISERS.items()),
+        *(pytest.param(make, id=f"policy {name}") for name, make in POLICY_OPTIMISERS.items()),
+    ],
+)
+def test_every_optimiser_moves_networks_together_as_alone(make):
+    both, first = Learners("vanilla", make=make), networks()
+    learn_both_ways(both, 15, 2, masks=False, atol=1e-4)
+    for k in range(NETWORKS):
+        assert both.distance(k) < 1e-5
+        moved = zip(both.own[k].parameters(), first[k].parameters(), strict=True)
+        assert max(float((p - q).detach().abs().max()) for p, q in moved) > 2e-4
+        mine, other = optimiser_state(both.optimisers[k]), optimiser_state(both.alone_optimisers[k])
+        told = {number: state for number, state in mine.items() if state}
+        assert told.keys() == other.keys()
+        for number, state in told.items():
+            assert state.keys() == other[number].keys()
+            for name, value in state.items():
+                if value is not None:
+                    torch.testing.assert_close(value, other[number][name], atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.long
