@@ -32,6 +32,13 @@ RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "ppo, lstm": ("ppo", "CartPole-v1", ROLLOUTS | {"memory": "lstm"}),
     "a2c, Box actions": ("a2c", "Pendulum-v1", {}),
     "reinforce": ("reinforce", "CartPole-v1", {"n_steps": 32}),
+    "pqn": ("pqn", "CartPole-v1", {"num_envs": 4, "n_steps": 8, "batch_size": 16}),
+    "pqn, lstm": ("pqn", "CartPole-v1", {"num_envs": 4, "n_steps": 8, "batch_size": 16, "memory": "lstm"}),
+    "c51": ("c51", "CartPole-v1", REPLAYED | {"v_min": 0.0, "v_max": 100.0, "prioritised": True}),
+    "qr-dqn": ("qr-dqn", "CartPole-v1", REPLAYED | {"quantiles": 10}),
+    "iqn": ("iqn", "CartPole-v1", REPLAYED | {"fractions": 8, "target_fractions": 8}),
+    "dqn, noisy, Munchausen": ("dqn", "CartPole-v1", REPLAYED | {"noisy": True, "munchausen": True}),
+    "dqn, heads": ("dqn", "CartPole-v1", REPLAYED | {"heads": 3, "prior_scale": 1.0}),
     "clone": ("clone", "FrozenLake-v1", REPLAYED | {"oracle": True}),
 }
 
@@ -61,3 +68,15 @@ def test_its_updates_are_those_of_the_cpu():
         weights.append([p.detach().cpu() for p in agent.trained.network.parameters()])
     for ours, theirs in zip(*weights, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["dqn", "dqn, images", "ppo"])
+def test_seeds_learn_together_what_they_learn_alone(name, tmp_path):
+    agent, env_id, fields = RUNS[name]
+    fields = fields | {"device": "cuda", "total_steps": 320, "hidden": (16,), "compile": "no"}
+    together = learn(tmp_path / "many", agent, env_id, num_seeds=3, **fields)
+    alone = learn(tmp_path / "alone", agent, env_id, seed=1, **fields)
+    assert together[1].summary["gradient_steps"] == alone.summary["gradient_steps"] > 10
+    pairs = zip(together[1].policy.network.parameters(), alone.policy.network.parameters(), strict=True)
+    for mine, own in pairs:
+        torch.testing.assert_close(mine, own, atol=1e-3, rtol=1e-3)

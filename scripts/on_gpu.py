@@ -1,0 +1,153 @@
+"""Measure what a GPU is for: Pong by PQN, as fast as it can, and many CartPole agents as one program.
+
+    python scripts/on_gpu.py --out on_gpu.json
+
+Pong ends at a mean of 18 over three greedy games, or after --pong-minutes. The results have its learning curve, its
+frames per second and the GPU's utilisation, and the seconds that the batch of agents takes beside those of one alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+import rl_lab
+from rl_lab.checks import above, at_least
+from rl_lab.cli.parsing import main, parse
+from rl_lab.runs.callbacks import Event
+from rl_lab.storage.files import write_json
+from rl_lab.storage.places import require_file
+from rl_lab.storage.versions import versions
+
+SOLVED = 18.0
+QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "pictures": False, "progress": False}
+CART: dict[str, Any] = {
+    "hidden": (64, 64), "replay_capacity": 10_000, "batch_size": 64, "learning_starts_env_steps": 200,
+    "eval_episodes": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Options:
+    """The script's options."""
+
+    out: str = "on_gpu.json"
+    """File of the results."""
+    device: Literal["cuda", "cpu"] = "cuda"
+    """Where networks are computed; cpu to try the script out."""
+    threads: int = 8
+    """Threads of torch on the CPU."""
+    pong_steps: int = 10_000_000
+    """Most decisions in Pong."""
+    pong_minutes: float = 6.0
+    """Minutes after which Pong stops."""
+    agents: int = 1_000
+    """CartPole agents that learn as one program."""
+    cart_steps: int = 1_000
+    """Steps of each."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "threads", "pong_steps", "agents", "cart_steps")
+        above(self, 0.0, "pong_minutes")
+
+
+@contextmanager
+def utilisation() -> Iterator[list[float]]:
+    """Yield a list that holds the GPU's utilisation in percent, once a second, after the block; [] without a GPU."""
+    found: list[float] = []
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "1000"]
+    try:
+        watching = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    except OSError:
+        yield found
+        return
+    try:
+        yield found
+    finally:
+        watching.terminate()
+        for line in watching.communicate()[0].splitlines():
+            with suppress(ValueError):
+                found.append(float(line))
+
+
+def pong(options: Options, folder: Path) -> dict[str, Any]:
+    """Learn Pong by PQN until it is solved; return its curve, speed and utilisation."""
+    begun, curve = time.perf_counter(), list[dict[str, float]]()
+
+    def hear(event: Event) -> None:
+        seconds = time.perf_counter() - begun
+        if event.kind == "evaluation":
+            mean = event.row["eval_return_mean"]
+            curve.append({"env_steps": event.env_steps, "seconds": seconds, "eval_return_mean": mean})
+        if seconds > 60 * options.pong_minutes:
+            event.stop("out of time")
+
+    with utilisation() as busy:
+        result = rl_lab.learn(
+            "pqn", "ALE/Pong-v5", preset="atari", total_steps=options.pong_steps, stop_at_return=SOLVED,
+            eval_every_steps=max(1, min(250_000, options.pong_steps // 2)), eval_episodes=3, device=options.device,
+            threads=options.threads, run_dir=folder / "pong", callbacks=[hear], **QUIET,
+        )  # fmt: skip
+    seconds = time.perf_counter() - begun
+    best = max((point["eval_return_mean"] for point in curve), default=None)
+    return {
+        "solved": best is not None and best >= SOLVED, "best_return": best, "seconds": seconds,
+        "env_steps": result.env_steps, "frames_per_second": 4 * result.env_steps / seconds,
+        "utilisation_percent_mean": float(np.mean(busy)) if busy else None,
+        "curve": curve,
+    }  # fmt: skip
+
+
+def cart_poles(options: Options, folder: Path) -> dict[str, Any]:
+    """Let many agents learn CartPole by DQN as one program, and one alone; return what both take."""
+    shared = (
+        CART
+        | QUIET
+        | {"total_steps": options.cart_steps, "threads": options.threads, "device": options.device}
+    )
+    begun = time.perf_counter()
+    rl_lab.learn("dqn", "CartPole-v1", run_dir=folder / "one", **shared)
+    alone = time.perf_counter() - begun
+    with utilisation() as busy:
+        found = rl_lab.learn(
+            "dqn", "CartPole-v1", num_seeds=options.agents, run_dir=folder / "many", **shared
+        )
+    together = time.perf_counter() - begun - alone
+    return {
+        "agents": len(found), "env_steps_each": options.cart_steps, "seconds": together, "seconds_of_one_alone": alone,
+        "times_one": together / alone, "utilisation_percent_mean": float(np.mean(busy)) if busy else None,
+        "gradient_steps_per_second": sum(r.summary["gradient_steps"] for r in found if r.summary) / together,
+    }  # fmt: skip
+
+
+def on_gpu(argv: Sequence[str]) -> int:
+    """Measure both, print and keep the results; return 1 if Pong wasn't solved.
+
+    Raises:
+        UsageError: a wrong option, or no such device.
+    """
+    options: Options = parse(Options, argv, program="scripts/on_gpu.py", about=__doc__)
+    require_file(options.out, "out")
+    found: dict[str, Any] = {
+        "command": "python scripts/on_gpu.py",
+        "options": vars(options),
+        "versions": versions(),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for name, measure in {"cart_pole": cart_poles, "pong": pong}.items():
+            found[name] = measure(options, Path(folder))
+            print(name, found[name], flush=True)
+            write_json(options.out, found)
+    return 0 if found["pong"]["solved"] else 1
+
+
+if __name__ == "__main__":
+    main(on_gpu)
