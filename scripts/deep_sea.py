@@ -46,7 +46,7 @@ class Options:
     seeds: int = 10
     """Runs of each kind, with one seed after the other."""
     first_seed: int = 200
-    """The first of them; neither settings nor budget were chosen on the default's."""
+    """The first of them; by default one of seeds on which nothing was chosen."""
 
     def __post_init__(self) -> None:
         at_least(self, 2, "size")

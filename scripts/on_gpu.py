@@ -1,4 +1,4 @@
-"""Measure what a GPU is for: Pong by PQN, as fast as it can, and many CartPole agents as one program.
+"""Measure two uses of a GPU: Pong by PQN in as little time as possible, and many CartPole agents as one program.
 
     python scripts/on_gpu.py --out on_gpu.json
 
@@ -11,27 +11,31 @@ from __future__ import annotations
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 import rl_lab
 from rl_lab.checks import above, at_least
 from rl_lab.cli.parsing import main, parse
 from rl_lab.runs.callbacks import Event
+from rl_lab.runs.rows import read_rows
 from rl_lab.storage.files import write_json
 from rl_lab.storage.places import require_file
-from rl_lab.storage.versions import versions
+from rl_lab.storage.versions import hardware, versions
 
 SOLVED = 18.0
-QUIET: dict[str, Any] = {"wandb": "disabled", "video_episodes": 0, "pictures": False, "progress": False}
 CART: dict[str, Any] = {
     "hidden": (64, 64), "replay_capacity": 10_000, "batch_size": 64, "learning_starts_env_steps": 200,
-    "eval_episodes": 1,
+    "train_period_env_steps": 1, "eval_episodes": 1, "wandb": "disabled", "video_episodes": 0, "pictures": False,
+    "progress": False,
 }  # fmt: skip
 
 
@@ -47,7 +51,7 @@ class Options:
     """Threads of torch on the CPU."""
     pong_steps: int = 10_000_000
     """Most decisions in Pong."""
-    pong_minutes: float = 6.0
+    pong_minutes: float = 5.5
     """Minutes after which Pong stops."""
     agents: int = 1_000
     """CartPole agents that learn as one program."""
@@ -78,8 +82,11 @@ def utilisation() -> Iterator[list[float]]:
                 found.append(float(line))
 
 
-def pong(options: Options, folder: Path) -> dict[str, Any]:
-    """Learn Pong by PQN until it is solved; return its curve, speed and utilisation."""
+def pong(options: Options, folder: Path, keep: Callable[[dict[str, Any]], None]) -> None:
+    """Learn Pong by PQN until it is solved, and keep its curve after each evaluation, then its speed and utilisation.
+
+    Frames per second are those of training, without evaluations and the start.
+    """
     begun, curve = time.perf_counter(), list[dict[str, float]]()
 
     def hear(event: Event) -> None:
@@ -87,6 +94,7 @@ def pong(options: Options, folder: Path) -> dict[str, Any]:
         if event.kind == "evaluation":
             mean = event.row["eval_return_mean"]
             curve.append({"env_steps": event.env_steps, "seconds": seconds, "eval_return_mean": mean})
+            keep({"curve": curve})
         if seconds > 60 * options.pong_minutes:
             event.stop("out of time")
 
@@ -94,38 +102,59 @@ def pong(options: Options, folder: Path) -> dict[str, Any]:
         result = rl_lab.learn(
             "pqn", "ALE/Pong-v5", preset="atari", total_steps=options.pong_steps, stop_at_return=SOLVED,
             eval_every_steps=max(1, min(250_000, options.pong_steps // 2)), eval_episodes=3, device=options.device,
-            threads=options.threads, run_dir=folder / "pong", callbacks=[hear], **QUIET,
+            threads=options.threads, run_dir=folder / "pong", callbacks=[hear], wandb="disabled", video_episodes=0,
+            pictures=False, progress=False,
         )  # fmt: skip
     seconds = time.perf_counter() - begun
+    trained = [row for row in read_rows(result.run_dir) if "train_seconds" in row][-1]
     best = max((point["eval_return_mean"] for point in curve), default=None)
-    return {
+    keep({
         "solved": best is not None and best >= SOLVED, "best_return": best, "seconds": seconds,
-        "env_steps": result.env_steps, "frames_per_second": 4 * result.env_steps / seconds,
-        "utilisation_percent_mean": float(np.mean(busy)) if busy else None,
-        "curve": curve,
+        "env_steps": result.env_steps, "train_seconds": trained["train_seconds"],
+        "frames_per_second": 4 * trained["env_steps"] / trained["train_seconds"],
+        "utilisation_percent_mean": float(np.mean(busy)) if busy else None, "curve": curve,
+    })  # fmt: skip
+
+
+def cart_poles(options: Options, folder: Path, keep: Callable[[dict[str, Any]], None]) -> None:
+    """Let many agents learn CartPole by DQN as one program, and one alone; keep what both take."""
+    once = (
+        "log_every_steps",
+        "eval_every_steps",
+        "checkpoint_every_steps",
+    )  # what isn't learning happens at the end
+    shared = CART | dict.fromkeys(once, options.cart_steps) | {
+        "total_steps": options.cart_steps, "threads": options.threads, "device": options.device,
     }  # fmt: skip
-
-
-def cart_poles(options: Options, folder: Path) -> dict[str, Any]:
-    """Let many agents learn CartPole by DQN as one program, and one alone; return what both take."""
-    shared = (
-        CART
-        | QUIET
-        | {"total_steps": options.cart_steps, "threads": options.threads, "device": options.device}
-    )
+    rl_lab.learn(
+        "dqn", "CartPole-v1", run_dir=folder / "first", **shared
+    )  # the device's start isn't measured
     begun = time.perf_counter()
     rl_lab.learn("dqn", "CartPole-v1", run_dir=folder / "one", **shared)
     alone = time.perf_counter() - begun
     with utilisation() as busy:
+        begun = time.perf_counter()
         found = rl_lab.learn(
             "dqn", "CartPole-v1", num_seeds=options.agents, run_dir=folder / "many", **shared
         )
-    together = time.perf_counter() - begun - alone
-    return {
-        "agents": len(found), "env_steps_each": options.cart_steps, "seconds": together, "seconds_of_one_alone": alone,
+        together = time.perf_counter() - begun
+    summaries = [result.summary for result in found if result.summary is not None]
+    keep({
+        "agents": len(summaries), "env_steps_each": options.cart_steps, "seconds": together,
+        "train_seconds": sum(summary["train_seconds"] for summary in summaries), "seconds_of_one_alone": alone,
         "times_one": together / alone, "utilisation_percent_mean": float(np.mean(busy)) if busy else None,
-        "gradient_steps_per_second": sum(r.summary["gradient_steps"] for r in found if r.summary) / together,
-    }  # fmt: skip
+        "gradient_steps_per_second": sum(summary["gradient_steps"] for summary in summaries) / together,
+    })  # fmt: skip
+
+
+def machine() -> dict[str, str]:
+    """Return the processor and the GPU, if there is one, with the versions of CUDA and ale-py."""
+    gpu = (
+        {"gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
+        if torch.cuda.is_available()
+        else {}
+    )
+    return hardware() | gpu | {"ale_py": version("ale-py")}
 
 
 def on_gpu(argv: Sequence[str]) -> int:
@@ -137,15 +166,17 @@ def on_gpu(argv: Sequence[str]) -> int:
     options: Options = parse(Options, argv, program="scripts/on_gpu.py", about=__doc__)
     require_file(options.out, "out")
     found: dict[str, Any] = {
-        "command": "python scripts/on_gpu.py",
-        "options": vars(options),
-        "versions": versions(),
-    }
+        "command": "python scripts/on_gpu.py", "options": vars(options), "machine": machine(), "versions": versions(),
+    }  # fmt: skip
+
+    def keep(name: str, figures: dict[str, Any]) -> None:
+        found[name] = figures
+        write_json(options.out, found)
+
     with tempfile.TemporaryDirectory() as folder:
-        for name, measure in {"cart_pole": cart_poles, "pong": pong}.items():
-            found[name] = measure(options, Path(folder))
+        for name, measure in {"pong": pong, "cart_pole": cart_poles}.items():
+            measure(options, Path(folder), partial(keep, name))
             print(name, found[name], flush=True)
-            write_json(options.out, found)
     return 0 if found["pong"]["solved"] else 1
 
 

@@ -25,7 +25,7 @@ twenty. With `n_steps` the rewards in between are those of the behaviour policy,
 
 Deviations from Osband et al.: the greedy policy follows the mean of the heads instead of a vote, and the heads that
 learn from a step are drawn for each place of the replay. The loss is the mean over heads, which divides each one's own
-gradient by their number. The random functions of `prior_scale` share the layers that the heads share.
+gradient by their number. The random functions of `prior_scale` have one fixed random encoder in common.
 
 Deviations from IQN: it acts by fixed fractions, also while exploring, and the target's best action follows from the
 mean over the fractions drawn for the target. Deviations from Fortunato et al.: noise is drawn for every action, where

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rl_lab.types import UsageError
+
 try:
     import resource
 except ImportError:  # not POSIX: nothing is known of a limit
     resource = None  # type: ignore[assignment]
 
-OF_RUN = 6  # its lock, its rows and the pipe of its mirror process, and one to spare
+OF_RUN = 6  # its lock, three files of rows and the pipe of its mirror process, with one to spare
 OTHERS = 200  # of the process itself, and of what runs open for a moment
 
 
@@ -24,13 +29,31 @@ def refuse_open_files(runs: int) -> str | None:
     )
 
 
-def make_room(runs: int) -> None:
-    """Raise the process's own limit of open files as far as so many runs need."""
+@contextmanager
+def room_for(runs: int) -> Iterator[None]:
+    """Raise the process's own limit of open files as far as so many runs need, for the length of a `with` block.
+
+    Raises:
+        UsageError: the system doesn't allow it.
+    """
     if resource is None:
+        yield
         return
     own, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if own != resource.RLIM_INFINITY and own < _needed(runs):
+    if own == resource.RLIM_INFINITY or own >= _needed(runs):
+        yield
+        return
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_needed(runs), allowed))
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{runs} runs keep {_needed(runs)} files open, and the limit of {own} can't be raised: {error} (allowed: up"
+            f" to {max(0, (own - OTHERS) // OF_RUN)} runs)"
+        ) from error
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (own, allowed))
 
 
 def _needed(runs: int) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rl_lab.checks import without_allowed
+from rl_lab.problem import Problem
 from rl_lab.runs.config import RunConfig
 from rl_lab.runs.signals import STOPPED
 from rl_lab.runs.wandb_settings import resolve_mode
@@ -26,6 +27,7 @@ from rl_lab.studies.running import (
     learner_of,
     run_worker,
 )
+from rl_lab.training.learner import Learner
 from rl_lab.training.preparing import why_not_together
 from rl_lab.training.registry import config_of
 from rl_lab.training.setup import configure, problem_of
@@ -54,9 +56,7 @@ def why_not_batched(agent: str, runs: Sequence[Mapping[str, Any]], seeds: int) -
         try:
             learner, config = configure(name, {**fields, **wanted})
             problem = problem_of(config, learner)
-            reason = learner.refuse(problem) or why_not_together(
-                learner, problem, min(seeds, _most_runs(problem.device, config))
-            )
+            reason = learner.refuse(problem) or _together(learner, config, problem, seeds)[1]
         except UsageError as error:
             return str(error)
         if reason is not None:
@@ -121,13 +121,18 @@ def _most_together(agent: str, fields: Mapping[str, Any], seeds: int) -> int:
     if why_not_batched(agent, [fields], seeds) is not None:
         return 1
     learner, config = configure(learner_of(agent), fields)
-    return _most_runs(problem_of(config, learner).device, config)
+    return _together(learner, config, problem_of(config, learner), seeds)[0]
 
 
-def _most_runs(device: str, config: RunConfig) -> int:
-    """Return how many runs may learn together in one process."""
-    alone = device == "cuda" and resolve_mode(config.wandb).mode == "disabled"
-    return MOST_ON_CUDA if alone else MOST_RUNS
+def _together(learner: Learner, config: RunConfig, problem: Problem, seeds: int) -> tuple[int, str | None]:
+    """Return how many of so many runs learn in one process, and None; or 1 and why none do (one line)."""
+    alone = problem.device == "cuda" and resolve_mode(config.wandb).mode == "disabled"
+    reason = None
+    for most in (MOST_ON_CUDA, MOST_RUNS) if alone else (MOST_RUNS,):
+        reason = why_not_together(learner, problem, min(seeds, most))
+        if reason is None:
+            return most, None
+    return 1, reason
 
 
 def run_batch(tasks: Sequence[Task], stop: StopFlag, reports: Sequence[Report]) -> list[RunOutcome]:

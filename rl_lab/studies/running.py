@@ -192,10 +192,13 @@ def run_worker(
         _pump(process.stderr, take_error),
         _pump(os.fdopen(receiving, "rb"), lambda line: report(read_report(line))),
     ]
-    with lifeline:
+    try:
         code = _attend(process, stop)
         for pump in pumps:
             pump.join(OUTPUT_SECONDS)
+    finally:
+        with suppress(BrokenPipeError):  # a process that ended at once hasn't read what it was told
+            lifeline.close()
     log.close()
     return code, last.text
 

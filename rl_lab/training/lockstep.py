@@ -57,35 +57,41 @@ class Turns:
     """
 
     def __init__(self, number: int, read: Callable[[], float] = perf_counter):
-        self._spent, self._sharing = [0.0] * number, list(range(number))
+        self._own, self._sharing = [0.0] * number, set(range(number))
+        self._common = 0.0  # of each run that shares
+        self._alone: int | None = None
         self._read, self._since = read, read()
 
     def seconds(self, k: int) -> float:
         """Return the seconds of run k so far."""
-        self._settle(self._sharing)
-        return self._spent[k]
+        self._settle()
+        return self._own[k] + (self._common if k in self._sharing else 0.0)
 
-    def _settle(self, owners: Sequence[int]) -> None:
+    def _settle(self) -> None:
         now = self._read()
-        for k in owners:
-            self._spent[k] += (now - self._since) / len(owners)
-        self._since = now
+        spent, self._since = now - self._since, now
+        if self._alone is not None:
+            self._own[self._alone] += spent
+        elif self._sharing:
+            self._common += spent / len(self._sharing)
 
     @contextmanager
     def alone(self, k: int) -> Iterator[None]:
         """Count a `with` block as run k's; blocks aren't nested."""
-        self._settle(self._sharing)
-        before, self._sharing = self._sharing, [k]
+        self._settle()
+        self._alone = k
         try:
             yield
         finally:
-            self._settle(self._sharing)
-            self._sharing = before
+            self._settle()
+            self._alone = None
 
     def leave(self, k: int) -> None:
         """Let run k share nothing any more."""
-        self._settle(self._sharing)
-        self._sharing = [other for other in self._sharing if other != k]
+        self._settle()
+        if k in self._sharing:
+            self._sharing.remove(k)
+            self._own[k] += self._common
 
 
 class Lockstep:

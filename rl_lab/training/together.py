@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from functools import partial
 
 from rl_lab.runs.callbacks import Callbacks
-from rl_lab.runs.clock import Clock, cpu_of_tree
-from rl_lab.runs.open_files import make_room
+from rl_lab.runs.clock import Clock, RareCpuOfTree
+from rl_lab.runs.open_files import room_for
 from rl_lab.runs.progress import MakeProgress
 from rl_lab.runs.run import Run
 from rl_lab.runs.signals import stop_on_signals
@@ -43,8 +43,7 @@ def train_together(
         The results of the runs that haven't failed, in order; all that were stopped are without a summary.
     """
     config = prepared[0].config
-    make_room(len(prepared))
-    with limited_threads(config.threads), ExitStack() as rest:
+    with room_for(len(prepared)), limited_threads(config.threads), ExitStack() as rest:
         batch = _Batch(rest, len(prepared), failed)
         for number, (one, show, heard) in enumerate(zip(prepared, shown, callbacks, strict=True)):
             batch.open(number, one, show, heard)
@@ -68,7 +67,7 @@ class _Batch:
         self.results: dict[int, Result] = {}
         self._rest, self._failed = rest, failed
         self._closing: dict[int, ExitStack] = {}
-        self._turns, self._number = (Turns(number), Turns(number, cpu_of_tree)), number
+        self._turns, self._number = (Turns(number), Turns(number, RareCpuOfTree())), number
 
     def open(
         self, number: int, prepared: Prepared, show: bool | MakeProgress | None, callbacks: Callbacks

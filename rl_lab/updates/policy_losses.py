@@ -73,7 +73,7 @@ def approximate_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
 def clipped_fraction(log_prob: Tensor, old_log_prob: Tensor, clip_range: Tensor) -> Tensor:
     """Return the share [] of steps whose probability ratio differs from 1 by more than the clip range [].
 
-    With a clip range of 0 nothing is clipped, though ratios differ from 1 by rounding.
+    It is 0 with a clip range of 0, which stands for a loss that doesn't clip: ratios differ from 1 by rounding alone.
 
     Args:
         log_prob: log-probabilities of the steps' actions, [...].

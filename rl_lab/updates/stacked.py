@@ -79,7 +79,8 @@ class Stack:
     def apply(self, gradients: Gradients, number: int) -> None:
         """Let the optimiser take gradient step `number` with gradients [K, ...] by name."""
         for parameter, gradient in zip(self.parameters, gradients.values(), strict=True):
-            parameter.grad = gradient
+            alike = gradient.stride() == parameter.stride()  # which torch's fused optimisers rely on
+            parameter.grad = gradient if alike else torch.empty_like(parameter).copy_(gradient)
         self.optimiser.step()
         flush_subnormals(self.optimiser, number)
         self.share_state()

@@ -7,7 +7,7 @@ import time as system
 
 import pytest
 
-from rl_lab.runs.clock import Clock, cpu_of_tree
+from rl_lab.runs.clock import Clock, RareCpuOfTree, cpu_of_tree
 
 
 class Time:
@@ -180,3 +180,20 @@ def test_the_work_of_other_processes_counts_while_they_live_and_after_they_ended
     child.join()
     ended = cpu_of_tree() - before
     assert 0.28 < alive <= ended + 0.011  # the system counts in hundredths of a second
+
+
+def test_clocks_that_are_read_often_look_at_other_processes_once_a_second_and_when_one_ends(time):
+    context = multiprocessing.get_context("fork")
+    done, leave = context.Event(), context.Event()
+    read = RareCpuOfTree(time.now)
+    before = read()
+    child = context.Process(target=_spin, args=(0.3, done, leave))
+    child.start()
+    assert done.wait(60)
+    time.seconds += 0.9
+    assert read() - before < 0.28
+    time.seconds += 0.1
+    alive = read() - before
+    leave.set()
+    child.join()
+    assert 0.28 < alive <= read() - before + 0.011

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,14 +16,15 @@ from rl_lab.types import UsageError
 
 ROOM = """
 import resource
-from rl_lab.runs.open_files import make_room
+from rl_lab.runs.open_files import room_for
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (50, hard))
-make_room(20)
-files = [open("/dev/null") for _ in range(300)]
-assert resource.getrlimit(resource.RLIMIT_NOFILE) == (20 * 6 + 200, hard)
-make_room(1)  # is never lowered
-assert resource.getrlimit(resource.RLIMIT_NOFILE) == (20 * 6 + 200, hard)
+with room_for(20):
+    files = [open("/dev/null") for _ in range(300)]
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (20 * 6 + 200, hard)
+    with room_for(1):
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (20 * 6 + 200, hard)  # is never lowered
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (50, hard)
 """
 
 
@@ -52,18 +55,38 @@ def test_too_many_seeds_are_refused_before_there_is_a_folder(few, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_process_s_own_limit_is_raised():
+def test_the_process_s_own_limit_is_raised_for_as_long_as_it_is_needed():
     subprocess.run([sys.executable, "-c", ROOM], check=True)
 
 
+def test_a_system_that_allows_no_more_is_told_of(monkeypatch):
+    def refuse(*_):
+        raise ValueError("not allowed to raise maximum limit")
+
+    monkeypatch.setattr(open_files.resource, "getrlimit", lambda _: (260, resource.RLIM_INFINITY))
+    monkeypatch.setattr(open_files.resource, "setrlimit", refuse)
+    with (
+        pytest.raises(
+            UsageError, match=r"11 runs keep 266 files open, .* raise .* \(allowed: up to 10 runs\)"
+        ),
+        open_files.room_for(11),
+    ):
+        pass
+
+
 @pytest.mark.long
-def test_more_runs_learn_together_than_the_limit_had_room_for(tmp_path):
-    script = (
-        "import resource, sys, rl_lab\n"
-        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (50, hard))\n"
-        "found = rl_lab.learn('dqn', 'CartPole-v1', num_seeds=15, total_steps=40, run_dir=sys.argv[1],"
-        " hidden=(4,), device='cpu', wandb='disabled', eval_episodes=0, video_episodes=0, pictures=False)\n"
-        "assert len(found) == 15\n"
-    )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "runs")], check=True)
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system doesn't list open files")
+@pytest.mark.parametrize("mode", ["disabled", "offline"])
+def test_a_run_keeps_no_more_files_open_than_it_is_given_room_for(tmp_path, mode):
+    most = {}
+
+    def count(number):
+        return lambda _: most.update({number: max(most.get(number, 0), len(os.listdir("/proc/self/fd")))})
+
+    for number in (2, 6):
+        rl_lab.learn(
+            "dqn", "CartPole-v1", num_seeds=number, total_steps=40, run_dir=tmp_path / str(number), hidden=(4,),
+            device="cpu", wandb=mode, eval_episodes=1, video_episodes=0, pictures=False, callbacks=[count(number)],
+            progress=False,
+        )  # fmt: skip
+    assert 4 * 3 <= most[6] - most[2] <= 4 * open_files.OF_RUN

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
 
 import rl_lab
-from rl_lab.studies import batches
+from rl_lab.studies import batches, running
 from rl_lab.studies.batches import batched_fields, batches_of, run_batch
 from rl_lab.studies.compare import with_batches
 from rl_lab.studies.results import run_directory
@@ -127,6 +128,8 @@ def test_runs_that_differ_in_the_seed_alone_are_together_where_they_can_be(monke
 def test_a_gpu_takes_a_thousand_seeds_that_have_no_mirror_process(monkeypatch):
     fields = {"replay_capacity": 1_000, "device": "cuda"}
     monkeypatch.setattr("rl_lab.training.setup.resolve_device", lambda asked: asked)
+    monkeypatch.setattr("rl_lab.runs.open_files.resource.getrlimit", lambda _: (1_024, most_files))
+    most_files = 10_000
 
     def sizes(**own):
         return [
@@ -136,6 +139,8 @@ def test_a_gpu_takes_a_thousand_seeds_that_have_no_mirror_process(monkeypatch):
     assert sizes(wandb="disabled") == [1_000, 50]
     assert sizes(wandb="offline") == [100] * 10 + [50]
     assert sizes(wandb="disabled", device="cpu") == [100] * 10 + [50]
+    most_files = 4_000
+    assert sizes(wandb="disabled") == [100] * 10 + [50]  # as there isn't room for the files of a thousand
 
 
 def test_a_process_is_told_of_more_runs_than_fit_on_a_command_line(tmp_path):
@@ -144,6 +149,23 @@ def test_a_process_is_told_of_more_runs_than_fit_on_a_command_line(tmp_path):
     found = run_batch(tasks, StopFlag(), [lambda _: None] * 100)
     assert set(found) == {found[0]}
     assert "Nowhere" in found[0]
+
+
+@pytest.mark.parametrize("runs", [1, 100])
+def test_a_process_that_ends_before_it_was_told_its_runs_is_told_of_by_its_exit_code(
+    tmp_path, monkeypatch, runs
+):
+    """The first line fits into the pipe, the second doesn't."""
+    monkeypatch.setattr("rl_lab.studies.running._worker", lambda _: ["/bin/sh", "-c", "exec <&-; exit 3"])
+    started = running._batch_work
+
+    def late(*words):
+        time.sleep(0.5)
+        return started(*words)
+
+    monkeypatch.setattr("rl_lab.studies.running._batch_work", late)
+    tasks = [task("dqn", seed, run_dir=str(tmp_path / ("folder" * 40) / str(seed))) for seed in range(runs)]
+    assert run_batch(tasks, StopFlag(), [lambda _: None] * runs) == ["the process ended with 3"] * runs
 
 
 def test_agents_that_cannot_be_simulated_are_named():

@@ -205,6 +205,21 @@ def test_every_optimiser_moves_networks_together_as_alone(make):
                     torch.testing.assert_close(value, other[number][name], atol=1e-4, rtol=1e-3)
 
 
+def test_gradients_may_lie_in_memory_otherwise_than_weights():
+    stacks = [Learners("vanilla").stack for _ in range(2)]
+    rng = torch.Generator().manual_seed(0)
+    gradients = {name: torch.randn(weight.shape, generator=rng) for name, weight in stacks[0].weights.items()}
+    turned = {
+        name: gradient.transpose(0, -1).contiguous().transpose(0, -1) for name, gradient in gradients.items()
+    }
+    assert any(turned[name].stride() != gradient.stride() for name, gradient in gradients.items())
+    for number in range(3):
+        stacks[0].apply(gradients, number)
+        stacks[1].apply(turned, number)
+    for name, weight in stacks[0].weights.items():
+        assert torch.equal(weight, stacks[1].weights[name])
+
+
 @pytest.mark.long
 @pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")
 def test_compiled_steps_of_all_equal_eager_ones_of_each():
