@@ -118,17 +118,13 @@ def pong(options: Options, folder: Path, keep: Callable[[dict[str, Any]], None])
 
 def cart_poles(options: Options, folder: Path, keep: Callable[[dict[str, Any]], None]) -> None:
     """Let many agents learn CartPole by DQN as one program, and one alone; keep what both take."""
-    once = (
-        "log_every_steps",
-        "eval_every_steps",
-        "checkpoint_every_steps",
-    )  # what isn't learning happens at the end
+    # What isn't learning happens at the end.
+    once = "log_every_steps", "eval_every_steps", "checkpoint_every_steps"
     shared = CART | dict.fromkeys(once, options.cart_steps) | {
         "total_steps": options.cart_steps, "threads": options.threads, "device": options.device,
     }  # fmt: skip
-    rl_lab.learn(
-        "dqn", "CartPole-v1", run_dir=folder / "first", **shared
-    )  # the device's start isn't measured
+    # The device's start isn't measured.
+    rl_lab.learn("dqn", "CartPole-v1", run_dir=folder / "first", **shared)
     begun = time.perf_counter()
     rl_lab.learn("dqn", "CartPole-v1", run_dir=folder / "one", **shared)
     alone = time.perf_counter() - begun

@@ -96,12 +96,9 @@ class Game(AtariEnv):
         """Draw the no-ops of an episode; those of a seed as ale_py's vector draws them."""
         if not self.protocol.noop_max:
             return 0
-        draws = (
-            twister_draws(seed)
-            if seed is not None
-            else iter(lambda: int(self.np_random.integers(2**32)), None)
-        )
-        return below(self.protocol.noop_max, draws)
+        if seed is not None:
+            return below(self.protocol.noop_max, twister_draws(seed))
+        return int(self.np_random.integers(self.protocol.noop_max))
 
     def step(self, action: Any) -> tuple[Array, float, bool, bool, Any]:
         """Hold an action for some frames; the reward is their sum."""

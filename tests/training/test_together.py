@@ -30,7 +30,7 @@ PPO = {
 }  # fmt: skip
 
 A2C = {
-    "agent": "a2c", "env_id": "CartPole-v1", "num_envs": 2, "hidden": (16,), "total_steps": 1_024,
+    "agent": "a2c", "env_id": "CartPole-v1", "num_envs": 2, "hidden": (16,), "total_steps": 2_048,
     "checkpoint_every_steps": 600, "log_every_steps": 256,
 }  # fmt: skip
 
@@ -92,7 +92,7 @@ def test_runs_that_learn_together_are_those_of_each_seed_alone(tmp_path, fields)
     firsts = [next(r for r in rows_of(result.run_dir) if "act_seconds" in r) for result in together]
     assert len({row["act_seconds"] for row in firsts}) == 1
     assert [result.run_dir.name for result in together] == ["seed-4", "seed-5", "seed-6"]
-    assert together[0].summary["gradient_steps"] > 100
+    assert together[0].summary["gradient_steps"] > 200
     assert_alike(together[1], learn(tmp_path / "alone", fields, seed=5))
     first, last = weights_of(together[0]), weights_of(together[2])
     assert max(np.abs(first[name] - last[name]).max() for name in first) > 0.01
