@@ -71,7 +71,7 @@ def explored(kind: str, size: int, episodes: int, seed: int) -> dict[str, Any]:
 
 
 def deep_sea(argv: Sequence[str]) -> int:
-    """Learn with every seed in both ways, print and keep the results; return 1 unless heads find the treasure more often.
+    """Learn with every seed in both ways and keep the results; return 1 unless heads find the treasure more often.
 
     Raises:
         UsageError: a wrong option.
