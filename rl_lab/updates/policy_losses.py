@@ -73,14 +73,13 @@ def approximate_kl(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
 def clipped_fraction(log_prob: Tensor, old_log_prob: Tensor, clip_range: Tensor) -> Tensor:
     """Return the share [] of steps whose probability ratio differs from 1 by more than the clip range [].
 
-    It is 0 with a clip range of 0, which stands for a loss that doesn't clip: ratios differ from 1 by rounding alone.
+    With a clip range of 0, that of A2C, rounding alone makes them differ.
 
     Args:
         log_prob: log-probabilities of the steps' actions, [...].
         old_log_prob: the same when they were taken, [...].
     """
-    moved = ((log_prob - old_log_prob).exp() - 1).abs()
-    return ((moved > clip_range) & (clip_range > 0)).float().mean()
+    return (((log_prob - old_log_prob).exp() - 1).abs() > clip_range).float().mean()
 
 
 FIGURES = ("loss", "policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")

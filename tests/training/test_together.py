@@ -65,10 +65,16 @@ def assert_alike(one, other):
     assert files_of(one.run_dir) == files_of(other.run_dir)
     episodes = [(r.run_dir / "episodes.csv").read_text() for r in (one, other)]
     assert episodes[0] == episodes[1]
+    of_rounding = {"clip_fraction"} if one.summary["agent"] == "a2c" else set()  # its clip range is 0
     for mine, theirs in zip(rows_of(one.run_dir), rows_of(other.run_dir), strict=True):
         assert mine.keys() == theirs.keys()
         for key, value in mine.items():
-            if isinstance(value, float) and not key.endswith("seconds") and "per_second" not in key:
+            if (
+                key not in of_rounding
+                and isinstance(value, float)
+                and not key.endswith("seconds")
+                and "per_second" not in key
+            ):
                 assert value == pytest.approx(theirs[key], rel=2e-3, abs=1e-4), key
 
 
