@@ -159,10 +159,13 @@ def of_a_run(folder: Path) -> str | None:
 
 
 def remove_failed_start(folder: Path) -> None:
-    """Remove what a run wrote that failed before its first row or checkpoint, so that the folder can be used again."""
+    """Remove what a run wrote that failed before its first row or checkpoint, so that the folder can be used again.
+
+    The lock goes with it, though this process still holds it: nothing is written after it.
+    """
     if Checkpoints(folder / CHECKPOINTS).manifests() or read_rows(folder):
         return
-    for path in (folder / name for name in OF_A_RUN):
+    for path in (folder / name for name in (*OF_A_RUN, ".lock")):
         if path.is_dir():
             shutil.rmtree(path)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -87,6 +87,9 @@ def started(
                 yield opened
         except Exception:
             remove_failed_start(folder)
+            if prepared.config.run_dir is None:  # a folder of our own naming
+                with suppress(OSError):  # it holds something
+                    folder.rmdir()
             raise
 
 

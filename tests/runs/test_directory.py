@@ -99,7 +99,7 @@ class TestOccupied:
         require_no_run(tmp_path)
 
     def test_failed_start_is_taken_back_and_files_of_others_are_not(self, tmp_path, directory):
-        for name in ("config.json", "notes.txt"):
+        for name in ("config.json", "notes.txt", ".lock"):
             (tmp_path / name).write_text("{}")
         directory.close()
         remove_failed_start(tmp_path)

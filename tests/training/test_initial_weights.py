@@ -73,7 +73,15 @@ class TestWarmStart:
         with pytest.raises(UsageError, match=named) as refused:
             learn(tmp_path / "run", agent, env_id, init_from=str(source), total_steps=10, **fields)
         assert "\n" not in str(refused.value)
-        assert not (tmp_path / "run" / "config.json").exists()
+        assert not list((tmp_path / "run").glob("*"))  # nor a lock
+
+    def test_folder_of_our_own_naming_goes_with_a_refusal(self, source, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UsageError, match="shape"):
+            rl_lab.learn(
+                "dqn", "CartPole-v1", init_from=str(source), total_steps=10, hidden=(8, 8), wandb="disabled"
+            )
+        assert not list((tmp_path / "runs").iterdir())
 
     def test_source_without_a_run_is_refused(self, tmp_path):
         with pytest.raises(UsageError, match="holds no run"):
