@@ -1,4 +1,4 @@
-"""A gradient step of qr-dqn is sb3-contrib's, with the zoo's fields on both sides."""
+"""Gradient steps of dqn and qr-dqn are those of SB3 and sb3-contrib, with the zoo's fields on both sides."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from sb3_contrib import QRDQN
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from torch import nn
 
-from rl_lab.agents.sb3.contrib import QRDQNConfig
 from rl_lab.replay.transitions import Transitions
 from rl_lab.training.registry import config_of, preset_fields
 from rl_lab.updates.gradients import set_learning_rate
@@ -27,17 +26,19 @@ def fields_of(agent: str, preset: str) -> dict:
     return {name: value for name, value in preset_fields(agent, preset).items() if name in names}
 
 
-def theirs(env_id: str, preset: str) -> QRDQN:
-    """Return sb3-contrib's QR-DQN with a replay of random play, cut off by time limits now and then."""
-    config = QRDQNConfig(**fields_of("sb3-qrdqn", preset))
+def theirs(agent: str, env_id: str, preset: str) -> OffPolicyAlgorithm:
+    """Return SB3's model of an agent with a replay of random play, cut off by time limits now and then."""
+    config = config_of(agent)(**fields_of(agent, preset))
     env = gymnasium.wrappers.TimeLimit(gymnasium.make(env_id).unwrapped, 15)
-    model = QRDQN("MlpPolicy", env, seed=3, device="cpu", **config.arguments(1) | {"learning_starts": 10**6})
+    model = config.ALGORITHM(
+        "MlpPolicy", env, seed=3, device="cpu", **config.arguments(1) | {"learning_starts": 10**6}
+    )
     model.learn(600)
     model.set_logger(configure(format_strings=[]))
     return model
 
 
-def recording(model: QRDQN) -> list:
+def recording(model: OffPolicyAlgorithm) -> list:
     """Let what `model` samples be kept in the list that is returned."""
     sampled, sample = [], model.replay_buffer.sample
 
@@ -49,24 +50,25 @@ def recording(model: QRDQN) -> list:
     return sampled
 
 
-def layers_of(model: QRDQN) -> list[nn.Linear]:
-    return [layer for layer in model.quantile_net.modules() if isinstance(layer, nn.Linear)]
+def layers_of(model: OffPolicyAlgorithm) -> list[nn.Linear]:
+    network = model.quantile_net if hasattr(model, "quantile_net") else model.q_net
+    return [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
 
 
 def in_lab_order(rows: torch.Tensor, actions: int) -> torch.Tensor:
-    """Return outputs, [quantiles * actions, ...] in sb3-contrib's order, as [actions * quantiles, ...]."""
+    """Return outputs, [quantiles * actions, ...] in SB3's order, as [actions * quantiles, ...]."""
     return rows.unflatten(0, (-1, actions)).transpose(0, 1).flatten(0, 1)
 
 
-def in_lab_names(model: QRDQN, names: list[str]) -> dict[str, torch.Tensor]:
-    """Return the weights of sb3-contrib's network under the names of the lab's, which are in the same order."""
+def in_lab_names(model: OffPolicyAlgorithm, names: list[str]) -> dict[str, torch.Tensor]:
+    """Return the weights of SB3's network under the names of the lab's, which are in the same order."""
     own = [p.detach().clone() for layer in layers_of(model) for p in (layer.weight, layer.bias)]
     own[-2:] = [in_lab_order(p, int(model.action_space.n)) for p in own[-2:]]
     return dict(zip(names, own, strict=True))
 
 
 def transitions(data, gamma: float) -> Transitions:
-    """Return what sb3-contrib sampled as the lab's replay would give it."""
+    """Return what SB3 sampled as the lab's replay would give it."""
     rows = len(data.rewards)
     return Transitions(
         obs=data.observations.numpy(), action=data.actions.numpy()[:, 0].astype(np.int64),
@@ -77,11 +79,13 @@ def transitions(data, gamma: float) -> Transitions:
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1"])
-def test_gradient_steps_on_the_same_batches_give_the_same_weights(env_id):
+@pytest.mark.parametrize(
+    ("name", "sb3_name", "kind"), [("dqn", "sb3-dqn", "none"), ("qr-dqn", "sb3-qrdqn", "quantile")]
+)
+def test_gradient_steps_on_the_same_batches_give_the_same_weights(name, sb3_name, kind, env_id):
     preset = f"zoo:{env_id}"
-    model = theirs(env_id, preset)
-    fields = fields_of("qr-dqn", preset)
-    agent = agent_on(problem_on(partial(gymnasium.make, env_id)), distribution="quantile", **fields)
+    model, fields = theirs(sb3_name, env_id, preset), fields_of(name, preset)
+    agent = agent_on(problem_on(partial(gymnasium.make, env_id)), distribution=kind, **fields)
     network, target = agent.trained.network, agent.target.network
     names = [name for name, _ in network.named_parameters()]
     for net in (network, target):
