@@ -33,29 +33,33 @@ class Streams:
     def __init__(self, seed: int):
         self.seed = seed
         self._generators: dict[str, np.random.Generator] = {}
-        self._uses_torch = False
+        self._torch_device: str | None = None
 
     def __getitem__(self, name: str) -> np.random.Generator:
         if name not in self._generators:
             self._generators[name] = np.random.Generator(np.random.PCG64(seed_of(self.seed, "stream", name)))
         return self._generators[name]
 
-    def use_torch(self) -> None:
-        """Seed torch's global generator from the run's seed, and save its state from now on.
+    def use_torch(self, device: str = "cpu") -> None:
+        """Seed torch's global generators from the run's seed, and save their states from now on.
 
         Agents with networks call this once.
+
+        Args:
+            device: whose generator is saved beside the CPU's, if it is a GPU.
         """
         import torch
 
         torch.manual_seed(seed_of(self.seed, "stream", "torch"))
-        self._uses_torch = True
+        self._torch_device = device
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of each stream (JSON scalars) and, if used, of torch's global generator (uint8 array)."""
-        return {
+        """Return the state of each stream (JSON scalars) and, if used, of torch's global generators (uint8 arrays)."""
+        state = {
             "numpy": {name: g.bit_generator.state for name, g in self._generators.items()},
-            "torch": _torch_state() if self._uses_torch else None,
+            "torch": None if self._torch_device is None else _torch_state(),
         }
+        return state | ({"cuda": _cuda_state(self._torch_device)} if self._is_on_cuda else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the streams in place: generators already handed out continue from the saved state."""
@@ -65,12 +69,25 @@ class Streams:
             import torch
 
             torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
+            if self._is_on_cuda and "cuda" in state:
+                bits = torch.from_numpy(np.array(state["cuda"], dtype=np.uint8))
+                torch.cuda.set_rng_state(bits, self._torch_device)
+
+    @property
+    def _is_on_cuda(self) -> bool:
+        return self._torch_device is not None and self._torch_device.startswith("cuda")
 
 
 def _torch_state() -> np.ndarray:
     import torch
 
     return torch.get_rng_state().numpy()
+
+
+def _cuda_state(device: str | None) -> np.ndarray:
+    import torch
+
+    return torch.cuda.get_rng_state(device).numpy()
 
 
 @contextmanager

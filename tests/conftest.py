@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from threading import Lock
 
 import pytest
@@ -14,6 +15,8 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"  # before numpy and torch read it
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("MPLBACKEND", "Agg")
+if "PYTEST_XDIST_WORKER" not in os.environ and not any("test_cuda" in word for word in sys.argv):
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # figures and hashes are those of a CPU, which "auto" means then
 
 # The same examples in each run, however slow the machine is.
 settings.register_profile(

@@ -1,4 +1,7 @@
-"""On a GPU every deep agent learns, resumes and acts; its updates are those of the CPU."""
+"""On a GPU every deep agent learns, resumes and acts; its updates are those of the CPU.
+
+These tests see a GPU only where they are asked for by name: `pytest tests/test_cuda.py`.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ ROLLOUTS = {"n_steps": 32, "batch_size": 16, "n_epochs": 2}
 RUNS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "dqn": ("dqn", "CartPole-v1", REPLAYED),
     "dqn, prioritised": ("dqn", "CartPole-v1", REPLAYED | {"prioritised": True}),
+    "dqn, dropout": ("dqn", "CartPole-v1", REPLAYED | {"dropout": 0.5}),
     "dqn, images": ("dqn", "lab/GridWorldPixels-v0", REPLAYED),
     "dqn, lstm": ("dqn", "CartPole-v1", WINDOWS),
     "dqn, lstm, prioritised": ("dqn", "CartPole-v1", WINDOWS | {"prioritised": True}),
@@ -58,7 +62,22 @@ def test_it_learns_resumes_and_acts(name, tmp_path):
     assert len(rl_lab.evaluate(rl_lab.load_policy(result.run_dir), envs, episodes=2, seed=0).returns) == 2
 
 
-def test_its_updates_are_those_of_the_cpu():
+def test_dropout_goes_on_where_it_was(tmp_path):
+    fields = RUNS["dqn, dropout"][2] | {"device": "cuda", "total_steps": 320, "hidden": (16,)}
+    whole = learn(tmp_path / "whole", "dqn", "CartPole-v1", **fields)
+    cut = resume(learn(tmp_path / "cut", "dqn", "CartPole-v1", stop_at=160, **fields).run_dir)
+    for one, other in zip(*(r.policy.network.parameters() for r in (whole, cut)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@pytest.fixture
+def full_precision(monkeypatch):
+    """Products of matrices and convolutions with all bits of float32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
+
+
+def test_its_updates_are_those_of_the_cpu(full_precision):
     weights = []
     for device in ("cpu", "cuda"):
         problem = dataclasses.replace(problem_on(Counting, total_steps=200), device=device)
@@ -71,8 +90,7 @@ def test_its_updates_are_those_of_the_cpu():
 
 
 @pytest.mark.parametrize("name", ["dqn", "dqn, images", "ppo"])
-def test_seeds_learn_together_what_they_learn_alone(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+def test_seeds_learn_together_what_they_learn_alone(name, tmp_path, full_precision):
     agent, env_id, fields = RUNS[name]
     fields = fields | {
         "device": "cuda", "total_steps": 320, "hidden": (16,), "compile": "no", "adam_epsilon": 0.01,

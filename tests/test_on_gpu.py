@@ -18,7 +18,7 @@ SMALL = ["--device", "cpu", "--threads", 1, "--agents", 3, "--cart-steps", 220]
 def test_it_measures_pong_and_many_agents_and_keeps_the_results(tmp_path):
     """With a stand-in for the tool that tells of the GPU."""
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\nwhile :; do echo 40; echo [N/A]; echo 60; sleep 0.1; done\n")
+    tool.write_text("#!/bin/sh\necho 40; echo [N/A]; echo 60\n")
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     out = tmp_path / "on_gpu.json"
     path = f"{tmp_path}:{os.environ['PATH']}"
@@ -32,13 +32,13 @@ def test_it_measures_pong_and_many_agents_and_keeps_the_results(tmp_path):
     assert carts["agents"] == 3
     assert carts["gradient_steps_per_second"] == pytest.approx(3 * 21 / carts["seconds"], rel=0.1)
     for figures in (pong, carts):
-        assert figures["utilisation_percent_mean"] == pytest.approx(50, abs=5)
+        assert figures["utilisation_percent_mean"] == 50
 
 
 @pytest.mark.long
 def test_pong_stops_when_its_time_is_over(tmp_path):
     out = tmp_path / "on_gpu.json"
-    words = ["--pong-steps", 200_000, "--pong-minutes", 0.05, "--out", out]
+    words = ["--pong-steps", 200_000, "--minutes", 0.15, "--out", out]
     assert run_script("on_gpu.py", *SMALL, *words).returncode == 1
     assert json.loads(out.read_bytes())["pong"]["env_steps"] < 100_000
 

@@ -48,6 +48,26 @@ class TestStreams:
             Streams(1).load_state_dict(state)
             assert torch.equal(torch.rand(3), expected)
 
+    def test_so_is_that_of_the_gpu_that_it_is_used_on(self, monkeypatch):
+        """With a stand-in for CUDA's generator."""
+        bits = {"cuda:1": torch.tensor([1, 2], dtype=torch.uint8)}
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: bits[device])
+        monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: bits.update({device: state}))
+        with torch.random.fork_rng(devices=[]):
+            streams = Streams(5)
+            streams.use_torch("cuda:1")
+            state = streams.state_dict()
+            assert state["cuda"].tolist() == [1, 2]
+            bits["cuda:1"] = torch.tensor([3, 4], dtype=torch.uint8)
+            streams.load_state_dict(state)
+            assert bits["cuda:1"].tolist() == [1, 2]
+            on_cpu = Streams(5)
+            on_cpu.use_torch()
+            assert on_cpu.state_dict().keys() == {"numpy", "torch"}
+            bits.clear()
+            on_cpu.load_state_dict(state)  # a run that goes on without the GPU
+        assert not bits
+
 
 class TestEpisodeSeeds:
     def test_each_environment_opens_its_own_episodes(self):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -25,7 +24,7 @@ from rl_lab.replay.transitions import LazyReplay, Transitions
 from rl_lab.schedules import Schedule, crossings, linear
 from rl_lab.seeding import Streams
 from rl_lab.types import Array, Metrics, Obs, State, Step
-from rl_lab.updates.averaging import polyak_update
+from rl_lab.updates.averaging import copied, polyak_update
 from rl_lab.updates.compile_process import CompilationStopped
 from rl_lab.updates.fitting import NetworkClass
 from rl_lab.updates.gradients import at_env_step, set_learning_rate
@@ -262,7 +261,7 @@ class Target:
     """The target network, which moves towards the online network periodically."""
 
     def __init__(self, online: QNetwork, config: Config):
-        self.network = copy.deepcopy(online).requires_grad_(False)
+        self.network = copied(online)
         self._online, self._tau = online, config.target_tau
         self._period_updates = config.target_period_updates
         self._period_env_steps = None if self._period_updates else config.target_period_env_steps

@@ -42,6 +42,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "dqn": {
         "env_id": "CartPole-v1",
         "total_steps": 20_000,
+        "device": "cpu",  # a fork can't use a GPU that its parent has used
         "checkpoint_every_steps": 50,
         "train_period_env_steps": 8,
         "hidden": (32, 32),

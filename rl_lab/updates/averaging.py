@@ -13,6 +13,18 @@ from torch import Tensor, nn
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def copied(network: Network) -> Network:
+    """Return a copy that isn't trained by gradients.
+
+    A GPU's recurrent cells need their weights in one piece of memory, which copying them one by one doesn't give.
+    """
+    copy_of = copy.deepcopy(network).requires_grad_(False)
+    for part in copy_of.modules():
+        if isinstance(part, nn.RNNBase):
+            part.flatten_parameters()
+    return copy_of
+
+
 @torch.no_grad()
 def polyak_update(source: nn.Module, target: nn.Module, tau: float) -> None:
     """Move the target's weights towards the source's: target += tau * (source - target); a tau of 1 copies them.
@@ -44,7 +56,7 @@ class WeightAverage(Generic[Network]):
 
     def __init__(self, network: Network, decay: float):
         self.decay = decay
-        self.network = copy.deepcopy(network).requires_grad_(False) if decay else network
+        self.network = copied(network) if decay else network
         self._live: list[Tensor] = list(network.parameters())
         self._average: list[Tensor] = list(self.network.parameters())
         self._statistics = list(zip(self.network.buffers(), network.buffers(), strict=True))

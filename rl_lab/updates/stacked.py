@@ -202,9 +202,20 @@ def _script(graph: torch.fx.GraphModule, examples: tuple[Tensor, ...]) -> Callab
             "ignore"
         )  # about values that the operations might depend on, and TorchScript's age
         try:
-            return torch.jit.trace(graph, examples, check_trace=False)
+            program = torch.jit.trace(graph, examples, check_trace=False)
         except RuntimeError:  # the backward pass of layer normalisation, for one
             return graph
+    return _unfused(program) if examples[0].is_cuda else program
+
+
+def _unfused(program: Callable[..., Sequence[Tensor]]) -> Callable[..., Sequence[Tensor]]:
+    """Return a program whose operations TorchScript doesn't fuse into kernels of its own: those round otherwise."""
+
+    def call(*leaves: Tensor) -> Sequence[Tensor]:
+        with torch.jit.fuser("none"):
+            return program(*leaves)
+
+    return call
 
 
 def norms_of(gradients: Gradients) -> Tensor:

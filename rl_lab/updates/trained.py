@@ -56,8 +56,8 @@ class Trained(Generic[Network]):
     ):
         self.space, self._compiles = problem.spec.observation_space, compiles
         self.device = torch.device(problem.device)
-        streams.use_torch()
-        with torch.random.fork_rng(devices=[]):
+        streams.use_torch(str(self.device))
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(seed_of(problem.seed, "initial weights"))
             self.network: Network = make().to(self.device)
         self.optimiser = make_optimiser(config, self.network, optimisers)

@@ -57,7 +57,7 @@ def test_the_page_says_what_was_kept():
     said = f"first found it in episode {min(first)} to {max(first)} of {kept['episodes']:,} and ended without regret"
     assert said in page
     assert {run["regret"] for run in heads if run["treasures"]} == {0.0}
-    assert "epsilon-greedy actions with the same network never did" in page
+    assert "epsilon-greedy actions with the same network never found it" in page
     assert {run["first_episode"] for run in greedy} == {None}
     assert min(run["regret"] for run in greedy) > 0.5
     assert f"with {kept['size']} rows" in page

@@ -9,8 +9,26 @@ from torch import nn
 
 from networks import filled
 from quadratic import RATE, STEPS
-from rl_lab.updates.averaging import WeightAverage, polyak_update
+from rl_lab.updates.averaging import WeightAverage, copied, polyak_update
 from rl_lab.updates.optimisers import OPTIMISERS
+
+
+class TestCopied:
+    def test_is_equal_and_not_trained_and_shares_no_memory(self):
+        network = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4))
+        copy = copied(network)
+        for ours, theirs in zip(copy.parameters(), network.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+            assert ours.data_ptr() != theirs.data_ptr()
+            assert (ours.requires_grad, theirs.requires_grad) == (False, True)
+
+    def test_has_the_weights_of_recurrent_cells_in_one_piece(self, monkeypatch):
+        flattened = []
+        monkeypatch.setattr(nn.LSTM, "flatten_parameters", lambda cell: flattened.append(cell))
+        network = nn.Sequential(nn.Linear(2, 3), nn.LSTM(3, 4))
+        flattened.clear()
+        copy = copied(network)
+        assert flattened == [copy[1]]
 
 
 class TestPolyak:
