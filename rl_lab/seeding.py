@@ -33,7 +33,8 @@ class Streams:
     def __init__(self, seed: int):
         self.seed = seed
         self._generators: dict[str, np.random.Generator] = {}
-        self._torch_device: str | None = None
+        self._uses_torch = False
+        self._gpu: str | None = None
 
     def __getitem__(self, name: str) -> np.random.Generator:
         if name not in self._generators:
@@ -51,15 +52,16 @@ class Streams:
         import torch
 
         torch.manual_seed(seed_of(self.seed, "stream", "torch"))
-        self._torch_device = device
+        self._uses_torch = True
+        self._gpu = device if device.startswith("cuda") else None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each stream (JSON scalars) and, if used, of torch's global generators (uint8 arrays)."""
         state = {
             "numpy": {name: g.bit_generator.state for name, g in self._generators.items()},
-            "torch": None if self._torch_device is None else _torch_state(),
+            "torch": _torch_state() if self._uses_torch else None,
         }
-        return state | ({"cuda": _cuda_state(self._torch_device)} if self._is_on_cuda else {})
+        return state if self._gpu is None else state | {"cuda": _cuda_state(self._gpu)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the streams in place: generators already handed out continue from the saved state."""
@@ -69,13 +71,9 @@ class Streams:
             import torch
 
             torch.set_rng_state(torch.from_numpy(np.array(state["torch"], dtype=np.uint8)))
-            if self._is_on_cuda and "cuda" in state:
+            if self._gpu is not None and "cuda" in state:
                 bits = torch.from_numpy(np.array(state["cuda"], dtype=np.uint8))
-                torch.cuda.set_rng_state(bits, self._torch_device)
-
-    @property
-    def _is_on_cuda(self) -> bool:
-        return self._torch_device is not None and self._torch_device.startswith("cuda")
+                torch.cuda.set_rng_state(bits, self._gpu)
 
 
 def _torch_state() -> np.ndarray:
@@ -84,7 +82,7 @@ def _torch_state() -> np.ndarray:
     return torch.get_rng_state().numpy()
 
 
-def _cuda_state(device: str | None) -> np.ndarray:
+def _cuda_state(device: str) -> np.ndarray:
     import torch
 
     return torch.cuda.get_rng_state(device).numpy()
