@@ -44,18 +44,14 @@ KNOWN = ("vector", "image", "index")  # whose optimum there is to clone
 FACTORS = ("agent", "world", "encoder", "memory")
 
 
-def pairs_in(combination):
-    """Return the pairs of values in a combination, each value named by its position."""
-    return set(combinations(enumerate(combination), 2))
-
-
-def pairwise_covering(everything):
-    """Return combinations that together hold every pair of values; greedily, so that few suffice."""
-    missing = set().union(*map(pairs_in, everything))
+def covering(everything, size):
+    """Return combinations that together hold every pair or triple of values; greedily, so that few suffice."""
+    held = {c: set(combinations(enumerate(c), size)) for c in everything}  # each value named by its position
+    missing = set().union(*held.values())
     chosen = []
     while missing:
-        chosen.append(max(everything, key=lambda c: len(pairs_in(c) & missing)))
-        missing -= pairs_in(chosen[-1])
+        chosen.append(max(everything, key=lambda c: len(held[c] & missing)))
+        missing -= held[chosen[-1]]
     return chosen
 
 
@@ -64,18 +60,21 @@ EVERYTHING = [
     for agent, world, encoder, memory in product(AGENTS, WORLDS, ENCODERS, CORES)
     if agent != "clone" or world in KNOWN
 ]
-QUICK = pairwise_covering(EVERYTHING)
-
-
-@pytest.mark.parametrize("names", list(combinations(range(len(FACTORS)), 2)))
-def test_quick_combinations_hold_every_pair(names):
-    some, all_pairs = ({tuple(c[i] for i in names) for c in which} for which in (QUICK, EVERYTHING))
-    assert some == all_pairs
-
-
 # What shares its network with `dqn`, and its convolutions with `small`, is tried in the quick ones alone.
 ALIKE = {"pqn", "minatar"}
-TRIED = [c for c in EVERYTHING if c in QUICK or not ALIKE & set(c)]
+OTHERS = [c for c in EVERYTHING if not ALIKE & set(c)]
+QUICK, LONG = covering(EVERYTHING, 2), covering(OTHERS, 3)
+TRIED = list(dict.fromkeys([*QUICK, *LONG]))
+
+
+@pytest.mark.parametrize(
+    ("some", "every", "names"),
+    [(QUICK, EVERYTHING, names) for names in combinations(range(len(FACTORS)), 2)]
+    + [(LONG, OTHERS, names) for names in combinations(range(len(FACTORS)), 3)],
+)
+def test_quick_combinations_hold_every_pair_and_long_ones_every_triple(some, every, names):
+    held, all_of = ({tuple(c[i] for i in names) for c in which} for which in (some, every))
+    assert held == all_of
 
 
 @pytest.mark.parametrize(
