@@ -109,7 +109,7 @@ def pong(options: Options, folder: Path, keep: Callable[[dict[str, Any]], None])
         result = rl_lab.learn(
             "pqn", "ALE/Pong-v5", preset="atari", total_steps=options.pong_steps, stop_at_return=SOLVED,
             eval_every_steps=max(1, min(250_000, options.pong_steps // 2)), eval_episodes=3, device=options.device,
-            log_every_steps=25_000,  # when its time is looked at
+            log_every_steps=max(1, min(25_000, options.pong_steps // 2)),  # when its time is looked at
             threads=options.threads, run_dir=folder / "pong", callbacks=[hear], wandb="disabled", video_episodes=0,
             pictures=False, progress=False,
         )  # fmt: skip
