@@ -44,7 +44,6 @@ class C51Config(NamedConfig):
     """Fields of DQN that learns categorical distributions."""
 
     NAME: ClassVar[str] = "c51"
-    COMMON: ClassVar[tuple[str, ...]] = ("v_min", "v_max", "atoms")
 
     distribution: Literal["none", "categorical", "quantile", "implicit"] = "categorical"
     """What is learned of returns; always categorical."""
@@ -55,7 +54,6 @@ class QRDQNConfig(NamedConfig):
     """Fields of DQN that learns quantiles."""
 
     NAME: ClassVar[str] = "qr-dqn"
-    COMMON: ClassVar[tuple[str, ...]] = ("quantiles",)
 
     distribution: Literal["none", "categorical", "quantile", "implicit"] = "quantile"
     """What is learned of returns; always quantile."""
@@ -66,7 +64,6 @@ class IQNConfig(NamedConfig):
     """Fields of DQN that learns implicit quantiles."""
 
     NAME: ClassVar[str] = "iqn"
-    COMMON: ClassVar[tuple[str, ...]] = ("fractions", "target_fractions")
 
     distribution: Literal["none", "categorical", "quantile", "implicit"] = "implicit"
     """What is learned of returns; always implicit."""

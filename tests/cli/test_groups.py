@@ -74,17 +74,6 @@ class TestGroups:
         }  # fmt: skip
         assert common_fields(Derived) == {"steps", "own_field"}
 
-    @pytest.mark.parametrize(
-        ("agent", "own"),
-        [
-            ("c51", {"v_min", "v_max", "atoms"}),
-            ("qr-dqn", {"quantiles"}),
-            ("iqn", {"fractions", "target_fractions"}),
-        ],
-    )
-    def test_short_help_of_a_distribution_adds_its_own_fields_to_those_of_dqn(self, agent, own):
-        assert common_fields(config_of(agent)) - common_fields(config_of("dqn")) == own
-
     def test_of_a_config_that_says_nothing_are_one_that_is_shown_whole(self):
         assert groups_of(Silent, "their-agent") == {"their-agent": ("rate", "shape")}
         assert common_fields(Silent) == {"rate", "shape"}
