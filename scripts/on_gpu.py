@@ -83,10 +83,12 @@ def utilisation() -> Iterator[list[float]]:
 def _watch(found: list[float], over: Event) -> None:
     command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
     with suppress(OSError):  # there is no such tool
-        while not over.wait(1.0):
+        while True:
             for line in subprocess.run(command, capture_output=True, text=True).stdout.splitlines():
                 with suppress(ValueError):
                     found.append(float(line))
+            if over.wait(1.0):
+                return
 
 
 def pong(options: Options, folder: Path, keep: Callable[[dict[str, Any]], None]) -> None:
@@ -114,12 +116,13 @@ def pong(options: Options, folder: Path, keep: Callable[[dict[str, Any]], None])
             pictures=False, progress=False,
         )  # fmt: skip
     seconds = time.perf_counter() - begun
-    trained = [row for row in read_rows(result.run_dir) if "train_seconds" in row][-1]
+    timed = [row for row in read_rows(result.run_dir) if "train_seconds" in row]
+    trained = timed[-1] if timed else None  # it stopped before the first of them
     best = max((point["eval_return_mean"] for point in curve), default=None)
     keep({
         "solved": best is not None and best >= SOLVED, "best_return": best, "seconds": seconds,
-        "env_steps": result.env_steps, "train_seconds": trained["train_seconds"],
-        "frames_per_second": 4 * trained["env_steps"] / trained["train_seconds"],
+        "env_steps": result.env_steps, "train_seconds": trained and trained["train_seconds"],
+        "frames_per_second": trained and 4 * trained["env_steps"] / trained["train_seconds"],
         "utilisation_percent_mean": float(np.mean(busy)) if busy else None, "curve": curve,
     })  # fmt: skip
 
