@@ -18,7 +18,7 @@ from rl_lab.datasets.dataset import DATA, FORMAT, METADATA, SUMS, RecordedEpisod
 from rl_lab.environments.actions import structured_actions
 from rl_lab.storage.errors import NotWritten
 from rl_lab.storage.files import reason_of, sync, write_atomically
-from rl_lab.storage.locking import exclusive
+from rl_lab.storage.locking import LOCK, exclusive
 from rl_lab.storage.places import require_folder
 from rl_lab.types import Obs, UsageError
 
@@ -181,7 +181,7 @@ class DatasetWriter:
         text = json.dumps(self.metadata | counts | size | own, indent=1)
         write_atomically(self._folder / METADATA, text.encode())
         write_atomically(self._folder / SUMS, sums_of(self._folder).encode())
-        (self._folder / ".lock").unlink()  # still held, but not part of the dataset
+        (self._folder / LOCK).unlink()  # still held, but not part of the dataset
         sync(self._folder / DATA)
         sync(self._folder)
 

@@ -19,6 +19,7 @@ from rl_lab.storage.checkpoint import Checkpoints
 from rl_lab.storage.errors import CheckpointMissing
 from rl_lab.storage.files import write_json
 from rl_lab.storage.formats import Migrations
+from rl_lab.storage.locking import LOCK
 from rl_lab.storage.places import require_folder
 from rl_lab.types import UsageError
 
@@ -165,7 +166,7 @@ def remove_failed_start(folder: Path) -> None:
     """
     if Checkpoints(folder / CHECKPOINTS).manifests() or read_rows(folder):
         return
-    for path in (folder / name for name in (*OF_A_RUN, ".lock")):
+    for path in (folder / name for name in (*OF_A_RUN, LOCK)):
         if path.is_dir():
             shutil.rmtree(path)
         else:

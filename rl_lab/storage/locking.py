@@ -15,6 +15,8 @@ try:
 except ImportError:  # not POSIX: a second process isn't kept out
     fcntl = None  # type: ignore[assignment]
 
+LOCK = ".lock"  # the file that is locked, in the folder
+
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
@@ -25,9 +27,9 @@ def exclusive(folder: Path) -> Iterator[None]:
         NotWritten: the file system refused.
     """
     try:
-        file = (folder / ".lock").open("w")
+        file = (folder / LOCK).open("w")
     except OSError as error:
-        raise NotWritten(f"{folder}/.lock could not be written: {reason_of(error)}") from error
+        raise NotWritten(f"{folder}/{LOCK} could not be written: {reason_of(error)}") from error
     with file:
         if fcntl is not None:
             try:

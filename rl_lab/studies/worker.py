@@ -19,13 +19,13 @@ from typing import Any
 from rl_lab.runs.description import CONFIG
 from rl_lab.runs.signals import STOPPED
 from rl_lab.storage.files import write_atomically
-from rl_lab.storage.locking import exclusive
+from rl_lab.storage.locking import LOCK, exclusive
 from rl_lab.studies.reports import Reports
 from rl_lab.studies.results import ERROR
 from rl_lab.studies.running import NAMED_OURS, steps_of
 from rl_lab.training.launch import CannotResume, Result, learn, learn_together, resume
 
-KEPT = ("log.txt", "log.txt.1", ".lock")  # while a run starts again
+KEPT = ("log.txt", "log.txt.1", LOCK)  # while a run starts again
 
 
 def _work(agent: str, fields: dict[str, Any], pipe: int | None = None, progress: Any = None) -> int:

@@ -15,7 +15,7 @@ from torch import nn
 from boxes import uint8
 from networks import make_q_network
 from rl_lab.replay.transitions import Transitions
-from rl_lab.updates import stacked_q
+from rl_lab.updates import stacked, stacked_q
 from rl_lab.updates.compiling import has_compiler
 from rl_lab.updates.gradients import Clip, clip_gradients
 from rl_lab.updates.optimisers import OPTIMISERS, POLICY_OPTIMISERS
@@ -302,3 +302,16 @@ def test_gradients_are_clipped_by_the_norm_of_each_network(clip):
         torch.testing.assert_close(norms[k], norm)
         for own, gradient in zip(gradients, joint.values(), strict=True):
             torch.testing.assert_close(gradient[k], own)
+
+
+def test_a_program_without_fusion_computes_the_same_and_leaves_the_fuser_as_it_was():
+    seen = []
+
+    def program(x):
+        seen.append(torch._C._jit_texpr_fuser_enabled())
+        return [x * 2]
+
+    before = torch._C._jit_texpr_fuser_enabled()
+    assert torch.equal(stacked._unfused(program)(torch.ones(2))[0], torch.full((2,), 2.0))
+    assert seen == [False]
+    assert torch._C._jit_texpr_fuser_enabled() == before
